@@ -1,0 +1,272 @@
+"""The values everything else speaks in: edges and their groups, mixtures, genotypes, and where in a run we are.
+
+Shape letters: ``edges`` and ``ops`` are those of one group, ``cells`` the cells that share it; B images, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from archgrad.seeds import generator
+
+Alphas = dict[str, Tensor]
+"""Group name -> (edges, ops) logits, float32; further logits under ``group/name``. Padding (edges with fewer ops) is 0."""
+
+
+class Edge(NamedTuple):
+    """One place where a choice is made. ``primitives`` may differ from edge to edge (S1); ``()`` is a removed edge."""
+
+    source: int
+    target: int
+    primitives: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EdgeGroup:
+    """Edges that are decided together and shared by ``cells`` cells: a cell type, or one layer of a chain."""
+
+    name: str
+    edges: tuple[Edge, ...]
+    concat: tuple[int, ...] = ()  # nodes whose concatenation the cell returns
+    keep: int | None = None  # edges kept per node (DARTS: 2); None keeps all
+    least: int = 0  # fewest inputs a node of a genotype may have
+    pick: int = 1  # ops kept per edge
+    hidden: tuple[str, ...] = ("none",)  # in the mixture, never selected
+    free: tuple[str, ...] = ()  # primitives without weights
+    extras: tuple[str, ...] = ()  # unsearched columns behind the searched ones (DARTS-'s auxiliary skip)
+    cells: int = 1
+
+    @property
+    def width(self) -> int:
+        """Columns of this group's alphas: the most primitives any edge has."""
+        return max((len(edge.primitives) for edge in self.edges), default=0)
+
+    def mask(self, device: torch.device | str | None = None) -> Tensor:
+        """Bool (edges, ops): True where an edge has that column; the rest is padding."""
+        columns = torch.arange(self.width, device=device)
+        sizes = torch.tensor([len(edge.primitives) for edge in self.edges], device=device)
+        return columns < sizes[:, None]
+
+    def nodes(self) -> dict[int, list[int]]:
+        """Target node -> indices of the edges that lead to it, both in order."""
+        incoming: dict[int, list[int]] = {}
+        for index, edge in enumerate(self.edges):
+            incoming.setdefault(edge.target, []).append(index)
+        return incoming
+
+
+Groups = dict[str, EdgeGroup]
+Primitives = dict[str, tuple[tuple[str, ...], ...]]
+"""Group name -> the primitives of each of its edges: what ``Space.resized(primitives=...)`` takes."""
+
+
+class CellMixture(NamedTuple):
+    """What one cell reads of a mixture: weights (edges, ops); active, nested lists of bool or None; dropout by primitive."""
+
+    weights: Tensor
+    active: list[list[bool]] | None
+    dropout: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How much of each op runs. An argument of the supernet's forward, never stored on a module."""
+
+    weights: dict[str, Tensor]  # group -> (edges, ops), or (cells, edges, ops) where cells differ
+    active: dict[str, Tensor] | None = None  # bool, same shapes, always on the host: only these ops are executed
+    dropout: Mapping[str, float] = field(default_factory=dict)  # primitive -> probability (P-DARTS)
+
+    def cell(self, group: str, k: int | None) -> CellMixture:
+        """Cell ``k`` (counted within its group) reads this; ``None`` is the mean over cells, which selection reads."""
+        weights = self.weights[group]
+        if weights.dim() == 3:
+            weights = weights.mean(0) if k is None else weights[k]
+        active = None
+        if self.active is not None:
+            host = self.active[group]
+            if host.dim() == 3:
+                host = host.any(0) if k is None else host[k]
+            active = host.tolist()
+        return CellMixture(weights, active, self.dropout)
+
+    def detach(self) -> Mixture:
+        return self.map(Tensor.detach)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Mixture:
+        """The same mixture with ``change`` applied to every group's weights."""
+        return replace(self, weights={name: change(weights) for name, weights in self.weights.items()})
+
+
+class Link(NamedTuple):
+    """One op of a derived cell: node ``target`` adds ``primitive`` of node ``source``."""
+
+    source: int
+    target: int
+    primitive: str
+
+
+class CellGenotype(NamedTuple):
+    """What was selected for one group. Any number of links per node; ``concat`` as in `EdgeGroup`."""
+
+    group: str
+    links: tuple[Link, ...]
+    concat: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """A discrete architecture: for each edge group the links that remain. ``str`` gives the field's own notation where it has one."""
+
+    cells: tuple[CellGenotype, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Genotype:
+        """From our JSON, ``Genotype(normal=[...], ...)``, a NAS-Bench-201 string or a known name; ValueError says what is wrong."""
+        from archgrad.notation import parse
+
+        return parse(text)
+
+    def __str__(self) -> str:
+        from archgrad.notation import write
+
+        return write(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """{group: {"links": [[source, target, primitive], ...], "concat": [...]}}"""
+        return {cell.group: {"links": [list(link) for link in cell.links], "concat": list(cell.concat)} for cell in self.cells}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Genotype:
+        """Inverse of `to_json`."""
+        return cls(
+            tuple(
+                CellGenotype(group, tuple(Link(int(s), int(t), str(p)) for s, t, p in cell["links"]), tuple(int(n) for n in cell["concat"]))
+                for group, cell in data.items()
+            )
+        )
+
+    def check(self, groups: Groups) -> None:
+        """ValueError if this genotype does not fit ``groups``: the first misfit, by name."""
+        if {cell.group for cell in self.cells} != set(groups):
+            raise ValueError(f"the genotype has the cells {[c.group for c in self.cells]}, the space has {list(groups)}")
+        for cell in self.cells:
+            group = groups[cell.group]
+            primitives = {(edge.source, edge.target): edge.primitives for edge in group.edges}
+            for source, target, primitive in cell.links:
+                if (source, target) not in primitives:
+                    raise ValueError(f"{cell.group}: the space has no edge {source} -> {target}")
+                if primitive not in primitives[source, target]:
+                    has = ", ".join(primitives[source, target]) or "nothing"
+                    raise ValueError(f"{cell.group}: edge {source} -> {target} has no primitive {primitive!r} in this space (it has {has})")
+            edges = [(link.source, link.target) for link in cell.links]
+            for edge in edges:
+                if edges.count(edge) > group.pick:
+                    raise ValueError(f"{cell.group}: edge {edge[0]} -> {edge[1]} carries {edges.count(edge)} ops, the space allows {group.pick}")
+            for node in group.nodes():
+                inputs = sum(target == node for _, target in set(edges))
+                if inputs < group.least or (group.keep is not None and inputs > group.keep):
+                    raise ValueError(f"{cell.group}: node {node} has {inputs} inputs, the space allows {group.least} to {group.keep}")
+            nodes = {edge.source for edge in group.edges} | {edge.target for edge in group.edges}
+            if not set(cell.concat) <= nodes:
+                raise ValueError(f"{cell.group}: concat names the nodes {sorted(set(cell.concat) - nodes)}, the space has no such node")
+
+    def one_hot(self, groups: Groups) -> Mixture:
+        """The mixture that runs exactly this genotype: weight 1 and active on its links, 0 and idle elsewhere."""
+        self.check(groups)
+        weights, active = {}, {}
+        for cell in self.cells:
+            group = groups[cell.group]
+            at = {(edge.source, edge.target): index for index, edge in enumerate(group.edges)}
+            chosen = torch.zeros(len(group.edges), group.width, dtype=torch.bool)
+            for source, target, primitive in cell.links:
+                index = at[source, target]
+                chosen[index, group.edges[index].primitives.index(primitive)] = True
+            weights[cell.group], active[cell.group] = chosen.float(), chosen
+        return Mixture(weights, active)
+
+    def primitives(self, groups: Groups) -> Primitives:
+        """The primitives each edge keeps, ``()`` for a removed edge."""
+        self.check(groups)
+        return {
+            cell.group: tuple(
+                tuple(link.primitive for link in cell.links if (link.source, link.target) == (edge.source, edge.target))
+                for edge in groups[cell.group].edges
+            )
+            for cell in self.cells
+        }
+
+
+class Progress(NamedTuple):
+    """Where in the run a step is. ``born`` and ``dies`` are the epochs between which this supernet lives (a stage starts a new one)."""
+
+    epoch: int
+    step: int
+    epochs: int
+    steps: int  # of this epoch
+    born: int
+    dies: int
+
+    @property
+    def fraction(self) -> float:
+        """Share of the whole run that is over, in [0, 1)."""
+        return (self.epoch + self.step / self.steps) / self.epochs
+
+    @property
+    def age(self) -> float:
+        """Epochs this supernet has lived, fractions of an epoch included."""
+        return self.epoch - self.born + self.step / self.steps
+
+    @property
+    def life(self) -> int:
+        """Epochs this supernet lives in all."""
+        return self.dies - self.born
+
+
+class Context(NamedTuple):
+    """All a piece may know besides its tensors: the groups, the place in the run, the phase, what is remembered, the seed."""
+
+    groups: Groups
+    t: Progress
+    phase: str  # "weight" | "alpha" | "readout"
+    memory: dict[str, Any]
+    seed: int
+
+    def rng(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+        """A generator for this phase, epoch and step; ``purpose`` names the place of the draw, as in ``"gumbel/normal"``."""
+        return generator(self.seed, purpose, self.phase, self.t.epoch, self.t.step, device=device)
+
+
+class Batch(NamedTuple):
+    """images (B, C, H, W) float, labels (B,) int64, index (B,) int64: each sample's place in the training set."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+
+
+class Output(NamedTuple):
+    """logits (B, K); features, one (B, C, H, W) per stage; auxiliary logits (B, K) where the network has that head and is training."""
+
+    logits: Tensor
+    features: tuple[Tensor, ...] = ()
+    auxiliary: Tensor | None = None
+
+
+class Forward(NamedTuple):
+    """One pass and all that led to it: what a loss term reads."""
+
+    alphas: Alphas
+    mixture: Mixture
+    output: Output
+    batch: Batch
+    supernet: torch.nn.Module
+    context: Context
+
+
+def groups_of(edge_groups: Iterable[EdgeGroup]) -> Groups:
+    return {group.name: group for group in edge_groups}

@@ -1,0 +1,1 @@
+"""Bundled tables and published architectures; provenance and licences are in NOTICE."""

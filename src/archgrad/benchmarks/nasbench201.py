@@ -1,0 +1,124 @@
+"""NAS-Bench-201 (Dong & Yang, ICLR 2020, arXiv 2001.00326): all 15,625 cells, trained for 200 epochs on three image sets.
+
+Accuracies are percent, means over the benchmark's seeds; params and MACs are those of the CIFAR-10 network (C=16, N=5, 32x32).
+CIFAR-10: "valid" is the second half of the training images after training on the first, "test" follows training on all of them.
+CIFAR-100 and ImageNet16-120: "valid" and "test" are two halves of the official test images. NOTICE says where the numbers come from.
+"""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archgrad.arch import CellGenotype, Genotype, Link
+from archgrad.errors import unknown
+from archgrad.notation import CELL, parse, write
+
+OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # the digits of the table's ``ops``
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # (source, target), in arch-string order
+ACCURACIES = tuple(f"{images}_{part}" for images in ("cifar10", "cifar100", "imagenet16") for part in ("valid", "test"))
+JUDGED_BY = "cifar10_test"  # what rank and distance refer to
+
+
+@dataclass(frozen=True)
+class NASBench201:
+    """Columns over the 15,625 cells in the benchmark's own order."""
+
+    ops: NDArray[np.int64]  # (cells, 6) indices into OPS, by edge
+    accuracy: dict[str, NDArray[np.float64]]  # ACCURACIES and "cifar10_valid_12_epochs", percent
+    params: NDArray[np.int64]
+    macs: NDArray[np.int64]  # multiply-adds of one image, known to the nearest thousand
+    row: dict[int, int]  # ops as base-5 number -> index
+
+    def __len__(self) -> int:
+        return len(self.ops)
+
+    def best(self, column: str = JUDGED_BY) -> float:
+        """The highest value of an accuracy column: the optimum of the space."""
+        return float(self.accuracy[column].max())
+
+    def genotype(self, index: int) -> Genotype:
+        """The cell in row ``index``. ValueError out of range."""
+        if not 0 <= index < len(self):
+            raise ValueError(f"NAS-Bench-201 has the cells 0 to {len(self) - 1}, not {index}")
+        return _cell(*(OPS[op] for op in self.ops[index]))
+
+
+@cache
+def table() -> NASBench201:
+    """The bundled table, read at the first call."""
+    with files("archgrad.data_files").joinpath("nasbench201.csv.gz").open("rb") as packed, gzip.open(packed, "rt") as lines:
+        names = lines.readline().strip().split(",")
+        columns = dict(zip(names, np.loadtxt(lines, delimiter=",", unpack=True)))
+    ops = columns["ops"].astype(np.int64)[:, None] // 10 ** np.arange(5, -1, -1) % 10
+    return NASBench201(
+        ops=ops,
+        accuracy={name: columns[name] for name in (*ACCURACIES, "cifar10_valid_12_epochs")},
+        params=np.rint(columns["params_M"] * 1e6).astype(np.int64),
+        macs=np.rint(columns["macs_M"] * 1e6).astype(np.int64),
+        row={int(code): index for index, code in enumerate(_code(ops))},
+    )
+
+
+def query(genotype: Genotype | str) -> dict[str, Any]:
+    """What the benchmark measured of a cell, as JSON-able values.
+
+    ``index``, ``arch``; ``ACCURACIES`` and ``cifar10_valid_12_epochs`` (percent); ``params`` and ``macs``; ``rank`` by CIFAR-10
+    test accuracy among ``of`` cells (1 is the best; ``tied`` others have that very accuracy); ``distance`` to the best, in points.
+    ValueError if it is no cell of this space.
+    """
+    found = parse(genotype) if isinstance(genotype, str) else genotype
+    rows, index = table(), _index(found)
+    test = rows.accuracy[JUDGED_BY]
+    return {
+        "index": index,
+        "arch": write(rows.genotype(index)),
+        **{name: round(float(column[index]), 3) for name, column in rows.accuracy.items()},
+        "params": int(rows.params[index]),
+        "macs": int(rows.macs[index]),
+        "rank": 1 + int((test > test[index]).sum()),
+        "tied": int((test == test[index]).sum()) - 1,
+        "of": len(rows),
+        "distance": round(rows.best() - float(test[index]), 3),
+    }
+
+
+def conv3x3() -> Genotype:
+    """The cell with ``nor_conv_3x3`` on every edge: found without any search, the bar each method must pass."""
+    return _cell(*["nor_conv_3x3"] * len(EDGES))
+
+
+def verdict(genotype: Genotype | str) -> list[dict[str, Any]]:
+    """What a finished search is told: `query` of the found cell and of the bar, each under its name in ``cell``."""
+    return [{"cell": "found", **query(genotype)}, {"cell": "all nor_conv_3x3", **query(conv3x3())}]
+
+
+def _cell(*ops: str) -> Genotype:
+    return Genotype((CellGenotype(CELL, tuple(Link(*edge, op) for edge, op in zip(EDGES, ops)), (3,)),))
+
+
+def _index(genotype: Genotype) -> int:
+    groups = [cell.group for cell in genotype.cells]
+    if groups != [CELL]:
+        raise ValueError(f"a NAS-Bench-201 genotype has the one group {CELL!r}, not {', '.join(map(repr, groups)) or 'none'}")
+    cell = genotype.cells[0]
+    if sorted(link[:2] for link in cell.links) != sorted(EDGES) or cell.concat != (3,):
+        raise ValueError(
+            f"a NAS-Bench-201 cell has one op on each of its six edges (0 -> 1 to 2 -> 3) and returns node 3: {genotype}"
+        )
+    for link in cell.links:
+        if link.primitive not in OPS:
+            raise unknown(f"NAS-Bench-201 primitive on edge {link.source} -> {link.target}:", link.primitive, OPS)
+    ops = {(source, target): OPS.index(primitive) for source, target, primitive in cell.links}
+    return table().row[int(_code(np.array([ops[edge] for edge in EDGES])))]
+
+
+def _code(ops: NDArray[np.int64]) -> NDArray[np.int64]:
+    """ops (..., 6) -> the base-5 number they spell (...)."""
+    return ops @ len(OPS) ** np.arange(5, -1, -1)

@@ -1,0 +1,171 @@
+"""Every notation of the field reads to the same values, and what is written reads back."""
+
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archgrad.arch import CellGenotype, Genotype, Link
+from archgrad.notation import known, parse, write
+from archgrad.published import find, published
+
+PRIMITIVES = ["none", "skip_connect", "sep_conv_3x3", "dil_conv_5x5", "a strange~name|+'"]
+
+PAIRS = [("sep_conv_3x3", 1), ("skip_connect", 0), ("max_pool_3x3", 2), ("sep_conv_3x3", 0)]
+LINKS = (Link(1, 2, "sep_conv_3x3"), Link(0, 2, "skip_connect"), Link(2, 3, "max_pool_3x3"), Link(0, 3, "sep_conv_3x3"))
+SMALL = Genotype((CellGenotype("normal", LINKS, (2, 3)),))
+TRIPLES = [(link.primitive, link.target, link.source) for link in LINKS]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Genotype(normal={PAIRS}, normal_concat=range(2, 4))",
+        f"Genotype(normal={PAIRS}, normal_concat=[2, 3])",
+        f"Genotype(\n  normal={tuple(PAIRS)},\n  normal_concat=(2, 3),\n)",
+        f"FOUND = genotypes.Genotype(normal={PAIRS}, normal_concat=list(range(2, 4)))",
+        f"Genotype(normal={[tuple(PAIRS[:2]), tuple(PAIRS[2:])]}, normal_concat=[2, 3], connectN=None, connects=None)",
+        f"Genotype(normal={TRIPLES}, normal_concat=range(2, 4))",
+        json.dumps({"normal": PAIRS, "normal_concat": [2, 3]}),
+        str({"normal": PAIRS, "normal_concat": (2, 3)}),
+        json.dumps({"normal": TRIPLES, "normal_concat": [2, 3]}),
+        json.dumps({"normal": [PAIRS[:2], PAIRS[2:]], "normal_concat": [2, 3], "connects": None}),
+        json.dumps(SMALL.to_json()),
+        json.dumps(SMALL.to_json(), indent=2),
+    ],
+)
+def test_every_form_reads_the_same(text):
+    assert parse(text) == SMALL
+    assert Genotype.parse(text) == SMALL
+
+
+def test_nodes_of_a_flat_list_come_in_twos():
+    cell = parse("DARTS_V2").cells[0]
+    assert cell.group == "normal"
+    assert [link.target for link in cell.links] == [2, 2, 3, 3, 4, 4, 5, 5]
+    assert cell.links[-1] == Link(2, 5, "dil_conv_3x3")
+    assert cell.concat == (2, 3, 4, 5)
+
+
+def test_nested_and_triple_lists_may_leave_a_node_without_inputs():
+    nested = parse("Genotype(normal=[[('a', 0)], [], [('b', 2), ('a', 1), ('b', 0)]], normal_concat=[2, 3, 4])")
+    assert nested.cells[0].links == (Link(0, 2, "a"), Link(2, 4, "b"), Link(1, 4, "a"), Link(0, 4, "b"))
+    assert [link.target for link in find("FairDARTS_a").cells[0].links] == [2, 2, 4, 5]
+
+
+def test_arch_string():
+    text = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|"
+    cell = parse(text).cells[0]
+    edges = [
+        (0, 1, "nor_conv_3x3"),
+        (0, 2, "none"),
+        (1, 2, "skip_connect"),
+        (0, 3, "avg_pool_3x3"),
+        (1, 3, "nor_conv_1x1"),
+        (2, 3, "none"),
+    ]
+    assert cell == CellGenotype("cell", tuple(Link(*edge) for edge in edges), (3,))
+    assert write(parse(text)) == str(parse(text)) == text
+    assert write(parse("|a~0|+|b~1|a~0|")) == "|a~0|+|a~0|b~1|"
+
+
+def test_cdarts_is_the_cell_of_its_paper():
+    normal = "sep3 0, sep3 1, sep3 1, sep3 2, sep3 0, sep3 1, skip 0, skip 2"
+    reduce = "sep5 1, max 0, dil5 2, skip 0, sep3 0, sep5 1, sep3 0, dil5 2"
+    full = {"sep3": "sep_conv_3x3", "sep5": "sep_conv_5x5", "dil5": "dil_conv_5x5", "skip": "skip_connect", "max": "max_pool_3x3"}
+    for cell, spelled in zip(parse("CDARTS").cells, (normal, reduce)):
+        pairs = [pair.split() for pair in spelled.split(", ")]
+        assert [(link.primitive, link.source) for link in cell.links] == [(full[op], int(node)) for op, node in pairs]
+
+
+def test_all_published_genotypes_read_and_write_back():
+    entries = published()
+    assert len(entries) == 240
+    assert len({entry.qualified for entry in entries}) == 240
+    for entry in entries:
+        assert (
+            parse(write(entry.genotype)) == entry.genotype == parse(entry.qualified) == parse(f"{entry.repository}:{entry.name}")
+        )
+    # FairDARTS's with a node that has other than two inputs, and the two of DCO, are the ones no list of pairs can spell
+    forms = Counter(write(entry.genotype).partition("(")[0] == "Genotype" for entry in entries)
+    assert forms == {True: 232, False: 8}
+
+
+def test_names_are_forgiving_and_every_known_one_is_found():
+    assert parse("darts_v2") == parse("DARTS-V2") == parse(" darts:DARTS_V2\n") == parse("quark0/darts:darts_v2")
+    assert parse("PC-DARTS") == parse("pc_darts_cifar") == parse("PCDARTS") != parse("PC_DARTS_image")
+    assert known()[:5] == ("DARTS_V1", "DARTS_V2", "PDARTS", "PCDARTS", "CDARTS")
+    assert {parse(name) for name in known()} == {entry.genotype for entry in published()}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("dart_v2", "did you mean 'DARTS_V2'"),
+        ("GDAS_V1", "say FairDARTS:GDAS_V1 or AutoDL-Projects:GDAS_V1"),
+        ("darts:PDARTS", "unknown genotype 'darts:PDARTS'"),
+        ("", "unknown genotype ''"),
+        ("Genotype(normal=[('a', 0)], normal_concat=[2])", "normal: 1 pairs"),
+        ("Genotype(normal=[('a', 0), ('b', 2)], normal_concat=[2])", "normal, entry 1: node 2 cannot read node 2"),
+        ("Genotype(normal=[('a', 0), ('b', 1, 0)], normal_concat=[2])", "normal, entry 1: expected"),
+        ("Genotype(normal=[('a', 0.5), ('b', 1)], normal_concat=[2])", "only names, numbers"),
+        ("Genotype(normal=[('a', True), ('b', 1)], normal_concat=[2])", "normal, entry 0"),
+        ("Genotype(normal=[('a', 0), ('b', 1)])", "stands there without 'normal_concat'"),
+        ("Genotype(normal_concat=[2])", "'normal_concat' stands there without 'normal'"),
+        ("Genotype(normal=[('a', 0), ('b', 1)], normal_concat=range(2, 1000000000))", "normal_concat: expected node numbers"),
+        ("Genotype(normal=[('a', 0), ('b', 1)], normal_concat=2)", "normal_concat: expected a list"),
+        ("Genotype([('a', 0), ('b', 1)], [2])", "only names, numbers"),
+        ("Genotype(normal=__import__('os').getcwd(), normal_concat=[2])", "only names, numbers"),
+        ("Genotype(normal=[('a', 0)", "was never closed"),
+        ("Genotype(" + "(" * 5000, "not a genotype"),
+        ("a = 1; b = (2)", "not a genotype"),
+        ("{}", "one entry per cell"),
+        ("[(1)]", "one entry per cell"),
+        ('{"normal": {"links": []}}', "'links' and 'concat'"),
+        ('{"normal": {"links": [[0, 2]], "concat": [2]}}', "normal, entry 0: expected [source, target, primitive]"),
+        ('{"normal": {"links": [[3, 2, "a"]], "concat": [2]}}', "normal, entry 0: node 2 cannot read node 3"),
+        ('{"normal": {"links": [], "concat": [-1]}}', "normal_concat: expected node numbers"),
+        ("|a~0|+|b~1|", "node 2 of a NAS-Bench-201 string has one op on each of the inputs 0 to 1"),
+        ("|a~0|+b~0|c~1|", "node 2 of a NAS-Bench-201 string reads"),
+        ("|a|", "node 1 of a NAS-Bench-201 string reads"),
+        ("|", "node 1 of a NAS-Bench-201 string reads"),
+    ],
+)
+def test_errors_are_one_line_that_names_the_place(text, says):
+    with pytest.raises(ValueError) as error:
+        parse(text)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def links(edges):
+    return st.lists(st.sampled_from(edges), max_size=8).flatmap(
+        lambda chosen: st.tuples(*(st.builds(Link, st.just(s), st.just(t), st.sampled_from(PRIMITIVES)) for s, t in chosen))
+    )
+
+
+cells = links([(s, t) for t in range(1, 6) for s in range(t)])
+paired = st.lists(st.sampled_from([(0, 2), (1, 2)]), min_size=2, max_size=2).flatmap(links)
+complete = st.tuples(*(st.sampled_from(PRIMITIVES[:-1]) for _ in range(6))).map(
+    lambda ops: tuple(Link(s, t, op) for (s, t), op in zip([(s, t) for t in range(1, 4) for s in range(t)], ops))
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["normal", "reduce", "cell", "class", "a_concat", "a", "layer 1"]),
+        st.tuples(
+            st.one_of(cells, paired, complete), st.one_of(st.just((3,)), st.lists(st.integers(0, 6), max_size=4).map(tuple))
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_round_trip(drawn):
+    genotype = Genotype(tuple(CellGenotype(group, chosen, concat) for group, (chosen, concat) in drawn.items()))
+    text = write(genotype)
+    assert "\n" not in text
+    assert parse(text) == genotype
+    assert Genotype.from_json(json.loads(json.dumps(genotype.to_json()))) == genotype

@@ -37,3 +37,28 @@ def cosine(start: float, end: float, per: str = "epoch") -> Scalar:
         return end + 0.5 * (start - end) * (1 + math.cos(math.pi * age / context.t.life))
 
     return at
+
+
+When = Callable[[int], int]
+"""Epochs of the whole search -> the epoch at which something begins."""
+
+
+def share(part: float, of: float) -> When:
+    """Epoch ``part`` of a search of ``of`` epochs, and the same share of a search of another length (at least one unless 0)."""
+    return lambda epochs: max(1, round(epochs * part / of)) if part > 0 else 0
+
+
+def exactly(epoch: int, what: str) -> When:
+    """The epoch the user named; ValueError if the search is over by then."""
+
+    def at(epochs: int) -> int:
+        if not 0 <= epoch < epochs:
+            raise ValueError(f"{what} is epoch {epoch}, but the search has {epochs} epochs: choose 0 to {epochs - 1}")
+        return epoch
+
+    return at
+
+
+def never(epochs: int) -> int:
+    """After the search."""
+    return epochs

@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from archgrad.arch import Genotype, Groups, Mixture, Output
+
+
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
 class WeightSettings:
     """SGD of the supernet weights. The learning rate falls by cosine from ``lr`` to ``lr_end`` over the supernet's life."""
 
-    lr: float = 0.025
-    lr_end: float = 0.001
-    per: str = "epoch"  # "epoch" | "step": how often the learning rate moves
-    momentum: float = 0.9
+    lr: NotNegative = 0.025
+    lr_end: NotNegative = 0.001
+    per: Literal["epoch", "step"] = "epoch"  # how often the learning rate moves
+    momentum: Share = 0.9
     nesterov: bool = False
-    decay: float = 3e-4
-    clip: float = 5.0  # global gradient norm; 0 is off
+    decay: NotNegative = 3e-4
+    clip: NotNegative = 5.0  # global gradient norm; 0 is off
 
 
 @dataclass(frozen=True)
 class AlphaSettings:
     """Adam of the alphas. They start at ``init`` * N(0, 1)."""
 
-    lr: float = 3e-4
-    beta1: float = 0.5
-    beta2: float = 0.999
-    decay: float = 1e-3
-    init: float = 1e-3
+    lr: NotNegative = 3e-4
+    beta1: Share = 0.5
+    beta2: Share = 0.999
+    decay: NotNegative = 1e-3
+    init: NotNegative = 1e-3
 
 
 @dataclass(frozen=True)
 class Defaults:
     """What "DARTS" means in a space, by the code its published results come from."""
 
-    order: str = "alpha_first"  # "alpha_first" | "weight_first": order of the two halves of a step
+    order: Literal["alpha_first", "weight_first"] = "alpha_first"  # of the two halves of a step
     weights: WeightSettings = WeightSettings()
     alphas: AlphaSettings = AlphaSettings()
     batch: int = 64

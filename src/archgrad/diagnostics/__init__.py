@@ -1,0 +1,1 @@
+"""Measurements: functions of a net, a mixture and batches; they change nothing."""

@@ -1,0 +1,77 @@
+"""Gradients, and what is done with them. Every gradient of a step passes through `gradients`: nothing calls ``.backward()``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+Named = Mapping[str, Tensor]
+
+
+def gradients(loss: Tensor, named: Named, *, create_graph: bool = False, zeros: bool = False) -> dict[str, Tensor | None]:
+    """d loss / d tensor for every named tensor, averaged over processes.
+
+    A tensor the loss does not reach gets None (an op that did not run must not be moved by momentum and decay), or 0 if ``zeros`` (alphas).
+    """
+    tensors = list(named.values())
+    if loss.requires_grad and tensors:
+        found = torch.autograd.grad(loss, tensors, create_graph=create_graph, allow_unused=True)
+    else:
+        found = (None,) * len(tensors)
+    if zeros or _processes() > 1:  # processes must reduce the same tensors, whatever each of them ran
+        found = tuple(torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True))
+    if _processes() > 1:
+        for gradient in found:
+            dist.all_reduce(gradient)
+            gradient /= _processes()
+    return dict(zip(named, found, strict=True))
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def clip(found: Mapping[str, Tensor | None], norm: float) -> None:
+    """Scales the gradients, in place, to a global L2 norm of at most ``norm`` (0 is off)."""
+    present = [gradient for gradient in found.values() if gradient is not None]
+    if norm and present:
+        total = nn.utils.get_total_norm(present)
+        torch._foreach_mul_(present, (norm / (total + 1e-6)).clamp(max=1.0))
+
+
+def update(optimizer: torch.optim.Optimizer, named: Named, found: Mapping[str, Tensor | None]) -> None:
+    """One step of ``optimizer`` on exactly these tensors with these gradients."""
+    for name, tensor in named.items():
+        tensor.grad = found[name]
+    optimizer.step()
+    for tensor in named.values():
+        tensor.grad = None
+
+
+@contextmanager
+def frozen(net: nn.Module) -> Iterator[None]:
+    """No gradient to the net's parameters inside: then nothing is saved for it either."""
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def probing(net: nn.Module) -> Iterator[None]:
+    """A pass that only looks: the net's buffers (BatchNorm statistics) are afterwards what they were, also if it raises."""
+    buffers = list(net.buffers())
+    before = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.data.copy_(value)  # .data: a graph built inside stays valid outside

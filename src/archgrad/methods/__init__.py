@@ -1,0 +1,62 @@
+"""The one table of methods. A line here enrols a method in the command line and in the whole generic test suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from archgrad import options
+from archgrad.errors import unknown
+from archgrad.method import Method
+from archgrad.methods.darts import darts
+from archgrad.methods.random import random
+from archgrad.patch import Patch, compose
+from archgrad.space import AlphaSettings, Space, WeightSettings
+
+
+class Entry(NamedTuple):
+    patch: Callable[..., Patch]  # keyword options -> what the method changes
+    paper: str
+    summary: str
+
+
+METHODS: dict[str, Entry] = {
+    "darts": Entry(darts, "Liu, Simonyan, Yang 2019, arXiv 1806.09055", "softmax mixture; alphas on validation, weights on training images"),
+    "random": Entry(random, "Li, Talwalkar 2019, arXiv 1902.07638", "control arm: k random architectures at equal cost, best on validation"),
+}
+
+
+def method(name: str, space: Space, **given: Any) -> Method:
+    """A method by name, or several as ``"stdarts+sddarts"``, over a space.
+
+    Options go under their owner's name (``darts={"order": "weight_first"}``), and for a single method directly. ``weights`` and ``alphas``
+    set the optimizers (fields of `WeightSettings` and `AlphaSettings`). ValueError: what is unknown, out of range or in conflict.
+    """
+    names = name.split("+")
+    for one in names:
+        if one not in METHODS:
+            raise unknown("method", one, METHODS)
+        if names.count(one) > 1:
+            raise ValueError(f"method {name!r} names {one} twice")
+    owners = {*names, "darts", "weights", "alphas"}
+    sections = {key: dict(value or {}) for key, value in given.items() if key in owners and isinstance(value, Mapping)}
+    loose = {key: value for key, value in given.items() if key not in sections}
+    if loose and len(names) > 1:
+        raise unknown("section of options", next(iter(loose)), owners)
+    sections.setdefault(names[0], {}).update(loose)
+    patches = [options.call(one, METHODS[one].patch, sections.get(one, {})) for one in names if one != "darts"]
+    return Method(compose(*patches, settle=_user(sections, space)), space)
+
+
+def _user(sections: Mapping[str, Mapping[str, Any]], space: Space) -> Patch:
+    """What the user set himself, as one patch: it settles what the methods disagree on."""
+    own = options.call("darts", darts, sections.get("darts", {}))
+    weights = _settings("weights", WeightSettings, sections.get("weights", {}))
+    alphas = _settings("alphas", AlphaSettings, sections.get("alphas", {}))
+    return Patch("darts", order=own.order, hypergradient=own.hypergradient, weights=weights, alphas=alphas)
+
+
+def _settings(owner: str, kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given fields of a settings class, converted and checked by building one."""
+    made = options.call(owner, kind, given)
+    return {name: getattr(made, name) for name in given}

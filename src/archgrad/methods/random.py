@@ -1,0 +1,84 @@
+"""Random search at the cost of a search by gradient: the control arm (Li & Talwalkar 2019, arXiv 1902.07638).
+
+Draws k architectures, trains each from scratch for 1/k of the steps, keeps the one with the best validation accuracy. Each draw is a stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from archgrad.arch import CellGenotype, Forward, Genotype, Groups, Link
+from archgrad.diagnostics.accuracy import accuracy
+from archgrad.patch import Decision, Patch, Stage
+from archgrad.schedules import never, share
+from archgrad.select import uniform
+from archgrad.space import Space
+from archgrad.state import Data, State
+
+
+def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
+    """``draws``: architectures tried. Where it does not divide the epochs, their lives differ by at most one epoch."""
+    return Patch(
+        "random",
+        stages=tuple(Stage(share(k, of=draws), draw(k)) for k in range(draws)),
+        memory={"draws": Draws},
+        finalise=best,
+        alpha_from=never,
+    )
+
+
+def draw(k: int) -> Callable[[State], Space]:
+    """The space of one uniformly drawn genotype."""
+
+    def change(state: State) -> Space:
+        whole = state.space.resized(primitives=None)
+        return whole.resized(primitives=uniform(whole.groups, state.seed, "random/draw", k).primitives(whole.groups))
+
+    return change
+
+
+class Draws:
+    """Every draw with the validation accuracy it ended with."""
+
+    def __init__(self) -> None:
+        self.tried: list[dict[str, Any]] = []
+
+    def bind(self, state: State) -> None:
+        pass
+
+    def after_step(self, forward: Forward) -> None:
+        pass
+
+    def after_epoch(self, state: State, data: Data) -> dict[str, float]:
+        if state.epoch + 1 != state.dies:
+            return {}
+        reached, _ = accuracy(state.nets["search"], None, data.evaluation("val"))
+        self.tried.append({"genotype": only(state.space.groups).to_json(), "accuracy": reached})
+        return {"draw_accuracy": reached}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"tried": self.tried}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.tried = list(saved["tried"])
+
+
+def only(groups: Groups) -> Genotype:
+    """The one genotype of a space whose edges have one op at most."""
+    return Genotype(
+        tuple(
+            CellGenotype(name, tuple(Link(e.source, e.target, p) for e in group.edges for p in e.primitives), group.concat)
+            for name, group in groups.items()
+        )
+    )
+
+
+def best(state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
+    """The draw with the best validation accuracy, the earliest of equals."""
+    tried = state.memory["draws"].state_dict()["tried"]
+    if tried and not decisions:
+        winner = max(tried, key=lambda one: one["accuracy"])
+        yield Decision(Genotype.from_json(winner["genotype"]), {"accuracy": winner["accuracy"]})

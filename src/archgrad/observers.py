@@ -1,0 +1,175 @@
+"""Watching a search: metrics on disk, progress on the terminal, checkpoints, the estimated end. They read; they never write to the state."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from archgrad import checkpoint
+from archgrad.method import Method
+from archgrad.patch import Decision
+from archgrad.search import Row
+from archgrad.state import Data, State
+from archgrad.stepper import Values
+
+
+class Interrupted(Exception):
+    """The user asked to stop; everything is saved. ``str`` says how to go on."""
+
+
+class Quiet:
+    """An observer that watches nothing: the others say only what they look at."""
+
+    def on_step(self, method: Method, state: State, values: Values) -> None: ...
+    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None: ...
+    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
+
+
+class Metrics:
+    """One JSON line per epoch, appended. On resume, lines newer than the checkpoint are cut, so that none stands twice."""
+
+    def __init__(self, path: Path, *, epoch: int = 0) -> None:
+        self.path = path
+        kept = [row for row in rows(path) if row["epoch"] < epoch] if path.exists() else []
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def on_step(self, method: Method, state: State, values: Values) -> None: ...
+
+    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
+
+
+class Checkpoints:
+    """Saves after every epoch, every ``seconds`` within one, after every decision, and when ``stopping`` says so (then `Interrupted`)."""
+
+    def __init__(self, path: Path, *, seconds: float = 60, stopping: Callable[[], bool] = lambda: False, how: str = "") -> None:
+        self.path, self.seconds, self.stopping, self.how = path, seconds, stopping, how
+        self.last = monotonic()
+
+    def on_step(self, method: Method, state: State, values: Values) -> None:
+        if self.stopping() or monotonic() - self.last >= self.seconds:
+            self._save(method, state)
+
+    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+        self._save(method, state)
+
+    def on_decision(self, method: Method, state: State, decision: Decision) -> None:
+        self._save(method, state)
+
+    def _save(self, method: Method, state: State) -> None:
+        checkpoint.save(self.path, checkpoint.pack(method, state))
+        self.last = monotonic()
+        if self.stopping():
+            raise Interrupted(f"stopped at epoch {state.epoch}, step {state.step}; everything is saved. Go on with: {self.how}")
+
+
+class Bar:
+    """A progress bar over all steps, with the phase and the running accuracies; a line per epoch where there is no terminal."""
+
+    def __init__(self, console: Any) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self.task: Any = None
+
+    def on_step(self, method: Method, state: State, values: Values) -> None:
+        if self.task is None:
+            self.progress.start()
+            self.task = self.progress.add_task("", total=state.plan.epochs * method.steps(state))
+        if state.step % 10 == 0 or state.step == method.steps(state):  # reading a number off a GPU waits for it
+            self.progress.update(self.task, description=self._line(method, state, state.averages()), completed=self._done(method, state))
+
+    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+        self.progress.console.print(self._line(method, state, row, row["epoch"]) + f"  {row['seconds']:.0f} s", highlight=False)
+
+    def on_decision(self, method: Method, state: State, decision: Decision) -> None:
+        self.progress.console.print(f"decided {len(state.decisions)}: {decision.note}", highlight=False)
+
+    def close(self) -> None:
+        self.progress.stop()
+
+    def _done(self, method: Method, state: State) -> int:
+        return state.epoch * method.steps(state) + state.step
+
+    def _line(self, method: Method, state: State, row: Row, epoch: int | None = None) -> str:
+        shown = {"train": "train_accuracy", "val": "val_accuracy", "draw": "draw_accuracy"}
+        parts = [f"{label} {100 * row[key]:.2f} %" for label, key in shown.items() if key in row]
+        parts += [f"entropy {row['entropy']:.3f}"] if "entropy" in row else []
+        place = f"epoch {(state.epoch if epoch is None else epoch) + 1}/{state.plan.epochs} {row.get('phase') or method.phase(state)}"
+        return "  ".join([place, *parts])
+
+
+class Estimate:
+    """After ten steps of this process, says when the end is to be expected."""
+
+    def __init__(self, say: Callable[[str], None], *, after: int = 10) -> None:
+        self.say, self.after, self.seen, self.began = say, after, 0, 0.0
+
+    def on_step(self, method: Method, state: State, values: Values) -> None:
+        self.seen += 1
+        if self.seen == 1:
+            self.began = monotonic()  # the first step pays for warming up
+        if self.seen == self.after + 1:
+            each = (monotonic() - self.began) / self.after
+            steps = (state.plan.epochs - state.epoch) * method.steps(state) - state.step
+            self.say(ending(each * steps, f"{each:.2f} s a step"))
+
+    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None: ...
+    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
+
+
+def ending(seconds: float, rate: str) -> str:
+    """``about 12 min to go (0.31 s a step), until 14:05``"""
+    minutes = seconds / 60
+    span = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+    until = datetime.now() + timedelta(seconds=seconds)
+    return f"about {span} to go ({rate}), until {until:{'%H:%M' if minutes < 720 else '%Y-%m-%d %H:%M'}}"
+
+
+def rows(path: Path) -> list[Row]:
+    """The rows of a metrics file; a last line cut short by a kill is left out."""
+    found = []
+    for line in path.read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return found
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes beside and renames."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(text)
+    os.replace(beside, path)
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM only set a flag inside: the step in progress ends first. A second Ctrl-C stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

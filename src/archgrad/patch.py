@@ -1,0 +1,117 @@
+"""A method is what it changes relative to DARTS: a frozen `Patch`, and `compose`, which puts several together or says why it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
+
+from archgrad.arch import Alphas, Context, EdgeGroup, Genotype, Groups, Mixture
+from archgrad.hypergradient import Hypergradient
+from archgrad.memory import Memory
+from archgrad.schedules import When
+from archgrad.terms import Term
+
+if TYPE_CHECKING:
+    from archgrad.space import Space
+    from archgrad.state import Data, State
+    from archgrad.stepper import Stepper
+
+Relaxation = Callable[[Alphas, Context], Mixture]
+Reshape = Callable[[Mixture, Alphas, Context], Mixture]
+LossAt = Callable[[Mixture], Tensor]
+Perturb = Callable[[Mixture, LossAt, Context], list[tuple[float, Mixture]]]
+"""Mixtures to train the weights at, each with its share of the loss (SmoothDARTS)."""
+Select = Callable[[Mixture, Groups], Genotype]
+
+
+class Decision(NamedTuple):
+    """One step of a `Finalise`: the genotype as decided so far, and whatever it needs (JSON-able) to go on from here."""
+
+    genotype: Genotype
+    note: dict[str, Any]
+
+
+Finalise = Callable[["State", "Data", list[Decision]], Iterator[Decision]]
+"""What happens after the last epoch. Goes on from the decisions already taken: a generator's frame cannot be saved."""
+
+Carry = Callable[["State", "State"], None]
+
+
+class Stage(NamedTuple):
+    """At ``begin`` the search goes on in another space. ``carry(old, new)`` hands over what should live on."""
+
+    begin: When
+    change: Callable[[State], Space]
+    carry: Carry | None = None
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Unset fields are DARTS's. ``relax``, ``readout`` and ``select`` are one unit: a relaxation comes with what reads it."""
+
+    name: str
+    relax: Relaxation | None = None
+    readout: Relaxation | None = None  # what discretisation reads; None reads ``relax``
+    select: Select | None = None
+    reshape: tuple[Reshape, ...] = ()  # in order, in the readout too
+    weight_terms: tuple[Term, ...] = ()
+    alpha_terms: tuple[Term, ...] = ()
+    memory: Mapping[str, Callable[[], Memory]] = field(default_factory=dict)
+    extra_alphas: Mapping[str, Callable[[EdgeGroup], tuple[int, ...]]] = field(default_factory=dict)  # name -> shape; kept as group/name
+    hypergradient: Hypergradient | None = None
+    perturb: Perturb | None = None
+    stages: tuple[Stage, ...] = ()
+    finalise: Finalise | None = None
+    order: str | None = None  # "alpha_first" | "weight_first"
+    alpha_from: When | None = None  # first epoch with alpha steps; the latest of all patches counts
+    space: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Any] = field(default_factory=dict)  # of WeightSettings
+    alphas: Mapping[str, Any] = field(default_factory=dict)  # of AlphaSettings
+    stepper: Stepper | None = None
+
+    def sets(self) -> frozenset[str]:
+        """The fields this patch sets, its name aside."""
+        unset = Patch("")
+        return frozenset(f.name for f in fields(self) if f.name != "name" and getattr(self, f.name) != getattr(unset, f.name))
+
+
+UNIT = ("relax", "readout", "select")
+EXCLUSIVE = ("hypergradient", "perturb", "finalise", "order", "stepper")
+ADDED = ("reshape", "weight_terms", "alpha_terms", "stages")
+MERGED = ("memory", "extra_alphas", "space", "weights", "alphas")
+
+
+def claims(patch: Patch) -> frozenset[str]:
+    """What this patch wants for itself alone: exclusive fields, the relaxation unit, and keys such as ``weights.lr``."""
+    sets = patch.sets()
+    unit = {"relax/readout/select"} if sets & set(UNIT) else set()
+    return frozenset(unit | (sets & set(EXCLUSIVE)) | {f"{name}.{key}" for name in MERGED for key in getattr(patch, name)})
+
+
+def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
+    """One patch of several. Terms, reshapes, stages and memories add up; what only one can set must be set by one, or by ``settle``
+    (the user's own word, which wins).
+
+    ValueError names the field and both patches.
+    """
+    settle = settle or Patch("")
+    for what in sorted({claim for patch in patches for claim in claims(patch)} - claims(settle)):
+        owners = [patch.name for patch in patches if what in claims(patch)]
+        if len(owners) > 1:
+            raise ValueError(f"{' and '.join(owners)} both set {what}: use one of them, or settle it by an option of your own")
+    everyone = (*patches, settle)
+    values: dict[str, Any] = {"name": "+".join(patch.name for patch in patches) or "darts"}
+    units = [patch for patch in everyone if patch.sets() & set(UNIT)]
+    values |= {name: getattr(units[-1], name) for name in UNIT} if units else {}
+    for name in EXCLUSIVE:
+        values[name] = next((v for patch in reversed(everyone) if (v := getattr(patch, name)) is not None), None)
+    for name in ADDED:
+        values[name] = tuple(item for patch in everyone for item in getattr(patch, name))
+    for name in MERGED:
+        values[name] = {key: value for patch in everyone for key, value in getattr(patch, name).items()}
+    begins = [patch.alpha_from for patch in everyone if patch.alpha_from is not None]
+    values["alpha_from"] = (lambda epochs: max(begin(epochs) for begin in begins)) if begins else None
+    return Patch(**values)

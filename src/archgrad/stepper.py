@@ -1,0 +1,170 @@
+"""One training step. `Bilevel` is DARTS's: alphas on validation images, weights on training images, in either order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from archgrad.arch import Alphas, Batch, Context, Forward, Mixture
+from archgrad.gradients import Named, clip, frozen, gradients, probing, update
+from archgrad.hypergradient import Problem
+from archgrad.schedules import cosine
+from archgrad.seeds import forked
+from archgrad.space import Space
+from archgrad.terms import Term, cross_entropy
+
+if TYPE_CHECKING:
+    from archgrad.method import Method
+    from archgrad.state import State
+
+Values = dict[str, Tensor]
+
+
+class Stepper(Protocol):
+    """How a step is made of the same pieces. ``reads`` names the fields of `Patch` it honours: setting another is refused."""
+
+    reads: frozenset[str]
+
+    def nets(self, space: Space) -> dict[str, nn.Module]:
+        """Fresh networks by name; "search" is the one whose mixture the alphas give."""
+
+    def optimizers(self, method: Method, state: State) -> dict[str, torch.optim.Optimizer]: ...
+
+    def steps(self, method: Method, state: State) -> int:
+        """Steps of the current epoch."""
+
+    def phase(self, method: Method, state: State) -> str:
+        """The name of what happens now, for the progress bar and the metrics."""
+
+    def step(self, method: Method, state: State, train: Batch, val: Batch) -> Values:
+        """One step; scalar tensors for the metrics."""
+
+
+def forward(
+    method: Method, state: State, net: str, phase: str, batch: Batch, alphas: Alphas, weights: Named | None = None,
+    mixture: Mixture | None = None,
+) -> Forward:
+    """One pass of ``state.nets[net]`` under the mixture of ``alphas`` (or one given); ``weights`` stand in for the net's own.
+
+    Dropout, drop-path and noise draw from a generator seeded by the place, so a repeated pass sees the same draw.
+    """
+    context = method.context(state, phase)
+    mixture = mixture or method.mixture(alphas, context)
+    module = state.nets[net]
+    place = (state.seed, net, phase, state.epoch, state.step)
+    with forked(*place, device=state.device), torch.autocast(state.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
+        arguments = (batch.images, mixture)
+        output = module(*arguments) if weights is None else functional_call(module, dict(weights), arguments)
+    return Forward(alphas, mixture, output, batch, module, context)
+
+
+def total(terms: tuple[Term, ...], passed: Forward) -> Tensor:
+    """The sum of the terms."""
+    return torch.stack([term(passed) for term in terms]).sum() if len(terms) > 1 else terms[0](passed)
+
+
+@torch.no_grad()
+def measures(prefix: str, passed: Forward) -> Values:
+    """Cross-entropy and accuracy of one pass, as they stand in the metrics; a method's further terms are not in them."""
+    right = (passed.output.logits.argmax(1) == passed.batch.labels).float().mean()
+    return {f"{prefix}_loss": cross_entropy(passed), f"{prefix}_accuracy": right}
+
+
+def sgd(net: nn.Module, method: Method) -> torch.optim.SGD:
+    """SGD of a net's parameters, by the method's weight settings."""
+    s = method.weights
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    return torch.optim.SGD(parameters, s.lr, momentum=s.momentum, nesterov=s.nesterov, weight_decay=s.decay, fused=True)
+
+
+def adam(alphas: Alphas, method: Method) -> torch.optim.Adam:
+    """Adam of the alphas, by the method's alpha settings."""
+    s = method.alphas
+    return torch.optim.Adam(alphas.values(), s.lr, betas=(s.beta1, s.beta2), weight_decay=s.decay, fused=True)
+
+
+@dataclass(frozen=True)
+class Bilevel:
+    """DARTS (arXiv 1806.09055, algorithm 1)."""
+
+    reads = frozenset({
+        "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "extra_alphas", "hypergradient", "perturb",
+        "stages", "finalise", "order", "alpha_from", "space", "weights", "alphas", "stepper",
+    })  # fmt: skip
+
+    def nets(self, space: Space) -> dict[str, nn.Module]:
+        return {"search": space.supernet()}
+
+    def optimizers(self, method: Method, state: State) -> dict[str, torch.optim.Optimizer]:
+        return {"weights": sgd(state.nets["search"], method), "alphas": adam(state.alphas, method)}
+
+    def steps(self, method: Method, state: State) -> int:
+        return state.plan.steps
+
+    def phase(self, method: Method, state: State) -> str:
+        return "search" if method.moves_alphas(state) else "warm-up"
+
+    def step(self, method: Method, state: State, train: Batch, val: Batch) -> Values:
+        rate = cosine(method.weights.lr, method.weights.lr_end, method.weights.per)(method.context(state, "weight"))
+        for group in state.optimizers["weights"].param_groups:
+            group["lr"] = rate
+        halves = [alpha_step] * method.moves_alphas(state) + [weight_step]
+        if method.order == "weight_first":
+            halves.reverse()
+        return {name: value for half in halves for name, value in half(method, state, train, val).items()}
+
+
+def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values:
+    """Adam on the alphas, by the method's hypergradient of the validation loss."""
+    net = state.nets["search"]
+
+    def upper(alphas: Alphas, weights: Named | None) -> tuple[Tensor, Forward]:
+        passed = forward(method, state, "search", "alpha", val, alphas, weights)
+        return total(method.alpha_terms, passed), passed
+
+    def lower(alphas: Alphas, weights: Named | None) -> tuple[Tensor, Forward]:
+        return weight_loss(method, state, train, alphas, weights)
+
+    problem = Problem(net, state.alphas, dict(net.named_parameters()), state.optimizers["weights"], upper, lower)
+    found, passed = method.hypergradient(problem)
+    update(state.optimizers["alphas"], state.alphas, found)
+    return measures("val", passed)
+
+
+def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Values:
+    """SGD on the supernet weights; what this half does not train carries no gradient."""
+    net = state.nets["search"]
+    named = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    loss, passed = weight_loss(method, state, train, {name: a.detach() for name, a in state.alphas.items()}, None)
+    found = gradients(loss, named)
+    clip(found, method.weights.clip)
+    update(state.optimizers["weights"], named, found)
+    for memory in state.memory.values():
+        memory.after_step(passed)
+    return measures("train", passed)
+
+
+def weight_loss(method: Method, state: State, train: Batch, alphas: Alphas, weights: Named | None) -> tuple[Tensor, Forward]:
+    """The training loss at the mixture of ``alphas``, or, where the method perturbs it, the weighted sum over its neighbours."""
+
+    net = state.nets["search"]
+
+    def at(mixture: Mixture) -> tuple[Tensor, Forward]:
+        passed = forward(method, state, "search", "weight", train, alphas, weights, mixture)
+        return total(method.weight_terms, passed), passed
+
+    context = method.context(state, "weight")
+    mixture = method.mixture(alphas, context)
+    if method.perturb is None:
+        return at(mixture)
+
+    def probe(moved: Mixture) -> Tensor:
+        with probing(net), frozen(net):
+            return at(moved)[0]
+
+    parts = [(share, at(moved)) for share, moved in method.perturb(mixture, probe, context)]
+    return torch.stack([share * loss for share, (loss, _) in parts]).sum(), parts[-1][1]

@@ -2,7 +2,7 @@
 
 Accuracies are percent, means over the benchmark's seeds; params and MACs are those of the CIFAR-10 network (C=16, N=5, 32x32).
 CIFAR-10: "valid" is the second half of the training images after training on the first, "test" follows training on all of them.
-CIFAR-100 and ImageNet16-120: "valid" and "test" are two halves of the official test images. NOTICE says where the numbers come from.
+CIFAR-100 and ImageNet16-120: "valid" and "test" are two halves of the official test images. NOTICE gives the sources.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def query(genotype: Genotype | str) -> dict[str, Any]:
     """What the benchmark measured of a cell, as JSON-able values.
 
     ``index``, ``arch``; ``ACCURACIES`` and ``cifar10_valid_12_epochs`` (percent); ``params`` and ``macs``; ``rank`` by CIFAR-10
-    test accuracy among ``of`` cells (1 is the best; ``tied`` others have that very accuracy); ``distance`` to the best, in points.
+    test accuracy among ``of`` cells (1 is the best; ``tied`` others have that very accuracy); ``distance``: points to the best.
     ValueError if it is no cell of this space.
     """
     found = parse(genotype) if isinstance(genotype, str) else genotype

@@ -9,8 +9,8 @@ __version__ = "0.1.0"
 
 # Imported on first use: `archgrad --help` must not wait for torch.
 _HOME = {
-    "Genotype": "arch", "Mixture": "arch", "method": "methods", "space": "spaces", "search": "search", "Patch": "patch",
-    "compose": "patch", "Method": "method",
+    "Genotype": "arch", "Mixture": "arch", "method": "methods", "space": "spaces", "search": "loop", "Patch": "patch",
+    "compose": "patch", "Method": "search_method",
 }  # fmt: skip
 
 __all__ = ["__version__", *_HOME]

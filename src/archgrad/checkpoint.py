@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from archgrad.arch import Genotype
-from archgrad.method import Method
 from archgrad.patch import Decision
+from archgrad.search_method import Method
 from archgrad.state import Plan, State
 
 VERSION = 1

@@ -15,9 +15,9 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from archgrad import checkpoint
-from archgrad.method import Method
+from archgrad.loop import Row
 from archgrad.patch import Decision
-from archgrad.search import Row
+from archgrad.search_method import Method
 from archgrad.state import Data, State
 from archgrad.stepper import Values
 

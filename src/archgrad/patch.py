@@ -15,7 +15,7 @@ from archgrad.schedules import When
 from archgrad.terms import Term
 
 if TYPE_CHECKING:
-    from archgrad.space import Space
+    from archgrad.search_space import Space
     from archgrad.state import Data, State
     from archgrad.stepper import Stepper
 

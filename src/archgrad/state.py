@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from archgrad.arch import Alphas, Batch
 from archgrad.memory import Memory
 from archgrad.patch import Decision
+from archgrad.search_space import Space
 from archgrad.seeds import forked, generator, place_seed
-from archgrad.space import Space
 
 
 class Plan(NamedTuple):

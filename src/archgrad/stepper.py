@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from archgrad.arch import Alphas, Batch, Context, Forward, Mixture
+from archgrad.arch import Alphas, Batch, Forward, Mixture
 from archgrad.gradients import Named, clip, frozen, gradients, probing, update
 from archgrad.hypergradient import Problem
 from archgrad.schedules import cosine
+from archgrad.search_space import Space
 from archgrad.seeds import forked
-from archgrad.space import Space
 from archgrad.terms import Term, cross_entropy
 
 if TYPE_CHECKING:
-    from archgrad.method import Method
+    from archgrad.search_method import Method
     from archgrad.state import State
 
 Values = dict[str, Tensor]

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from archgrad import options
 from archgrad.errors import unknown
-from archgrad.method import Method
 from archgrad.methods.darts import darts
 from archgrad.methods.random import random
 from archgrad.patch import Patch, compose
-from archgrad.space import AlphaSettings, Space, WeightSettings
+from archgrad.search_method import Method
+from archgrad.search_space import AlphaSettings, Space, WeightSettings
 
 
 class Entry(NamedTuple):

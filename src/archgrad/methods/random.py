@@ -14,8 +14,8 @@ from archgrad.arch import CellGenotype, Forward, Genotype, Groups, Link
 from archgrad.diagnostics.accuracy import accuracy
 from archgrad.patch import Decision, Patch, Stage
 from archgrad.schedules import never, share
+from archgrad.search_space import Space
 from archgrad.select import uniform
-from archgrad.space import Space
 from archgrad.state import Data, State
 
 

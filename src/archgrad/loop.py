@@ -1,0 +1,87 @@
+"""The loop. It knows no method and no space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from archgrad.arch import Genotype
+from archgrad.diagnostics.entropy import mean_entropy
+from archgrad.patch import Decision
+from archgrad.search_method import Method
+from archgrad.state import Data, State
+from archgrad.stepper import Values
+
+Row = dict[str, Any]
+
+
+class Observer(Protocol):
+    """Watches. Reads the state and never writes to it."""
+
+    def on_step(self, method: Method, state: State, values: Values) -> None: ...
+
+    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+        """What it returns stands in the row that later observers see; a "stop" in it (a reason) ends the search early and in order.
+        ``state.epoch`` is the next epoch already."""
+
+    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
+
+
+class Found(NamedTuple):
+    """What a search ends with."""
+
+    genotype: Genotype
+    state: State
+
+
+def search(
+    method: Method, data: Data, epochs: int, *, seed: int = 0, state: State | None = None, observers: Iterable[Observer] = (),
+    device: torch.device | str = "cpu", precision: str = "32",
+) -> Found:
+    """Runs ``method`` for ``epochs`` epochs over ``data``; with a ``state`` it goes on where that stopped, in mid-epoch too.
+
+    ValueError if the state was planned for another length.
+    """
+    observers = tuple(observers)
+    state = state or method.start(seed=seed, epochs=epochs, steps=data.steps("train"), device=device, precision=precision)
+    if state.plan != (epochs, data.steps("train")):
+        raise ValueError(
+            f"this search was planned for {state.plan.epochs} epochs of {state.plan.steps} steps and cannot go on with {epochs} of "
+            f"{data.steps('train')}: every schedule depends on it; start a new search"
+        )
+    stop = None
+    while state.epoch < epochs and not stop:
+        began = monotonic()
+        if state.step == 0:
+            method.begin_epoch(state)
+        streams = (data.batches(split, state.epoch, state.step, method.steps(state) - state.step) for split in ("train", "val"))
+        for train, val in zip(*streams, strict=True):
+            values = method.step(state, train, val)
+            for observer in observers:
+                observer.on_step(method, state, values)
+        row = summary(method, state)
+        row |= method.end_epoch(state, data)
+        row["seconds"] = monotonic() - began
+        for observer in observers:
+            row |= observer.on_epoch(method, state, data, row) or {}
+        stop = row.get("stop")
+    for decision in method.finalise(state, data):
+        for observer in observers:
+            observer.on_decision(method, state, decision)
+    return Found(method.genotype(state), state)
+
+
+def summary(method: Method, state: State) -> Row:
+    """The row of an epoch that just had its last step: averages over its steps, and what the alphas say now."""
+    genotype = method.genotype(state)
+    return {
+        "epoch": state.epoch,
+        "phase": method.phase(state),
+        **state.averages(),
+        "entropy": mean_entropy(method.readout(state), state.space.groups),
+        "skips": sum(link.primitive == "skip_connect" for cell in genotype.cells for link in cell.links),
+        "genotype": str(genotype),
+    }

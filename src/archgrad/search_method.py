@@ -1,0 +1,190 @@
+"""A method: a complete patch over a space. It starts, steps, reads off and finalises a search, and knows nothing of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+from archgrad.arch import Alphas, Batch, Context, Genotype, Mixture, Progress
+from archgrad.errors import unknown
+from archgrad.hypergradient import Hypergradient, first_order
+from archgrad.patch import Decision, Finalise, Patch, Perturb, Relaxation, Reshape, Select, Stage
+from archgrad.relax import softmax
+from archgrad.schedules import share
+from archgrad.search_space import AlphaSettings, Space, WeightSettings
+from archgrad.select import strongest
+from archgrad.state import Data, Plan, State, normal_alphas, seeded
+from archgrad.stepper import Bilevel, Stepper, Values
+from archgrad.terms import Term, cross_entropy
+
+
+@dataclass(frozen=True)
+class Method:
+    """A patch whose gaps are filled with DARTS as its space knows it (`Space.defaults`)."""
+
+    patch: Patch
+    base: Space
+
+    def __post_init__(self) -> None:
+        unread = self.patch.sets() - self.stepper.reads
+        if unread:
+            raise ValueError(f"{self.name}: its stepper does not read {', '.join(sorted(unread))}; leave out the patch that sets it")
+        if self.order not in ("alpha_first", "weight_first"):
+            raise unknown("order", self.order, ("alpha_first", "weight_first"))
+
+    # What the patch says, or DARTS.
+    name = property(lambda self: self.patch.name)
+
+    @cached_property
+    def space(self) -> Space:
+        """The space as the patch wants it (PC-DARTS: partial channels); stages start from it."""
+        return self.base.resized(**self.patch.space) if self.patch.space else self.base
+
+    @property
+    def stepper(self) -> Stepper:
+        return self.patch.stepper or Bilevel()
+
+    @property
+    def relax(self) -> Relaxation:
+        return self.patch.relax or softmax
+
+    @property
+    def select(self) -> Select:
+        return self.patch.select or strongest
+
+    @property
+    def reshape(self) -> tuple[Reshape, ...]:
+        return self.patch.reshape
+
+    @property
+    def weight_terms(self) -> tuple[Term, ...]:
+        return (cross_entropy, *self.patch.weight_terms)
+
+    @property
+    def alpha_terms(self) -> tuple[Term, ...]:
+        return (cross_entropy, *self.patch.alpha_terms)
+
+    @property
+    def hypergradient(self) -> Hypergradient:
+        return self.patch.hypergradient or first_order
+
+    @property
+    def perturb(self) -> Perturb | None:
+        return self.patch.perturb
+
+    @property
+    def order(self) -> str:
+        return self.patch.order or self.base.defaults.order
+
+    @cached_property
+    def weights(self) -> WeightSettings:
+        return replace(self.base.defaults.weights, **self.patch.weights)
+
+    @cached_property
+    def alphas(self) -> AlphaSettings:
+        return replace(self.base.defaults.alphas, **self.patch.alphas)
+
+    # A search.
+    def start(
+        self, *, seed: int, epochs: int, steps: int, device: torch.device | str = "cpu", precision: str = "32"
+    ) -> State:
+        """A state at epoch 0 of ``epochs``, each of ``steps`` batches. ValueError where a schedule does not fit the length."""
+        if epochs < 1 or steps < 1:
+            raise ValueError(f"a search needs at least 1 epoch of 1 step, not {epochs} of {steps}")
+        begins = [stage.begin(epochs) for stage in self.patch.stages]
+        if len(set(begins)) < len(begins):
+            raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for its {len(begins)} stages; give it more epochs")
+        self.alpha_from(epochs)
+        state = State(seed, Plan(epochs, steps), torch.device(device), precision, self.space)
+        self.build(state, self.space)
+        return state
+
+    def build(self, state: State, space: Space) -> None:
+        """The one door through which nets, alphas and optimizers come to be: at the start, at a stage, and before a state is loaded."""
+        state.space = space
+        state.nets = {name: seeded(net, state.seed).to(state.device).train() for name, net in self.stepper.nets(space).items()}
+        state.alphas = normal_alphas(space, dict(self.patch.extra_alphas), self.alphas.init, state.seed, state.device)
+        state.optimizers = self.stepper.optimizers(self, state)
+        if not state.memory:
+            state.memory = {name: make() for name, make in self.patch.memory.items()}
+        for memory in state.memory.values():
+            memory.bind(state)
+        begins = sorted({0, *(stage.begin(state.plan.epochs) for stage in self.patch.stages), state.plan.epochs})
+        state.born = max(begin for begin in begins[:-1] if begin <= state.epoch) if state.epoch < state.plan.epochs else begins[-2]
+        state.dies = min(begin for begin in begins if begin > state.born)
+
+    def begin_epoch(self, state: State) -> None:
+        """The only place where space, depth or optimizers change: applies the stage that begins with this epoch, if there is one."""
+        for stage in self.patch.stages:
+            if stage.begin(state.plan.epochs) == state.epoch:
+                self._enter(state, stage)
+        state.sums, state.counts = {}, {}
+
+    def _enter(self, state: State, stage: Stage) -> None:
+        old = replace(state)
+        self.build(state, stage.change(state))
+        if stage.carry is not None:
+            stage.carry(old, state)
+
+    def step(self, state: State, train: Batch, val: Batch) -> Values:
+        """One step of the search: alphas on ``val``, weights on ``train``. Scalar tensors for the metrics; moves ``state.step``."""
+        values = self.stepper.step(self, state, train, val)
+        state.add(values)
+        state.step += 1
+        return values
+
+    def steps(self, state: State) -> int:
+        """Steps of the current epoch."""
+        return self.stepper.steps(self, state)
+
+    def phase(self, state: State) -> str:
+        return self.stepper.phase(self, state)
+
+    def end_epoch(self, state: State, data: Data) -> dict[str, float]:
+        """Lets the memories see the epoch; what they report. Moves the state to the next epoch."""
+        reported = {key: value for memory in state.memory.values() for key, value in memory.after_epoch(state, data).items()}
+        state.epoch, state.step = state.epoch + 1, 0
+        return reported
+
+    def finalise(self, state: State, data: Data) -> Iterator[Decision]:
+        """What the method does after the last epoch; goes on from ``state.decisions`` and adds to them."""
+        finalise: Finalise | None = self.patch.finalise
+        if finalise is not None:
+            for decision in finalise(state, data, list(state.decisions)):
+                state.decisions.append(decision)
+                yield decision
+
+    # What the pieces see.
+    def alpha_from(self, epochs: int) -> int:
+        """First epoch with alpha steps."""
+        return (self.patch.alpha_from or share(0, of=1))(epochs)
+
+    def moves_alphas(self, state: State) -> bool:
+        return state.epoch >= self.alpha_from(state.plan.epochs)
+
+    def progress(self, state: State) -> Progress:
+        return Progress(state.epoch, state.step, state.plan.epochs, self.steps(state), state.born, state.dies)
+
+    def context(self, state: State, phase: str) -> Context:
+        return Context(state.space.groups, self.progress(state), phase, state.memory, state.seed)
+
+    def mixture(self, alphas: Alphas, context: Context) -> Mixture:
+        """alphas -> relax -> reshapes; the readout phase reads ``readout`` instead of ``relax`` where the patch has one."""
+        relax = (self.patch.readout or self.relax) if context.phase == "readout" else self.relax
+        mixture = relax(alphas, context)
+        for reshape in self.reshape:
+            mixture = reshape(mixture, alphas, context)
+        return mixture
+
+    @torch.no_grad()
+    def readout(self, state: State) -> Mixture:
+        """The mixture that discretisation reads."""
+        return self.mixture(state.alphas, self.context(state, "readout"))
+
+    def genotype(self, state: State) -> Genotype:
+        """What would be derived now; after the finalisation, what it decided."""
+        return state.decisions[-1].genotype if state.decisions else self.select(self.readout(state), state.space.groups)
+

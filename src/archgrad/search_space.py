@@ -1,0 +1,85 @@
+"""What a search space is: the two protocols a space keeps, and the defaults its literature starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from archgrad.arch import Genotype, Groups, Mixture, Output
+
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class WeightSettings:
+    """SGD of the supernet weights. The learning rate falls by cosine from ``lr`` to ``lr_end`` over the supernet's life."""
+
+    lr: NotNegative = 0.025
+    lr_end: NotNegative = 0.001
+    per: Literal["epoch", "step"] = "epoch"  # how often the learning rate moves
+    momentum: Share = 0.9
+    nesterov: bool = False
+    decay: NotNegative = 3e-4
+    clip: NotNegative = 5.0  # global gradient norm; 0 is off
+
+
+@dataclass(frozen=True)
+class AlphaSettings:
+    """Adam of the alphas. They start at ``init`` * N(0, 1)."""
+
+    lr: NotNegative = 3e-4
+    beta1: Share = 0.5
+    beta2: Share = 0.999
+    decay: NotNegative = 1e-3
+    init: NotNegative = 1e-3
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What "DARTS" means in a space, by the code its published results come from."""
+
+    order: Literal["alpha_first", "weight_first"] = "alpha_first"  # of the two halves of a step
+    weights: WeightSettings = WeightSettings()
+    alphas: AlphaSettings = AlphaSettings()
+    batch: int = 64
+    epochs: int = 50
+
+
+class Supernet(Protocol):
+    """An `nn.Module` that reads the mixture as an argument."""
+
+    stem: nn.Module
+    feature_channels: tuple[int, ...]  # C of each entry of Output.features
+
+    def forward(self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0) -> Output:
+        """images (B, C, H, W); ``None`` is weight 1 on every op."""
+
+    def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:
+        """The modules of one primitive on one edge, one per cell of the group (shared modules included)."""
+
+
+class Space(Protocol):
+    """A frozen value. Everything about it follows from `spec`."""
+
+    name: str
+    groups: Groups
+    defaults: Defaults
+    classes: int
+    in_channels: int
+
+    def resized(self, **changes: Any) -> Space:
+        """The same space with other ``cells``, ``channels``, ``classes``, ``primitives``, ...; ``primitives=None`` restores the full sets.
+        ValueError for what it does not have."""
+
+    def spec(self) -> dict[str, Any]:
+        """JSON-able; ``base.resized(**spec)`` is this space again, whatever ``base`` of that name."""
+
+    def supernet(self) -> nn.Module:
+        """A fresh `Supernet`, initialised by torch's defaults; `method.build` re-seeds each module by its name."""
+
+    def derive(self, genotype: Genotype, **options: Any) -> nn.Module:
+        """The derived network of a genotype. ValueError if it does not fit."""

@@ -1,0 +1,38 @@
+"""Search spaces, by name. A new space enrols by one line of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from archgrad.errors import unknown
+from archgrad.search_space import Space
+from archgrad.spaces.darts import Darts
+from archgrad.spaces.nasbench201 import NasBench201
+
+
+class Entry(NamedTuple):
+    """``build(**options)``, and where the space comes from."""
+
+    build: Callable[..., Space]
+    paper: str
+
+
+ROBUST = "Zela et al., Understanding and Robustifying Differentiable Architecture Search, arXiv 1909.09656"
+
+SPACES: dict[str, Entry] = {
+    "darts": Entry(Darts, "Liu et al., DARTS: Differentiable Architecture Search, arXiv 1806.09055"),
+    "s1": Entry(partial(Darts, "s1"), ROBUST),
+    "s2": Entry(partial(Darts, "s2"), ROBUST),
+    "s3": Entry(partial(Darts, "s3"), ROBUST),
+    "s4": Entry(partial(Darts, "s4"), ROBUST),
+    "nasbench201": Entry(NasBench201, "Dong and Yang, NAS-Bench-201, arXiv 2001.00326"),
+}
+
+
+def space(name: str, **options: Any) -> Space:
+    """The space of that name. ValueError for an unknown name or option, or an option out of range."""
+    if name not in SPACES:
+        raise unknown("space", name, SPACES)
+    return SPACES[name].build().resized(**options)

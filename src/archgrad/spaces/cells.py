@@ -1,0 +1,166 @@
+"""The cell: one edge group running under its `CellMixture`, in a form that computes once what the edges out of a node share.
+
+    node_t = sum over edges s -> t and primitives k of  weight[edge, k] * op_k(node_s)
+
+Out of one node every primitive but pools and skip begins with the same ReLU, and pools (with their BatchNorm) and skip themselves
+are the same on every edge: a `State` holds these, each computed at its first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from archgrad.arch import CellMixture, EdgeGroup
+from archgrad.spaces.primitives import Style, primitive
+
+Rows = list[list[Tensor]]
+
+
+class Op(NamedTuple):
+    """One column of one edge; ``place`` and ``key`` are where `Cell.shared` or `Cell.edges` holds its module."""
+
+    edge: int
+    column: int
+    source: int
+    primitive: str
+    place: str
+    key: str
+    rectified: bool
+    shared: bool
+    extra: bool
+
+
+class State:
+    """A node's tensor (B, C, H, W) and what its outgoing edges share."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+        self._known: dict[str, Tensor] = {}
+
+    def once(self, name: str, function: Callable[[Tensor], Tensor]) -> Tensor:
+        if name not in self._known:
+            self._known[name] = function(self.value)
+        return self._known[name]
+
+
+class Cell(nn.Module):
+    """``preprocess``: a module per input; ``stride`` is that of the edges out of the inputs (2 in a reduction cell).
+
+    A parameter is named by what it belongs to (``edges.0_2.sep_conv_3x3...``), never by position, so a pruned or derived cell has
+    the names of the full one. Extra columns (`EdgeGroup.extras`) have weights of their own.
+    """
+
+    def __init__(self, group: EdgeGroup, preprocess: Iterable[nn.Module], channels: int, stride: int, style: Style) -> None:
+        super().__init__()
+        self.preprocess = nn.ModuleList(preprocess)
+        self.concat = group.concat
+        self.stride = stride
+        self.plan: dict[int, list[Op]] = {target: [] for target in sorted(group.nodes())}
+        edges: dict[str, dict[str, nn.Module]] = {}
+        shared: dict[str, dict[str, nn.Module]] = {}
+        for index, (source, target, names) in enumerate(group.edges):
+            step = stride if source < len(self.preprocess) else 1
+            for column, name, extra in _columns(group, names):
+                kind = primitive(name, step)
+                table, place = (shared, f"{source}") if kind.shared else (edges, f"{source}_{target}")
+                key = f"extra_{name}" if extra and not kind.shared else name
+                modules = table.setdefault(place, {})
+                if key not in modules:
+                    modules[key] = kind.build(channels, step, style)
+                self.plan[target].append(Op(index, column, source, name, place, key, kind.rectified, kind.shared, extra))
+        self.edges = nn.ModuleDict({place: nn.ModuleDict(modules) for place, modules in edges.items()})
+        self.shared = nn.ModuleDict({place: nn.ModuleDict(modules) for place, modules in shared.items()})
+
+    def forward(self, inputs: Iterable[Tensor], mixture: CellMixture | None = None, drop_path: float = 0.0) -> Tensor:
+        """inputs (B, ?, H, W) each -> (B, len(concat) * channels, H', W'). ``None``: weight 1 on every searched op."""
+        states = {i: State(fit(x)) for i, (fit, x) in enumerate(zip(self.preprocess, inputs))}
+        rows = None if mixture is None else _scalars(mixture.weights.to(states[0].value.dtype))
+        for target, ops in self.plan.items():
+            states[target] = State(self._node(ops, states, mixture, rows, drop_path))
+        outputs = [states[node].value for node in self.concat]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
+
+    def ops(self, edge: int, name: str) -> nn.Module:
+        """The module of a searched primitive on an edge of the group (its shared one, if it is shared)."""
+        found = [op for ops in self.plan.values() for op in ops if (op.edge, op.primitive, op.extra) == (edge, name, False)]
+        if not found:
+            raise ValueError(f"edge {edge} has no primitive {name!r}")
+        return self._module(found[0])
+
+    def _module(self, op: Op) -> nn.Module:
+        return (self.shared if op.shared else self.edges)[op.place][op.key]  # type: ignore[index]
+
+    def _node(
+        self, ops: list[Op], states: Mapping[int, State], mixture: CellMixture | None, rows: Rows | None, drop_path: float
+    ) -> Tensor:
+        """A node without any input is zero."""
+        total, idle = None, []
+        for op in ops:
+            weight = None
+            if mixture is None or rows is None:
+                if op.extra:
+                    continue
+            elif op.column >= len(rows[op.edge]):
+                continue
+            else:
+                weight = rows[op.edge][op.column]
+                if mixture.active is not None and not mixture.active[op.edge][op.column]:
+                    idle.append(weight)
+                    continue
+            if op.primitive == "none":
+                continue
+            out = self._run(op, states[op.source])
+            if self.training:
+                out = self._dropped(op, out, {} if mixture is None else mixture.dropout, drop_path)
+            total = _added(total, weight, out)
+        if total is None:
+            total = _zeros(states[0].value, self.stride)
+        if idle and idle[0].requires_grad:
+            # An idle op counts as the scalar w - w = 0, which carries its gradient (GDAS, arXiv 1910.04465, its authors' code).
+            scalar = torch.stack(idle).sum()
+            total = total + (scalar - scalar.detach())
+        return total
+
+    def _run(self, op: Op, state: State) -> Tensor:
+        module = self._module(op)
+        if op.shared:
+            return state.once(op.primitive, module)
+        return module(state.once("relu", F.relu) if op.rectified else state.value)
+
+    def _dropped(self, op: Op, out: Tensor, dropout: Mapping[str, float], drop_path: float) -> Tensor:
+        if dropout.get(op.primitive, 0.0) > 0:
+            out = F.dropout(out, dropout[op.primitive])
+        if drop_path > 0 and not (op.primitive == "skip_connect" and op.shared):
+            keep = 1 - drop_path
+            out = out / keep * torch.empty_like(out[:, :1, :1, :1]).bernoulli_(keep)
+        return out
+
+
+def _columns(group: EdgeGroup, names: tuple[str, ...]) -> list[tuple[int, str, bool]]:
+    """(column, primitive, is an extra) of an edge; a removed edge has no extras either."""
+    extras = [(group.width + i, name, True) for i, name in enumerate(group.extras)] if names else []
+    return [(k, name, False) for k, name in enumerate(names)] + extras
+
+
+def _scalars(weights: Tensor) -> Rows:
+    """(edges, ops) -> nested lists of 0-dim views through one unbind, whose backward is one stack."""
+    flat, width = weights.flatten().unbind(), weights.shape[1]
+    return [list(flat[i : i + width]) for i in range(0, len(flat), width)]
+
+
+def _added(total: Tensor | None, weight: Tensor | None, out: Tensor) -> Tensor:
+    """``total + weight * out`` in one pass; without a weight nothing is multiplied."""
+    if weight is None:
+        return out if total is None else total + out
+    return weight * out if total is None else torch.addcmul(total, weight, out)
+
+
+def _zeros(like: Tensor, stride: int) -> Tensor:
+    batch, channels, height, width = like.shape
+    zeros = like.new_zeros(batch, channels, -(-height // stride), -(-width // stride))
+    return zeros.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,203 @@
+"""The space of DARTS (arXiv 1806.09055) and its restrictions S1-S4 (RobustDARTS, arXiv 1909.09656).
+
+A network of ``cells`` cells; those at a third and at two thirds of the depth halve the image and double the channels, and share
+the alphas of group "reduce", the others those of "normal". A cell reads the two before it as nodes 0 and 1, adds ``nodes`` nodes,
+each reading all before it, and returns their concatenation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.resources import files
+from typing import Any, cast
+
+import torch.nn.functional as F
+from torch import Tensor, channels_last, nn
+
+from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture, Output, Primitives, groups_of
+from archgrad.errors import unknown
+from archgrad.search_space import Defaults
+from archgrad.spaces import options
+from archgrad.spaces.cells import Cell
+from archgrad.spaces.derived import Derived, connected
+from archgrad.spaces.primitives import FREE, Conv, FactorizedReduce, Style
+from archgrad.spaces.stems import Auxiliary, CifarStem, ImageNetStem
+
+EIGHT = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+GROUPS = ("normal", "reduce")
+STEMS = ("cifar", "imagenet")
+
+
+@cache
+def robust_tables() -> dict[str, Primitives]:
+    """S1-S4: the primitives of each edge, from automl/RobustDARTS."""
+    data = json.loads(files("archgrad.data_files").joinpath("robustdarts_spaces.json").read_text("utf-8"))
+    return {name: {group: tuple(map(tuple, data[name][group])) for group in GROUPS} for name in ("s1", "s2", "s3", "s4")}
+
+
+@dataclass(frozen=True)
+class Darts:
+    """``primitives=None`` is the space's own: the standard eight on every edge, or the table of S1-S4.
+
+    ValueError for an option out of range.
+    """
+
+    name: str = "darts"
+    channels: int = 16
+    cells: int = 8
+    nodes: int = 4
+    primitives: options.Sets = None
+    concat: Mapping[str, tuple[int, ...]] | None = None  # None: all nodes
+    extras: tuple[str, ...] = ()  # unsearched columns on every edge
+    in_channels: int = 3
+    classes: int = 10
+    stem: str = "cifar"  # "cifar": one 3x3 convolution | "imagenet": three of stride 2
+    affine: bool = False  # of the cells' BatchNorms
+    pool_bn: bool = True  # a BatchNorm behind pools
+    track: bool = True  # running statistics in the cells
+    auxiliary: bool = False  # a second head after two thirds of the depth, while training
+
+    defaults = Defaults()
+
+    def __post_init__(self) -> None:
+        options.whole(self, 1, "channels", "cells", "nodes", "in_channels", "classes")
+        options.flags(self, "affine", "pool_bn", "track", "auxiliary")
+        if self.stem not in STEMS:
+            raise unknown("stem", self.stem, STEMS)
+        edges = dict.fromkeys(GROUPS, len(self._ends))
+        object.__setattr__(self, "primitives", options.primitive_sets(self.primitives, edges))
+        object.__setattr__(self, "concat", options.concats(self.concat, edges, range(2, self.nodes + 2)))
+        object.__setattr__(self, "extras", options.primitive_sets(self.extras, edges) if self.extras else ())
+        if self.stem == "imagenet" and self.channels < 2:
+            raise ValueError("channels must be at least 2 with the imagenet stem, which begins with half of them")
+        if self.primitives is None and self.name != "darts" and self.nodes != 4:
+            raise ValueError(f"space {self.name!r} has 4 nodes, not {self.nodes}: its table names the primitives of every edge")
+
+    @cached_property
+    def groups(self) -> Groups:
+        inner = tuple(range(2, self.nodes + 2))
+        return groups_of(
+            EdgeGroup(
+                group,
+                tuple(Edge(source, target, names) for (source, target), names in zip(self._ends, self._sets(group))),
+                concat=inner if self.concat is None else self.concat[group],
+                keep=2,
+                free=FREE,
+                extras=self.extras,
+                cells=len(self.reductions) if group == "reduce" else self.cells - len(self.reductions),
+            )
+            for group in GROUPS
+        )
+
+    @property
+    def reductions(self) -> set[int]:
+        """Which cells reduce; in a network of one cell both places fall together."""
+        return {self.cells // 3, 2 * self.cells // 3}
+
+    @property
+    def _ends(self) -> list[tuple[int, int]]:
+        return [(source, target) for target in range(2, self.nodes + 2) for source in range(target)]
+
+    def _sets(self, group: str) -> tuple[tuple[str, ...], ...]:
+        sets = self.primitives
+        if sets is None:
+            sets = EIGHT if self.name == "darts" else robust_tables()[self.name]
+        return sets[group] if isinstance(sets, Mapping) else (sets,) * len(self._ends)
+
+    def resized(self, **changes: Any) -> Darts:
+        """The same space with other options; ``primitives=None`` restores its own. An edge of ``()`` is removed."""
+        return options.changed(self, changes)
+
+    def spec(self) -> dict[str, Any]:
+        return options.spec(self)
+
+    def supernet(self) -> DartsNet:
+        return DartsNet(self)
+
+    def derive(
+        self,
+        genotype: Genotype,
+        *,
+        channels: int = 36,
+        cells: int = 20,
+        classes: int | None = None,
+        in_channels: int | None = None,
+        stem: str | None = None,
+        affine: bool = True,
+        pool_bn: bool = False,
+        auxiliary: bool = False,
+    ) -> Derived:
+        """The network of a genotype, by default at the size CIFAR-10 results are published for. ValueError if it does not fit."""
+        genotype.check(self.groups)
+        built = connected(genotype, inputs=2)
+        space = self.resized(
+            primitives=built.primitives(self.groups),
+            concat={cell.group: cell.concat for cell in built.cells},
+            extras=(),
+            channels=channels,
+            cells=cells,
+            classes=self.classes if classes is None else classes,
+            in_channels=self.in_channels if in_channels is None else in_channels,
+            stem=self.stem if stem is None else stem,
+            affine=affine,
+            pool_bn=pool_bn,
+            auxiliary=auxiliary,
+        )
+        return Derived(genotype, space)
+
+
+class DartsNet(nn.Module):
+    """The supernet. Stages end at the reduction cells, which are their last, and at the last cell: three features at any depth."""
+
+    def __init__(self, space: Darts) -> None:
+        super().__init__()
+        self.groups = space.groups
+        self.kinds = ["reduce" if i in space.reductions else "normal" for i in range(space.cells)]
+        self.stage_ends = (space.cells // 3, 2 * space.cells // 3, space.cells - 1)
+        self.stem = (CifarStem if space.stem == "cifar" else ImageNetStem)(space.in_channels, space.channels)
+        style = Style(space.affine, space.track, space.pool_bn)
+        before, last = self.stem.channels
+        halved, channels, widths = space.stem == "imagenet", space.channels, []
+        self.cells = nn.ModuleList()
+        for kind in self.kinds:
+            group, stride = self.groups[kind], 2 if kind == "reduce" else 1
+            channels *= stride
+            first = FactorizedReduce(before, channels, style) if halved else Conv(before, channels, 1, 1, style)
+            self.cells.append(Cell(group, [first, Conv(last, channels, 1, 1, style)], channels, stride, style))
+            before, last, halved = last, channels * len(group.concat), kind == "reduce"
+            widths.append(last)
+        self.feature_channels = tuple(widths[i] for i in self.stage_ends)
+        self.auxiliary = Auxiliary(self.feature_channels[1], space.classes, space.stem) if space.auxiliary else None
+        self.classifier = nn.Linear(last, space.classes)
+        self.to(memory_format=channels_last)  # type: ignore[call-overload]
+
+    def forward(self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0) -> Output:
+        """images (B, C, H, W), any size from 8 on; ``None`` is weight 1 on every op."""
+        first, second = self.stem(images.contiguous(memory_format=channels_last))
+        x, before, last = second, F.relu(first), F.relu(second)  # every cell would begin with these ReLUs
+        outputs, counted = [], dict.fromkeys(self.groups, 0)
+        for cell, kind in zip(self.cells, self.kinds):
+            x = cell((before, last), None if mixture is None else mixture.cell(kind, counted[kind]), drop_path)
+            before, last = last, F.relu(x)
+            outputs.append(x)
+            counted[kind] += 1
+        features = tuple(outputs[i] for i in self.stage_ends)
+        auxiliary = self.auxiliary(features[1]) if self.auxiliary is not None and self.training else None
+        return Output(self.classifier(x.mean((2, 3))), features, auxiliary)
+
+    def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:
+        """The module of a primitive on an edge, one per cell of the group; pools and identity skips serve all edges of a node."""
+        cells = cast("Iterable[Cell]", self.cells)
+        return [cell.ops(edge, primitive) for cell, kind in zip(cells, self.kinds) if kind == group]

@@ -1,0 +1,139 @@
+"""The space of NAS-Bench-201 (arXiv 2001.00326): a cell of four nodes, one of five ops on each of its six edges.
+
+15,625 cells. Three stages of ``cells`` cells at 1, 2 and 4 times ``channels``, a residual block of stride 2 between them, as in
+AutoDL-Projects, from which the benchmark's published search results come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import torch.nn.functional as F
+from torch import Tensor, channels_last, nn
+
+from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture, Output, groups_of
+from archgrad.search_space import Defaults, WeightSettings
+from archgrad.spaces import options
+from archgrad.spaces.cells import Cell
+from archgrad.spaces.derived import Derived
+from archgrad.spaces.primitives import FREE, Conv, Style
+
+FIVE = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+ENDS = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+AFFINE = Style(affine=True)
+
+
+@dataclass(frozen=True)
+class NasBench201:
+    """``cells`` is per stage (N). ``primitives=None`` is the benchmark's five on every edge. ValueError for what cannot be."""
+
+    name: str = "nasbench201"
+    channels: int = 16
+    cells: int = 5
+    primitives: options.Sets = None
+    extras: tuple[str, ...] = ()  # unsearched columns on every edge
+    in_channels: int = 3
+    classes: int = 10
+    affine: bool = False  # of the cells' BatchNorms
+    track: bool = True  # running statistics in the cells
+
+    defaults = Defaults("weight_first", WeightSettings(per="step", nesterov=True, decay=5e-4, clip=0.0))
+
+    def __post_init__(self) -> None:
+        options.whole(self, 1, "channels", "cells", "in_channels", "classes")
+        options.flags(self, "affine", "track")
+        edges = {"cell": len(ENDS)}
+        object.__setattr__(self, "primitives", options.primitive_sets(self.primitives, edges))
+        object.__setattr__(self, "extras", options.primitive_sets(self.extras, edges) if self.extras else ())
+
+    @cached_property
+    def groups(self) -> Groups:
+        sets = FIVE if self.primitives is None else self.primitives
+        each = sets["cell"] if isinstance(sets, Mapping) else (sets,) * len(ENDS)
+        edges = tuple(Edge(source, target, names) for (source, target), names in zip(ENDS, each))
+        return groups_of([EdgeGroup("cell", edges, (3,), hidden=(), free=FREE, extras=self.extras, cells=3 * self.cells)])
+
+    def resized(self, **changes: Any) -> NasBench201:
+        """The same space with other options; ``primitives=None`` restores the five. An edge of ``()`` is removed."""
+        return options.changed(self, changes)
+
+    def spec(self) -> dict[str, Any]:
+        return options.spec(self)
+
+    def supernet(self) -> NasBench201Net:
+        return NasBench201Net(self)
+
+    def derive(
+        self,
+        genotype: Genotype,
+        *,
+        channels: int = 16,
+        cells: int = 5,
+        classes: int | None = None,
+        in_channels: int | None = None,
+        affine: bool = True,
+    ) -> Derived:
+        """The network of a genotype, by default as in the benchmark's table. ValueError if it does not fit."""
+        space = self.resized(
+            primitives=genotype.primitives(self.groups),
+            extras=(),
+            channels=channels,
+            cells=cells,
+            classes=self.classes if classes is None else classes,
+            in_channels=self.in_channels if in_channels is None else in_channels,
+            affine=affine,
+        )
+        return Derived(genotype, space)
+
+
+class ResidualBlock(nn.Module):
+    """ResNet's basic block of stride 2: two (ReLU, 3x3, BN) beside a 2x2 average pool and a 1x1; odd sides round up."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv_a = Conv(inputs, outputs, 3, 2, AFFINE)
+        self.conv_b = Conv(outputs, outputs, 3, 1, AFFINE)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv_b(F.relu(self.conv_a(F.relu(x))))
+        return y + self.shortcut(F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False))
+
+
+class NasBench201Net(nn.Module):
+    """The supernet. Features: the end of each stage, before the residual block that follows it."""
+
+    def __init__(self, space: NasBench201) -> None:
+        super().__init__()
+        group, style = space.groups["cell"], Style(space.affine, space.track, pool_bn=False)
+        self.depth = space.cells
+        self.feature_channels = (space.channels, 2 * space.channels, 4 * space.channels)
+        first, second, third = self.feature_channels
+        self.stem = Conv(space.in_channels, first, 3, 1, AFFINE)
+        self.cells = nn.ModuleList(
+            Cell(group, [nn.Identity()], channels, 1, style) for channels in self.feature_channels for _ in range(space.cells)
+        )
+        self.blocks = nn.ModuleList([ResidualBlock(first, second), ResidualBlock(second, third)])
+        self.bn = nn.BatchNorm2d(third)
+        self.classifier = nn.Linear(third, space.classes)
+        self.to(memory_format=channels_last)  # type: ignore[call-overload]
+
+    def forward(self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0) -> Output:
+        """images (B, C, H, W), any size from 8 on; ``None`` is weight 1 on every op."""
+        x = self.stem(images.contiguous(memory_format=channels_last))
+        features: list[Tensor] = []
+        for k, cell in enumerate(self.cells):
+            if k and k % self.depth == 0:
+                x = self.blocks[len(features) - 1](x)
+            x = cell((x,), None if mixture is None else mixture.cell("cell", k), drop_path)
+            if (k + 1) % self.depth == 0:
+                features.append(x)
+        return Output(self.classifier(F.relu(self.bn(x)).mean((2, 3))), tuple(features))
+
+    def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:
+        """The module of a primitive on an edge, one per cell (pools and skips serve all edges of their node)."""
+        cells = cast("Iterable[Cell]", self.cells)
+        return [cell.ops(edge, primitive) for cell in cells if group == "cell"]

@@ -1,0 +1,97 @@
+"""What every space checks about its options, and the forms in which ``primitives`` may be given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from archgrad.arch import Primitives
+from archgrad.errors import unknown
+from archgrad.spaces import primitives as table
+
+S = TypeVar("S")
+Sets = tuple[str, ...] | Primitives | None
+"""None: the space's own; names for every edge; or, per group, names for each edge."""
+
+
+def names(space: Any) -> tuple[str, ...]:
+    """The options of a space: its fields, but for its name."""
+    return tuple(field.name for field in fields(space) if field.name != "name")
+
+
+def changed(space: S, changes: Mapping[str, Any]) -> S:
+    """``dataclasses.replace`` that refuses unknown options with the nearest name."""
+    for option in changes:
+        if option not in names(space):
+            raise unknown("option", option, names(space))
+    return replace(space, **changes)  # type: ignore[type-var]
+
+
+def spec(space: Any) -> dict[str, Any]:
+    """Every option, JSON-able."""
+    return {option: _plain(getattr(space, option)) for option in names(space)}
+
+
+def whole(space: Any, least: int, *options: str) -> None:
+    for option in options:
+        value = getattr(space, option)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{option} must be a whole number of at least {least}, not {value!r}")
+
+
+def flags(space: Any, *options: str) -> None:
+    for option in options:
+        if not isinstance(getattr(space, option), bool):
+            raise ValueError(f"{option} must be true or false, not {getattr(space, option)!r}")
+
+
+def primitive_sets(value: Any, edges: Mapping[str, int]) -> Sets:
+    """``value`` with tuples for lists. ``edges``: how many each group has. ValueError if it does not fit."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        given = _by_group(value, edges, "primitives")
+        per_edge = {group: tuple(_names(one, group) for one in sets) for group, sets in given.items()}
+        for group, sets in per_edge.items():
+            if len(sets) != edges[group]:
+                raise ValueError(f"primitives of {group!r} must be {edges[group]} tuples, one per edge; there are {len(sets)}")
+        return {group: per_edge[group] for group in edges}
+    everywhere = _names(value, "every edge")
+    if not everywhere:
+        raise ValueError("primitives must name at least one primitive (a single edge is removed by an empty tuple of its own)")
+    return everywhere
+
+
+def concats(value: Any, groups: Mapping[str, int], nodes: range) -> dict[str, tuple[int, ...]] | None:
+    """One tuple of nodes for all groups, or one per group. ValueError if it is empty or names what is no inner node."""
+    if value is None:
+        return None
+    found = _by_group(value, groups, "concat") if isinstance(value, Mapping) else dict.fromkeys(groups, value)
+    for group, chosen in found.items():
+        if isinstance(chosen, str) or not chosen or not set(chosen) <= set(nodes):
+            raise ValueError(f"concat of {group!r} must name nodes among {list(nodes)}, not {chosen!r}")
+    return {group: tuple(found[group]) for group in groups}
+
+
+def _by_group(value: Mapping[str, Any], groups: Mapping[str, int], option: str) -> dict[str, Any]:
+    for group in value:
+        if group not in groups:
+            raise unknown(f"cell in {option}", group, groups)
+    if missing := [group for group in groups if group not in value]:
+        raise ValueError(f"{option} must speak of {', '.join(groups)}; it lacks {', '.join(missing)}")
+    return dict(value)
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    if isinstance(value, str) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"primitives of {where} must be a list of names, not {value!r}")
+    table.check(value)
+    return tuple(value)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, all the way down: what JSON gives back."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -65,11 +65,20 @@ class Supernet(Protocol):
 class Space(Protocol):
     """A frozen value. Everything about it follows from `spec`."""
 
-    name: str
-    groups: Groups
-    defaults: Defaults
-    classes: int
-    in_channels: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def groups(self) -> Groups: ...
+
+    @property
+    def defaults(self) -> Defaults: ...
+
+    @property
+    def classes(self) -> int: ...
+
+    @property
+    def in_channels(self) -> int: ...
 
     def resized(self, **changes: Any) -> Space:
         """The same space with other ``cells``, ``channels``, ``classes``, ``primitives``, ...; ``primitives=None`` restores the full sets.

@@ -38,6 +38,8 @@ EIGHT = (
 )
 GROUPS = ("normal", "reduce")
 STEMS = ("cifar", "imagenet")
+PUBLISHED = {"channels": 36, "cells": 20, "affine": True, "track": True, "pool_bn": False, "auxiliary": False, "extras": ()}
+"""Options of a derived network unless others are given."""
 
 
 @cache
@@ -126,36 +128,14 @@ class Darts:
     def supernet(self) -> DartsNet:
         return DartsNet(self)
 
-    def derive(
-        self,
-        genotype: Genotype,
-        *,
-        channels: int = 36,
-        cells: int = 20,
-        classes: int | None = None,
-        in_channels: int | None = None,
-        stem: str | None = None,
-        affine: bool = True,
-        pool_bn: bool = False,
-        auxiliary: bool = False,
-    ) -> Derived:
-        """The network of a genotype, by default at the size CIFAR-10 results are published for. ValueError if it does not fit."""
+    def derive(self, genotype: Genotype, **options: Any) -> Derived:
+        """The network of a genotype: ``options`` are the space's (None: as in this space), by default as CIFAR-10 results are published:
+        36 channels, 20 cells, affine BatchNorms, none behind pools. ValueError if the genotype does not fit."""
         genotype.check(self.groups)
         built = connected(genotype, inputs=2)
-        space = self.resized(
-            primitives=built.primitives(self.groups),
-            concat={cell.group: cell.concat for cell in built.cells},
-            extras=(),
-            channels=channels,
-            cells=cells,
-            classes=self.classes if classes is None else classes,
-            in_channels=self.in_channels if in_channels is None else in_channels,
-            stem=self.stem if stem is None else stem,
-            affine=affine,
-            pool_bn=pool_bn,
-            auxiliary=auxiliary,
-        )
-        return Derived(genotype, space)
+        cells = {"primitives": built.primitives(self.groups), "concat": {cell.group: cell.concat for cell in built.cells}}
+        given = {option: value for option, value in options.items() if value is not None}
+        return Derived(genotype, self.resized(**{**PUBLISHED, **given, **cells}))
 
 
 class DartsNet(nn.Module):

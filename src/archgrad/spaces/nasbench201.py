@@ -24,6 +24,10 @@ from archgrad.spaces.primitives import FREE, Conv, Style
 FIVE = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 ENDS = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 AFFINE = Style(affine=True)
+PUBLISHED = {"channels": 16, "cells": 5, "affine": True, "track": True, "extras": ()}
+"""Options of a derived network unless others are given."""
+ABSENT = {"stem": "cifar", "pool_bn": False, "auxiliary": False}
+"""Options of other spaces' derived networks that this one has in no other way."""
 
 
 @dataclass(frozen=True)
@@ -66,27 +70,11 @@ class NasBench201:
     def supernet(self) -> NasBench201Net:
         return NasBench201Net(self)
 
-    def derive(
-        self,
-        genotype: Genotype,
-        *,
-        channels: int = 16,
-        cells: int = 5,
-        classes: int | None = None,
-        in_channels: int | None = None,
-        affine: bool = True,
-    ) -> Derived:
-        """The network of a genotype, by default as in the benchmark's table. ValueError if it does not fit."""
-        space = self.resized(
-            primitives=genotype.primitives(self.groups),
-            extras=(),
-            channels=channels,
-            cells=cells,
-            classes=self.classes if classes is None else classes,
-            in_channels=self.in_channels if in_channels is None else in_channels,
-            affine=affine,
-        )
-        return Derived(genotype, space)
+    def derive(self, genotype: Genotype, **options: Any) -> Derived:
+        """The network of a genotype: ``options`` are the space's (None: as in this space), by default as in the benchmark's table:
+        16 channels, 5 cells a stage, affine BatchNorms. ValueError if the genotype does not fit."""
+        given = {option: value for option, value in options.items() if value is not None and ABSENT.get(option) != value}
+        return Derived(genotype, self.resized(**{**PUBLISHED, **given, "primitives": genotype.primitives(self.groups)}))
 
 
 class ResidualBlock(nn.Module):

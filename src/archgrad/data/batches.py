@@ -1,0 +1,249 @@
+"""What a search and a retraining iterate: batches as a function of (seed, split, epoch, step), with no state to save."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from archgrad import errors
+from archgrad.arch import Batch
+from archgrad.data.augment import Augment
+from archgrad.data.dataset import Dataset, Images
+from archgrad.data.preprocess import LARGE, Preprocess
+from archgrad.data.split import others, stratified
+from archgrad.seeds import generator
+
+CHARACTERS = {"digits", "mnist", "ylecun/mnist"}
+"""Sets whose images mean something else in a mirror."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The images at ``places`` (n,) of a set; ``augment`` is what `Data.batches` does to them."""
+
+    images: Images
+    places: Tensor
+    augment: Augment | None = None
+
+    @property
+    def labels(self) -> Tensor:
+        return self.images.labels[self.places]
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Splits of one data set and how they are read. Every order and augmentation is drawn from its place in the run."""
+
+    dataset: Dataset
+    splits: Mapping[str, Split]
+    batch: int
+    seed: int
+    device: torch.device
+    workers: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return self.dataset.preprocess
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.dataset.classes
+
+    @property
+    def in_channels(self) -> int:
+        return self.dataset.in_channels
+
+    @property
+    def size(self) -> int:
+        return self.dataset.size
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        return self.dataset.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        return self.dataset.std
+
+    def steps(self, split: str = "train") -> int:
+        """Batches of one epoch: the last, ragged one is dropped, unless it is the only one."""
+        count = len(self._split(split).places)
+        return count // min(self.batch, count)
+
+    def batches(self, split: str = "train", epoch: int = 0, start: int = 0, steps: int | None = None) -> Iterator[Batch]:
+        """The batches ``start`` to ``steps`` of an epoch (by default all), augmented, on the device.
+
+        The order is a permutation drawn from (seed, split, epoch), the augmentation of a batch from (seed, split, epoch, step): so
+        ``batches(start=k)`` is the tail of ``batches()``, bit for bit. Beyond an epoch's worth it goes on with another permutation.
+        """
+        part = self._split(split)
+        plan = range(start, self.steps(split) if steps is None else steps)
+        for step, (places, pixels) in zip(plan, self._read(part, self._order(split, epoch, plan))):
+            if part.augment is None:
+                images = self.preprocess.images(pixels)
+            else:
+                images = part.augment(pixels, self.preprocess, self.seed, f"augment/{split}", epoch, step)
+            yield self._batch(part, places, images)
+
+    def evaluation(self, split: str = "test", batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
+        """Every image once in fixed order, as it is, the last batch ragged; ``limit`` takes a stratified choice of that many."""
+        part = self._split(split)
+        places = part.places
+        if limit is not None and limit < len(places):
+            places = places[stratified(part.labels, limit, self.seed, f"evaluation/{split}")]
+        for chosen, pixels in self._read(part, places.split(batch)):
+            yield self._batch(part, chosen, self.preprocess.images(pixels))
+
+    def summary(self) -> dict[str, Any]:
+        """JSON-able: the set, the splits and the preprocessing, for the run folder."""
+        return {
+            "name": self.dataset.name,
+            "fingerprint": self.dataset.fingerprint,
+            "preprocess": self.preprocess.to_json(),
+            "statistics": self.dataset.statistics,
+            "splits": {name: len(split.places) for name, split in self.splits.items()},
+            "per_class": {name: torch.bincount(split.labels, minlength=len(self.classes)).tolist() for name, split in self.splits.items()},
+            "batch": self.batch,
+            "seed": self.seed,
+            "notes": [*self.dataset.notes, *self.notes],
+        }
+
+    def _split(self, name: str) -> Split:
+        if name not in self.splits:
+            raise errors.unknown("split", name, self.splits)
+        return self.splits[name]
+
+    def _order(self, split: str, epoch: int, plan: range) -> Iterator[Tensor]:
+        """The places of each batch of ``plan``; each lap through the split has a permutation of its own."""
+        places, laps = self._split(split).places, self.steps(split)
+        size = min(self.batch, len(places))
+        order, drawn = places, -1
+        for lap, position in (divmod(step, laps) for step in plan):
+            if lap != drawn:
+                order = places[torch.randperm(len(places), generator=generator(self.seed, f"order/{split}", epoch, lap))]
+                drawn = lap
+            yield order[position * size : (position + 1) * size]
+
+    def _read(self, part: Split, choices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Places and their pixels (B, C, H, W) on the device, read ahead by threads where there are workers.
+
+        Photos are decoded beforehand, so a worker copies memory, which releases the interpreter lock: threads do what a DataLoader's
+        processes would, without pickling, and without its draw from the global generator.
+        """
+        if not self.workers:
+            for places in choices:
+                yield places, part.images.pixels(places).to(self.device)
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            ahead: deque[Any] = deque()
+            for places in choices:
+                ahead.append((places, pool.submit(part.images.pixels, places)))
+                if len(ahead) > 2 * self.workers:
+                    ready, pixels = ahead.popleft()
+                    yield ready, pixels.result().to(self.device)
+            for ready, pixels in ahead:
+                yield ready, pixels.result().to(self.device)
+
+    def _batch(self, part: Split, places: Tensor, images: Tensor) -> Batch:
+        return Batch(images, part.images.labels[places].to(self.device), places.to(self.device))
+
+
+def search_data(
+    dataset: Dataset,
+    *,
+    batch: int = 64,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    limit: int | None = None,
+    share: float = 0.5,
+    augment: bool = True,
+    cutout: int | None = 0,
+    flip: bool | None = None,
+    jitter: float = 0.0,
+    workers: int = 0,
+) -> Data:
+    """Splits "train" (for the weights) and "val" (for the alphas), halves of the training images class by class, and "test".
+
+    ``share`` of the training images goes to "train"; ``limit`` takes a stratified choice of that many beforehand (a reduced run).
+    ``cutout`` None is half the image side below 96 pixels, and none from there on; ``flip`` None is: unless they are characters.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"the share of the search split that trains weights must lie between 0 and 1, not {share}")
+    chosen = _limited(dataset, limit, seed)
+    labels = dataset.train.labels[chosen]
+    first = stratified(labels, round(share * len(chosen)), seed, "split")
+    halves = {"train": chosen[first], "val": chosen[others(first, len(chosen))]}
+    notes = []
+    for name, places in halves.items():
+        absent = sorted(set(range(len(dataset.classes))) - set(dataset.train.labels[places].tolist()))
+        if absent:
+            notes.append(f"no image of {', '.join(dataset.classes[label] for label in absent)} in the {name} half")
+    return _data(dataset, halves, _augment(dataset, augment, cutout, flip, jitter), batch, seed, device, workers, tuple(notes))
+
+
+def retrain_data(
+    dataset: Dataset,
+    *,
+    batch: int = 96,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    limit: int | None = None,
+    augment: bool = True,
+    cutout: int | None = None,
+    flip: bool | None = None,
+    jitter: float = 0.0,
+    workers: int = 0,
+) -> Data:
+    """Splits "train" (all training images, or a stratified ``limit`` of them) and "test"; options as in `search_data`."""
+    places = {"train": _limited(dataset, limit, seed)}
+    return _data(dataset, places, _augment(dataset, augment, cutout, flip, jitter), batch, seed, device, workers)
+
+
+def _limited(dataset: Dataset, limit: int | None, seed: int) -> Tensor:
+    count = len(dataset.train)
+    if limit is None:
+        return torch.arange(count)
+    if not 2 * len(dataset.classes) <= limit <= count:
+        raise ValueError(f"the limit must lie between {2 * len(dataset.classes)} (two images a class) and {count} (all), not {limit}")
+    return stratified(dataset.train.labels, limit, seed, "limit")
+
+
+def _augment(dataset: Dataset, augment: bool, cutout: int | None, flip: bool | None, jitter: float) -> Augment | None:
+    if not augment:
+        return None
+    large = dataset.size >= LARGE
+    side = (0 if large else dataset.size // 2) if cutout is None else cutout
+    if not 0 <= side < dataset.size:
+        raise ValueError(f"cutout must be at least 0 and less than the image side {dataset.size}, not {side}")
+    if jitter and dataset.in_channels == 1:
+        raise ValueError("jitter changes colours, the images are grey: set it to 0")
+    mirrored = dataset.name not in CHARACTERS if flip is None else flip
+    return Augment(0 if large else dataset.size // 8, large, mirrored, side, jitter)
+
+
+def _data(
+    dataset: Dataset,
+    places: dict[str, Tensor],
+    augment: Augment | None,
+    batch: int,
+    seed: int,
+    device: torch.device | str,
+    workers: int,
+    notes: tuple[str, ...] = (),
+) -> Data:
+    if batch < 1:
+        raise ValueError(f"the batch size must be at least 1, not {batch}")
+    if workers < 0:
+        raise ValueError(f"the number of workers must be at least 0, not {workers}")
+    device = torch.device(device)
+    train, test = dataset.train.on(device), dataset.test.on(device)
+    splits = {name: Split(train, indices, augment) for name, indices in places.items()}
+    splits["test"] = Split(test, torch.arange(len(test)))
+    return Data(dataset, splits, batch, seed, device, workers, notes)

@@ -1,0 +1,68 @@
+"""What `load` gives: labelled images as bytes, a training and a test part, and how to read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from archgrad.data.preprocess import Preprocess
+
+RESIDENT = 2**30  # bytes: sets up to this size live on the device; larger ones stay in their file
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """N labelled images: rows of a uint8 store (M, C, H, W), which is a tensor in memory or a mapped file."""
+
+    store: Tensor
+    rows: Tensor  # (N,) int64: where in the store each image lies
+    labels: Tensor  # (N,) int64
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pixels(self, indices: Tensor) -> Tensor:
+        """Indices (B,) int64 on the CPU -> uint8 (B, C, H, W) where the store is."""
+        return self.store[self.rows[indices].to(self.store.device)]
+
+    def subset(self, indices: Tensor) -> Images:
+        return replace(self, rows=self.rows[indices], labels=self.labels[indices])
+
+    def on(self, device: torch.device | str) -> Images:
+        """The same images, on ``device`` if they are few enough to live there."""
+        return replace(self, store=self.store.to(device)) if self.store.nbytes <= RESIDENT else self
+
+    def counts(self, classes: int) -> list[int]:
+        """Images per class."""
+        return torch.bincount(self.labels, minlength=classes).tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test images of one set, and how to read them. ``mean`` and ``std`` are per channel, of values in [0, 1]."""
+
+    name: str
+    train: Images
+    test: Images
+    classes: tuple[str, ...]
+    in_channels: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    statistics: str  # "known" or "measured"
+    fingerprint: str  # of the images, how they were resized, and which of them are the test images
+    notes: tuple[str, ...] = ()
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return Preprocess(self.size, self.in_channels, self.mean, self.std, self.classes)
+
+    def balance(self) -> str:
+        """One line: classes, images, the smallest and the largest class."""
+        counts = self.train.counts(len(self.classes))
+        least, most = min(counts), max(counts)
+        spread = f"{least:,} each" if least == most else f"{least:,} {self.classes[counts.index(least)]} to {most:,} {self.classes[counts.index(most)]}"
+        shape = f"{self.size}x{self.size}, {'grey' if self.in_channels == 1 else 'RGB'}"
+        return f"{self.name}: {len(self.classes)} classes, {len(self.train):,} training images ({spread}), {len(self.test):,} test images, {shape}"

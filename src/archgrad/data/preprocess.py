@@ -1,0 +1,65 @@
+"""From a file to what a network of this run reads: all that a fresh process needs to treat an image as training did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from archgrad.data.decode import decode, read
+
+LARGE = 96
+"""From this side on images are photos: ImageNet stem, random-resized crops, and a margin around the centre crop."""
+
+
+def stem_for(size: int) -> str:
+    """``"imagenet"`` from 96 pixels on, else ``"cifar"``."""
+    return "imagenet" if size >= LARGE else "cifar"
+
+
+def stored_side(size: int) -> int:
+    """Side of the squares kept for networks of ``size``: photos keep the usual margin (256 for 224), small images none."""
+    return size if size < LARGE else round(size * 8 / 7)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Size and channels of the images, statistics per channel in [0, 1], and the class names in the order of the logits."""
+
+    size: int
+    in_channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+
+    def images(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, C, H, W), at least ``size`` wide -> normalised float (B, C, size, size): the centre crop."""
+        top, left = (pixels.shape[-2] - self.size) // 2, (pixels.shape[-1] - self.size) // 2
+        return self.normalised(pixels[..., top : top + self.size, left : left + self.size])
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Values 0..255 (B, C, H, W) -> (x / 255 - mean) / std, float32, channels last in memory."""
+        mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] * 255 for values in (self.mean, self.std))
+        return pixels.contiguous(memory_format=torch.channels_last).float().sub_(mean).div_(std)
+
+    def files(self, paths: Sequence[str | Path]) -> Tensor:
+        """Image files -> uint8 (N, C, S, S), as `images` takes them; ValueError names a file that cannot be read."""
+        return torch.from_numpy(np.stack([read(str(path), partial(Image.open, path), self._decode) for path in paths]))
+
+    def _decode(self, image: Image.Image) -> np.ndarray:
+        return decode(image, self.in_channels, stored_side(self.size))
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Preprocess:
+        """Inverse of `to_json`."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})

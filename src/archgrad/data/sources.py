@@ -1,0 +1,90 @@
+"""Where images come from: each split of a data set as one `Source` that opens its images one by one."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from archgrad import errors
+
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One split: N images, opened on demand, and their labels (N,) int64 into ``classes``."""
+
+    name: str
+    classes: tuple[str, ...]
+    labels: Tensor
+    open: Callable[[int], Image.Image]
+    where: Callable[[int], str]  # names image i in an error
+    key: str | None  # changes when the images do; None: too cheap to be worth a cache file
+    size: int | None = None  # the side its images are meant to have, where the size rule is not to decide
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # mean and std per channel, where the field has agreed on them
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def relabelled(self, classes: Sequence[str]) -> Source:
+        """The same images with labels into ``classes``; ValueError names a class that is not among them."""
+        present = [self.classes[i] for i in self.labels.unique().tolist()]
+        for name in present:
+            if name not in classes:
+                raise ValueError(f"{self.name}: {errors.unknown('class', name, classes)}")
+        table = torch.tensor([list(classes).index(name) if name in classes else -1 for name in self.classes])
+        return replace(self, classes=tuple(classes), labels=table[self.labels])
+
+
+def find(path: str | Path, *, image_column: str | None = None, label_column: str | None = None, cache: Path | None = None) -> dict[str, Source]:
+    """Split name -> `Source` of a data set: ``digits``, an image folder, parquet, or a hub name. ValueError if there is none."""
+    from archgrad.data import folders, tables
+
+    place = Path(path).expanduser()
+    if str(path) == "digits":
+        return {"train": digits()}
+    if place.is_dir():
+        parquet = sorted(place.rglob("*.parquet"))
+        return tables.parquet(place, parquet, image_column, label_column, cache) if parquet else folders.splits(place)
+    if place.suffix == ".parquet" and place.is_file():
+        return tables.parquet(place, [place], image_column, label_column, cache)
+    if place.exists():
+        raise ValueError(f"{path} is neither a folder nor a .parquet file (an archive has to be unpacked first)")
+    missing = f"no such file or folder: {path}, and not a hub name we can reach"
+    if not HUB_NAME.fullmatch(str(path)):
+        raise ValueError(missing)
+    return tables.hub(str(path), image_column, label_column, missing)
+
+
+def digits() -> Source:
+    """scikit-learn's 1,797 handwritten digits, 8x8 grey, 17 levels (0..16) spread over 0..255."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = (bunch.images * (255 / 16)).round().astype("uint8")
+    return Source(
+        name="digits",
+        classes=tuple(str(name) for name in bunch.target_names),
+        labels=torch.from_numpy(bunch.target).long(),
+        open=lambda i: Image.fromarray(pixels[i]),
+        where=lambda i: f"digits, image {i}",
+        key=None,
+        size=8,
+    )
+
+
+def listing_key(root: Path, files: Iterable[Path]) -> str:
+    """A digest of the place, names, lengths and change times of ``files``: new when one was added, removed or written."""
+    digest = hashlib.sha256(str(root.resolve()).encode())
+    for file in files:
+        status = file.stat()
+        digest.update(f"{file.relative_to(root)}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,130 @@
+"""Parquet files and hub sets through Hugging Face ``datasets``; columns are found by their feature type."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from archgrad import errors
+from archgrad.data.sources import Source, listing_key
+
+SHORT = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100", "mnist": "ylecun/mnist", "fashion_mnist": "zalando-datasets/fashion_mnist"}
+"""Short names the hub has retired."""
+
+STATISTICS = {  # mean and std of the field's recipes (quark0/darts)
+    "uoft-cs/cifar10": ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
+    "uoft-cs/cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+
+Table = Any  # datasets.Dataset: imported only when needed, the import takes a second
+
+
+def parquet(root: Path, files: list[Path], image: str | None, label: str | None, cache: Path | None) -> dict[str, Source]:
+    """One parquet file, or a folder of them whose names or folders say train, test, validation."""
+    from datasets import load_dataset
+
+    place: dict[str, Any] = {"data_files": str(root)} if root.is_file() else {"data_dir": str(root)}
+    try:
+        parts = load_dataset("parquet", **place, cache_dir=None if cache is None else str(cache / "datasets"))
+    except Exception as error:
+        raise ValueError(f"cannot read the parquet files of {root}: {_first_line(error)}") from error
+    key = listing_key(root.parent, files)
+    return {str(split): _source(f"{root} ({split})", part, image, label, f"{key}-{split}") for split, part in parts.items()}
+
+
+def hub(name: str, image: str | None, label: str | None, missing: str) -> dict[str, Source]:
+    """A set of the Hugging Face hub, downloaded once into that library's own cache. ``missing`` opens the error if it is not to be had."""
+    import huggingface_hub
+    from datasets import DownloadConfig, load_dataset
+
+    full = SHORT.get(name, name)
+    try:
+        huggingface_hub.HfApi().dataset_info(full, timeout=5)
+        online = True
+    except Exception:
+        online = False  # said once and quickly here; load_dataset would retry for 20 seconds before it looks at its own cache
+    try:
+        parts = load_dataset(full, download_config=DownloadConfig(local_files_only=not online))
+    except Exception as error:
+        raise ValueError(f"{missing} ({'the hub says' if online else 'offline'}: {_first_line(error)})") from error
+    sources = {str(split): _source(f"{full} ({split})", part, image, label, None) for split, part in parts.items()}
+    return {split: replace(source, statistics=STATISTICS.get(full)) for split, source in sources.items()}
+
+
+def _source(name: str, table: Table, image: str | None, label: str | None, key: str | None) -> Source:
+    import datasets
+
+    features = table.features
+    image = _column(name, features, image, "image", (_is(datasets.Image), _holds_bytes))
+    label = _column(name, features, label, "label", (_is(datasets.ClassLabel), _is_name_or_number))
+    classes, labels = _labels(name, features[label], table[label][:], label)
+    rows = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+    if key is None:
+        files = [Path(file["filename"]) for file in table.cache_files]
+        key = listing_key(Path(files[0].anchor), files) if files else None
+    return Source(
+        name=name,
+        classes=classes,
+        labels=labels,
+        open=lambda i: _open(rows[i][image]),
+        where=lambda i: f"{name}, row {i}",
+        key=key,
+    )
+
+
+def _open(cell: dict[str, Any] | None) -> Image.Image:
+    if cell is None:
+        raise ValueError("the cell is empty")
+    return Image.open(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"])
+
+
+def _column(name: str, features: Mapping[str, Any], wanted: str | None, kind: str, tests: tuple[Callable[[Any], bool], ...]) -> str:
+    """The wanted column, or the only one that passes the first test that any passes."""
+    if wanted is not None:
+        if wanted not in features:
+            raise ValueError(f"{name}: {errors.unknown('column', wanted, features)}")
+        return wanted
+    for test in tests:
+        found = [column for column, feature in features.items() if test(feature)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"{name}: several {kind} columns ({', '.join(found)}), choose one with --data.{kind}-column")
+    raise ValueError(f"{name}: no {kind} column found among {', '.join(features)}, name it with --data.{kind}-column")
+
+
+def _labels(name: str, feature: Any, values: list[Any], column: str) -> tuple[tuple[str, ...], Tensor]:
+    """Class names and labels (N,): a ClassLabel's own, else the sorted distinct values. Unlabelled rows (-1, null) are refused."""
+    if None in values or -1 in values:
+        row = next(row for row, value in enumerate(values) if value in (None, -1))
+        raise ValueError(f"{name}: row {row} has no label in column {column!r}")
+    if hasattr(feature, "names"):
+        return tuple(feature.names), torch.tensor(values)
+    if not _is_name_or_number(feature):
+        raise ValueError(f"{name}: column {column!r} is {feature}, a label is a class, a string or a whole number")
+    distinct = sorted(set(values))
+    place = {value: index for index, value in enumerate(distinct)}
+    return tuple(str(value) for value in distinct), torch.tensor([place[value] for value in values])
+
+
+def _is(kind: type) -> Callable[[Any], bool]:
+    return lambda feature: isinstance(feature, kind)
+
+
+def _holds_bytes(feature: Any) -> bool:
+    return getattr(feature, "dtype", None) == "binary" or (isinstance(feature, dict) and "bytes" in feature)
+
+
+def _is_name_or_number(feature: Any) -> bool:
+    return getattr(feature, "dtype", "").startswith(("int", "uint", "string", "large_string", "bool"))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

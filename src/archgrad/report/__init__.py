@@ -1,0 +1,1 @@
+"""What a run looks like: tables, pictures of cells, curves."""

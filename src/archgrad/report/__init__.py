@@ -1,1 +1,7 @@
-"""What a run looks like: tables, pictures of cells, curves."""
+"""What a run looks like: tables for the terminal, pictures of cells, curves. matplotlib is imported when something is drawn."""
+
+from archgrad.report.curves import curves_svg
+from archgrad.report.picture import cells_svg, save_svg
+from archgrad.report.tables import cell_table, verdict_table
+
+__all__ = ["cell_table", "cells_svg", "curves_svg", "save_svg", "verdict_table"]

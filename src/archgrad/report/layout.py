@@ -13,6 +13,7 @@ from itertools import combinations, product
 from archgrad.arch import CellGenotype, Link
 from archgrad.notation import CELL
 
+FREE = 8  # nodes whose sides are chosen by trying all: 256 ways
 Sided = tuple[Link, int]  # a link and its side: 1 above the row of nodes, -1 below
 
 
@@ -48,20 +49,25 @@ class Plan:
 
 def plan(cell: CellGenotype) -> Plan:
     """Lay a cell out."""
-    single = cell.group == CELL or any(link.target == 1 for link in cell.links)  # DARTS cells read two earlier ones
-    inputs = 1 if single else 2
+    inputs = inputs_of(cell)
     nodes = 1 + max((inputs, *cell.concat, *(link.target for link in cell.links)))
     best = min(_sidings(cell), key=_crossings)
     sides = [(side, _lanes([link for link, at in best if at == side])) for side in (1, -1)]
     return Plan(cell, nodes, inputs, tuple(_route(side, laned, i) for side, laned in sides for i in range(len(laned))))
 
 
+def inputs_of(cell: CellGenotype) -> int:
+    """How many inputs a cell has: two, the two cells before it, unless something leads to its node 1."""
+    return 1 if cell.group == CELL or any(link.target == 1 for link in cell.links) else 2
+
+
 def _sidings(cell: CellGenotype) -> list[list[Sided]]:
-    """Every way to put the links on two sides such that each node's inputs alternate."""
+    """The ways to put the links on two sides such that each node's inputs alternate (all ways up to FREE nodes)."""
     incoming: dict[int, list[Link]] = {}
     for link in sorted(cell.links):
         incoming.setdefault(link.target, []).append(link)
-    starts = product((1, -1), repeat=len(incoming))
+    free = min(len(incoming), FREE)
+    starts = [(*sides, *[1] * (len(incoming) - free)) for sides in product((1, -1), repeat=free)]
     return [[(link, side * (-1) ** i) for side, links in zip(sides, incoming.values()) for i, link in enumerate(links)] for sides in starts]
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import re
 from pathlib import Path
 from typing import Any
 
 from archgrad.arch import Genotype
 from archgrad.report.layout import Plan, Route, plan
+from archgrad.report.style import BAND, FAINT, FONT, INK, MUTED, PAPER, colour, label, svg
 
 # lengths are in layout units of INCH inches
 INCH = 0.64
@@ -22,47 +21,18 @@ PILL = 0.38  # height of a label
 MARGIN = 0.5
 TITLE = 0.5
 POINTS = 8.5  # type size
-FONT = "DejaVu Sans"  # matplotlib carries it: the same picture everywhere
 
-INK, PAPER, BAND, FAINT = "#1f2933", "#ffffff", "#dfe5ec", "#9aa5b1"
-COLOURS = {  # by the beginning of the primitive's name
-    "sep_conv": "#2b6cb0",
-    "dil_conv": "#7346b3",
-    "nor_conv": "#2b6cb0",
-    "conv": "#22577a",
-    "mb": "#0f766e",
-    "skip": "#2f855a",
-    "max_pool": "#c2570c",
-    "avg_pool": "#a16207",
-    "noise": "#b83280",
-    "none": "#b6c0cb",
-}
 TITLES = {"normal": "normal cell", "reduce": "reduction cell"}
 
 
 def cells_svg(genotype: Genotype) -> str:
     """The genotype's cells below one another, as SVG text: the same genotype gives the same bytes."""
-    from matplotlib import rc_context
-
-    with rc_context({"svg.hashsalt": "archgrad", "svg.fonttype": "path", "font.family": FONT, "mathtext.fontset": "dejavusans"}):
-        buffer = io.StringIO()
-        _figure(genotype).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    return svg(lambda: _figure(genotype))
 
 
 def save_svg(genotype: Genotype, path: str | Path) -> None:
     """Write `cells_svg` to a file."""
     Path(path).write_text(cells_svg(genotype), encoding="utf-8")
-
-
-def colour(primitive: str) -> str:
-    """The colour of a primitive's family."""
-    return next((shade for start, shade in COLOURS.items() if primitive.startswith(start)), "#52606d")
-
-
-def label(primitive: str) -> str:
-    """``sep_conv_3x3`` -> ``sep conv 3×3``"""
-    return re.sub(r"(?<=\d)x(?=\d)", "×", primitive).replace("_", " ")
 
 
 def _figure(genotype: Genotype) -> Any:
@@ -110,7 +80,7 @@ def _draw_band(axes: Any, cell: Plan, row: float) -> None:
     if cell.concatenates and cell.cell.concat:
         ends = [_x(min(cell.cell.concat)), _x(cell.nodes)]
         axes.plot(ends, [row, row], color=BAND, linewidth=9, solid_capstyle="round", zorder=1)
-        axes.text(_x(cell.nodes - 0.5), row - 0.2, "concat", size=POINTS - 1, color=FAINT, ha="center", va="bottom")
+        axes.text(_x(cell.nodes - 0.5), row - 0.2, "concat", size=POINTS - 1, color=MUTED, ha="center", va="bottom")
 
 
 def _draw_line(axes: Any, route: Route, row: float) -> None:
@@ -142,7 +112,8 @@ def _draw_label(axes: Any, route: Route, row: float) -> None:
     from matplotlib.patches import FancyBboxPatch
     from matplotlib.textpath import TextPath
 
-    primitive, x, y = route.link.primitive, _x(route.middle), _lane_y(route, row)
+    primitive, y = route.link.primitive, _lane_y(route, row)
+    x = _x(route.middle) + RADIUS * (route.leave + route.enter) / 2
     font = FontProperties(family=FONT, weight="bold", size=POINTS)
     width = TextPath((0, 0), label(primitive), prop=font).get_extents().width / 72 / INCH + 0.28
     shape = f"round,pad=0,rounding_size={PILL / 2}"

@@ -1,0 +1,50 @@
+"""A genotype, and what a benchmark says of it, as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from archgrad.arch import CellGenotype, Genotype, Link
+from archgrad.report.layout import inputs_of
+from archgrad.report.style import colour
+
+
+def cell_table(genotype: Genotype) -> Table:
+    """One line per link: cell, node, the node's input, the primitive. A node may have none."""
+    table = Table("cell", "node", "input", "primitive", header_style="bold")
+    for cell in genotype.cells:
+        name: str | None = cell.group
+        for node, links in _by_node(cell).items():
+            for place, link in enumerate(links):
+                table.add_row(name, "" if place else str(node), str(link.source), Text(link.primitive, colour(link.primitive)))
+                name = None
+            if not links:
+                table.add_row(name, str(node), "-", Text("no input: zero", "dim"))
+                name = None
+        table.add_row(name, "out", ", ".join(map(str, cell.concat)), Text("concat" if len(cell.concat) > 1 else "", "dim"))
+        table.add_section()
+    return table
+
+
+def verdict_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """The rows of a benchmark's ``verdict`` side by side, a column each. Accuracies are of the test images."""
+    rows = list(rows)
+    table = Table("", *(Text(str(row["cell"]), justify="right") for row in rows), header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for images, name in (("cifar10", "CIFAR-10"), ("cifar100", "CIFAR-100"), ("imagenet16", "ImageNet16-120")):
+        table.add_row(f"{name} test accuracy", *(f"{row[f'{images}_test']:.2f} %" for row in rows))
+    table.add_row("rank on CIFAR-10", *(f"{row['rank']:,} of {row['of']:,}" for row in rows))
+    table.add_row("points below the best", *(f"{row['distance']:.2f}" for row in rows))
+    table.add_row("parameters", *(f"{row['params']:,}" for row in rows))
+    table.add_row("multiply-adds", *(f"{row['macs'] / 1e6:.1f} M" for row in rows))
+    return table
+
+
+def _by_node(cell: CellGenotype) -> dict[int, list[Link]]:
+    first, last = inputs_of(cell), max((*cell.concat, *(link.target for link in cell.links)), default=0)
+    return {node: [link for link in cell.links if link.target == node] for node in range(first, last + 1)}

@@ -120,7 +120,7 @@ def _draw_label(axes: Any, route: Route, row: float) -> None:
     corner = (x - width / 2, y - PILL / 2)
     axes.add_patch(FancyBboxPatch(corner, width, PILL, shape, facecolor=colour(primitive), edgecolor=PAPER, linewidth=2, zorder=4))
     ink = INK if primitive == "none" else PAPER
-    axes.text(x, y + 0.015, label(primitive), fontproperties=font, color=ink, ha="center", va="center_baseline", zorder=5)
+    axes.text(x, y, label(primitive), fontproperties=font, color=ink, ha="center", va="center_baseline", zorder=5)
 
 
 def _draw_node(axes: Any, cell: Plan, node: int, row: float) -> None:

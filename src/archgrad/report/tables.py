@@ -33,7 +33,7 @@ def cell_table(genotype: Genotype) -> Table:
 def verdict_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """The rows of a benchmark's ``verdict`` side by side, a column each. Accuracies are of the test images."""
     rows = list(rows)
-    table = Table("", *(Text(str(row["cell"]), justify="right") for row in rows), header_style="bold")
+    table = Table("", *(str(row["cell"]) for row in rows), header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
     for images, name in (("cifar10", "CIFAR-10"), ("cifar100", "CIFAR-100"), ("imagenet16", "ImageNet16-120")):

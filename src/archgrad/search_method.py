@@ -92,15 +92,19 @@ class Method:
         self, *, seed: int, epochs: int, steps: int, device: torch.device | str = "cpu", precision: str = "32"
     ) -> State:
         """A state at epoch 0 of ``epochs``, each of ``steps`` batches. ValueError where a schedule does not fit the length."""
+        self.check(epochs, steps)
+        state = State(seed, Plan(epochs, steps), torch.device(device), precision, self.space)
+        self.build(state, self.space)
+        return state
+
+    def check(self, epochs: int, steps: int = 1) -> None:
+        """ValueError where a schedule of this method does not fit the length."""
         if epochs < 1 or steps < 1:
             raise ValueError(f"a search needs at least 1 epoch of 1 step, not {epochs} of {steps}")
         begins = [stage.begin(epochs) for stage in self.patch.stages]
         if len(set(begins)) < len(begins):
             raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for its {len(begins)} stages; give it more epochs")
         self.alpha_from(epochs)
-        state = State(seed, Plan(epochs, steps), torch.device(device), precision, self.space)
-        self.build(state, self.space)
-        return state
 
     def build(self, state: State, space: Space) -> None:
         """The one door through which nets, alphas and optimizers come to be: at the start, at a stage, and before a state is loaded."""

@@ -1,0 +1,70 @@
+"""The command line. Each command is imported when it is called: ``archgrad --help`` must not wait for torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Group
+
+from archgrad import __version__
+
+HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
+
+`archgrad search --method darts --space nasbench201 --data digits` is a whole search; `archgrad COMMAND --help` says the rest.
+"""
+
+app = App(name="archgrad", help=HELP, version=__version__, help_format="markdown", result_action="return_value")
+
+MAKE, LOOK = Group("Search and train", sort_key=1), Group("Look", sort_key=2)
+for name, home, group, summary in (
+    ("search", "searching", MAKE, "Search an architecture for a set of images, into a new run folder."),
+    ("resume", "searching", MAKE, "Go on with a search or a retraining exactly where it stopped."),
+    ("retrain", "training", MAKE, "Train the network of a run or of a genotype from scratch."),
+    ("evaluate", "training", MAKE, "Test accuracy of a retrained network, by class, with the confusions."),
+    ("predict", "training", MAKE, "Class and probability of each image."),
+    ("show", "showing", LOOK, "A genotype as table and picture; its parameters and multiply-adds."),
+    ("count", "showing", LOOK, "Parameters and multiply-adds of a derived network."),
+    ("query", "showing", LOOK, "What a bundled benchmark measured of an architecture."),
+    ("methods", "showing", LOOK, "The search methods, each with its options and paper."),
+    ("spaces", "showing", LOOK, "The search spaces, each with its options and paper."),
+):
+    app.command(f"archgrad.cli.{home}:{name}", name=name, help=summary, group=group, sort_key=len(list(app)))
+
+SHORT = {"--data": "--data.path", "--space": "--space.name"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; its exit code. What a user can mend is one line on stderr and code 2; all else keeps its traceback."""
+    try:
+        return app(spelled(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=False) or 0
+    except (CycloptsError, ValueError) as error:
+        return _complain(" ".join(str(error).split()))
+    except BrokenPipeError:  # ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _complain(f"{error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        print("archgrad: stopped", file=sys.stderr)
+        return 130
+
+
+def spelled(tokens: Sequence[str]) -> list[str]:
+    """Flags with dashes for underscores, and the short ones of search and retrain written out."""
+    tokens = list(tokens)
+    names = SHORT if tokens[:1] in (["search"], ["retrain"]) else {}
+    for i, token in enumerate(tokens):
+        if token.startswith("--"):
+            flag, equals, value = token.partition("=")
+            flag = flag.replace("_", "-")
+            tokens[i] = names.get(flag, flag) + equals + value
+    return tokens
+
+
+def _complain(message: str) -> int:
+    print(f"archgrad: {message}", file=sys.stderr)
+    return 2

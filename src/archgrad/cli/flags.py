@@ -1,0 +1,65 @@
+"""Flags made of the settings' own models: ``--section.name``, with the model's types, descriptions and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field, fields, is_dataclass, make_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from cyclopts import Group, Parameter
+from pydantic import BaseModel
+
+Given = dict[str, Any]
+
+
+def flags(sections: Mapping[str, type[BaseModel]], scalars: type[BaseModel], about: Mapping[str, str], floating: tuple[str, ...] = ()) -> type:
+    """A dataclass with a field for each flag, None where it was not given. ``about``: what the help says above a section;
+    ``floating``: sections whose defaults depend on more than themselves, and are not shown."""
+    own = _fields(scalars, {})
+    for place, (name, model) in enumerate(sections.items()):
+        shared: dict[str, Any] = {"group": Group(name, help=about.get(name, ""), sort_key=place + 10)}
+        section = _dataclass(name.title(), _fields(model, shared | ({"show_default": False} if name in floating else {})))
+        own.append((name, Annotated[section, Parameter(name=name)], field(default_factory=section)))
+    return _dataclass("Flags", own)
+
+
+def said(value: Any) -> Given:
+    """What was given of such a dataclass, as `archgrad.config.read` takes it."""
+    found = {each.name: getattr(value, each.name) for each in fields(value)}
+    nested = {name: said(part) if is_dataclass(part) else part for name, part in found.items()}
+    return {name: part for name, part in nested.items() if part is not None and part != {}}
+
+
+def _fields(model: type[BaseModel], shared: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    found = []
+    for name, info in model.model_fields.items():
+        kind = plain(info.annotation)
+        if kind is not None:
+            shown = {"show_default": _saying(info.default)} | shared
+            parameter = Parameter(help=info.description or "", negative_iterable=(), **shown)
+            found.append((name, Annotated[kind | None, parameter], field(default=None)))
+    return found
+
+
+def _saying(default: Any) -> Any:
+    """A default shown in the help though the flag itself has none, so that it is known what was said."""
+    return False if default in (None, ()) else lambda value: str(default)
+
+
+def plain(annotation: Any) -> Any:
+    """The type of a flag: numbers, text, truth and choices as they are, sets of names as lists; None for what only a file can say."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return plain(arguments[0])
+    if origin in (Union, UnionType):
+        return next((kind for one in arguments if one is not NoneType and (kind := plain(one)) is not None), None)
+    if origin is tuple and arguments[:1] == (str,):
+        return list[str]
+    return annotation if annotation in (int, float, str, bool, Path) or origin is Literal else None
+
+
+def _dataclass(name: str, entries: list[tuple[str, Any, Any]]) -> type:
+    # cyclopts takes a class of the standard library's modules for a plain value, and make_dataclass says "types"
+    return make_dataclass(name, entries, kw_only=True, namespace={"__module__": __name__})

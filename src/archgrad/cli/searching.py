@@ -1,0 +1,90 @@
+"""``archgrad search`` and ``archgrad resume``."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from archgrad import benchmarks, config, run
+from archgrad.cli.flags import flags, said
+from archgrad.folder import RunFolder
+from archgrad.loop import Found
+from archgrad.methods import METHODS
+from archgrad.observers import Interrupted
+
+ABOUT = {
+    "space": "Of the spaces that have the option: `archgrad spaces`.",
+    "weights": "SGD of the supernet weights. Defaults are the space's.",
+    "alphas": "Adam of the alphas. Defaults are the space's.",
+    **{name: inspect.getdoc(entry.patch) or "" for name, entry in METHODS.items()},
+}
+Flags: Any = flags(config.sections(), config.scalars(), ABOUT, floating=("space", "weights", "alphas"))
+NOTHING = Flags()
+
+
+def search(
+    *,
+    config_file: Annotated[Path | None, Parameter(name="--config", help="YAML with the same sections; flags win over it")] = None,
+    dry_run: Annotated[bool, Parameter(help="print the settings; nothing is loaded or written", negative="", show_default=False)] = False,
+    given: Annotated[Flags, Parameter(name="*")] = NOTHING,
+) -> int:
+    """Search an architecture for a set of images, into a new run folder.
+
+    `--data X` is short for `--data.path X`, `--space X` for `--space.name X`.
+    """
+    sources = [config.read_yaml(config_file)] if config_file else []
+    settings = config.read(*sources, ("", said(given)))
+    console = Console(highlight=False, soft_wrap=True)
+    if dry_run:
+        run.build(settings)
+        console.print(settings.to_yaml(), markup=False, end="")
+        return 0
+    folder = settings.out or run.default_out(settings)
+    try:
+        conclude(RunFolder(folder), run.search(settings, console=console), console)
+    except Interrupted as stop:
+        return _stopped(stop, console)
+    return 0
+
+
+def resume(folder: Path) -> int:
+    """Go on with a search exactly where it stopped, in mid-epoch too.
+
+    Parameters
+    ----------
+    folder: Path
+        The run folder.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        found = run.resume(folder, console=console)
+    except Interrupted as stop:
+        return _stopped(stop, console)
+    if found is None:
+        console.print(f"the search in {folder} is finished: see `archgrad show {folder}`", markup=False)
+    else:
+        conclude(RunFolder(folder), found, console)
+    return 0
+
+
+def conclude(folder: RunFolder, found: Found, console: Console) -> None:
+    """What came out, where it lies, what to type next, and what a benchmark knows of it."""
+    from archgrad.report import cell_table, verdict_table
+
+    say = run.say_on(console)
+    console.print(cell_table(found.genotype))
+    space = found.state.space
+    say(f"genotype: {found.genotype}")
+    say(f"pictures: {folder.cells} and {folder.curves}")
+    if table := benchmarks.lookup(space.name):
+        console.print(verdict_table(table.verdict(found.genotype)))
+    say(f"next: archgrad retrain {folder.path}  and then  archgrad evaluate {folder.path}")
+
+
+def _stopped(stop: Interrupted, console: Console) -> int:
+    run.say_on(console)(str(stop))
+    return 130

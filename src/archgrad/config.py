@@ -1,0 +1,197 @@
+"""What a search is made of, as one typed value: read from YAML and the command line, checked in one place, written back in full.
+
+A file has the scalars of `SearchConfig` at its top, and the sections ``search``, ``data``, ``space``, ``weights``, ``alphas`` and one for
+each method, by its name. ``data: PATH`` and ``space: NAME`` are short for their ``path`` and ``name``. Dashes and underscores are equal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, create_model
+
+from archgrad import options
+from archgrad.errors import unknown
+from archgrad.methods import METHODS
+from archgrad.search_space import AlphaSettings, WeightSettings
+from archgrad.spaces import SPACES
+
+Given = dict[str, Any]
+"""Settings as a file has them; only what was said."""
+
+SHORT = {"data": "path", "space": "name"}
+
+
+class SearchSettings(BaseModel, frozen=True, extra="forbid"):
+    """How long, on how much, how exactly."""
+
+    epochs: Annotated[PositiveInt | None, Field(description="epochs; the space's default is that of its literature (50)")] = None
+    batch: Annotated[PositiveInt | None, Field(description="images of one step and half; the space's default is 64")] = None
+    precision: Annotated[Literal["32", "bf16"], Field(description="of the supernet's forward; alphas are always float32")] = "32"
+    limit: Annotated[PositiveInt | None, Field(description="images per half, for a reduced run: a stratified choice")] = None
+    checkpoint_seconds: Annotated[PositiveFloat, Field(description="seconds between checkpoints within an epoch")] = 60.0
+
+
+class DataSettings(BaseModel, frozen=True, extra="forbid"):
+    """Which images, and how they are read."""
+
+    path: Annotated[str | None, Field(description="folder (train/CLASS/* or CLASS/*), parquet, hub name (cifar10), or digits")] = None
+    size: Annotated[PositiveInt | None, Field(description="side in pixels; by default 32 up to a median side of 48, else 64")] = None
+    test: Annotated[str | None, Field(description="the split that is the test set, or another set; else 20 % are held out")] = None
+    image_column: Annotated[str | None, Field(description="column of a table that holds the images")] = None
+    label_column: Annotated[str | None, Field(description="column of a table that holds the classes")] = None
+    cache: Annotated[Path | None, Field(description="folder of decoded images; by default ~/.cache/archgrad")] = None
+    share: Annotated[float, Field(gt=0, lt=1, description="of the training images that train weights; the others train alphas")] = 0.5
+    augment: Annotated[bool, Field(description="crop and flip at random")] = True
+    flip: Annotated[bool | None, Field(description="mirror at random; by default unless the images are characters")] = None
+    cutout: Annotated[NonNegativeInt, Field(description="side of the erased square in pixels")] = 0
+    jitter: Annotated[NonNegativeFloat, Field(description="strength of colour jitter")] = 0.0
+    workers: Annotated[NonNegativeInt, Field(description="threads that read ahead, for sets too large for the device")] = 0
+
+
+class SearchConfig(BaseModel, frozen=True, extra="forbid"):
+    """A whole search. ``space`` holds the space's ``name`` and options; ``weights`` and ``alphas`` fields of `WeightSettings` and
+    `AlphaSettings`; ``methods`` the options of each method by its name. What is not said follows from the space and the data."""
+
+    method: Annotated[str, Field(description="one of `archgrad methods`, or several as a+b")] = "darts"
+    seed: Annotated[NonNegativeInt, Field(description="decides split, order, augmentation, initial weights and every draw")] = 0
+    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto takes a GPU where there is one")] = "auto"
+    deterministic: Annotated[bool, Field(description="bit for bit on a GPU too, at some cost (a CPU always is)")] = False
+    threads: Annotated[PositiveInt | None, Field(description="of torch; a resumed run keeps its number")] = None
+    out: Annotated[Path | None, Field(description="run folder; by default runs/METHOD-SPACE-DATA-seedN")] = None
+    search: SearchSettings = SearchSettings()
+    data: DataSettings = DataSettings()
+    space: Given = Field(default_factory=lambda: {"name": "nasbench201"})
+    weights: Given = {}
+    alphas: Given = {}
+    methods: dict[str, Given] = {}
+
+    def to_mapping(self) -> Given:
+        """The settings as a file has them, plain values only; unset ones and ``out``, which is no part of the experiment, are left out."""
+        given = json.loads(self.model_dump_json(exclude_none=True, exclude={"out", "methods"}))
+        given |= {name: json.loads(json.dumps(section)) for name, section in self.methods.items()}
+        return {key: value for key, value in given.items() if value != {}}
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_mapping(), sort_keys=False, allow_unicode=True, width=120)
+
+
+SCALARS = ("method", "seed", "device", "deterministic", "threads", "out")
+
+
+def sections() -> dict[str, type[BaseModel]]:
+    """Section -> what may stand in it. A method's are the arguments of its function, a space's those of all spaces."""
+    of_spaces: dict[str, Any] = {}
+    for entry in SPACES.values():
+        kind = options.model(getattr(entry.build, "func", entry.build))
+        of_spaces |= {name: (field.annotation, field) for name, field in kind.model_fields.items()}
+    return {
+        "search": SearchSettings,
+        "data": DataSettings,
+        "space": create_model("Space", **of_spaces),
+        "weights": options.model(WeightSettings),
+        "alphas": options.model(AlphaSettings),
+        **{name: options.model(entry.patch) for name, entry in METHODS.items()},
+    }
+
+
+def scalars() -> type[BaseModel]:
+    """What stands at the top."""
+    fields = {name: SearchConfig.model_fields[name] for name in SCALARS}
+    whole: dict[str, Any] = {name: (field.annotation, field) for name, field in fields.items()}
+    return create_model("Top", **whole)
+
+
+def read(*sources: tuple[str, Mapping[str, Any]]) -> SearchConfig:
+    """One config of several sources, each (its name in error messages, settings as a file has them); later ones win.
+
+    ValueError: unknown keys with the nearest known one, wrong types, values out of range, a section of a method that is not used.
+    """
+    given: Given = {}
+    origin: dict[str, str] = {}
+    for where, settings in sources:
+        with _named(where):
+            found = checked(settings)
+        given = merged(given, found)
+        origin |= dict.fromkeys(found, where)
+    used = given.get("method", SearchConfig().method).split("+")
+    with _named(origin.get("method", "")):
+        for name in used:
+            if name not in METHODS:
+                raise unknown("method", name, METHODS)
+    for name in given:
+        if name in METHODS and name not in (*used, "darts"):  # DARTS's options are the user's own word on any method's step
+            with _named(origin[name]):
+                raise ValueError(f"section {name!r} is of a method that is not used: leave it out, or say method {'+'.join([*used, name])}")
+    methods = {name: given.pop(name) for name in list(given) if name in METHODS}
+    given["space"] = {**SearchConfig().space, **given.get("space", {})}
+    return SearchConfig(**given, methods=methods)
+
+
+def read_yaml(path: Path) -> tuple[str, Given]:
+    """A file as a source of `read`. ValueError if it is missing or no YAML mapping."""
+    if not path.is_file():
+        raise ValueError(f"no such file: {path}")
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found or {}, Mapping):
+        raise ValueError(f"{path}: settings are expected as 'name: value' lines, not {found!r}")
+    return str(path), dict(found or {})
+
+
+def checked(given: Mapping[str, Any]) -> Given:
+    """The settings a file or a command line gave, each known and of its type; what is null counts as not said."""
+    parts, top = sections(), scalars()
+    found: Given = {}
+    for key, value in _spelled(given).items():
+        if value is None:
+            continue
+        if key in parts:
+            if key in SHORT and isinstance(value, str):
+                value = {SHORT[key]: value}
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{key}: a section of settings is expected here, not {value!r}")
+            found[key] = _values(key, parts[key], _spelled(value))
+        elif key in top.model_fields:
+            found |= _values("", top, {key: value})
+        else:
+            raise unknown("setting", key, [*top.model_fields, *parts])
+    return found
+
+
+def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> Given:
+    """Both, section by section; ``second`` wins."""
+    both = {**first, **second}
+    shared = [key for key in first if key in second and isinstance(first[key], Mapping)]
+    return both | {key: {**first[key], **second[key]} for key in shared}
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Errors inside name their source."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}" if where else str(error)) from None
+
+
+def _values(owner: str, kind: type[BaseModel], given: Mapping[str, Any]) -> Given:
+    for name in given:
+        if name not in kind.model_fields:
+            raise unknown(f"option of {owner}", name, kind.model_fields)
+    try:
+        made = kind(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise ValueError(options.one_line(error, owner)) from None
+    return {name: getattr(made, name) for name in given if given[name] is not None}
+
+
+def _spelled(given: Mapping[Any, Any]) -> Given:
+    return {str(key).replace("-", "_"): value for key, value in given.items()}

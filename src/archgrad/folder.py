@@ -1,0 +1,149 @@
+"""The run folder: what lies where, who may write, and in what surroundings it was made."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import archgrad
+from archgrad import config
+from archgrad.arch import Genotype
+from archgrad.config import SearchConfig
+from archgrad.observers import write_atomically
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths only; a part may not be there yet. ``config`` marks a run that began, ``genotype`` one that ended."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The search with everything resolved: ``archgrad search --config`` repeats it."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def data(self) -> Path:
+        """`Data.summary`: classes, splits, preprocessing, fingerprint."""
+        return self.path / "data.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    @property
+    def genotype(self) -> Path:
+        """{"genotype": our JSON, "text": the field's notation}"""
+        return self.path / "genotype.json"
+
+    @property
+    def cells(self) -> Path:
+        return self.path / "cells.svg"
+
+    @property
+    def curves(self) -> Path:
+        return self.path / "curves.svg"
+
+    def check_free(self) -> None:
+        """ValueError if a new run would write over anything."""
+        if self.config.exists():
+            raise ValueError(f"{self.path} holds a run already: go on with `archgrad resume {self.path}`, or choose another --out")
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file: choose another --out")
+        ours = {self.environment.name, self.data.name, "lock"}  # what a run killed before its first step leaves
+        if self.path.exists() and any(item.name.removesuffix(".part") not in ours for item in self.path.iterdir()):
+            raise ValueError(f"{self.path} is not empty: choose another --out")
+
+    def settings(self) -> SearchConfig:
+        """ValueError if no run began here, or its settings were damaged."""
+        if not self.config.is_file():
+            raise ValueError(f"there is no run in {self.path} ({self.config.name} is missing)")
+        return config.read(config.read_yaml(self.config))
+
+    def found(self) -> Genotype:
+        """What the search ended with. ValueError if it has not."""
+        if not self.genotype.is_file():
+            self.settings()
+            raise ValueError(f"the search in {self.path} is not finished: go on with `archgrad resume {self.path}`")
+        return Genotype.from_json(read_json(self.genotype)["genotype"])
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """ValueError while another process works here. The system lets go of a dead process's lock by itself."""
+        import fcntl
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise ValueError(f"another process ({file.read().strip() or 'unknown'}) is working in {self.path}") from None
+            file.truncate(0)
+            file.write(f"pid {os.getpid()} on {platform.node()}\n")
+            file.flush()
+            yield
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """ValueError in one line if it is missing or cut short."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"no such file: {path}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """One line per entry."""
+    lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
+    write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def environment(device: torch.device | str) -> dict[str, Any]:
+    """Versions, commit, machine, threads: what a result may depend on besides its settings."""
+    device = torch.device(device)
+    return {
+        "archgrad": archgrad.__version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "began": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def commit() -> str | None:
+    """Of the checkout this package runs from, ``-dirty`` behind it where files were changed; None for an installed package."""
+    root = Path(archgrad.__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        git = subprocess.run(["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return git.stdout.strip() or None

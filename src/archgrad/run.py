@@ -1,0 +1,213 @@
+"""A search from its settings to a finished run folder, and on from wherever it stopped. `archgrad.search` is the loop alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from archgrad import checkpoint, data, loop, methods, options, spaces
+from archgrad.config import SearchConfig
+from archgrad.data import Data, stem_for
+from archgrad.folder import RunFolder, environment, read_json, write_json
+from archgrad.loop import Found
+from archgrad.observers import Bar, Checkpoints, Estimate, Metrics, rows, stop_requests, write_atomically
+from archgrad.search_method import Method
+from archgrad.search_space import Space
+from archgrad.state import State
+
+Say = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a search needs, and the settings it follows from, resolved."""
+
+    config: SearchConfig
+    method: Method
+    data: Data
+
+    @property
+    def length(self) -> int:
+        return self.config.search.epochs or self.method.base.defaults.epochs
+
+
+def search(config: SearchConfig, *, console: Console | None = None) -> Found:
+    """A whole search into a new run folder (``config.out``, by default `default_out`).
+
+    ValueError for settings that cannot be, and for a folder that holds anything; `Interrupted` after Ctrl-C, with all saved.
+    """
+    console = console or Console(highlight=False, soft_wrap=True)
+    folder = RunFolder(config.out or default_out(config))
+    folder.check_free()
+    prepared = prepare(config, say_on(console))
+    with folder.locked():
+        folder.check_free()
+        write_json(folder.environment, environment(prepared.config.device))
+        write_json(folder.data, prepared.data.summary())
+        write_atomically(folder.config, prepared.config.to_yaml())
+        return _run(prepared, folder, None, console)
+
+
+def resume(path: Path, *, console: Console | None = None) -> Found | None:
+    """Goes on exactly where the run in ``path`` stopped; None if it is finished already.
+
+    ValueError if there is no run, its checkpoint is damaged, or its data or plan have changed.
+    """
+    console = console or Console(highlight=False, soft_wrap=True)
+    folder = RunFolder(path)
+    settings = folder.settings()
+    if folder.genotype.exists():
+        return None
+    with folder.locked():
+        prepared = prepare(settings, say_on(console))
+        was = read_json(folder.data)["fingerprint"]
+        if was != prepared.data.summary()["fingerprint"]:
+            raise ValueError(f"the images in {settings.data.path} have changed since {path} began: start a new search")
+        state = None
+        if folder.checkpoint.exists():
+            device = prepared.config.device
+            state = checkpoint.restore(prepared.method, checkpoint.read(folder.checkpoint, device), device)
+        return _run(prepared, folder, state, console)
+
+
+def prepare(config: SearchConfig, say: Say = print) -> Prepared:
+    """Loads the images, builds space and method to suit them, and resolves every setting. Sets torch's threads and determinism."""
+    if config.data.path is None:
+        raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
+    device = set_up(config)
+    build(config)  # what is wrong without any image should be said before they are decoded
+    given = config.data
+    images = data.load(
+        config.data.path, size=given.size, test=given.test, image_column=given.image_column, label_column=given.label_column,
+        cache=given.cache, report=say,
+    )  # fmt: skip
+    space = spaces.space(config.space["name"], **_space_options(config, images))
+    method = build(config, space)
+    epochs, batch = config.search.epochs or space.defaults.epochs, config.search.batch or space.defaults.batch
+    reading = {name: getattr(given, name) for name in ("share", "augment", "cutout", "flip", "jitter", "workers")}
+    limit = None if config.search.limit is None else 2 * config.search.limit
+    halves = data.search_data(images, batch=batch, seed=config.seed, device=device, limit=limit, **reading)
+    for note in halves.notes:
+        say(note)
+    augment = halves.splits["train"].augment
+    resolved = config.model_copy(
+        update={
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "search": config.search.model_copy(update={"epochs": epochs, "batch": batch}),
+            "data": given.model_copy(update={"path": _absolute(config.data.path), "size": images.size, "flip": augment and augment.flip}),
+            "space": {"name": space.name, **{name: value for name, value in space.spec().items() if value is not None}},
+            **_method_settings(config, method),
+        }
+    )
+    return Prepared(resolved, method, halves)
+
+
+def build(config: SearchConfig, space: Space | None = None) -> Method:
+    """The method over its space, checked against the length of the search; nothing is loaded. ValueError for what cannot be."""
+    space = space or spaces.space(**config.space)
+    method = methods.method(config.method, space, weights=config.weights, alphas=config.alphas, **config.methods)
+    method.check(config.search.epochs or space.defaults.epochs)
+    return method
+
+
+def set_up(config: SearchConfig) -> str:
+    """The device by name; torch's threads and determinism as the settings say."""
+    cuda = torch.cuda.is_available()
+    if config.device == "cuda" and not cuda:
+        raise ValueError("device: there is no CUDA GPU here; use --device cpu")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+    return "cuda" if cuda and config.device != "cpu" else "cpu"
+
+
+def default_out(config: SearchConfig) -> Path:
+    """runs/METHOD-SPACE-DATA-seedN"""
+    images = Path(config.data.path or "data").name
+    return Path("runs") / re.sub(r"[^\w.+-]", "_", f"{config.method}-{config.space['name']}-{images}-seed{config.seed}")
+
+
+def say_on(console: Console) -> Say:
+    """Plain lines: what users named is no markup."""
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _run(prepared: Prepared, folder: RunFolder, state: State | None, console: Console) -> Found:
+    config, say = prepared.config, say_on(console)
+    how = f"archgrad resume {folder.path}"
+    say(headline(prepared, folder, state))
+    bar = Bar(console)
+    with stop_requests() as stopping:
+        watchers = (
+            Metrics(folder.metrics, epoch=state.epoch if state else 0),  # before the checkpoint: a line too many is cut, one too few is lost
+            Checkpoints(folder.checkpoint, seconds=config.search.checkpoint_seconds, stopping=stopping, how=how),
+            bar,
+            Estimate(say),
+        )
+        try:
+            found = loop.search(
+                prepared.method, prepared.data, prepared.length, seed=config.seed, state=state, observers=watchers,
+                device=config.device, precision=config.search.precision,
+            )  # fmt: skip
+        finally:
+            bar.close()
+    write_pictures(folder, found)
+    write_json(folder.genotype, {"genotype": found.genotype.to_json(), "text": str(found.genotype)})
+    return found
+
+
+def write_pictures(folder: RunFolder, found: Found) -> None:
+    from archgrad.report import curves_svg, save_svg  # matplotlib takes a second
+
+    save_svg(found.genotype, folder.cells)
+    curves_svg(rows(folder.metrics), folder.curves)
+
+
+def headline(prepared: Prepared, folder: RunFolder, state: State | None) -> str:
+    """What is about to run, in two lines."""
+    config, images = prepared.config, prepared.data
+    counts = {name: len(split.places) for name, split in images.splits.items()}
+    threads = f"{config.threads} thread{'s' * (config.threads != 1)}"
+    place = f"from epoch {state.epoch + 1}, step {state.step}" if state else f"{prepared.length} epochs of {images.steps()} steps"
+    return (
+        f"split: {counts['train']:,} images train weights, {counts['val']:,} move alphas, {counts['test']:,} are for testing\n"
+        f"{config.method} in {config.space['name']}: {place}, batch {config.search.batch}, {config.device}, {threads}, "
+        f"seed {config.seed}, into {folder.path}"
+    )
+
+
+def _space_options(config: SearchConfig, images: data.Dataset) -> dict[str, Any]:
+    """What the user set, and what follows from the images: classes, channels, stem. ValueError where the two disagree."""
+    given = {name: value for name, value in config.space.items() if name != "name"}
+    known = spaces.space(config.space["name"]).spec()
+    for name, has in (("classes", len(images.classes)), ("in_channels", images.in_channels)):
+        if given.setdefault(name, has) != has:
+            raise ValueError(f"space.{name} is {given[name]}, but {images.name} has {has}: leave it out")
+    return ({"stem": stem_for(images.size)} if "stem" in known else {}) | given
+
+
+def _method_settings(config: SearchConfig, method: Method) -> dict[str, Any]:
+    """The options of each method and both optimizers, defaults written out."""
+    sections = {}
+    for name in config.method.split("+"):
+        fields = options.model(methods.METHODS[name].patch).model_fields
+        sections[name] = {key: field.default for key, field in fields.items() if field.default is not None} | config.methods.get(name, {})
+    own = {"order": method.order} if "order" in method.stepper.reads else {}
+    sections["darts"] = own | sections.get("darts", {}) | config.methods.get("darts", {})
+    return {"weights": asdict(method.weights), "alphas": asdict(method.alphas), "methods": sections}
+
+
+def _absolute(path: str) -> str:
+    """A file or folder by its whole path, so that a run can be resumed from anywhere; a hub name or ``digits`` as it is."""
+    place = Path(path).expanduser()
+    return str(place.resolve()) if path != "digits" and place.exists() else path

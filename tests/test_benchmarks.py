@@ -33,9 +33,7 @@ def test_known_accuracies():
         16.32,
     )
     assert query(conv3x3())["cifar10_test"] == 93.76
-    assert rows.genotype(0) == Genotype.parse(
-        "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|"
-    )
+    assert rows.genotype(0) == Genotype.parse("|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|")
     assert query(rows.genotype(0))["cifar10_test"] == 85.863
 
 

@@ -85,9 +85,7 @@ def test_all_published_genotypes_read_and_write_back():
     assert len(entries) == 240
     assert len({entry.qualified for entry in entries}) == 240
     for entry in entries:
-        assert (
-            parse(write(entry.genotype)) == entry.genotype == parse(entry.qualified) == parse(f"{entry.repository}:{entry.name}")
-        )
+        assert parse(write(entry.genotype)) == entry.genotype == parse(entry.qualified) == parse(f"{entry.repository}:{entry.name}")
     # FairDARTS's with a node that has other than two inputs, and the two of DCO, are the ones no list of pairs can spell
     forms = Counter(write(entry.genotype).partition("(")[0] == "Genotype" for entry in entries)
     assert forms == {True: 232, False: 8}
@@ -156,9 +154,7 @@ complete = st.tuples(*(st.sampled_from(PRIMITIVES[:-1]) for _ in range(6))).map(
 @given(
     st.dictionaries(
         st.sampled_from(["normal", "reduce", "cell", "class", "a_concat", "a", "layer 1"]),
-        st.tuples(
-            st.one_of(cells, paired, complete), st.one_of(st.just((3,)), st.lists(st.integers(0, 6), max_size=4).map(tuple))
-        ),
+        st.tuples(st.one_of(cells, paired, complete), st.one_of(st.just((3,)), st.lists(st.integers(0, 6), max_size=4).map(tuple))),
         min_size=1,
         max_size=3,
     )

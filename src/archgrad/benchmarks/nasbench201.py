@@ -109,9 +109,7 @@ def _index(genotype: Genotype) -> int:
         raise ValueError(f"a NAS-Bench-201 genotype has the one group {CELL!r}, not {', '.join(map(repr, groups)) or 'none'}")
     cell = genotype.cells[0]
     if sorted(link[:2] for link in cell.links) != sorted(EDGES) or cell.concat != (3,):
-        raise ValueError(
-            f"a NAS-Bench-201 cell has one op on each of its six edges (0 -> 1 to 2 -> 3) and returns node 3: {genotype}"
-        )
+        raise ValueError(f"a NAS-Bench-201 cell has one op on each of its six edges (0 -> 1 to 2 -> 3) and returns node 3: {genotype}")
     for link in cell.links:
         if link.primitive not in OPS:
             raise unknown(f"NAS-Bench-201 primitive on edge {link.source} -> {link.target}:", link.primitive, OPS)

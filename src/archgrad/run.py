@@ -88,7 +88,7 @@ def prepare(config: SearchConfig, say: Say = print) -> Prepared:
         config.data.path, size=given.size, test=given.test, image_column=given.image_column, label_column=given.label_column,
         cache=given.cache, report=say,
     )  # fmt: skip
-    space = spaces.space(config.space["name"], **_space_options(config, images))
+    space = space_of(config.model_copy(update={"space": _fitted(config, images)}))
     method = build(config, space)
     epochs, batch = config.search.epochs or space.defaults.epochs, config.search.batch or space.defaults.batch
     reading = {name: getattr(given, name) for name in ("share", "augment", "cutout", "flip", "jitter", "workers")}
@@ -112,10 +112,15 @@ def prepare(config: SearchConfig, say: Say = print) -> Prepared:
 
 def build(config: SearchConfig, space: Space | None = None) -> Method:
     """The method over its space, checked against the length of the search; nothing is loaded. ValueError for what cannot be."""
-    space = space or spaces.space(**config.space)
+    space = space or space_of(config)
     method = methods.method(config.method, space, weights=config.weights, alphas=config.alphas, **config.methods)
     method.check(config.search.epochs or space.defaults.epochs)
     return method
+
+
+def space_of(config: SearchConfig) -> Space:
+    """The space as the settings name it."""
+    return spaces.space(config.space["name"], **{name: value for name, value in config.space.items() if name != "name"})
 
 
 def set_up(config: SearchConfig) -> str:
@@ -186,14 +191,13 @@ def headline(prepared: Prepared, folder: RunFolder, state: State | None) -> str:
     )
 
 
-def _space_options(config: SearchConfig, images: data.Dataset) -> dict[str, Any]:
-    """What the user set, and what follows from the images: classes, channels, stem. ValueError where the two disagree."""
-    given = {name: value for name, value in config.space.items() if name != "name"}
-    known = spaces.space(config.space["name"]).spec()
+def _fitted(config: SearchConfig, images: data.Dataset) -> dict[str, Any]:
+    """The user's space with what follows from the images: classes, channels, stem. ValueError where the two disagree."""
+    given = dict(config.space)
     for name, has in (("classes", len(images.classes)), ("in_channels", images.in_channels)):
         if given.setdefault(name, has) != has:
             raise ValueError(f"space.{name} is {given[name]}, but {images.name} has {has}: leave it out")
-    return ({"stem": stem_for(images.size)} if "stem" in known else {}) | given
+    return ({"stem": stem_for(images.size)} if "stem" in space_of(config).spec() else {}) | given
 
 
 def _method_settings(config: SearchConfig, method: Method) -> dict[str, Any]:

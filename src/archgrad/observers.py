@@ -44,11 +44,15 @@ class Metrics:
 
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+    def append(self, row: Row) -> None:
+        """On the disk when it returns."""
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+        self.append(row)
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 

@@ -1,0 +1,70 @@
+"""What a trained network makes of images: its confusions, and with them its accuracy. Training and `evaluate` measure by this one function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from archgrad.data import Images, Preprocess
+from archgrad.seeds import forked
+
+BATCH = 256
+"""Images a step of an evaluation."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """loss: mean cross-entropy; confusion (K, K) int64 on the CPU: row true class, column predicted class."""
+
+    loss: float
+    confusion: Tensor
+
+    @property
+    def count(self) -> int:
+        return int(self.confusion.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images that were classified rightly."""
+        return int(self.confusion.trace()) / self.count
+
+
+def fabric(device: torch.device | str, precision: str) -> Any:
+    """Lightning Fabric for one device. ValueError for a precision the device does not have."""
+    from lightning_fabric import Fabric
+
+    device = torch.device(device)
+    if device.type == "cpu" and precision == "16-mixed":
+        raise ValueError("retrain.precision 16-mixed needs a GPU; on a CPU use bf16-mixed or 32")
+    return Fabric(accelerator=device.type, devices=1 if device.index is None else [device.index], precision=precision)  # type: ignore[arg-type]
+
+
+def logits(net: nn.Module, batches: Iterator[Tensor], seed: int) -> Iterator[Tensor]:
+    """Images (B, C, H, W) -> logits (B, K) float, batch by batch, in evaluation mode; ``net`` returns an `Output`.
+
+    S4's `noise` draws at every pass, so a pass is seeded by its place like everything else.
+    """
+    net.eval()
+    for k, images in enumerate(batches):
+        with torch.no_grad(), forked(seed, "evaluation", k, device=images.device):
+            yield net(images).logits.float()
+
+
+def measure(net: nn.Module, images: Images, preprocess: Preprocess, *, batch: int, seed: int, device: torch.device | str) -> Measured:
+    """All images once, in order. ValueError if there is none."""
+    if not len(images):
+        raise ValueError("there is no image to evaluate on")
+    classes = len(preprocess.classes)
+    chunks = torch.arange(len(images)).split(batch)
+    pixels = (preprocess.images(images.pixels(chunk).to(device)) for chunk in chunks)
+    loss, pairs = torch.zeros((), dtype=torch.float64, device=device), torch.zeros(classes * classes, dtype=torch.int64, device=device)
+    for chunk, found in zip(chunks, logits(net, pixels, seed)):
+        labels = images.labels[chunk].to(device)
+        loss += F.cross_entropy(found, labels, reduction="sum")
+        pairs += torch.bincount(labels * classes + found.argmax(1), minlength=classes * classes)
+    return Measured(loss.item() / len(images), pairs.view(classes, classes).cpu())

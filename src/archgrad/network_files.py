@@ -1,0 +1,129 @@
+"""A trained network on disk: ``weights.safetensors``, and ``network.json`` with all a fresh process needs to build it and to read images.
+
+Everything is written beside and renamed, so that a kill leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from archgrad.arch import Genotype
+from archgrad.data import Preprocess
+from archgrad.observers import write_atomically
+from archgrad.retrain_settings import RetrainSettings, checked
+from archgrad.spaces import space
+from archgrad.spaces.derived import Derived
+
+VERSION = 1
+CARD, WEIGHTS = "network.json", "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a network is and how it was trained. ``spec`` is of the space whose supernet it is: one op an edge, no auxiliary head."""
+
+    genotype: Genotype
+    space: str
+    spec: Mapping[str, Any]
+    preprocess: Preprocess
+    settings: RetrainSettings
+    seed: int
+    device: str
+    threads: int  # of torch: another number moves the last digits
+    deterministic: bool
+    batch: int  # of evaluation: another one moves the last digits
+    data: Mapping[str, Any]  # what `archgrad.data.load` was called with
+    reading: Mapping[str, Any]  # what `archgrad.data.retrain_data` was called with besides the settings
+    fingerprint: str  # of those images
+
+    def build(self, *, auxiliary: bool = False) -> Derived:
+        """The network, with torch's initial weights. ValueError if it cannot be built, or its space has no auxiliary head."""
+        return Derived(self.genotype, space(self.space).resized(**{**self.spec, **({"auxiliary": True} if auxiliary else {})}))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "genotype": self.genotype.to_json(),
+            "preprocess": self.preprocess.to_json(),
+            "settings": asdict(self.settings),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Card:
+        """Inverse of `to_json`. ValueError if it is of another version."""
+        if data.get("version") != VERSION:
+            raise ValueError(f"it is of version {data.get('version')}, this archgrad reads version {VERSION}")
+        made: dict[str, Any] = {
+            "genotype": Genotype.from_json(data["genotype"]),
+            "preprocess": Preprocess.from_json(data["preprocess"]),
+            "settings": checked(data["settings"]),
+        }
+        return cls(**{name: made.get(name, data[name]) for name in cls.__dataclass_fields__})
+
+
+class Network(NamedTuple):
+    """A trained network and its card."""
+
+    derived: Derived
+    card: Card
+
+
+def home(path: str | Path) -> Path:
+    """The folder of the network that ``path`` names: itself, or a search's run folder, in which the network lies under ``retrain``."""
+    inside = Path(path) / "retrain"
+    return inside if not (Path(path) / CARD).exists() and (inside / CARD).exists() else Path(path)
+
+
+def write_card(folder: Path, card: Card) -> None:
+    write_atomically(folder / CARD, json.dumps(card.to_json(), indent=1) + "\n")
+
+
+def read_card(folder: str | Path) -> Card:
+    """ValueError if nothing was retrained in ``folder`` yet, or its card is damaged."""
+    path = Path(folder) / CARD
+    if not path.exists():
+        raise ValueError(f"no network was trained in {folder} yet: archgrad retrain {folder}")
+    try:
+        return Card.from_json(json.loads(path.read_text("utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}): restore it from a copy") from None
+
+
+def save_weights(folder: Path, derived: Derived, card: Card) -> None:
+    """Parameters and BatchNorm statistics of the card's network; an auxiliary head of ``derived`` stays out."""
+    from safetensors.torch import save
+
+    state, names = derived.state_dict(), card.build().state_dict()
+    # safetensors takes neither channels_last nor tied tensors.
+    plain = {name: state[name].detach().cpu().clone(memory_format=torch.contiguous_format) for name in names}
+    path = folder / WEIGHTS
+    beside = path.with_name(WEIGHTS + ".part")
+    with beside.open("wb") as file:
+        file.write(save(plain, metadata={"format": "pt"}))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def load(folder: str | Path, device: torch.device | str = "cpu") -> Network:
+    """The trained network of a folder, in evaluation mode. ValueError in one line for whatever is missing or damaged."""
+    from safetensors.torch import load_file
+
+    card = read_card(folder)
+    path = Path(folder) / WEIGHTS
+    if not path.exists():
+        raise ValueError(f"the training in {folder} has not reached its end, so there are no weights: archgrad resume {folder}")
+    derived = card.build()
+    try:
+        derived.load_state_dict(load_file(path))  # into channels_last parameters, as they were trained
+    except Exception as error:  # a damaged file, or one of another network
+        raise ValueError(f"{path} is damaged or of another network ({str(error).splitlines()[0]}): restore it from a copy") from None
+    return Network(derived.to(device).eval(), card)

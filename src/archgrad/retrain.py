@@ -1,0 +1,223 @@
+"""The derived network, trained from scratch: the evaluation phase of the field.
+
+The result is the test accuracy after the last epoch. The best epoch is chosen by looking at the test images: it may stand beside the
+result, never in its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any, NamedTuple
+
+import torch
+
+from archgrad import checkpoint, data
+from archgrad.arch import Genotype
+from archgrad.data import Data, Dataset
+from archgrad.folder import RunFolder
+from archgrad.loop import Row
+from archgrad.measure import BATCH, measure
+from archgrad.network_files import CARD, Card, home, read_card, save_weights, write_card
+from archgrad.observers import Interrupted, Metrics, rows
+from archgrad.retrain_progress import Watch
+from archgrad.retrain_settings import QUICK, RetrainSettings
+from archgrad.search_space import Space
+from archgrad.spaces.cost import count
+from archgrad.training import Training
+
+Say = Callable[[str], Any]
+
+
+class Retrained(NamedTuple):
+    """Accuracies are shares in [0, 1] of the test images. ``accuracy``, of the last epoch, is the result."""
+
+    accuracy: float
+    best_accuracy: float  # of the epoch that did best on the test images: optimistic
+    best_epoch: int
+    rows: list[Row]  # one an epoch
+    folder: Path
+
+
+def retrain(
+    space: Space,
+    genotype: Genotype,
+    dataset: Dataset,
+    settings: RetrainSettings,
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    deterministic: bool = False,
+    origin: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+    seconds: float = 60,
+    report: Say = print,
+) -> Retrained:
+    """Trains the network that ``space`` derives of ``genotype`` into a new ``folder``: network.json, metrics.jsonl, checkpoint.pt and,
+    at the end, weights.safetensors.
+
+    ``origin``: the arguments `data.load` made the dataset from, by default its name; `resume` and `evaluate` load it again by them.
+    ``reading``: arguments of `data.retrain_data` beside the settings (flip, workers). A checkpoint is written every epoch and every
+    ``seconds``; `Interrupted` when ``stopping`` says so. ValueError for what cannot be, and if the folder holds a network already.
+    """
+    folder = Path(folder)
+    card = Card(
+        genotype=genotype,
+        space=space.name,
+        spec=_derived(space, genotype, dataset, settings).spec(),
+        preprocess=dataset.preprocess,
+        settings=settings,
+        seed=seed,
+        device=str(device),
+        threads=torch.get_num_threads(),
+        deterministic=deterministic,
+        batch=BATCH,
+        data=dict(origin or {"path": dataset.name}),
+        reading=dict(reading or {}),
+        fingerprint=dataset.fingerprint,
+    )
+    run = Training(card)  # refuses what cannot be trained before anything is written
+    with RunFolder(folder).locked():
+        if (folder / CARD).exists():
+            raise ValueError(f"{folder} holds a network already: go on with `archgrad resume {folder}`, or choose another folder")
+        write_card(folder, card)
+        return _train(run, dataset, folder, stopping, seconds, report)
+
+
+def resume(
+    folder: str | Path,
+    dataset: Dataset | None = None,
+    *,
+    device: torch.device | str | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+    seconds: float = 60,
+    report: Say = print,
+) -> Retrained:
+    """Goes on exactly where the training in ``folder`` stopped, in mid-epoch too; of a finished one, its result.
+
+    Loads the images again unless they are given; restores the recorded number of threads. ValueError if the images have changed.
+    """
+    folder = home(folder)
+    card = read_card(folder)
+    dataset = dataset or data.load(**card.data, report=report)
+    if dataset.fingerprint != card.fingerprint:
+        raise ValueError(f"the images in {dataset.name} have changed since the training in {folder} began: train anew, into another folder")
+    torch.set_num_threads(card.threads)
+    with RunFolder(folder).locked():
+        run = Training(card, device)
+        if (saved := folder / "checkpoint.pt").exists():
+            run.restore(checkpoint.read(saved, run.device))
+        return _train(run, dataset, folder, stopping, seconds, report)
+
+
+def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[], bool], seconds: float, report: Say) -> Retrained:
+    card, settings = run.card, run.card.settings
+    images = _images(card, dataset, run.device, report)
+    epochs, steps = settings.epochs, images.steps("train")
+    metrics = Metrics(folder / "metrics.jsonl", epoch=run.epoch)
+    saved = monotonic()
+
+    def save(*, always: bool) -> None:
+        nonlocal saved
+        if always or stopping() or monotonic() - saved >= seconds:
+            checkpoint.save(folder / "checkpoint.pt", run.pack())
+            saved = monotonic()
+        if stopping() and run.epoch < epochs:
+            place = f"epoch {run.epoch + 1}, step {run.step}"
+            raise Interrupted(f"stopped at {place}; everything is saved. Go on with: archgrad resume {folder}")
+
+    if run.epoch < epochs:
+        for line in _headline(run, images, folder):
+            report(line)
+    with _deterministic(card.deterministic), Watch(epochs, steps, report, _hint(run)) as watch:
+        while run.epoch < epochs:
+            began = monotonic()
+            for batch in images.batches("train", run.epoch, run.step):
+                run.advance(batch)
+                watch.on_step(run.epoch, run.step, run.averages)
+                save(always=False)
+            row = {"epoch": run.epoch, **run.averages(), "lr": settings.rate(run.epoch), "drop_path": settings.dropping(run.epoch)}
+            if not math.isfinite(row["train_loss"]):
+                raise ValueError(f"the training diverged in epoch {run.epoch + 1}: try a --retrain.lr below {settings.lr}")
+            if (run.epoch + 1) % settings.evaluate_every == 0 or run.epoch + 1 == epochs:
+                row |= _test(run, images)
+            row["seconds"] = monotonic() - began
+            metrics.append(row)  # before the checkpoint: a line too many is cut at resume, one too few is lost
+            watch.on_epoch(row)
+            run.next_epoch()
+            save(always=True)
+    save_weights(folder, run.derived, card)
+    return _conclude(folder, report)
+
+
+def _images(card: Card, dataset: Dataset, device: torch.device, report: Say) -> Data:
+    settings = card.settings
+    erased, jitter = settings.erased(dataset.size), settings.jitter if dataset.in_channels == 3 else 0.0
+    if erased < settings.cutout:
+        report(f"cutout is {erased} pixels, not {settings.cutout}: at most half the side of the images is erased")
+    if jitter < settings.jitter:
+        report("no colour jitter: the images are grey")
+    options: dict[str, Any] = {"batch": settings.batch, "limit": settings.limit, "cutout": erased, "jitter": jitter}
+    return data.retrain_data(dataset, seed=card.seed, device=device, **options, **card.reading)
+
+
+def _test(run: Training, images: Data) -> Row:
+    test = images.splits["test"].images
+    found = measure(run.net, test, run.card.preprocess, batch=run.card.batch, seed=run.card.seed, device=run.device)
+    return {"test_loss": found.loss if math.isfinite(found.loss) else None, "test_accuracy": found.accuracy}
+
+
+def _derived(space: Space, genotype: Genotype, dataset: Dataset, settings: RetrainSettings) -> Space:
+    """The space whose supernet the network is. ValueError if the genotype or the settings do not fit."""
+    size = {"channels": settings.channels, "cells": settings.cells}
+    derived = space.derive(genotype, **size, classes=len(dataset.classes), in_channels=dataset.in_channels, auxiliary=False)
+    found: Space = derived.space  # type: ignore[assignment]
+    if settings.auxiliary and "auxiliary" not in found.spec():
+        raise ValueError(f"the networks of {space.name} have no auxiliary head: --retrain.auxiliary must be 0, not {settings.auxiliary}")
+    return found
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _headline(run: Training, images: Data, folder: Path) -> Iterator[str]:
+    card, settings = run.card, run.card.settings
+    cost = count(card.build(), images.size, images.in_channels)
+    size = f"{settings.channels} channels, {settings.cells} cells, {cost['params']:,} parameters, {cost['macs'] / 1e6:.2f} M multiply-adds"
+    yield f"network: {card.space}, {size}"
+    if settings.preset == "quick":
+        yield "recipe: quick, REDUCED for a laptop: its accuracy is not to be compared with published ones"
+    start = f"from epoch {run.epoch + 1}, step {run.step}, " if run.epoch or run.step else ""
+    yield (
+        f"retraining: {start}{settings.epochs} epochs of {images.steps('train')} steps, batch {settings.batch}, {settings.preset} recipe, "
+        f"{run.device}, {settings.precision}, seed {card.seed}, into {folder}"
+    )
+
+
+def _hint(run: Training) -> str:
+    if run.device.type != "cpu" or run.card.settings.preset == "quick":
+        return ""
+    return f"that is long on a CPU: --retrain.preset quick trains a small network for {QUICK.epochs} epochs (reduced, and says so)"
+
+
+def _conclude(folder: Path, report: Say) -> Retrained:
+    found = rows(folder / "metrics.jsonl")
+    tested = [row for row in found if "test_accuracy" in row]
+    best = max(tested, key=lambda row: row["test_accuracy"])
+    result = Retrained(tested[-1]["test_accuracy"], best["test_accuracy"], best["epoch"], found, folder)
+    report(f"test accuracy {100 * result.accuracy:.2f} % (after the last epoch: the result)")
+    if best["epoch"] != tested[-1]["epoch"]:
+        report(f"best epoch: {best['epoch'] + 1}, {100 * result.best_accuracy:.2f} % (chosen by the test images, so not the result)")
+    return result

@@ -1,0 +1,136 @@
+"""How a derived network is trained: the field's recipes as presets, and the schedules they share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from archgrad import options
+from archgrad.errors import unknown
+from archgrad.search_space import NotNegative, Share, Space
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class RetrainSettings:
+    """SGD of all weights of a derived network. The defaults are those of DARTS on CIFAR-10."""
+
+    preset: Annotated[str, Field(description="the recipe to start from: cifar, imagenet, nasbench201, or quick for a laptop")] = "cifar"
+    epochs: Annotated[Positive, Field(description="passes over the training images")] = 600
+    batch: Annotated[int, Field(ge=2, description="images a step")] = 96
+    limit: Annotated[Positive | None, Field(description="train on that many images only, a stratified choice")] = None
+    lr: Annotated[float, Field(gt=0, description="learning rate at its highest")] = 0.025
+    lr_end: Annotated[NotNegative, Field(description="learning rate the schedule falls to")] = 0.0
+    schedule: Annotated[Literal["cosine", "linear"], Field(description="how the learning rate falls, once an epoch")] = "cosine"
+    warmup: Annotated[Count, Field(description="epochs in which the learning rate rises; at most half of all")] = 0
+    momentum: Share = 0.9
+    nesterov: bool = False
+    decay: Annotated[NotNegative, Field(description="weight decay, of all parameters")] = 3e-4
+    clip: Annotated[NotNegative, Field(description="largest norm of all gradients; 0 is off")] = 5.0
+    drop_path: Annotated[Share, Field(description="probability of dropping a path, reached linearly at the end")] = 0.2
+    cutout: Annotated[Count, Field(description="side of the erased square in pixels; at most half the image's")] = 16
+    jitter: Annotated[NotNegative, Field(description="strength of colour jitter, RGB images only")] = 0.0
+    auxiliary: Annotated[NotNegative, Field(description="weight of the auxiliary head's loss; 0 is no such head")] = 0.4
+    label_smoothing: Share = 0.0
+    channels: Annotated[Positive, Field(description="channels of the first cell")] = 36
+    cells: Annotated[Positive, Field(description="depth in cells (NAS-Bench-201: a stage's)")] = 20
+    precision: Annotated[Literal["32", "bf16-mixed", "16-mixed"], Field(description="of forward and backward; weights are always float32")] = (
+        "32"
+    )
+    evaluate_every: Annotated[Positive, Field(description="epochs between two looks at the test images; the last epoch always")] = 1
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of an epoch. Cosine: quark0/darts and AutoDL-Projects (whose cosine ignores the step it is handed).
+
+        Linear: P-DARTS's ImageNet code, which flattens in the last 5 of its 250 epochs; here in the same share of any length.
+        Warm-up multiplies by 1/w, 2/w, ..., as there.
+        """
+        if self.schedule == "cosine":
+            left = 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+        else:
+            tail = round(self.epochs / 50)
+            steep, remaining = self.epochs - tail, self.epochs - epoch
+            left = (remaining - tail) / steep if remaining > tail else remaining / (steep * tail)
+        rising = min(self.warmup, self.epochs // 2)
+        return (self.lr_end + (self.lr - self.lr_end) * left) * min(1.0, (epoch + 1) / max(rising, 1))
+
+    def dropping(self, epoch: int) -> float:
+        """Drop-path probability of an epoch: ``drop_path * epoch / epochs``, as quark0/darts."""
+        return self.drop_path * epoch / self.epochs
+
+    def erased(self, size: int) -> int:
+        """Cutout's side for images of ``size`` pixels: CIFAR's 16 is half of 32, and more than half is never erased."""
+        return min(self.cutout, size // 2)
+
+
+CIFAR = RetrainSettings()
+"""DARTS, arXiv 1806.09055, quark0/darts train.py."""
+
+IMAGENET = RetrainSettings(
+    preset="imagenet",
+    epochs=250,
+    batch=1024,
+    lr=0.5,
+    schedule="linear",
+    warmup=5,
+    decay=3e-5,
+    drop_path=0.0,
+    cutout=0,
+    jitter=0.4,
+    label_smoothing=0.1,
+    channels=48,
+    cells=14,
+)
+"""P-DARTS and PC-DARTS (quark0/darts trains at batch 128 and lr 0.1, times 0.97 an epoch, without warm-up)."""
+
+NASBENCH201 = RetrainSettings(
+    preset="nasbench201",
+    epochs=200,
+    batch=256,
+    lr=0.1,
+    nesterov=True,
+    decay=5e-4,
+    clip=0.0,
+    drop_path=0.0,
+    cutout=0,
+    auxiliary=0.0,
+    channels=16,
+    cells=5,
+)
+"""NAS-Bench-201, arXiv 2001.00326, AutoDL-Projects configs/nas-benchmark/CIFAR.config."""
+
+QUICK = RetrainSettings(preset="quick", epochs=10, lr=0.1, nesterov=True, drop_path=0.0, cutout=0, auxiliary=0.0, channels=16, cells=5)
+"""REDUCED, for a laptop: a small network for a few epochs, without the regularisation that only long runs need. Ours, no paper's."""
+
+PRESETS = {"cifar": CIFAR, "imagenet": IMAGENET, "nasbench201": NASBENCH201, "quick": QUICK}
+
+SMALLER: dict[str, dict[str, int]] = {"nasbench201": {"cells": 1}}
+"""Where a space counts differently what QUICK makes small: NAS-Bench-201's cells are those of one of three stages."""
+
+
+def retrain_settings(space: Space, given: Mapping[str, Any] | None = None) -> RetrainSettings:
+    """The preset named in ``given``, by default the one of the space and its stem, with what else is given. ValueError in one line."""
+    given = dict(given or {})
+    name = given.get("preset") or default_preset(space)
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    smaller = SMALLER.get(space.name, {}) if name == "quick" else {}
+    return checked(asdict(PRESETS[name]) | smaller | given | {"preset": name})
+
+
+def default_preset(space: Space) -> str:
+    """NAS-Bench-201's own in its space; elsewhere the ImageNet recipe goes with the ImageNet stem."""
+    if space.name in PRESETS:
+        return space.name
+    return "imagenet" if space.spec().get("stem") == "imagenet" else "cifar"
+
+
+def checked(values: Mapping[str, Any]) -> RetrainSettings:
+    """Settings of the right types within their ranges. ValueError: ``retrain.epochs: what is wrong, not -1``."""
+    return options.call("retrain", RetrainSettings, values)

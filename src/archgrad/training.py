@@ -1,0 +1,91 @@
+"""The training of one network at one moment: all that changes, and the step that changes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from archgrad.arch import Batch
+from archgrad.checkpoint import VERSION
+from archgrad.measure import fabric
+from archgrad.network_files import Card
+from archgrad.seeds import forked
+from archgrad.state import seeded
+
+
+class Training:
+    """Built from a card at epoch 0; `pack` and `restore` are what a checkpoint holds. Initial weights are a function of the seed."""
+
+    def __init__(self, card: Card, device: torch.device | str | None = None) -> None:
+        settings = card.settings
+        self.card, self.device = card, torch.device(device or card.device)
+        self.fabric = fabric(self.device, settings.precision)
+        self.derived = card.build(auxiliary=settings.auxiliary > 0)
+        seeded(self.derived, card.seed).to(self.device)
+        self.net = self.fabric.setup_module(self.derived.network)
+        sgd: dict[str, Any] = {"momentum": settings.momentum, "nesterov": settings.nesterov, "weight_decay": settings.decay}
+        self.optimizer = torch.optim.SGD(self.derived.parameters(), settings.lr, **sgd, foreach=True)
+        self.stepper = self.fabric.setup_optimizers(self.optimizer)
+        self.epoch, self.step = 0, 0
+        self.sums: dict[str, Tensor] = {}  # of this epoch: loss and accuracy over images, and how many there were
+
+    def advance(self, batch: Batch) -> None:
+        """One step of SGD. Drop-path is drawn from (seed, epoch, step); the learning rate moves once an epoch."""
+        settings = self.card.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.rate(self.epoch)
+        self.net.train()
+        with forked(self.card.seed, "retrain", self.epoch, self.step, device=self.device):
+            output = self.net(batch.images, drop_path=settings.dropping(self.epoch))
+        loss = F.cross_entropy(output.logits, batch.labels, label_smoothing=settings.label_smoothing)
+        if output.auxiliary is not None:
+            loss = loss + settings.auxiliary * F.cross_entropy(output.auxiliary, batch.labels, label_smoothing=settings.label_smoothing)
+        self.fabric.backward(loss)
+        if settings.clip:  # not finite: under 16-mixed the scaler then skips the step; otherwise the epoch's loss says so
+            self.fabric.clip_gradients(self.net, self.stepper, max_norm=settings.clip, error_if_nonfinite=False)
+        self.stepper.step()
+        self.optimizer.zero_grad()
+        self._count(batch, loss.detach(), output.logits.detach())
+        self.step += 1
+
+    def averages(self) -> dict[str, float]:
+        """train_loss (with the auxiliary head's share, as the field logs it) and train_accuracy of this epoch so far."""
+        images = self.sums["images"].item()
+        return {name: self.sums[name].item() / images for name in ("train_loss", "train_accuracy")}
+
+    def next_epoch(self) -> None:
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+
+    def pack(self) -> dict[str, Any]:
+        """Tensors and Python scalars only."""
+        return {
+            "version": VERSION,
+            "kind": "retrain",
+            "epoch": self.epoch,
+            "step": self.step,
+            "sums": self.sums,
+            "net": self.derived.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.fabric.strategy.precision.state_dict(),
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Inverse of `pack`. ValueError if it is no retraining's, or of another network."""
+        if content.get("kind") != "retrain":
+            raise ValueError("the checkpoint is that of a search, not of a retraining")
+        try:
+            self.derived.load_state_dict(content["net"])
+            self.optimizer.load_state_dict(content["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"the checkpoint is of another network ({str(error).splitlines()[0]}): restore it from a copy") from None
+        self.fabric.strategy.precision.load_state_dict(content["scaler"])
+        self.epoch, self.step, self.sums = content["epoch"], content["step"], dict(content["sums"])
+
+    def _count(self, batch: Batch, loss: Tensor, logits: Tensor) -> None:
+        images = torch.tensor(float(len(batch.labels)), dtype=torch.float64, device=self.device)
+        right = (logits.argmax(1) == batch.labels).sum().double()
+        for name, value in (("images", images), ("train_loss", loss.double() * images), ("train_accuracy", right)):
+            self.sums[name] = self.sums[name] + value if name in self.sums else value

@@ -73,7 +73,7 @@ def _fill(out: np.ndarray, source: Source) -> None:
     channels, side = out.shape[1:3]
     start = 0
     for chunk in _each(source, "decoding", lambda image: decode(image, channels, side)):
-        out[start : start + len(chunk)] = chunk
+        out[start : start + len(chunk)] = np.stack(chunk)
         start += len(chunk)
 
 

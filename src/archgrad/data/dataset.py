@@ -62,7 +62,7 @@ class Dataset:
     def balance(self) -> str:
         """One line: classes, images, the smallest and the largest class."""
         counts = self.train.counts(len(self.classes))
-        least, most = min(counts), max(counts)
-        spread = f"{least:,} each" if least == most else f"{least:,} {self.classes[counts.index(least)]} to {most:,} {self.classes[counts.index(most)]}"
-        shape = f"{self.size}x{self.size}, {'grey' if self.in_channels == 1 else 'RGB'}"
-        return f"{self.name}: {len(self.classes)} classes, {len(self.train):,} training images ({spread}), {len(self.test):,} test images, {shape}"
+        small, large = (f"{extreme:,} of {self.classes[counts.index(extreme)]}" for extreme in (min(counts), max(counts)))
+        spread = f"{counts[0]:,} each" if len(set(counts)) == 1 else f"from {small} to {large}"
+        images = f"{len(self.train):,} training images ({spread}), {len(self.test):,} test images"
+        return f"{self.name}: {len(self.classes)} classes, {images}, {self.size}x{self.size} {'grey' if self.in_channels == 1 else 'RGB'}"

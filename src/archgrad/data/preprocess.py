@@ -51,15 +51,24 @@ class Preprocess:
 
     def files(self, paths: Sequence[str | Path]) -> Tensor:
         """Image files -> uint8 (N, C, S, S), as `images` takes them; ValueError names a file that cannot be read."""
+        if not paths:
+            raise ValueError("no image files given")
         return torch.from_numpy(np.stack([read(str(path), partial(Image.open, path), self._decode) for path in paths]))
 
     def _decode(self, image: Image.Image) -> np.ndarray:
         return decode(image, self.in_channels, stored_side(self.size))
 
     def to_json(self) -> dict[str, Any]:
+        """Plain lists and numbers, as json reads them back."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Preprocess:
         """Inverse of `to_json`."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        return cls(
+            size=int(data["size"]),
+            in_channels=int(data["in_channels"]),
+            mean=tuple(data["mean"]),
+            std=tuple(data["std"]),
+            classes=tuple(data["classes"]),
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -81,10 +82,11 @@ def digits() -> Source:
     )
 
 
-def listing_key(root: Path, files: Iterable[Path]) -> str:
-    """A digest of the place, names, lengths and change times of ``files``: new when one was added, removed or written."""
-    digest = hashlib.sha256(str(root.resolve()).encode())
-    for file in files:
-        status = file.stat()
-        digest.update(f"{file.relative_to(root)}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
+def listing_key(root: str | Path, names: Iterable[str]) -> str:
+    """A digest of a folder and its files' names, lengths and change times: new when one was added, removed or written."""
+    top = os.path.realpath(root)
+    digest = hashlib.sha256(top.encode())
+    for name in names:
+        status = os.stat(os.path.join(top, name))
+        digest.update(f"\n{name}\t{status.st_size}\t{status.st_mtime_ns}".encode())
+    return digest.hexdigest()[:20]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,12 @@ from torch import Tensor
 from archgrad import errors
 from archgrad.data.sources import Source, listing_key
 
-SHORT = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100", "mnist": "ylecun/mnist", "fashion_mnist": "zalando-datasets/fashion_mnist"}
+SHORT = {
+    "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
+    "mnist": "ylecun/mnist",
+    "fashion_mnist": "zalando-datasets/fashion_mnist",
+}
 """Short names the hub has retired."""
 
 STATISTICS = {  # mean and std of the field's recipes (quark0/darts)
@@ -35,27 +41,40 @@ def parquet(root: Path, files: list[Path], image: str | None, label: str | None,
         parts = load_dataset("parquet", **place, cache_dir=None if cache is None else str(cache / "datasets"))
     except Exception as error:
         raise ValueError(f"cannot read the parquet files of {root}: {_first_line(error)}") from error
-    key = listing_key(root.parent, files)
+    key = listing_key(root.parent, [str(file.relative_to(root.parent)) for file in files])
     return {str(split): _source(f"{root} ({split})", part, image, label, f"{key}-{split}") for split, part in parts.items()}
 
 
 def hub(name: str, image: str | None, label: str | None, missing: str) -> dict[str, Source]:
     """A set of the Hugging Face hub, downloaded once into that library's own cache. ``missing`` opens the error if it is not to be had."""
-    import huggingface_hub
-    from datasets import DownloadConfig, load_dataset
+    import datasets
 
     full = SHORT.get(name, name)
+    offline = datasets.config.HF_HUB_OFFLINE
+    # Without this switch load_dataset retries for 20 seconds before it looks at its own cache.
+    datasets.config.HF_HUB_OFFLINE = offline or not _reached(full, missing)
     try:
-        huggingface_hub.HfApi().dataset_info(full, timeout=5)
-        online = True
-    except Exception:
-        online = False  # said once and quickly here; load_dataset would retry for 20 seconds before it looks at its own cache
-    try:
-        parts = load_dataset(full, download_config=DownloadConfig(local_files_only=not online))
+        parts = datasets.load_dataset(full)
     except Exception as error:
-        raise ValueError(f"{missing} ({'the hub says' if online else 'offline'}: {_first_line(error)})") from error
+        raise ValueError(f"{missing} ({_first_line(error)})") from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = offline
     sources = {str(split): _source(f"{full} ({split})", part, image, label, None) for split, part in parts.items()}
     return {split: replace(source, statistics=STATISTICS.get(full)) for split, source in sources.items()}
+
+
+def _reached(full: str, missing: str) -> bool:
+    """Does the hub answer? ValueError if it does, and does not know (or not give) this set."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().dataset_info(full, timeout=5)
+        return True
+    except HfHubHTTPError as error:
+        raise ValueError(f"{missing} (the hub says: {_first_line(error)})") from error
+    except Exception:
+        return False
 
 
 def _source(name: str, table: Table, image: str | None, label: str | None, key: str | None) -> Source:
@@ -67,8 +86,7 @@ def _source(name: str, table: Table, image: str | None, label: str | None, key: 
     classes, labels = _labels(name, features[label], table[label][:], label)
     rows = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
     if key is None:
-        files = [Path(file["filename"]) for file in table.cache_files]
-        key = listing_key(Path(files[0].anchor), files) if files else None
+        key = listing_key(os.sep, [file["filename"] for file in table.cache_files])
     return Source(
         name=name,
         classes=classes,

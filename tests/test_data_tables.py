@@ -1,0 +1,53 @@
+"""Parquet files: columns found by type or by name."""
+
+import datasets
+import pytest
+
+from archgrad.data import load
+from image_sets import parquet, silent
+
+
+@pytest.fixture
+def read(tmp_path):
+    """`load` with a cache of its own."""
+    return lambda path, **options: load(path, **{"cache": tmp_path / "cache", "report": silent, **options})
+
+
+def test_parquet_file_finds_its_columns_by_type(tmp_path, read):
+    path = parquet(tmp_path / "set.parquet", [0, 1] * 5, ["cat", "dog"], comment=["x"] * 10)
+    dataset = read(path)
+    assert dataset.classes == ("cat", "dog") and (len(dataset.train), len(dataset.test)) == (8, 2)
+    assert dataset.train.store[3, 0, 5, 5] == 30 and dataset.train.labels.tolist() == [row % 2 for row in dataset.train.rows]
+
+
+def test_parquet_folder_with_splits_and_string_labels(tmp_path, read):
+    parquet(tmp_path / "set" / "train-0.parquet", ["dog", "cat", "dog", "cat"])
+    parquet(tmp_path / "set" / "test-0.parquet", ["cat"])
+    dataset = read(tmp_path / "set")
+    assert dataset.classes == ("cat", "dog") and dataset.train.labels.tolist() == [1, 0, 1, 0] and dataset.test.labels.tolist() == [0]
+    assert any("no test image of dog" in note for note in dataset.notes)
+
+
+def test_parquet_columns_by_name(tmp_path, read):
+    path = parquet(tmp_path / "set.parquet", [3, 9] * 3, label="fine", coarse=["a", "b"] * 3)
+    with pytest.raises(ValueError, match=r"several label columns \(fine, coarse\), choose one with --data.label-column"):
+        read(path)
+    assert read(path, label_column="fine").classes == ("3", "9")
+    assert read(path, label_column="coarse").classes == ("a", "b")
+    with pytest.raises(ValueError, match="unknown column 'coars': did you mean 'coarse'"):
+        read(path, label_column="coars")
+    with pytest.raises(ValueError, match="unknown column 'pictur': did you mean 'picture'"):
+        read(path, image_column="pictur", label_column="fine")
+    with pytest.raises(ValueError, match=r"column 'picture' is .* a label is a class, a string or a whole number"):
+        read(path, label_column="picture")
+
+
+def test_parquet_without_images_labels_or_sense(tmp_path, read):
+    datasets.Dataset.from_dict({"x": [1.5], "y": [0]}).to_parquet(tmp_path / "numbers.parquet")
+    with pytest.raises(ValueError, match=r"no image column found among x, y, name it with --data\.image-column"):
+        read(tmp_path / "numbers.parquet")
+    with pytest.raises(ValueError, match="row 1 has no label in column 'kind'"):
+        read(parquet(tmp_path / "unlabelled.parquet", [0, -1], ["cat", "dog"]))
+    (tmp_path / "broken.parquet").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="cannot read the parquet files of"):
+        read(tmp_path / "broken.parquet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,8 +15,9 @@ Term = Callable[[Forward], Tensor]
 
 
 def cross_entropy(forward: Forward) -> Tensor:
-    """Mean cross-entropy of logits (B, K) and labels (B,)."""
-    return F.cross_entropy(forward.output.logits.float(), forward.batch.labels)
+    """Mean cross-entropy of logits (B, K) and labels (B,), in float32 at least."""
+    logits = forward.output.logits
+    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), forward.batch.labels)
 
 
 def weighted(scale: Scalar, term: Term) -> Term:

@@ -44,7 +44,7 @@ class NasBench201:
     affine: bool = False  # of the cells' BatchNorms
     track: bool = True  # running statistics in the cells
 
-    defaults = Defaults("weight_first", WeightSettings(per="step", nesterov=True, decay=5e-4, clip=0.0))
+    defaults = Defaults("weight_first", WeightSettings(nesterov=True, decay=5e-4, clip=0.0))
 
     def __post_init__(self) -> None:
         options.whole(self, 1, "channels", "cells", "in_channels", "classes")

@@ -103,6 +103,13 @@ def test_images_are_decoded_once(tmp_path, read):
     assert not list((tmp_path / "cache").glob("*.tmp"))
 
 
+def test_fingerprint_is_of_the_images_not_of_their_place(tmp_path, read):
+    first, moved = (read(folder(tmp_path / name, (5, 5))) for name in ("here", "there"))
+    assert first.fingerprint == moved.fingerprint
+    write(tmp_path / "there" / "a" / "000.png", (9, 8, 7))
+    assert read(tmp_path / "there").fingerprint != first.fingerprint
+
+
 def test_a_changed_image_is_read_anew(tmp_path, read):
     root = folder(tmp_path / "set", (5, 5))
     before = read(root).train.store.clone()

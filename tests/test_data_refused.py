@@ -89,3 +89,15 @@ def test_floating_point_image_is_refused(tmp_path, read):
     write(root / "a" / "deep.tiff", 0.5, mode="F")
     with pytest.raises(ValueError, match=r"deep\.tiff: floating-point pixels have no fixed range"):
         read(root)
+
+
+def test_cache_that_cannot_be_written(tmp_path, read):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"cannot write the cache .*file.*: Not a directory; choose another with --data\.cache"):
+        read(folder(tmp_path / "set", (3, 3)), cache=tmp_path / "file" / "cache")
+
+
+def test_cache_without_room(tmp_path, read, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda place: type("Usage", (), {"free": 1000}))
+    with pytest.raises(ValueError, match=r"the decoded images take 0\.0 GiB, .* has 0\.0 GiB free"):
+        read(folder(tmp_path / "set", (3, 3)))

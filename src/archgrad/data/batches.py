@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -78,13 +78,13 @@ class Data:
         return count // min(self.batch, count)
 
     def batches(self, split: str = "train", epoch: int = 0, start: int = 0, steps: int | None = None) -> Iterator[Batch]:
-        """The batches ``start`` to ``steps`` of an epoch (by default all), augmented, on the device.
+        """``steps`` batches of an epoch from ``start`` on (by default those that are left of it), augmented, on the device.
 
         The order is a permutation drawn from (seed, split, epoch), the augmentation of a batch from (seed, split, epoch, step): so
-        ``batches(start=k)`` is the tail of ``batches()``, bit for bit. Beyond an epoch's worth it goes on with another permutation.
+        ``batches(start=k)`` is the tail of ``batches()``, bit for bit. Past the end of the split it goes on with another permutation.
         """
         part = self._split(split)
-        plan = range(start, self.steps(split) if steps is None else steps)
+        plan = range(start, self.steps(split) if steps is None else start + steps)
         for step, (places, pixels) in zip(plan, self._read(part, self._order(split, epoch, plan))):
             if part.augment is None:
                 images = self.preprocess.images(pixels)
@@ -243,7 +243,9 @@ def _data(
     if workers < 0:
         raise ValueError(f"the number of workers must be at least 0, not {workers}")
     device = torch.device(device)
-    train, test = dataset.train.on(device), dataset.test.on(device)
+    train = dataset.train.on(device)
+    shared = dataset.test.store is dataset.train.store  # held out of the same file: it moves once
+    test = replace(dataset.test, store=train.store) if shared else dataset.test.on(device)
     splits = {name: Split(train, indices, augment) for name, indices in places.items()}
     splits["test"] = Split(test, torch.arange(len(test)))
     return Data(dataset, splits, batch, seed, device, workers, notes)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -61,6 +63,7 @@ def pixels(source: Source, channels: int, side: int, cache: Path) -> Tensor:
         _fill(out, source)
         return torch.from_numpy(out)
     if not file.exists():
+        _check_room(cache, math.prod(shape))
         with _atomic(file) as draft:
             out = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
             _fill(out, source)
@@ -104,13 +107,26 @@ def _file(source: Source, cache: Path, what: str, suffix: str) -> Path | None:
     return cache / f"{key}-{what}.{suffix}"
 
 
+def _check_room(folder: Path, needed: int) -> None:
+    """ValueError before the disk is full: writing to a mapped file beyond it would kill the process."""
+    parent = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        raise ValueError(
+            f"the decoded images take {needed / 2**30:.1f} GiB, {folder} has {free / 2**30:.1f} GiB free: choose another --data.cache"
+        )
+
+
 @contextmanager
 def _atomic(file: Path) -> Iterator[Path]:
     """A draft that becomes ``file`` in one step at the end, or vanishes: two processes, or a killed one, leave no half file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         yield draft
         os.replace(draft, file)
+    except OSError as error:
+        raise ValueError(f"cannot write the cache {file.parent}: {error.strerror}; choose another with --data.cache") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()

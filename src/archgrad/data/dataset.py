@@ -52,7 +52,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     statistics: str  # "known" or "measured"
-    fingerprint: str  # of the images, how they were resized, and which of them are the test images
+    fingerprint: str  # of the labels and of some of the images, as they were resized and split into train and test
     notes: tuple[str, ...] = ()
 
     @property

@@ -69,7 +69,6 @@ def load(
         notes.append(f"no test image of {', '.join(absent)}")
 
     mean, std = train.statistics or _measured(parts[0])
-    keys = [str(source.key) for source in sources]
     dataset = Dataset(
         name=str(path),
         train=parts[0],
@@ -80,7 +79,7 @@ def load(
         mean=mean,
         std=std,
         statistics="known" if train.statistics else "measured",
-        fingerprint=hashlib.sha256(str((keys, channels, side, parts[1].rows.tolist())).encode()).hexdigest()[:16],
+        fingerprint=_fingerprint(parts),
         notes=tuple(notes),
     )
     for line in (dataset.balance(), *dataset.notes):
@@ -145,6 +144,15 @@ def _hold_out(images: Images, source: Source, seed: int) -> list[Images]:
             raise ValueError(f"{source.name}: the class {name!r} has one image only, so none can be held out as test")
     test = stratified(images.labels, round(TEST_SHARE * len(images)), seed, "test")
     return [images.subset(others(test, len(images))), images.subset(test)]
+
+
+def _fingerprint(parts: list[Images]) -> str:
+    """Of labels, order and some hundred images: of what is in a set, so that it may be moved, or decoded anew."""
+    digest = hashlib.sha256()
+    for images in parts:
+        digest.update(images.labels.numpy().tobytes())
+        digest.update(images.pixels(torch.arange(0, len(images), max(1, len(images) // 100))).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _measured(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -47,7 +47,8 @@ class Preprocess:
     def normalised(self, pixels: Tensor) -> Tensor:
         """Values 0..255 (B, C, H, W) -> (x / 255 - mean) / std, float32, channels last in memory."""
         mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] * 255 for values in (self.mean, self.std))
-        return pixels.contiguous(memory_format=torch.channels_last).float().sub_(mean).div_(std)
+        # in this order: arithmetic over three adjacent channels is ten times as slow as over rows
+        return pixels.float().sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
     def files(self, paths: Sequence[str | Path]) -> Tensor:
         """Image files -> uint8 (N, C, S, S), as `images` takes them; ValueError names a file that cannot be read."""

@@ -53,7 +53,7 @@ def find(path: str | Path, *, image_column: str | None = None, label_column: str
     if str(path) == "digits":
         return {"train": digits()}
     if place.is_dir():
-        parquet = sorted(place.rglob("*.parquet"))
+        parquet = sorted([*place.glob("*.parquet"), *place.glob("*/*.parquet")])
         return tables.parquet(place, parquet, image_column, label_column, cache) if parquet else folders.splits(place)
     if place.suffix == ".parquet" and place.is_file():
         return tables.parquet(place, [place], image_column, label_column, cache)

@@ -1,0 +1,125 @@
+"""``archgrad show``, ``count``, ``query``, ``methods``, ``spaces``: they read and print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from archgrad import benchmarks, options, run
+from archgrad.cli.subject import Subject, subject
+from archgrad.errors import unknown
+from archgrad.methods import METHODS
+from archgrad.spaces import SPACES
+from archgrad.spaces.cost import count as cost
+from archgrad.spaces.derived import Derived
+
+Space = Annotated[str | None, Parameter(help="of a genotype; by default the one its cells belong to")]
+Channels = Annotated[int | None, Parameter(help="of the derived network's first cell")]
+Cells = Annotated[int | None, Parameter(help="depth of the derived network (NAS-Bench-201: cells per stage)")]
+Classes = Annotated[int | None, Parameter(help="of the images; 10, or those of the run")]
+Size = Annotated[int | None, Parameter(help="side of the images in pixels; 32, or that of the run")]
+AsJson = Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)]
+
+
+def show(
+    what: str, *, space: Space = None, channels: Channels = None, cells: Cells = None, classes: Classes = None, size: Size = None,
+    svg: Annotated[Path | None, Parameter(help="where to write the picture; a run has its own")] = None,
+) -> None:  # fmt: skip
+    """A genotype as table and picture; its parameters and multiply-adds; what a benchmark knows of it.
+
+    Parameters
+    ----------
+    what: str
+        A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
+    """
+    from archgrad.report import cell_table, save_svg, verdict_table
+
+    found = subject(what, space)
+    network, side = _derived(found, size, channels=channels, cells=cells, classes=classes), size or found.size
+    costs, spec = cost(network, side, network.space.in_channels), network.space.spec()
+    console = Console(highlight=False, soft_wrap=True)
+    say = run.say_on(console)
+    console.print(cell_table(found.genotype))
+    say(f"genotype: {found.genotype}")
+    shape = f"{spec['channels']} channels, {spec['cells']} cells, {side}x{side} images, {spec['classes']} classes"
+    say(f"derived network ({shape}): {costs['params']:,} parameters, {costs['macs']:,} multiply-adds")
+    picture = svg if svg or found.folder is None else found.folder.cells
+    if picture and (svg or not picture.exists()):
+        save_svg(found.genotype, picture)
+    say(f"picture: {picture}" if picture else "picture: add --svg FILE")
+    if table := benchmarks.lookup(found.space.name):
+        console.print(verdict_table(table.verdict(found.genotype)))
+
+
+def count(
+    what: str, *, space: Space = None, channels: Channels = None, cells: Cells = None, classes: Classes = None, size: Size = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Parameters, and multiply-adds for one image, of a derived network without auxiliary head.
+
+    Parameters
+    ----------
+    what: str
+        A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
+    """
+    found = subject(what, space)
+    network = _derived(found, size, channels=channels, cells=cells, classes=classes)
+    costs = cost(network, size or found.size, network.space.in_channels)
+    print(json.dumps(costs) if as_json else f"{costs['params']:,} parameters, {costs['macs']:,} multiply-adds")
+
+
+def query(benchmark: str, what: str, *, as_json: AsJson = False) -> None:
+    """What a bundled benchmark measured of an architecture: accuracies in percent, rank, parameters, multiply-adds.
+
+    Parameters
+    ----------
+    benchmark: str
+        nasbench201
+    what: str
+        A genotype such as |nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|, a file that holds one, or a run folder.
+    """
+    table = benchmarks.lookup(benchmark)
+    if table is None:
+        raise unknown("benchmark", benchmark, benchmarks.BY_SPACE)
+    found = table.query(subject(what, benchmark).genotype)
+    if as_json:
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        print(f"{name:24} {value}")
+
+
+def methods() -> None:
+    """The search methods, each with its options and paper. Several compose: --method a+b."""
+    _table("method", {name: (entry.summary, entry.paper, _options(entry.patch)) for name, entry in METHODS.items()})
+
+
+def spaces() -> None:
+    """The search spaces, each with its options and paper."""
+    rows = {}
+    for name, entry in SPACES.items():
+        space = entry.build()
+        cells = [f"{group.name}: {len(group.edges)} edges of {group.width} primitives at most" for group in space.groups.values()]
+        rows[name] = ("\n".join(cells), entry.paper, ", ".join(space.spec()))
+    _table("space", rows)
+
+
+def _derived(found: Subject, size: int | None, **given: int | None) -> Derived:
+    return found.derive(size=size, **{name: value for name, value in given.items() if value is not None})
+
+
+def _options(function: Any) -> str:
+    return ", ".join(options.model(function).model_fields)
+
+
+def _table(title: str, rows: Mapping[str, tuple[str, str, str]]) -> None:
+    table = Table(title, "what it is", "paper", "options", show_lines=True)
+    for name, (summary, paper, given) in rows.items():
+        table.add_row(name, summary, paper, given)
+    Console(highlight=False).print(table)

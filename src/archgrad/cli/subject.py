@@ -1,0 +1,63 @@
+"""What a command is about: the genotype of a run, of a file, of a text or of a name, and the space it belongs to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from archgrad import run, spaces
+from archgrad.arch import Genotype
+from archgrad.data import stem_for
+from archgrad.folder import RunFolder, read_json
+from archgrad.notation import CELL
+from archgrad.retrain_settings import retrain_settings
+from archgrad.search_space import Space
+from archgrad.spaces.derived import Derived
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A genotype, its space, and the images it is meant for."""
+
+    genotype: Genotype
+    space: Space
+    size: int = 32
+    folder: RunFolder | None = None  # of a run
+
+    def derive(self, *, size: int | None = None, **given: Any) -> Derived:
+        """The network that would be retrained, or as ``given``. ValueError if the genotype does not fit the space."""
+        space = self.space.resized(stem=stem_for(size or self.size)) if "stem" in self.space.spec() else self.space
+        usual = retrain_settings(space)
+        return cast("Derived", space.derive(self.genotype, **({"channels": usual.channels, "cells": usual.cells} | given)))
+
+
+def subject(what: str, space: str | None = None) -> Subject:
+    """``what`` is a run folder, a file with a genotype, a genotype in any notation, or a published one's name. ValueError if none of them."""
+    path = Path(what)
+    if len(what) < 1024 and path.is_dir():
+        folder = RunFolder(path)
+        settings = folder.settings()
+        genotype = folder.found()
+        whole = run.space_of(settings) if space is None else spaces.space(space)
+        return Subject(genotype, whole, read_json(folder.data)["preprocess"]["size"], folder)
+    genotype = from_file(path) if len(what) < 1024 and path.is_file() else Genotype.parse(what)
+    return Subject(genotype, spaces.space(space or home(genotype)))
+
+
+def from_file(path: Path) -> Genotype:
+    """A genotype in any notation, or a run's ``genotype.json``. ValueError names the file."""
+    try:
+        text = path.read_text("utf-8")
+        try:
+            return Genotype.from_json(json.loads(text)["genotype"])
+        except (json.JSONDecodeError, KeyError, TypeError):
+            return Genotype.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def home(genotype: Genotype) -> str:
+    """The space whose cells these are."""
+    return "nasbench201" if [cell.group for cell in genotype.cells] == [CELL] else "darts"

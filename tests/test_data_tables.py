@@ -4,7 +4,7 @@ import datasets
 import pytest
 
 from archgrad.data import load
-from image_sets import parquet, silent
+from image_sets import bytes_of, parquet, silent
 
 
 @pytest.fixture
@@ -51,3 +51,32 @@ def test_parquet_without_images_labels_or_sense(tmp_path, read):
     (tmp_path / "broken.parquet").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="cannot read the parquet files of"):
         read(tmp_path / "broken.parquet")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub that has one set, uoft-cs/cifar10, of two classes."""
+
+    def load_dataset(name):
+        if name != "uoft-cs/cifar10":
+            raise ConnectionError(f"Couldn't reach {name!r} on the Hub")
+        features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+        rows = {"img": [bytes_of(10 * index) for index in range(6)], "label": [0, 1] * 3}
+        table = datasets.Dataset.from_dict(rows, features=features)
+        return datasets.DatasetDict(train=table, test=table.select(range(2)))
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+
+
+def test_hub_set_with_its_known_statistics(hub, read):
+    dataset = read("cifar10")
+    assert (len(dataset.train), len(dataset.test), dataset.size, dataset.classes) == (6, 2, 32, ("cat", "dog"))
+    assert dataset.statistics == "known" and dataset.mean == (0.49139968, 0.48215827, 0.44653124)
+    assert read("uoft-cs/cifar10").fingerprint == dataset.fingerprint
+
+
+def test_hub_set_out_of_reach(hub, read):
+    offline = datasets.config.HF_HUB_OFFLINE
+    with pytest.raises(ValueError, match=r"no such file or folder: cifar11, and not a hub name we can reach .*Couldn't reach 'cifar11'"):
+        read("cifar11")
+    assert offline == datasets.config.HF_HUB_OFFLINE

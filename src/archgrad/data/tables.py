@@ -85,7 +85,7 @@ def _source(name: str, table: Table, image: str | None, label: str | None, key: 
     label = _column(name, features, label, "label", (_is(datasets.ClassLabel), _is_name_or_number))
     classes, labels = _labels(name, features[label], table[label][:], label)
     rows = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-    if key is None:
+    if key is None and table.cache_files:
         key = listing_key(os.sep, [file["filename"] for file in table.cache_files])
     return Source(
         name=name,

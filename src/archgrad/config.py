@@ -1,7 +1,8 @@
 """What a search is made of, as one typed value: read from YAML and the command line, checked in one place, written back in full.
 
-A file has the scalars of `SearchConfig` at its top, and the sections ``search``, ``data``, ``space``, ``weights``, ``alphas`` and one for
-each method, by its name. ``data: PATH`` and ``space: NAME`` are short for their ``path`` and ``name``. Dashes and underscores are equal.
+A file has the scalars of `SearchConfig` at its top, and the sections ``search``, ``data``, ``space``, ``weights``, ``alphas``, ``retrain``
+and one for each method, by its name. ``data: PATH`` and ``space: NAME`` are short for their ``path`` and ``name``. Dashes and
+underscores are equal.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, Positiv
 from archgrad import options
 from archgrad.errors import unknown
 from archgrad.methods import METHODS
+from archgrad.retrain_settings import RetrainSettings
 from archgrad.search_space import AlphaSettings, WeightSettings
 from archgrad.spaces import SPACES
 
@@ -56,7 +58,8 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
 
 class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     """A whole search. ``space`` holds the space's ``name`` and options; ``weights`` and ``alphas`` fields of `WeightSettings` and
-    `AlphaSettings`; ``methods`` the options of each method by its name. What is not said follows from the space and the data."""
+    `AlphaSettings`; ``methods`` the options of each method by its name; ``retrain`` is for the retraining of what is found, fields of
+    `RetrainSettings`. What is not said follows from the space and the data."""
 
     method: Annotated[str, Field(description="one of `archgrad methods`, or several as a+b")] = "darts"
     seed: Annotated[NonNegativeInt, Field(description="decides split, order, augmentation, initial weights and every draw")] = 0
@@ -70,6 +73,7 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     weights: Given = {}
     alphas: Given = {}
     methods: dict[str, Given] = {}
+    retrain: Given = {}
 
     def to_mapping(self) -> Given:
         """The settings as a file has them, plain values only; unset ones and ``out``, which is no part of the experiment, are left out."""
@@ -96,6 +100,7 @@ def sections() -> dict[str, type[BaseModel]]:
         "space": create_model("Space", **of_spaces),
         "weights": options.model(WeightSettings),
         "alphas": options.model(AlphaSettings),
+        "retrain": options.model(RetrainSettings),
         **{name: options.model(entry.patch) for name, entry in METHODS.items()},
     }
 

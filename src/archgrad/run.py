@@ -15,6 +15,7 @@ from rich.console import Console
 from archgrad import checkpoint, data, loop, methods, options, spaces
 from archgrad.config import SearchConfig
 from archgrad.data import Data, stem_for
+from archgrad.errors import unknown
 from archgrad.folder import RunFolder, environment, read_json, write_json
 from archgrad.loop import Found
 from archgrad.observers import Bar, Checkpoints, Estimate, Metrics, rows, stop_requests, write_atomically
@@ -88,7 +89,7 @@ def prepare(config: SearchConfig, say: Say = print) -> Prepared:
         config.data.path, size=given.size, test=given.test, image_column=given.image_column, label_column=given.label_column,
         cache=given.cache, report=say,
     )  # fmt: skip
-    space = space_of(config.model_copy(update={"space": _fitted(config, images)}))
+    space = space_of(config.model_copy(update={"space": fitted(config, images)}))
     method = build(config, space)
     epochs, batch = config.search.epochs or space.defaults.epochs, config.search.batch or space.defaults.batch
     reading = {name: getattr(given, name) for name in ("share", "augment", "cutout", "flip", "jitter", "workers")}
@@ -102,7 +103,7 @@ def prepare(config: SearchConfig, say: Say = print) -> Prepared:
             "device": device,
             "threads": torch.get_num_threads(),
             "search": config.search.model_copy(update={"epochs": epochs, "batch": batch}),
-            "data": given.model_copy(update={"path": _absolute(config.data.path), "size": images.size, "flip": augment and augment.flip}),
+            "data": given.model_copy(update={"path": absolute(config.data.path), "size": images.size, "flip": augment and augment.flip}),
             "space": {"name": space.name, **{name: value for name, value in space.spec().items() if value is not None}},
             **_method_settings(config, method),
         }
@@ -125,15 +126,22 @@ def space_of(config: SearchConfig) -> Space:
 
 def set_up(config: SearchConfig) -> str:
     """The device by name; torch's threads and determinism as the settings say."""
-    cuda = torch.cuda.is_available()
-    if config.device == "cuda" and not cuda:
-        raise ValueError("device: there is no CUDA GPU here; use --device cpu")
+    device = device_named(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
-    return "cuda" if cuda and config.device != "cpu" else "cpu"
+    return device
+
+
+def device_named(name: str) -> str:
+    """``cpu`` or ``cuda``; ``auto`` takes a GPU where there is one."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise unknown("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: there is no CUDA GPU here; use --device cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def default_out(config: SearchConfig) -> Path:
@@ -191,7 +199,7 @@ def headline(prepared: Prepared, folder: RunFolder, state: State | None) -> str:
     )
 
 
-def _fitted(config: SearchConfig, images: data.Dataset) -> dict[str, Any]:
+def fitted(config: SearchConfig, images: data.Dataset) -> dict[str, Any]:
     """The user's space with what follows from the images: classes, channels, stem. ValueError where the two disagree."""
     given = dict(config.space)
     for name, has in (("classes", len(images.classes)), ("in_channels", images.in_channels)):
@@ -211,7 +219,7 @@ def _method_settings(config: SearchConfig, method: Method) -> dict[str, Any]:
     return {"weights": asdict(method.weights), "alphas": asdict(method.alphas), "methods": sections}
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
     """A file or folder by its whole path, so that a run can be resumed from anywhere; a hub name or ``digits`` as it is."""
     place = Path(path).expanduser()
     return str(place.resolve()) if path != "digits" and place.exists() else path

@@ -11,9 +11,11 @@ from rich.console import Console
 
 from archgrad import benchmarks, config, run
 from archgrad.cli.flags import flags, said
+from archgrad.cli.training import go_on
 from archgrad.folder import RunFolder
 from archgrad.loop import Found
 from archgrad.methods import METHODS
+from archgrad.network_files import CARD, home
 from archgrad.observers import Interrupted
 
 ABOUT = {
@@ -22,7 +24,8 @@ ABOUT = {
     "alphas": "Adam of the alphas. Defaults are the space's.",
     **{name: inspect.getdoc(entry.patch) or "" for name, entry in METHODS.items()},
 }
-Flags: Any = flags(config.sections(), config.scalars(), ABOUT, floating=("space", "weights", "alphas"))
+SECTIONS = {name: model for name, model in config.sections().items() if name != "retrain"}
+Flags: Any = flags(SECTIONS, config.scalars(), ABOUT, floating=("space", "weights", "alphas"))
 NOTHING = Flags()
 
 
@@ -47,12 +50,13 @@ def search(
     try:
         conclude(RunFolder(folder), run.search(settings, console=console), console)
     except Interrupted as stop:
-        return _stopped(stop, console)
+        run.say_on(console)(str(stop))
+        return 130
     return 0
 
 
 def resume(folder: Path) -> int:
-    """Go on with a search exactly where it stopped, in mid-epoch too.
+    """Go on with a search or a retraining exactly where it stopped, in mid-epoch too.
 
     Parameters
     ----------
@@ -60,14 +64,18 @@ def resume(folder: Path) -> int:
         The run folder.
     """
     console = Console(highlight=False, soft_wrap=True)
+    run_folder, say = RunFolder(folder), run.say_on(console)
     try:
-        found = run.resume(folder, console=console)
+        if run_folder.config.exists() and (found := run.resume(folder, console=console)):
+            conclude(run_folder, found, console)
+        elif (network := home(folder)) and (network / CARD).exists():
+            go_on(network, say)
+        else:
+            run_folder.settings()
+            say(f"the search in {folder} is finished: see `archgrad show {folder}`; next: archgrad retrain {folder}")
     except Interrupted as stop:
-        return _stopped(stop, console)
-    if found is None:
-        console.print(f"the search in {folder} is finished: see `archgrad show {folder}`", markup=False)
-    else:
-        conclude(RunFolder(folder), found, console)
+        say(str(stop))
+        return 130
     return 0
 
 
@@ -83,8 +91,3 @@ def conclude(folder: RunFolder, found: Found, console: Console) -> None:
     if table := benchmarks.lookup(space.name):
         console.print(verdict_table(table.verdict(found.genotype)))
     say(f"next: archgrad retrain {folder.path}  and then  archgrad evaluate {folder.path}")
-
-
-def _stopped(stop: Interrupted, console: Console) -> int:
-    run.say_on(console)(str(stop))
-    return 130

@@ -1,0 +1,180 @@
+"""``archgrad retrain``, ``evaluate``, ``predict``: what happens to the network of a genotype."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from pydantic import BaseModel, create_model
+from rich.console import Console
+
+from archgrad import config, data, run
+from archgrad import evaluate as evaluation
+from archgrad import predict as prediction
+from archgrad import retrain as retraining
+from archgrad.cli.flags import flags, said
+from archgrad.cli.subject import subject
+from archgrad.config import DataSettings, SearchConfig
+from archgrad.folder import RunFolder
+from archgrad.network_files import WEIGHTS, home
+from archgrad.observers import Interrupted, stop_requests
+from archgrad.retrain_settings import retrain_settings
+
+
+def _some(model: type[BaseModel], *names: str) -> type[BaseModel]:
+    """The part of a model that a retraining reads."""
+    fields: dict[str, Any] = {name: (model.model_fields[name].annotation, model.model_fields[name]) for name in names}
+    return create_model(model.__name__, **fields)
+
+
+LOADING = ("path", "size", "test", "image_column", "label_column", "cache")
+READING = ("augment", "flip", "workers")
+SECTIONS = config.sections()
+Flags: Any = flags(
+    {
+        "data": _some(DataSettings, *LOADING, *READING),
+        "space": _some(SECTIONS["space"], "name", "nodes"),
+        "retrain": SECTIONS["retrain"],
+    },
+    _some(config.scalars(), "seed", "device", "deterministic", "threads", "out"),
+    {
+        "data": "The images; by default those of the run.",
+        "space": "Of a genotype: by default the one its cells belong to. A run has its own.",
+        "retrain": "The recipe. Defaults are those of the preset, which itself follows from the space.",
+    },
+    floating=("space", "retrain"),
+)
+NOTHING = Flags()
+
+
+def retrain(
+    what: str,
+    *,
+    config_file: Annotated[Path | None, Parameter(name="--config", help="YAML with the same sections; flags win over it")] = None,
+    given: Annotated[Flags, Parameter(name="*")] = NOTHING,
+) -> int:
+    """Train the network of a run or of a genotype from scratch. Its result is the test accuracy after the last epoch.
+
+    `--data X` is short for `--data.path X`, `--space X` for `--space.name X`.
+
+    Parameters
+    ----------
+    what: str
+        A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
+    """
+    said_here = said(given)
+    found = subject(what, said_here.get("space", {}).get("name"))
+    sources = [("", {"space": {"name": found.space.name}})]
+    if found.folder:
+        if "space" in said_here:
+            raise ValueError(f"{what} is a run, which has its space: leave out --space")
+        sources = [(str(found.folder.config), found.folder.settings().to_mapping())]
+    settings = config.read(*sources, *([config.read_yaml(config_file)] if config_file else []), ("", said_here))
+    if settings.data.path is None:
+        raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
+    out = settings.out or (found.folder.path / "retrain" if found.folder else _default_out(what, settings))
+    _check_free(out)
+    device, say = run.set_up(settings), run.say_on(Console(highlight=False, soft_wrap=True))
+    origin = {name: getattr(settings.data, name) for name in LOADING} | {"path": run.absolute(settings.data.path)}
+    dataset = data.load(**origin, report=say)
+    space = run.space_of(settings.model_copy(update={"space": run.fitted(settings, dataset)}))
+    recipe = retrain_settings(space, settings.retrain)
+    reading = {name: getattr(settings.data, name) for name in READING}
+    keep = {name: str(value) if isinstance(value, Path) else value for name, value in origin.items()}
+    try:
+        with stop_requests() as stopping:
+            retraining.retrain(
+                space, found.genotype, dataset, recipe, out, seed=settings.seed, device=device, deterministic=settings.deterministic,
+                origin=keep, reading=reading, stopping=stopping, seconds=settings.search.checkpoint_seconds, report=say,
+            )  # fmt: skip
+    except Interrupted as stop:
+        say(str(stop))
+        return 130
+    say(f"next: archgrad evaluate {found.folder.path if found.folder and not settings.out else out}")
+    return 0
+
+
+def go_on(folder: Path, say: run.Say) -> None:
+    """The retraining in ``folder``, from where it stopped."""
+    if (folder / WEIGHTS).exists():
+        say(f"the training in {folder} is finished: see `archgrad evaluate {folder}`")
+        return
+    with stop_requests() as stopping:
+        retraining.resume(folder, stopping=stopping, report=say)
+    say(f"next: archgrad evaluate {folder}")
+
+
+def evaluate(
+    folder: Path,
+    *,
+    data: Annotated[str | None, Parameter(help="labelled images: a folder CLASS/*, a set with a test split, parquet, a hub name")] = None,
+    split: Annotated[str | None, Parameter(help="of those images, by default the test split where there is one")] = None,
+    image_column: Annotated[str | None, Parameter(help="column of a table that holds the images")] = None,
+    label_column: Annotated[str | None, Parameter(help="column of a table that holds the classes")] = None,
+    device: Annotated[str, Parameter(help="cpu or cuda")] = "cpu",
+    as_json: Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)] = False,
+) -> None:
+    """Test accuracy of a retrained network, by class, with the confusions: on the run's own test images to the last digit what retrain said.
+
+    Parameters
+    ----------
+    folder: Path
+        The run folder, or that of a retraining.
+    """
+    given = (("image_column", image_column), ("label_column", label_column))
+    columns: dict[str, Any] = {name: value for name, value in given if value is not None}
+    found = evaluation.evaluate(home(folder), data, split=split, device=run.device_named(device), **columns)
+    if as_json:
+        print(json.dumps(found.to_json()))
+    else:
+        evaluation.show(found, Console(highlight=False))
+
+
+def predict(
+    folder: Path,
+    *images: Path,
+    top: Annotated[int, Parameter(help="likeliest classes shown per image")] = 1,
+    csv: Annotated[Path | None, Parameter(help="write a CSV file; - is standard output")] = None,
+    device: Annotated[str, Parameter(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Class and probability of each image.
+
+    Parameters
+    ----------
+    folder: Path
+        The run folder, or that of a retraining.
+    images: Path
+        Image files, and folders of them.
+    """
+    if not images:
+        raise ValueError("which images? name files or folders behind the run folder")
+    found = prediction.predict(home(folder), images, top=top, device=run.device_named(device))
+    if csv is None:
+        prediction.show(found, Console(highlight=False))
+    elif str(csv) == "-":
+        prediction.write_csv(found, sys.stdout)
+    else:
+        with csv.open("x", encoding="utf-8", newline="") as file:
+            prediction.write_csv(found, file)
+        print(f"{len(found.rows)} images: {csv}")
+    if csv is not None:
+        print(*found.refused, sep="\n", end="\n" * bool(found.refused), file=sys.stderr)
+
+
+def _default_out(what: str, settings: SearchConfig) -> Path:
+    """runs/retrain-GENOTYPE-SPACE-DATA-seedN"""
+    name = what if len(what) < 40 else "genotype"
+    return run.default_out(settings.model_copy(update={"method": f"retrain-{Path(name).stem}"}))
+
+
+def _check_free(folder: Path) -> None:
+    """Before any image is read."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: choose another --out")
+    if (RunFolder(folder).config).exists():
+        raise ValueError(f"{folder} holds a search: choose another --out")
+    if (folder / retraining.CARD).exists():
+        raise ValueError(f"{folder} holds a network already: go on with `archgrad resume {folder}`, or choose another --out")

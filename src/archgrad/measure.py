@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,12 +38,26 @@ class Measured:
 
 def fabric(device: torch.device | str, precision: str) -> Any:
     """Lightning Fabric for one device. ValueError for a precision the device does not have."""
-    from lightning_fabric import Fabric
+    from lightning_fabric import Fabric  # takes a second
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce the precision
     device = torch.device(device)
-    if device.type == "cpu" and precision == "16-mixed":
-        raise ValueError("retrain.precision 16-mixed needs a GPU; on a CPU use bf16-mixed or 32")
+    if device.type != "cuda" and precision == "16-mixed":
+        raise ValueError("retrain.precision 16-mixed needs a CUDA GPU; elsewhere use bf16-mixed or 32")
     return Fabric(accelerator=device.type, devices=1 if device.index is None else [device.index], precision=precision)  # type: ignore[arg-type]
+
+
+@contextmanager
+def surroundings(threads: int, deterministic: bool) -> Iterator[None]:
+    """torch's number of threads and its determinism inside, both restored afterwards: the last digits depend on them."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic or before[1])
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
 
 
 def logits(net: nn.Module, batches: Iterator[Tensor], seed: int) -> Iterator[Tensor]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from archgrad.arch import Genotype
 from archgrad.data import Data, Dataset
 from archgrad.folder import RunFolder
 from archgrad.loop import Row
-from archgrad.measure import BATCH, measure
+from archgrad.measure import BATCH, measure, surroundings
 from archgrad.network_files import CARD, Card, home, read_card, save_weights, write_card
 from archgrad.observers import Interrupted, Metrics, rows
 from archgrad.retrain_progress import Watch
@@ -100,14 +99,13 @@ def resume(
 ) -> Retrained:
     """Goes on exactly where the training in ``folder`` stopped, in mid-epoch too; of a finished one, its result.
 
-    Loads the images again unless they are given; restores the recorded number of threads. ValueError if the images have changed.
+    Loads the images again unless they are given; runs on the recorded number of threads. ValueError if the images have changed.
     """
     folder = home(folder)
     card = read_card(folder)
     dataset = dataset or data.load(**card.data, report=report)
     if dataset.fingerprint != card.fingerprint:
         raise ValueError(f"the images in {dataset.name} have changed since the training in {folder} began: train anew, into another folder")
-    torch.set_num_threads(card.threads)
     with RunFolder(folder).locked():
         run = Training(card, device)
         if (saved := folder / "checkpoint.pt").exists():
@@ -124,17 +122,18 @@ def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[],
 
     def save(*, always: bool) -> None:
         nonlocal saved
-        if always or stopping() or monotonic() - saved >= seconds:
+        stop = stopping()
+        if always or stop or monotonic() - saved >= seconds:
             checkpoint.save(folder / "checkpoint.pt", run.pack())
             saved = monotonic()
-        if stopping() and run.epoch < epochs:
+        if stop and run.epoch < epochs:
             place = f"epoch {run.epoch + 1}, step {run.step}"
             raise Interrupted(f"stopped at {place}; everything is saved. Go on with: archgrad resume {folder}")
 
     if run.epoch < epochs:
         for line in _headline(run, images, folder):
             report(line)
-    with _deterministic(card.deterministic), Watch(epochs, steps, report, _hint(run)) as watch:
+    with surroundings(card.threads, card.deterministic), Watch(epochs, steps, report, _hint(run)) as watch:
         while run.epoch < epochs:
             began = monotonic()
             for batch in images.batches("train", run.epoch, run.step):
@@ -180,16 +179,6 @@ def _derived(space: Space, genotype: Genotype, dataset: Dataset, settings: Retra
     if settings.auxiliary and "auxiliary" not in found.spec():
         raise ValueError(f"the networks of {space.name} have no auxiliary head: --retrain.auxiliary must be 0, not {settings.auxiliary}")
     return found
-
-
-@contextmanager
-def _deterministic(wanted: bool) -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(wanted or before)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 def _headline(run: Training, images: Data, folder: Path) -> Iterator[str]:

@@ -1,0 +1,150 @@
+"""Accuracy of a retrained network, class by class: on the run's own test images it is the number that `retrain` printed, to the last digit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from archgrad import data
+from archgrad.data import Images
+from archgrad.measure import fabric, measure, surroundings
+from archgrad.network_files import Card, load
+
+WHOLE, LISTED, SHOWN = 20, 100, 20
+"""Classes up to which the whole confusion matrix is shown, up to which each class is listed, and how much is shown beyond."""
+
+
+class ClassResult(NamedTuple):
+    name: str
+    images: int
+    right: int
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.right / self.images if self.images else None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``confusion`` (K, K) int64: row true class, column predicted class; ``accuracy`` is a share in [0, 1]."""
+
+    accuracy: float
+    loss: float
+    count: int
+    classes: tuple[str, ...]
+    confusion: Tensor
+    images: str  # which
+
+    @property
+    def per_class(self) -> list[ClassResult]:
+        images, right = self.confusion.sum(1).tolist(), self.confusion.diagonal().tolist()
+        return [ClassResult(*row) for row in zip(self.classes, images, right)]
+
+    def confusions(self) -> list[tuple[str, str, int]]:
+        """(true class, predicted class, images), the most frequent mistakes first."""
+        wrong = self.confusion.clone().fill_diagonal_(0)
+        order = wrong.flatten().argsort(descending=True, stable=True)[: int((wrong > 0).sum())].tolist()
+        K = len(self.classes)
+        return [(self.classes[place // K], self.classes[place % K], int(wrong[place // K, place % K])) for place in order]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "accuracy": self.accuracy,
+            "loss": self.loss,
+            "count": self.count,
+            "images": self.images,
+            "classes": {row.name: {"images": row.images, "right": row.right} for row in self.per_class},
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def evaluate(
+    folder: str | Path,
+    images: str | Path | None = None,
+    *,
+    split: str | None = None,
+    device: torch.device | str = "cpu",
+    batch: int | None = None,
+    **columns: Any,
+) -> Evaluation:
+    """The network of a folder (or of a search's run folder) on its own test images, or on any labelled ``images``: a folder
+    ``CLASS/*``, a set with a test split, parquet, a hub name.
+
+    Batch size, threads and precision are those of the training, so that not even the last digit moves. ``columns``: image_column,
+    label_column, cache, as in `data.load`. ValueError if nothing is trained yet, a file is damaged, or a class is unknown.
+    """
+    network = load(folder, device)
+    card = network.card
+    tested, where = _test_images(card, images, split, columns)
+    precision = "32" if torch.device(device).type != "cuda" and card.settings.precision == "16-mixed" else card.settings.precision
+    with surroundings(card.threads, card.deterministic):
+        net = fabric(device, precision).setup_module(network.derived.network)
+        found = measure(net, tested.on(device), card.preprocess, batch=batch or card.batch, seed=card.seed, device=device)
+    return Evaluation(found.accuracy, found.loss, found.count, card.preprocess.classes, found.confusion, where)
+
+
+def _test_images(card: Card, images: str | Path | None, split: str | None, columns: dict[str, Any]) -> tuple[Images, str]:
+    own = card.data["path"]
+    if split is None and (images is None or _same(images, own)):  # its other images were trained on
+        dataset = data.load(**{**card.data, **columns}, report=lambda line: None)
+        if dataset.fingerprint != card.fingerprint:
+            raise ValueError(f"the images in {own} have changed since the network was trained: name a labelled folder by --data")
+        return dataset.test, f"{own}, test"
+    return data.load_labelled(images or own, card.preprocess, split, **columns), f"{images or own}{f', {split}' if split else ''}"
+
+
+def _same(one: str | Path, other: str) -> bool:
+    return str(one) == other or (Path(one).exists() and Path(one).resolve() == Path(other).resolve())
+
+
+def show(evaluation: Evaluation, console: Console) -> None:
+    """First line ``test accuracy NN.NN %``; then the classes, then what was taken for what."""
+    console.print(f"test accuracy {100 * evaluation.accuracy:.2f} %", highlight=False)
+    console.print(f"{evaluation.count:,} images: {evaluation.images}", markup=False, highlight=False, soft_wrap=True)
+    console.print(_classes(evaluation))
+    if evaluation.confusion.equal(evaluation.confusion.diagonal().diag()):
+        console.print("no image was taken for another class")
+    elif len(evaluation.classes) <= WHOLE:
+        console.print("confusions: a line is a true class, a column what its images were taken for", highlight=False)
+        console.print(_matrix(evaluation))
+    else:
+        console.print(_mistakes(evaluation))
+
+
+def _classes(evaluation: Evaluation) -> Table:
+    rows = evaluation.per_class
+    few = len(rows) <= LISTED
+    if not few:
+        rows = sorted((row for row in rows if row.images), key=lambda row: row.right / row.images)[:SHOWN]
+    table = _table("" if few else f"the {SHOWN} hardest of {len(evaluation.classes)} classes", "class", "images", "right", "accuracy")
+    for row in rows:
+        table.add_row(Text(row.name), str(row.images), str(row.right), "-" if row.accuracy is None else f"{100 * row.accuracy:.2f} %")
+    return table
+
+
+def _matrix(evaluation: Evaluation) -> Table:
+    table = _table("", "true class", *evaluation.classes)
+    for place, (name, row) in enumerate(zip(evaluation.classes, evaluation.confusion.tolist())):
+        table.add_row(Text(name), *(f"[bold]{n}[/]" if k == place else str(n) if n else "[dim]·[/]" for k, n in enumerate(row)))
+    return table
+
+
+def _mistakes(evaluation: Evaluation) -> Table:
+    table = _table(f"the {SHOWN} most frequent confusions", "true class", "images", "taken for")
+    for true, predicted, count in evaluation.confusions()[:SHOWN]:
+        table.add_row(Text(true), str(count), Text(predicted))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for place, column in enumerate(columns):
+        table.add_column(Text(column), justify="left" if place == 0 else "right")
+    return table

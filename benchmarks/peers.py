@@ -1,0 +1,129 @@
+"""Official code, imported at run time from checkouts the user names and driven as its own scripts drive it. None of it is kept here.
+
+It was written for a GPU and for torchvision: while it runs, ``.cuda()`` returns what it is called on, and a torchvision that is not
+installed is stood in for by an object nothing here uses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock, patch
+
+import torch
+from torch import Tensor, nn
+
+from archgrad.arch import Batch
+
+PEERS = {"quark0": "https://github.com/quark0/darts", "autodl": "https://github.com/D-X-Y/AutoDL-Projects"}
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """A parser with ``--peer NAME=PATH``, once per peer."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--peer", action="append", default=[], type=_peer, metavar="NAME=PATH", help=f"a checkout of {PEERS}")
+    return parser
+
+
+def _peer(text: str) -> tuple[str, Path]:
+    name, _, path = text.partition("=")
+    if name not in PEERS or not Path(path).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH with NAME one of {', '.join(PEERS)} and PATH a checkout of it")
+    return name, Path(path).resolve()
+
+
+def commit(path: Path) -> str:
+    return subprocess.run(["git", "-C", str(path), "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    warnings.filterwarnings("ignore", "This overload of", UserWarning)
+    with patch.object(Tensor, "cuda", lambda self, *_, **__: self), patch.object(nn.Module, "cuda", lambda self, *_, **__: self):
+        yield
+
+
+def quark0(path: Path) -> SimpleNamespace:
+    """``search.Network``, ``architect.Architect``, ``model.NetworkCIFAR``, ``genotypes`` of quark0/darts."""
+    names = {"search": "model_search", "architect": "architect", "model": "model", "genotypes": "genotypes"}
+    return SimpleNamespace(**dict(zip(names, _imported(path / "cnn", names.values()))))
+
+
+def autodl(path: Path) -> SimpleNamespace:
+    """``TinyNetworkDarts`` (supernet), ``TinyNetwork`` (derived), ``Structure``, ``optimizers`` of D-X-Y/AutoDL-Projects."""
+    models = "xautodl.models."
+    searchs, infers = _imported(path, (models + "cell_searchs", models + "cell_infers.tiny_network"))
+    spec = importlib.util.spec_from_file_location("autodl_optimizers", path / "xautodl" / "procedures" / "optimizers.py")
+    assert spec is not None and spec.loader is not None
+    optimizers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(optimizers)
+    supernet = searchs.nas201_super_nets["DARTS-V1"]
+    return SimpleNamespace(TinyNetworkDarts=supernet, TinyNetwork=infers.TinyNetwork, Structure=searchs.CellStructure, optimizers=optimizers)
+
+
+def _imported(folder: Path, names: Sequence[str] | Any) -> list[ModuleType]:
+    """The modules, under names that the next peer may use again."""
+    before = set(sys.modules)
+    stand_ins = {}
+    if importlib.util.find_spec("torchvision") is None:
+        stand_ins = {name: MagicMock() for name in ("torchvision", "torchvision.transforms", "torchvision.datasets")}
+    sys.path.insert(0, str(folder))
+    try:
+        with patch.dict(sys.modules, stand_ins):
+            modules = [importlib.import_module(name) for name in names]
+            loaded = {name: module for name, module in sys.modules.items() if name not in before and name not in stand_ins}
+    finally:
+        sys.path.remove(str(folder))
+    sys.modules.update({name: module for name, module in loaded.items() if name.startswith("xautodl")})
+    return modules
+
+
+Step = Callable[[Batch, Batch], None]
+
+
+def quark0_step(peer: SimpleNamespace, network: nn.Module, *, unrolled: bool = False) -> Step:
+    """One step of train_search.py at its defaults, first epoch: the architect's, then SGD with clipping."""
+    lr, momentum, decay = 0.025, 0.9, 3e-4
+    weights = list(network.parameters())
+    optimizer = torch.optim.SGD(weights, lr, momentum=momentum, weight_decay=decay)
+    settings = SimpleNamespace(momentum=momentum, weight_decay=decay, arch_learning_rate=3e-4, arch_weight_decay=1e-3)
+    architect = peer.architect.Architect(network, settings)
+    criterion = nn.CrossEntropyLoss()
+
+    def step(train: Batch, val: Batch) -> None:
+        with on_cpu():
+            architect.step(train.images, train.labels, val.images, val.labels, lr, optimizer, unrolled=unrolled)
+            optimizer.zero_grad()
+            criterion(network(train.images), train.labels).backward()
+            nn.utils.clip_grad_norm_(weights, 5.0)
+            optimizer.step()
+
+    return step
+
+
+def autodl_step(peer: SimpleNamespace, network: nn.Module, epoch: Callable[[], int] = lambda: 0) -> Step:
+    """One step of exps/NATS-algos/search-cell.py with ``--algo darts-v1`` at its configuration: SGD, then the alphas, no clipping."""
+    config = SimpleNamespace(
+        optim="SGD", LR=0.025, eta_min=0.001, epochs=50, warmup=0, decay=5e-4, momentum=0.9, nesterov=True, scheduler="cos",
+        criterion="Softmax",
+    )  # fmt: skip
+    optimizer, scheduler, criterion = peer.optimizers.get_optim_scheduler(network.get_weights(), config)
+    of_alphas = torch.optim.Adam(network.get_alphas(), lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
+
+    def step(train: Batch, val: Batch) -> None:
+        scheduler.update(epoch(), 0.0)
+        for batch, stepped in ((train, optimizer), (val, of_alphas)):
+            network.zero_grad()
+            criterion(network(batch.images)[1], batch.labels).backward()
+            stepped.step()
+
+    return step

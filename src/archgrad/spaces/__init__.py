@@ -31,7 +31,7 @@ SPACES: dict[str, Entry] = {
 }
 
 
-def space(name: str, **options: Any) -> Space:
+def space(name: str, /, **options: Any) -> Space:
     """The space of that name. ValueError for an unknown name or option, or an option out of range."""
     if name not in SPACES:
         raise unknown("space", name, SPACES)

@@ -69,7 +69,7 @@ def concats(value: Any, groups: Mapping[str, int], nodes: range) -> dict[str, tu
         return None
     found = _by_group(value, groups, "concat") if isinstance(value, Mapping) else dict.fromkeys(groups, value)
     for group, chosen in found.items():
-        if isinstance(chosen, str) or not chosen or not set(chosen) <= set(nodes):
+        if not isinstance(chosen, list | tuple) or not chosen or not set(chosen) <= set(nodes):
             raise ValueError(f"concat of {group!r} must name nodes among {list(nodes)}, not {chosen!r}")
     return {group: tuple(found[group]) for group in groups}
 
@@ -84,7 +84,7 @@ def _by_group(value: Mapping[str, Any], groups: Mapping[str, int], option: str) 
 
 
 def _names(value: Any, where: str) -> tuple[str, ...]:
-    if isinstance(value, str) or not all(isinstance(name, str) for name in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"primitives of {where} must be a list of names, not {value!r}")
     table.check(value)
     return tuple(value)

@@ -12,7 +12,7 @@ import importlib.util
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -70,20 +70,19 @@ def autodl(path: Path) -> SimpleNamespace:
     return SimpleNamespace(TinyNetworkDarts=supernet, TinyNetwork=infers.TinyNetwork, Structure=searchs.CellStructure, optimizers=optimizers)
 
 
-def _imported(folder: Path, names: Sequence[str] | Any) -> list[ModuleType]:
-    """The modules, under names that the next peer may use again."""
+def _imported(folder: Path, names: Iterable[str]) -> list[ModuleType]:
+    """The modules, out of the way of whatever else is called ``utils`` or ``model``."""
     before = set(sys.modules)
-    stand_ins = {}
-    if importlib.util.find_spec("torchvision") is None:
-        stand_ins = {name: MagicMock() for name in ("torchvision", "torchvision.transforms", "torchvision.datasets")}
+    stand_ins = [] if importlib.util.find_spec("torchvision") else ["torchvision", "torchvision.transforms", "torchvision.datasets"]
+    sys.modules.update({name: MagicMock() for name in stand_ins})
     sys.path.insert(0, str(folder))
     try:
-        with patch.dict(sys.modules, stand_ins):
-            modules = [importlib.import_module(name) for name in names]
-            loaded = {name: module for name, module in sys.modules.items() if name not in before and name not in stand_ins}
+        modules = [importlib.import_module(name) for name in names]
     finally:
         sys.path.remove(str(folder))
-    sys.modules.update({name: module for name, module in loaded.items() if name.startswith("xautodl")})
+        own = [name for name in set(sys.modules) - before if (folder / f"{name}.py").exists()]
+        for name in (*stand_ins, *own):
+            sys.modules.pop(name, None)
     return modules
 
 

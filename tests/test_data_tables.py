@@ -53,6 +53,13 @@ def test_parquet_without_images_labels_or_sense(tmp_path, read):
         read(tmp_path / "broken.parquet")
 
 
+def test_a_split_without_labels_is_left_out(tmp_path, read):
+    parquet(tmp_path / "set" / "train-0.parquet", [0, 1] * 3, ["cat", "dog"])
+    parquet(tmp_path / "set" / "validation-0.parquet", [0, 1], ["cat", "dog"])
+    parquet(tmp_path / "set" / "test-0.parquet", [-1] * 4, ["cat", "dog"])
+    assert len(read(tmp_path / "set").test) == 2
+
+
 @pytest.fixture
 def hub(monkeypatch):
     """A hub that has one set, uoft-cs/cifar10, of two classes."""

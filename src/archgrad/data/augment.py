@@ -55,7 +55,7 @@ def photographic(pixels: Tensor, size: int, resized: bool, jitter: float, *place
     import kornia.augmentation as K
 
     values = pixels.float() / 255
-    with forked(*place, device=pixels.device):
+    with forked(*place, "photographic", device=pixels.device):
         if resized:
             values = K.RandomResizedCrop((size, size), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))(values)
         if jitter:

@@ -42,7 +42,7 @@ def parquet(root: Path, files: list[Path], image: str | None, label: str | None,
     except Exception as error:
         raise ValueError(f"cannot read the parquet files of {root}: {_first_line(error)}") from error
     key = listing_key(root.parent, [str(file.relative_to(root.parent)) for file in files])
-    return {str(split): _source(f"{root} ({split})", part, image, label, f"{key}-{split}") for split, part in parts.items()}
+    return _sources(str(root), parts, image, label, key)
 
 
 def hub(name: str, image: str | None, label: str | None, missing: str) -> dict[str, Source]:
@@ -59,8 +59,7 @@ def hub(name: str, image: str | None, label: str | None, missing: str) -> dict[s
         raise ValueError(f"{missing} ({_first_line(error)})") from error
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
-    sources = {str(split): _source(f"{full} ({split})", part, image, label, None) for split, part in parts.items()}
-    return {split: replace(source, statistics=STATISTICS.get(full)) for split, source in sources.items()}
+    return {split: replace(source, statistics=STATISTICS.get(full)) for split, source in _sources(full, parts, image, label, None).items()}
 
 
 def _reached(full: str, missing: str) -> bool:
@@ -77,24 +76,30 @@ def _reached(full: str, missing: str) -> bool:
         return False
 
 
-def _source(name: str, table: Table, image: str | None, label: str | None, key: str | None) -> Source:
+def _sources(name: str, parts: Mapping[Any, Table], image: str | None, label: str | None, key: str | None) -> dict[str, Source]:
+    """Split name -> `Source`; a split without any label (ImageNet's test) is left out. ``key`` None: that of the library's own files."""
     import datasets
 
-    features = table.features
-    image = _column(name, features, image, "image", (_is(datasets.Image), _holds_bytes))
-    label = _column(name, features, label, "label", (_is(datasets.ClassLabel), _is_name_or_number))
-    classes, labels = _labels(name, features[label], table[label][:], label)
-    rows = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-    if key is None and table.cache_files:
-        key = listing_key(os.sep, [file["filename"] for file in table.cache_files])
-    return Source(
-        name=name,
-        classes=classes,
-        labels=labels,
-        open=lambda i: _open(rows[i][image]),
-        where=lambda i: f"{name}, row {i}",
-        key=key,
-    )
+    sources = {}
+    for split, table in parts.items():
+        where = f"{name} ({split})"
+        pictures = _column(where, table.features, image, "image", (_is(datasets.Image), _holds_bytes))
+        names = _column(where, table.features, label, "label", (_is(datasets.ClassLabel), _is_name_or_number))
+        values = table[names][:]
+        if len(parts) > 1 and set(values) <= {None, -1}:
+            continue
+        classes, labels = _labels(where, table.features[names], values, names)
+        rows = table.select_columns([pictures]).cast_column(pictures, datasets.Image(decode=False))
+        files = [file["filename"] for file in table.cache_files]
+        own = listing_key(os.sep, files) if key is None and files else key
+        sources[str(split)] = _source(where, classes, labels, rows, pictures, own and f"{own}-{split}")
+    if not sources:
+        raise ValueError(f"{name}: no split has labels")
+    return sources
+
+
+def _source(name: str, classes: tuple[str, ...], labels: Tensor, rows: Table, column: str, key: str | None) -> Source:
+    return Source(name, classes, labels, open=lambda row: _open(rows[row][column]), where=lambda row: f"{name}, row {row}", key=key)
 
 
 def _open(cell: dict[str, Any] | None) -> Image.Image:

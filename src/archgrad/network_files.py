@@ -114,11 +114,12 @@ def save_weights(folder: Path, derived: Derived, card: Card) -> None:
 
 
 def load(folder: str | Path, device: torch.device | str = "cpu") -> Network:
-    """The trained network of a folder, in evaluation mode. ValueError in one line for whatever is missing or damaged."""
+    """The trained network of a folder (see `home`), in evaluation mode. ValueError in one line for whatever is missing or damaged."""
     from safetensors.torch import load_file
 
+    folder = home(folder)
     card = read_card(folder)
-    path = Path(folder) / WEIGHTS
+    path = folder / WEIGHTS
     if not path.exists():
         raise ValueError(f"the training in {folder} has not reached its end, so there are no weights: archgrad resume {folder}")
     derived = card.build()

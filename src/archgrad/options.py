@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
-from pydantic import ConfigDict, ValidationError, validate_call
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from archgrad.errors import unknown
 
 T = TypeVar("T")
 
 
-def names(function: Callable[..., Any]) -> list[str]:
-    return list(inspect.signature(function).parameters)
+def model(function: Callable[..., Any]) -> type[BaseModel]:
+    """A pydantic model with one field per parameter of a function or a dataclass."""
+    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
+    fields: dict[str, Any] = {
+        name: (hints.get(name, Any), ... if parameter.default is inspect.Parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(function).parameters.items()
+    }
+    return create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **fields)
 
 
 def call(owner: str, function: Callable[..., T], options: Mapping[str, Any]) -> T:
     """``function(**options)`` with values converted to its annotations. ValueError: ``owner.option: what is wrong, not 'value'``."""
+    kind = model(function)
     for name in options:
-        if name not in names(function):
-            raise unknown(f"option of {owner}", name, names(function))
+        if name not in kind.model_fields:
+            raise unknown(f"option of {owner}", name, kind.model_fields)
     try:
-        return validate_call(function, config=ConfigDict(arbitrary_types_allowed=True))(**options)
+        checked = kind(**options)
     except ValidationError as error:
         raise ValueError(one_line(error, owner)) from None
+    return function(**{name: getattr(checked, name) for name in options})
 
 
 def one_line(error: ValidationError, owner: str) -> str:

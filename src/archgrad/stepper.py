@@ -77,14 +77,14 @@ def measures(prefix: str, passed: Forward) -> Values:
 def sgd(net: nn.Module, method: Method) -> torch.optim.SGD:
     """SGD of a net's parameters, by the method's weight settings."""
     s = method.weights
-    parameters = [p for p in net.parameters() if p.requires_grad]
-    return torch.optim.SGD(parameters, s.lr, momentum=s.momentum, nesterov=s.nesterov, weight_decay=s.decay, fused=True)
+    # foreach, not fused: torch's fused SGD fails where an op idled in the first step and so has no momentum yet.
+    return torch.optim.SGD(net.parameters(), s.lr, momentum=s.momentum, nesterov=s.nesterov, weight_decay=s.decay, foreach=True)
 
 
 def adam(alphas: Alphas, method: Method) -> torch.optim.Adam:
     """Adam of the alphas, by the method's alpha settings."""
     s = method.alphas
-    return torch.optim.Adam(alphas.values(), s.lr, betas=(s.beta1, s.beta2), weight_decay=s.decay, fused=True)
+    return torch.optim.Adam(alphas.values(), s.lr, betas=(s.beta1, s.beta2), weight_decay=s.decay, foreach=True)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
 def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Values:
     """SGD on the supernet weights; what this half does not train carries no gradient."""
     net = state.nets["search"]
-    named = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    named = dict(net.named_parameters())
     loss, passed = weight_loss(method, state, train, {name: a.detach() for name, a in state.alphas.items()}, None)
     found = gradients(loss, named)
     clip(found, method.weights.clip)
@@ -166,5 +166,5 @@ def weight_loss(method: Method, state: State, train: Batch, alphas: Alphas, weig
         with probing(net), frozen(net):
             return at(moved)[0]
 
-    parts = [(share, at(moved)) for share, moved in method.perturb(mixture, probe, context)]
-    return torch.stack([share * loss for share, (loss, _) in parts]).sum(), parts[-1][1]
+    parts = [(share, *at(moved)) for share, moved in method.perturb(mixture, probe, context)]
+    return torch.stack([share * loss for share, loss, _ in parts]).sum(), parts[0][2]

@@ -1,1 +1,0 @@
-raise ImportError("moved to archgrad.search_method (archgrad.method is the function users call)")

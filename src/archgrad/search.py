@@ -1,1 +1,0 @@
-raise ImportError("moved to archgrad.loop (archgrad.search is the function users call)")

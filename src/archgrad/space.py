@@ -1,1 +1,0 @@
-raise ImportError("moved to archgrad.search_space (archgrad.space is the function users call)")

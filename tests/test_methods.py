@@ -1,0 +1,233 @@
+"""Every method and every pair of methods, on every kind of space: a line in METHODS (or in tests/patches.py) enrols a new one here."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+import torch
+
+from archgrad import checkpoint
+from archgrad.loop import search
+from archgrad.methods import METHODS, method
+from archgrad.patch import Patch, claims, compose
+from archgrad.search_method import Method
+from archgrad.spaces import space
+from fakes import Noise
+from patches import PATCHES
+
+SPACES = {
+    "nasbench201": {"channels": 4, "cells": 1, "classes": 4},
+    "darts": {"channels": 4, "cells": 3, "nodes": 2, "classes": 4},
+    "s1": {"channels": 2, "cells": 2, "classes": 4},
+}
+ENTRIES = {**{name: entry.patch for name, entry in METHODS.items()}, **PATCHES}
+EPOCHS = 4
+DATA = Noise()
+still = dict(alphas={"decay": 0.0})  # decay off: what moves an alpha is then its gradient alone
+
+
+def made(names: str, space_name: str, **settings: dict) -> Method:
+    patches = [ENTRIES[name]() for name in names.split("+") if name != "darts"]
+    return Method(compose(*patches, settle=Patch("user", **settings)), space(space_name, **SPACES[space_name]))
+
+
+class Stopped(Exception):
+    pass
+
+
+class Record:
+    """Rows of the metrics, and a stop with a checkpoint at one place: ("step", epoch, step) or ("decision", n)."""
+
+    def __init__(self, place=None, path=None):
+        self.place, self.path, self.rows = place, path, []
+
+    def on_step(self, method, state, values):
+        self._maybe(method, state, ("step", state.epoch, state.step))
+
+    def on_epoch(self, method, state, data, row):
+        self.rows.append({key: value for key, value in row.items() if key != "seconds"})
+        self._maybe(method, state, ("epoch", state.epoch, 0))
+
+    def on_decision(self, method, state, decision):
+        self._maybe(method, state, ("decision", len(state.decisions), 0))
+
+    def _maybe(self, method, state, here):
+        if here == self.place:
+            checkpoint.save(self.path, checkpoint.pack(method, state))
+            raise Stopped
+
+
+def run(method: Method, observers=(), state=None, epochs=EPOCHS, seed=1):
+    return search(method, DATA, epochs, seed=seed, observers=observers, state=state)
+
+
+def same(a, b) -> bool:
+    """Equal to the last bit, containers included."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def resumed(method: Method, place, path):
+    """The same search, stopped at a place, and gone on with from the file."""
+    early, late = Record(place, path), Record()
+    with pytest.raises(Stopped):
+        run(method, [early])
+    found = run(method, [late], checkpoint.restore(method, checkpoint.read(path)))
+    return found, [row for row in early.rows if row["epoch"] < (late.rows[0]["epoch"] if late.rows else EPOCHS)] + late.rows
+
+
+@pytest.mark.parametrize("space_name", SPACES)
+@pytest.mark.parametrize("name", ENTRIES)
+def test_runs_derives_and_moves_every_alpha(name, space_name):
+    m = made(name, space_name, **({} if name == "decay" else still))
+    record = Record()
+    found = run(m, [record])
+    assert [row["epoch"] for row in record.rows] == list(range(EPOCHS))
+    assert all(torch.isfinite(torch.tensor(v)) for row in record.rows for v in row.values() if isinstance(v, float))
+    derived = m.base.derive(found.genotype, channels=4, cells=SPACES[space_name]["cells"]).eval()
+    assert derived(next(DATA.evaluation("val")).images).shape == (DATA.batch, DATA.classes)
+    if m.alpha_from(EPOCHS) >= EPOCHS:
+        return  # a control arm
+    for group_name, a in found.state.alphas.items():
+        seen = found.state.optimizers["alphas"].state[a]["exp_avg_sq"]
+        assert torch.isfinite(seen).all()
+        group = found.state.space.groups[group_name.split("/")[0]]
+        free = group.mask() & (group.mask().sum(1, keepdim=True) > 1) if "/" not in group_name else torch.ones_like(a, dtype=torch.bool)
+        if group_name.endswith("/edge"):  # the one input of a node has nothing to compete with
+            free = torch.tensor([len(group.nodes()[edge.target]) > 1 for edge in group.edges])
+        if group_name.endswith("/cell"):
+            free = group.mask().expand_as(a) & (group.cells > 0) & hidden_free(group)
+        elif group.cells == 0:
+            continue
+        assert (seen[free] > 0).all(), f"{group_name}: {[group.edges[int(i)] for i in (~(seen > 0) & free).nonzero()[:, 0]]}"
+
+
+def hidden_free(group):
+    """`none` gives zeros whatever its weight, so a factor on it alone has no gradient."""
+    return torch.tensor([[k < len(e.primitives) and e.primitives[k] != "none" for k in range(group.width)] for e in group.edges])
+
+
+PLACES = [("step", 0, 2), ("step", 1, 3), ("epoch", 2, 0), ("step", 2, 1), ("step", 3, 3)]
+
+
+@pytest.mark.parametrize("space_name", SPACES)
+@pytest.mark.parametrize("name", ENTRIES)
+def test_resumes_bit_for_bit(name, space_name, tmp_path):
+    m = made(name, space_name)
+    whole = Record()
+    found = run(m, [whole])
+    places = PLACES if space_name == "nasbench201" else PLACES[3:4]
+    places = places + [("decision", n + 1, 0) for n in range(len(found.state.decisions))]
+    for place in places:
+        again, rows = resumed(m, place, tmp_path / "checkpoint.pt")
+        assert rows == whole.rows, place
+        assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)), place
+        assert again.genotype == found.genotype
+
+
+@pytest.mark.parametrize("pair", list(combinations(ENTRIES, 2)), ids="+".join)
+def test_pairs_compose_and_run_or_say_why_not(pair, tmp_path):
+    patches = [ENTRIES[name]() for name in pair]
+    shared = set.intersection(*(set(claims(patch)) for patch in patches))
+    if shared:
+        with pytest.raises(ValueError, match=f"{pair[0]} and {pair[1]} both set {min(shared)}"):
+            compose(*patches)
+        return
+    m = made("+".join(pair), "nasbench201")
+    places = {stage.begin(EPOCHS) for stage in m.patch.stages}
+    if len(places) < len(m.patch.stages):
+        with pytest.raises(ValueError, match="no room for its"):
+            run(m)
+        return
+    found = run(m)
+    again, _ = resumed(m, ("step", 2, 1), tmp_path / "checkpoint.pt")
+    assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state))
+
+
+def test_methods_of_one_seed_start_from_the_same_weights():
+    states = [made(name, "darts").start(seed=5, epochs=EPOCHS, steps=3) for name in ("darts", "sampled", "memory", "random")]
+    first = states[0].nets["search"].state_dict()
+    for state in states[1:]:
+        assert same(dict(state.nets["search"].state_dict()), dict(first))
+        assert torch.equal(state.alphas["normal"], states[0].alphas["normal"])
+    pruned = space("darts", **SPACES["darts"]).resized(primitives=("skip_connect", "sep_conv_3x3"))
+    from archgrad.state import seeded
+
+    fewer = seeded(pruned.supernet(), 5).state_dict()
+    assert fewer and all(torch.equal(value, first[name]) for name, value in fewer.items())
+
+
+def test_strength_zero_is_darts_bit_for_bit():
+    from archgrad.schedules import constant
+    from archgrad.terms import weighted
+
+    def never(forward):
+        raise AssertionError("a term of strength 0 must not run")
+
+    off = Patch("off", weight_terms=(weighted(constant(0), never),), alpha_terms=(weighted(constant(0), never),))
+    base = space("nasbench201", **SPACES["nasbench201"])
+    plain, zero = (run(Method(patch, base)) for patch in (Patch("darts"), off))
+    a, b = (checkpoint.pack(Method(Patch("darts"), base), found.state) for found in (plain, zero))
+    assert same(a, b)
+
+
+def test_observers_change_no_bit():
+    class Nosy(Record):
+        def on_step(self, method, state, values):
+            torch.rand(7)  # even one that draws from the global generator
+            method.genotype(state), method.readout(state)
+
+    m = made("sampled+memory+dropout", "darts")
+    a, b = run(m), run(m, [Nosy(), Record()])
+    assert same(checkpoint.pack(m, a.state), checkpoint.pack(m, b.state))
+
+
+def test_random_keeps_the_best_of_its_draws():
+    m = method("random", space("nasbench201", **SPACES["nasbench201"]), draws=2)
+    record = Record()
+    found = run(m, [record])
+    tried = found.state.memory["draws"].tried
+    assert len(tried) == 2 and tried[0]["genotype"] != tried[1]["genotype"]
+    best = max(tried, key=lambda one: one["accuracy"])
+    assert found.genotype.to_json() == best["genotype"]
+    assert [row.get("draw_accuracy") for row in record.rows] == [None, tried[0]["accuracy"], None, tried[1]["accuracy"]]
+    # An own life each: the learning rate starts again, the weights too.
+    assert (found.state.born, found.state.dies) == (2, 4)
+
+
+def test_random_says_when_a_search_is_too_short():
+    m = method("random", space("nasbench201", **SPACES["nasbench201"]))
+    with pytest.raises(ValueError, match="a search of 3 epochs has no room for its 4 stages"):
+        run(m, epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("dart", {}, "unknown method 'dart': did you mean 'darts'"),
+        ("darts+darts", {}, "names darts twice"),
+        ("darts", {"ordr": "alpha_first"}, "unknown option of darts 'ordr': did you mean 'order'"),
+        ("darts", {"order": "sideways"}, "darts.order: .*not 'sideways'"),
+        ("random", {"draws": 0}, "random.draws: .*greater than or equal to 1, not 0"),
+        ("random", {"weights": {"lr": "fast"}}, "weights.lr: .*not 'fast'"),
+        ("random", {"alphas": {"lr": -1}}, "alphas.lr: .*not -1"),
+        ("darts+random", {"draws": 3}, "unknown section of options 'draws'"),
+    ],
+)
+def test_bad_options_are_one_line(name, options, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        method(name, space("nasbench201"), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_users_own_word_settles_a_conflict():
+    ours = method("darts", space("nasbench201"), order="alpha_first", weights={"lr": 0.1}, alphas={"decay": 0})
+    assert (ours.order, ours.weights.lr, ours.weights.nesterov, ours.alphas.decay) == ("alpha_first", 0.1, True, 0)
+    both = compose(PATCHES["decay"](), Patch("other", order="alpha_first"), settle=Patch("user", order="weight_first"))
+    assert both.order == "weight_first"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -18,9 +18,15 @@ def count(network: nn.Module, size: int | tuple[int, int], channels: int = 3) ->
     an auxiliary head has parameters but does not run at inference.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    twin = deepcopy(network).to("meta").eval()
-    with torch.no_grad(), _Flops() as counter:
-        twin(torch.empty(1, channels, height, width, device="meta"))
+    meta = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        network.eval()
+        with torch.no_grad(), _Flops() as counter:
+            functional_call(network, meta, torch.empty(1, channels, height, width, device="meta"))
+    finally:
+        for module, training in modes:
+            module.training = training
     return {"params": sum(p.numel() for p in network.parameters()), "macs": counter.flops // 2}
 
 

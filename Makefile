@@ -7,7 +7,7 @@ TORCH  ?= torch==2.13.0
 BIN     = $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: demo test env lint gpu-check clean
+.PHONY: demo test slow lint gpu-check env clean
 
 env: $(VENV)/.ready
 
@@ -20,3 +20,21 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/pip check
 	$(BIN)/python -c "import archgrad, torch, lightning_fabric, datasets, kornia, pydantic, cyclopts, rich, safetensors, scipy, sklearn, jinja2, matplotlib"
 	@touch $@
+
+# One process a core, one thread each: the tests compare to the last bit, and that depends on the number of threads.
+test: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow" tests
+
+slow: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# On a machine with an NVIDIA GPU (TORCH=torch takes its CUDA build): parity with the CPU, resume bit for bit, bf16.
+gpu-check: env
+	ARCHGRAD_GPU=required $(BIN)/python -m pytest tests/test_gpu.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

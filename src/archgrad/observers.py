@@ -78,7 +78,7 @@ class Checkpoints:
         checkpoint.save(self.path, checkpoint.pack(method, state))
         self.last = monotonic()
         if self.stopping():
-            raise Interrupted(f"stopped at epoch {state.epoch}, step {state.step}; everything is saved. Go on with: {self.how}")
+            raise Interrupted(f"stopped at epoch {state.epoch + 1}, step {state.step}; everything is saved. Go on with: {self.how}")
 
 
 class Bar:

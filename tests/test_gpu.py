@@ -1,0 +1,72 @@
+"""What only a GPU can show. `make gpu-check` requires one; elsewhere these tests are skipped."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+import archgrad
+from archgrad import checkpoint
+from archgrad.arch import Batch
+from archgrad.loop import search
+from fakes import Noise
+from test_methods import Record, resumed, same
+
+if not torch.cuda.is_available():
+    if os.environ.get("ARCHGRAD_GPU") == "required":
+        pytest.fail("there is no CUDA GPU here", pytrace=False)
+    pytest.skip("needs a CUDA GPU", allow_module_level=True)
+
+SIZES = {"nasbench201": {"channels": 8, "cells": 1, "classes": 4}, "darts": {"channels": 4, "cells": 3, "classes": 4}}
+
+
+class OnGpu(Noise):
+    """The same noise, on the GPU."""
+
+    def _at(self, *place):
+        return Batch(*(value.cuda() for value in super()._at(*place)))
+
+
+@pytest.fixture(autouse=True)
+def deterministic():
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_one_step_agrees_with_the_cpu(name):
+    values = {}
+    for device, data in (("cpu", Noise()), ("cuda", OnGpu())):
+        method = archgrad.method("darts", archgrad.space(name, **SIZES[name]))
+        state = method.start(seed=0, epochs=1, steps=3, device=device)
+        method.begin_epoch(state)
+        train, val = (next(data.batches(split, 0)) for split in ("train", "val"))
+        values[device] = {key: value.item() for key, value in method.step(state, train, val).items()}
+        values[device] |= {key: a.detach().cpu() for key, a in state.alphas.items()}
+    for key, value in values["cpu"].items():
+        torch.testing.assert_close(values["cuda"][key], value, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_resumes_bit_for_bit_when_deterministic(name, tmp_path, monkeypatch):
+    import test_methods
+
+    monkeypatch.setattr(test_methods, "DATA", OnGpu())
+    monkeypatch.setattr(test_methods, "run", lambda m, observers=(), state=None, **_: search(
+        m, OnGpu(), test_methods.EPOCHS, seed=1, observers=observers, state=state, device="cuda"))  # fmt: skip
+    monkeypatch.setattr(checkpoint, "restore", lambda m, content, _restore=checkpoint.restore: _restore(m, content, "cuda"))
+    method = archgrad.method("darts", archgrad.space(name, **SIZES[name]))
+    whole = Record()
+    found = test_methods.run(method, [whole])
+    again, rows = resumed(method, ("step", 2, 1), tmp_path / "checkpoint.pt")
+    assert rows == whole.rows and same(checkpoint.pack(method, again.state), checkpoint.pack(method, found.state))
+
+
+def test_bf16_runs_and_alphas_stay_float32():
+    method = archgrad.method("darts", archgrad.space("darts", **SIZES["darts"]))
+    found = search(method, OnGpu(), 2, device="cuda", precision="bf16")
+    assert all(a.dtype == torch.float32 and torch.isfinite(a).all() for a in found.state.alphas.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from archgrad import evaluate as evaluating
 from archgrad.evaluate import Evaluation, evaluate, show
-from archgrad.network_files import home, load
+from archgrad.network_files import home, load, read_card
 from archgrad.observers import Interrupted, rows
 from archgrad.predict import predict, write_csv
 from archgrad.predict import show as show_predictions
@@ -184,8 +185,6 @@ def test_missing_and_damaged_things_are_named(run: Path, tmp_path: Path) -> None
 
 
 def test_changed_images_are_not_evaluated_in_silence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
     monkeypatch.setattr(evaluating.data, "load", lambda *_, **__: replace(digits(), fingerprint="another"))
     with pytest.raises(ValueError, match="have changed"):
         evaluate(run)
@@ -194,3 +193,12 @@ def test_changed_images_are_not_evaluated_in_silence(run: Path, monkeypatch: pyt
 def test_a_network_is_found_in_its_folder_and_in_the_run_s(run: Path, tmp_path: Path) -> None:
     assert home(run) == home(run / "retrain") == run / "retrain"
     assert home(tmp_path) == tmp_path
+
+
+def test_a_gpu_that_is_not_there_is_one_line(run: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(ValueError, match="no CUDA GPU here"):
+        evaluate(run, device="cuda")
+    elsewhere = replace(read_card(run / "retrain"), device="cuda")
+    assert elsewhere.place() == torch.device("cpu")

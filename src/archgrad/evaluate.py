@@ -70,22 +70,22 @@ def evaluate(
     images: str | Path | None = None,
     *,
     split: str | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     batch: int | None = None,
     **columns: Any,
 ) -> Evaluation:
     """The network of a folder (or of a search's run folder) on its own test images, or on any labelled ``images``: a folder
     ``CLASS/*``, a set with a test split, parquet, a hub name.
 
-    Batch size, threads and precision are those of the training, so that not even the last digit moves. ``columns``: image_column,
+    Device, batch size, threads and precision are those of the training, so that not even the last digit moves. ``columns``: image_column,
     label_column, cache, as in `data.load`. ValueError if nothing is trained yet, a file is damaged, or a class is unknown.
     """
-    network = load(folder, device)
-    card = network.card
+    derived, card = load(folder)
+    device = card.place(device)
     tested, where = _test_images(card, images, split, columns)
-    precision = "32" if torch.device(device).type != "cuda" and card.settings.precision == "16-mixed" else card.settings.precision
+    precision = "32" if device.type != "cuda" and card.settings.precision == "16-mixed" else card.settings.precision
     with surroundings(card.threads, card.deterministic):
-        net = fabric(device, precision).setup_module(network.derived.network)
+        net = fabric(device, precision).setup_module(derived.network)
         found = measure(net, tested.on(device), card.preprocess, batch=batch or card.batch, seed=card.seed, device=device)
     return Evaluation(found.accuracy, found.loss, found.count, card.preprocess.classes, found.confusion, where)
 

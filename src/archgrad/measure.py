@@ -37,11 +37,13 @@ class Measured:
 
 
 def fabric(device: torch.device | str, precision: str) -> Any:
-    """Lightning Fabric for one device. ValueError for a precision the device does not have."""
+    """Lightning Fabric for one device. ValueError for a device this machine, or a precision the device, does not have."""
     from lightning_fabric import Fabric  # takes a second
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce the precision
     device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("there is no CUDA GPU here: use the device cpu")
     if device.type != "cuda" and precision == "16-mixed":
         raise ValueError("retrain.precision 16-mixed needs a CUDA GPU; elsewhere use bf16-mixed or 32")
     return Fabric(accelerator=device.type, devices=1 if device.index is None else [device.index], precision=precision)  # type: ignore[arg-type]

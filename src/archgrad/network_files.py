@@ -47,6 +47,11 @@ class Card:
         """The network, with torch's initial weights. ValueError if it cannot be built, or its space has no auxiliary head."""
         return Derived(self.genotype, space(self.space).resized(**{**self.spec, **({"auxiliary": True} if auxiliary else {})}))
 
+    def place(self, device: torch.device | str | None = None) -> torch.device:
+        """Where to run: by default where it was trained, or on the CPU if this machine has no such device."""
+        trained = self.device if torch.cuda.is_available() or not self.device.startswith("cuda") else "cpu"
+        return torch.device(device or trained)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "version": VERSION,
@@ -113,8 +118,8 @@ def save_weights(folder: Path, derived: Derived, card: Card) -> None:
     os.replace(beside, path)
 
 
-def load(folder: str | Path, device: torch.device | str = "cpu") -> Network:
-    """The trained network of a folder (see `home`), in evaluation mode. ValueError in one line for whatever is missing or damaged."""
+def load(folder: str | Path) -> Network:
+    """The trained network of a folder (see `home`), on the CPU, in evaluation mode. ValueError in one line for what is missing or damaged."""
     from safetensors.torch import load_file
 
     folder = home(folder)
@@ -127,4 +132,5 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> Network:
         derived.load_state_dict(load_file(path))  # into channels_last parameters, as they were trained
     except Exception as error:  # a damaged file, or one of another network
         raise ValueError(f"{path} is damaged or of another network ({str(error).splitlines()[0]}): restore it from a copy") from None
-    return Network(derived.to(device).eval(), card)
+    derived.eval()
+    return Network(derived, card)

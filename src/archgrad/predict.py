@@ -36,7 +36,7 @@ class Predictions(NamedTuple):
 
 
 def predict(
-    folder: str | Path, paths: Sequence[str | Path], *, top: int = 1, device: torch.device | str = "cpu", batch: int = 64
+    folder: str | Path, paths: Sequence[str | Path], *, top: int = 1, device: torch.device | str | None = None, batch: int = 64
 ) -> Predictions:
     """What the network in ``folder`` sees in image files, and in all images below folders (sorted).
 
@@ -44,14 +44,14 @@ def predict(
     """
     if top < 1:
         raise ValueError(f"top must be at least 1, not {top}")
-    network = load(folder, device)
-    card = network.card
+    derived, card = load(folder)
+    device = card.place(device)
     files, refused = listed(paths)
     if not files and not refused:
         raise ValueError(f"no image in {', '.join(str(path) for path in paths) or 'nothing'}")
     rows: list[Prediction] = []
     with surroundings(card.threads, card.deterministic):
-        net = fabric(device, "32").setup_module(network.derived.network)
+        net = fabric(device, "32").setup_module(derived.network)
         for start in range(0, len(files), batch):
             names, pixels = _read(files[start : start + batch], card.preprocess, refused)
             if names:

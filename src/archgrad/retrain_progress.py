@@ -37,16 +37,17 @@ class Watch:
     def on_step(self, epoch: int, step: int, averages: Callable[[], dict[str, float]]) -> None:
         """After a step; ``step`` counts those of this epoch that are done."""
         done = epoch * self.steps + step
-        if step % 10 == 0 or step == self.steps:  # reading a number off a GPU waits for it
+        self.progress.update(self.task, completed=done)
+        if not self.progress.disable and (step % 10 == 0 or step == self.steps):  # reading a number off a GPU waits for it
             line = f"epoch {epoch + 1}/{self.epochs}  train {100 * averages()['train_accuracy']:.2f} %"
-            self.progress.update(self.task, description=line, completed=done)
+            self.progress.update(self.task, description=line)
         self.seen += 1
         if self.seen == 1:
             self.began = monotonic()  # the first step pays for warming up
         if self.seen == self.after + 1:
             each = (monotonic() - self.began) / self.after
             left = each * (self.epochs * self.steps - done)
-            self.say(ending(left, f"{each:.2f} s a step"))
+            self.say(ending(left, f"{each:.2f} s a step, tests not counted"))
             if left > LONG and self.hint:
                 self.say(self.hint)
 

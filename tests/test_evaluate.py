@@ -15,12 +15,15 @@ from PIL import Image
 from rich.console import Console
 
 from archgrad import evaluate as evaluating
+from archgrad.arch import Genotype
 from archgrad.evaluate import Evaluation, evaluate, show
 from archgrad.network_files import home, load, read_card
 from archgrad.observers import Interrupted, rows
 from archgrad.predict import predict, write_csv
 from archgrad.predict import show as show_predictions
-from retraining import digits, stop_at, trained
+from archgrad.retrain import retrain
+from archgrad.spaces import space
+from retraining import digits, stop_at, tiny, trained
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +205,14 @@ def test_a_gpu_that_is_not_there_is_one_line(run: Path) -> None:
         evaluate(run, device="cuda")
     elsewhere = replace(read_card(run / "retrain"), device="cuda")
     assert elsewhere.place() == torch.device("cpu")
+
+
+def test_a_network_that_draws_at_inference_gives_the_same_accuracy_again(tmp_path: Path) -> None:
+    s4 = space("s4", classes=10, in_channels=1)
+    pairs = (
+        "[('sep_conv_3x3', 0), ('noise', 1), ('sep_conv_3x3', 2), ('noise', 0), ('noise', 3), ('sep_conv_3x3', 1), ('noise', 0), ('noise', 1)]"
+    )
+    genotype = Genotype.parse(f"Genotype(normal={pairs}, normal_concat=range(2, 6), reduce={pairs}, reduce_concat=range(2, 6))")
+    found = retrain(s4, genotype, digits(), tiny(epochs=1), tmp_path / "run", report=lambda line: None)
+    again = evaluate(tmp_path / "run")
+    assert (again.accuracy, again.loss) == (found.accuracy, found.rows[-1]["test_loss"])

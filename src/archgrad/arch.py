@@ -246,7 +246,7 @@ class Batch(NamedTuple):
 
     images: Tensor
     labels: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # tuple has a method of this name, which a batch does not need
 
 
 class Output(NamedTuple):

@@ -13,22 +13,27 @@ Named = Mapping[str, Tensor]
 
 
 def gradients(loss: Tensor, named: Named, *, create_graph: bool = False, zeros: bool = False) -> dict[str, Tensor | None]:
-    """d loss / d tensor for every named tensor, averaged over processes.
+    """d loss / d tensor for every named tensor, averaged over processes (with ``create_graph`` each process keeps its own: the product
+    it goes into is averaged in its turn).
 
     A tensor the loss does not reach gets None (an op that did not run must not be moved by momentum and decay), or 0 if ``zeros`` (alphas).
     """
     tensors = list(named.values())
+    found: tuple[Tensor | None, ...] = (None,) * len(tensors)
     if loss.requires_grad and tensors:
         found = torch.autograd.grad(loss, tensors, create_graph=create_graph, allow_unused=True)
-    else:
-        found = (None,) * len(tensors)
-    if zeros or _processes() > 1:  # processes must reduce the same tensors, whatever each of them ran
+    several = _processes() > 1 and not create_graph
+    if zeros or several:  # processes must reduce the same tensors, whatever each of them ran
         found = tuple(torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True))
-    if _processes() > 1:
-        for gradient in found:
-            dist.all_reduce(gradient)
-            gradient /= _processes()
+    if several:
+        found = tuple(_averaged(g) for g in found if g is not None)
     return dict(zip(named, found, strict=True))
+
+
+def _averaged(gradient: Tensor) -> Tensor:
+    total = gradient.contiguous()
+    dist.all_reduce(total)
+    return total / _processes()
 
 
 def _processes() -> int:

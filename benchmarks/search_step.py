@@ -1,0 +1,189 @@
+"""What one search step costs: ours beside the official code, alternated in one process.
+
+    python benchmarks/search_step.py --peer quark0=PATH --peer autodl=PATH [--batch 64] [--repeats 3] [--second-order]
+
+A step is both halves with their optimizers, in float32, on random images of 32x32. Columns: median seconds with the smallest and largest of
+``--repeats`` (one step before them is not counted); how many times faster than the first row, by medians and by minima; the most bytes held
+for backward at any time, per sample, parameters apart (`saved_tensors_hooks`); operators dispatched (`TorchDispatchMode`), backward and
+optimizers included. Bytes and dispatches are counted at a batch of 8: the former are proportional to the batch, the latter do not depend
+on it. Results in docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import peers
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import archgrad
+from archgrad.arch import Batch
+from archgrad.search_space import Space
+from archgrad.seeds import generator
+
+COUNTED_AT = 8
+TARGETS = {"darts": 3.5, "nasbench201": 2.3}
+
+
+def batch(size: int, place: str) -> Batch:
+    rng = generator("search step", place)
+    return Batch(torch.randn(size, 3, 32, 32, generator=rng), torch.randint(10, (size,), generator=rng), torch.arange(size))
+
+
+def own_step(space: Space, **options: Any) -> peers.Step:
+    method = archgrad.method("darts", space, **options)
+    state = method.start(seed=0, epochs=50, steps=390)
+    return lambda train, val: method.step(state, train, val)
+
+
+class Dispatches(TorchDispatchMode):
+    """Counts operators."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+class Ledger:
+    """Bytes of distinct storages held for backward, now and at most."""
+
+    def __init__(self) -> None:
+        self.held, self.now, self.most = Counter[int](), 0, 0
+
+    def move(self, tensor: Tensor, by: int) -> None:
+        storage = tensor.untyped_storage()
+        before = self.held[storage.data_ptr()]
+        self.held[storage.data_ptr()] += by
+        self.now += storage.nbytes() * ((before + by > 0) - (before > 0))
+        self.most = max(self.most, self.now)
+
+
+class Held:
+    """A saved tensor that leaves the ledger when autograd drops it."""
+
+    def __init__(self, tensor: Tensor, ledger: Ledger) -> None:
+        self.tensor, self.ledger = tensor, ledger
+        ledger.move(tensor, 1)
+
+    def __del__(self) -> None:
+        self.ledger.move(self.tensor, -1)
+
+
+@contextmanager
+def ledger() -> Iterator[Ledger]:
+    book = Ledger()
+
+    def pack(tensor: Tensor) -> Tensor | Held:
+        return tensor if isinstance(tensor, nn.Parameter) else Held(tensor, book)
+
+    def unpack(held: Tensor | Held) -> Tensor:
+        return held.tensor if isinstance(held, Held) else held
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        yield book
+
+
+def counted(step: peers.Step) -> tuple[float, int]:
+    """MB held for backward per sample, and dispatches."""
+    train, val = batch(COUNTED_AT, "train"), batch(COUNTED_AT, "val")
+    step(train, val)  # optimizers set up their state in the first step
+    with ledger() as book:
+        step(train, val)
+    with Dispatches() as dispatches:
+        step(train, val)
+    return book.most / COUNTED_AT / 1e6, dispatches.count
+
+
+def timed(steps: dict[str, peers.Step], size: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds by variant, in turn, so that what else the machine does meets all of them."""
+    train, val = batch(size, "train"), batch(size, "val")
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(repeats + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step(train, val)
+            if repeat:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def table(title: str, steps: dict[str, peers.Step], size: int, repeats: int, target: float | None = None) -> None:
+    print(f"\n**{title}**, batch {size}, n = {repeats}\n")
+    print("| variant | s, median (min-max) | x, medians | x, minima | saved, MB a sample | dispatches |\n|---|---|---|---|---|---|")
+    counts = {name: counted(step) for name, step in steps.items()}
+    seconds = timed(steps, size, repeats)
+    first = next(iter(seconds.values()))
+    for name, s in seconds.items():
+        median, least = statistics.median(s), min(s)
+        ratios = f"{statistics.median(first) / median:.2f} | {min(first) / least:.2f}"
+        megabytes, dispatches = counts[name]
+        print(f"| {name} | {median:.2f} ({least:.2f}-{max(s):.2f}) | {ratios} | {megabytes:.1f} | {dispatches:,} |", flush=True)
+    if target is not None and len(seconds) > 1:
+        reached = statistics.median(first) / statistics.median(list(seconds.values())[1])
+        print(f"\nTarget {target}: {'reached' if reached >= target else 'NOT reached'} ({reached:.2f}).")
+
+
+def machine() -> str:
+    with open("/proc/cpuinfo") as file:
+        names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    cpu = names[0] if names else platform.processor()
+    isa = torch.backends.cpu.get_cpu_capability()
+    return (
+        f"{cpu}, {os.cpu_count()} cores, {isa}; torch {torch.__version__}, {torch.get_num_threads()} thread; Python {platform.python_version()}"
+    )
+
+
+def official(name: str, path: Any) -> dict[str, Callable[[], peers.Step]]:
+    """The peer's step in its own arrangement: contiguous images, every gradient computed, optimizers as its scripts make them."""
+    if name == "quark0":
+        peer = peers.quark0(path)
+        with peers.on_cpu():
+            network = peer.search.Network(16, 10, 8, nn.CrossEntropyLoss())
+        return {"quark0": lambda: peers.quark0_step(peer, network), "unrolled": lambda: peers.quark0_step(peer, network, unrolled=True)}
+    peer = peers.autodl(path)
+    five = archgrad.space("nasbench201").groups["cell"].edges[0].primitives
+    return {"autodl": lambda: peers.autodl_step(peer, peer.TinyNetworkDarts(16, 5, 4, 10, list(five), False, True))}
+
+
+def main() -> None:
+    parser = peers.arguments("Time one search step, ours and the official code's.")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--space", choices=("darts", "nasbench201"), action="append", help="default: both")
+    parser.add_argument("--second-order", action="store_true", help="the DARTS space's second orders as well")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    found = {name: official(name, path) for name, path in dict(given.peer).items()}
+    print(f"archgrad {archgrad.__version__}; {machine()}")
+    for name, path in given.peer:
+        print(f"{name}: {peers.PEERS[name]} @ {peers.commit(path)}")
+    sizes = {"darts": ("quark0", "DARTS space, C=16, 8 cells"), "nasbench201": ("autodl", "NAS-Bench-201, C=16, N=5")}
+    for name in given.space or sizes:
+        peer, title = sizes[name]
+        steps = {f"official ({peer})": found[peer][peer]()} if peer in found else {}
+        steps["archgrad"] = own_step(archgrad.space(name))
+        table(f"{title}: first-order step", steps, given.batch, given.repeats, TARGETS[name])
+    if given.second_order:
+        space = archgrad.space("darts")
+        steps = {"first order": own_step(space)}
+        steps["second order, exact"] = own_step(space, hypergradient="second_order")
+        steps["second order, finite differences"] = own_step(space, hypergradient="finite_differences")
+        if "quark0" in found:
+            steps["official (quark0), finite differences"] = found["quark0"]["unrolled"]()
+        table("DARTS space, C=16, 8 cells: by hypergradient", steps, given.batch, given.repeats)
+
+
+if __name__ == "__main__":
+    main()

@@ -21,6 +21,14 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/python -c "import archgrad, torch, lightning_fabric, datasets, kornia, pydantic, cyclopts, rich, safetensors, scipy, sklearn, jinja2, matplotlib"
 	@touch $@
 
+# A whole search on real images, the network it finds trained and tested: each command is shown as it runs.
+demo: env
+	rm -rf runs/demo
+	$(BIN)/archgrad search --config recipes/digits.yaml --out runs/demo
+	$(BIN)/archgrad retrain runs/demo
+	$(BIN)/archgrad show runs/demo
+	$(BIN)/archgrad evaluate runs/demo
+
 # One process a core, one thread each: the tests compare to the last bit, and that depends on the number of threads.
 test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow" tests

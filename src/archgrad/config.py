@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, Positiv
 from archgrad import options
 from archgrad.errors import unknown
 from archgrad.methods import METHODS
-from archgrad.retrain_settings import RetrainSettings
+from archgrad.retraining.settings import RetrainSettings
 from archgrad.search_space import AlphaSettings, WeightSettings
 from archgrad.spaces import SPACES
 

@@ -35,7 +35,7 @@ class Prepared:
     data: Data
 
     @property
-    def length(self) -> int:
+    def epochs(self) -> int:
         return self.config.search.epochs or self.method.base.defaults.epochs
 
 
@@ -91,9 +91,10 @@ def prepare(config: SearchConfig, say: Say = print) -> Prepared:
     )  # fmt: skip
     space = space_of(config.model_copy(update={"space": fitted(config, images)}))
     method = build(config, space)
-    epochs, batch = config.search.epochs or space.defaults.epochs, config.search.batch or space.defaults.batch
+    config = resolve(config, method)
     reading = {name: getattr(given, name) for name in ("share", "augment", "cutout", "flip", "jitter", "workers")}
     limit = None if config.search.limit is None else 2 * config.search.limit
+    batch = config.search.batch or space.defaults.batch
     halves = data.search_data(images, batch=batch, seed=config.seed, device=device, limit=limit, **reading)
     for note in halves.notes:
         say(note)
@@ -102,10 +103,8 @@ def prepare(config: SearchConfig, say: Say = print) -> Prepared:
         update={
             "device": device,
             "threads": torch.get_num_threads(),
-            "search": config.search.model_copy(update={"epochs": epochs, "batch": batch}),
-            "data": given.model_copy(update={"path": absolute(config.data.path), "size": images.size, "flip": augment and augment.flip}),
+            "data": given.model_copy(update={"path": absolute(given.path or ""), "size": images.size, "flip": augment and augment.flip}),
             "space": {"name": space.name, **{name: value for name, value in space.spec().items() if value is not None}},
-            **_method_settings(config, method),
         }
     )
     return Prepared(resolved, method, halves)
@@ -119,9 +118,35 @@ def build(config: SearchConfig, space: Space | None = None) -> Method:
     return method
 
 
+def resolve(config: SearchConfig, method: Method) -> SearchConfig:
+    """Every setting that no image decides, written out: length, batch, both optimizers, the options of each method."""
+    usual = method.base.defaults
+    length = {"epochs": config.search.epochs or usual.epochs, "batch": config.search.batch or usual.batch}
+    sections = {}
+    for name in config.method.split("+"):
+        fields = options.model(methods.METHODS[name].patch).model_fields
+        sections[name] = {key: field.default for key, field in fields.items() if field.default is not None} | config.methods.get(name, {})
+    own = {"order": method.order} if "order" in method.stepper.reads else {}
+    sections["darts"] = own | sections.get("darts", {}) | config.methods.get("darts", {})
+    return config.model_copy(
+        update={
+            "search": config.search.model_copy(update=length),
+            "weights": asdict(method.weights),
+            "alphas": asdict(method.alphas),
+            "methods": sections,
+        }
+    )
+
+
 def space_of(config: SearchConfig) -> Space:
-    """The space as the settings name it."""
-    return spaces.space(config.space["name"], **{name: value for name, value in config.space.items() if name != "name"})
+    """The space as the settings name it. ValueError for an unknown one, or an option it does not have."""
+    given = {name: value for name, value in config.space.items() if name != "name"}
+    if config.space["name"] not in spaces.SPACES:
+        raise unknown("space", config.space["name"], spaces.SPACES)
+    try:
+        return spaces.space(config.space["name"], **given)
+    except ValueError as error:
+        raise ValueError(f"space {config.space['name']}: {error}") from None
 
 
 def set_up(config: SearchConfig) -> str:
@@ -169,7 +194,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State | None, console: Co
         )
         try:
             found = loop.search(
-                prepared.method, prepared.data, prepared.length, seed=config.seed, state=state, observers=watchers,
+                prepared.method, prepared.data, prepared.epochs, seed=config.seed, state=state, observers=watchers,
                 device=config.device, precision=config.search.precision,
             )  # fmt: skip
         finally:
@@ -191,7 +216,7 @@ def headline(prepared: Prepared, folder: RunFolder, state: State | None) -> str:
     config, images = prepared.config, prepared.data
     counts = {name: len(split.places) for name, split in images.splits.items()}
     threads = f"{config.threads} thread{'s' * (config.threads != 1)}"
-    place = f"from epoch {state.epoch + 1}, step {state.step}" if state else f"{prepared.length} epochs of {images.steps()} steps"
+    place = f"from epoch {state.epoch + 1}, step {state.step}" if state else f"{prepared.epochs} epochs of {images.steps()} steps"
     return (
         f"split: {counts['train']:,} images train weights, {counts['val']:,} move alphas, {counts['test']:,} are for testing\n"
         f"{config.method} in {config.space['name']}: {place}, batch {config.search.batch}, {config.device}, {threads}, "
@@ -206,17 +231,6 @@ def fitted(config: SearchConfig, images: data.Dataset) -> dict[str, Any]:
         if given.setdefault(name, has) != has:
             raise ValueError(f"space.{name} is {given[name]}, but {images.name} has {has}: leave it out")
     return ({"stem": stem_for(images.size)} if "stem" in space_of(config).spec() else {}) | given
-
-
-def _method_settings(config: SearchConfig, method: Method) -> dict[str, Any]:
-    """The options of each method and both optimizers, defaults written out."""
-    sections = {}
-    for name in config.method.split("+"):
-        fields = options.model(methods.METHODS[name].patch).model_fields
-        sections[name] = {key: field.default for key, field in fields.items() if field.default is not None} | config.methods.get(name, {})
-    own = {"order": method.order} if "order" in method.stepper.reads else {}
-    sections["darts"] = own | sections.get("darts", {}) | config.methods.get("darts", {})
-    return {"weights": asdict(method.weights), "alphas": asdict(method.alphas), "methods": sections}
 
 
 def absolute(path: str) -> str:

@@ -15,8 +15,8 @@ from archgrad.cli.training import go_on
 from archgrad.folder import RunFolder
 from archgrad.loop import Found
 from archgrad.methods import METHODS
-from archgrad.network_files import CARD, home
 from archgrad.observers import Interrupted
+from archgrad.retraining.files import CARD, home
 
 ABOUT = {
     "space": "Of the spaces that have the option: `archgrad spaces`.",
@@ -43,8 +43,7 @@ def search(
     settings = config.read(*sources, ("", said(given)))
     console = Console(highlight=False, soft_wrap=True)
     if dry_run:
-        run.build(settings)
-        console.print(settings.to_yaml(), markup=False, end="")
+        console.print(run.resolve(settings, run.build(settings)).to_yaml(), markup=False, end="")
         return 0
     folder = settings.out or run.default_out(settings)
     try:

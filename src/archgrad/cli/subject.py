@@ -12,7 +12,7 @@ from archgrad.arch import Genotype
 from archgrad.data import stem_for
 from archgrad.folder import RunFolder, read_json
 from archgrad.notation import CELL
-from archgrad.retrain_settings import retrain_settings
+from archgrad.retraining.settings import retrain_settings
 from archgrad.search_space import Space
 from archgrad.spaces.derived import Derived
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from pydantic import BaseModel, create_model
 from rich.console import Console
 
 from archgrad import config, data, run
-from archgrad import evaluate as evaluation
-from archgrad import predict as prediction
-from archgrad import retrain as retraining
 from archgrad.cli.flags import flags, said
 from archgrad.cli.subject import subject
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.folder import RunFolder
-from archgrad.network_files import WEIGHTS, home
 from archgrad.observers import Interrupted, stop_requests
-from archgrad.retrain_settings import retrain_settings
+from archgrad.retraining import evaluate as evaluation
+from archgrad.retraining import predict as prediction
+from archgrad.retraining import retrain as retraining
+from archgrad.retraining.files import WEIGHTS, home
+from archgrad.retraining.settings import retrain_settings
 
 
 def _some(model: type[BaseModel], *names: str) -> type[BaseModel]:
@@ -48,6 +48,7 @@ Flags: Any = flags(
     floating=("space", "retrain"),
 )
 NOTHING = Flags()
+Device = Annotated[Literal["auto", "cpu", "cuda"] | None, Parameter(help="by default where it was trained")]
 
 
 def retrain(
@@ -114,7 +115,7 @@ def evaluate(
     split: Annotated[str | None, Parameter(help="of those images, by default the test split where there is one")] = None,
     image_column: Annotated[str | None, Parameter(help="column of a table that holds the images")] = None,
     label_column: Annotated[str | None, Parameter(help="column of a table that holds the classes")] = None,
-    device: Annotated[str, Parameter(help="cpu or cuda")] = "cpu",
+    device: Device = None,
     as_json: Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)] = False,
 ) -> None:
     """Test accuracy of a retrained network, by class, with the confusions: on the run's own test images to the last digit what retrain said.
@@ -126,7 +127,7 @@ def evaluate(
     """
     given = (("image_column", image_column), ("label_column", label_column))
     columns: dict[str, Any] = {name: value for name, value in given if value is not None}
-    found = evaluation.evaluate(home(folder), data, split=split, device=run.device_named(device), **columns)
+    found = evaluation.evaluate(home(folder), data, split=split, device=device and run.device_named(device), **columns)
     if as_json:
         print(json.dumps(found.to_json()))
     else:
@@ -137,8 +138,8 @@ def predict(
     folder: Path,
     *images: Path,
     top: Annotated[int, Parameter(help="likeliest classes shown per image")] = 1,
-    csv: Annotated[Path | None, Parameter(help="write a CSV file; - is standard output")] = None,
-    device: Annotated[str, Parameter(help="cpu or cuda")] = "cpu",
+    csv: Annotated[bool, Parameter(help="as CSV: file, class, probability", negative="", show_default=False)] = False,
+    device: Device = None,
 ) -> None:
     """Class and probability of each image.
 
@@ -151,17 +152,12 @@ def predict(
     """
     if not images:
         raise ValueError("which images? name files or folders behind the run folder")
-    found = prediction.predict(home(folder), images, top=top, device=run.device_named(device))
-    if csv is None:
-        prediction.show(found, Console(highlight=False))
-    elif str(csv) == "-":
+    found = prediction.predict(home(folder), images, top=top, device=device and run.device_named(device))
+    if csv:
         prediction.write_csv(found, sys.stdout)
-    else:
-        with csv.open("x", encoding="utf-8", newline="") as file:
-            prediction.write_csv(found, file)
-        print(f"{len(found.rows)} images: {csv}")
-    if csv is not None:
         print(*found.refused, sep="\n", end="\n" * bool(found.refused), file=sys.stderr)
+    else:
+        prediction.show(found, Console(highlight=False))
 
 
 def _default_out(what: str, settings: SearchConfig) -> Path:

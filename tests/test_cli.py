@@ -1,0 +1,221 @@
+"""The command line: what it prints, what it refuses, with which exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from archgrad.cli import main, spelled
+from running import SMALL
+
+BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A search and a retraining, by the commands a user types."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["search", *SMALL, "--out", str(folder)]) == 0
+    recipe = ["--retrain.preset", "quick", "--retrain.epochs", "2", "--retrain.channels", "2", "--retrain.limit", "200"]
+    assert main(["retrain", str(folder), *recipe]) == 0
+    return folder
+
+
+def refused(capsys, *arguments: str) -> str:
+    """The one line on stderr of a command that ends with code 2."""
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("archgrad: ") and error.count("\n") == 1
+    return error
+
+
+def test_help_does_not_import_torch():
+    code = "import sys\nfrom archgrad.cli import main\nmain(['--help'])\nassert not {'torch', 'datasets', 'matplotlib'} & sys.modules.keys()"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    commands = "search resume retrain evaluate predict show count query methods spaces"
+    assert all(command in shown.stdout for command in commands.split())
+
+
+@pytest.mark.parametrize("command", ["search", "resume", "retrain", "evaluate", "predict", "show", "count", "query", "methods", "spaces"])
+def test_each_command_has_help(command, capsys):
+    assert main([command, "--help"]) == 0
+    assert f"Usage: archgrad {command}" in capsys.readouterr().out
+
+
+def test_search_help_lists_the_options_of_every_section(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    main(["search", "--help"])
+    shown = capsys.readouterr().out
+    flags = "--method --seed --device --search.epochs --data.image-column --space.channels --weights.lr-end --alphas.beta1 --darts.order"
+    assert all(flag in shown for flag in [*flags.split(), "--random.draws"])
+    assert "alpha_first, weight_first" in shown and "default: 4" in shown
+
+
+def test_flags_are_spelled_alike():
+    assert spelled(["search", "--data", "a_b", "--data.label_column=x_y", "--space=darts"]) == [
+        "search", "--data.path", "a_b", "--data.label-column=x_y", "--space.name=darts",
+    ]  # fmt: skip
+    assert spelled(["evaluate", "run", "--data", "x"]) == ["evaluate", "run", "--data", "x"]
+
+
+def test_a_file_and_flags_over_it(tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("search: {epochs: 7, batch: 8}\ndata: digits\ndarts: {hypergradient: second_order}\n")
+    assert main(["search", "--config", str(recipe), "--search.epochs", "3", "--darts.order", "alpha_first", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "epochs: 3" in shown and "batch: 8" in shown and "hypergradient: second_order" in shown and "order: alpha_first" in shown
+
+
+def test_a_search_says_what_it_does(tmp_path, capsys):
+    assert main(["search", *SMALL, "--out", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr().out
+    assert "10 classes, 1,438 training images" in shown and "359 of 1,797 images (20% of every class) are held out" in shown
+    assert "60 images train weights, 60 move alphas" in shown and "3 epochs of 3 steps" in shown
+    assert shown.count("entropy") == 3
+    assert "93.76 %" in shown and "of 15,625" in shown  # the bar
+    assert "cells.svg" in shown and f"archgrad retrain {tmp_path / 'run'}" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "digits", "--method", "dart"], "unknown method 'dart': did you mean 'darts'?"),
+        (["--data", "digits", "--space", "nasbench"], "unknown space 'nasbench': did you mean 'nasbench201'?"),
+        (["--data", "digits", "--drats.order", "weight_first"], "Did you mean --darts.order?"),
+        (["--data", "digits", "--darts.order", "weights_first"], 'Did you mean "weight_first"?'),
+        (["--data", "digits", "--search.epochs", "many"], "--search.epochs"),
+        (["--data", "digits", "--search.epochs", "-1"], "search.epochs: "),
+        (["--data", "digits", "--weights.lr", "-1"], "weights.lr: "),
+        (["--data", "digits", "--space.channels", "0"], "channels"),
+        (["--data", "digits", "--space.nodes", "3"], "space nasbench201: unknown option 'nodes'"),
+        (["--data", "digits", "--space.primitives", "skip_conect"], "did you mean 'skip_connect'"),
+        (["--data", "digits", "--random.draws", "3"], "section 'random' is of a method that is not used"),
+        (["--data", "digits", "--method", "random", "--search.epochs", "2"], "no room for its 4 stages"),
+        (["--data", "digits", "--data.size", "4"], "at least 8"),
+        (["--data", "digits", "--config", "nowhere.yaml"], "no such file: nowhere.yaml"),
+        (["--data", "nowhere/at/all"], "nowhere/at/all"),
+        ([], "which images?"),
+        (["digits"], "digits"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, "search", *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bad_key_names_its_file(tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("search: {epoch: 3}\n")
+    assert f"{recipe}: unknown option of search 'epoch': did you mean 'epochs'?" in refused(capsys, "search", "--config", str(recipe))
+
+
+def test_an_existing_run_is_left_alone(trained, capsys):
+    before = (trained / "checkpoint.pt").read_bytes()
+    assert "archgrad resume" in refused(capsys, "search", *SMALL, "--out", str(trained))
+    assert "archgrad resume" in refused(capsys, "retrain", str(trained))
+    assert (trained / "checkpoint.pt").read_bytes() == before
+
+
+def test_resuming_what_is_finished(trained, capsys):
+    assert main(["resume", str(trained)]) == 0
+    assert "is finished" in capsys.readouterr().out
+
+
+def test_resuming_nothing(tmp_path, capsys):
+    assert "there is no run in" in refused(capsys, "resume", str(tmp_path))
+
+
+def test_unexpected_errors_keep_their_traceback(monkeypatch):
+    from archgrad import run
+
+    def broken(*arguments, **options):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(run, "search", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["search", *SMALL])
+
+
+def test_evaluate_says_what_retrain_said(trained, capsys):
+    assert main(["evaluate", str(trained)]) == 0
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    rows = [json.loads(line) for line in (trained / "retrain" / "metrics.jsonl").read_text().splitlines()]
+    assert first == f"test accuracy {100 * rows[-1]['test_accuracy']:.2f} %" and second.startswith("359 images")
+    assert main(["evaluate", str(trained), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == rows[-1]["test_accuracy"]
+
+
+def test_evaluate_before_retrain(tmp_path, capsys):
+    assert "archgrad retrain" in refused(capsys, "evaluate", str(tmp_path))
+
+
+def test_predict(trained, tmp_path, capsys):
+    for name in ("one", "two"):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / f"{name}.png")
+    assert main(["predict", str(trained), str(tmp_path), "--csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "file,class,probability" and len(lines) == 3 and lines[1].startswith(str(tmp_path / "one.png"))
+    assert main(["predict", str(trained), str(tmp_path / "one.png"), "--top", "3"]) == 0
+    assert "%" in capsys.readouterr().out
+    assert "which images?" in refused(capsys, "predict", str(trained))
+
+
+def test_retrain_of_a_name(tmp_path, capsys):
+    recipe = ["--retrain.preset", "quick", "--retrain.epochs", "1", "--retrain.channels", "2", "--retrain.cells", "3", "--retrain.limit", "100"]
+    assert main(["retrain", "DARTS_V2", "--space", "darts", "--data", "digits", *recipe, "--out", str(tmp_path / "net")]) == 0
+    assert "test accuracy" in capsys.readouterr().out
+    assert main(["resume", str(tmp_path / "net")]) == 0
+    assert "is finished" in capsys.readouterr().out
+    unknown = ["--data", "digits", "--retrain.preset", "fast", "--out", str(tmp_path / "other")]
+    assert "unknown preset" in refused(capsys, "retrain", "DARTS_V2", *unknown)
+    assert "which images?" in refused(capsys, "retrain", "DARTS_V2")
+
+
+def test_show_a_run(trained, capsys):
+    assert main(["show", str(trained)]) == 0
+    shown = capsys.readouterr().out
+    assert "16 channels, 5 cells, 8x8 images, 10 classes" in shown and str(trained / "cells.svg") in shown and "rank on CIFAR-10" in shown
+
+
+def test_show_a_genotype(tmp_path, capsys):
+    assert main(["show", "DARTS_V1", "--svg", str(tmp_path / "cells.svg")]) == 0
+    assert "3,169,414 parameters" in capsys.readouterr().out and "<svg" in (tmp_path / "cells.svg").read_text()
+
+
+def test_count(tmp_path, capsys):
+    assert main(["count", "DARTS_V2", "--space", "darts", "--channels", "36", "--cells", "20", "--classes", "10", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"params": 3349342, "macs": 528359040}
+    (tmp_path / "found.txt").write_text(BEST)
+    assert main(["count", str(tmp_path / "found.txt"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["params"] == 1288506
+    assert main(["count", "DARTS_V2", "--size", "224", "--classes", "1000", "--json"]) == 0  # the ImageNet net: C=48, 14 cells
+    assert json.loads(capsys.readouterr().out)["params"] == 4718752
+
+
+def test_count_refuses(capsys):
+    assert "the space has" in refused(capsys, "count", "DARTS_V2", "--space", "nasbench201")
+    assert "did you mean 'DARTS_V2'" in refused(capsys, "count", "DARTS_V3")
+    assert "channels must be" in refused(capsys, "count", "DARTS_V2", "--channels", "0")
+    assert "unknown space" in refused(capsys, "count", "DARTS_V2", "--space", "dart")
+
+
+def test_query(capsys):
+    assert main(["query", "nasbench201", BEST, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["cifar10_test"] == 94.363 and found["rank"] == 3 and found["params"] == 1288506
+    assert "unknown benchmark 'nasbench101': did you mean 'nasbench201'?" in refused(capsys, "query", "nasbench101", BEST)
+    assert "NAS-Bench-201" in refused(capsys, "query", "nasbench201", "DARTS_V2")
+
+
+def test_methods_and_spaces_name_their_papers(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["methods"]) == 0 and main(["spaces"]) == 0
+    shown = capsys.readouterr().out
+    assert all(paper in shown for paper in ("1806.09055", "1902.07638", "1909.09656", "2001.00326"))

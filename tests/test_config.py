@@ -1,0 +1,115 @@
+"""Settings: read from YAML and flags, checked, merged, written back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from archgrad import config, run
+from archgrad.config import DataSettings, SearchConfig, SearchSettings, read, read_yaml
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.yaml"))
+
+
+def test_later_sources_win_section_by_section():
+    file = {"search": {"epochs": 3, "batch": 8}, "data": "digits", "darts": {"order": "weight_first"}}
+    found = read(("recipe.yaml", file), ("", {"search": {"epochs": 5}, "seed": 2}))
+    assert found.search == SearchSettings(epochs=5, batch=8)
+    assert found.data.path == "digits" and found.seed == 2
+    assert found.methods == {"darts": {"order": "weight_first"}}
+
+
+def test_dashes_and_short_forms():
+    found = read(("", {"data": {"image-column": "x"}, "space": "darts", "search": {"checkpoint-seconds": 2}}))
+    assert found.data.image_column == "x" and found.space == {"name": "darts"} and found.search.checkpoint_seconds == 2
+
+
+def test_null_is_not_said():
+    assert read(("", {"seed": None, "search": {"epochs": None}, "weights": None})) == SearchConfig()
+
+
+def test_a_search_section_of_a_file_acts(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text("search: {epochs: 3}\nretrain: {epochs: 2}\nweights: {lr: 1e-2}\n")
+    found = read(read_yaml(file))
+    assert found.search.epochs == 3 and found.retrain == {"epochs": 2} and found.weights == {"lr": 0.01}
+
+
+def test_what_is_written_reads_back(tmp_path):
+    first = SearchConfig(
+        seed=3,
+        data=DataSettings(path="digits", cutout=2),
+        space={"name": "darts", "primitives": ("none", "skip_connect")},
+        methods={"darts": {"order": "weight_first"}},
+        retrain={"preset": "quick"},
+    )
+    (tmp_path / "config.yaml").write_text(first.to_yaml())
+    assert read(read_yaml(tmp_path / "config.yaml")) == first
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"serch": {}}, "unknown setting 'serch': did you mean 'search'?"),
+        ({"search": {"epoch": 3}}, "unknown option of search 'epoch': did you mean 'epochs'?"),
+        ({"search": {"epochs": 0}}, "search.epochs: "),
+        ({"search": {"epochs": "many"}}, "search.epochs: .*not 'many'"),
+        ({"search": 3}, "search: a section of settings is expected here, not 3"),
+        ({"weights": {"lr": -1}}, "weights.lr: .*not -1"),
+        ({"weights": {"decay_": 1}}, "did you mean 'decay'"),
+        ({"alphas": {"beta1": 1.5}}, "alphas.beta1: "),
+        ({"space": {"chanels": 3}}, "did you mean 'channels'"),
+        ({"space": {"channels": "x"}}, "space.channels: "),
+        ({"data": {"share": 1}}, "data.share: "),
+        ({"retrain": {"epochs": -1}}, "retrain.epochs: "),
+        ({"method": "dart"}, "unknown method 'dart': did you mean 'darts'?"),
+        ({"darts": {"order": "weights_first"}}, "darts.order: "),
+        ({"random": {"draws": 0}, "method": "random"}, "random.draws: "),
+        ({"random": {"draws": 4}}, "section 'random' is of a method that is not used"),
+        ({"seed": -1}, "seed: "),
+        ({"device": "gpu"}, "device: "),
+    ],
+)
+def test_refusals_name_the_file_and_the_setting(given, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        read(("recipe.yaml", given))
+    assert str(caught.value).startswith("recipe.yaml: ") and "\n" not in str(caught.value)
+
+
+def test_a_refusal_of_a_flag_names_no_file():
+    with pytest.raises(ValueError, match=r"^search\.epochs: "):
+        read(("recipe.yaml", {"search": {"epochs": 3}}), ("", {"search": {"epochs": -3}}))
+
+
+def test_a_section_may_wait_for_the_method_of_a_later_source():
+    assert read(("recipe.yaml", {"random": {"draws": 2}}), ("", {"method": "random"})).methods == {"random": {"draws": 2}}
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "just words"])
+def test_files_that_are_no_settings(tmp_path, text):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"recipe\.yaml") as caught:
+        read_yaml(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        read_yaml(tmp_path / "nothing.yaml")
+
+
+def test_every_section_of_a_method_is_a_section_of_settings():
+    assert {"search", "data", "space", "weights", "alphas", "retrain", "darts", "random"} <= set(config.sections())
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(RECIPES[0].parents[1])))
+def test_recipes_build(recipe):
+    settings = read(read_yaml(recipe))
+    resolved = run.resolve(settings, run.build(settings))
+    assert resolved.search.epochs and resolved.search.batch and settings.data.path
+
+
+def test_there_are_recipes():
+    assert {"digits.yaml", "darts.yaml", "random.yaml", "darts_first_order.yaml", "darts_second_order.yaml"} <= {r.name for r in RECIPES}

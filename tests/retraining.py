@@ -13,8 +13,8 @@ from typing import Any
 from archgrad import data
 from archgrad.arch import Genotype
 from archgrad.data import Dataset
-from archgrad.retrain import Retrained, retrain
-from archgrad.retrain_settings import RetrainSettings, retrain_settings
+from archgrad.retraining.retrain import Retrained, retrain
+from archgrad.retraining.settings import RetrainSettings, retrain_settings
 from archgrad.spaces import space
 
 TINY = {"epochs": 2, "batch": 32, "limit": 100, "channels": 2, "cells": 3}

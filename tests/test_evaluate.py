@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from archgrad import evaluate as evaluating
 from archgrad.arch import Genotype
-from archgrad.evaluate import Evaluation, evaluate, show
-from archgrad.network_files import home, load, read_card
 from archgrad.observers import Interrupted, rows
-from archgrad.predict import predict, write_csv
-from archgrad.predict import show as show_predictions
-from archgrad.retrain import retrain
+from archgrad.retraining import evaluate as evaluating
+from archgrad.retraining.evaluate import Evaluation, evaluate, show
+from archgrad.retraining.files import home, load, read_card
+from archgrad.retraining.predict import predict, write_csv
+from archgrad.retraining.predict import show as show_predictions
+from archgrad.retraining.retrain import retrain
 from archgrad.spaces import space
 from retraining import digits, stop_at, tiny, trained
 
@@ -56,7 +56,7 @@ def last_row(run: Path) -> dict[str, Any]:
 
 
 def test_a_fresh_process_gives_the_accuracy_that_the_training_printed(run: Path) -> None:
-    code = f"from archgrad.evaluate import evaluate; e = evaluate({str(run)!r}); print(repr(e.accuracy), repr(e.loss), e.count)"
+    code = f"from archgrad.retraining.evaluate import evaluate; e = evaluate({str(run)!r}); print(repr(e.accuracy), repr(e.loss), e.count)"
     fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert fresh.stdout.split() == [repr(last_row(run)["test_accuracy"]), repr(last_row(run)["test_loss"]), "359"], fresh.stderr
 

@@ -35,7 +35,7 @@ MAY: dict[str, set[str]] = {
     "observers": VALUES | METHOD | {"loop", "checkpoint"},
     "data": {"arch", "seeds", "errors"},
 }
-OPEN = {"__init__", "run", "config", "cli", "retrain", "retrain_settings", "evaluate", "network_files", "folder", "fit", "data_files"}
+OPEN = {"__init__", "run", "config", "cli", "retraining", "folder", "data_files"}
 
 
 def part(path: Path) -> str:

@@ -13,15 +13,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad import checkpoint, retrain_progress
+from archgrad import checkpoint
 from archgrad.arch import Batch, Genotype
 from archgrad.data import retrain_data
-from archgrad.network_files import Card, load, read_card
 from archgrad.observers import Interrupted, rows
-from archgrad.retrain import resume, retrain
-from archgrad.retrain_settings import PRESETS, RetrainSettings, retrain_settings
+from archgrad.retraining import progress as retrain_progress
+from archgrad.retraining.files import Card, load, read_card
+from archgrad.retraining.retrain import resume, retrain
+from archgrad.retraining.settings import PRESETS, RetrainSettings, retrain_settings
+from archgrad.retraining.training import Training
 from archgrad.spaces import space
-from archgrad.training import Training
 from retraining import TINY, darts, digits, stop_at, tiny, trained
 
 

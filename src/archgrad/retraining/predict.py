@@ -15,8 +15,8 @@ from rich.text import Text
 
 from archgrad.data import Preprocess
 from archgrad.data.folders import IMAGES, UNSUPPORTED
-from archgrad.measure import fabric, logits, surroundings
-from archgrad.network_files import load
+from archgrad.retraining.files import load
+from archgrad.retraining.measure import fabric, logits, surroundings
 
 
 class Prediction(NamedTuple):

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from archgrad import data
 from archgrad.data import Images
-from archgrad.measure import fabric, measure, surroundings
-from archgrad.network_files import Card, load
+from archgrad.retraining.files import Card, load
+from archgrad.retraining.measure import fabric, measure, surroundings
 
 WHOLE, LISTED, SHOWN = 20, 100, 20
 """Classes up to which the whole confusion matrix is shown, up to which each class is listed, and how much is shown beyond."""

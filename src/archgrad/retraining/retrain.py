@@ -19,14 +19,14 @@ from archgrad.arch import Genotype
 from archgrad.data import Data, Dataset
 from archgrad.folder import RunFolder
 from archgrad.loop import Row
-from archgrad.measure import BATCH, measure, surroundings
-from archgrad.network_files import CARD, Card, home, read_card, save_weights, write_card
 from archgrad.observers import Interrupted, Metrics, rows
-from archgrad.retrain_progress import Watch
-from archgrad.retrain_settings import QUICK, RetrainSettings
+from archgrad.retraining.files import CARD, Card, home, read_card, save_weights, write_card
+from archgrad.retraining.measure import BATCH, measure, surroundings
+from archgrad.retraining.progress import Watch
+from archgrad.retraining.settings import QUICK, RetrainSettings
+from archgrad.retraining.training import Training
 from archgrad.search_space import Space
 from archgrad.spaces.cost import count
-from archgrad.training import Training
 
 Say = Callable[[str], Any]
 

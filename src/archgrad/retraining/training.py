@@ -10,8 +10,8 @@ from torch import Tensor
 
 from archgrad.arch import Batch
 from archgrad.checkpoint import VERSION
-from archgrad.measure import fabric
-from archgrad.network_files import Card
+from archgrad.retraining.files import Card
+from archgrad.retraining.measure import fabric
 from archgrad.seeds import forked
 from archgrad.state import seeded
 

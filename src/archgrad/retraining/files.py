@@ -17,7 +17,7 @@ import torch
 from archgrad.arch import Genotype
 from archgrad.data import Preprocess
 from archgrad.observers import write_atomically
-from archgrad.retrain_settings import RetrainSettings, checked
+from archgrad.retraining.settings import RetrainSettings, checked
 from archgrad.spaces import space
 from archgrad.spaces.derived import Derived
 

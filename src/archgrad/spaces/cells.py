@@ -58,7 +58,7 @@ class Cell(nn.Module):
     def __init__(self, group: EdgeGroup, preprocess: Iterable[nn.Module], channels: int, stride: int, style: Style) -> None:
         super().__init__()
         self.preprocess = nn.ModuleList(preprocess)
-        self.concat = group.concat
+        self.concat, self.width, self.extras = group.concat, group.width, len(group.extras)
         self.stride = stride
         self.plan: dict[int, list[Op]] = {target: [] for target in sorted(group.nodes())}
         edges: dict[str, dict[str, nn.Module]] = {}
@@ -79,6 +79,7 @@ class Cell(nn.Module):
     def forward(self, inputs: Iterable[Tensor], mixture: CellMixture | None = None, drop_path: float = 0.0) -> Tensor:
         """inputs (B, ?, H, W) each -> (B, len(concat) * channels, H', W'). ``None``: weight 1 on every searched op."""
         states = {i: State(fit(x)) for i, (fit, x) in enumerate(zip(self.preprocess, inputs))}
+        assert mixture is None or mixture.weights.shape[1] in (self.width, self.width + self.extras), mixture.weights.shape
         rows = None if mixture is None else _scalars(mixture.weights.to(states[0].value.dtype))
         for target, ops in self.plan.items():
             states[target] = State(self._node(ops, states, mixture, rows, drop_path))

@@ -61,18 +61,21 @@ class Conv(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """Halves the image, rounding up: two 1x1 convolutions of stride 2, the second one pixel further; odd sides are padded by 0."""
+    """Halves the image, rounding up: a 1x1 convolution of the even pixels beside one of the odd ones. Odd sides are padded by 0.
+
+    Two convolutions of stride 2, the second a pixel further on; taking the pixels first is what makes it fast.
+    """
 
     def __init__(self, inputs: int, outputs: int, style: Style) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
-        self.conv2 = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
+        self.conv1 = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
+        self.conv2 = nn.Conv2d(inputs, outputs - outputs // 2, 1, bias=False)
         self.bn = batch_norm(outputs, style)
 
     def forward(self, rectified: Tensor) -> Tensor:
         odd_height, odd_width = rectified.shape[2] % 2, rectified.shape[3] % 2
         x = F.pad(rectified, (0, odd_width, 0, odd_height)) if odd_height or odd_width else rectified
-        return self.bn(torch.cat([self.conv1(x), self.conv2(x[:, :, 1:, 1:])], 1))
+        return self.bn(torch.cat([self.conv1(x[:, :, ::2, ::2]), self.conv2(x[:, :, 1::2, 1::2])], 1))
 
 
 class DilConv(nn.Module):

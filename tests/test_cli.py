@@ -181,7 +181,7 @@ def test_retrain_of_a_name(tmp_path, capsys):
 def test_show_a_run(trained, capsys):
     assert main(["show", str(trained)]) == 0
     shown = capsys.readouterr().out
-    assert "16 channels, 5 cells, 8x8 images, 10 classes" in shown and str(trained / "cells.svg") in shown and "rank on CIFAR-10" in shown
+    assert "2 channels, 1 cells, 8x8 images, 10 classes" in shown and str(trained / "cells.svg") in shown and "rank on CIFAR-10" in shown
 
 
 def test_show_a_genotype(tmp_path, capsys):

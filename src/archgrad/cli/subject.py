@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from archgrad import run, spaces
 from archgrad.arch import Genotype
+from archgrad.config import SearchConfig
 from archgrad.data import stem_for
 from archgrad.folder import RunFolder, read_json
 from archgrad.notation import CELL
+from archgrad.retraining.files import CARD, home, read_card
 from archgrad.retraining.settings import retrain_settings
 from archgrad.search_space import Space
 from archgrad.spaces.derived import Derived
@@ -19,17 +22,18 @@ from archgrad.spaces.derived import Derived
 
 @dataclass(frozen=True)
 class Subject:
-    """A genotype, its space, and the images it is meant for."""
+    """A genotype, its space, the images it is meant for, and how it is to be retrained."""
 
     genotype: Genotype
     space: Space
     size: int = 32
     folder: RunFolder | None = None  # of a run
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # fields of RetrainSettings
 
     def derive(self, *, size: int | None = None, **given: Any) -> Derived:
-        """The network that would be retrained, or as ``given``. ValueError if the genotype does not fit the space."""
+        """The network that was or would be retrained, or as ``given``. ValueError if the genotype does not fit the space."""
         space = self.space.resized(stem=stem_for(size or self.size)) if "stem" in self.space.spec() else self.space
-        usual = retrain_settings(space)
+        usual = retrain_settings(space, self.recipe)
         return cast("Derived", space.derive(self.genotype, **({"channels": usual.channels, "cells": usual.cells} | given)))
 
 
@@ -41,9 +45,15 @@ def subject(what: str, space: str | None = None) -> Subject:
         settings = folder.settings()
         genotype = folder.found()
         whole = run.space_of(settings) if space is None else spaces.space(space)
-        return Subject(genotype, whole, read_json(folder.data)["preprocess"]["size"], folder)
+        return Subject(genotype, whole, read_json(folder.data)["preprocess"]["size"], folder, recipe(folder, settings))
     genotype = from_file(path) if len(what) < 1024 and path.is_file() else Genotype.parse(what)
-    return Subject(genotype, spaces.space(space or home(genotype)))
+    return Subject(genotype, spaces.space(space or usual_space(genotype)))
+
+
+def recipe(folder: RunFolder, settings: SearchConfig) -> Mapping[str, Any]:
+    """Of the run's network, if it was trained already; else as the settings have it."""
+    network = home(folder.path)
+    return asdict(read_card(network).settings) if (network / CARD).exists() else settings.retrain
 
 
 def from_file(path: Path) -> Genotype:
@@ -58,6 +68,6 @@ def from_file(path: Path) -> Genotype:
         raise ValueError(f"{path}: {error}") from None
 
 
-def home(genotype: Genotype) -> str:
+def usual_space(genotype: Genotype) -> str:
     """The space whose cells these are."""
     return "nasbench201" if [cell.group for cell in genotype.cells] == [CELL] else "darts"

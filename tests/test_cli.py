@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from archgrad.cli import main, spelled
+from archgrad.retraining.training import Training
 from running import SMALL
 
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
@@ -167,15 +170,31 @@ def test_predict(trained, tmp_path, capsys):
     assert "which images?" in refused(capsys, "predict", str(trained))
 
 
-def test_retrain_of_a_name(tmp_path, capsys):
-    recipe = ["--retrain.preset", "quick", "--retrain.epochs", "1", "--retrain.channels", "2", "--retrain.cells", "3", "--retrain.limit", "100"]
-    assert main(["retrain", "DARTS_V2", "--space", "darts", "--data", "digits", *recipe, "--out", str(tmp_path / "net")]) == 0
-    assert "test accuracy" in capsys.readouterr().out
-    assert main(["resume", str(tmp_path / "net")]) == 0
+def test_retrain_of_a_name_stopped_and_resumed(tmp_path, capsys, monkeypatch):
+    recipe, folder = tmp_path / "recipe.yaml", tmp_path / "net"
+    recipe.write_text("data: digits\nretrain: {preset: quick, epochs: 1, channels: 2, cells: 3, limit: 100, batch: 9}\n")
+
+    def stop(training, batch, real=Training.advance):
+        real(training, batch)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "advance", stop)
+        assert main(["retrain", "DARTS_V2", "--config", str(recipe), "--retrain.batch", "20", "--out", str(folder)]) == 130
+    assert f"archgrad resume {folder}" in capsys.readouterr().out
+    assert main(["resume", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "step 1, 1 epochs of 5 steps, batch 20, quick recipe" in shown and "test accuracy" in shown
+    assert main(["resume", str(folder)]) == 0
     assert "is finished" in capsys.readouterr().out
+
+
+def test_retrain_refuses(tmp_path, trained, capsys):
     unknown = ["--data", "digits", "--retrain.preset", "fast", "--out", str(tmp_path / "other")]
     assert "unknown preset" in refused(capsys, "retrain", "DARTS_V2", *unknown)
     assert "which images?" in refused(capsys, "retrain", "DARTS_V2")
+    assert "leave out --space" in refused(capsys, "retrain", str(trained), "--space", "darts", "--out", str(tmp_path / "other"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_show_a_run(trained, capsys):

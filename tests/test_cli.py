@@ -197,6 +197,17 @@ def test_retrain_refuses(tmp_path, trained, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_found_cell_is_trained_on_other_images(trained, tmp_path, capsys):
+    for i in range(24):
+        place = tmp_path / "images" / "abc"[i % 3] / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((16, 16, 3), 10 * i, np.uint8)).save(place)
+    recipe = ["--retrain.preset", "quick", "--retrain.epochs", "1", "--retrain.channels", "2", "--data.cache", str(tmp_path / "cache")]
+    assert main(["retrain", str(trained), "--data", str(tmp_path / "images"), *recipe, "--out", str(tmp_path / "net")]) == 0
+    assert "3 classes" in capsys.readouterr().out
+    assert main(["evaluate", str(tmp_path / "net")]) == 0
+
+
 def test_show_a_run(trained, capsys):
     assert main(["show", str(trained)]) == 0
     shown = capsys.readouterr().out

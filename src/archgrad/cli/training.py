@@ -13,7 +13,7 @@ from rich.console import Console
 
 from archgrad import config, data, run
 from archgrad.cli.flags import flags, said
-from archgrad.cli.subject import subject
+from archgrad.cli.subject import Subject, subject
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.folder import RunFolder
 from archgrad.observers import Interrupted, stop_requests
@@ -67,13 +67,11 @@ def retrain(
         A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
     """
     said_here = said(given)
+    if Path(what).is_dir() and "space" in said_here:
+        raise ValueError(f"{what} is a run, which has its space: leave out --space")
     found = subject(what, said_here.get("space", {}).get("name"))
-    sources = [("", {"space": {"name": found.space.name}})]
-    if found.folder:
-        if "space" in said_here:
-            raise ValueError(f"{what} is a run, which has its space: leave out --space")
-        sources = [(str(found.folder.config), found.folder.settings().to_mapping())]
-    settings = config.read(*sources, *([config.read_yaml(config_file)] if config_file else []), ("", said_here))
+    users = [*([config.read_yaml(config_file)] if config_file else []), ("", said_here)]
+    settings = config.read(_origin(found, elsewhere=config.read(*users).data.path is not None), *users)
     if settings.data.path is None:
         raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
     out = settings.out or (found.folder.path / "retrain" if found.folder else _default_out(what, settings))
@@ -96,6 +94,17 @@ def retrain(
         return 130
     say(f"next: archgrad evaluate {found.folder.path if found.folder and not settings.out else out}")
     return 0
+
+
+def _origin(found: Subject, *, elsewhere: bool) -> tuple[str, dict[str, Any]]:
+    """What a retraining starts from: the run's settings, but for what follows from its images where it trains on others."""
+    if found.folder is None:
+        return "", {"space": {"name": found.space.name}}
+    settings = found.folder.settings().to_mapping()
+    if elsewhere:
+        settings["data"] = {}
+        settings["space"] = {name: value for name, value in settings["space"].items() if name not in ("classes", "in_channels", "stem")}
+    return str(found.folder.config), settings
 
 
 def go_on(folder: Path, say: run.Say) -> None:

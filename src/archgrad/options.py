@@ -39,5 +39,5 @@ def call(owner: str, function: Callable[..., T], options: Mapping[str, Any]) -> 
 def one_line(error: ValidationError, owner: str) -> str:
     """The first complaint of pydantic as one line: where, what, and the value."""
     first = error.errors()[0]
-    where = ".".join([owner, *(str(part) for part in first["loc"])]).strip(".")
+    where = ".".join([owner, *map(str, first["loc"][:1])]).strip(".")  # deeper parts name branches of a union
     return f"{where}: {first['msg'].removeprefix('Value error, ')}, not {first['input']!r}"

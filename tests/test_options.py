@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+import pytest
+from pydantic import Field
+
+from archgrad.errors import unknown
+from archgrad.options import call
+from archgrad.search_space import AlphaSettings
+
+
+def function(*, count: Annotated[int, Field(ge=1)] = 2, names: tuple[str, ...] | None = None):
+    return count, names
+
+
+def test_values_are_converted_to_the_signature():
+    assert call("f", function, {"count": "3", "names": ["a"]}) == (3, ("a",))
+    assert call("alphas", AlphaSettings, {"lr": "1e-2"}).lr == 0.01
+    assert call("f", function, {}) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"cuont": 1}, r"unknown option of f 'cuont': did you mean 'count'\? \(there are: count, names\)"),
+        ({"count": 0}, "^f.count: Input should be greater than or equal to 1, not 0$"),
+        ({"count": "many"}, "^f.count: .*, not 'many'$"),
+        ({"names": 5}, "^f.names: .*, not 5$"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(given, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call("f", function, given)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_close_is_not_guessed():
+    assert str(unknown("method", "zzz", ["darts", "random"])) == "unknown method 'zzz'. (there are: darts, random)"

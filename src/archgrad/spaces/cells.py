@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from archgrad.arch import CellMixture, EdgeGroup
 from archgrad.spaces.primitives import Style, primitive
+from archgrad.spaces.weighted import weighted_sum
 
 Rows = list[list[Tensor]]
 
@@ -100,7 +101,7 @@ class Cell(nn.Module):
         self, ops: list[Op], states: Mapping[int, State], mixture: CellMixture | None, rows: Rows | None, drop_path: float
     ) -> Tensor:
         """A node without any input is zero."""
-        total, idle = None, []
+        weights, outs, idle = [], [], []
         for op in ops:
             weight = None
             if mixture is None or rows is None:
@@ -118,9 +119,10 @@ class Cell(nn.Module):
             out = self._run(op, states[op.source])
             if self.training:
                 out = self._dropped(op, out, {} if mixture is None else mixture.dropout, drop_path)
-            total = _added(total, weight, out)
-        if total is None:
-            total = _zeros(states[0].value, self.stride)
+            outs.append(out)
+            if weight is not None:
+                weights.append(weight)
+        total = weighted_sum(weights, outs) if weights else sum(outs[1:], outs[0]) if outs else _zeros(states[0].value, self.stride)
         if idle and idle[0].requires_grad:
             # An idle op counts as the scalar w - w = 0, which carries its gradient (GDAS, arXiv 1910.04465, its authors' code).
             scalar = torch.stack(idle).sum()
@@ -152,13 +154,6 @@ def _scalars(weights: Tensor) -> Rows:
     """(edges, ops) -> nested lists of 0-dim views through one unbind, whose backward is one stack."""
     flat, width = weights.flatten().unbind(), weights.shape[1]
     return [list(flat[i : i + width]) for i in range(0, len(flat), width)]
-
-
-def _added(total: Tensor | None, weight: Tensor | None, out: Tensor) -> Tensor:
-    """``total + weight * out`` in one pass; without a weight nothing is multiplied."""
-    if weight is None:
-        return out if total is None else total + out
-    return weight * out if total is None else torch.addcmul(total, weight, out)
 
 
 def _zeros(like: Tensor, stride: int) -> Tensor:

@@ -1,0 +1,59 @@
+"""The sum over a node's inputs, ``sum_i w_i * x_i``, in one pass per input and without a copy of any.
+
+Autograd's own chain of `addcmul` allocates every partial sum, and where the w are trained multiplies each x by one before it is reduced:
+about a tenth of a search step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def weighted_sum(weights: Sequence[Tensor], tensors: Sequence[Tensor]) -> Tensor:
+    """weights, scalars; tensors, at least one, all (B, C, H, W) -> (B, C, H, W). Saves the tensors only where the weights are trained."""
+    return _WeightedSum.apply(*weights, *tensors)
+
+
+class _WeightedSum(torch.autograd.Function):
+    @staticmethod
+    def forward(*operands: Tensor) -> Tensor:
+        (first, x), *rest = _pairs(operands)
+        total = first * x
+        for weight, x in rest:
+            total.addcmul_(weight, x)
+        return total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        # Each operand serves the gradient of the one it is multiplied with.
+        needs = _partners(ctx.needs_input_grad)
+        ctx.save_for_backward(*(t if needed else None for t, needed in zip(inputs, needs)))
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        factors, needs = _partners(ctx.saved_tensors), ctx.needs_input_grad
+        count = len(factors) // 2
+        of_weights = [(g * x).sum() if needed else None for x, needed in zip(factors[:count], needs)]
+        of_tensors = [g * weight if needed else None for weight, needed in zip(factors[count:], needs[count:])]
+        return *of_weights, *of_tensors
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        pairs = zip(_partners(ctx.saved_tensors), tangents)
+        return sum(factor * tangent for factor, tangent in pairs if tangent is not None)
+
+
+def _pairs(operands: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
+    half = len(operands) // 2
+    return list(zip(operands[:half], operands[half:]))
+
+
+def _partners(operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What each operand is multiplied with: the two halves exchanged."""
+    half = len(operands) // 2
+    return (*operands[half:], *operands[:half])

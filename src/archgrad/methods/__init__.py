@@ -27,7 +27,7 @@ METHODS: dict[str, Entry] = {
 
 
 def method(name: str, space: Space, **given: Any) -> Method:
-    """A method by name, or several as ``"stdarts+sddarts"``, over a space.
+    """A method by name, or several as ``"a+b"``, over a space.
 
     Options go under their owner's name (``darts={"order": "weight_first"}``), and for a single method directly. ``weights`` and ``alphas``
     set the optimizers (fields of `WeightSettings` and `AlphaSettings`). ValueError: what is unknown, out of range or in conflict.

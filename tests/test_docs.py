@@ -1,0 +1,121 @@
+"""The pages hold: Python blocks run, commands parse, shown answers are the answers, links lead somewhere, every public name is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import yaml
+
+import archgrad
+from archgrad import config, run
+from archgrad.cli import app, main, spelled
+from archgrad.methods import METHODS
+from archgrad.spaces import SPACES
+
+ROOT = Path(__file__).parent.parent
+PAGES = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in (*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/*.md")))}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGES[page], re.MULTILINE | re.DOTALL)
+
+
+def written(language: str) -> list[str]:
+    """Pages with such a block."""
+    return [page for page in PAGES if blocks(page, language)]
+
+
+def commands() -> list[str]:
+    """Every line of a shell block that begins with ``archgrad``, and every inline one that is more than a name."""
+    lines = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("archgrad ")]
+    prose = "\n".join(re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL) for text in PAGES.values())
+    return list(dict.fromkeys(lines + re.findall(r"`(archgrad [^`]+)`", prose)))
+
+
+def answers() -> list[tuple[str, str]]:
+    """(command, what the page says it prints)"""
+    shown = [part for page in PAGES for block in blocks(page, "console") for part in re.split(r"^\$ ", block, flags=re.MULTILINE) if part]
+    return [(line, output) for line, _, output in (part.partition("\n") for part in shown)]
+
+
+@pytest.mark.parametrize("page", written("python"))
+def test_python_runs(page, tmp_path, monkeypatch):
+    """The blocks of a page are one script."""
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(blocks(page, "python"))
+    with patch.dict(METHODS), patch.dict(SPACES):
+        exec(compile(code, page, "exec", dont_inherit=True), {"__name__": page})
+
+
+@pytest.mark.parametrize("page", written("yaml"))
+def test_settings_are_settings(page):
+    for block in blocks(page, "yaml"):
+        run.build(config.read((page, yaml.safe_load(block))))
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_parse(line, monkeypatch, capsys):
+    """A search is checked as `--dry-run` checks it, names and ranges included; of the others the flags."""
+    monkeypatch.chdir(ROOT)
+    program, *tokens = shlex.split(re.sub(r" [>|] .*", "", line), comments=True)
+    assert program == "archgrad"
+    _, _, unused, *_ = app.parse_known_args(spelled(tokens))
+    assert not unused
+    if tokens[0] == "search" and "runs/a/config.yaml" not in tokens:
+        dry = [] if "--dry-run" in tokens else ["--dry-run"]
+        assert main([*tokens, *dry]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("line", "output"), answers())
+def test_answers_are_the_answers(line, output, capsys):
+    assert main(shlex.split(line)[1:]) == 0
+    assert capsys.readouterr().out.strip() == output.strip()
+
+
+def test_every_command_is_shown():
+    assert all(any(line.split()[1] == name for line in commands()) for name in app if not name.startswith("-"))
+
+
+@pytest.mark.parametrize("name", sorted(set(archgrad.__all__) - {"__version__"}))
+def test_every_public_name_is_in_the_docs(name):
+    assert re.search(rf"`(archgrad\.)?{name}`", PAGES["docs/python.md"])
+
+
+@pytest.mark.parametrize(("page", "name"), [*(("methods", name) for name in METHODS), *(("spaces", name) for name in SPACES)])
+def test_every_method_and_space_has_its_place(page, name):
+    assert re.search(rf"^\| .*`{name}`", PAGES[f"docs/{page}.md"], re.MULTILINE)
+
+
+def test_every_option_of_a_method_is_in_the_docs():
+    from archgrad import options
+
+    for name, entry in METHODS.items():
+        assert all(f"--{name}.{option}" in PAGES["docs/methods.md"] for option in options.model(entry.patch).model_fields)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", PAGES[page]):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_anchors_are_headings(page):
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([\w-]+)\)", PAGES[page]):
+        there = (ROOT / page).parent.joinpath(target) if target else ROOT / page
+        titles = re.findall(r"^#+ (.+)$", there.read_text("utf-8"), re.MULTILINE)
+        assert anchor in [re.sub(r"[^\w\s-]", "", title.casefold()).replace(" ", "-") for title in titles], f"{there}#{anchor}"
+
+
+def test_errors_are_quoted_as_they_are():
+    """Of each message in the guide's table, the fixed parts stand in the source."""
+    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
+    rows = re.findall(r"^\| `([^`]+)` \|", PAGES["docs/guide.md"].split("## When it says no")[1], re.MULTILINE)
+    assert len(rows) > 10
+    for row in rows:
+        for part in row.split("…"):
+            assert part.strip(" .:()") in source, f"{row}: {part}"

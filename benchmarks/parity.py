@@ -353,7 +353,7 @@ def suites(given: Mapping[str, object]) -> Iterator[tuple[str, Iterator[Check]]]
         best = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
         mixed = "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|nor_conv_3x3~1|avg_pool_3x3~2|"
         for text in (best, mixed):
-            yield f"AutoDL TinyNetwork, `{text}`, C=16, N=5".replace("|", "\\|"), autodl_derived(peer, Genotype.parse(text), 16, 5)
+            yield f"AutoDL TinyNetwork, `{text}`, C=16, N=5", autodl_derived(peer, Genotype.parse(text), 16, 5)
         for k in range(6):
             yield f"AutoDL TinyNetwork, random {k}, C=16, N=1", autodl_derived(peer, uniform(groups, "parity", k), 16, 1)
 
@@ -370,7 +370,7 @@ def main() -> int:
         print(f"- {name}: {peers.PEERS[name]} @ {peers.commit(path)}")
     failed = count = 0
     for title, checks in suites(given):
-        print(f"\n**{title}**\n\n| check | largest difference | largest entry | |\n|---|---|---|---|", flush=True)
+        print(f"\n### {title}\n\n| check | largest difference | largest entry | |\n|---|---|---|---|", flush=True)
         for check in checks:
             print(check, flush=True)
             count, failed = count + 1, failed + (not check.ok)

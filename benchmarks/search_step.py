@@ -2,11 +2,11 @@
 
     python benchmarks/search_step.py --peer quark0=PATH --peer autodl=PATH [--batch 64] [--repeats 3] [--second-order]
 
-A step is both halves with their optimizers, in float32, on random images of 32x32. Columns: median seconds with the smallest and largest of
-``--repeats`` (one step before them is not counted); how many times faster than the first row, by medians and by minima; the most bytes held
-for backward at any time, per sample, parameters apart (`saved_tensors_hooks`); operators dispatched (`TorchDispatchMode`), backward and
-optimizers included. Bytes and dispatches are counted at a batch of 8: the former are proportional to the batch, the latter do not depend
-on it. Results in docs/performance.md.
+A step is both halves with their optimizers, in float32, on one thread and random images of 32x32. Columns: CPU seconds, median with the
+smallest and largest of ``--repeats`` (one step before them is not counted); wall seconds, median (of an idle machine they are the same);
+how many times faster than the first row, by medians and by minima of CPU seconds; the most bytes held for backward at any time, per sample,
+parameters apart (`saved_tensors_hooks`); operators dispatched (`TorchDispatchMode`), backward and optimizers included. Bytes and dispatches
+are counted at a batch of 8: the former are proportional to the batch, the latter do not depend on it. Results in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import peers
 import torch
@@ -105,33 +105,40 @@ def counted(step: peers.Step) -> tuple[float, int]:
     return book.most / COUNTED_AT / 1e6, dispatches.count
 
 
-def timed(steps: dict[str, peers.Step], size: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds by variant, in turn, so that what else the machine does meets all of them."""
+class Seconds(NamedTuple):
+    cpu: float
+    wall: float
+
+
+def timed(steps: dict[str, peers.Step], size: int, repeats: int) -> dict[str, list[Seconds]]:
+    """By variant, in turn, so that what else the machine does meets all of them."""
     train, val = batch(size, "train"), batch(size, "val")
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    seconds: dict[str, list[Seconds]] = {name: [] for name in steps}
     for repeat in range(repeats + 1):
         for name, step in steps.items():
-            start = time.perf_counter()
+            cpu, wall = time.process_time(), time.perf_counter()
             step(train, val)
             if repeat:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(Seconds(time.process_time() - cpu, time.perf_counter() - wall))
     return seconds
 
 
 def table(title: str, steps: dict[str, peers.Step], size: int, repeats: int, target: float | None = None) -> None:
-    print(f"\n**{title}**, batch {size}, n = {repeats}\n")
-    print("| variant | s, median (min-max) | x, medians | x, minima | saved, MB a sample | dispatches |\n|---|---|---|---|---|---|")
+    print(f"\n### {title}, batch {size}, n = {repeats}\n")
+    print("| variant | CPU s, median (min-max) | wall s | x, medians | x, minima | saved, MB a sample | dispatches |")
+    print("|---|---|---|---|---|---|---|")
     counts = {name: counted(step) for name, step in steps.items()}
     seconds = timed(steps, size, repeats)
-    first = next(iter(seconds.values()))
-    for name, s in seconds.items():
-        median, least = statistics.median(s), min(s)
-        ratios = f"{statistics.median(first) / median:.2f} | {min(first) / least:.2f}"
+    base = [s.cpu for s in next(iter(seconds.values()))]
+    for name, found in seconds.items():
+        cpu, wall = [s.cpu for s in found], statistics.median(s.wall for s in found)
+        median, least = statistics.median(cpu), min(cpu)
+        ratio = statistics.median(base) / median
         megabytes, dispatches = counts[name]
-        print(f"| {name} | {median:.2f} ({least:.2f}-{max(s):.2f}) | {ratios} | {megabytes:.1f} | {dispatches:,} |", flush=True)
+        times = f"{median:.2f} ({least:.2f}-{max(cpu):.2f}) | {wall:.2f} | {ratio:.2f} | {min(base) / least:.2f}"
+        print(f"| {name} | {times} | {megabytes:.1f} | {dispatches:,} |", flush=True)
     if target is not None and len(seconds) > 1:
-        reached = statistics.median(first) / statistics.median(list(seconds.values())[1])
-        print(f"\nTarget {target}: {'reached' if reached >= target else 'NOT reached'} ({reached:.2f}).")
+        print(f"\nTarget {target}: {'reached' if ratio >= target else 'NOT reached'} ({ratio:.2f}).")
 
 
 def machine() -> str:
@@ -166,9 +173,9 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     found = {name: official(name, path) for name, path in dict(given.peer).items()}
-    print(f"archgrad {archgrad.__version__}; {machine()}")
+    print(f"archgrad {archgrad.__version__}; {machine()}; load average at the start {os.getloadavg()[0]:.1f}\n")
     for name, path in given.peer:
-        print(f"{name}: {peers.PEERS[name]} @ {peers.commit(path)}")
+        print(f"- {name}: {peers.PEERS[name]} @ {peers.commit(path)}")
     sizes = {"darts": ("quark0", "DARTS space, C=16, 8 cells"), "nasbench201": ("autodl", "NAS-Bench-201, C=16, N=5")}
     for name in given.space or sizes:
         peer, title = sizes[name]

@@ -65,13 +65,15 @@ def test_search_halves(digits):
 
 
 def test_limit_takes_a_stratified_choice_first(digits):
-    data = search_data(digits, limit=200)
+    data = search_data(digits, limit=100)
     assert [len(data.splits[name].places) for name in ("train", "val")] == [100, 100]
     assert (data.splits["train"].labels.bincount() - 10).abs().max() <= 1
     assert len(retrain_data(digits, limit=200).splits["train"].places) == 200
-    for wrong in (19, 1439):
-        with pytest.raises(ValueError, match=r"the limit must lie between 20 .* and 1438"):
+    for wrong in (9, 720):
+        with pytest.raises(ValueError, match=rf"the limit must lie between 10 .* and 719 .*, not {wrong}$"):
             search_data(digits, limit=wrong)
+    with pytest.raises(ValueError, match=r"the limit must lie between 20 .* and 1438 .*, not 1439"):
+        retrain_data(digits, limit=1439)
 
 
 def test_share_of_the_search_split(digits):

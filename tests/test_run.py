@@ -55,7 +55,8 @@ def test_what_a_run_leaves(finished):
 def test_the_settings_are_resolved(finished):
     settings = yaml.safe_load((finished[0] / "config.yaml").read_text())
     assert settings["space"].items() >= {"name": "nasbench201", "channels": 2, "classes": 10, "in_channels": 1}.items()
-    assert settings["darts"] == {"order": "weight_first"} and settings["alphas"]["lr"] == 0.05 and settings["weights"]["nesterov"] is True
+    assert settings["darts"] == {"order": "weight_first", "hypergradient": "first_order"}
+    assert settings["alphas"]["lr"] == 0.05 and settings["weights"]["nesterov"] is True
     assert settings["data"].items() >= {"path": "digits", "size": 8, "flip": False}.items()
     assert settings["device"] in ("cpu", "cuda") and settings["threads"] == 1 and "out" not in settings
 

@@ -10,7 +10,8 @@ __version__ = "0.1.0"
 # Imported on first use: `archgrad --help` must not wait for torch.
 _HOME = {
     "Genotype": "arch", "Mixture": "arch", "method": "methods", "space": "spaces", "search": "loop", "Patch": "patch",
-    "compose": "patch", "Method": "search_method",
+    "compose": "patch", "Method": "search_method", "load": "data", "search_data": "data", "retrain": "retraining.retrain",
+    "evaluate": "retraining.evaluate", "predict": "retraining.predict",
 }  # fmt: skip
 
 __all__ = ["__version__", *_HOME]

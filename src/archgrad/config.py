@@ -132,7 +132,8 @@ def read(*sources: tuple[str, Mapping[str, Any]]) -> SearchConfig:
     for name in given:
         if name in METHODS and name not in (*used, "darts"):  # DARTS's options are the user's own word on any method's step
             with _named(origin[name]):
-                raise ValueError(f"section {name!r} is of a method that is not used: leave it out, or say method {'+'.join([*used, name])}")
+                both = "+".join(one for one in (*used, name) if one != "darts")
+                raise ValueError(f"section {name!r} is of a method that is not used: leave it out, or say method {both}")
     methods = {name: given.pop(name) for name in list(given) if name in METHODS}
     given["space"] = {**SearchConfig().space, **given.get("space", {})}
     return SearchConfig(**given, methods=methods)

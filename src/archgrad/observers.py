@@ -26,14 +26,6 @@ class Interrupted(Exception):
     """The user asked to stop; everything is saved. ``str`` says how to go on."""
 
 
-class Quiet:
-    """An observer that watches nothing: the others say only what they look at."""
-
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None: ...
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
-
-
 class Metrics:
     """One JSON line per epoch, appended. On resume, lines newer than the checkpoint are cut, so that none stands twice."""
 
@@ -100,7 +92,8 @@ class Bar:
         self.progress.console.print(self._line(method, state, row, row["epoch"]) + f"  {row['seconds']:.0f} s", highlight=False)
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None:
-        self.progress.console.print(f"decided {len(state.decisions)}: {decision.note}", highlight=False)
+        note = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in decision.note.items())
+        self.progress.console.print(f"decided {len(state.decisions)}: {note}", highlight=False, markup=False)
 
     def close(self) -> None:
         self.progress.stop()
@@ -138,7 +131,7 @@ class Estimate:
 def ending(seconds: float, rate: str) -> str:
     """``about 12 min to go (0.31 s a step), until 14:05``"""
     minutes = seconds / 60
-    span = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+    span = f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
     until = datetime.now() + timedelta(seconds=seconds)
     return f"about {span} to go ({rate}), until {until:{'%H:%M' if minutes < 720 else '%Y-%m-%d %H:%M'}}"
 

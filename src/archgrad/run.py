@@ -93,9 +93,8 @@ def prepare(config: SearchConfig, say: Say = print) -> Prepared:
     method = build(config, space)
     config = resolve(config, method)
     reading = {name: getattr(given, name) for name in ("share", "augment", "cutout", "flip", "jitter", "workers")}
-    limit = None if config.search.limit is None else 2 * config.search.limit
     batch = config.search.batch or space.defaults.batch
-    halves = data.search_data(images, batch=batch, seed=config.seed, device=device, limit=limit, **reading)
+    halves = data.search_data(images, batch=batch, seed=config.seed, device=device, limit=config.search.limit, **reading)
     for note in halves.notes:
         say(note)
     augment = halves.splits["train"].augment
@@ -127,6 +126,7 @@ def resolve(config: SearchConfig, method: Method) -> SearchConfig:
         fields = options.model(methods.METHODS[name].patch).model_fields
         sections[name] = {key: field.default for key, field in fields.items() if field.default is not None} | config.methods.get(name, {})
     own = {"order": method.order} if "order" in method.stepper.reads else {}
+    own |= {"hypergradient": "first_order"} if "hypergradient" in method.stepper.reads - method.patch.sets() else {}
     sections["darts"] = own | sections.get("darts", {}) | config.methods.get("darts", {})
     return config.model_copy(
         update={

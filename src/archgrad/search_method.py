@@ -103,7 +103,8 @@ class Method:
             raise ValueError(f"a search needs at least 1 epoch of 1 step, not {epochs} of {steps}")
         begins = [stage.begin(epochs) for stage in self.patch.stages]
         if len(set(begins)) < len(begins):
-            raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for its {len(begins)} stages; give it more epochs")
+            count = f"its {len(begins)} stages (draws, for random)"
+            raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for {count}: more epochs, or fewer stages")
         self.alpha_from(epochs)
 
     def build(self, state: State, space: Space) -> None:

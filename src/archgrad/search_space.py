@@ -81,8 +81,8 @@ class Space(Protocol):
     def in_channels(self) -> int: ...
 
     def resized(self, **changes: Any) -> Space:
-        """The same space with other ``cells``, ``channels``, ``classes``, ``primitives``, ...; ``primitives=None`` restores the full sets.
-        ValueError for what it does not have."""
+        """The same space with other ``cells``, ``channels``, ``classes``, ``in_channels`` (every space has these), ``primitives``, ...;
+        ``primitives=None`` restores the full sets. ValueError for what it does not have."""
 
     def spec(self) -> dict[str, Any]:
         """JSON-able; ``base.resized(**spec)`` is this space again, whatever ``base`` of that name."""

@@ -106,7 +106,7 @@ class Bilevel:
         return state.plan.steps
 
     def phase(self, method: Method, state: State) -> str:
-        return "search" if method.moves_alphas(state) else "warm-up"
+        return "search" if method.moves_alphas(state) else "weights only"
 
     def step(self, method: Method, state: State, train: Batch, val: Batch) -> Values:
         rate = cosine(method.weights.lr, method.weights.lr_end, method.weights.per)(method.context(state, "weight"))

@@ -27,6 +27,7 @@ for name, home, group, summary in (
     ("show", "showing", LOOK, "A genotype as table and picture; its parameters and multiply-adds."),
     ("count", "showing", LOOK, "Parameters and multiply-adds of a derived network."),
     ("query", "showing", LOOK, "What a bundled benchmark measured of an architecture."),
+    ("genotypes", "showing", LOOK, "The published architectures that are known by name."),
     ("methods", "showing", LOOK, "The search methods, each with its options and paper."),
     ("spaces", "showing", LOOK, "The search spaces, each with its options and paper."),
 ):

@@ -38,7 +38,7 @@ def _fields(model: type[BaseModel], shared: dict[str, Any]) -> list[tuple[str, A
         kind = plain(info.annotation)
         if kind is not None:
             shown = {"show_default": _saying(info.default)} | shared
-            parameter = Parameter(help=info.description or "", negative_iterable=(), **shown)
+            parameter = Parameter(help=info.description or "", negative_iterable=(), consume_multiple=True, **shown)
             found.append((name, Annotated[kind | None, parameter], field(default=None)))
     return found
 

@@ -1,4 +1,4 @@
-"""``archgrad show``, ``count``, ``query``, ``methods``, ``spaces``: they read and print."""
+"""``archgrad show``, ``count``, ``query``, ``genotypes``, ``methods``, ``spaces``: they read and print."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from archgrad import benchmarks, options, run
 from archgrad.cli.subject import Subject, subject
 from archgrad.errors import unknown
 from archgrad.methods import METHODS
+from archgrad.published import published
 from archgrad.spaces import SPACES
 from archgrad.spaces.cost import count as cost
 from archgrad.spaces.derived import Derived
@@ -93,6 +94,24 @@ def query(benchmark: str, what: str, *, as_json: AsJson = False) -> None:
         return
     for name, value in found.items():
         print(f"{name:24} {value}")
+
+
+def genotypes(containing: str = "") -> None:
+    """The published architectures that are known by name, with what their repository states of them.
+
+    Parameters
+    ----------
+    containing: str
+        Only those whose repository:name contains this.
+    """
+    table = Table(Column("repository:name", no_wrap=True), "parameters, M", "CIFAR-10 test error, %")
+    for one in published():
+        if containing.lower() in one.qualified.lower():
+            numbers = ("" if value is None else f"{value:g}" for value in (one.params_M, one.cifar10_test_error))
+            table.add_row(one.qualified, *numbers)
+    if not table.row_count:
+        raise ValueError(f"no published architecture's name contains {containing!r}; archgrad genotypes lists all")
+    Console(highlight=False).print(table)
 
 
 def methods() -> None:

@@ -171,12 +171,13 @@ def search_data(
 ) -> Data:
     """Splits "train" (for the weights) and "val" (for the alphas), halves of the training images class by class, and "test".
 
-    ``share`` of the training images goes to "train"; ``limit`` takes a stratified choice of that many beforehand (a reduced run).
+    ``share`` of the training images goes to "train"; ``limit`` takes a stratified choice of that many per half
+    beforehand (a reduced run).
     ``cutout`` None is half the image side below 96 pixels, and none from there on; ``flip`` None is: unless they are characters.
     """
     if not 0 < share < 1:
         raise ValueError(f"the share of the search split that trains weights must lie between 0 and 1, not {share}")
-    chosen = _limited(dataset, limit, seed)
+    chosen = _limited(dataset, limit, seed, parts=2)
     labels = dataset.train.labels[chosen]
     first = stratified(labels, round(share * len(chosen)), seed, "split")
     halves = {"train": chosen[first], "val": chosen[others(first, len(chosen))]}
@@ -206,13 +207,15 @@ def retrain_data(
     return _data(dataset, places, _augment(dataset, augment, cutout, flip, jitter), batch, seed, device, workers)
 
 
-def _limited(dataset: Dataset, limit: int | None, seed: int) -> Tensor:
+def _limited(dataset: Dataset, limit: int | None, seed: int, parts: int = 1) -> Tensor:
+    """``limit`` images for each of ``parts``."""
     count = len(dataset.train)
     if limit is None:
         return torch.arange(count)
-    if not 2 * len(dataset.classes) <= limit <= count:
-        raise ValueError(f"the limit must lie between {2 * len(dataset.classes)} (two images a class) and {count} (all), not {limit}")
-    return stratified(dataset.train.labels, limit, seed, "limit")
+    least, most = 2 * len(dataset.classes) // parts, count // parts
+    if not least <= limit <= most:
+        raise ValueError(f"the limit must lie between {least} (two images a class in all) and {most} (all of them), not {limit}")
+    return stratified(dataset.train.labels, parts * limit, seed, "limit")
 
 
 def _augment(dataset: Dataset, augment: bool, cutout: int | None, flip: bool | None, jitter: float) -> Augment | None:

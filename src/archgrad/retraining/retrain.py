@@ -207,6 +207,6 @@ def _conclude(folder: Path, report: Say) -> Retrained:
     best = max(tested, key=lambda row: row["test_accuracy"])
     result = Retrained(tested[-1]["test_accuracy"], best["test_accuracy"], best["epoch"], found, folder)
     report(f"test accuracy {100 * result.accuracy:.2f} % (after the last epoch: the result)")
-    if best["epoch"] != tested[-1]["epoch"]:
+    if result.best_accuracy > result.accuracy:
         report(f"best epoch: {best['epoch'] + 1}, {100 * result.best_accuracy:.2f} % (chosen by the test images, so not the result)")
     return result

@@ -3,7 +3,7 @@
     node_t = sum over edges s -> t and primitives k of  weight[edge, k] * op_k(node_s)
 
 Out of one node every primitive but pools and skip begins with the same ReLU, and pools (with their BatchNorm) and skip themselves
-are the same on every edge: a `State` holds these, each computed at its first use.
+are the same on every edge: a `Node` holds these, each computed at its first use.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Op(NamedTuple):
     extra: bool
 
 
-class State:
+class Node:
     """A node's tensor (B, C, H, W) and what its outgoing edges share."""
 
     def __init__(self, value: Tensor) -> None:
@@ -79,11 +79,11 @@ class Cell(nn.Module):
 
     def forward(self, inputs: Iterable[Tensor], mixture: CellMixture | None = None, drop_path: float = 0.0) -> Tensor:
         """inputs (B, ?, H, W) each -> (B, len(concat) * channels, H', W'). ``None``: weight 1 on every searched op."""
-        states = {i: State(fit(x)) for i, (fit, x) in enumerate(zip(self.preprocess, inputs))}
+        states = {i: Node(fit(x)) for i, (fit, x) in enumerate(zip(self.preprocess, inputs))}
         assert mixture is None or mixture.weights.shape[1] in (self.width, self.width + self.extras), mixture.weights.shape
         rows = None if mixture is None else _scalars(mixture.weights.to(states[0].value.dtype))
         for target, ops in self.plan.items():
-            states[target] = State(self._node(ops, states, mixture, rows, drop_path))
+            states[target] = Node(self._node(ops, states, mixture, rows, drop_path))
         outputs = [states[node].value for node in self.concat]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
@@ -98,7 +98,7 @@ class Cell(nn.Module):
         return (self.shared if op.shared else self.edges)[op.place][op.key]  # type: ignore[index]
 
     def _node(
-        self, ops: list[Op], states: Mapping[int, State], mixture: CellMixture | None, rows: Rows | None, drop_path: float
+        self, ops: list[Op], states: Mapping[int, Node], mixture: CellMixture | None, rows: Rows | None, drop_path: float
     ) -> Tensor:
         """A node without any input is zero."""
         weights, outs, idle = [], [], []
@@ -129,7 +129,7 @@ class Cell(nn.Module):
             total = total + (scalar - scalar.detach())
         return total
 
-    def _run(self, op: Op, state: State) -> Tensor:
+    def _run(self, op: Op, state: Node) -> Tensor:
         module = self._module(op)
         if op.shared:
             return state.once(op.primitive, module)

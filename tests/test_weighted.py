@@ -32,6 +32,19 @@ def test_values_and_gradients_to_second_order(count):
     assert torch.autograd.gradgradcheck(ours, (weights, *tensors), check_fwd_over_rev=True, fast_mode=True)
 
 
+def test_none_is_weight_one():
+    weights, tensors = operands(4)
+    ones = torch.ones((), dtype=torch.float64)
+
+    def partly(first: Tensor, third: Tensor, *rest: Tensor) -> Tensor:
+        return weighted_sum([None, first, None, third], rest)
+
+    first, _, third, _ = (w.detach().requires_grad_() for w in weights.unbind())
+    torch.testing.assert_close(partly(first, third, *tensors), plain(torch.stack([ones, first, ones, third]), *tensors), rtol=1e-14, atol=1e-14)
+    assert torch.autograd.gradcheck(partly, (first, third, *tensors), check_forward_ad=True, fast_mode=True)
+    assert torch.autograd.gradgradcheck(partly, (first, third, *tensors), check_fwd_over_rev=True, fast_mode=True)
+
+
 def test_forward_over_reverse_by_torch_func():
     weights, tensors = operands(3)
     weights, tensors = weights.detach(), [x.detach() for x in tensors]

@@ -33,6 +33,7 @@ class Op(NamedTuple):
     key: str
     rectified: bool
     shared: bool
+    scaled: bool
     extra: bool
 
 
@@ -73,7 +74,7 @@ class Cell(nn.Module):
                 modules = table.setdefault(place, {})
                 if key not in modules:
                     modules[key] = kind.build(channels, step, style)
-                self.plan[target].append(Op(index, column, source, name, place, key, kind.rectified, kind.shared, extra))
+                self.plan[target].append(Op(index, column, source, name, place, key, kind.rectified, kind.shared, kind.scaled, extra))
         self.edges = nn.ModuleDict({place: nn.ModuleDict(modules) for place, modules in edges.items()})
         self.shared = nn.ModuleDict({place: nn.ModuleDict(modules) for place, modules in shared.items()})
 
@@ -116,24 +117,27 @@ class Cell(nn.Module):
                     continue
             if op.primitive == "none":
                 continue
-            out = self._run(op, states[op.source])
+            out = self._run(op, states[op.source], weight)
             if self.training:
                 out = self._dropped(op, out, {} if mixture is None else mixture.dropout, drop_path)
             outs.append(out)
-            if weight is not None:
-                weights.append(weight)
-        total = weighted_sum(weights, outs) if weights else sum(outs[1:], outs[0]) if outs else _zeros(states[0].value, self.stride)
+            weights.append(None if op.scaled else weight)
+        if not outs:
+            total = _zeros(states[0].value, self.stride)
+        else:
+            total = weighted_sum(weights, outs) if mixture is not None else sum(outs[1:], outs[0])
         if idle and idle[0].requires_grad:
             # An idle op counts as the scalar w - w = 0, which carries its gradient (GDAS, arXiv 1910.04465, its authors' code).
             scalar = torch.stack(idle).sum()
             total = total + (scalar - scalar.detach())
         return total
 
-    def _run(self, op: Op, state: Node) -> Tensor:
+    def _run(self, op: Op, state: Node, weight: Tensor | None) -> Tensor:
         module = self._module(op)
         if op.shared:
             return state.once(op.primitive, module)
-        return module(state.once("relu", F.relu) if op.rectified else state.value)
+        value = state.once("relu", F.relu) if op.rectified else state.value
+        return module(value, weight) if op.scaled else module(value)
 
     def _dropped(self, op: Op, out: Tensor, dropout: Mapping[str, float], drop_path: float) -> Tensor:
         if dropout.get(op.primitive, 0.0) > 0:

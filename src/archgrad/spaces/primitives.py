@@ -8,7 +8,7 @@ skips have no weights and give every outgoing edge the same tensor: they are `sh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +27,13 @@ class Style(NamedTuple):
 
 
 class Primitive(NamedTuple):
-    """``build(channels, stride, style)``; ``rectified``: reads relu(state); ``shared``: serves all edges out of a node."""
+    """``build(channels, stride, style)``; ``rectified``: reads relu(state); ``shared``: serves all edges out of a node; ``scaled``: its
+    module takes the mixture weight and multiplies by it itself."""
 
     build: Callable[[int, int, Style], nn.Module]
     rectified: bool = True
     shared: bool = False
+    scaled: bool = False
 
 
 def batch_norm(channels: int, style: Style) -> nn.BatchNorm2d:
@@ -49,15 +51,35 @@ class DepthwiseConv(nn.Conv2d):
 
 
 class Conv(nn.Module):
-    """k x k convolution, BN: "nor_conv", and what fits a cell's inputs to its channels."""
+    """k x k convolution, BN: "nor_conv", and what fits a cell's inputs to its channels.
+
+    A mixture weight is that BatchNorm's: a seventh of a NAS-Bench-201 step (in the DARTS space, whose convolutions are cheaper, it
+    gains nothing).
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, style: Style) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
         self.bn = batch_norm(outputs, style)
 
-    def forward(self, rectified: Tensor) -> Tensor:
-        return self.bn(self.conv(rectified))
+    def forward(self, rectified: Tensor, weight: Tensor | None = None) -> Tensor:
+        """rectified (B, C, H, W); weight, a scalar that multiplies the result."""
+        x = self.conv(rectified)
+        if weight is None or self.bn.affine:
+            return self.bn(x) if weight is None else weight * self.bn(x)
+        return scaled_batch_norm(x, self.bn, weight)
+
+
+def scaled_batch_norm(x: Tensor, bn: nn.BatchNorm2d, weight: Tensor) -> Tensor:
+    """``weight * bn(x)`` in one pass, for a BatchNorm without affine."""
+    track = bn.training and bn.track_running_stats
+    if track and bn.num_batches_tracked is not None:
+        bn.num_batches_tracked.add_(1)
+    use = track or not bn.training
+    # repeat, never expand: torch 2.13 then returns a wrong input gradient for channels_last, and says nothing.
+    scale = weight.repeat(bn.num_features)
+    mean, var = (bn.running_mean, bn.running_var) if use else (None, None)
+    return F.batch_norm(x, mean, var, scale, None, bn.training or mean is None, cast("float", bn.momentum), bn.eps)
 
 
 class FactorizedReduce(nn.Module):
@@ -161,7 +183,7 @@ def _dil_conv(kernel: int) -> Primitive:
 
 
 def _nor_conv(kernel: int) -> Primitive:
-    return Primitive(lambda channels, stride, style: Conv(channels, channels, kernel, stride, style))
+    return Primitive(lambda channels, stride, style: Conv(channels, channels, kernel, stride, style), scaled=True)
 
 
 def _pool(kind: str) -> Primitive:

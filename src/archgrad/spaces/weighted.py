@@ -13,18 +13,19 @@ import torch
 from torch import Tensor
 
 
-def weighted_sum(weights: Sequence[Tensor], tensors: Sequence[Tensor]) -> Tensor:
-    """weights, scalars; tensors, at least one, all (B, C, H, W) -> (B, C, H, W). Saves the tensors only where the weights are trained."""
+def weighted_sum(weights: Sequence[Tensor | None], tensors: Sequence[Tensor]) -> Tensor:
+    """weights, scalars, None for 1; tensors, at least one, all (B, C, H, W) -> (B, C, H, W). Saves the tensors only where the weights
+    are trained."""
     return _WeightedSum.apply(*weights, *tensors)
 
 
 class _WeightedSum(torch.autograd.Function):
     @staticmethod
-    def forward(*operands: Tensor) -> Tensor:
+    def forward(*operands: Any) -> Tensor:
         (first, x), *rest = _pairs(operands)
-        total = first * x
+        total: Tensor = x.clone() if first is None else first * x
         for weight, x in rest:
-            total.addcmul_(weight, x)
+            total = total.add_(x) if weight is None else total.addcmul_(weight, x)
         return total
 
     @staticmethod
@@ -39,16 +40,16 @@ class _WeightedSum(torch.autograd.Function):
         factors, needs = _partners(ctx.saved_tensors), ctx.needs_input_grad
         count = len(factors) // 2
         of_weights = [(g * x).sum() if needed else None for x, needed in zip(factors[:count], needs)]
-        of_tensors = [g * weight if needed else None for weight, needed in zip(factors[count:], needs[count:])]
+        of_tensors = [(g if weight is None else g * weight) if needed else None for weight, needed in zip(factors[count:], needs[count:])]
         return *of_weights, *of_tensors
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         pairs = zip(_partners(ctx.saved_tensors), tangents)
-        return sum(factor * tangent for factor, tangent in pairs if tangent is not None)
+        return sum(tangent if factor is None else factor * tangent for factor, tangent in pairs if tangent is not None)
 
 
-def _pairs(operands: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
+def _pairs(operands: tuple[Any, ...]) -> list[tuple[Any, Any]]:
     half = len(operands) // 2
     return list(zip(operands[:half], operands[half:]))
 

@@ -1,6 +1,6 @@
 """What one search step costs: ours beside the official code, alternated in one process.
 
-    python benchmarks/search_step.py --peer quark0=PATH --peer autodl=PATH [--batch 64] [--repeats 3] [--second-order]
+    python benchmarks/search_step.py --peer quark0=PATH --peer autodl=PATH [--batch 64] [--repeats 3] [--table NAME]
 
 A step is both halves with their optimizers, in float32, on one thread and random images of 32x32. Columns: CPU seconds, median with the
 smallest and largest of ``--repeats`` (one step before them is not counted); wall seconds, median (of an idle machine they are the same);
@@ -16,8 +16,9 @@ import platform
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import peers
@@ -31,7 +32,6 @@ from archgrad.search_space import Space
 from archgrad.seeds import generator
 
 COUNTED_AT = 8
-TARGETS = {"darts": 3.5, "nasbench201": 2.3}
 
 
 def batch(size: int, place: str) -> Batch:
@@ -123,7 +123,7 @@ def timed(steps: dict[str, peers.Step], size: int, repeats: int) -> dict[str, li
     return seconds
 
 
-def table(title: str, steps: dict[str, peers.Step], size: int, repeats: int, target: float | None = None) -> None:
+def table(title: str, steps: dict[str, peers.Step], target: float | None, size: int, repeats: int) -> None:
     print(f"\n### {title}, batch {size}, n = {repeats}\n")
     print("| variant | CPU s, median (min-max) | wall s | x, medians | x, minima | saved, MB a sample | dispatches |")
     print("|---|---|---|---|---|---|---|")
@@ -151,45 +151,56 @@ def machine() -> str:
     )
 
 
-def official(name: str, path: Any) -> dict[str, Callable[[], peers.Step]]:
-    """The peer's step in its own arrangement: contiguous images, every gradient computed, optimizers as its scripts make them."""
-    if name == "quark0":
-        peer = peers.quark0(path)
-        with peers.on_cpu():
-            network = peer.search.Network(16, 10, 8, nn.CrossEntropyLoss())
-        return {"quark0": lambda: peers.quark0_step(peer, network), "unrolled": lambda: peers.quark0_step(peer, network, unrolled=True)}
-    peer = peers.autodl(path)
-    five = archgrad.space("nasbench201").groups["cell"].edges[0].primitives
-    return {"autodl": lambda: peers.autodl_step(peer, peer.TinyNetworkDarts(16, 5, 4, 10, list(five), False, True))}
+def darts(given: Mapping[str, Path]) -> tuple[str, dict[str, peers.Step], float]:
+    space, steps = archgrad.space("darts"), {}
+    if "quark0" in given:
+        steps["official (quark0)"] = quark0(given["quark0"])
+    return "DARTS space, C=16, 8 cells: first-order step", {**steps, "archgrad": own_step(space)}, 3.5
+
+
+def nasbench201(given: Mapping[str, Path]) -> tuple[str, dict[str, peers.Step], float]:
+    space, steps = archgrad.space("nasbench201"), {}
+    if "autodl" in given:
+        peer, five = peers.autodl(given["autodl"]), list(space.groups["cell"].edges[0].primitives)
+        steps["official (autodl)"] = peers.autodl_step(peer, peer.TinyNetworkDarts(16, 5, 4, 10, five, False, True))
+    return "NAS-Bench-201, C=16, N=5: first-order step", {**steps, "archgrad": own_step(space)}, 2.3
+
+
+def second_order(given: Mapping[str, Path]) -> tuple[str, dict[str, peers.Step], None]:
+    space = archgrad.space("darts")
+    steps = {
+        "archgrad, first order": own_step(space),
+        "archgrad, exact": own_step(space, hypergradient="second_order"),
+        "archgrad, finite differences": own_step(space, hypergradient="finite_differences"),
+    }
+    if "quark0" in given:
+        steps["official (quark0), finite differences"] = quark0(given["quark0"], unrolled=True)
+    return "DARTS space, C=16, 8 cells: second order", steps, None
+
+
+TABLES = {"darts": darts, "nasbench201": nasbench201, "second_order": second_order}
+
+
+def quark0(path: Path, *, unrolled: bool = False) -> peers.Step:
+    """In its own arrangement: contiguous images, every gradient computed, optimizers as its script makes them."""
+    peer = peers.quark0(path)
+    with peers.on_cpu():
+        return peers.quark0_step(peer, peer.search.Network(16, 10, 8, nn.CrossEntropyLoss()), unrolled=unrolled)
 
 
 def main() -> None:
     parser = peers.arguments("Time one search step, ours and the official code's.")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--space", choices=("darts", "nasbench201"), action="append", help="default: both")
-    parser.add_argument("--second-order", action="store_true", help="the DARTS space's second orders as well")
+    parser.add_argument("--table", choices=list(TABLES), action="append", help="default: all but second_order, which takes longest")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    found = {name: official(name, path) for name, path in dict(given.peer).items()}
     print(f"archgrad {archgrad.__version__}; {machine()}; load average at the start {os.getloadavg()[0]:.1f}\n")
     for name, path in given.peer:
         print(f"- {name}: {peers.PEERS[name]} @ {peers.commit(path)}")
-    sizes = {"darts": ("quark0", "DARTS space, C=16, 8 cells"), "nasbench201": ("autodl", "NAS-Bench-201, C=16, N=5")}
-    for name in given.space or sizes:
-        peer, title = sizes[name]
-        steps = {f"official ({peer})": found[peer][peer]()} if peer in found else {}
-        steps["archgrad"] = own_step(archgrad.space(name))
-        table(f"{title}: first-order step", steps, given.batch, given.repeats, TARGETS[name])
-    if given.second_order:
-        space = archgrad.space("darts")
-        steps = {"first order": own_step(space)}
-        steps["second order, exact"] = own_step(space, hypergradient="second_order")
-        steps["second order, finite differences"] = own_step(space, hypergradient="finite_differences")
-        if "quark0" in found:
-            steps["official (quark0), finite differences"] = found["quark0"]["unrolled"]()
-        table("DARTS space, C=16, 8 cells: by hypergradient", steps, given.batch, given.repeats)
+    for name in given.table or ("darts", "nasbench201"):
+        table(*TABLES[name](dict(given.peer)), given.batch, given.repeats)
 
 
 if __name__ == "__main__":

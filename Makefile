@@ -1,6 +1,6 @@
 # Two commands do all set-up: `make demo` and `make test`; either may come first.
 #   make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"   another torch build, e.g. CPU only on Linux
-#   make test PYTHON=python3.12 VENV=/tmp/venv
+#   make test PYTHON=python3.12 VENV=../venv
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0

@@ -18,6 +18,7 @@ from archgrad.patch import Decision, Patch, Stage
 from archgrad.relax import masked_softmax, softmax
 from archgrad.schedules import linear, share
 from archgrad.search_space import Space
+from archgrad.seeds import forked
 from archgrad.select import strongest
 from archgrad.state import Data, State
 from archgrad.terms import weighted
@@ -116,11 +117,12 @@ def three_decisions(state: State, data: Data, decisions: list[Decision]) -> Iter
         for k in range(len(group.edges[e].primitives)):
             without = {g: w.clone() for g, w in keep.weights.items()}
             without[name][e, k] = 0
-            drops.append(accuracy(net, Mixture(without), data.evaluation("val"))[1])
+            drops.append(accuracy(net, Mixture(without), data.evaluation("val"), state.seed, e, k)[1])
         fixed[e] = max(range(len(drops)), key=drops.__getitem__)
         keep.weights[name][e] = F.one_hot(torch.tensor(fixed[e]), group.width)
         batch = next(iter(data.batches("train", state.epoch, e, 1)))
-        loss = F.cross_entropy(net(batch.images, keep).logits, batch.labels)
+        with forked(state.seed, "decision", e):
+            loss = F.cross_entropy(net(batch.images, keep).logits, batch.labels)
         update(state.optimizers["weights"], named, gradients(loss, named))
         yield Decision(strongest(keep, state.space.groups), {"fixed": {str(edge): k for edge, k in fixed.items()}})
 

@@ -20,6 +20,7 @@ SPACES = {
     "nasbench201": {"channels": 4, "cells": 1, "classes": 4},
     "darts": {"channels": 4, "cells": 3, "nodes": 2, "classes": 4},
     "s1": {"channels": 2, "cells": 2, "classes": 4},
+    "s4": {"channels": 2, "cells": 1, "classes": 4},
 }
 ENTRIES = {**{name: entry.patch for name, entry in METHODS.items()}, **PATCHES}
 EPOCHS = 4
@@ -199,6 +200,29 @@ def test_random_keeps_the_best_of_its_draws():
     assert [row.get("draw_accuracy") for row in record.rows] == [None, tried[0]["accuracy"], None, tried[1]["accuracy"]]
     # An own life each: the learning rate starts again, the weights too.
     assert (found.state.born, found.state.dies) == (2, 4)
+
+
+def test_an_early_stop_survives_a_resume(tmp_path):
+    """Stopped after two of four epochs, killed between two decisions: what is left are the decisions, not the epochs."""
+
+    class Stops(Record):
+        def on_epoch(self, method, state, data, row):
+            return {"stop": "enough"} if row["epoch"] == 1 else None
+
+    m = made("finalise", "nasbench201")
+    whole = run(m, [Stops()])
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(Stopped):
+        run(m, [Stops(), Record(("decision", 1, 0), path)])
+    again = run(m, [Stops()], checkpoint.restore(m, checkpoint.read(path)))
+    assert again.state.epoch == 2 and again.state.stopped == "enough"
+    assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, whole.state))
+
+
+def test_a_diverged_search_says_so():
+    m = made("darts", "nasbench201", weights={"lr": 1e20})
+    with pytest.raises(ValueError, match=r"diverged in epoch 1: try a --weights.lr below 1e\+20"):
+        run(m)
 
 
 def test_random_says_when_a_search_is_too_short():

@@ -167,8 +167,10 @@ class Genotype:
             for edge in edges:
                 if edges.count(edge) > group.pick:
                     raise ValueError(f"{cell.group}: edge {edge[0]} -> {edge[1]} carries {edges.count(edge)} ops, the space allows {group.pick}")
-            for node in group.nodes():
+            for node, incoming in group.nodes().items():
                 inputs = sum(target == node for _, target in set(edges))
+                if group.keep is None and inputs < (every := sum(bool(group.edges[e].primitives) for e in incoming)):
+                    raise ValueError(f"{cell.group}: node {node} has {inputs} inputs, the space keeps all its {every} edges")
                 if inputs < group.least or (group.keep is not None and inputs > group.keep):
                     raise ValueError(f"{cell.group}: node {node} has {inputs} inputs, the space allows {group.least} to {group.keep}")
             nodes = {edge.source for edge in group.edges} | {edge.target for edge in group.edges}
@@ -176,11 +178,14 @@ class Genotype:
                 raise ValueError(f"{cell.group}: concat names the nodes {sorted(set(cell.concat) - nodes)}, the space has no such node")
 
     def one_hot(self, groups: Groups) -> Mixture:
-        """The mixture that runs exactly this genotype: weight 1 and active on its links, 0 and idle elsewhere."""
+        """The mixture that runs exactly this genotype: weight 1 and active on its links, 0 and idle elsewhere. ValueError if it does not
+        fit, or concatenates other nodes than the supernet does."""
         self.check(groups)
         weights, active = {}, {}
         for cell in self.cells:
             group = groups[cell.group]
+            if cell.concat != group.concat:
+                raise ValueError(f"{cell.group}: the genotype concatenates the nodes {cell.concat}, the supernet {group.concat}")
             at = {(edge.source, edge.target): index for index, edge in enumerate(group.edges)}
             chosen = torch.zeros(len(group.edges), group.width, dtype=torch.bool)
             for source, target, primitive in cell.links:

@@ -37,6 +37,7 @@ def pack(method: Method, state: State) -> dict[str, Any]:
         "memory": {name: memory.state_dict() for name, memory in state.memory.items()},
         "sums": state.sums,
         "counts": state.counts,
+        "stopped": state.stopped,
         "decisions": [{"genotype": json.dumps(d.genotype.to_json()), "note": json.dumps(d.note)} for d in state.decisions],
     }
 
@@ -81,6 +82,6 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
         optimizer.load_state_dict(content["optimizers"][name])
     for name, memory in state.memory.items():
         memory.load_state_dict(content["memory"][name])
-    state.sums, state.counts = dict(content["sums"]), dict(content["counts"])
+    state.sums, state.counts, state.stopped = dict(content["sums"]), dict(content["counts"]), content["stopped"]
     state.decisions = [Decision(Genotype.from_json(json.loads(d["genotype"])), json.loads(d["note"])) for d in content["decisions"]]
     return state

@@ -85,7 +85,7 @@ class RunFolder:
         if not self.genotype.is_file():
             self.settings()
             raise ValueError(f"the search in {self.path} is not finished: go on with `archgrad resume {self.path}`")
-        return Genotype.from_json(read_json(self.genotype)["genotype"])
+        return Genotype.from_json(read_json(self.genotype, "genotype")["genotype"])
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -105,10 +105,13 @@ class RunFolder:
             yield
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """ValueError in one line if it is missing or cut short."""
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """ValueError in one line if it is missing, cut short, or lacks one of the ``keys``."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
+        if not isinstance(content, dict) or not set(keys) <= content.keys():
+            raise ValueError(f"{path} is damaged: it lacks {' or '.join(keys)}")
+        return content
     except FileNotFoundError:
         raise ValueError(f"no such file: {path}") from None
     except json.JSONDecodeError as error:

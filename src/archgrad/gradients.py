@@ -1,4 +1,4 @@
-"""Gradients, and what is done with them. Every gradient of a step passes through `gradients`: nothing calls ``.backward()``."""
+"""Gradients, and what is done with them. Every gradient of a search step passes through `gradients`: nothing there calls ``.backward()``."""
 
 from __future__ import annotations
 

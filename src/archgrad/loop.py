@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
@@ -24,7 +25,8 @@ class Observer(Protocol):
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        """What it returns stands in the row that later observers see; a "stop" in it (a reason) ends the search early and in order.
+        """What it returns stands in the row that later observers see; a "stop" in it (a reason) ends the search early and in order,
+        for which it must come before the observer that saves.
         ``state.epoch`` is the next epoch already."""
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
@@ -52,8 +54,7 @@ def search(
             f"this search was planned for {state.plan.epochs} epochs of {state.plan.steps} steps and cannot go on with {epochs} of "
             f"{data.steps('train')}: every schedule depends on it; start a new search"
         )
-    stop = None
-    while state.epoch < epochs and not stop:
+    while state.epoch < epochs and not state.stopped:
         began = monotonic()
         if state.step == 0:
             method.begin_epoch(state)
@@ -63,11 +64,13 @@ def search(
             for observer in observers:
                 observer.on_step(method, state, values)
         row = summary(method, state)
+        if not all(math.isfinite(value) for value in state.averages().values()):
+            raise ValueError(f"the search diverged in epoch {state.epoch + 1}: try a --weights.lr below {method.weights.lr}")
         row |= method.end_epoch(state, data)
         row["seconds"] = monotonic() - began
         for observer in observers:
             row |= observer.on_epoch(method, state, data, row) or {}
-        stop = row.get("stop")
+            state.stopped = row.get("stop")
     for decision in method.finalise(state, data):
         for observer in observers:
             observer.on_decision(method, state, decision)

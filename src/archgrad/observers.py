@@ -150,7 +150,10 @@ def rows(path: Path) -> list[Row]:
 def write_atomically(path: Path, text: str) -> None:
     """Writes beside and renames."""
     beside = path.with_name(path.name + ".part")
-    beside.write_text(text)
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(beside, path)
 
 

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from archgrad import checkpoint, data, loop, methods, options, spaces
-from archgrad.config import SearchConfig
+from archgrad.config import DataSettings, SearchConfig
 from archgrad.data import Data, stem_for
 from archgrad.errors import unknown
 from archgrad.folder import RunFolder, environment, read_json, write_json
@@ -68,7 +68,7 @@ def resume(path: Path, *, console: Console | None = None) -> Found | None:
         return None
     with folder.locked():
         prepared = prepare(settings, say_on(console))
-        was = read_json(folder.data)["fingerprint"]
+        was = read_json(folder.data, "fingerprint")["fingerprint"]
         if was != prepared.data.summary()["fingerprint"]:
             raise ValueError(f"the images in {settings.data.path} have changed since {path} began: start a new search")
         state = None
@@ -102,7 +102,7 @@ def prepare(config: SearchConfig, say: Say = print) -> Prepared:
         update={
             "device": device,
             "threads": torch.get_num_threads(),
-            "data": given.model_copy(update={"path": absolute(given.path or ""), "size": images.size, "flip": augment and augment.flip}),
+            "data": settled(given).model_copy(update={"size": images.size, "flip": augment and augment.flip}),
             "space": {"name": space.name, **{name: value for name, value in space.spec().items() if value is not None}},
         }
     )
@@ -233,7 +233,14 @@ def fitted(config: SearchConfig, images: data.Dataset) -> dict[str, Any]:
     return ({"stem": stem_for(images.size)} if "stem" in space_of(config).spec() else {}) | given
 
 
+def settled(given: DataSettings) -> DataSettings:
+    """Files and folders by their whole paths, so that a run can be resumed from anywhere; hub names, split names and ``digits`` as they are
+    (a test set in this very folder is told from a split by ``./``)."""
+    test = absolute(given.test) if given.test and os.sep in given.test else given.test
+    cache = given.cache and given.cache.expanduser().resolve()
+    return given.model_copy(update={"path": absolute(given.path or ""), "test": test, "cache": cache})
+
+
 def absolute(path: str) -> str:
-    """A file or folder by its whole path, so that a run can be resumed from anywhere; a hub name or ``digits`` as it is."""
     place = Path(path).expanduser()
     return str(place.resolve()) if path != "digits" and place.exists() else path

@@ -55,6 +55,7 @@ class State:
     sums: dict[str, Tensor] = field(default_factory=dict)  # running sums of this epoch's step metrics
     counts: dict[str, int] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
+    stopped: str | None = None  # why the epochs ended early
 
     def averages(self) -> dict[str, float]:
         """This epoch's step metrics so far, averaged."""

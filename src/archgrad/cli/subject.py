@@ -32,6 +32,8 @@ class Subject:
 
     def derive(self, *, size: int | None = None, **given: Any) -> Derived:
         """The network that was or would be retrained, or as ``given``. ValueError if the genotype does not fit the space."""
+        if (size or self.size) < 8:
+            raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}")
         space = self.space.resized(stem=stem_for(size or self.size)) if "stem" in self.space.spec() else self.space
         usual = retrain_settings(space, self.recipe)
         return cast("Derived", space.derive(self.genotype, **({"channels": usual.channels, "cells": usual.cells} | given)))
@@ -45,7 +47,7 @@ def subject(what: str, space: str | None = None) -> Subject:
         settings = folder.settings()
         genotype = folder.found()
         whole = run.space_of(settings) if space is None else spaces.space(space)
-        return Subject(genotype, whole, read_json(folder.data)["preprocess"]["size"], folder, recipe(folder, settings))
+        return Subject(genotype, whole, read_json(folder.data, "preprocess")["preprocess"]["size"], folder, recipe(folder, settings))
     genotype = from_file(path) if len(what) < 1024 and path.is_file() else Genotype.parse(what)
     return Subject(genotype, spaces.space(space or usual_space(genotype)))
 

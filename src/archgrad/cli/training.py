@@ -77,7 +77,8 @@ def retrain(
     out = settings.out or (found.folder.path / "retrain" if found.folder else _default_out(what, settings))
     _check_free(out)
     device, say = run.set_up(settings), run.say_on(Console(highlight=False, soft_wrap=True))
-    origin = {name: getattr(settings.data, name) for name in LOADING} | {"path": run.absolute(settings.data.path)}
+    place = run.settled(settings.data)
+    origin = {name: getattr(place, name) for name in LOADING}
     dataset = data.load(**origin, report=say)
     space = run.space_of(settings.model_copy(update={"space": run.fitted(settings, dataset)}))
     recipe = retrain_settings(space, settings.retrain)

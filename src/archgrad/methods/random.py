@@ -55,7 +55,7 @@ class Draws:
     def after_epoch(self, state: State, data: Data) -> dict[str, float]:
         if state.epoch + 1 != state.dies:
             return {}
-        reached, _ = accuracy(state.nets["search"], None, data.evaluation("val"))
+        reached, _ = accuracy(state.nets["search"], None, data.evaluation("val"), state.seed, state.epoch)
         self.tried.append({"genotype": only(state.space.groups).to_json(), "accuracy": reached})
         return {"draw_accuracy": reached}
 

@@ -97,7 +97,9 @@ def _test_images(card: Card, images: str | Path | None, split: str | None, colum
         if dataset.fingerprint != card.fingerprint:
             raise ValueError(f"the images in {own} have changed since the network was trained: name a labelled folder by --data")
         return dataset.test, f"{own}, test"
-    return data.load_labelled(images or own, card.preprocess, split, **columns), f"{images or own}{f', {split}' if split else ''}"
+    keep = ("image_column", "label_column", "cache") if images is None or _same(images, own) else ("cache",)
+    reading = {name: card.data.get(name) for name in keep} | columns
+    return data.load_labelled(images or own, card.preprocess, split, **reading), f"{images or own}{f', {split}' if split else ''}"
 
 
 def _same(one: str | Path, other: str) -> bool:

@@ -20,14 +20,12 @@ from archgrad.spaces import options
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.derived import Derived
 from archgrad.spaces.primitives import FREE, Conv, Style
+from archgrad.spaces.stems import AFFINE, Auxiliary
 
 FIVE = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 ENDS = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-AFFINE = Style(affine=True)
 PUBLISHED = {"channels": 16, "cells": 5, "affine": True, "track": True, "extras": ()}
 """Options of a derived network unless others are given."""
-ABSENT = {"stem": "cifar", "pool_bn": False, "auxiliary": False}
-"""Options of other spaces' derived networks that this one has in no other way."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +41,14 @@ class NasBench201:
     classes: int = 10
     affine: bool = False  # of the cells' BatchNorms
     track: bool = True  # running statistics in the cells
+    auxiliary: bool = False  # a second head behind the second stage, while training; the benchmark has none
 
+    # The learning rate moves once an epoch: AutoDL calls its scheduler at every step, but its cosine reads the epoch alone.
     defaults = Defaults("weight_first", WeightSettings(nesterov=True, decay=5e-4, clip=0.0))
 
     def __post_init__(self) -> None:
         options.whole(self, 1, "channels", "cells", "in_channels", "classes")
-        options.flags(self, "affine", "track")
+        options.flags(self, "affine", "track", "auxiliary")
         edges = {"cell": len(ENDS)}
         object.__setattr__(self, "primitives", options.primitive_sets(self.primitives, edges))
         object.__setattr__(self, "extras", options.primitive_sets(self.extras, edges) if self.extras else ())
@@ -73,7 +73,10 @@ class NasBench201:
     def derive(self, genotype: Genotype, **options: Any) -> Derived:
         """The network of a genotype: ``options`` are the space's (None: as in this space), by default as in the benchmark's table:
         16 channels, 5 cells a stage, affine BatchNorms. ValueError if the genotype does not fit."""
-        given = {option: value for option, value in options.items() if value is not None and ABSENT.get(option) != value}
+        (cell,) = genotype.cells if len(genotype.cells) == 1 else (None,)
+        if cell and cell.concat != (3,):
+            raise ValueError(f"a NAS-Bench-201 cell returns its node 3 alone, the genotype's returns {cell.concat}")
+        given = {option: value for option, value in options.items() if value is not None}
         return Derived(genotype, self.resized(**{**PUBLISHED, **given, "primitives": genotype.primitives(self.groups)}))
 
 
@@ -106,6 +109,7 @@ class NasBench201Net(nn.Module):
         )
         self.blocks = nn.ModuleList([ResidualBlock(first, second), ResidualBlock(second, third)])
         self.bn = nn.BatchNorm2d(third)
+        self.auxiliary = Auxiliary(second, space.classes, "cifar") if space.auxiliary else None
         self.classifier = nn.Linear(third, space.classes)
         self.to(memory_format=channels_last)  # type: ignore[call-overload]
 
@@ -119,7 +123,8 @@ class NasBench201Net(nn.Module):
             x = cell((x,), None if mixture is None else mixture.cell("cell", k), drop_path)
             if (k + 1) % self.depth == 0:
                 features.append(x)
-        return Output(self.classifier(F.relu(self.bn(x)).mean((2, 3))), tuple(features))
+        auxiliary = self.auxiliary(features[1]) if self.auxiliary is not None and self.training else None
+        return Output(self.classifier(F.relu(self.bn(x)).mean((2, 3))), tuple(features), auxiliary)
 
     def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:
         """The module of a primitive on an edge, one per cell (pools and skips serve all edges of their node)."""

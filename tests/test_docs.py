@@ -97,6 +97,21 @@ def test_every_option_of_a_method_is_in_the_docs():
         assert all(f"--{name}.{option}" in PAGES["docs/methods.md"] for option in options.model(entry.patch).model_fields)
 
 
+BENCHMARKS = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines() if "benchmarks/" in line]
+
+
+@pytest.mark.parametrize("line", BENCHMARKS)
+def test_benchmarks_have_the_flags_that_are_shown(line):
+    script, *tokens = shlex.split(line, comments=True)[1:]
+    known = (ROOT / script).read_text("utf-8")
+    assert all(f'"{token}"' in known for token in tokens if token.startswith("--"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_is_left_to_be_filled_in(page):
+    assert not re.search(r"\b(TODO|TBD|XXX|[A-Z]{2}(ROWS|MEANS|SAYS))\b|<!--", PAGES[page])
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", PAGES[page]):

@@ -220,6 +220,22 @@ def two_steps(pair: Pair, method: Method, state: State, step: peers.Step, alphas
         yield compared(f"{named} {k + 1}: alphas", state.alphas, alphas)
 
 
+def two_training_steps(pair: Pair, data: Batch, **sgd: float) -> Iterator[Check]:
+    """The retraining's SGD, clipped at 5, on both."""
+    pair.copy()
+    sides = (dict(pair.ours.named_parameters()), pair.renamed(pair.theirs.named_parameters()))
+    optimizers = [torch.optim.SGD(side.values(), 0.025, momentum=0.9, **sgd) for side in sides]
+    for k in range(2):
+        with peers.on_cpu():
+            outputs = (pair.ours(data.images)[::2], pair.logits(pair.theirs, data.images))
+        for side, output, optimizer in zip(sides, outputs, optimizers):
+            for name, slope in slopes(loss_of(*output, data.labels), side).items():
+                side[name].grad = slope
+            nn.utils.clip_grad_norm_(side.values(), 5.0)
+            optimizer.step()
+        yield pair.weights(f"step {k + 1} of the retraining: weights")
+
+
 def selections(method: Method, state: State, alphas: dict[str, Tensor], genotype: Callable[[], Genotype]) -> Check:
     """How many of 50 random alphas are discretised differently."""
     rng, different = generator("parity", "select"), 0
@@ -283,7 +299,9 @@ def quark0_derived(peer: SimpleNamespace, genotype: Genotype, stem: str, channel
     ours = space.derive(genotype, channels=channels, cells=cells, auxiliary=True).network.train()
     pairs = {group: getattr(official, group) for group in NORMAL_AND_REDUCE}
     pair = Pair(network, ours, lambda name: from_quark0_derived(name, ours, pairs), lambda net, images: net(images))
-    yield from passes(pair, batch(size, "derived", pixels=pixels, classes=classes), None, {})
+    data = batch(size, "derived", pixels=pixels, classes=classes)
+    yield from passes(pair, data, None, {})
+    yield from two_training_steps(pair, data, weight_decay=3e-4)
 
 
 def autodl_search(peer: SimpleNamespace) -> Iterator[Check]:
@@ -331,6 +349,7 @@ def autodl_derived(peer: SimpleNamespace, genotype: Genotype, channels: int, dep
 
     pair = Pair(network, ours, lambda name: from_autodl(name, depth, inside), lambda net, images: (net(images)[1], None))
     yield from passes(pair, batch(4, "derived"), None, {})
+    yield from two_training_steps(pair, batch(4, "derived"), weight_decay=5e-4, nesterov=True)
 
 
 def suites(given: Mapping[str, object]) -> Iterator[tuple[str, Iterator[Check]]]:

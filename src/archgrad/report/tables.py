@@ -33,7 +33,7 @@ def cell_table(genotype: Genotype) -> Table:
 def verdict_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """The rows of a benchmark's ``verdict`` side by side, a column each. Accuracies are of the test images."""
     rows = list(rows)
-    title = "What the benchmark measured of this cell, trained for 200 epochs on its own images"
+    title = "What the benchmark measured of this cell: C=16, N=5, 200 epochs on each set of images"
     table = Table("", *(str(row["cell"]) for row in rows), header_style="bold", title=title, title_justify="left", title_style="")
     for column in table.columns[1:]:
         column.justify = "right"

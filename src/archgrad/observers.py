@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from archgrad import checkpoint
@@ -76,9 +77,8 @@ class Checkpoints:
 class Bar:
     """A progress bar over all steps, with the phase and the running accuracies; a line per epoch where there is no terminal."""
 
-    def __init__(self, console: Any) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
+    def __init__(self, console: Console) -> None:
+        self.progress = bar(console)
         self.task: Any = None
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
@@ -112,20 +112,36 @@ class Bar:
 class Estimate:
     """After ten steps of this process, says when the end is to be expected."""
 
-    def __init__(self, say: Callable[[str], None], *, after: int = 10) -> None:
-        self.say, self.after, self.seen, self.began = say, after, 0, 0.0
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say, self.pace = say, Pace()
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
-        self.seen += 1
-        if self.seen == 1:
-            self.began = monotonic()  # the first step pays for warming up
-        if self.seen == self.after + 1:
-            each = (monotonic() - self.began) / self.after
+        if (each := self.pace.tick()) is not None:
             steps = (state.plan.epochs - state.epoch) * method.steps(state) - state.step
             self.say(ending(each * steps, f"{each:.2f} s a step"))
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None: ...
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
+
+
+class Pace:
+    """How fast steps go: the ten after the first, which pays for warming up."""
+
+    def __init__(self, steps: int = 10) -> None:
+        self.steps, self.seen, self.began = steps, 0, 0.0
+
+    def tick(self) -> float | None:
+        """Called after every step; seconds a step, said once."""
+        self.seen += 1
+        if self.seen == 1:
+            self.began = monotonic()
+        return (monotonic() - self.began) / self.steps if self.seen == self.steps + 1 else None
+
+
+def bar(console: Console) -> Progress:
+    """A bar that shows only where there is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
 def ending(seconds: float, rate: str) -> str:

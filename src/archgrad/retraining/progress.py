@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from archgrad.loop import Row
-from archgrad.observers import ending
+from archgrad.observers import Pace, bar, ending
 
 LONG = 2 * 3600
 """Seconds beyond which a retraining on a CPU is told of the quick preset."""
@@ -19,13 +17,10 @@ LONG = 2 * 3600
 class Watch:
     """``say`` takes whole lines; ``hint`` is said if the end is further off than `LONG`."""
 
-    def __init__(self, epochs: int, steps: int, say: Callable[[str], Any], hint: str = "", *, after: int = 10) -> None:
-        console = Console()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
+    def __init__(self, epochs: int, steps: int, say: Callable[[str], Any], hint: str = "") -> None:
+        self.progress, self.pace = bar(Console()), Pace()
         self.task = self.progress.add_task("", total=epochs * steps)
         self.epochs, self.steps, self.say, self.hint = epochs, steps, say, hint
-        self.after, self.seen, self.began = after, 0, 0.0
 
     def __enter__(self) -> Watch:
         self.progress.start()
@@ -41,11 +36,7 @@ class Watch:
         if not self.progress.disable and (step % 10 == 0 or step == self.steps):  # reading a number off a GPU waits for it
             line = f"epoch {epoch + 1}/{self.epochs}  train {100 * averages()['train_accuracy']:.2f} %"
             self.progress.update(self.task, description=line)
-        self.seen += 1
-        if self.seen == 1:
-            self.began = monotonic()  # the first step pays for warming up
-        if self.seen == self.after + 1:
-            each = (monotonic() - self.began) / self.after
+        if (each := self.pace.tick()) is not None:
             left = each * (self.epochs * self.steps - done)
             self.say(ending(left, f"{each:.2f} s a step, tests not counted"))
             if left > LONG and self.hint:

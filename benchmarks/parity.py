@@ -227,7 +227,7 @@ def two_training_steps(pair: Pair, data: Batch, **sgd: float) -> Iterator[Check]
     optimizers = [torch.optim.SGD(side.values(), 0.025, momentum=0.9, **sgd) for side in sides]
     for k in range(2):
         with peers.on_cpu():
-            outputs = (pair.ours(data.images)[::2], pair.logits(pair.theirs, data.images))
+            outputs = pair.ours(data.images)[::2], pair.logits(pair.theirs, data.images)
         for side, output, optimizer in zip(sides, outputs, optimizers):
             for name, slope in slopes(loss_of(*output, data.labels), side).items():
                 side[name].grad = slope

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from archgrad import checkpoint, data, loop, methods, options, spaces
+from archgrad import checkpoint, data, loop, methods, options, seeds, spaces
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.data import Data, stem_for
 from archgrad.errors import unknown
@@ -155,8 +155,7 @@ def set_up(config: SearchConfig) -> str:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-        torch.use_deterministic_algorithms(True)
+        seeds.deterministic()
     return device
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,3 +29,9 @@ def forked(*place: object, device: torch.device | str = "cpu") -> Iterator[None]
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(place_seed(*place))
         yield
+
+
+def deterministic() -> None:
+    """torch's deterministic algorithms from here on; on a GPU the same place then gives the same bits."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    torch.use_deterministic_algorithms(True)

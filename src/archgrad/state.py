@@ -37,7 +37,7 @@ class Data(Protocol):
 
 @dataclass
 class State:
-    """A running search. Built by `Method.build` alone; changed by the stepper, the stages and the memories alone."""
+    """A running search. Built by `Method.build` alone; changed by the stepper, the stages, the memories and the loop alone."""
 
     seed: int
     plan: Plan

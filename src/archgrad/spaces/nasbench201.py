@@ -73,11 +73,12 @@ class NasBench201:
     def derive(self, genotype: Genotype, **options: Any) -> Derived:
         """The network of a genotype: ``options`` are the space's (None: as in this space), by default as in the benchmark's table:
         16 channels, 5 cells a stage, affine BatchNorms. ValueError if the genotype does not fit."""
-        (cell,) = genotype.cells if len(genotype.cells) == 1 else (None,)
-        if cell and cell.concat != (3,):
+        primitives = genotype.primitives(self.groups)
+        (cell,) = genotype.cells
+        if cell.concat != (3,):
             raise ValueError(f"a NAS-Bench-201 cell returns its node 3 alone, the genotype's returns {cell.concat}")
         given = {option: value for option, value in options.items() if value is not None}
-        return Derived(genotype, self.resized(**{**PUBLISHED, **given, "primitives": genotype.primitives(self.groups)}))
+        return Derived(genotype, self.resized(**{**PUBLISHED, **given, "primitives": primitives}))
 
 
 class ResidualBlock(nn.Module):

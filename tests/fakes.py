@@ -21,6 +21,9 @@ class Noise:
     seed: int = 0
     dtype: torch.dtype = torch.float32
 
+    def count(self, split: str = "train") -> int:
+        return self.batch * self.per_epoch
+
     def steps(self, split: str = "train") -> int:
         return self.per_epoch
 
@@ -31,9 +34,9 @@ class Noise:
     def evaluation(self, split: str, batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
         yield self._at(split, "evaluation", 0)
 
-    def _at(self, *place: object) -> Batch:
-        rng = generator(self.seed, *place)
+    def _at(self, split: str, *place: object) -> Batch:
+        rng = generator(self.seed, split, *place)
         labels = torch.randint(self.classes, (self.batch,), generator=rng)
         images = torch.randn(self.batch, self.in_channels, self.size, self.size, generator=rng, dtype=self.dtype)
         images[torch.arange(self.batch), labels % self.in_channels] += labels[:, None, None].to(self.dtype)
-        return Batch(images, labels, torch.arange(self.batch))
+        return Batch(images, labels, place[-1] * self.batch + torch.arange(self.batch))  # type: ignore[operator]

@@ -33,12 +33,17 @@ class Average:
     def bind(self, state: State) -> None:
         self.logits = None  # what depends on the supernet clears, the number stays
 
+    def size(self) -> int:
+        return 0
+
     def after_step(self, forward: Forward) -> None:
+        if forward.context.phase != "weight":
+            return
         logits = forward.output.logits.detach().mean(0)
         self.logits = logits if self.logits is None else 0.9 * self.logits + 0.1 * logits
         self.loss = 0.9 * self.loss + 0.1 * F.cross_entropy(forward.output.logits, forward.batch.labels).item()
 
-    def after_epoch(self, state: State, data: Data) -> dict[str, float]:
+    def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
         return {"remembered": self.loss}
 
     def state_dict(self) -> dict[str, Any]:

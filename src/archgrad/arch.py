@@ -240,6 +240,7 @@ class Context(NamedTuple):
     phase: str  # "weight" | "alpha" | "readout"
     memory: dict[str, Any]
     seed: int
+    init: float = 1e-3  # scale of the alphas' initialisation
 
     def rng(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
         """A generator for this phase, epoch and step; ``purpose`` names the place of the draw, as in ``"gumbel/normal"``."""
@@ -247,7 +248,7 @@ class Context(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """images (B, C, H, W) float, labels (B,) int64, index (B,) int64: each sample's place in the training set."""
+    """images (B, C, H, W) float, labels (B,) int64, index (B,) int64: each sample's place in its split."""
 
     images: Tensor
     labels: Tensor
@@ -271,6 +272,9 @@ class Forward(NamedTuple):
     batch: Batch
     supernet: torch.nn.Module
     context: Context
+    again: Callable[[Alphas, Mapping[str, Tensor] | None], Output]
+    """(alphas, weights or None for the net's own) -> this very pass, same batch and same draws but no dropout of ops, without gradient and
+    without a trace in the buffers: how a teacher sees what its student saw."""
 
 
 def groups_of(edge_groups: Iterable[EdgeGroup]) -> Groups:

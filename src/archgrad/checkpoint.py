@@ -23,7 +23,7 @@ def pack(method: Method, state: State) -> dict[str, Any]:
         "version": VERSION,
         "method": method.name,
         "seed": state.seed,
-        "plan": list(state.plan),
+        "plan": state.plan._asdict(),
         "precision": state.precision,
         "threads": torch.get_num_threads(),
         "epoch": state.epoch,
@@ -70,7 +70,7 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
     if content["method"] != method.name:
         raise ValueError(f"the checkpoint belongs to method {content['method']!r}, not {method.name!r}")
     torch.set_num_threads(content["threads"])
-    state = State(content["seed"], Plan(*content["plan"]), torch.device(device), content["precision"], method.space)
+    state = State(content["seed"], Plan(**content["plan"]), torch.device(device), content["precision"], method.space)
     state.epoch, state.step = content["epoch"], content["step"]
     method.build(state, method.space.resized(**json.loads(content["spec"])))
     state.born, state.dies = content["born"], content["dies"]

@@ -13,7 +13,7 @@ from archgrad.arch import Genotype
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.patch import Decision
 from archgrad.search_method import Method
-from archgrad.state import Data, State
+from archgrad.state import Data, Plan, State
 from archgrad.stepper import Values
 
 Row = dict[str, Any]
@@ -48,11 +48,12 @@ def search(
     ValueError if the state was planned for another length.
     """
     observers = tuple(observers)
-    state = state or method.start(seed=seed, epochs=epochs, steps=data.steps("train"), device=device, precision=precision)
-    if state.plan != (epochs, data.steps("train")):
+    plan = Plan(epochs, data.steps("train"), (data.count("train"), data.count("val")))
+    state = state or method.start(seed=seed, **plan._asdict(), device=device, precision=precision)
+    if state.plan[:2] != plan[:2]:
         raise ValueError(
-            f"this search was planned for {state.plan.epochs} epochs of {state.plan.steps} steps and cannot go on with {epochs} of "
-            f"{data.steps('train')}: every schedule depends on it; start a new search"
+            f"this search was planned for {state.plan.epochs} epochs of {state.plan.steps} steps and cannot go on with {plan.epochs} of "
+            f"{plan.steps}: every schedule depends on it; start a new search"
         )
     while state.epoch < epochs and not state.stopped:
         began = monotonic()
@@ -79,11 +80,12 @@ def search(
 
 def summary(method: Method, state: State) -> Row:
     """The row of an epoch that just had its last step: averages over its steps, and what the alphas say now."""
-    genotype = method.genotype(state)
+    genotype, context = method.genotype(state), method.context(state, "readout")
     return {
         "epoch": state.epoch,
         "phase": method.phase(state),
         **state.averages(),
+        **{name: scalar(context) for name, scalar in method.patch.scalars.items()},
         "entropy": mean_entropy(method.readout(state), state.space.groups),
         "skips": sum(link.primitive == "skip_connect" for cell in genotype.cells for link in cell.links),
         "genotype": str(genotype),

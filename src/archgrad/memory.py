@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from archgrad.arch import Forward
+from archgrad.arch import Context, Forward
 
 if TYPE_CHECKING:
     from archgrad.state import Data, State
@@ -14,13 +14,17 @@ class Memory(Protocol):
     """Lives in ``State.memory`` under its patch's name for it; pieces read it from ``Context.memory``."""
 
     def bind(self, state: State) -> None:
-        """Called once the nets of ``state`` are built: at the start, by every stage, and before a resumed state is loaded."""
+        """Called once the nets of ``state`` are built: at the start, by every stage, and before a resumed state is loaded. ValueError where
+        this search cannot have such a memory."""
+
+    def size(self) -> int:
+        """Bytes it will hold at most, once bound; said before the search starts."""
 
     def after_step(self, forward: Forward) -> None:
-        """Sees the weight phase's pass after the weights were updated."""
+        """Sees the pass of a half of the step (``forward.context.phase``) after that half's update."""
 
-    def after_epoch(self, state: State, data: Data) -> dict[str, float]:
-        """Numbers it returns stand in the epoch's row of the metrics."""
+    def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
+        """Numbers it returns stand in the epoch's row of the metrics. ``context`` is the readout's, of the epoch that ends."""
 
     def state_dict(self) -> dict[str, Any]:
         """Dicts, lists, tensors and Python scalars only."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from archgrad.arch import Alphas, Context, EdgeGroup, Genotype, Groups, Mixture
 from archgrad.hypergradient import Hypergradient
 from archgrad.memory import Memory
-from archgrad.schedules import When
+from archgrad.schedules import Scalar, When
 from archgrad.terms import Term
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Patch:
     weight_terms: tuple[Term, ...] = ()
     alpha_terms: tuple[Term, ...] = ()
     memory: Mapping[str, Callable[[], Memory]] = field(default_factory=dict)
+    scalars: Mapping[str, Scalar] = field(default_factory=dict)  # schedules worth a column of the metrics
     extra_alphas: Mapping[str, Callable[[EdgeGroup], tuple[int, ...]]] = field(default_factory=dict)  # name -> shape; kept as group/name
     hypergradient: Hypergradient | None = None
     perturb: Perturb | None = None
@@ -67,6 +68,7 @@ class Patch:
     finalise: Finalise | None = None
     order: str | None = None  # "alpha_first" | "weight_first"
     alpha_from: When | None = None  # first epoch with alpha steps; the latest of all patches counts
+    lengths: tuple[When, ...] = ()  # further moments and intervals, in epochs; asked beforehand, so that what does not fit is refused
     space: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Any] = field(default_factory=dict)  # of WeightSettings
     alphas: Mapping[str, Any] = field(default_factory=dict)  # of AlphaSettings
@@ -80,8 +82,8 @@ class Patch:
 
 UNIT = ("relax", "readout", "select")
 EXCLUSIVE = ("hypergradient", "perturb", "finalise", "order", "stepper")
-ADDED = ("reshape", "weight_terms", "alpha_terms", "stages")
-MERGED = ("memory", "extra_alphas", "space", "weights", "alphas")
+ADDED = ("reshape", "weight_terms", "alpha_terms", "stages", "lengths")
+MERGED = ("memory", "scalars", "extra_alphas", "space", "weights", "alphas")
 
 
 def claims(patch: Patch) -> frozenset[str]:

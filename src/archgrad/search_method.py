@@ -89,11 +89,13 @@ class Method:
 
     # A search.
     def start(
-        self, *, seed: int, epochs: int, steps: int, device: torch.device | str = "cpu", precision: str = "32"
+        self, *, seed: int, epochs: int, steps: int, images: tuple[int, int] = (0, 0), device: torch.device | str = "cpu",
+        precision: str = "32",
     ) -> State:
-        """A state at epoch 0 of ``epochs``, each of ``steps`` batches. ValueError where a schedule does not fit the length."""
+        """A state at epoch 0 of ``epochs``, each of ``steps`` batches; ``images`` of the training and the validation half, for what
+        remembers each of them. ValueError where a schedule does not fit the length."""
         self.check(epochs, steps)
-        state = State(seed, Plan(epochs, steps), torch.device(device), precision, self.space)
+        state = State(seed, Plan(epochs, steps, images), torch.device(device), precision, self.space)
         self.build(state, self.space)
         return state
 
@@ -105,7 +107,8 @@ class Method:
         if len(set(begins)) < len(begins):
             count = f"its {len(begins)} stages (draws, for random)"
             raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for {count}: more epochs, or fewer stages")
-        self.alpha_from(epochs)
+        for length in (self.alpha_from, *self.patch.lengths):
+            length(epochs)
 
     def build(self, state: State, space: Space) -> None:
         """The one door through which nets, alphas and optimizers come to be: at the start, at a stage, and before a state is loaded."""
@@ -150,7 +153,8 @@ class Method:
 
     def end_epoch(self, state: State, data: Data) -> dict[str, float]:
         """Lets the memories see the epoch; what they report. Moves the state to the next epoch."""
-        reported = {key: value for memory in state.memory.values() for key, value in memory.after_epoch(state, data).items()}
+        context = self.context(state, "readout")
+        reported = {key: value for memory in state.memory.values() for key, value in memory.after_epoch(state, data, context).items()}
         state.epoch, state.step = state.epoch + 1, 0
         return reported
 
@@ -174,7 +178,7 @@ class Method:
         return Progress(state.epoch, state.step, state.plan.epochs, self.steps(state), state.born, state.dies)
 
     def context(self, state: State, phase: str) -> Context:
-        return Context(state.space.groups, self.progress(state), phase, state.memory, state.seed)
+        return Context(state.space.groups, self.progress(state), phase, state.memory, state.seed, self.alphas.init)
 
     def mixture(self, alphas: Alphas, context: Context) -> Mixture:
         """alphas -> relax -> reshapes; the readout phase reads ``readout`` instead of ``relax`` where the patch has one."""

@@ -21,10 +21,14 @@ class Plan(NamedTuple):
 
     epochs: int
     steps: int  # batches of the training half in one epoch
+    images: tuple[int, int] = (0, 0)  # of the training and of the validation half; 0 where they are not known
 
 
 class Data(Protocol):
     """What a search reads: the splits "train", "val" and "test"."""
+
+    def count(self, split: str = "train") -> int:
+        """Images of a split."""
 
     def steps(self, split: str = "train") -> int: ...
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from archgrad.arch import Alphas, Batch, Forward, Mixture
+from archgrad.arch import Alphas, Batch, Forward, Mixture, Output
 from archgrad.gradients import Named, clip, frozen, gradients, probing, update
 from archgrad.hypergradient import Problem
 from archgrad.schedules import cosine
@@ -56,10 +56,18 @@ def forward(
     mixture = mixture or method.mixture(alphas, context)
     module = state.nets[net]
     place = (state.seed, net, phase, state.epoch, state.step)
-    with forked(*place, device=state.device), torch.autocast(state.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
-        arguments = (batch.images, mixture)
-        output = module(*arguments) if weights is None else functional_call(module, dict(weights), arguments)
-    return Forward(alphas, mixture, output, batch, module, context)
+
+    def run(mixture: Mixture, weights: Named | None) -> Output:
+        with forked(*place, device=state.device), torch.autocast(state.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
+            arguments = (batch.images, mixture)
+            return module(*arguments) if weights is None else functional_call(module, dict(weights), arguments)
+
+    @torch.no_grad()
+    def again(alphas: Alphas, weights: Named | None) -> Output:
+        with probing(module):
+            return run(replace(method.mixture(alphas, context), dropout={}), weights)
+
+    return Forward(alphas, mixture, run(mixture, weights), batch, module, context, again)
 
 
 def total(terms: tuple[Term, ...], passed: Forward) -> Tensor:
@@ -92,8 +100,8 @@ class Bilevel:
     """DARTS (arXiv 1806.09055, algorithm 1)."""
 
     reads = frozenset({
-        "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "extra_alphas", "hypergradient", "perturb",
-        "stages", "finalise", "order", "alpha_from", "space", "weights", "alphas", "stepper",
+        "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "hypergradient",
+        "perturb", "stages", "finalise", "order", "alpha_from", "lengths", "space", "weights", "alphas", "stepper",
     })  # fmt: skip
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
@@ -132,6 +140,7 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
     problem = Problem(net, state.alphas, dict(net.named_parameters()), state.optimizers["weights"], upper, lower)
     found, passed = method.hypergradient(problem)
     update(state.optimizers["alphas"], state.alphas, found)
+    remember(state, passed)
     return measures("val", passed)
 
 
@@ -143,9 +152,13 @@ def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Value
     found = gradients(loss, named)
     clip(found, method.weights.clip)
     update(state.optimizers["weights"], named, found)
+    remember(state, passed)
+    return measures("train", passed)
+
+
+def remember(state: State, passed: Forward) -> None:
     for memory in state.memory.values():
         memory.after_step(passed)
-    return measures("train", passed)
 
 
 def weight_loss(method: Method, state: State, train: Batch, alphas: Alphas, weights: Named | None) -> tuple[Tensor, Forward]:

@@ -72,10 +72,13 @@ class Data:
     def std(self) -> tuple[float, ...]:
         return self.dataset.std
 
+    def count(self, split: str = "train") -> int:
+        """Images of a split."""
+        return len(self._split(split).places)
+
     def steps(self, split: str = "train") -> int:
         """Batches of one epoch: the last, ragged one is dropped, unless it is the only one."""
-        count = len(self._split(split).places)
-        return count // min(self.batch, count)
+        return self.count(split) // min(self.batch, self.count(split))
 
     def batches(self, split: str = "train", epoch: int = 0, start: int = 0, steps: int | None = None) -> Iterator[Batch]:
         """``steps`` batches of an epoch from ``start`` on (by default those that are left of it), augmented, on the device.
@@ -85,20 +88,20 @@ class Data:
         """
         part = self._split(split)
         plan = range(start, self.steps(split) if steps is None else start + steps)
-        for step, (places, pixels) in zip(plan, self._read(part, self._order(split, epoch, plan))):
+        for step, (index, pixels) in zip(plan, self._read(part, self._order(split, epoch, plan))):
             if part.augment is None:
                 images = self.preprocess.images(pixels)
             else:
                 images = part.augment(pixels, self.preprocess, self.seed, f"augment/{split}", epoch, step)
-            yield self._batch(part, places, images)
+            yield self._batch(part, index, images)
 
     def evaluation(self, split: str = "test", batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
         """Every image once in fixed order, as it is, the last batch ragged; ``limit`` takes a stratified choice of that many."""
         part = self._split(split)
-        places = part.places
-        if limit is not None and limit < len(places):
-            places = places[stratified(part.labels, limit, self.seed, f"evaluation/{split}")]
-        for chosen, pixels in self._read(part, places.split(batch)):
+        index = torch.arange(len(part.places))
+        if limit is not None and limit < len(index):
+            index = stratified(part.labels, limit, self.seed, f"evaluation/{split}")
+        for chosen, pixels in self._read(part, index.split(batch)):
             yield self._batch(part, chosen, self.preprocess.images(pixels))
 
     def summary(self) -> dict[str, Any]:
@@ -121,38 +124,38 @@ class Data:
         return self.splits[name]
 
     def _order(self, split: str, epoch: int, plan: range) -> Iterator[Tensor]:
-        """The places of each batch of ``plan``; each lap through the split has a permutation of its own."""
-        places, laps = self._split(split).places, self.steps(split)
-        size = min(self.batch, len(places))
-        order, drawn = places, -1
+        """The index within the split of each sample of each batch; each lap through the split has a permutation of its own."""
+        count, laps = self.count(split), self.steps(split)
+        size = min(self.batch, count)
+        order, drawn = torch.arange(count), -1
         for lap, position in (divmod(step, laps) for step in plan):
             if lap != drawn:
-                order = places[torch.randperm(len(places), generator=generator(self.seed, f"order/{split}", epoch, lap))]
+                order = torch.randperm(count, generator=generator(self.seed, f"order/{split}", epoch, lap))
                 drawn = lap
             yield order[position * size : (position + 1) * size]
 
     def _read(self, part: Split, choices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Places and their pixels (B, C, H, W) on the device, read ahead by threads where there are workers.
+        """Indices within the split and their pixels (B, C, H, W) on the device, read ahead by threads where there are workers.
 
         Photos are decoded beforehand, so a worker copies memory, which releases the interpreter lock: threads do what a DataLoader's
         processes would, without pickling, and without its draw from the global generator.
         """
         if not self.workers:
-            for places in choices:
-                yield places, part.images.pixels(places).to(self.device)
+            for index in choices:
+                yield index, part.images.pixels(part.places[index]).to(self.device)
             return
         with ThreadPoolExecutor(self.workers) as pool:
             ahead: deque[Any] = deque()
-            for places in choices:
-                ahead.append((places, pool.submit(part.images.pixels, places)))
+            for index in choices:
+                ahead.append((index, pool.submit(part.images.pixels, part.places[index])))
                 if len(ahead) > 2 * self.workers:
                     ready, pixels = ahead.popleft()
                     yield ready, pixels.result().to(self.device)
             for ready, pixels in ahead:
                 yield ready, pixels.result().to(self.device)
 
-    def _batch(self, part: Split, places: Tensor, images: Tensor) -> Batch:
-        return Batch(images, part.images.labels[places].to(self.device), places.to(self.device))
+    def _batch(self, part: Split, index: Tensor, images: Tensor) -> Batch:
+        return Batch(images, part.labels[index].to(self.device), index.to(self.device))
 
 
 def search_data(

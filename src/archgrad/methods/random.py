@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from archgrad.arch import CellGenotype, Forward, Genotype, Groups, Link
+from archgrad.arch import CellGenotype, Context, Forward, Genotype, Groups, Link
 from archgrad.diagnostics.accuracy import accuracy
 from archgrad.patch import Decision, Patch, Stage
 from archgrad.schedules import never, share
@@ -49,10 +49,13 @@ class Draws:
     def bind(self, state: State) -> None:
         pass
 
+    def size(self) -> int:
+        return 0
+
     def after_step(self, forward: Forward) -> None:
         pass
 
-    def after_epoch(self, state: State, data: Data) -> dict[str, float]:
+    def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
         if state.epoch + 1 != state.dies:
             return {}
         reached, _ = accuracy(state.nets["search"], None, data.evaluation("val"), state.seed, state.epoch)

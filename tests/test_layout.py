@@ -31,11 +31,12 @@ MAY: dict[str, set[str]] = {
     "benchmarks": VALUES | {"data_files"},
     "report": VALUES | {"benchmarks"},
     "loop": VALUES | METHOD | {"diagnostics"},
+    "probes": VALUES | METHOD | {"loop", "diagnostics"},
     "checkpoint": VALUES | METHOD,
     "observers": VALUES | METHOD | {"loop", "checkpoint"},
     "data": {"arch", "seeds", "errors"},
 }
-OPEN = {"__init__", "run", "config", "cli", "retraining", "folder", "data_files"}
+OPEN = {"__init__", "__main__", "run", "compare", "config", "cli", "retraining", "folder", "data_files"}
 
 
 def part(path: Path) -> str:

@@ -1,7 +1,7 @@
 """What a search is made of, as one typed value: read from YAML and the command line, checked in one place, written back in full.
 
-A file has the scalars of `SearchConfig` at its top, and the sections ``search``, ``data``, ``space``, ``weights``, ``alphas``, ``retrain``
-and one for each method, by its name. ``data: PATH`` and ``space: NAME`` are short for their ``path`` and ``name``. Dashes and
+A file has the scalars of `SearchConfig` at its top, and the sections ``search``, ``data``, ``space``, ``weights``, ``alphas``, ``diagnostics``,
+``retrain`` and one for each method, by its name. ``data: PATH`` and ``space: NAME`` are short for their ``path`` and ``name``. Dashes and
 underscores are equal.
 """
 
@@ -56,6 +56,22 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     workers: Annotated[NonNegativeInt, Field(description="threads that read ahead, for sets too large for the device")] = 0
 
 
+class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
+    """What is measured during a search, into its metrics. Nothing of it changes the search."""
+
+    gap: Annotated[bool, Field(description="discretisation gap: the supernet under its mixture and under its genotype")] = True
+    gap_every: Annotated[PositiveInt | None, Field(description="epochs; by default five times a search; always after the last")] = None
+    gap_images: Annotated[PositiveInt, Field(description="validation images for it")] = 1024
+    entropy: Annotated[bool, Field(description="entropy and margin of each edge")] = True
+    entropy_every: Annotated[PositiveInt, Field(description="epochs")] = 1
+    sharpness: Annotated[bool, Field(description="SAM sharpness of the training loss")] = False
+    sharpness_every: Annotated[PositiveInt | None, Field(description="epochs; by default after the last alone")] = None
+    sharpness_over: Annotated[Literal["weights", "alphas", "both", "all"], Field(description="what is moved; all is each of them")] = "all"
+    sharpness_rho: Annotated[float, Field(gt=0, allow_inf_nan=False, description="radius of the ball")] = 0.05
+    sharpness_steps: Annotated[PositiveInt, Field(description="1 is SAM's own approximation, more are gradient ascent")] = 1
+    sharpness_batches: Annotated[PositiveInt, Field(description="training batches for it; its interval is over them")] = 8
+
+
 class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     """A whole search. ``space`` holds the space's ``name`` and options; ``weights`` and ``alphas`` fields of `WeightSettings` and
     `AlphaSettings`; ``methods`` the options of each method by its name; ``retrain`` is for the retraining of what is found, fields of
@@ -72,6 +88,7 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     space: Given = Field(default_factory=lambda: {"name": "nasbench201"})
     weights: Given = {}
     alphas: Given = {}
+    diagnostics: DiagnosticSettings = DiagnosticSettings()
     methods: dict[str, Given] = {}
     retrain: Given = {}
 
@@ -100,6 +117,7 @@ def sections() -> dict[str, type[BaseModel]]:
         "space": create_model("Space", **of_spaces),
         "weights": options.model(WeightSettings),
         "alphas": options.model(AlphaSettings),
+        "diagnostics": DiagnosticSettings,
         "retrain": options.model(RetrainSettings),
         **{name: options.model(entry.patch) for name, entry in METHODS.items()},
     }

@@ -15,10 +15,12 @@ from rich.console import Console
 from archgrad import checkpoint, data, loop, methods, options, seeds, spaces
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.data import Data, stem_for
+from archgrad.diagnostics.sharpness import MOVED
 from archgrad.errors import unknown
 from archgrad.folder import RunFolder, environment, read_json, write_json
-from archgrad.loop import Found
+from archgrad.loop import Found, Observer
 from archgrad.observers import Bar, Checkpoints, Estimate, Metrics, rows, stop_requests, write_atomically
+from archgrad.probes import Entropies, Gap, Sharpness
 from archgrad.search_method import Method
 from archgrad.search_space import Space
 from archgrad.state import State
@@ -186,6 +188,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State | None, console: Co
     bar = Bar(console)
     with stop_requests() as stopping:
         watchers = (
+            *diagnostics(config),  # before the metrics, which get their columns
             Metrics(folder.metrics, epoch=state.epoch if state else 0),  # before the checkpoint: a line too many is cut, one too few is lost
             Checkpoints(folder.checkpoint, seconds=config.search.checkpoint_seconds, stopping=stopping, how=how),
             bar,
@@ -201,6 +204,16 @@ def _run(prepared: Prepared, folder: RunFolder, state: State | None, console: Co
     write_pictures(folder, found)
     write_json(folder.genotype, {"genotype": found.genotype.to_json(), "text": str(found.genotype)})
     return found
+
+
+def diagnostics(config: SearchConfig) -> tuple[Observer, ...]:
+    """The measurements that are on."""
+    s = config.diagnostics
+    over = tuple(MOVED) if s.sharpness_over == "all" else (s.sharpness_over,)
+    batch = config.search.batch or space_of(config).defaults.batch
+    sharpness = Sharpness(s.sharpness_every, over, s.sharpness_rho, s.sharpness_steps, s.sharpness_batches, batch)
+    every = ((s.gap, Gap(s.gap_every, s.gap_images)), (s.sharpness, sharpness), (s.entropy, Entropies(s.entropy_every)))
+    return tuple(observer for on, observer in every if on)
 
 
 def write_pictures(folder: RunFolder, found: Found) -> None:

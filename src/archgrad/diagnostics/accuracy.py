@@ -9,27 +9,28 @@ import torch.nn.functional as F
 from torch import nn
 
 from archgrad.arch import Batch, Mixture
+from archgrad.diagnostics.measuring import measuring
 from archgrad.seeds import forked
 
 
 @torch.no_grad()
-def accuracy(net: nn.Module, mixture: Mixture | None, batches: Iterable[Batch], *place: object) -> tuple[float, float]:
-    """(share right in [0, 1], mean cross-entropy) over all batches, in evaluation mode; the net's mode is restored.
+def accuracy(
+    net: nn.Module, mixture: Mixture | None, batches: Iterable[Batch], *place: object, batch_statistics: bool = False
+) -> tuple[float, float]:
+    """(share right in [0, 1], mean cross-entropy in nats) over all batches, in evaluation mode, or, with ``batch_statistics``, in training
+    mode: then every BatchNorm normalises by the batch at hand. Mode and buffers are restored.
 
-    What the net draws even then (S4's noise) is a function of ``place``, which begins with the seed.
+    What the net draws even then (S4's noise) is a function of ``place``, which begins with the seed. ValueError if there are no images.
     """
-    training = net.training
-    net.eval()
     right = loss = count = 0.0
-    try:
+    with measuring(net, training=batch_statistics):
         for k, batch in enumerate(batches):
             with forked(*place, "accuracy", k, device=batch.images.device):
-                logits = net(batch.images, mixture).logits.float()
+                logits = net(batch.images, mixture).logits
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             right += (logits.argmax(1) == batch.labels).sum().item()
             loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
             count += len(batch.labels)
-    finally:
-        net.train(training)
     if not count:
         raise ValueError("no images to measure accuracy on")
     return right / count, loss / count

@@ -85,7 +85,7 @@ def test_schedules():
     assert cosine(0.1, 0.0)(at(5, born=5)) == 0.1, "a stage restarts the learning rate"
     assert at(2, 1).t.fraction == pytest.approx(0.225) and at(7, 2, born=5).t.age == 2.5 and at(7, born=5).t.life == 5
     assert (share(15, of=50)(50), share(15, of=50)(10), share(1, of=50)(3), share(0, of=4)(8), never(8)) == (15, 3, 1, 0, 8)
-    with pytest.raises(ValueError, match="warm-up is epoch 9, but the search has 5 epochs: choose 0 to 4"):
+    with pytest.raises(ValueError, match="warm-up is 9, but the search has 5 epochs: choose at most 4"):
         exactly(9, "warm-up")(5)
 
 

@@ -13,7 +13,7 @@ from archgrad.arch import Genotype
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.patch import Decision
 from archgrad.search_method import Method
-from archgrad.state import Data, Plan, State
+from archgrad.state import Data, State
 from archgrad.stepper import Values
 
 Row = dict[str, Any]
@@ -48,12 +48,11 @@ def search(
     ValueError if the state was planned for another length.
     """
     observers = tuple(observers)
-    plan = Plan(epochs, data.steps("train"), (data.count("train"), data.count("val")))
-    state = state or method.start(seed=seed, **plan._asdict(), device=device, precision=precision)
-    if state.plan[:2] != plan[:2]:
+    state = state or begin(method, data, epochs, seed=seed, device=device, precision=precision)
+    if state.plan[:2] != (epochs, data.steps("train")):
         raise ValueError(
-            f"this search was planned for {state.plan.epochs} epochs of {state.plan.steps} steps and cannot go on with {plan.epochs} of "
-            f"{plan.steps}: every schedule depends on it; start a new search"
+            f"this search was planned for {state.plan.epochs} epochs of {state.plan.steps} steps and cannot go on with {epochs} of "
+            f"{data.steps('train')}: every schedule depends on it; start a new search"
         )
     while state.epoch < epochs and not state.stopped:
         began = monotonic()
@@ -76,6 +75,14 @@ def search(
         for observer in observers:
             observer.on_decision(method, state, decision)
     return Found(method.genotype(state), state)
+
+
+def begin(
+    method: Method, data: Data, epochs: int, *, seed: int = 0, device: torch.device | str = "cpu", precision: str = "32"
+) -> State:
+    """The state before the first step of a search over ``data``."""
+    images = (data.count("train"), data.count("val"))
+    return method.start(seed=seed, epochs=epochs, steps=data.steps("train"), images=images, device=device, precision=precision)
 
 
 def summary(method: Method, state: State) -> Row:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from archgrad.arch import Alphas, Context, EdgeGroup, Mixture
+from archgrad.schedules import Scalar
 
 
 @lru_cache(maxsize=256)
@@ -25,3 +27,55 @@ def masked_softmax(logits: Tensor, group: EdgeGroup) -> Tensor:
 def softmax(alphas: Alphas, context: Context) -> Mixture:
     """``p = softmax(a)`` per edge: the continuous relaxation (DARTS, Liu et al. 2019, arXiv 1806.09055, eq. 2)."""
     return Mixture({name: masked_softmax(alphas[name], group) for name, group in context.groups.items()})
+
+
+def tempered_softmax(logits: Tensor, group: EdgeGroup, temperature: float) -> Tensor:
+    """``softmax(a / T)`` per edge, as `masked_softmax`; finite for any finite logits and any T > 0."""
+    mask = _mask(group, logits.device)
+    # The largest logit becomes 0 before the division: a quotient may then overflow to -inf alone, which is the probability 0.
+    top = logits.detach().masked_fill(~mask, torch.finfo(logits.dtype).min).amax(-1, keepdim=True)
+    return masked_softmax((logits - top) / temperature, group)
+
+
+Noise = Callable[[Tensor, torch.Generator], Tensor]
+"""logits, generator on their device -> noise of their shape."""
+
+
+def gaussian(sigma: float) -> Noise:
+    """``sigma * N(0, 1)``"""
+    return lambda logits, rng: sigma * torch.randn(logits.shape, generator=rng, device=logits.device, dtype=logits.dtype)
+
+
+def gumbel(logits: Tensor, rng: torch.Generator) -> Tensor:
+    """Standard Gumbel, ``-ln E`` with E exponentially distributed."""
+    return -torch.empty_like(logits).exponential_(generator=rng).log()
+
+
+def sparse_softmax(temperature: Scalar, noise: Noise | None = None) -> Callable[[Alphas, Context], Mixture]:
+    """``p = softmax(a / T)``; in the alpha phase ``softmax((a + noise) / T)`` where there is noise."""
+
+    def relax(alphas: Alphas, context: Context) -> Mixture:
+        t = temperature(context)
+        shaken = {
+            name: a + noise(a, context.rng(f"sparse_softmax/{name}", a.device)) if noise and context.phase == "alpha" else a
+            for name, a in alphas.items()
+        }
+        return Mixture({name: tempered_softmax(shaken[name], group, t) for name, group in context.groups.items()})
+
+    return relax
+
+
+def sparse_noisy_softmax(temperature: Scalar) -> Callable[[Alphas, Context], Mixture]:
+    """sn-softmax (sTDARTS, arXiv 2306.06855; as read in the code of its predecessor): the value is ``softmax(a / T)``; in the alpha phase
+    its gradient is that of ``softmax(a / T)`` plus, where T is not 1, that of ``softmax(a)``, which does not saturate at a small T."""
+    sparse = sparse_softmax(temperature)
+
+    def relax(alphas: Alphas, context: Context) -> Mixture:
+        mixture = sparse(alphas, context)
+        if context.phase != "alpha" or temperature(context) == 1:
+            return mixture
+        smooth = softmax(alphas, context).weights
+        # p + (q - q) keeps p's value to the last bit; (p + q) - q would not.
+        return Mixture({name: p + (smooth[name] - smooth[name].detach()) for name, p in mixture.weights.items()})
+
+    return relax

@@ -125,8 +125,9 @@ def resolve(config: SearchConfig, method: Method) -> SearchConfig:
     length = {"epochs": config.search.epochs or usual.epochs, "batch": config.search.batch or usual.batch}
     sections = {}
     for name in config.method.split("+"):
-        fields = options.model(methods.METHODS[name].patch).model_fields
-        sections[name] = {key: field.default for key, field in fields.items() if field.default is not None} | config.methods.get(name, {})
+        entry = methods.METHODS[name]
+        usual_options = {key: field.default for key, field in options.model(entry.patch).model_fields.items() if field.default is not None}
+        sections[name] = usual_options | entry.options(method.base.name, config.methods.get(name, {}))
     own = {"order": method.order} if "order" in method.stepper.reads else {}
     own |= {"hypergradient": "first_order"} if "hypergradient" in method.stepper.reads - method.patch.sets() else {}
     sections["darts"] = own | sections.get("darts", {}) | config.methods.get("darts", {})
@@ -184,21 +185,23 @@ def say_on(console: Console) -> Say:
 def _run(prepared: Prepared, folder: RunFolder, state: State | None, console: Console) -> Found:
     config, say = prepared.config, say_on(console)
     how = f"archgrad resume {folder.path}"
+    state = state or loop.begin(
+        prepared.method, prepared.data, prepared.epochs, seed=config.seed, device=config.device, precision=config.search.precision
+    )
     say(headline(prepared, folder, state))
     bar = Bar(console)
     with stop_requests() as stopping:
         watchers = (
             *diagnostics(config),  # before the metrics, which get their columns
-            Metrics(folder.metrics, epoch=state.epoch if state else 0),  # before the checkpoint: a line too many is cut, one too few is lost
+            Metrics(folder.metrics, epoch=state.epoch),  # before the checkpoint: a line too many is cut, one too few is lost
             Checkpoints(folder.checkpoint, seconds=config.search.checkpoint_seconds, stopping=stopping, how=how),
             bar,
             Estimate(say),
         )
         try:
             found = loop.search(
-                prepared.method, prepared.data, prepared.epochs, seed=config.seed, state=state, observers=watchers,
-                device=config.device, precision=config.search.precision,
-            )  # fmt: skip
+                prepared.method, prepared.data, prepared.epochs, state=state, observers=watchers
+            )
         finally:
             bar.close()
     write_pictures(folder, found)
@@ -223,16 +226,19 @@ def write_pictures(folder: RunFolder, found: Found) -> None:
     curves_svg(rows(folder.metrics), folder.curves)
 
 
-def headline(prepared: Prepared, folder: RunFolder, state: State | None) -> str:
-    """What is about to run, in two lines."""
+def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:
+    """What is about to run, and what it remembers."""
     config, images = prepared.config, prepared.data
     counts = {name: len(split.places) for name, split in images.splits.items()}
     threads = f"{config.threads} thread{'s' * (config.threads != 1)}"
-    place = f"from epoch {state.epoch + 1}, step {state.step}" if state else f"{prepared.epochs} epochs of {images.steps()} steps"
+    resumed = state.epoch or state.step
+    place = f"from epoch {state.epoch + 1}, step {state.step}" if resumed else f"{prepared.epochs} epochs of {images.steps()} steps"
+    sizes = {name: memory.size() for name, memory in state.memory.items()}
     return (
         f"split: {counts['train']:,} images train weights, {counts['val']:,} move alphas, {counts['test']:,} are for testing\n"
         f"{config.method} in {config.space['name']}: {place}, batch {config.search.batch}, {config.device}, {threads}, "
         f"seed {config.seed}, into {folder.path}"
+        + "".join(f"\nits {name} take {size / 1e6:,.1f} MB of memory" for name, size in sizes.items() if size)
     )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import Field
 
 from archgrad.arch import Context
 
@@ -39,6 +42,16 @@ def cosine(start: float, end: float, per: str = "epoch") -> Scalar:
     return at
 
 
+def from_epoch(begin: When, value: float) -> Scalar:
+    """0 before the epoch ``begin``, ``value`` from it on."""
+    return lambda context: value if context.t.epoch >= begin(context.t.epochs) else 0.0
+
+
+def remembered(name: str) -> Scalar:
+    """What the memory of that name says: it is a `Scalar` itself."""
+    return lambda context: context.memory[name](context)
+
+
 When = Callable[[int], int]
 """Epochs of the whole search -> the epoch at which something begins."""
 
@@ -53,10 +66,22 @@ def exactly(epoch: int, what: str) -> When:
 
     def at(epochs: int) -> int:
         if not 0 <= epoch < epochs:
-            raise ValueError(f"{what} is epoch {epoch}, but the search has {epochs} epochs: choose 0 to {epochs - 1}")
+            raise ValueError(f"{what} is {epoch}, but the search has {epochs} epoch{'s' * (epochs != 1)}: choose at most {epochs - 1}")
         return epoch
 
     return at
+
+
+Span = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
+"""When something begins, as users say it: an epoch, or a share of the search."""
+
+Interval = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
+"""How long something lasts, as users say it: whole epochs, or a share of the search."""
+
+
+def span(length: int | float, what: str) -> When:
+    """Of a `Span` or an `Interval`: that share (at least one epoch), or those epochs; ValueError if the user's epochs are not in the search."""
+    return exactly(length, what) if isinstance(length, int) else share(length, of=1)
 
 
 def never(epochs: int) -> int:

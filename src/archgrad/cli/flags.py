@@ -9,7 +9,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from cyclopts import Group, Parameter
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 Given = dict[str, Any]
 
@@ -23,6 +23,12 @@ def flags(sections: Mapping[str, type[BaseModel]], scalars: type[BaseModel], abo
         section = _dataclass(name.title(), _fields(model, shared | ({"show_default": False} if name in floating else {})))
         own.append((name, Annotated[section, Parameter(name=name)], field(default_factory=section)))
     return _dataclass("Flags", own)
+
+
+def some(model: type[BaseModel], *names: str) -> type[BaseModel]:
+    """A part of a model: the settings that a command reads."""
+    fields: dict[str, Any] = {name: (model.model_fields[name].annotation, model.model_fields[name]) for name in names}
+    return create_model(model.__name__, **fields)
 
 
 def said(value: Any) -> Given:
@@ -54,7 +60,8 @@ def plain(annotation: Any) -> Any:
     if origin is Annotated:
         return plain(arguments[0])
     if origin in (Union, UnionType):
-        return next((kind for one in arguments if one is not NoneType and (kind := plain(one)) is not None), None)
+        kinds = [kind for one in arguments if one is not NoneType and (kind := plain(one)) is not None]
+        return int | float if kinds == [int, float] else next(iter(kinds), None)
     if origin is tuple and arguments[:1] == (str,):
         return list[str]
     return annotation if annotation in (int, float, str, bool, Path) or origin is Literal else None

@@ -9,6 +9,9 @@ from archgrad import options
 from archgrad.errors import unknown
 from archgrad.methods.darts import darts
 from archgrad.methods.random import random
+from archgrad.methods.sddarts import sddarts
+from archgrad.methods.stdarts import PRESETS as stdarts_presets
+from archgrad.methods.stdarts import stdarts
 from archgrad.patch import Patch, compose
 from archgrad.search_method import Method
 from archgrad.search_space import AlphaSettings, Space, WeightSettings
@@ -18,11 +21,18 @@ class Entry(NamedTuple):
     patch: Callable[..., Patch]  # keyword options -> what the method changes
     paper: str
     summary: str
+    presets: Mapping[str, Mapping[str, Any]] = {}  # space -> options that differ there
+
+    def options(self, space_name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The space's preset, and what was given over it."""
+        return {**self.presets.get(space_name, {}), **given}
 
 
 METHODS: dict[str, Entry] = {
     "darts": Entry(darts, "Liu, Simonyan, Yang 2019, arXiv 1806.09055", "softmax mixture; alphas on validation, weights on training images"),
     "random": Entry(random, "Li, Talwalkar 2019, arXiv 1902.07638", "control arm: k random architectures at equal cost, best on validation"),
+    "stdarts": Entry(stdarts, "2023, arXiv 2306.06855", "a softmax so cold that the supernet is nearly the derived network", stdarts_presets),
+    "sddarts": Entry(sddarts, "2023, arXiv 2302.05629", "the supernet also learns from its own earlier selves, which vote"),
 }
 
 
@@ -44,7 +54,9 @@ def method(name: str, space: Space, **given: Any) -> Method:
     if loose and len(names) > 1:
         raise unknown("section of options", next(iter(loose)), owners)
     sections.setdefault(names[0], {}).update(loose)
-    patches = [options.call(one, METHODS[one].patch, sections.get(one, {})) for one in names if one != "darts"]
+    patches = [
+        options.call(one, METHODS[one].patch, METHODS[one].options(space.name, sections.get(one, {}))) for one in names if one != "darts"
+    ]
     return Method(compose(*patches, settle=_user(sections, space)), space)
 
 

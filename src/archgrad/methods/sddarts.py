@@ -1,0 +1,101 @@
+"""SD-DARTS, "Improving Differentiable Architecture Search via Self-Distillation" (arXiv 2302.05629, Neural Networks 2023).
+
+DARTS whose supernet also learns from what it was some steps ago, so that its loss changes little from step to step and its minimum is flat;
+several earlier supernets vote. [reconstructed] after its abstract and SAF/MESA (Du et al. 2022, arXiv 2205.14083): see docs/sddarts.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from archgrad.arch import Forward
+from archgrad.memory import Memory
+from archgrad.methods.teachers import Average, Remembered, Snapshots
+from archgrad.patch import Patch
+from archgrad.schedules import Span, exactly, from_epoch, span
+from archgrad.terms import Term, soft_divergence, weighted
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+def sddarts(
+    *,
+    teachers: Literal["snapshots", "remembered", "average"] = "snapshots",
+    k: Count | None = None,
+    interval: Count = 1,
+    unit: Literal["epoch", "step"] = "epoch",
+    vote: Literal["mean_probability", "mean_logit", "majority"] = "mean_probability",
+    level: Literal["weights", "both", "alphas"] = "weights",
+    strength: Annotated[float, Field(ge=0)] = 0.3,
+    tau: Positive = 5.0,
+    first: Span = 0.1,
+    top: Count | None = None,
+    limit: Positive = 4.0,
+) -> Patch:
+    """``teachers``: earlier supernets run again on the batch; the logits each image had (whatever its view was); or one moving average.
+    ``k`` of them (3), an ``interval`` apart, counted in a ``unit``; the average forgets over an interval. ``vote``: how their predictions
+    become one. ``level``: whose steps learn from it. ``strength`` and ``tau`` (temperature) of the divergence, from ``first`` on: an epoch
+    (5), or a share of the search (0.1). ``top``: remember only that many logits. ``limit``: gigabytes the teachers may take."""
+    if teachers == "average" and k is not None:
+        raise ValueError(f"sddarts.k is {k}, but an average is one teacher: leave it out, or choose other sddarts.teachers")
+    if teachers == "remembered" and unit == "step":
+        raise ValueError("sddarts.unit is step, but an image comes once an epoch: remembered logits are an epoch or more apart")
+    if teachers != "remembered" and top is not None:
+        raise ValueError(f"sddarts.top is {top}, but {teachers} remember no logits: leave it out, or choose remembered")
+    phases = {"weights": ("weight",), "alphas": ("alpha",), "both": ("weight", "alpha")}[level]
+    makes: dict[str, Callable[[], Memory]] = {
+        "snapshots": lambda: Snapshots(k or 3, interval, unit, limit),
+        "remembered": lambda: Remembered(k or 3, interval, phases, top, limit),
+        "average": lambda: Average(interval, unit, limit),
+    }
+    begin = span(first, "sddarts.first")
+    term = (weighted(from_epoch(begin, strength), self_distillation(VOTES[vote], tau)),)
+    return Patch(
+        "sddarts",
+        weight_terms=term if "weight" in phases else (),
+        alpha_terms=term if "alpha" in phases else (),
+        memory={"teachers": makes[teachers]},
+        lengths=(begin, *([exactly(interval, "sddarts.interval")] if unit == "epoch" else [])),
+    )
+
+
+Vote = Callable[[Tensor, Tensor, float], Tensor]
+"""logits (K, B, C) of K teachers, their shares of the vote (K, B, 1), tau -> probabilities (B, C)."""
+
+
+def mean_probability(logits: Tensor, shares: Tensor, tau: float) -> Tensor:
+    return ((logits / tau).softmax(-1) * shares).sum(0)
+
+
+def mean_logit(logits: Tensor, shares: Tensor, tau: float) -> Tensor:
+    return ((logits * shares).sum(0) / tau).softmax(-1)
+
+
+def majority(logits: Tensor, shares: Tensor, tau: float) -> Tensor:
+    """The share of the teachers that see each class first; tau does not matter."""
+    return (F.one_hot(logits.argmax(-1), logits.shape[-1]) * shares).sum(0)
+
+
+VOTES: dict[str, Vote] = {"mean_probability": mean_probability, "mean_logit": mean_logit, "majority": majority}
+
+
+def self_distillation(vote: Vote, tau: float) -> Term:
+    """``tau^2 * KL(p_T || softmax(S(x) / tau))``, p_T what the teachers voted, mean over the batch; a sample no teacher knows counts 0."""
+
+    def term(forward: Forward) -> Tensor:
+        found = forward.context.memory["teachers"].recall(forward)
+        if found is None:
+            return forward.output.logits.new_zeros(())
+        logits, known = found
+        shares = known / known.sum(0).clamp_min(1)
+        targets = vote(logits.to(torch.promote_types(logits.dtype, torch.float32)), shares[..., None], tau)
+        return (soft_divergence(targets, forward.output.logits, tau) * known.any(0)).mean()
+
+    return term

@@ -1,0 +1,152 @@
+"""sTDARTS, "Small Temperature is All You Need for Differentiable Architecture Search" (arXiv 2306.06855, 2023).
+
+DARTS under a softmax so cold that the supernet is nearly the network that will be derived from it. A cold softmax has no gradient left, so
+the alpha step adds that of a warm one; and the temperature falls by itself, the faster the less decided the alphas are.
+[author code] of the 2021 predecessor, PCD-DARTS and EDD-DARTS; that the paper's own is the same is [reconstructed]: see docs/stdarts.md.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from archgrad.arch import Context, Forward, Mixture
+from archgrad.diagnostics.entropy import mean_entropy
+from archgrad.patch import Patch
+from archgrad.relax import gaussian, gumbel, sparse_noisy_softmax, sparse_softmax, tempered_softmax
+from archgrad.schedules import Interval, Scalar, Span, When, constant, geometric, remembered, share, span
+from archgrad.state import Data, State
+
+Positive = Annotated[float, Field(gt=0)]
+
+PRESETS: dict[str, dict[str, Any]] = {  # [author code]; a space without a line has the one of the DARTS space
+    "darts": {"kappa": 0.06},
+    "s1": {"kappa": 0.12},
+    "s2": {"kappa": 0.24},
+    "s3": {"kappa": 0.48},
+    "s4": {"kappa": 0.96},
+    "nasbench201": {"kappa": 0.04, "over": "sum", "warmup": 0.2},
+}
+
+
+def stdarts(
+    *,
+    noise: Literal["gradient", "gaussian", "gumbel", "none"] = "gradient",
+    sigma: Positive = 1e-3,
+    temperature: Literal["adaptive", "exponential", "geometric", "cyclic", "constant"] = "adaptive",
+    kappa: Positive = 0.06,
+    over: Literal["mean", "sum"] = "mean",
+    interval: Interval = 0.1,
+    delta: Positive | None = None,
+    hot: Positive = 1.0,
+    cold: Positive = 2.5e-4,
+    warmup: Span = 0.1,
+    freeze: bool = True,
+) -> Patch:
+    """``noise`` of the alpha step: the gradient of softmax(a), or ``sigma`` * N(0, 1) or Gumbel noise on the alphas. ``temperature``:
+    its rule. ``kappa``, ``over`` (the edges' entropies) and ``interval`` are of the adaptive rule, ``delta`` of the exponential (0.09) and the
+    cyclic one (0.11). The temperature starts at ``hot``; ``constant`` stays there, ``geometric`` ends at ``cold``. ``warmup``: before the
+    temperature falls, the alphas frozen unless ``freeze`` is off. Epochs (5), or a share of the search (0.1)."""
+    begin, every = span(warmup, "stdarts.warmup"), span(interval, "stdarts.interval")
+    rules: dict[str, Scalar] = {
+        "adaptive": remembered("temperature"),
+        "exponential": exponential(begin, delta or 0.09, hot),
+        "geometric": geometric(hot, cold),
+        "cyclic": cyclic(delta or 0.11, hot),
+        "constant": constant(hot),
+    }
+    rule = rules[temperature]
+    noises = {"gaussian": gaussian(sigma), "gumbel": gumbel, "none": None}
+    return Patch(
+        "stdarts",
+        relax=sparse_noisy_softmax(rule) if noise == "gradient" else sparse_softmax(rule, noises[noise]),
+        scalars={"temperature": rule},
+        memory={"temperature": lambda: EntropyAdaptive(kappa, over, begin, every, hot)} if temperature == "adaptive" else {},
+        alpha_from=begin if freeze else None,
+        lengths=(begin, every),
+        alphas={"decay": 0.0},  # the authors' own choice: DARTS has 1e-3
+    )
+
+
+def cooled(init: float, growth: float) -> float:
+    """The temperature at which ``exp(E[max(0, a)] / T)`` has grown to ``1 + growth``, for alphas that are ``init * N(0, 1)``:
+    ``T = c / ln(1 + growth)``, with c = init / sqrt(2 pi), the authors' 0.000399 at 1e-3."""
+    if init <= 0:
+        raise ValueError("the temperature of stdarts follows from the scale the alphas start with: set alphas.init above 0")
+    return init / math.sqrt(2 * math.pi) / math.log1p(growth)
+
+
+def fiftieths(context: Context, epoch: int) -> float:
+    """Epochs of a search of 50: the rules count in these, so that they reach the same temperature in a search of any length."""
+    return 50 * epoch / context.t.epochs
+
+
+def exponential(begin: When, delta: float, hot: float) -> Scalar:
+    """``T_k = c / ln(1 + delta k)``, k the epochs from ``begin`` on; ``hot`` before."""
+
+    def at(context: Context) -> float:
+        k = fiftieths(context, context.t.epoch + 1 - begin(context.t.epochs))
+        return cooled(context.init, delta * k) if k > 0 else hot
+
+    return at
+
+
+def cyclic(delta: float, hot: float) -> Scalar:
+    """PCD-DARTS: the same with k = 0, 1, ..., 5, ..., 1 over and over, every 10 epochs of 50; in the last fifth k = 1, ..., 10."""
+
+    def at(context: Context) -> float:
+        epoch = fiftieths(context, context.t.epoch)
+        k = min(epoch % 10, 10 - epoch % 10) if epoch < 40 else epoch - 39
+        return cooled(context.init, delta * k) if k > 0 else hot
+
+    return at
+
+
+class EntropyAdaptive:
+    """EDD-DARTS: every ``every`` epochs from ``begin`` on, and in the last fifth each epoch, with H the entropy (nats) of ``softmax(a / T)``
+    over all edges: ``delta = (s H + delta) / 2`` with s = kappa, in the last fifth twice that, then ``T = c / ln(1 + delta k)`` at
+    the k-th time. A `Scalar`: the temperature of any epoch so far."""
+
+    def __init__(self, kappa: float, over: str, begin: When, every: When, hot: float) -> None:
+        self.kappa, self.over, self.begin, self.every, self.hot = kappa, over, begin, every, hot
+        self.delta = 0.0
+        self.growths: list[tuple[int, float]] = []  # first epoch, delta * k
+
+    def __call__(self, context: Context) -> float:
+        growth = next((growth for epoch, growth in reversed(self.growths) if epoch <= context.t.epoch), None)
+        return self.hot if growth is None else cooled(context.init, growth)
+
+    def bind(self, state: State) -> None:
+        pass
+
+    def size(self) -> int:
+        return 0
+
+    def after_step(self, forward: Forward) -> None:
+        pass
+
+    def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
+        coming, epochs = context.t.epoch + 1, context.t.epochs
+        first, late = max(self.begin(epochs), 1), share(4, of=5)(epochs)
+        if first <= coming < epochs and ((coming - first) % self.every(epochs) == 0 or coming >= late):
+            strength = self.kappa * (2 if coming >= late else 1)
+            self.delta = (strength * self.entropy(state, context) + self.delta) / 2
+            self.growths.append((coming, self.delta * (len(self.growths) + 1)))
+        return {}
+
+    def entropy(self, state: State, context: Context) -> float:
+        """Nats; the mean over the edges, or their sum."""
+        groups, t = context.groups, self(context)
+        mixture = Mixture({name: tempered_softmax(state.alphas[name].detach(), group, t) for name, group in groups.items()})
+        edges = sum(bool(edge.primitives) for group in groups.values() for edge in group.edges)
+        return mean_entropy(mixture, groups) * (edges if self.over == "sum" else 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"delta": self.delta, "growths": [list(entry) for entry in self.growths]}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.delta, self.growths = saved["delta"], [(epoch, growth) for epoch, growth in saved["growths"]]
+
+

@@ -1,0 +1,203 @@
+"""What a supernet can learn from of its own past: three memories that recall logits for the batch of a pass.
+
+``recall(forward)`` -> None before the first teacher, else (logits (K, B, C) of K teachers, known (K, B): whether a teacher knows the sample).
+A teacher sees the very batch of its student under the temperature and the draws of that step, in training mode, without dropout of ops and
+without a trace in the buffers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from archgrad.arch import Alphas, Context, Forward
+from archgrad.state import Data, State
+
+Recalled = tuple[Tensor, Tensor] | None
+Teacher = dict[str, dict[str, Tensor]]
+"""{"weights": of the supernet, "alphas": ...}"""
+
+
+def copied(net: nn.Module, alphas: Alphas) -> Teacher:
+    named: dict[str, Mapping[str, Tensor]] = {"weights": dict(net.named_parameters()), "alphas": alphas}
+    return {part: {name: value.detach().clone() for name, value in values.items()} for part, values in named.items()}
+
+
+def ask(teachers: Iterable[Teacher], forward: Forward) -> Recalled:
+    """Each teacher runs the pass again."""
+    logits = [forward.again(teacher["alphas"], teacher["weights"]).logits for teacher in teachers]
+    return (torch.stack(logits), torch.ones(len(logits), len(forward.batch.labels), device=logits[0].device)) if logits else None
+
+
+def weight_of(state: State) -> int:
+    """Bytes of one teacher."""
+    return sum(t.numel() * t.element_size() for t in (*state.nets["search"].parameters(), *state.alphas.values()))
+
+
+def within(size: int, limit: float, remedies: str) -> int:
+    """``size``, or ValueError where it passes ``limit`` gigabytes."""
+    if size > limit * 1e9:
+        raise ValueError(f"sddarts' teachers would take {size / 1e9:.2f} GB, its limit is {limit:g} GB: {remedies}, or raise sddarts.limit")
+    return size
+
+
+def fitting(interval: int, unit: str, state: State) -> int:
+    """The interval in steps where it counts in steps; ValueError where the search is over before."""
+    steps = state.plan.epochs * state.plan.steps
+    if unit == "step" and interval >= steps:
+        raise ValueError(f"sddarts.interval is {interval} steps, but the search has {steps}: choose at most {steps - 1}")
+    return interval
+
+
+class Snapshots:
+    """The last ``k`` supernets, ``interval`` epochs or steps apart. Costs k forward passes a step."""
+
+    def __init__(self, k: int, interval: int, unit: str, limit: float) -> None:
+        self.k, self.interval, self.unit, self.limit = k, interval, unit, limit
+        self.kept: list[Teacher] = []  # the newest last
+        self.bytes = 0
+
+    def bind(self, state: State) -> None:
+        self.kept = []  # they are of the supernet that was
+        fitting(self.interval, self.unit, state)
+        self.bytes = within(self.k * weight_of(state), self.limit, "keep fewer (sddarts.k), or choose the average (sddarts.teachers)")
+
+    def size(self) -> int:
+        return self.bytes
+
+    def after_step(self, forward: Forward) -> None:
+        t = forward.context.t
+        if self.unit == "step" and forward.context.phase == "weight" and (t.epoch * t.steps + t.step + 1) % self.interval == 0:
+            self.keep(forward.supernet, forward.alphas)
+
+    def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
+        if self.unit == "epoch" and (context.t.epoch + 1) % self.interval == 0:
+            self.keep(state.nets["search"], state.alphas)
+        return {}
+
+    def keep(self, net: nn.Module, alphas: Alphas) -> None:
+        self.kept = [*self.kept, copied(net, alphas)][-self.k :]
+
+    def recall(self, forward: Forward) -> Recalled:
+        return ask(self.kept, forward)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kept": self.kept}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.kept = list(saved["kept"])
+
+
+class Average:
+    """The exponential moving average of weights and alphas, forgetting over ``interval`` epochs or steps: after n steps of an interval of
+    n, a past value counts 1/e. Costs one forward pass a step."""
+
+    def __init__(self, interval: int, unit: str, limit: float) -> None:
+        self.interval, self.unit, self.limit = interval, unit, limit
+        self.teacher: Teacher | None = None
+        self.bytes = 0
+
+    def bind(self, state: State) -> None:
+        self.teacher = None
+        fitting(self.interval, self.unit, state)
+        self.bytes = within(weight_of(state), self.limit, "take a smaller supernet, or remembered logits (sddarts.teachers)")
+
+    def size(self) -> int:
+        return self.bytes
+
+    @torch.no_grad()
+    def after_step(self, forward: Forward) -> None:
+        if forward.context.phase != "weight":
+            return
+        now = copied(forward.supernet, forward.alphas)
+        if self.teacher is None:
+            self.teacher = now
+            return
+        steps = self.interval * (forward.context.t.steps if self.unit == "epoch" else 1)
+        for part, values in self.teacher.items():
+            torch._foreach_lerp_(list(values.values()), list(now[part].values()), -math.expm1(-1 / steps))
+
+    def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
+        return {}
+
+    def recall(self, forward: Forward) -> Recalled:
+        return ask([self.teacher] if self.teacher else [], forward)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"teacher": self.teacher}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.teacher = saved["teacher"]
+
+
+HALVES = ("weight", "alpha")
+
+
+class Remembered:
+    """The logits each image had the last ``k`` times, ``interval`` epochs apart, in half precision. Costs no forward pass; its price is that
+    the student's view of the image is another. ``phases``: the halves it remembers; ``top``: keep only so many logits of an image, the others
+    count as the least of these."""
+
+    def __init__(self, k: int, interval: int, phases: tuple[str, ...], top: int | None, limit: float) -> None:
+        self.k, self.interval, self.phases, self.top, self.limit = k, interval, phases, top, limit
+        self.tables: dict[str, dict[str, Tensor]] = {}  # phase -> logits (k, images, C or top), classes (the same), epoch (k, images)
+        self.classes = self.bytes = 0
+
+    def bind(self, state: State) -> None:
+        self.classes = state.space.classes
+        width = min(self.top or self.classes, self.classes)
+        images = {phase: count for phase, count in zip(HALVES, state.plan.images, strict=True) if phase in self.phases}
+        if 0 in images.values():
+            raise ValueError("remembered logits need the number of images: start the search with images=(training half, validation half)")
+        each = width * (2 if width == self.classes else 2 + 2) + 4
+        remedies = "keep fewer (sddarts.k), only some logits (sddarts.top), or choose other sddarts.teachers"
+        self.bytes = within(self.k * each * sum(images.values()), self.limit, remedies)
+        self.tables = self.tables or {  # a new supernet learns from the old one's outputs
+            phase: {
+                "logits": torch.zeros(self.k, count, width, dtype=torch.half, device=state.device),
+                "epoch": torch.full((self.k, count), -1, dtype=torch.int32, device=state.device),
+            }
+            | ({"classes": torch.zeros(self.k, count, width, dtype=torch.int16, device=state.device)} if width < self.classes else {})
+            for phase, count in images.items()
+        }
+
+    def size(self) -> int:
+        return self.bytes
+
+    def after_step(self, forward: Forward) -> None:
+        table, epoch, index = self.tables.get(forward.context.phase), forward.context.t.epoch, forward.batch.index
+        if table is None or epoch % self.interval:
+            return
+        slot = epoch // self.interval % self.k
+        most = torch.finfo(torch.half).max
+        logits = forward.output.logits.detach().clamp(-most, most)
+        if "classes" in table:
+            logits, classes = logits.topk(table["classes"].shape[-1])
+            table["classes"][slot, index] = classes.short()
+        table["logits"][slot, index] = logits.half()
+        table["epoch"][slot, index] = epoch
+
+    def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
+        return {}
+
+    def recall(self, forward: Forward) -> Recalled:
+        table, epoch, index = self.tables[forward.context.phase], forward.context.t.epoch, forward.batch.index
+        if epoch == 0:
+            return None
+        logits, when = table["logits"][:, index].float(), table["epoch"][:, index]
+        if "classes" in table:
+            least = logits.amin(-1, keepdim=True).expand(*logits.shape[:-1], self.classes)
+            logits = least.scatter(-1, table["classes"][:, index].long(), logits)
+        # An image of a ragged last batch may not have come in an epoch: what is older than k intervals no longer counts.
+        known = (when >= 0) & (when < epoch) & (when >= epoch - self.k * self.interval)
+        return logits, known.float()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"tables": self.tables}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.tables = saved["tables"]

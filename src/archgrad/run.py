@@ -199,9 +199,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State | None, console: Co
             Estimate(say),
         )
         try:
-            found = loop.search(
-                prepared.method, prepared.data, prepared.epochs, state=state, observers=watchers
-            )
+            found = loop.search(prepared.method, prepared.data, prepared.epochs, state=state, observers=watchers)
         finally:
             bar.close()
     write_pictures(folder, found)

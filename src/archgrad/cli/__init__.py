@@ -21,6 +21,7 @@ MAKE, LOOK = Group("Search and train", sort_key=1), Group("Look", sort_key=2)
 for name, home, group, summary in (
     ("search", "searching", MAKE, "Search an architecture for a set of images, into a new run folder."),
     ("resume", "searching", MAKE, "Go on with a search or a retraining exactly where it stopped."),
+    ("compare", "comparing", MAKE, "Several methods, several seeds: what differs, and how surely."),
     ("retrain", "training", MAKE, "Train the network of a run or of a genotype from scratch."),
     ("evaluate", "training", MAKE, "Test accuracy of a retrained network, by class, with the confusions."),
     ("predict", "training", MAKE, "Class and probability of each image."),
@@ -55,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def spelled(tokens: Sequence[str]) -> list[str]:
-    """Flags with dashes for underscores, and the short ones of search and retrain written out."""
+    """Flags with dashes for underscores, and the short ones of search, compare and retrain written out."""
     tokens = list(tokens)
-    names = SHORT if tokens[:1] in (["search"], ["retrain"]) else {}
+    names = SHORT if tokens[:1] in (["search"], ["compare"], ["retrain"]) else {}
     for i, token in enumerate(tokens):
         if token.startswith("--"):
             flag, equals, value = token.partition("=")

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from pydantic import BaseModel, create_model
 from rich.console import Console
 
 from archgrad import config, data, run
-from archgrad.cli.flags import flags, said
+from archgrad.cli.flags import flags, said, some
 from archgrad.cli.subject import Subject, subject
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.folder import RunFolder
@@ -23,23 +22,16 @@ from archgrad.retraining import retrain as retraining
 from archgrad.retraining.files import WEIGHTS, home
 from archgrad.retraining.settings import retrain_settings
 
-
-def _some(model: type[BaseModel], *names: str) -> type[BaseModel]:
-    """The part of a model that a retraining reads."""
-    fields: dict[str, Any] = {name: (model.model_fields[name].annotation, model.model_fields[name]) for name in names}
-    return create_model(model.__name__, **fields)
-
-
 LOADING = ("path", "size", "test", "image_column", "label_column", "cache")
 READING = ("augment", "flip", "workers")
 SECTIONS = config.sections()
 Flags: Any = flags(
     {
-        "data": _some(DataSettings, *LOADING, *READING),
-        "space": _some(SECTIONS["space"], "name", "nodes"),
+        "data": some(DataSettings, *LOADING, *READING),
+        "space": some(SECTIONS["space"], "name", "nodes"),
         "retrain": SECTIONS["retrain"],
     },
-    _some(config.scalars(), "seed", "device", "deterministic", "threads", "out"),
+    some(config.scalars(), "seed", "device", "deterministic", "threads", "out"),
     {
         "data": "The images; by default those of the run.",
         "space": "Of a genotype: by default the one its cells belong to. A run has its own.",

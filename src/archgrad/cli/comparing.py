@@ -1,0 +1,144 @@
+"""``archgrad compare``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from archgrad import config, data, run
+from archgrad.cli.flags import flags, said, some
+from archgrad.cli.searching import ABOUT, SECTIONS
+from archgrad.compare import study as studies
+from archgrad.compare import summary, tables
+from archgrad.compare.jobs import Ending, Home, Run, execute, prepared, runs_of
+from archgrad.compare.study import Study
+from archgrad.observers import bar, ending, stop_requests, write_atomically
+
+Flags: Any = flags(SECTIONS, some(config.scalars(), "device", "deterministic", "threads"), ABOUT, floating=("space", "weights", "alphas"))
+NOTHING = Flags()
+
+
+def compare(
+    *,
+    out: Annotated[Path | None, Parameter(help="the study's folder, new or begun")] = None,
+    methods: Annotated[str | None, Parameter(help="arms, a,b+c: methods, or arms of the file; by default all of the file")] = None,
+    seeds: Annotated[str | None, Parameter(help="how many (4: 1 to 4), or which (1,2,5); by default 4")] = None,
+    config_file: Annotated[Path | None, Parameter(name="--config", help="a study: YAML of a search, with arms, seeds, control")] = None,
+    control: Annotated[str | None, Parameter(help="the arm that others are compared to; by default darts, else the first")] = None,
+    jobs: Annotated[int, Parameter(help="searches at a time")] = 1,
+    dry_run: Annotated[bool, Parameter(help="a line for each run; nothing is loaded or written", negative="", show_default=False)] = False,
+    given: Annotated[Flags, Parameter(name="*")] = NOTHING,
+) -> int:
+    """Search with several methods and several seeds, and say what differs and how surely.
+
+    All settings of a search are shared by the arms. Each run is an ordinary run folder in OUT/runs and a process of its own with one thread; the
+    same command again goes on with what is not done. OUT/summaries holds a small file of each finished run, which counts as done anywhere.
+    """
+    if jobs < 1:
+        raise ValueError(f"--jobs: at least one search at a time, not {jobs}")
+    if out is None:
+        raise ValueError("where to? name the study's folder by --out")
+    home = Home(out)
+    before = recorded(home)
+    sources = [config.read_yaml(config_file)] if config_file else [(str(home.study), before.to_mapping())] if before and not methods else []
+    asked = studies.read(*sources, ("", said(given) | said_of_study(seeds, control)), names=methods.split(",") if methods else ())
+    whole = studies.joined(before, asked) if before else asked
+    runs = runs_of(asked, home)
+    console = Console(highlight=False, soft_wrap=True)
+    if dry_run:
+        for one in runs:
+            console.print(f"{one.name}: {headline(asked, one)} ({one.state()})", markup=False)
+        return 0
+    if missing := [one for one in runs if not one.done]:
+        check_images(asked, home, console)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(home.study, whole.to_yaml())
+    failed, stopped = run_all(asked, missing, jobs, console)
+    report(whole, home, console)
+    say = run.say_on(console)
+    for end in failed:
+        say(f"{end.run.name}: FAILED, {end.failure} (log: {end.run.log})")
+    if stopped:
+        say("stopped; everything is saved. The same command again goes on with what is not done")
+        return 130
+    return 1 if failed else 0
+
+
+def said_of_study(seeds: str | None, control: str | None) -> dict[str, Any]:
+    return {name: value for name, value in (("seeds", seeds), ("control", control)) if value is not None}
+
+
+def recorded(home: Home) -> Study | None:
+    """The study that was begun in a folder. ValueError if the folder holds something else."""
+    if home.study.exists():
+        return studies.read(config.read_yaml(home.study))
+    if home.path.exists() and (not home.path.is_dir() or any(home.path.iterdir())):
+        raise ValueError(f"{home.path} is not empty and holds no study: choose another --out")
+    return None
+
+
+def headline(asked: Study, one: Run) -> str:
+    """One run in a few words."""
+    settings = asked.resolved(one.arm)
+    own = [f"{name} {value}" for name, value in studies.flat(asked.arms[one.arm]).items() if name != "method"]
+    return ", ".join([f"{settings['method']} in {settings['space.name']}", *own, f"{settings['search.epochs']} epochs", f"seed {one.seed}"])
+
+
+def check_images(asked: Study, home: Home, console: Console) -> None:
+    """Reads the images once, before any search does. ValueError if they are not there, not for this space, or not those of the summaries."""
+    settings = asked.settings(next(iter(asked.arms)))
+    place = settings.data
+    if place.path is None:
+        raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
+    images = data.load(
+        place.path, size=place.size, test=place.test, image_column=place.image_column, label_column=place.label_column, cache=place.cache,
+        report=run.say_on(console),
+    )  # fmt: skip
+    run.fitted(settings, images)
+    for one in summary.read_all(home.summaries):
+        if one["data"]["fingerprint"] != images.fingerprint:
+            was = f"{one['data']['name']} ({one['data']['fingerprint']})"
+            raise ValueError(f"{home.path} was made with other images, {was}, not {images.name} ({images.fingerprint}): choose another --out")
+
+
+def run_all(asked: Study, runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending], bool]:
+    """What failed for good, and whether the user asked to stop."""
+    prepared(asked, runs)
+    failed: list[Ending] = []
+    say, began = run.say_on(console), monotonic()
+    with bar(console) as progress, stop_requests() as stopping:
+        task = progress.add_task("searches", total=len(runs))
+
+        def ended(end: Ending) -> None:
+            progress.advance(task)
+            done = int(progress.tasks[0].completed)
+            if end.failure:
+                failed.append(end)
+            says = f"failed for good: {end.failure}" if end.failure else result(summary.read(end.run.summary))
+            each = (monotonic() - began) / done  # of several at a time
+            left = f"; {ending(each * (len(runs) - done), f'{each:.0f} s a run')}" if done < len(runs) and not stopping() else ""
+            say(f"{done}/{len(runs)} {end.run.name}: {says}{left}")
+
+        execute(runs, jobs=jobs, stopping=stopping, ended=ended, say=say)
+        return failed, stopping()
+
+
+def result(found: summary.Summary) -> str:
+    """A finished run in a few words."""
+    final = found["final"]
+    known = {"entropy": "entropy {:.3f}", "skips": "skips {:.0f}", "cifar10_test": "CIFAR-10 true test accuracy {:.2f} %"}
+    return ", ".join([f"{found['seconds']:.0f} s", *(text.format(final[name]) for name, text in known.items() if name in final)])
+
+
+def report(whole: Study, home: Home, console: Console) -> None:
+    """The table, and all numbers as JSON."""
+    if found := summary.read_all(home.summaries):
+        compared = tables.comparison(found, whole.control, tuple(whole.arms))
+        write_atomically(home.numbers, json.dumps(compared.to_json(), indent=1) + "\n")
+        console.print(tables.table(compared))
+        run.say_on(console)(f"all numbers: {home.numbers}")

@@ -1,0 +1,169 @@
+"""A study: arms that differ in what they say, and in nothing else, each searched with the same seeds.
+
+A study file is a file of search settings with three more entries: ``arms`` (name -> what that arm says otherwise), ``seeds`` (a number n
+for 1 to n, or a list) and ``control`` (the arm that others are compared to). What stands above the arms is shared.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from archgrad import config, run
+from archgrad.config import Given, SearchConfig
+from archgrad.errors import unknown
+from archgrad.methods import METHODS
+
+OWN = ("arms", "seeds", "control")
+SEEDS = 4
+LOCAL = {"data.path", "data.test", "data.cache", "data.workers", "search.checkpoint_seconds"}  # decide where and how fast, not what
+
+
+@dataclass(frozen=True)
+class Study:
+    """``shared`` names no method; ``arms`` say their method and all its options themselves."""
+
+    shared: Mapping[str, Any]
+    arms: Mapping[str, Mapping[str, Any]]
+    seeds: tuple[int, ...]
+    control: str
+
+    def settings(self, arm: str, seed: int = 0) -> SearchConfig:
+        """Of one search. A study's searches take one thread unless it says otherwise: its numbers must not depend on the machine's cores."""
+        shared = {"threads": 1, **self.shared}
+        try:
+            return config.read(("", shared), ("", self.arms[arm])).model_copy(update={"seed": seed})
+        except ValueError as error:
+            raise ValueError(f"arm {arm}: {error}") from None
+
+    def resolved(self, arm: str) -> Given:
+        """Every setting of an arm that no image decides, as ``section.name`` -> value; without those that decide no result."""
+        settings = self.settings(arm)
+        try:
+            method = run.build(settings)
+        except ValueError as error:
+            raise ValueError(f"arm {arm}: {error}") from None
+        whole = run.resolve(settings, method).to_mapping() | {"space": {"name": settings.space["name"], **method.base.spec()}}
+        return {name: value for name, value in flat(whole).items() if name not in LOCAL | {"seed"}}
+
+    def to_mapping(self) -> Given:
+        """As a file has it. Paths of this machine are left out: the images are known by their fingerprint."""
+        shared = {name: dict(value) if isinstance(value, Mapping) else value for name, value in self.shared.items()}
+        shared["data"] = {name: value for name, value in shared.get("data", {}).items() if name != "cache" and not local(value)}
+        whole = {**shared, "control": self.control, "seeds": list(self.seeds), "arms": {name: dict(own) for name, own in self.arms.items()}}
+        return {name: value for name, value in json.loads(json.dumps(whole, default=str)).items() if value != {}}
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_mapping(), sort_keys=False, allow_unicode=True, width=120)
+
+
+def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = ()) -> Study:
+    """A study of several sources, each (its name in error messages, settings as a study file has them); later ones win.
+
+    ``names`` are the arms to be run: those of the file, or methods (``a``, ``a+b``), an arm each; by default all arms of the file.
+    ValueError: what `archgrad.config.read` refuses, in the shared settings or in an arm; no arm, no seed, no such control.
+    """
+    own: Given = {}
+    shared: Given = {}
+    for where, given in sources:
+        own |= {name: given[name] for name in OWN if given.get(name) is not None}
+        rest = {name: value for name, value in given.items() if name not in OWN}
+        try:
+            if taken := {"seed", "out"} & rest.keys():
+                raise ValueError(f"{min(taken)}: a study has seeds, and a folder of its own for each run")
+            shared = config.merged(shared, config.checked(rest))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}" if where else str(error)) from None
+    arms = _arms(own.get("arms", {}), list(names), shared)
+    _all_used(shared, arms)
+    control = own.get("control", "darts" if "darts" in arms else next(iter(arms)))
+    if control not in arms:
+        raise unknown("control arm", control, arms)
+    shared = {name: value for name, value in shared.items() if name != "method" and name not in METHODS}
+    found = Study(shared, arms, seeds_of(own.get("seeds", SEEDS)), control)
+    for arm in arms:
+        found.resolved(arm)
+    return found
+
+
+def seeds_of(given: Any) -> tuple[int, ...]:
+    """``4`` -> 1, 2, 3, 4; a list, or text as a command line has it ("4", "1,2,5"), as it is."""
+    said = given
+    if isinstance(given, str):
+        given = [int(one) if one.strip().isdigit() else one for one in given.split(",")]
+        given = given[0] if len(given) == 1 else given
+    found = range(1, given + 1) if isinstance(given, int) and not isinstance(given, bool) else given
+    if not isinstance(found, list | tuple | range) or not found or any(type(seed) is not int or seed < 0 for seed in found):
+        raise ValueError(f"seeds: a number from 1 on, or a list of seeds such as 1,2,5, not {said!r}")
+    return tuple(dict.fromkeys(found))
+
+
+def joined(before: Study, asked: Study) -> Study:
+    """The study that ``before`` grows into: more arms and more seeds. ValueError names the first setting that is another one now."""
+    plain = [Study(study.shared, {"": {"method": "darts"}}, (0,), "") for study in (before, asked)]
+    for arm in ("", *(arm for arm in asked.arms if arm in before.arms)):
+        one, other = ((plain[0], plain[1]) if not arm else (before, asked))
+        if found := differences(one.resolved(arm), other.resolved(arm)):
+            name, was, now = found[0]
+            raise ValueError(f"{f'arm {arm}: ' if arm else ''}{name} is {was!r} in the study recorded here, not {now!r}: choose another --out")
+    return Study(before.shared, {**before.arms, **asked.arms}, tuple(dict.fromkeys([*before.seeds, *asked.seeds])), asked.control)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(name, value before, value now) of flat settings; None where there is none."""
+    names = dict.fromkeys([*before, *now])
+    return [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
+
+
+def flat(settings: Mapping[str, Any], above: str = "") -> Given:
+    """``{"search": {"epochs": 5}}`` -> ``{"search.epochs": 5}``; tuples as lists, as JSON has them."""
+    found: Given = {}
+    for name, value in settings.items():
+        key = f"{above}{name}"
+        found |= flat(value, f"{key}.") if isinstance(value, Mapping) else {key: list(value) if isinstance(value, tuple) else value}
+    return found
+
+
+def local(value: Any) -> bool:
+    """Whether a setting names a place on this machine."""
+    return isinstance(value, Path) or (isinstance(value, str) and value != "digits" and (Path(value).is_absolute() or Path(value).exists()))
+
+
+def _arms(given: Any, names: list[str], shared: Given) -> Given:
+    """Each arm with its method and all options of methods that concern it."""
+    if not isinstance(given, Mapping) or not all(isinstance(own or {}, Mapping) for own in given.values()):
+        raise ValueError("arms: 'name: {settings that differ}' is expected, such as 'quiet: {method: stdarts, stdarts: {noise: none}}'")
+    every = {str(arm): dict(own or {}) for arm, own in given.items()}
+    asked = {name: every.get(name, {"method": name}) for name in names} if names else every
+    if not asked:
+        raise ValueError("which arms? name methods by --methods a,b+c, or a study file by --config")
+    found = {}
+    for arm, said in asked.items():
+        if not re.fullmatch(r"[\w.+-]+", arm):
+            raise ValueError(f"arm {arm!r}: a name of letters, digits and . + - _ is expected, for files are named by it")
+        try:
+            if taken := {"seed", "out", "data"} & said.keys():
+                raise ValueError(f"{min(taken)}: is the same for all arms")
+            own = config.checked(said)
+        except ValueError as error:
+            raise ValueError(f"arm {arm}: {error}") from None
+        method: str = own.get("method") or shared.get("method") or SearchConfig().method
+        for one in method.split("+"):
+            if one not in METHODS:
+                raise unknown("method", one, [*METHODS, *every])
+        theirs = {name: shared[name] for name in (*method.split("+"), "darts") if name in shared}
+        found[arm] = {"method": method, **config.merged(theirs, own)}
+    return found
+
+
+def _all_used(shared: Given, arms: Given) -> None:
+    used = {"darts", *(name for own in arms.values() for name in own["method"].split("+"))}
+    for name in shared:
+        if name in METHODS and name not in used:
+            raise ValueError(f"section {name!r} is of a method that no arm uses: leave it out")

@@ -1,0 +1,99 @@
+"""What a finished search is to a study: one JSON file under 20 KB, which holds nothing of the machine but its kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from archgrad import benchmarks
+from archgrad.arch import Genotype
+from archgrad.compare.study import local
+from archgrad.folder import RunFolder, read_json, write_json
+from archgrad.observers import rows
+
+Summary = dict[str, Any]
+LIMIT = 20_000  # bytes
+KEYS = ("arm", "seed", "config", "data", "genotype", "final", "epochs", "seconds", "benchmark", "environment")
+
+
+def summarise(folder: RunFolder, arm: str, seed: int) -> Summary:
+    """Of a finished run.
+
+    ``config``: resolved, without paths. ``data``: name, fingerprint, images in each split. ``genotype``: ``text`` and ``json``. ``epochs``:
+    metric -> values, one an epoch, None where it was not measured. ``final``: the last value of each metric that is a number, ``skips`` of the
+    genotype, and true accuracies in percent (``cifar10_test`` ...) where a benchmark knows them. ``benchmark``: its verdict. ``seconds``: all
+    epochs. ``left_out``: metrics too large for `LIMIT`. ValueError if the run is not finished.
+    """
+    genotype, settings, metrics = folder.found(), folder.settings(), rows(folder.metrics)
+    whole, images = settings.to_mapping(), read_json(folder.data, "name", "fingerprint", "splits")
+    whole["data"] = {name: value for name, value in whole["data"].items() if name not in ("path", "cache") and not local(value)}
+    table = benchmarks.lookup(settings.space["name"])
+    verdict = table.verdict(genotype) if table else None
+    summary = {
+        "arm": arm,
+        "seed": seed,
+        "config": whole,
+        "data": {name: images[name] for name in ("name", "fingerprint", "splits")},
+        "environment": read_json(folder.environment),
+        "genotype": {"text": str(genotype), "json": genotype.to_json()},
+        "final": final(metrics, genotype, verdict[0] if verdict else {}),
+        "seconds": short(sum(row["seconds"] for row in metrics)),
+        "benchmark": verdict,
+        "epochs": columns(metrics),
+    }
+    return small(summary)
+
+
+def final(metrics: list[dict[str, Any]], genotype: Genotype, known: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers a comparison is about. A metric that is not measured every epoch counts by its last value."""
+    last: dict[str, float] = {}
+    for row in metrics:
+        last |= {name: short(value) for name, value in row.items() if isinstance(value, int | float) and name not in ("epoch", "seconds")}
+    last["skips"] = sum(link.primitive == "skip_connect" for cell in genotype.cells for link in cell.links)
+    return last | {name: value for name, value in known.items() if name.endswith("_test") or name == "rank"}
+
+
+def columns(metrics: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(name for row in metrics for name in row)
+    return {name: [short(row.get(name)) for row in metrics] for name in names}
+
+
+def short(value: Any) -> Any:
+    """Floats to six digits, inside lists and mappings too."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, list):
+        return [short(one) for one in value]
+    return {name: short(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
+def small(summary: Summary, limit: int = LIMIT) -> Summary:
+    """Without the columns that make it larger than ``limit`` bytes: those with lists and texts first, the largest first."""
+    kept: dict[str, list[Any]] = dict(summary["epochs"])
+    left: list[str] = []
+
+    def cost(name: str) -> tuple[bool, int]:
+        return not all(isinstance(value, int | float | None) for value in kept[name]), len(json.dumps(kept[name]))
+
+    while len(json.dumps(summary | {"epochs": kept, "left_out": left})) > limit - 500 and kept:  # write_json's layout takes a little more
+        left.append(max(kept, key=cost))
+        del kept[left[-1]]
+    return summary | {"epochs": kept} | ({"left_out": left} if left else {})
+
+
+def write(path: Path, summary: Summary) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, summary)
+
+
+def read(path: Path) -> Summary:
+    """ValueError if it is damaged."""
+    return read_json(path, *KEYS)
+
+
+def read_all(folder: Path) -> list[Summary]:
+    """All of a study, by arm and seed."""
+    found = [read(path) for path in sorted(folder.glob("*.json"))]
+    return sorted(found, key=lambda one: (one["arm"], one["seed"]))

@@ -21,6 +21,7 @@ from archgrad.observers import bar, ending, stop_requests, write_atomically
 
 Flags: Any = flags(SECTIONS, some(config.scalars(), "device", "deterministic", "threads"), ABOUT, floating=("space", "weights", "alphas"))
 NOTHING = Flags()
+BY_IMAGES = {"device", "data.size", "data.flip", "space.classes", "space.in_channels", "space.stem"}  # settled when a run begins
 
 
 def compare(
@@ -56,6 +57,7 @@ def compare(
         return 0
     if missing := [one for one in runs if not one.done]:
         check_images(asked, home, console)
+        check_settings(asked, home)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(home.study, whole.to_yaml())
     failed, stopped = run_all(asked, missing, jobs, console)
@@ -106,6 +108,17 @@ def check_images(asked: Study, home: Home, console: Console) -> None:
             raise ValueError(f"{home.path} was made with other images, {was}, not {images.name} ({images.fingerprint}): choose another --out")
 
 
+def check_settings(asked: Study, home: Home) -> None:
+    """ValueError where a finished run had another setting: a default that has changed since."""
+    for one in summary.read_all(home.summaries):
+        arm = one["arm"]
+        if arm in asked.arms:
+            was, now = studies.flat(one["config"]), asked.resolved(arm)
+            shared = (was.keys() & now.keys()) - BY_IMAGES
+            for name, then, new in studies.differences({name: was[name] for name in shared}, {name: now[name] for name in shared}):
+                raise ValueError(f"arm {arm}: {name} was {then!r} in seed {one['seed']} and is {new!r} now: set it, or choose another --out")
+
+
 def run_all(asked: Study, runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending], bool]:
     """What failed for good, and whether the user asked to stop."""
     prepared(asked, runs)
@@ -141,4 +154,6 @@ def report(whole: Study, home: Home, console: Console) -> None:
         compared = tables.comparison(found, whole.control, tuple(whole.arms))
         write_atomically(home.numbers, json.dumps(compared.to_json(), indent=1) + "\n")
         console.print(tables.table(compared))
+        if len(versions := sorted({str(one["environment"]["commit"] or one["environment"]["archgrad"]) for one in found})) > 1:
+            run.say_on(console)(f"the runs are of {len(versions)} versions of the code: {', '.join(versions)}")
         run.say_on(console)(f"all numbers: {home.numbers}")

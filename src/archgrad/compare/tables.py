@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +12,18 @@ from rich.table import Table
 from archgrad.compare.statistics import LEVEL, Difference, Spread, difference, spread
 from archgrad.compare.summary import Summary
 
-MEASURES = {  # final value -> how it is called, in the order of the tables; what is in no summary is left out
-    "cifar10_test": "CIFAR-10 true test accuracy, %",
-    "cifar100_test": "CIFAR-100 true test accuracy, %",
-    "imagenet16_test": "ImageNet16-120 true test accuracy, %",
-    "gap_accuracy": "discretisation gap, accuracy",
-    "gap_loss": "discretisation gap, loss",
-    "sharpness_weights": "sharpness over weights",
-    "sharpness_alphas": "sharpness over alphas",
-    "sharpness_both": "sharpness over both",
-    "entropy": "entropy, nats",
-    "skips": "skips",
-    "val_accuracy": "validation accuracy of the supernet",
-    "seconds": "seconds of search",
+GROUPS = {  # of measures: final value -> how it is called, in the order of the tables; what is in no summary is left out
+    "True test accuracy, %": {"cifar10_test": "CIFAR-10", "cifar100_test": "CIFAR-100", "imagenet16_test": "ImageNet16-120"},
+    "Discretisation gap and sharpness": {
+        "gap_accuracy": "gap, accuracy",
+        "gap_loss": "gap, loss",
+        "sharpness_weights": "sharpness over weights",
+        "sharpness_alphas": "over alphas",
+        "sharpness_both": "over both",
+    },
+    "Search": {"entropy": "entropy, nats", "skips": "skips", "val_accuracy": "validation accuracy of the supernet", "seconds": "seconds"},
 }
+MEASURES = {name: label for group in GROUPS.values() for name, label in group.items()}
 INTERVAL = f"{LEVEL:.0%}".replace("%", " %")
 
 
@@ -83,43 +81,47 @@ def comparison(summaries: Iterable[Summary], control: str, arms: Sequence[str] =
 def table(found: Comparison) -> Group:
     """A table a measure, a row an arm: mean, interval, difference to the control arm, and whether that is inside the noise."""
     shown = []
-    for measure, name in _shown(found).items():
-        one = Table("arm", "n", "mean", "sd", INTERVAL, f"minus {found.control}", "", title=name, title_justify="left", header_style="")
-        for arm in found.arms:
-            if own := found.spreads[measure].get(arm):
-                other = found.differences[measure].get(arm)
-                one.add_row(arm, str(own.n), *_cells(own), _signed(other), _says(other))
-        for bar, known in found.bars.items():
-            if measure in known:
-                one.add_row(bar, "-", number(known[measure]))
-        shown.append(one)
-    how = f"Mean over n seeds with its {INTERVAL} bootstrap interval; the difference is paired by seed, with its {INTERVAL} t interval."
+    for group, measures in GROUPS.items():
+        for measure, name in measures.items():
+            if measure not in found.spreads:
+                continue
+            title = f"{group}: {name}" if group != "Search" else name
+            one = Table("arm", "n", "mean", "sd", INTERVAL, f"minus {found.control}", "", title=title, title_justify="left", title_style="bold")
+            for arm in found.arms:
+                if own := found.spreads[measure].get(arm):
+                    other = found.differences[measure].get(arm)
+                    one.add_row(arm, str(own.n), number(own.mean), number(own.sd), _interval(own), _signed(other), _says(other))
+            for bar, known in found.bars.items():
+                if measure in known:
+                    one.add_row(bar, "-", number(known[measure]))
+            shown.append(one)
+    how = f"Means over n seeds with {INTERVAL} bootstrap intervals; differences are paired by seed, with {INTERVAL} t intervals."
     return Group(*shown, how)
 
 
 def markdown(summaries: Iterable[Summary], control: str, arms: Sequence[str] = ()) -> str:
-    """Two tables, as they stand in ``docs/results.md``: means with their bootstrap intervals, differences with their t intervals, an arm a row.
-    Differences whose interval excludes 0 are bold, all others are inside the noise."""
+    """A table a group of measures, as they stand in ``docs/results.md``: a row an arm with means and their bootstrap intervals, then its
+    difference to the control arm with its t interval, bold where that excludes 0 and inside the noise where not."""
     found = comparison(summaries, control, arms)
-    shown = _shown(found)
-    seeds = {arm: _listed(own) for arm, own in found.seeds.items()}
+    return "\n".join(_table(found, measures) for group in GROUPS.values() if (measures := _shown(found, group)))
 
-    def rows(cell: Callable[[str, str], str], names: Iterable[str]) -> list[str]:
-        return [_row([arm, seeds[arm], *(cell(measure, arm) for measure in shown)]) for arm in names]
 
-    def mean(measure: str, arm: str) -> str:
+def _table(found: Comparison, measures: Mapping[str, str]) -> str:
+    def mean(arm: str, measure: str) -> str:
         one = found.spreads[measure].get(arm)
-        return "-" if one is None else number(one.mean) + (f" ({number(one.low)} to {number(one.high)})" if one.low is not None else "")
+        return "-" if one is None else number(one.mean) + (f" ({_interval(one)})" if one.low is not None else "")
 
-    def minus(measure: str, arm: str) -> str:
+    def minus(arm: str, measure: str) -> str:
         one = found.differences[measure].get(arm)
         return "-" if one is None else f"**{_signed(one)}**" if one.clear else _signed(one)
 
-    bars = [_row([bar, "-", *(number(known[name]) if name in known else "-" for name in shown)]) for bar, known in found.bars.items()]
-    others = [arm for arm in found.arms if arm != control and any(arm in found.differences[measure] for measure in shown)]
-    first = [*_head(["arm", "seeds", *shown.values()]), *rows(mean, found.arms), *bars]
-    second = [*_head([f"minus {control}", "seeds", *shown.values()]), *rows(minus, others)]
-    return "\n".join([*first, *(["", *second] if others else [])]) + "\n"
+    bars = {bar: known for bar, known in found.bars.items() if measures.keys() & known.keys()}
+    others = [arm for arm in found.arms if any(arm in found.differences[measure] for measure in measures)]
+    lines = [_row(["arm", "seeds", *measures.values()]), "|" + "---|" * (2 + len(measures))]
+    lines += [_row([arm, _listed(found.seeds[arm]), *(mean(arm, name) for name in measures)]) for arm in found.arms]
+    lines += [_row([bar, "-", *(number(known.get(name)) for name in measures)]) for bar, known in bars.items()]
+    lines += [_row([f"{arm}, minus {found.control}", "paired", *(minus(arm, name) for name in measures)]) for arm in others]
+    return "\n".join(lines) + "\n"
 
 
 def number(value: float | None) -> str:
@@ -130,8 +132,8 @@ def number(value: float | None) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _shown(found: Comparison) -> dict[str, str]:
-    return {measure: name for measure, name in MEASURES.items() if measure in found.spreads}
+def _shown(found: Comparison, group: Mapping[str, str]) -> dict[str, str]:
+    return {measure: label for measure, label in group.items() if measure in found.spreads}
 
 
 def _bars(summaries: list[Summary]) -> dict[str, dict[str, float]]:
@@ -140,15 +142,16 @@ def _bars(summaries: list[Summary]) -> dict[str, dict[str, float]]:
     return {row["cell"]: {name: row[name] for name in row if name.endswith("_test")} for row in rows}
 
 
-def _cells(one: Spread) -> tuple[str, str, str]:
-    return number(one.mean), number(one.sd), "-" if one.low is None else f"{number(one.low)} to {number(one.high)}"
+def _interval(one: Spread) -> str:
+    return "-" if one.low is None else f"{number(one.low)} to {number(one.high)}"
 
 
 def _signed(one: Difference | None) -> str:
+    """``+1.52 ± 5.45``; without interval where there is none to judge by."""
     if one is None:
         return ""
-    sign = "+" if one.mean > 0 else ""
-    return f"{sign}{number(one.mean)}" + ("" if one.low is None or one.low == one.high else f" ({number(one.low)} to {number(one.high)})")
+    plain = f"{'+' if one.mean > 0 else ''}{number(one.mean)}"
+    return f"{plain} ± {number(one.high - one.mean)}" if one.high is not None and one.clear is not None else plain
 
 
 def _says(one: Difference | None) -> str:
@@ -165,7 +168,3 @@ def _listed(seeds: Sequence[int]) -> str:
 
 def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _head(names: Sequence[str]) -> list[str]:
-    return [_row(names), "|" + "---|" * len(names)]

@@ -1,0 +1,97 @@
+"""What the diagnostics cost, as a share of the search they watch.
+
+    python benchmarks/diagnostics.py [--images 5000] [--epochs 10] [--channels 8] [--cells 1] [--batch 64] [--gap-images 1024] [--sharpness]
+
+A DARTS search of NAS-Bench-201 on random images of 32x32 (``--images`` in each half), on one thread, with what is on by default: the gap on
+1,024 images five times, entropies and margins every epoch; ``--sharpness`` adds it at the last epoch. CPU seconds of each observer, and its
+share of those of the search without observers. Result in docs/guide.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import archgrad
+from archgrad.arch import Batch
+from archgrad.loop import Observer, Row
+from archgrad.probes import Entropies, Gap, Sharpness
+from archgrad.seeds import generator
+
+
+@dataclass(frozen=True)
+class Random:
+    """Images of noise in ten classes, as a search reads them."""
+
+    images: int
+    batch: int
+
+    def count(self, split: str = "train") -> int:
+        return self.images
+
+    def steps(self, split: str = "train") -> int:
+        return self.images // self.batch
+
+    def batches(self, split: str, epoch: int, start: int = 0, steps: int | None = None) -> Iterator[Batch]:
+        for step in range(start, self.steps() if steps is None else start + steps):
+            yield drawn(self.batch, split, epoch, step)
+
+    def evaluation(self, split: str, batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
+        whole = min(self.images, limit or self.images)
+        for begin in range(0, whole, batch):
+            yield drawn(min(batch, whole - begin), split, begin)
+
+
+def drawn(size: int, *place: object) -> Batch:
+    rng = generator("diagnostics", *place)
+    return Batch(torch.randn(size, 3, 32, 32, generator=rng), torch.randint(10, (size,), generator=rng), torch.arange(size))
+
+
+class Timed:
+    """An observer, and the CPU seconds it takes."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer, self.seconds, self.times = observer, 0.0, 0
+
+    def on_step(self, *watched: Any) -> None:
+        self.observer.on_step(*watched)
+
+    def on_decision(self, *watched: Any) -> None:
+        self.observer.on_decision(*watched)
+
+    def on_epoch(self, *watched: Any) -> Row | None:
+        began = time.process_time()
+        found = self.observer.on_epoch(*watched)
+        self.seconds += time.process_time() - began
+        self.times += found is not None
+        return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time the diagnostics against the search they watch.")
+    for name, default in (("--images", 5000), ("--epochs", 10), ("--channels", 8), ("--cells", 1), ("--batch", 64)):
+        parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--gap-images", type=int, default=1024)
+    parser.add_argument("--sharpness", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    watched: list[Observer] = [Gap(images=given.gap_images), Entropies()]
+    timed = [Timed(observer) for observer in watched + [Sharpness(batch=given.batch)] * given.sharpness]
+    method = archgrad.method("darts", archgrad.space("nasbench201", channels=given.channels, cells=given.cells))
+    began = time.process_time()
+    archgrad.search(method, Random(given.images, given.batch), given.epochs, observers=timed)
+    whole = time.process_time() - began
+    bare = whole - sum(one.seconds for one in timed)
+    size = f"C={given.channels}, N={given.cells}, {given.epochs} epochs of {given.images:,} + {given.images:,} images"
+    print(f"NAS-Bench-201, {size}, torch {torch.__version__}: {bare:.1f} CPU s without observers")
+    for one in timed:
+        print(f"{type(one.observer).__name__}: {one.times} times, {one.seconds:.2f} CPU s, {100 * one.seconds / bare:.2f} % of the search")
+
+
+if __name__ == "__main__":
+    main()

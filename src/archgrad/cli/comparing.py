@@ -52,8 +52,9 @@ def compare(
     runs = runs_of(asked, home)
     console = Console(highlight=False, soft_wrap=True)
     if dry_run:
+        heads = {arm: headline(asked, arm) for arm in asked.arms}
         for one in runs:
-            console.print(f"{one.name}: {headline(asked, one)} ({one.state()})", markup=False)
+            console.print(f"{one.name}: {heads[one.arm]}, seed {one.seed} ({one.state()})", markup=False)
         return 0
     if missing := [one for one in runs if not one.done]:
         check_images(asked, home, console)
@@ -84,11 +85,11 @@ def recorded(home: Home) -> Study | None:
     return None
 
 
-def headline(asked: Study, one: Run) -> str:
-    """One run in a few words."""
-    settings = asked.resolved(one.arm)
-    own = [f"{name} {value}" for name, value in studies.flat(asked.arms[one.arm]).items() if name != "method"]
-    return ", ".join([f"{settings['method']} in {settings['space.name']}", *own, f"{settings['search.epochs']} epochs", f"seed {one.seed}"])
+def headline(asked: Study, arm: str) -> str:
+    """One arm in a few words."""
+    settings = asked.resolved(arm)
+    own = [f"{name} {value}" for name, value in studies.flat(asked.arms[arm]).items() if name != "method"]
+    return ", ".join([f"{settings['method']} in {settings['space.name']}", *own, f"{settings['search.epochs']} epochs"])
 
 
 def check_images(asked: Study, home: Home, console: Console) -> None:

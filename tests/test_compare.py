@@ -1,0 +1,402 @@
+"""Studies: several arms, several seeds, processes that die, summaries that count as done, and what may be said of a difference."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from time import sleep
+
+import pytest
+import yaml
+from rich.console import Console
+
+from archgrad.cli import comparing, main
+from archgrad.compare import difference, jobs, markdown, spread, study, summary, tables
+from archgrad.compare.jobs import Home, Run, execute, runs_of
+from archgrad.config import read_yaml
+
+ROOT = Path(__file__).parent.parent
+CLAIMS = sorted((ROOT / "recipes" / "claims").glob("*.yaml"))
+STUDIES = sorted(path.parent for path in (ROOT / "benchmarks" / "studies").glob("*/study.yaml"))
+SHARED = ["--data", "digits", "--space.channels", "2", "--space.cells", "1", "--search.limit", "60", "--search.batch", "20"]
+SHARED += ["--search.epochs", "2", "--alphas.lr", "0.05", "--random.draws", "2"]
+TWO = ["--methods", "darts,random", "--seeds", "2", *SHARED]
+
+
+def refused(capsys, *arguments: str) -> str:
+    """The one line on stderr of a command that ends with code 2."""
+    assert main(["compare", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("archgrad: ") and error.count("\n") == 1
+    return error
+
+
+def process(code: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A study of two arms and two seeds, by the command a user types; but its searches run here, for a process takes seconds to begin."""
+    out = tmp_path_factory.mktemp("compare") / "study"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(comparing, "execute", partial(execute, start=Here, pause=0))
+        assert main(["compare", *TWO, "--jobs", "2", "--out", str(out)]) == 0
+    return out
+
+
+class Here:
+    """What `execute` asks of a process."""
+
+    def __init__(self, one: Run) -> None:
+        self.returncode = main(one.arguments())
+
+    def poll(self) -> int:
+        return self.returncode
+
+
+def committed(done: Path, out: Path) -> Path:
+    """What of a study may be committed, elsewhere."""
+    out.mkdir()
+    shutil.copy(done / "study.yaml", out)
+    shutil.copytree(done / "summaries", out / "summaries")
+    return out
+
+
+# a study's runs
+
+
+def test_each_run_is_an_ordinary_run(done, capsys):
+    folders = [path.name for path in sorted((done / "runs").iterdir()) if path.is_dir()]
+    assert folders == ["darts-seed1", "darts-seed2", "random-seed1", "random-seed2"]
+    assert main(["resume", str(done / "runs" / "darts-seed2")]) == 0 and "is finished" in capsys.readouterr().out
+    settings = yaml.safe_load((done / "runs" / "darts-seed2" / "config.yaml").read_text())
+    assert settings["seed"] == 2 and settings["threads"] == 1 and settings["search"]["limit"] == 60
+
+
+def test_a_summary_is_small_and_names_no_place(done):
+    for path in (done / "summaries").iterdir():
+        assert path.stat().st_size < summary.LIMIT
+        assert not re.search(r'"(/|~|[A-Z]:\\)', path.read_text())
+        found = summary.read(path)
+        rows = [json.loads(line) for line in (done / "runs" / path.stem / "metrics.jsonl").read_text().splitlines()]
+        assert found["data"]["name"] == "digits" and len(found["data"]["fingerprint"]) == 16
+        assert found["epochs"]["train_loss"] == pytest.approx([row["train_loss"] for row in rows], rel=1e-5)
+        assert found["seconds"] == pytest.approx(sum(row["seconds"] for row in rows), rel=1e-5)
+        assert found["genotype"] == {
+            "text": json.loads((done / "runs" / path.stem / "genotype.json").read_text())["text"],
+            "json": json.loads((done / "runs" / path.stem / "genotype.json").read_text())["genotype"],
+        }
+        assert found["final"]["skips"] == found["genotype"]["text"].count("skip_connect")
+        assert found["final"]["cifar10_test"] == found["benchmark"][0]["cifar10_test"] and found["benchmark"][1]["cifar10_test"] == 93.76
+
+
+def test_a_summary_too_large_leaves_out_lists_first():
+    whole = {"epochs": {"loss": [0.5] * 100, "edges": [[0.25] * 20] * 100, "genotype": ["x" * 100] * 100}, "final": {"loss": 0.5}}
+    assert summary.small(whole, 100_000) == whole
+    assert summary.small(whole, 12_000)["left_out"] == ["edges"]
+    assert summary.small(whole, 6_000) == {"epochs": {"loss": [0.5] * 100}, "final": {"loss": 0.5}, "left_out": ["edges", "genotype"]}
+    assert len(json.dumps(summary.small(whole, 900))) <= 900
+
+
+def test_committed_summaries_count_as_done(done, tmp_path, capsys, monkeypatch):
+    out = committed(done, tmp_path / "elsewhere")
+    monkeypatch.setattr(comparing, "execute", partial(execute, start=lambda one: pytest.fail(f"{one.name} was started")))
+    assert main(["compare", *TWO, "--out", str(out)]) == 0
+    capsys.readouterr()
+    assert main(["compare", "--out", str(out)]) == 0  # as it is recorded
+    assert "random" in capsys.readouterr().out
+    assert (out / "compare.json").read_text() == (done / "compare.json").read_text()
+
+
+def test_more_seeds_and_arms_than_before(done, tmp_path, capsys):
+    out = committed(done, tmp_path / "more")
+    more = ["--methods", "darts,stdarts", "--seeds", "1,3", *SHARED[:-2], "--out", str(out)]
+    assert main(["compare", *more, "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [re.sub(r":.*\(", " (", line) for line in lines] == [  # all arms of a seed before the next seed
+        "darts-seed1 (done)", "stdarts-seed1 (new)", "darts-seed3 (new)", "stdarts-seed3 (new)",
+    ]  # fmt: skip
+    before = study.read(read_yaml(out / "study.yaml"))
+    asked = study.read(("", {**before.shared, "arms": {"darts": {}, "cold": {"method": "stdarts"}}, "seeds": [3]}))
+    whole = study.joined(before, asked)
+    assert list(whole.arms) == ["darts", "random", "cold"] and whole.seeds == (1, 2, 3) and whole.control == "darts"
+    assert study.read(("", whole.to_mapping())) == whole
+
+
+def test_a_killed_run_goes_on_to_the_same_end(done, tmp_path):
+    """SIGKILL in mid-epoch, then once more: the very summary of an undisturbed run."""
+    asked = study.read(read_yaml(done / "study.yaml"), ("", {"seeds": [2]}), names=["darts"])
+    runs, started, said, ends = runs_of(asked, Home(tmp_path)), [], [], []
+    jobs.prepared(asked, runs)
+
+    def start(one: Run) -> subprocess.Popen[bytes]:
+        started.append(one.arguments()[0])
+        if len(started) == 2:
+            return jobs.start(one)
+        return subprocess.Popen([sys.executable, str(Path(__file__).parent / "running.py"), "4", *one.arguments()], stdout=subprocess.DEVNULL)
+
+    execute(runs, jobs=1, stopping=lambda: False, ended=ends.append, say=said.append, start=start)
+    assert started == ["search", "resume"] and "signal SIGKILL" in said[0] and ends[0].failure is None
+
+    def essence(path: Path) -> dict:
+        found = summary.read(path)
+        epochs = {name: values for name, values in found["epochs"].items() if name != "seconds"}
+        return {name: found[name] for name in ("arm", "seed", "config", "data", "genotype", "final", "benchmark")} | epochs
+
+    assert essence(runs[0].summary) == essence(done / "summaries" / "darts-seed2.json")
+
+
+def test_a_run_that_fails_twice_is_reported(done, tmp_path, capsys, monkeypatch):
+    out = committed(done, tmp_path / "failing")
+    for path in (out / "summaries").glob("*-seed2.json"):
+        path.unlink()
+    started = []
+
+    def start(one: Run) -> subprocess.Popen[bytes]:
+        started.append(one.name)
+        one.log.write_text("all is well\nit broke here\n\n")
+        return process("raise SystemExit(3)")
+
+    monkeypatch.setattr(comparing, "execute", partial(execute, start=start, pause=0.01))
+    assert main(["compare", *TWO, "--out", str(out)]) == 1
+    shown = capsys.readouterr().out
+    assert started == ["darts-seed2"] * 2 + ["random-seed2"] * 2
+    assert "darts-seed2: failed (exit code 3: it broke here); once more" in shown
+    assert shown.count("FAILED, exit code 3: it broke here") == 2
+    assert json.loads((out / "compare.json").read_text())["seeds"] == {"darts": [1], "random": [1]}
+
+
+def test_stopping_asks_each_to_save(tmp_path):
+    waits = "import signal, time\nsignal.signal(signal.SIGINT, lambda *_: exit(130))\nopen({!r}, 'w')\ntime.sleep(60)"
+    runs, asked, ends = [Run("a", seed, Home(tmp_path)) for seed in (1, 2, 3)], [], []
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(one: Run) -> subprocess.Popen[bytes]:
+        started.append(process(waits.format(str(tmp_path / one.name))))
+        return started[-1]
+
+    def stopping() -> bool:
+        asked.extend([True] * all((tmp_path / one.name).exists() for one in runs[:2]))
+        return bool(asked)
+
+    execute(runs, jobs=2, stopping=stopping, ended=ends.append, say=print, start=start, pause=0.01)
+    assert [one.returncode for one in started] == [130, 130] and not ends
+
+
+def test_a_second_interrupt_leaves_no_process(tmp_path):
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(one: Run) -> subprocess.Popen[bytes]:
+        started.append(process("import time; time.sleep(60)"))
+        return started[-1]
+
+    def stopping() -> bool:
+        if started:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        execute([Run("a", 1, Home(tmp_path))], jobs=1, stopping=stopping, ended=print, say=print, start=start)
+    assert started[0].returncode == -9
+
+
+def test_what_outlived_its_study_is_waited_for(done, tmp_path):
+    """Another process is working in the folder: it is left to end, and then counts."""
+    home = Home(tmp_path)
+    shutil.copytree(done / "runs" / "darts-seed1", home.runs / "darts-seed1")
+    one, ends = Run("darts", 1, home), []
+    with ExitStack() as lock:
+        lock.enter_context(one.folder.locked())
+        execute(
+            [one], jobs=1, stopping=lambda: False, ended=ends.append, say=lambda line: lock.close(),
+            start=lambda one: pytest.fail("started"), pause=0.01,
+        )  # fmt: skip
+    assert ends[0].failure is None and one.done
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys):
+    out = tmp_path / "study"
+    arguments = ["compare", "--methods", "darts", "--seeds", "1", *SHARED[:-2], "--out", str(out)]
+    arguments[arguments.index("--search.epochs") + 1] = "5000"
+    one = subprocess.Popen([sys.executable, "-m", "archgrad", *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    folder = out / "runs" / "darts-seed1"
+    while not (folder / "checkpoint.pt").exists() and one.poll() is None:
+        sleep(0.05)
+    one.send_signal(signal.SIGINT)
+    shown, _ = one.communicate(timeout=60)
+    assert one.returncode == 130 and "The same command again goes on" in shown
+    assert "everything is saved" in (out / "runs" / "darts-seed1.log").read_text()
+    assert main([*arguments, "--dry-run"]) == 0 and "(goes on)" in capsys.readouterr().out
+
+
+# what is refused before anything runs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "dart"], "unknown method 'dart': did you mean 'darts'?"),
+        (["--methods", "darts+rndom"], "unknown method 'rndom': did you mean 'random'?"),
+        (["--methods", "darts", "--seeds", "0"], "seeds: a number from 1 on"),
+        (["--methods", "darts", "--seeds", "some"], "not 'some'"),
+        (["--methods", "darts", "--jobs", "0"], "--jobs"),
+        (["--methods", "darts", "--control", "random"], "unknown control arm 'random'"),
+        (["--methods", "darts", "--random.draws", "3"], "section 'random' is of a method that no arm uses"),
+        (["--methods", "darts,random", "--search.epochs", "2"], "arm random: "),
+        (["--methods", "darts", "--space.nodes", "3"], "unknown option 'nodes'"),
+        (["--methods", "darts"], "which images?"),
+        (["--methods", "darts", "--data", "nowhere/at/all"], "nowhere/at/all"),
+        (["--config", "nowhere.yaml"], "no such file: nowhere.yaml"),
+        ([], "which arms?"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, *arguments, "--out", "study")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"arms": {"a": {"methd": "darts"}}}, "arm a: unknown setting 'methd': did you mean 'method'?"),
+        ({"arms": {"a": {"method": "random", "random": {"draw": 3}}}}, "arm a: unknown option of random 'draw': did you mean 'draws'?"),
+        ({"arms": {"a": {"random": {"draws": 3}}}}, "arm a: "),
+        ({"arms": {"a/b": {}}}, "arm 'a/b'"),
+        ({"arms": {"a": {"seed": 3}}}, "seed: is the same"),
+        ({"arms": {"a": {}}, "seed": 3}, "seed: a study has seeds"),
+        ({"arms": {"a": {}}, "seeds": [1, "two"]}, "seeds: "),
+        ({"arms": {"a": {}}, "seeds": []}, "seeds: "),
+        ({"arms": ["darts"]}, "arms: "),
+        ({"arms": {}}, "which arms?"),
+        ({"arms": {"a": {}}, "serch": {}}, "unknown setting 'serch': did you mean 'search'?"),
+    ],
+)
+def test_bad_study_files(given, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        study.read(("study.yaml", given))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_settings_are_another_study(done, tmp_path, capsys):
+    out = str(committed(done, tmp_path / "study"))
+    changed = ["80" if one == "60" else one for one in TWO]
+    assert "search.limit is 60 in the study recorded here, not 80" in refused(capsys, *changed, "--out", out)
+    changed = [*TWO[:-1], "1"]
+    assert "arm random: random.draws is 2 in the study recorded here, not 1" in refused(capsys, *changed, "--out", out)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    assert "holds no study" in refused(capsys, *TWO, "--out", str(tmp_path / "full"))
+
+
+def test_a_changed_default_or_other_images_are_refused(done, tmp_path, capsys):
+    out = committed(done, tmp_path / "study")
+    three = [*TWO[:3], "3", *TWO[4:], "--out", str(out)]
+    path = out / "summaries" / "darts-seed1.json"
+    was = path.read_text()
+    path.write_text(was.replace('"momentum": 0.9', '"momentum": 0.8'))
+    assert "arm darts: weights.momentum was 0.8 in seed 1 and is 0.9 now" in refused(capsys, *three)
+    path.write_text(was.replace('"fingerprint": "', '"fingerprint": "0'))
+    capsys.readouterr()
+    assert main(["compare", *three]) == 2 and "was made with other images" in capsys.readouterr().err
+    path.write_text(was[:100])
+    assert main(["compare", *three]) == 2 and f"{path} is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recipe", CLAIMS, ids=lambda path: path.stem)
+def test_the_studies_of_our_claims_can_run(recipe, tmp_path, capsys):
+    assert main(["compare", "--config", str(recipe), "--out", str(tmp_path / "study"), "--dry-run"]) == 0
+    lines, asked = capsys.readouterr().out.splitlines(), study.read(read_yaml(recipe))
+    assert len(lines) == len(asked.arms) * len(asked.seeds) >= 4 * len(asked.arms) and all(line.endswith("(new)") for line in lines)
+    assert {"darts", "random"} <= set(asked.arms) and not (tmp_path / "study").exists()
+
+
+# what may be said
+
+
+def test_mean_and_bootstrap_interval_by_hand():
+    """All 256 resamples of 90, 92, 94, 96: the mean is 90.5 or less in 5 of them (under 2.5 %), 91 or less in 15 (over it)."""
+    found = spread([90, 92, 94, 96])
+    assert (found.n, found.mean, found.low, found.high) == (4, 93, 91, 95) and found.sd == pytest.approx(math.sqrt(20 / 3))
+    assert spread([90, 92, 94, 96]) == found  # seeded
+    assert spread([3.0]).to_json() == {"n": 1, "mean": 3.0, "sd": None, "low": None, "high": None}
+    assert spread([2.0, 2.0]).to_json() == {"n": 2, "mean": 2.0, "sd": 0.0, "low": 2.0, "high": 2.0}
+
+
+def test_paired_difference_by_hand():
+    """t(0.975, 3) = 3.18245; differences 1, 2, 1, 2 have sd 0.57735, and 1, -2, 3, -1 have 2.21736."""
+    control = {1: 90.0, 2: 92.0, 3: 94.0, 4: 96.0}
+    clear = difference({4: 98.0, 3: 95.0, 2: 94.0, 1: 91.0, 5: 0.0}, control)
+    assert clear is not None and clear.n == 4 and clear.clear is True
+    assert (clear.mean, clear.low, clear.high) == pytest.approx((1.5, 1.5 - 0.918693, 1.5 + 0.918693), abs=1e-5)
+    noise = difference({1: 91.0, 2: 90.0, 3: 97.0, 4: 95.0}, control)
+    assert noise is not None and noise.clear is False
+    assert (noise.mean, noise.low, noise.high) == pytest.approx((0.25, 0.25 - 3.528308, 0.25 + 3.528308), abs=1e-5)
+
+
+def test_what_cannot_be_judged_is_not():
+    assert difference({1: 1.0}, {2: 1.0}) is None
+    one = difference({1: 3.0}, {1: 1.0})
+    assert one is not None and (one.mean, one.low, one.clear) == (2.0, None, None)
+    same = difference({1: 0.3, 2: 0.1 + 0.2}, {1: 0.0, 2: 0.0})  # equal but for rounding
+    assert same is not None and same.sd == 0 and same.clear is None
+
+
+def made(arm: str, seed: int, accuracy: float, **final: float) -> summary.Summary:
+    return {"arm": arm, "seed": seed, "final": {"cifar10_test": accuracy, **final}, "seconds": 10.0 * seed, "benchmark": BAR}
+
+
+BAR = [{"cell": "found", "cifar10_test": 1.0}, {"cell": "all nor_conv_3x3", "cifar10_test": 93.76, "rank": 166}]
+MADE = [
+    *(made("darts", seed, value, entropy=1.0 + seed / 10) for seed, value in enumerate((90, 92, 94, 96), 1)),
+    *(made("cold", seed, value, entropy=0.1) for seed, value in enumerate((91, 94, 95, 98), 1)),
+    *(made("random", seed, value) for seed, value in enumerate((91, 90, 97), 1)),
+]
+
+
+def test_markdown():
+    assert markdown(MADE, "darts", ["darts", "cold"]) == """\
+| arm | seeds | CIFAR-10 |
+|---|---|---|
+| darts | 1 to 4 | 93.00 (91.00 to 95.00) |
+| cold | 1 to 4 | 94.50 (92.00 to 97.00) |
+| random | 1 to 3 | 92.67 (90.00 to 97.00) |
+| all nor_conv_3x3 | - | 93.76 |
+| cold, minus darts | paired | **+1.500 ± 0.9187** |
+| random, minus darts | paired | +0.6667 ± 6.252 |
+
+| arm | seeds | entropy, nats | seconds |
+|---|---|---|---|
+| darts | 1 to 4 | 1.250 (1.150 to 1.350) | 25.00 (15.00 to 35.00) |
+| cold | 1 to 4 | 0.1000 (0.1000 to 0.1000) | 25.00 (15.00 to 35.00) |
+| random | 1 to 3 | - | 20.00 (10.00 to 30.00) |
+| cold, minus darts | paired | **-1.150 ± 0.2054** | 0.0000 |
+| random, minus darts | paired | - | 0.0000 |
+"""
+
+
+def test_the_terminal_says_what_is_noise(capsys):
+    Console(width=120).print(tables.table(tables.comparison(MADE, "darts", ["darts", "cold"])))
+    shown = capsys.readouterr().out
+    assert re.search(r"cold .*\+1\.500 ± 0\.9187 .*clear", shown) and re.search(r"random .*\+0\.6667 ± 6\.252 .*inside the noise", shown)
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
+def test_recorded_studies_stand_in_the_results(folder):
+    """Once all its runs are there, a study's tables stand in docs/results.md as they follow from its summaries."""
+    whole = study.read(read_yaml(folder / "study.yaml"))
+    if all(one.done for one in runs_of(whole, Home(folder))):
+        found = summary.read_all(folder / "summaries")
+        for table in markdown(found, whole.control, tuple(whole.arms)).split("\n\n"):
+            assert table.strip() in (ROOT / "docs" / "results.md").read_text("utf-8")
+        recorded = json.loads((folder / "compare.json").read_text())
+        assert recorded == tables.comparison(found, whole.control, tuple(whole.arms)).to_json()

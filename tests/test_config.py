@@ -114,3 +114,17 @@ def test_recipes_build(recipe):
 
 def test_there_are_recipes():
     assert {"digits.yaml", "darts.yaml", "random.yaml", "darts_first_order.yaml", "darts_second_order.yaml"} <= {r.name for r in RECIPES}
+    assert all((ROOT / space / f"{method}.yaml").is_file() for space in ("darts", "nasbench201") for method in ("stdarts", "sddarts"))
+
+
+SPELLED = [recipe for recipe in RECIPES if recipe.stem in ("stdarts", "sddarts")]
+
+
+@pytest.mark.parametrize("recipe", SPELLED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_recipes_spell_out_what_a_space_has_anyway(recipe):
+    """Every option that has a default, at that default."""
+    full = read(read_yaml(recipe))
+    bare = full.model_copy(update={"methods": {}, "alphas": {}, "search": SearchSettings()})
+    said, found = (run.resolve(settings, run.build(settings)).to_mapping() for settings in (full, bare))
+    assert set(full.methods[full.method]) >= set(found[full.method])
+    assert said == found | {full.method: found[full.method] | ({"k": 3} if full.method == "sddarts" else {})}

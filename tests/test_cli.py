@@ -41,11 +41,11 @@ def test_help_does_not_import_torch():
     code = "import sys\nfrom archgrad.cli import main\nmain(['--help'])\nassert not {'torch', 'datasets', 'matplotlib'} & sys.modules.keys()"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
-    commands = "search resume retrain evaluate predict show count query methods spaces"
+    commands = "search resume compare retrain evaluate predict show count query methods spaces"
     assert all(command in shown.stdout for command in commands.split())
 
 
-@pytest.mark.parametrize("command", ["search", "resume", "retrain", "evaluate", "predict", "show", "count", "query", "methods", "spaces"])
+@pytest.mark.parametrize("command", ["search", "resume", "compare", "retrain", "evaluate", "predict", "show", "count", "query", "methods", "spaces"])
 def test_each_command_has_help(command, capsys):
     assert main([command, "--help"]) == 0
     assert f"Usage: archgrad {command}" in capsys.readouterr().out

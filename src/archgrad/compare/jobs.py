@@ -124,7 +124,7 @@ def start(one: Run) -> subprocess.Popen[bytes]:
     """The search as a process. It hears no Ctrl-C of the terminal, only ours: a second one would stop it before it has saved."""
     with one.log.open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "archgrad", *one.arguments()], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            [sys.executable, "-P", "-m", "archgrad", *one.arguments()], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             env=os.environ | {"PYTHONUNBUFFERED": "1"}, start_new_session=True,
         )  # fmt: skip
 

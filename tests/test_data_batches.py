@@ -11,6 +11,7 @@ from archgrad.data import Images, load, retrain_data, search_data
 from archgrad.data.augment import cutout, padded_crop
 from archgrad.data.split import others, quotas, stratified
 from archgrad.seeds import generator
+from image_sets import folder, silent
 
 
 @pytest.fixture(scope="module")
@@ -240,12 +241,21 @@ def test_jitter_needs_colours(digits):
 # --- evaluation and the rest ---
 
 
-def test_evaluation_sees_every_image_once_in_order(digits):
+def test_evaluation_sees_every_image_once(digits):
     batches = list(search_data(digits).evaluation("test", batch=100))
     assert [len(batch.labels) for batch in batches] == [100, 100, 100, 59]
-    assert torch.cat([batch.index for batch in batches]).equal(torch.arange(359))
-    assert torch.cat([batch.labels for batch in batches]).equal(digits.test.labels)
-    assert torch.cat([batch.images for batch in batches]).equal(digits.preprocess.images(digits.test.pixels(torch.arange(359))))
+    index = torch.cat([batch.index for batch in batches])
+    assert index.sort().values.equal(torch.arange(359))
+    assert torch.cat([batch.labels for batch in batches]).equal(digits.test.labels[index])
+    assert torch.cat([batch.images for batch in batches]).equal(digits.preprocess.images(digits.test.pixels(index)))
+
+
+def test_a_batch_of_an_evaluation_has_all_classes(tmp_path):
+    """A folder comes class by class; BatchNorm by the statistics of one class is another network."""
+    data = search_data(load(str(folder(tmp_path, (50, 50))), report=silent))
+    for split, limit in (("val", None), ("val", 24), ("train", 32)):
+        for batch in data.evaluation(split, 16, limit):
+            assert len(batch.labels) < 8 or len(batch.labels.unique()) == 2
 
 
 def test_limited_evaluation_is_stratified_and_fixed(digits):

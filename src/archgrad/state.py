@@ -36,7 +36,7 @@ class Data(Protocol):
         """Shuffled and augmented; each batch is a function of (seed, split, epoch, step), so it may start anywhere."""
 
     def evaluation(self, split: str, batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
-        """In fixed order, as they are."""
+        """As they are, in one fixed order, in which every batch has images of all classes: it may be normalised by its own statistics."""
 
 
 @dataclass

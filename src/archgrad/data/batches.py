@@ -96,11 +96,15 @@ class Data:
             yield self._batch(part, index, images)
 
     def evaluation(self, split: str = "test", batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
-        """Every image once in fixed order, as it is, the last batch ragged; ``limit`` takes a stratified choice of that many."""
+        """Every image once, as it is, the last batch ragged; ``limit`` takes a stratified choice of that many.
+
+        The order is always the same, and random: where folders come class by class, a batch of one class would mislead BatchNorm.
+        """
         part = self._split(split)
         index = torch.arange(len(part.places))
         if limit is not None and limit < len(index):
             index = stratified(part.labels, limit, self.seed, f"evaluation/{split}")
+        index = index[torch.randperm(len(index), generator=generator(self.seed, f"order/evaluation/{split}"))]
         for chosen, pixels in self._read(part, index.split(batch)):
             yield self._batch(part, chosen, self.preprocess.images(pixels))
 

@@ -14,7 +14,7 @@ from archgrad.patch import Decision
 from archgrad.search_method import Method
 from archgrad.state import Plan, State
 
-VERSION = 1
+VERSION = 2
 
 
 def pack(method: Method, state: State) -> dict[str, Any]:

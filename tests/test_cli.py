@@ -16,6 +16,7 @@ from archgrad.cli import main, spelled
 from archgrad.retraining.training import Training
 from running import SMALL
 
+COMMANDS = "search resume compare retrain evaluate predict show count query methods spaces"
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
 
@@ -41,11 +42,10 @@ def test_help_does_not_import_torch():
     code = "import sys\nfrom archgrad.cli import main\nmain(['--help'])\nassert not {'torch', 'datasets', 'matplotlib'} & sys.modules.keys()"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
-    commands = "search resume compare retrain evaluate predict show count query methods spaces"
-    assert all(command in shown.stdout for command in commands.split())
+    assert all(command in shown.stdout for command in COMMANDS.split())
 
 
-@pytest.mark.parametrize("command", ["search", "resume", "compare", "retrain", "evaluate", "predict", "show", "count", "query", "methods", "spaces"])
+@pytest.mark.parametrize("command", COMMANDS.split())
 def test_each_command_has_help(command, capsys):
     assert main([command, "--help"]) == 0
     assert f"Usage: archgrad {command}" in capsys.readouterr().out

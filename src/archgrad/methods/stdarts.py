@@ -115,8 +115,8 @@ class EntropyAdaptive:
         self.growths: list[tuple[int, float]] = []  # first epoch, delta * k
 
     def __call__(self, context: Context) -> float:
-        growth = next((growth for epoch, growth in reversed(self.growths) if epoch <= context.t.epoch), None)
-        return self.hot if growth is None else cooled(context.init, growth)
+        growth = next((growth for epoch, growth in reversed(self.growths) if epoch <= context.t.epoch), 0.0)
+        return cooled(context.init, growth) if growth else self.hot  # no growth either where every edge is decided: entropy 0
 
     def bind(self, state: State) -> None:
         pass

@@ -99,7 +99,22 @@ def test_every_option_of_a_method_is_in_the_docs():
     from archgrad import options
 
     for name, entry in METHODS.items():
-        assert all(f"--{name}.{option}" in PAGES["docs/methods.md"] for option in options.model(entry.patch).model_fields)
+        own = PAGES["docs/methods.md"] + PAGES.get(f"docs/{name}.md", "")
+        assert all(f"| `--{name}.{option}`" in own for option in options.model(entry.patch).model_fields)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if entry.presets])
+def test_defaults_by_space_are_as_shown(name):
+    """The table `by the space` of a method's page: a column a space, a row an option."""
+    from archgrad import options
+
+    table = re.search(r"^\| by the space \|(?:.+\n)+", PAGES[f"docs/{name}.md"], re.MULTILINE).group()
+    (_, *spaces), _, *rows = ([cell.strip(" `") for cell in line.split("|")[1:-1]] for line in table.splitlines())
+    usual = {option: field.default for option, field in options.model(METHODS[name].patch).model_fields.items()}
+    assert set(METHODS[name].presets) <= set(spaces)
+    assert {row[0] for row in rows} == {option for preset in METHODS[name].presets.values() for option in preset}
+    for option, *shown in rows:
+        assert shown == [str(METHODS[name].options(space, {}).get(option, usual[option])) for space in spaces]
 
 
 BENCHMARKS = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines() if "benchmarks/" in line]

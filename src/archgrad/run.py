@@ -50,12 +50,13 @@ def search(config: SearchConfig, *, console: Console | None = None) -> Found:
     folder = RunFolder(config.out or default_out(config))
     folder.check_free()
     prepared = prepare(config, say_on(console))
+    state = begin(prepared)  # before anything is written: it may be refused
     with folder.locked():
         folder.check_free()
         write_json(folder.environment, environment(prepared.config.device))
         write_json(folder.data, prepared.data.summary())
         write_atomically(folder.config, prepared.config.to_yaml())
-        return _run(prepared, folder, None, console)
+        return _run(prepared, folder, state, console)
 
 
 def resume(path: Path, *, console: Console | None = None) -> Found | None:
@@ -73,10 +74,11 @@ def resume(path: Path, *, console: Console | None = None) -> Found | None:
         was = read_json(folder.data, "fingerprint")["fingerprint"]
         if was != prepared.data.summary()["fingerprint"]:
             raise ValueError(f"the images in {settings.data.path} have changed since {path} began: start a new search")
-        state = None
+        device = prepared.config.device
         if folder.checkpoint.exists():
-            device = prepared.config.device
             state = checkpoint.restore(prepared.method, checkpoint.read(folder.checkpoint, device), device)
+        else:
+            state = begin(prepared)
         return _run(prepared, folder, state, console)
 
 
@@ -182,12 +184,15 @@ def say_on(console: Console) -> Say:
     return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _run(prepared: Prepared, folder: RunFolder, state: State | None, console: Console) -> Found:
+def begin(prepared: Prepared) -> State:
+    """The state before the first step. ValueError for what the method cannot remember in so long a search of so many images."""
+    c = prepared.config
+    return loop.begin(prepared.method, prepared.data, prepared.epochs, seed=c.seed, device=c.device, precision=c.search.precision)
+
+
+def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) -> Found:
     config, say = prepared.config, say_on(console)
     how = f"archgrad resume {folder.path}"
-    state = state or loop.begin(
-        prepared.method, prepared.data, prepared.epochs, seed=config.seed, device=config.device, precision=config.search.precision
-    )
     say(headline(prepared, folder, state))
     bar = Bar(console)
     with stop_requests() as stopping:

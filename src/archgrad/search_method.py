@@ -109,6 +109,9 @@ class Method:
             raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for {count}: more epochs, or fewer stages")
         for length in (self.alpha_from, *self.patch.lengths):
             length(epochs)
+        last, memory = Progress(epochs - 1, 0, epochs, steps, 0, epochs), {name: make() for name, make in self.patch.memory.items()}
+        for scalar in self.patch.scalars.values():
+            scalar(Context(self.space.groups, last, "readout", memory, 0, self.alphas.init))
 
     def build(self, state: State, space: Space) -> None:
         """The one door through which nets, alphas and optimizers come to be: at the start, at a stage, and before a state is loaded."""

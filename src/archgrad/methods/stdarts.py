@@ -70,12 +70,16 @@ def stdarts(
     )
 
 
-def cooled(init: float, growth: float) -> float:
-    """The temperature at which ``exp(E[max(0, a)] / T)`` has grown to ``1 + growth``, for alphas that are ``init * N(0, 1)``:
-    ``T = c / ln(1 + growth)``, with c = init / sqrt(2 pi), the authors' 0.000399 at 1e-3."""
+def warmth(init: float) -> float:
+    """``E[max(0, a)]`` of alphas that start as ``init * N(0, 1)``: init / sqrt(2 pi), the authors' 0.000399 at 1e-3."""
     if init <= 0:
         raise ValueError("the temperature of stdarts follows from the scale the alphas start with: set alphas.init above 0")
-    return init / math.sqrt(2 * math.pi) / math.log1p(growth)
+    return init / math.sqrt(2 * math.pi)
+
+
+def cooled(init: float, growth: float) -> float:
+    """The temperature at which ``exp(E[max(0, a)] / T)`` has grown to ``1 + growth``: ``T = c / ln(1 + growth)``, c = `warmth`."""
+    return warmth(init) / math.log1p(growth)
 
 
 def fiftieths(context: Context, epoch: int) -> float:
@@ -115,6 +119,7 @@ class EntropyAdaptive:
         self.growths: list[tuple[int, float]] = []  # first epoch, delta * k
 
     def __call__(self, context: Context) -> float:
+        warmth(context.init)  # asked at once, so that what has none is refused before the search starts
         growth = next((growth for epoch, growth in reversed(self.growths) if epoch <= context.t.epoch), 0.0)
         return cooled(context.init, growth) if growth else self.hot  # no growth either where every edge is decided: entropy 0
 

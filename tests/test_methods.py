@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from archgrad import checkpoint
-from archgrad.loop import search
 from archgrad.methods import METHODS, method
 from archgrad.patch import Patch, claims, compose
 from archgrad.search_method import Method
 from archgrad.spaces import space
-from fakes import Noise
 from patches import PATCHES
+from searching import DATA, EPOCHS, Record, Stopped, resumed, run, same
 
 SPACES = {
     "nasbench201": {"channels": 4, "cells": 1, "classes": 4},
@@ -23,64 +22,12 @@ SPACES = {
     "s4": {"channels": 2, "cells": 1, "classes": 4},
 }
 ENTRIES = {**{name: entry.patch for name, entry in METHODS.items()}, **PATCHES}
-EPOCHS = 4
-DATA = Noise()
 still = dict(alphas={"decay": 0.0})  # decay off: what moves an alpha is then its gradient alone
 
 
 def made(names: str, space_name: str, **settings: dict) -> Method:
     patches = [ENTRIES[name]() for name in names.split("+") if name != "darts"]
     return Method(compose(*patches, settle=Patch("user", **settings)), space(space_name, **SPACES[space_name]))
-
-
-class Stopped(Exception):
-    pass
-
-
-class Record:
-    """Rows of the metrics, and a stop with a checkpoint at one place: ("step", epoch, step) or ("decision", n)."""
-
-    def __init__(self, place=None, path=None):
-        self.place, self.path, self.rows = place, path, []
-
-    def on_step(self, method, state, values):
-        self._maybe(method, state, ("step", state.epoch, state.step))
-
-    def on_epoch(self, method, state, data, row):
-        self.rows.append({key: value for key, value in row.items() if key != "seconds"})
-        self._maybe(method, state, ("epoch", state.epoch, 0))
-
-    def on_decision(self, method, state, decision):
-        self._maybe(method, state, ("decision", len(state.decisions), 0))
-
-    def _maybe(self, method, state, here):
-        if here == self.place:
-            checkpoint.save(self.path, checkpoint.pack(method, state))
-            raise Stopped
-
-
-def run(method: Method, observers=(), state=None, epochs=EPOCHS, seed=1):
-    return search(method, DATA, epochs, seed=seed, observers=observers, state=state)
-
-
-def same(a, b) -> bool:
-    """Equal to the last bit, containers included."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
-def resumed(method: Method, place, path):
-    """The same search, stopped at a place, and gone on with from the file."""
-    early, late = Record(place, path), Record()
-    with pytest.raises(Stopped):
-        run(method, [early])
-    found = run(method, [late], checkpoint.restore(method, checkpoint.read(path)))
-    return found, [row for row in early.rows if row["epoch"] < (late.rows[0]["epoch"] if late.rows else EPOCHS)] + late.rows
 
 
 @pytest.mark.parametrize("space_name", SPACES)

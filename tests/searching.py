@@ -1,0 +1,64 @@
+"""Searches over noise that are stopped at one place, saved, and gone on with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from archgrad import checkpoint
+from archgrad.loop import Found, search
+from archgrad.search_method import Method
+from fakes import Noise
+
+EPOCHS = 4
+DATA = Noise()
+
+
+class Stopped(Exception):
+    pass
+
+
+class Record:
+    """Rows of the metrics, and a stop with a checkpoint at one place: ("step", epoch, step) or ("decision", n)."""
+
+    def __init__(self, place=None, path=None):
+        self.place, self.path, self.rows = place, path, []
+
+    def on_step(self, method, state, values):
+        self._maybe(method, state, ("step", state.epoch, state.step))
+
+    def on_epoch(self, method, state, data, row):
+        self.rows.append({key: value for key, value in row.items() if key != "seconds"})
+        self._maybe(method, state, ("epoch", state.epoch, 0))
+
+    def on_decision(self, method, state, decision):
+        self._maybe(method, state, ("decision", len(state.decisions), 0))
+
+    def _maybe(self, method, state, here):
+        if here == self.place:
+            checkpoint.save(self.path, checkpoint.pack(method, state))
+            raise Stopped
+
+
+def run(method: Method, observers=(), state=None, epochs=EPOCHS, seed=1, data=DATA) -> Found:
+    return search(method, data, epochs, seed=seed, observers=observers, state=state)
+
+
+def same(a, b) -> bool:
+    """Equal to the last bit, containers included."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def resumed(method: Method, place, path, epochs=EPOCHS, data=DATA):
+    """The same search, stopped at a place, and gone on with from the file."""
+    early, late = Record(place, path), Record()
+    with pytest.raises(Stopped):
+        run(method, [early], epochs=epochs, data=data)
+    found = run(method, [late], checkpoint.restore(method, checkpoint.read(path)), epochs, data=data)
+    return found, [row for row in early.rows if row["epoch"] < (late.rows[0]["epoch"] if late.rows else epochs)] + late.rows

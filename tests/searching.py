@@ -62,3 +62,20 @@ def resumed(method: Method, place, path, epochs=EPOCHS, data=DATA):
         run(method, [early], epochs=epochs, data=data)
     found = run(method, [late], checkpoint.restore(method, checkpoint.read(path)), epochs, data=data)
     return found, [row for row in early.rows if row["epoch"] < (late.rows[0]["epoch"] if late.rows else epochs)] + late.rows
+
+
+class Watch:
+    """Calls ``look(method, state, steps done)`` after every step, of which an epoch has three."""
+
+    def __init__(self, look):
+        self.look = look
+
+    def on_step(self, method, state, values):
+        self.look(method, state, state.epoch * 3 + state.step)
+
+    def on_epoch(self, method, state, data, row): ...
+
+
+def values_of(state) -> dict:
+    """A copy of the supernet's weights."""
+    return {name: value.detach().clone() for name, value in state.nets["search"].named_parameters()}

@@ -62,7 +62,7 @@ def sddarts(
         weight_terms=term if "weight" in phases else (),
         alpha_terms=term if "alpha" in phases else (),
         memory={"teachers": makes[teachers]},
-        lengths=(begin, *([exactly(interval, "sddarts.interval")] if unit == "epoch" else [])),
+        lengths=(begin, *([exactly(interval, "sddarts.interval")] if unit == "epoch" and interval > 1 else [])),  # 1 is in any search
     )
 
 

@@ -281,9 +281,9 @@ def test_the_command_line_says_what_teachers_take(tmp_path, capsys):
     assert main(["search", *CLI, "--method", "sddarts", "--out", str(tmp_path / "run")]) == 0
     saved = checkpoint.read(tmp_path / "run" / "checkpoint.pt")["memory"]["teachers"]
     assert f"its teachers take {held(saved) / 1e6:.1f} MB of memory" in capsys.readouterr().out and held(saved) > 5e4
-    assert main(["search", *CLI, "--method", "sddarts", "--sddarts.limit", "0.0001", "--out", str(tmp_path / "no")]) == 2
+    assert main(["search", *CLI, "--method", "sddarts", "--sddarts.limit", "0.00005", "--out", str(tmp_path / "no")]) == 2
     error = capsys.readouterr().err
-    assert f"would take {held(saved) / 1e9:.2f} GB, its limit is 0.0001 GB" in error and error.count("\n") == 1
+    assert f"would take {held(saved) / 1e9:.2f} GB, its limit is 5e-05 GB" in error and error.count("\n") == 1
     assert not (tmp_path / "no").exists()  # so that the mended command may use it
 
 

@@ -20,6 +20,7 @@ from archgrad.cli import comparing, main
 from archgrad.compare import jobs, study, summary
 from archgrad.compare.jobs import Home, Run, execute, runs_of
 from archgrad.config import read_yaml
+from archgrad.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 CLAIMS = sorted((ROOT / "recipes" / "claims").glob("*.yaml"))
@@ -94,6 +95,15 @@ def test_a_summary_is_small_and_names_no_place(done):
         }
         assert found["final"]["skips"] == found["genotype"]["text"].count("skip_connect")
         assert found["final"]["cifar10_test"] == found["benchmark"][0]["cifar10_test"] and found["benchmark"][1]["cifar10_test"] == 93.76
+
+
+def test_a_summary_names_a_folder_of_images_by_its_last_part(done, tmp_path):
+    folder = tmp_path / "darts-seed1"
+    shutil.copytree(done / "runs" / "darts-seed1", folder)
+    images = json.loads((folder / "data.json").read_text())
+    (folder / "data.json").write_text(json.dumps(images | {"name": str(tmp_path / "photos")}))
+    found = summary.summarise(RunFolder(folder), "darts", 1)
+    assert found["data"]["name"] == "photos" and str(tmp_path) not in json.dumps(found)
 
 
 def test_a_summary_too_large_leaves_out_lists_first():

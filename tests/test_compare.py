@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from archgrad.cli import comparing, main
-from archgrad.compare import jobs, study, summary
+from archgrad.compare import jobs, study, summary, tables
 from archgrad.compare.jobs import Home, Run, execute, runs_of
 from archgrad.config import read_yaml
 from archgrad.folder import RunFolder
@@ -95,6 +95,20 @@ def test_a_summary_is_small_and_names_no_place(done):
         }
         assert found["final"]["skips"] == found["genotype"]["text"].count("skip_connect")
         assert found["final"]["cifar10_test"] == found["benchmark"][0]["cifar10_test"] and found["benchmark"][1]["cifar10_test"] == 93.76
+
+
+def test_a_blind_study_looks_up_no_truth(done, tmp_path, capsys):
+    """The run it judges is one that a table knows."""
+    home = Home(tmp_path)
+    shutil.copytree(done / "runs" / "darts-seed1", home.runs / "darts-seed1")
+    blind = study.read(("", {**read_yaml(done / "study.yaml")[1], "blind": True}))
+    assert study.read(("", blind.to_mapping())).blind
+    first = runs_of(blind, home)[0]
+    assert first.name == "darts-seed1" and first.record()
+    found = summary.read(first.summary)
+    assert found["benchmark"] is None and not [name for name in found["final"] if "test" in name or name == "rank"]
+    assert not tables.comparison([found], "darts").bars
+    assert "is not blind, and stays so" in refused(capsys, *TWO, "--blind", "--out", str(done))
 
 
 def test_a_summary_names_a_folder_of_images_by_its_last_part(done, tmp_path):

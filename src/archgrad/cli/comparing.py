@@ -31,6 +31,7 @@ def compare(
     seeds: Annotated[str | None, Parameter(help="how many (4: 1 to 4), or which (1,2,5); by default 4")] = None,
     config_file: Annotated[Path | None, Parameter(name="--config", help="a study: YAML of a search, with arms, seeds, control")] = None,
     control: Annotated[str | None, Parameter(help="the arm that others are compared to; by default darts, else the first")] = None,
+    blind: Annotated[bool, Parameter(help="look up no true accuracy: for choosing settings", negative="", show_default=False)] = False,
     jobs: Annotated[int, Parameter(help="searches at a time")] = 1,
     dry_run: Annotated[bool, Parameter(help="a line for each run; nothing is loaded or written", negative="", show_default=False)] = False,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
@@ -47,7 +48,7 @@ def compare(
     home = Home(out)
     before = recorded(home)
     sources = [config.read_yaml(config_file)] if config_file else [(str(home.study), before.to_mapping())] if before and not methods else []
-    asked = studies.read(*sources, ("", said(given) | said_of_study(seeds, control)), names=methods.split(",") if methods else ())
+    asked = studies.read(*sources, ("", said(given) | said_of_study(seeds, control, blind)), names=methods.split(",") if methods else ())
     whole = studies.joined(before, asked) if before else asked
     runs = runs_of(asked, home)
     console = Console(highlight=False, soft_wrap=True)
@@ -72,8 +73,8 @@ def compare(
     return 1 if failed else 0
 
 
-def said_of_study(seeds: str | None, control: str | None) -> dict[str, Any]:
-    return {name: value for name, value in (("seeds", seeds), ("control", control)) if value is not None}
+def said_of_study(seeds: str | None, control: str | None, blind: bool) -> dict[str, Any]:
+    return {name: value for name, value in (("seeds", seeds), ("control", control), ("blind", blind or None)) if value is not None}
 
 
 def recorded(home: Home) -> Study | None:

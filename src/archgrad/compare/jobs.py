@@ -51,6 +51,7 @@ class Run:
     arm: str
     seed: int
     home: Home
+    blind: bool = False
 
     @property
     def name(self) -> str:
@@ -99,7 +100,7 @@ class Run:
     def record(self) -> bool:
         """Writes the summary if the search is finished; whether it is."""
         if self.folder.genotype.exists():
-            summary.write(self.summary, summary.summarise(self.folder, self.arm, self.seed))
+            summary.write(self.summary, summary.summarise(self.folder, self.arm, self.seed, blind=self.blind))
         return self.done
 
     def last_words(self) -> str:
@@ -110,7 +111,7 @@ class Run:
 
 def runs_of(study: Study, home: Home) -> list[Run]:
     """All arms of the first seed, then of the second, and so on: a study cut short is balanced."""
-    return [Run(arm, seed, home) for seed in study.seeds for arm in study.arms]
+    return [Run(arm, seed, home, study.blind) for seed in study.seeds for arm in study.arms]
 
 
 def prepared(study: Study, runs: Iterable[Run]) -> None:

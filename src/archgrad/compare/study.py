@@ -1,7 +1,8 @@
 """A study: arms that differ in what they say, and in nothing else, each searched with the same seeds.
 
-A study file is a file of search settings with three more entries: ``arms`` (name -> what that arm says otherwise), ``seeds`` (a number n
-for 1 to n, or a list) and ``control`` (the arm that others are compared to). What stands above the arms is shared.
+A study file is a file of search settings with four more entries: ``arms`` (name -> what that arm says otherwise), ``seeds`` (a number n
+for 1 to n, or a list), ``control`` (the arm that others are compared to) and ``blind`` (no true accuracy is looked up, so that settings can be
+chosen by what was measured in the searches alone). What stands above the arms is shared.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from archgrad.config import Given, SearchConfig
 from archgrad.errors import unknown
 from archgrad.methods import METHODS
 
-OWN = ("arms", "seeds", "control")
+OWN = ("arms", "seeds", "control", "blind")
 SEEDS = 4
 LOCAL = {"data.path", "data.test", "data.cache", "data.workers", "search.checkpoint_seconds"}  # decide where and how fast, not what
 
@@ -33,6 +34,7 @@ class Study:
     arms: Mapping[str, Mapping[str, Any]]
     seeds: tuple[int, ...]
     control: str
+    blind: bool = False
 
     def settings(self, arm: str, seed: int = 0) -> SearchConfig:
         """Of one search. A study's searches take one thread unless it says otherwise: its numbers must not depend on the machine's cores."""
@@ -56,7 +58,8 @@ class Study:
         """As a file has it. Paths of this machine are left out: the images are known by their fingerprint."""
         shared = {name: dict(value) if isinstance(value, Mapping) else value for name, value in self.shared.items()}
         shared["data"] = {name: value for name, value in shared.get("data", {}).items() if name != "cache" and not local(value)}
-        whole = {**shared, "control": self.control, "seeds": list(self.seeds), "arms": {name: dict(own) for name, own in self.arms.items()}}
+        arms = {name: dict(own) for name, own in self.arms.items()}
+        whole = {**shared, **({"blind": True} if self.blind else {}), "control": self.control, "seeds": list(self.seeds), "arms": arms}
         return {name: value for name, value in json.loads(json.dumps(whole, default=str)).items() if value != {}}
 
     def to_yaml(self) -> str:
@@ -86,7 +89,10 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = ()) -> 
     if control not in arms:
         raise unknown("control arm", control, arms)
     shared = {name: value for name, value in shared.items() if name != "method" and name not in METHODS}
-    found = Study(shared, arms, seeds_of(own.get("seeds", SEEDS)), control)
+    blind = own.get("blind", False)
+    if not isinstance(blind, bool):
+        raise ValueError(f"blind: true or false, not {blind!r}")
+    found = Study(shared, arms, seeds_of(own.get("seeds", SEEDS)), control, blind)
     for arm in arms:
         found.resolved(arm)
     return found
@@ -112,7 +118,10 @@ def joined(before: Study, asked: Study) -> Study:
         if found := differences(one.resolved(arm), other.resolved(arm)):
             name, was, now = found[0]
             raise ValueError(f"{f'arm {arm}: ' if arm else ''}{name} is {was!r} in the study recorded here, not {now!r}: choose another --out")
-    return Study(before.shared, {**before.arms, **asked.arms}, tuple(dict.fromkeys([*before.seeds, *asked.seeds])), asked.control)
+    if before.blind != asked.blind:
+        raise ValueError(f"the study recorded here is {'' if before.blind else 'not '}blind, and stays so: choose another --out")
+    arms, seeds = {**before.arms, **asked.arms}, tuple(dict.fromkeys([*before.seeds, *asked.seeds]))
+    return Study(before.shared, arms, seeds, asked.control, asked.blind)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -18,19 +18,19 @@ LIMIT = 20_000  # bytes
 KEYS = ("arm", "seed", "config", "data", "genotype", "final", "epochs", "seconds", "benchmark", "environment")
 
 
-def summarise(folder: RunFolder, arm: str, seed: int) -> Summary:
+def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False) -> Summary:
     """Of a finished run.
 
     ``config``: resolved, without paths. ``data``: name, fingerprint, images in each split. ``genotype``: ``text`` and ``json``. ``epochs``:
     metric -> values, one an epoch, None where it was not measured. ``final``: the last value of each metric that is a number, ``skips`` of the
-    genotype, and true accuracies in percent (``cifar10_test`` ...) where a benchmark knows them. ``benchmark``: its verdict. ``seconds``: all
-    epochs. ``left_out``: metrics too large for `LIMIT`. ValueError if the run is not finished.
+    genotype, and true accuracies in percent (``cifar10_test`` ...) where a benchmark knows them and is asked: ``blind`` ones ask none.
+    ``benchmark``: its verdict. ``seconds``: all epochs. ``left_out``: metrics too large for `LIMIT`. ValueError if the run is not finished.
     """
     genotype, settings, metrics = folder.found(), folder.settings(), rows(folder.metrics)
     whole, images = settings.to_mapping(), read_json(folder.data, "name", "fingerprint", "splits")
     whole["data"] = {name: value for name, value in whole["data"].items() if name not in ("path", "cache") and not local(value)}
     name = images["name"]
-    table = benchmarks.lookup(settings.space["name"])
+    table = None if blind else benchmarks.lookup(settings.space["name"])
     verdict = table.verdict(genotype) if table else None
     summary = {
         "arm": arm,

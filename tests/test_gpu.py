@@ -8,11 +8,12 @@ import pytest
 import torch
 
 import archgrad
-from archgrad import checkpoint
+import searching
+from archgrad import checkpoint, probes
 from archgrad.arch import Batch
 from archgrad.loop import search
 from fakes import Noise
-from test_methods import Record, resumed, same
+from searching import Record, resumed, same
 
 if not torch.cuda.is_available():
     if os.environ.get("ARCHGRAD_GPU") == "required":
@@ -53,20 +54,21 @@ def test_one_step_agrees_with_the_cpu(name):
 
 @pytest.mark.parametrize("name", SIZES)
 def test_resumes_bit_for_bit_when_deterministic(name, tmp_path, monkeypatch):
-    import test_methods
+    def run(m, observers=(), state=None, *_, **__):
+        return search(m, OnGpu(), searching.EPOCHS, seed=1, observers=observers, state=state, device="cuda")
 
-    monkeypatch.setattr(test_methods, "DATA", OnGpu())
-    monkeypatch.setattr(test_methods, "run", lambda m, observers=(), state=None, **_: search(
-        m, OnGpu(), test_methods.EPOCHS, seed=1, observers=observers, state=state, device="cuda"))  # fmt: skip
+    monkeypatch.setattr(searching, "run", run)
     monkeypatch.setattr(checkpoint, "restore", lambda m, content, _restore=checkpoint.restore: _restore(m, content, "cuda"))
-    method = archgrad.method("darts", archgrad.space(name, **SIZES[name]))
+    method = archgrad.method("stdarts+sddarts", archgrad.space(name, **SIZES[name]))
     whole = Record()
-    found = test_methods.run(method, [whole])
+    found = run(method, [whole])
     again, rows = resumed(method, ("step", 2, 1), tmp_path / "checkpoint.pt")
     assert rows == whole.rows and same(checkpoint.pack(method, again.state), checkpoint.pack(method, found.state))
 
 
-def test_bf16_runs_and_alphas_stay_float32():
-    method = archgrad.method("darts", archgrad.space("darts", **SIZES["darts"]))
-    found = search(method, OnGpu(), 2, device="cuda", precision="bf16")
+@pytest.mark.parametrize("name", SIZES)
+def test_bf16_runs_and_alphas_stay_float32(name):
+    method = archgrad.method("stdarts+sddarts", archgrad.space(name, **SIZES[name]), sddarts={"teachers": "remembered"})
+    watchers = [probes.Gap(every=1), probes.Sharpness(every=1, batch=8), probes.Entropies()]
+    found = search(method, OnGpu(), 2, device="cuda", precision="bf16", observers=watchers)
     assert all(a.dtype == torch.float32 and torch.isfinite(a).all() for a in found.state.alphas.values())

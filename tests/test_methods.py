@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import pytest
 import torch
 
 from archgrad import checkpoint
+from archgrad.loop import search
 from archgrad.methods import METHODS, method
 from archgrad.patch import Patch, claims, compose
 from archgrad.search_method import Method
+from archgrad.select import uniform
 from archgrad.spaces import space
 from patches import PATCHES
 from searching import DATA, EPOCHS, Record, Stopped, resumed, run, same
@@ -202,3 +205,19 @@ def test_the_users_own_word_settles_a_conflict():
     assert (ours.order, ours.weights.lr, ours.weights.nesterov, ours.alphas.decay) == ("alpha_first", 0.1, True, 0)
     both = compose(PATCHES["decay"](), Patch("other", order="alpha_first"), settle=Patch("user", order="weight_first"))
     assert both.order == "weight_first"
+
+
+@pytest.mark.parametrize("space_name", SPACES)
+def test_bf16_runs_everywhere(space_name):
+    record = Record()
+    search(method("stdarts+sddarts", space(space_name, **SPACES[space_name])), DATA, 2, observers=[record], precision="bf16")
+    assert all(math.isfinite(row["train_loss"]) for row in record.rows)
+
+
+@pytest.mark.parametrize("space_name", SPACES)
+def test_a_genotypes_mixture_runs_on_the_nets_device(space_name):
+    """It is made on the host; the meta device tells as a GPU would."""
+    base = space(space_name, **SPACES[space_name])
+    mixture = uniform(base.groups, 0).one_hot(base.groups)
+    images = torch.empty(2, 3, 8, 8, device="meta")
+    assert base.supernet().to("meta")(images, mixture).logits.device.type == "meta"

@@ -133,7 +133,8 @@ def test_strength_zero_is_darts_bit_for_bit(kind):
     ("options", "step"),
     [
         ({"teachers": "snapshots", "first": 0}, 3),  # the first teacher is born with the end of the first epoch
-        ({"teachers": "snapshots", "first": 0, "unit": "step", "interval": 2}, 2),
+        ({"teachers": "snapshots", "first": 0, "unit": "step", "interval": 2}, 4),  # a teacher is an interval old at least
+        ({"teachers": "snapshots", "first": 0, "unit": "step", "k": 1}, 2),
         ({"teachers": "snapshots", "first": 0, "interval": 2}, 6),
         ({"teachers": "remembered", "first": 0}, 3),
         ({"teachers": "average", "first": 0}, 1),
@@ -211,7 +212,8 @@ def test_each_option_goes_to_its_owner(capsys, tmp_path):
         ("sddarts.tau=-1", "sddarts.tau: .*greater than 0, not -1"),
         ("sddarts.strength=-1", "sddarts.strength: .*greater than or equal to 0, not -1"),
         ("sddarts.vote=loudest", "loudest"),
-        ("sddarts.teachers=average sddarts.k=3", "sddarts.k is 3, but an average is one teacher"),
+        ("stdarts.warmup=1.5", "stdarts.warmup: whole epochs from 0 on, or a share of the search between 0 and 1, not 1.5"),
+        ("stdarts.interval=0", "stdarts.interval: whole epochs from 1 on, or a share of the search between 0 and 1, not 0"),
         ("sddarts.teachers=remembered sddarts.unit=step", "sddarts.unit is step, but an image comes once an epoch"),
         ("sddarts.top=3", "sddarts.top is 3, but snapshots remember no logits"),
         ("stdarts.kappa=-1", "stdarts.kappa: .*greater than 0, not -1"),
@@ -238,4 +240,4 @@ def test_a_preset_is_never_too_long(epochs):
 
 
 def test_both_are_in_the_table():
-    assert {"stdarts", "sddarts"} <= set(METHODS) and METHODS["stdarts"].presets["nasbench201"]["over"] == "sum"
+    assert {"stdarts", "sddarts"} <= set(METHODS) and METHODS["stdarts"].presets["nasbench201"]["entropy"] == "sum"

@@ -145,9 +145,9 @@ def test_temperature_follows_the_scale_of_the_alphas(monkeypatch):
 def test_alphas_that_start_at_zero_are_refused_beforehand(rule):
     m = stdarts("nasbench201", {"alphas": {"init": 0}}, temperature=rule)
     with pytest.raises(ValueError, match=r"set alphas.init above 0$") as caught:
-        m.check(50)
+        m.start(seed=0, epochs=50, steps=1)
     assert "\n" not in str(caught.value)
-    stdarts("nasbench201", {"alphas": {"init": 0}}, temperature="constant").check(50)
+    stdarts("nasbench201", {"alphas": {"init": 0}}, temperature="constant").start(seed=0, epochs=50, steps=1)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_presets_of_the_spaces(monkeypatch, name, kappa, over, begins):
     assert (rule.kappa, rule.over, rule.begin(50), m.alpha_from(50)) == (0.5, over, 7, 7)
     settings = SearchConfig(method="stdarts", space={"name": name}, methods={"stdarts": {"interval": 3}})
     resolved = run.resolve(settings, run.build(settings)).methods["stdarts"]
-    assert (resolved["kappa"], resolved["over"], resolved["interval"]) == (kappa, over, 3)  # what stands in the run's settings
+    assert (resolved["kappa"], resolved["entropy"], resolved["interval"]) == (kappa, over, 3)  # what stands in the run's settings
     # The strength is that of the rule: its first update is c / ln(1 + kappa H / 2).
     assert adapted(monkeypatch, name=name)[0][begins] == pytest.approx(C / math.log1p(0.5 * kappa * math.log(7)))
 

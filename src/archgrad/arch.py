@@ -262,6 +262,11 @@ class Output(NamedTuple):
     features: tuple[Tensor, ...] = ()
     auxiliary: Tensor | None = None
 
+    @property
+    def exact(self) -> Tensor:
+        """The logits in float32 at least, for losses."""
+        return self.logits.to(torch.promote_types(self.logits.dtype, torch.float32))
+
 
 class Forward(NamedTuple):
     """One pass and all that led to it: what a loss term reads."""
@@ -273,8 +278,8 @@ class Forward(NamedTuple):
     supernet: torch.nn.Module
     context: Context
     again: Callable[[Alphas, Mapping[str, Tensor] | None], Output]
-    """(alphas, weights or None for the net's own) -> this very pass, same batch and same draws but no dropout of ops, without gradient and
-    without a trace in the buffers: how a teacher sees what its student saw."""
+    """(alphas, weights or None for the net's own) -> the pass of these, same batch and same draws but no dropout of ops and no perturbation
+    of the mixture, without gradient and without a trace in the buffers: how a teacher sees what its student saw."""
 
 
 def groups_of(edge_groups: Iterable[EdgeGroup]) -> Groups:

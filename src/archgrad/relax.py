@@ -56,10 +56,9 @@ def sparse_softmax(temperature: Scalar, noise: Noise | None = None) -> Callable[
 
     def relax(alphas: Alphas, context: Context) -> Mixture:
         t = temperature(context)
-        shaken = {
-            name: a + noise(a, context.rng(f"sparse_softmax/{name}", a.device)) if noise and context.phase == "alpha" else a
-            for name, a in alphas.items()
-        }
+        shaken = {name: alphas[name] for name in context.groups}
+        if noise and context.phase == "alpha":
+            shaken = {name: a + noise(a, context.rng(f"sparse_softmax/{name}", a.device)) for name, a in shaken.items()}
         return Mixture({name: tempered_softmax(shaken[name], group, t) for name, group in context.groups.items()})
 
     return relax

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.filesize import decimal
 
 from archgrad import checkpoint, data, loop, methods, options, seeds, spaces
 from archgrad.config import DataSettings, SearchConfig
@@ -216,8 +217,8 @@ def diagnostics(config: SearchConfig) -> tuple[Observer, ...]:
     """The measurements that are on."""
     s = config.diagnostics
     over = tuple(MOVED) if s.sharpness_over == "all" else (s.sharpness_over,)
-    batch = config.search.batch or space_of(config).defaults.batch
-    sharpness = Sharpness(s.sharpness_every, over, s.sharpness_rho, s.sharpness_steps, s.sharpness_batches, batch)
+    assert config.search.batch is not None  # resolved
+    sharpness = Sharpness(s.sharpness_every, over, s.sharpness_rho, s.sharpness_steps, s.sharpness_batches, config.search.batch)
     every = ((s.gap, Gap(s.gap_every, s.gap_images)), (s.sharpness, sharpness), (s.entropy, Entropies(s.entropy_every)))
     return tuple(observer for on, observer in every if on)
 
@@ -241,7 +242,7 @@ def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:
         f"split: {counts['train']:,} images train weights, {counts['val']:,} move alphas, {counts['test']:,} are for testing\n"
         f"{config.method} in {config.space['name']}: {place}, batch {config.search.batch}, {config.device}, {threads}, "
         f"seed {config.seed}, into {folder.path}"
-        + "".join(f"\nits {name} take {size / 1e6:,.1f} MB of memory" for name, size in sizes.items() if size)
+        + "".join(f"\nits {name} take {decimal(size)} of memory" for name, size in sizes.items() if size)
     )
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator
 
 from archgrad.arch import Context
 
@@ -72,15 +72,33 @@ def exactly(epoch: int, what: str) -> When:
     return at
 
 
-Span = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
+def _length(least: int) -> Callable[[float], float]:
+    def check(value: float) -> float:
+        if value.is_integer() and value >= least:
+            return int(value)
+        if not 0 < value < 1:
+            raise ValueError(f"whole epochs from {least} on, or a share of the search between 0 and 1")
+        return value
+
+    return check
+
+
+Span = Annotated[float, AfterValidator(_length(0))]
 """When something begins, as users say it: an epoch, or a share of the search."""
 
-Interval = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
+Interval = Annotated[float, AfterValidator(_length(1))]
 """How long something lasts, as users say it: whole epochs, or a share of the search."""
 
 
-def span(length: int | float, what: str) -> When:
-    """Of a `Span` or an `Interval`: that share (at least one epoch), or those epochs; ValueError if the user's epochs are not in the search."""
+def span(length: float, what: str) -> When:
+    """The epoch of a `Span`: a share is at least one epoch, and leaves at least one; ValueError if the user's own is not in the search."""
+    return exactly(length, what) if isinstance(length, int) else lambda epochs: min(share(length, of=1)(epochs), epochs - 1)
+
+
+def lasting(length: float, what: str) -> When:
+    """The epochs of an `Interval`: a share is at least one; ValueError if the user's own, one aside, are as long as the search."""
+    if length == 1:
+        return lambda epochs: 1
     return exactly(length, what) if isinstance(length, int) else share(length, of=1)
 
 

@@ -97,6 +97,8 @@ class Method:
         self.check(epochs, steps)
         state = State(seed, Plan(epochs, steps, images), torch.device(device), precision, self.space)
         self.build(state, self.space)
+        for scalar in self.patch.scalars.values():
+            scalar(self.context(state, "readout"))  # a schedule that cannot be is refused before the first step
         return state
 
     def check(self, epochs: int, steps: int = 1) -> None:
@@ -109,9 +111,6 @@ class Method:
             raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for {count}: more epochs, or fewer stages")
         for length in (self.alpha_from, *self.patch.lengths):
             length(epochs)
-        last, memory = Progress(epochs - 1, 0, epochs, steps, 0, epochs), {name: make() for name, make in self.patch.memory.items()}
-        for scalar in self.patch.scalars.values():
-            scalar(Context(self.space.groups, last, "readout", memory, 0, self.alphas.init))
 
     def build(self, state: State, space: Space) -> None:
         """The one door through which nets, alphas and optimizers come to be: at the start, at a stage, and before a state is loaded."""

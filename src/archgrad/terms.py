@@ -16,14 +16,12 @@ Term = Callable[[Forward], Tensor]
 
 def cross_entropy(forward: Forward) -> Tensor:
     """Mean cross-entropy of logits (B, K) and labels (B,), in float32 at least."""
-    logits = forward.output.logits
-    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), forward.batch.labels)
+    return F.cross_entropy(forward.output.exact, forward.batch.labels)
 
 
 def soft_divergence(targets: Tensor, logits: Tensor, tau: float) -> Tensor:
     """``tau^2 * KL(p || softmax(z / tau))`` of each sample: targets p (B, K), logits z (B, K) -> (B,) (Hinton et al. 2015,
     arXiv 1503.02531: tau^2 keeps the size of the gradient)."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     log_q = (logits / tau).log_softmax(-1)
     return tau**2 * (torch.xlogy(targets, targets) - targets * log_q).sum(-1)
 

@@ -12,14 +12,14 @@ from rich.console import Console
 
 from archgrad import config, data, run
 from archgrad.cli.flags import flags, said, some
-from archgrad.cli.searching import ABOUT, SECTIONS
+from archgrad.cli.searching import ABOUT, FLOATING, SECTIONS
 from archgrad.compare import study as studies
 from archgrad.compare import summary, tables
 from archgrad.compare.jobs import Ending, Home, Run, execute, prepared, runs_of
 from archgrad.compare.study import Study
 from archgrad.observers import bar, ending, stop_requests, write_atomically
 
-Flags: Any = flags(SECTIONS, some(config.scalars(), "device", "deterministic", "threads"), ABOUT, floating=("space", "weights", "alphas"))
+Flags: Any = flags(SECTIONS, some(config.scalars(), "device", "deterministic", "threads"), ABOUT, floating=FLOATING)
 NOTHING = Flags()
 BY_IMAGES = {"device", "data.size", "data.flip", "space.classes", "space.in_channels", "space.stem"}  # settled when a run begins
 

@@ -60,8 +60,7 @@ def plain(annotation: Any) -> Any:
     if origin is Annotated:
         return plain(arguments[0])
     if origin in (Union, UnionType):
-        kinds = [kind for one in arguments if one is not NoneType and (kind := plain(one)) is not None]
-        return float if kinds == [int, float] else next(iter(kinds), None)  # as int first, 0.3 would become 0
+        return next((kind for one in arguments if one is not NoneType and (kind := plain(one)) is not None), None)
     if origin is tuple and arguments[:1] == (str,):
         return list[str]
     return annotation if annotation in (int, float, str, bool, Path) or origin is Literal else None

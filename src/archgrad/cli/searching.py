@@ -24,8 +24,9 @@ ABOUT = {
     "alphas": "Adam of the alphas. Defaults are the space's.",
     **{name: inspect.getdoc(entry.patch) or "" for name, entry in METHODS.items()},
 }
+FLOATING = ("space", "weights", "alphas", *(name for name, entry in METHODS.items() if entry.presets))  # defaults differ by space
 SECTIONS = {name: model for name, model in config.sections().items() if name != "retrain"}
-Flags: Any = flags(SECTIONS, config.scalars(), ABOUT, floating=("space", "weights", "alphas"))
+Flags: Any = flags(SECTIONS, config.scalars(), ABOUT, floating=FLOATING)
 NOTHING = Flags()
 
 

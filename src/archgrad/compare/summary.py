@@ -29,14 +29,14 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False) ->
     genotype, settings, metrics = folder.found(), folder.settings(), rows(folder.metrics)
     whole, images = settings.to_mapping(), read_json(folder.data, "name", "fingerprint", "splits")
     whole["data"] = {name: value for name, value in whole["data"].items() if name not in ("path", "cache") and not local(value)}
-    name = images["name"]
+    source = images["name"]
     table = None if blind else benchmarks.lookup(settings.space["name"])
     verdict = table.verdict(genotype) if table else None
     summary = {
         "arm": arm,
         "seed": seed,
         "config": whole,
-        "data": {name: images[name] for name in ("fingerprint", "splits")} | {"name": Path(name).name if local(name) else name},
+        "data": {name: images[name] for name in ("fingerprint", "splits")} | {"name": Path(source).name if local(source) else source},
         "environment": read_json(folder.environment),
         "genotype": {"text": str(genotype), "json": genotype.to_json()},
         "final": final(metrics, genotype, verdict[0] if verdict else {}),

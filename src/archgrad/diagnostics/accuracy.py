@@ -26,8 +26,7 @@ def accuracy(
     with measuring(net, training=batch_statistics):
         for k, batch in enumerate(batches):
             with forked(*place, "accuracy", k, device=batch.images.device):
-                logits = net(batch.images, mixture).logits
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+                logits = net(batch.images, mixture).exact
             right += (logits.argmax(1) == batch.labels).sum().item()
             loss += F.cross_entropy(logits, batch.labels, reduction="sum").item()
             count += len(batch.labels)

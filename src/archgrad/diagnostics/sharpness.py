@@ -83,8 +83,8 @@ def supernet_sharpness(
                 now = {kind: {name: {**here, **moved}[f"{kind}/{name}"] for name in tensors} for kind, tensors in named.items()}
                 with forked(*place, "sharpness", k, device=batch.images.device):
                     mixed = replace(mixture(now["alphas"]), dropout={})
-                    logits = functional_call(net, now["weights"], (batch.images, mixed)).logits
-                return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), batch.labels)
+                    logits = functional_call(net, now["weights"], (batch.images, mixed)).exact
+                return F.cross_entropy(logits, batch.labels)
 
             for name in over:
                 at = {key: tensor for key, tensor in here.items() if key.partition("/")[0] in MOVED[name]}

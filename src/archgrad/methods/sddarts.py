@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
@@ -18,7 +17,7 @@ from archgrad.arch import Forward
 from archgrad.memory import Memory
 from archgrad.methods.teachers import Average, Remembered, Snapshots
 from archgrad.patch import Patch
-from archgrad.schedules import Span, exactly, from_epoch, span
+from archgrad.schedules import Span, from_epoch, lasting, span
 from archgrad.terms import Term, soft_divergence, weighted
 
 Count = Annotated[int, Field(ge=1)]
@@ -28,7 +27,7 @@ Positive = Annotated[float, Field(gt=0)]
 def sddarts(
     *,
     teachers: Literal["snapshots", "remembered", "average"] = "snapshots",
-    k: Count | None = None,
+    k: Count = 3,
     interval: Count = 1,
     unit: Literal["epoch", "step"] = "epoch",
     vote: Literal["mean_probability", "mean_logit", "majority"] = "mean_probability",
@@ -37,23 +36,22 @@ def sddarts(
     tau: Positive = 5.0,
     first: Span = 0.1,
     top: Count | None = None,
-    limit: Positive = 4.0,
+    max_gb: Positive = 4.0,
 ) -> Patch:
     """``teachers``: earlier supernets run again on the batch; the logits each image had (whatever its view was); or one moving average.
-    ``k`` of them (3), an ``interval`` apart, counted in a ``unit``; the average forgets over an interval. ``vote``: how their predictions
-    become one. ``level``: whose steps learn from it. ``strength`` and ``tau`` (temperature) of the divergence, from ``first`` on: an epoch
-    (5), or a share of the search (0.1). ``top``: remember only that many logits. ``limit``: gigabytes the teachers may take."""
-    if teachers == "average" and k is not None:
-        raise ValueError(f"sddarts.k is {k}, but an average is one teacher: leave it out, or choose other sddarts.teachers")
+    ``k`` of them (an average is one), an ``interval`` apart, counted in a ``unit``; the average forgets over an interval. ``vote``: how
+    their predictions become one. ``level``: whose steps learn from it. ``strength`` and ``tau`` (temperature) of the divergence, from
+    ``first`` on: an epoch (5), or a share of the search (0.1). ``top``: remember only that many logits. ``max_gb``: what the teachers may
+    take."""
     if teachers == "remembered" and unit == "step":
         raise ValueError("sddarts.unit is step, but an image comes once an epoch: remembered logits are an epoch or more apart")
     if teachers != "remembered" and top is not None:
         raise ValueError(f"sddarts.top is {top}, but {teachers} remember no logits: leave it out, or choose remembered")
     phases = {"weights": ("weight",), "alphas": ("alpha",), "both": ("weight", "alpha")}[level]
     makes: dict[str, Callable[[], Memory]] = {
-        "snapshots": lambda: Snapshots(k or 3, interval, unit, limit),
-        "remembered": lambda: Remembered(k or 3, interval, phases, top, limit),
-        "average": lambda: Average(interval, unit, limit),
+        "snapshots": lambda: Snapshots(k, interval, unit, max_gb),
+        "remembered": lambda: Remembered(k, interval, phases, top, max_gb),
+        "average": lambda: Average(interval, unit, max_gb),
     }
     begin = span(first, "sddarts.first")
     term = (weighted(from_epoch(begin, strength), self_distillation(VOTES[vote], tau)),)
@@ -62,7 +60,7 @@ def sddarts(
         weight_terms=term if "weight" in phases else (),
         alpha_terms=term if "alpha" in phases else (),
         memory={"teachers": makes[teachers]},
-        lengths=(begin, *([exactly(interval, "sddarts.interval")] if unit == "epoch" and interval > 1 else [])),  # 1 is in any search
+        lengths=(begin, lasting(interval, "sddarts.interval")) if unit == "epoch" else (begin,),
     )
 
 
@@ -95,7 +93,7 @@ def self_distillation(vote: Vote, tau: float) -> Term:
             return forward.output.logits.new_zeros(())
         logits, known = found
         shares = known / known.sum(0).clamp_min(1)
-        targets = vote(logits.to(torch.promote_types(logits.dtype, torch.float32)), shares[..., None], tau)
-        return (soft_divergence(targets, forward.output.logits, tau) * known.any(0)).mean()
+        targets = vote(logits, shares[..., None], tau)
+        return (soft_divergence(targets, forward.output.exact, tau) * known.any(0)).mean()
 
     return term

@@ -16,7 +16,7 @@ from archgrad.arch import Context, Forward, Mixture
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.patch import Patch
 from archgrad.relax import gaussian, gumbel, sparse_noisy_softmax, sparse_softmax, tempered_softmax
-from archgrad.schedules import Interval, Scalar, Span, When, constant, geometric, remembered, share, span
+from archgrad.schedules import Interval, Scalar, Span, When, constant, geometric, lasting, remembered, share, span
 from archgrad.state import Data, State
 
 Positive = Annotated[float, Field(gt=0)]
@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # [author code]; a space without a line 
     "s2": {"kappa": 0.24},
     "s3": {"kappa": 0.48},
     "s4": {"kappa": 0.96},
-    "nasbench201": {"kappa": 0.04, "over": "sum", "warmup": 0.2},
+    "nasbench201": {"kappa": 0.04, "entropy": "sum", "warmup": 0.2},
 }
 
 
@@ -37,24 +37,26 @@ def stdarts(
     sigma: Positive = 1e-3,
     temperature: Literal["adaptive", "exponential", "geometric", "cyclic", "constant"] = "adaptive",
     kappa: Positive = 0.06,
-    over: Literal["mean", "sum"] = "mean",
+    entropy: Literal["mean", "sum"] = "mean",
     interval: Interval = 0.1,
-    delta: Positive | None = None,
+    delta: Positive = 0.09,
+    cyclic_delta: Positive = 0.11,
     hot: Positive = 1.0,
     cold: Positive = 2.5e-4,
     warmup: Span = 0.1,
     freeze: bool = True,
 ) -> Patch:
     """``noise`` of the alpha step: the gradient of softmax(a), or ``sigma`` * N(0, 1) or Gumbel noise on the alphas. ``temperature``:
-    its rule. ``kappa``, ``over`` (the edges' entropies) and ``interval`` are of the adaptive rule, ``delta`` of the exponential (0.09) and the
-    cyclic one (0.11). The temperature starts at ``hot``; ``constant`` stays there, ``geometric`` ends at ``cold``. ``warmup``: before the
-    temperature falls, the alphas frozen unless ``freeze`` is off. Epochs (5), or a share of the search (0.1)."""
-    begin, every = span(warmup, "stdarts.warmup"), span(interval, "stdarts.interval")
+    its rule. ``kappa``, ``entropy`` (of the edges, on average or summed) and ``interval`` (between updates) are of the adaptive rule,
+    ``delta`` of the exponential, ``cyclic_delta`` of the cyclic one. The temperature starts at ``hot``; ``constant`` stays there,
+    ``geometric`` heads for ``cold``. ``warmup``: before the temperature falls, the alphas frozen unless ``freeze`` is off. Epochs (5), or a
+    share of the search (0.1)."""
+    begin, updates = span(warmup, "stdarts.warmup"), lasting(interval, "stdarts.interval")
     rules: dict[str, Scalar] = {
         "adaptive": remembered("temperature"),
-        "exponential": exponential(begin, delta or 0.09, hot),
+        "exponential": exponential(begin, delta, hot),
         "geometric": geometric(hot, cold),
-        "cyclic": cyclic(delta or 0.11, hot),
+        "cyclic": cyclic(cyclic_delta, hot),
         "constant": constant(hot),
     }
     rule = rules[temperature]
@@ -63,27 +65,23 @@ def stdarts(
         "stdarts",
         relax=sparse_noisy_softmax(rule) if noise == "gradient" else sparse_softmax(rule, noises[noise]),
         scalars={"temperature": rule},
-        memory={"temperature": lambda: EntropyAdaptive(kappa, over, begin, every, hot)} if temperature == "adaptive" else {},
+        memory={"temperature": lambda: EntropyAdaptive(kappa, entropy, begin, updates, hot)} if temperature == "adaptive" else {},
         alpha_from=begin if freeze else None,
-        lengths=(begin, every),
+        lengths=(begin, updates) if temperature == "adaptive" else (begin,),
         alphas={"decay": 0.0},  # the authors' own choice: DARTS has 1e-3
     )
 
 
-def warmth(init: float) -> float:
-    """``E[max(0, a)]`` of alphas that start as ``init * N(0, 1)``: init / sqrt(2 pi), the authors' 0.000399 at 1e-3."""
-    if init <= 0:
+def cooled(context: Context, growth: float, hot: float) -> float:
+    """The temperature at which ``exp(E[max(0, a)] / T)`` has grown to ``1 + growth``, for alphas that start as ``init * N(0, 1)``:
+    ``T = c / ln(1 + growth)`` with c = init / sqrt(2 pi), the authors' 0.000399 at 1e-3. ``hot`` where nothing has grown."""
+    if context.init <= 0:
         raise ValueError("the temperature of stdarts follows from the scale the alphas start with: set alphas.init above 0")
-    return init / math.sqrt(2 * math.pi)
+    return context.init / math.sqrt(2 * math.pi) / math.log1p(growth) if growth > 0 else hot
 
 
-def cooled(init: float, growth: float) -> float:
-    """The temperature at which ``exp(E[max(0, a)] / T)`` has grown to ``1 + growth``: ``T = c / ln(1 + growth)``, c = `warmth`."""
-    return warmth(init) / math.log1p(growth)
-
-
-def fiftieths(context: Context, epoch: int) -> float:
-    """Epochs of a search of 50: the rules count in these, so that they reach the same temperature in a search of any length."""
+def epochs_of_50(context: Context, epoch: int) -> float:
+    """The rules count epochs of a search of 50, so that they reach the same temperature in a search of any length."""
     return 50 * epoch / context.t.epochs
 
 
@@ -91,19 +89,18 @@ def exponential(begin: When, delta: float, hot: float) -> Scalar:
     """``T_k = c / ln(1 + delta k)``, k the epochs from ``begin`` on; ``hot`` before."""
 
     def at(context: Context) -> float:
-        k = fiftieths(context, context.t.epoch + 1 - begin(context.t.epochs))
-        return cooled(context.init, delta * k) if k > 0 else hot
+        return cooled(context, delta * epochs_of_50(context, context.t.epoch + 1 - begin(context.t.epochs)), hot)
 
     return at
 
 
 def cyclic(delta: float, hot: float) -> Scalar:
-    """PCD-DARTS: the same with k = 0, 1, ..., 5, ..., 1 over and over, every 10 epochs of 50; in the last fifth k = 1, ..., 10."""
+    """PCD-DARTS: the same with k = 0, 1, ..., 5, ..., 1 over and over, every 10 epochs of 50; in the last fifth k grows to 10."""
 
     def at(context: Context) -> float:
-        epoch = fiftieths(context, context.t.epoch)
-        k = min(epoch % 10, 10 - epoch % 10) if epoch < 40 else epoch - 39
-        return cooled(context.init, delta * k) if k > 0 else hot
+        epoch, coming = (epochs_of_50(context, context.t.epoch + ahead) for ahead in (0, 1))
+        k = min(epoch % 10, 10 - epoch % 10) if epoch < 40 else coming - 40
+        return cooled(context, delta * k, hot)
 
     return at
 
@@ -119,9 +116,8 @@ class EntropyAdaptive:
         self.growths: list[tuple[int, float]] = []  # first epoch, delta * k
 
     def __call__(self, context: Context) -> float:
-        warmth(context.init)  # asked at once, so that what has none is refused before the search starts
         growth = next((growth for epoch, growth in reversed(self.growths) if epoch <= context.t.epoch), 0.0)
-        return cooled(context.init, growth) if growth else self.hot  # no growth either where every edge is decided: entropy 0
+        return cooled(context, growth, self.hot)
 
     def bind(self, state: State) -> None:
         pass

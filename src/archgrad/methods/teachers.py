@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from rich.filesize import decimal
 from torch import Tensor, nn
 
 from archgrad.arch import Alphas, Context, Forward
@@ -22,49 +23,53 @@ Teacher = dict[str, dict[str, Tensor]]
 """{"weights": of the supernet, "alphas": ...}"""
 
 
-def copied(net: nn.Module, alphas: Alphas) -> Teacher:
-    named: dict[str, Mapping[str, Tensor]] = {"weights": dict(net.named_parameters()), "alphas": alphas}
-    return {part: {name: value.detach().clone() for name, value in values.items()} for part, values in named.items()}
+def snapshot(net: nn.Module, alphas: Alphas) -> Teacher:
+    return cloned({"weights": dict(net.named_parameters()), "alphas": alphas})
 
 
-def ask(teachers: Iterable[Teacher], forward: Forward) -> Recalled:
+def cloned(teacher: Mapping[str, Mapping[str, Tensor]]) -> Teacher:
+    return {part: {name: value.detach().clone() for name, value in values.items()} for part, values in teacher.items()}
+
+
+def logits_of(teachers: Iterable[Teacher], forward: Forward) -> Recalled:
     """Each teacher runs the pass again."""
-    logits = [forward.again(teacher["alphas"], teacher["weights"]).logits for teacher in teachers]
+    logits = [forward.again(teacher["alphas"], teacher["weights"]).exact for teacher in teachers]
     return (torch.stack(logits), torch.ones(len(logits), len(forward.batch.labels), device=logits[0].device)) if logits else None
 
 
-def weight_of(state: State) -> int:
+def bytes_of(state: State) -> int:
     """Bytes of one teacher."""
     return sum(t.numel() * t.element_size() for t in (*state.nets["search"].parameters(), *state.alphas.values()))
 
 
-def within(size: int, limit: float, remedies: str) -> int:
-    """``size``, or ValueError where it passes ``limit`` gigabytes."""
-    if size > limit * 1e9:
-        raise ValueError(f"sddarts' teachers would take {size / 1e9:.2f} GB, its limit is {limit:g} GB: {remedies}, or raise sddarts.limit")
+def within(size: int, max_gb: float, remedies: str) -> int:
+    """``size``, or ValueError where it passes ``max_gb`` gigabytes."""
+    if size > max_gb * 1e9:
+        raise ValueError(f"sddarts' teachers would take {decimal(size)}, more than {max_gb:g} GB: {remedies}, or raise sddarts.max_gb")
     return size
 
 
-def fitting(interval: int, unit: str, state: State) -> int:
-    """The interval in steps where it counts in steps; ValueError where the search is over before."""
+def check_interval(interval: int, unit: str, state: State) -> None:
+    """ValueError where the search is over before so many steps."""
     steps = state.plan.epochs * state.plan.steps
     if unit == "step" and interval >= steps:
         raise ValueError(f"sddarts.interval is {interval} steps, but the search has {steps}: choose at most {steps - 1}")
-    return interval
 
 
 class Snapshots:
     """The last ``k`` supernets, ``interval`` epochs or steps apart. Costs k forward passes a step."""
 
-    def __init__(self, k: int, interval: int, unit: str, limit: float) -> None:
-        self.k, self.interval, self.unit, self.limit = k, interval, unit, limit
+    def __init__(self, k: int, interval: int, unit: str, max_gb: float) -> None:
+        self.k, self.interval, self.unit, self.max_gb = k, interval, unit, max_gb
+        self.young = int(unit == "step")  # steps: the newest is not asked, right after a step it is the student itself
         self.kept: list[Teacher] = []  # the newest last
         self.bytes = 0
 
     def bind(self, state: State) -> None:
         self.kept = []  # they are of the supernet that was
-        fitting(self.interval, self.unit, state)
-        self.bytes = within(self.k * weight_of(state), self.limit, "keep fewer (sddarts.k), or choose the average (sddarts.teachers)")
+        check_interval(self.interval, self.unit, state)
+        remedies = "keep fewer (sddarts.k), or choose the average (sddarts.teachers)"
+        self.bytes = within((self.k + self.young) * bytes_of(state), self.max_gb, remedies)
 
     def size(self) -> int:
         return self.bytes
@@ -80,10 +85,10 @@ class Snapshots:
         return {}
 
     def keep(self, net: nn.Module, alphas: Alphas) -> None:
-        self.kept = [*self.kept, copied(net, alphas)][-self.k :]
+        self.kept = [*self.kept, snapshot(net, alphas)][-self.k - self.young :]
 
     def recall(self, forward: Forward) -> Recalled:
-        return ask(self.kept, forward)
+        return logits_of(self.kept[: len(self.kept) - self.young], forward)
 
     def state_dict(self) -> dict[str, Any]:
         return {"kept": self.kept}
@@ -96,15 +101,15 @@ class Average:
     """The exponential moving average of weights and alphas, forgetting over ``interval`` epochs or steps: after n steps of an interval of
     n, a past value counts 1/e. Costs one forward pass a step."""
 
-    def __init__(self, interval: int, unit: str, limit: float) -> None:
-        self.interval, self.unit, self.limit = interval, unit, limit
+    def __init__(self, interval: int, unit: str, max_gb: float) -> None:
+        self.interval, self.unit, self.max_gb = interval, unit, max_gb
         self.teacher: Teacher | None = None
         self.bytes = 0
 
     def bind(self, state: State) -> None:
         self.teacher = None
-        fitting(self.interval, self.unit, state)
-        self.bytes = within(weight_of(state), self.limit, "take a smaller supernet, or remembered logits (sddarts.teachers)")
+        check_interval(self.interval, self.unit, state)
+        self.bytes = within(bytes_of(state), self.max_gb, "take a smaller supernet, or remembered logits (sddarts.teachers)")
 
     def size(self) -> int:
         return self.bytes
@@ -113,10 +118,10 @@ class Average:
     def after_step(self, forward: Forward) -> None:
         if forward.context.phase != "weight":
             return
-        now = copied(forward.supernet, forward.alphas)
         if self.teacher is None:
-            self.teacher = now
+            self.teacher = snapshot(forward.supernet, forward.alphas)
             return
+        now: dict[str, Mapping[str, Tensor]] = {"weights": dict(forward.supernet.named_parameters()), "alphas": forward.alphas}
         steps = self.interval * (forward.context.t.steps if self.unit == "epoch" else 1)
         for part, values in self.teacher.items():
             torch._foreach_lerp_(list(values.values()), list(now[part].values()), -math.expm1(-1 / steps))
@@ -125,13 +130,13 @@ class Average:
         return {}
 
     def recall(self, forward: Forward) -> Recalled:
-        return ask([self.teacher] if self.teacher else [], forward)
+        return logits_of([self.teacher] if self.teacher else [], forward)
 
     def state_dict(self) -> dict[str, Any]:
         return {"teacher": self.teacher}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.teacher = saved["teacher"]
+        self.teacher = saved["teacher"] and cloned(saved["teacher"])  # it is written in place
 
 
 HALVES = ("weight", "alpha")
@@ -142,10 +147,11 @@ class Remembered:
     the student's view of the image is another. ``phases``: the halves it remembers; ``top``: keep only so many logits of an image, the others
     count as the least of these."""
 
-    def __init__(self, k: int, interval: int, phases: tuple[str, ...], top: int | None, limit: float) -> None:
-        self.k, self.interval, self.phases, self.top, self.limit = k, interval, phases, top, limit
+    def __init__(self, k: int, interval: int, phases: tuple[str, ...], top: int | None, max_gb: float) -> None:
+        self.k, self.interval, self.phases, self.top, self.max_gb = k, interval, phases, top, max_gb
         self.tables: dict[str, dict[str, Tensor]] = {}  # phase -> logits (k, images, C or top), classes (the same), epoch (k, images)
         self.classes = self.bytes = 0
+        self.said: dict[tuple[int, int, str], Recalled] = {}  # of the step at hand: a second order asks again after the images were seen
 
     def bind(self, state: State) -> None:
         self.classes = state.space.classes
@@ -155,7 +161,7 @@ class Remembered:
             raise ValueError("remembered logits need the number of images: start the search with images=(training half, validation half)")
         each = width * (2 if width == self.classes else 2 + 2) + 4
         remedies = "keep fewer (sddarts.k), only some logits (sddarts.top), or choose other sddarts.teachers"
-        self.bytes = within(self.k * each * sum(images.values()), self.limit, remedies)
+        self.bytes = within(self.k * each * sum(images.values()), self.max_gb, remedies)
         self.tables = self.tables or {  # a new supernet learns from the old one's outputs
             phase: {
                 "logits": torch.zeros(self.k, count, width, dtype=torch.half, device=state.device),
@@ -185,7 +191,13 @@ class Remembered:
         return {}
 
     def recall(self, forward: Forward) -> Recalled:
-        table, epoch, index = self.tables[forward.context.phase], forward.context.t.epoch, forward.batch.index
+        t, phase = forward.context.t, forward.context.phase
+        place = (t.epoch, t.step, phase)
+        if place not in self.said:
+            self.said = {place: self.look_up(self.tables[phase], t.epoch, forward.batch.index)}
+        return self.said[place]
+
+    def look_up(self, table: dict[str, Tensor], epoch: int, index: Tensor) -> Recalled:
         if epoch == 0:
             return None
         logits, when = table["logits"][:, index].float(), table["epoch"][:, index]
@@ -200,4 +212,4 @@ class Remembered:
         return {"tables": self.tables}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.tables = saved["tables"]
+        self.tables = {phase: {name: values.clone() for name, values in table.items()} for phase, table in saved["tables"].items()}

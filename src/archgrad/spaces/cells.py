@@ -82,7 +82,7 @@ class Cell(nn.Module):
         """inputs (B, ?, H, W) each -> (B, len(concat) * channels, H', W'). ``None``: weight 1 on every searched op."""
         states = {i: Node(fit(x)) for i, (fit, x) in enumerate(zip(self.preprocess, inputs))}
         assert mixture is None or mixture.weights.shape[1] in (self.width, self.width + self.extras), mixture.weights.shape
-        rows = None if mixture is None else _scalars(mixture.weights.to(states[0].value.dtype))
+        rows = None if mixture is None else _scalars(mixture.weights.to(states[0].value))
         for target, ops in self.plan.items():
             states[target] = Node(self._node(ops, states, mixture, rows, drop_path))
         outputs = [states[node].value for node in self.concat]

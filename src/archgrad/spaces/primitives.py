@@ -76,8 +76,9 @@ def scaled_batch_norm(x: Tensor, bn: nn.BatchNorm2d, weight: Tensor) -> Tensor:
     if track and bn.num_batches_tracked is not None:
         bn.num_batches_tracked.add_(1)
     use = track or not bn.training
-    # repeat, never expand: torch 2.13 then returns a wrong input gradient for channels_last, and says nothing.
-    scale = weight.repeat(bn.num_features)
+    # In float32 at least, as the running statistics are. repeat, never expand: torch 2.13 then returns a wrong input gradient for
+    # channels_last, and says nothing.
+    scale = weight.to(torch.promote_types(weight.dtype, torch.float32)).repeat(bn.num_features)
     mean, var = (bn.running_mean, bn.running_var) if use else (None, None)
     return F.batch_norm(x, mean, var, scale, None, bn.training or mean is None, cast("float", bn.momentum), bn.eps)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 
 from archgrad.arch import Alphas, Mixture
@@ -34,9 +35,7 @@ class Gap:
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        ended, epochs = row["epoch"] + 1, state.plan.epochs
-        due = ended * TIMES // epochs > row["epoch"] * TIMES // epochs if self.every is None else ended % self.every == 0
-        if not (due or last(state, row)):
+        if not due(self.every or Fraction(state.plan.epochs, TIMES), state, row):
             return None
         past = at_end(method, state, row)
         single = method.genotype(past).one_hot(state.space.groups)
@@ -62,7 +61,7 @@ class Sharpness:
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        if not (last(state, row) or (self.every is not None and (row["epoch"] + 1) % self.every == 0)):
+        if not due(self.every or state.plan.epochs, state, row):
             return None
         context = method.context(at_end(method, state, row), "readout")
 
@@ -88,7 +87,7 @@ class Entropies:
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        if not ((row["epoch"] + 1) % self.every == 0 or last(state, row)):
+        if not due(self.every, state, row):
             return None
         mixture, groups = method.readout(at_end(method, state, row)), state.space.groups
         ahead = entropy.margins(mixture, groups)
@@ -105,9 +104,10 @@ def at_end(method: Method, state: State, row: Row) -> State:
     return replace(past, step=method.steps(past))
 
 
-def last(state: State, row: Row) -> bool:
-    """No epoch follows."""
-    return state.epoch == state.plan.epochs or bool(row.get("stop"))
+def due(every: int | Fraction, state: State, row: Row) -> bool:
+    """Whether a multiple of ``every`` epochs ended with this one, or no epoch follows it."""
+    last = state.epoch == state.plan.epochs or bool(row.get("stop"))
+    return last or (row["epoch"] + 1) // every > row["epoch"] // every
 
 
 def finite(value: float | None) -> float | None:

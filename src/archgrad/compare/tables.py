@@ -86,11 +86,13 @@ def table(found: Comparison) -> Group:
             if measure not in found.spreads:
                 continue
             title = f"{group}: {name}" if group != "Search" else name
-            one = Table("arm", "n", "mean", "sd", INTERVAL, f"minus {found.control}", "", title=title, title_justify="left", title_style="bold")
+            one = Table("arm", "n", "mean", INTERVAL, f"minus {found.control}", "", title=title, title_justify="left", title_style="bold")
+            for column in one.columns[1:]:
+                column.no_wrap = True
             for arm in found.arms:
                 if own := found.spreads[measure].get(arm):
                     other = found.differences[measure].get(arm)
-                    one.add_row(arm, str(own.n), number(own.mean), number(own.sd), _interval(own), _signed(other), _says(other))
+                    one.add_row(arm, str(own.n), number(own.mean), _interval(own), _signed(other), _says(other))
             for bar, known in found.bars.items():
                 if measure in known:
                     one.add_row(bar, "-", number(known[measure]))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
@@ -86,8 +87,9 @@ def table(found: Comparison) -> Group:
             if measure not in found.spreads:
                 continue
             title = f"{group}: {name}" if group != "Search" else name
-            one = Table("arm", "n", "mean", INTERVAL, f"minus {found.control}", "", title=title, title_justify="left", title_style="bold")
-            for column in one.columns[1:]:
+            heads = ("arm", "n", "mean", INTERVAL, f"minus {found.control}", "")
+            one = Table(*heads, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+            for column in one.columns[:-1]:
                 column.no_wrap = True
             for arm in found.arms:
                 if own := found.spreads[measure].get(arm):
@@ -97,7 +99,7 @@ def table(found: Comparison) -> Group:
                 if measure in known:
                     one.add_row(bar, "-", number(known[measure]))
             shown.append(one)
-    how = f"Means over n seeds with {INTERVAL} bootstrap intervals; differences are paired by seed, with {INTERVAL} t intervals."
+    how = f"Means over n seeds with {INTERVAL} bootstrap intervals; differences are paired by seed, with {INTERVAL} t intervals, clear or noise: whether 0 is outside."
     return Group(*shown, how)
 
 
@@ -159,7 +161,7 @@ def _signed(one: Difference | None) -> str:
 def _says(one: Difference | None) -> str:
     if one is None:
         return ""
-    return {True: "clear", False: "inside the noise", None: "no spread to judge by" if one.n > 1 else "one seed"}[one.clear]
+    return {True: "clear", False: "noise", None: "no spread" if one.n > 1 else "one seed"}[one.clear]
 
 
 def _listed(seeds: Sequence[int]) -> str:

@@ -107,6 +107,17 @@ def test_a_teacher_takes_no_part_in_the_dropout(searched):
         assert torch.equal(again, copy.deepcopy(state.nets["search"])(batch.images, softmax(state.alphas, forward.context)).logits)
 
 
+def test_a_teacher_draws_what_its_student_drew():
+    """S4's noise op: the student's own weights as teacher say the same to the last bit, whatever the global generator is at."""
+    m = Method(Patch("darts"), space("s4", channels=2, cells=1, classes=4))
+    state = m.start(seed=0, epochs=2, steps=3)
+    forward = passed(m, state, next(DATA.batches("train", 0)))
+    torch.rand(3)
+    assert torch.equal(forward.again(state.alphas, None).logits, forward.output.logits)
+    state.step = 1  # another place, another draw
+    assert not torch.equal(passed(m, state, forward.batch).output.logits, forward.output.logits)
+
+
 def test_teachers_leave_no_trace(searched):
     m, state, batch = searched
     forward = passed(m, state, batch)
@@ -165,6 +176,22 @@ def test_remembered_is_what_the_student_said(k, interval):
     m = made(Patch("spy", weight_terms=(spy,), alpha_terms=(spy,)), teachers="remembered", k=k, interval=interval, level="both")
     run(m, epochs=6, data=Ragged())
     assert set(checked) == set(range(k + 1)) and len(checked) == 5 * 3 * 8 * 2  # none, some and all of the teachers
+
+
+def test_a_second_order_asks_the_same_teachers():
+    """Weights first: the alpha step goes over the training batch again, twice, when its images were already seen in this epoch."""
+    asked: dict[tuple[int, int], list[torch.Tensor]] = {}
+
+    def spy(forward):
+        found = forward.context.memory["teachers"].recall(forward)
+        said = torch.zeros(()) if found is None else torch.cat([part.flatten() for part in found])
+        asked.setdefault(forward.context.t[:2], []).append(said)
+        return forward.output.logits.new_zeros(())
+
+    run(made(PATCHES["unrolled"](), Patch("spy", weight_terms=(spy,)), teachers="remembered", k=1, level="both"), epochs=2)
+    assert [len(calls) for calls in asked.values()] == [3] * 6
+    for calls in asked.values():
+        assert torch.equal(calls[0], calls[1]) and torch.equal(calls[0], calls[2])
 
 
 def bound(k: int = 2, top: int | None = None, classes: int = 4, images=(6, 5), limit: float = 4.0, phases=("weight",)) -> Remembered:

@@ -194,7 +194,8 @@ class Remembered:
         t, phase = forward.context.t, forward.context.phase
         place = (t.epoch, t.step, phase)
         if place not in self.said:
-            self.said = {place: self.look_up(self.tables[phase], t.epoch, forward.batch.index)}
+            here = {at: found for at, found in self.said.items() if at[:2] == place[:2]}  # of the step's other half
+            self.said = here | {place: self.look_up(self.tables[phase], t.epoch, forward.batch.index)}
         return self.said[place]
 
     def look_up(self, table: dict[str, Tensor], epoch: int, index: Tensor) -> Recalled:

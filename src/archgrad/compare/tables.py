@@ -99,7 +99,10 @@ def table(found: Comparison) -> Group:
                 if measure in known:
                     one.add_row(bar, "-", number(known[measure]))
             shown.append(one)
-    how = f"Means over n seeds with {INTERVAL} bootstrap intervals; differences are paired by seed, with {INTERVAL} t intervals, clear or noise: whether 0 is outside."
+    how = (
+        f"Means over n seeds with {INTERVAL} bootstrap intervals; differences are paired by seed, with {INTERVAL} t intervals: clear of 0, "
+        "or noise."
+    )
     return Group(*shown, how)
 
 

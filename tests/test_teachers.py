@@ -225,6 +225,14 @@ def test_logits_too_large_for_half_precision_stay_finite():
     assert memory.recall(place(1, [0]))[0][0, 0].tolist() == [65504.0, -65504.0, 0.0, 1.0]
 
 
+def test_an_image_that_comes_twice_is_no_teacher_of_itself():
+    memory = bound()
+    for epoch in (0, 1):
+        memory.after_step(place(epoch, [0], [[float(epoch)] * 4]))
+    logits, known = memory.recall(place(1, [0]))
+    assert known[:, 0].tolist() == [1.0, 0.0] and logits[0, 0].tolist() == [0.0] * 4
+
+
 def test_the_halves_do_not_mix():
     memory = bound(phases=("weight", "alpha"))
     memory.after_step(place(0, [2], [[1.0, 2, 3, 4]]))

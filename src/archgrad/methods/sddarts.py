@@ -32,7 +32,7 @@ def sddarts(
     unit: Literal["epoch", "step"] = "epoch",
     vote: Literal["mean_probability", "mean_logit", "majority"] = "mean_probability",
     level: Literal["weights", "both", "alphas"] = "weights",
-    strength: Annotated[float, Field(ge=0)] = 0.3,
+    strength: Annotated[float, Field(ge=0)] = 1.0,
     tau: Positive = 5.0,
     first: Span = 0.1,
     top: Count | None = None,

@@ -47,7 +47,7 @@ def test_an_idle_op_is_not_moved_by_momentum_or_decay():
 def test_frozen_restores_what_was_trained_and_only_that():
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     net[1].bias.requires_grad_(False)
-    with pytest.raises(RuntimeError), frozen(net):
+    with pytest.raises(RuntimeError), frozen(net.parameters()):
         assert not any(p.requires_grad for p in net.parameters())
         raise RuntimeError
     assert [p.requires_grad for p in net.parameters()] == [True, True, True, False]

@@ -15,6 +15,7 @@ from archgrad.patch import Patch, claims, compose
 from archgrad.search_method import Method
 from archgrad.select import uniform
 from archgrad.spaces import space
+from archgrad.stepper import Bilevel
 from patches import PATCHES
 from searching import DATA, EPOCHS, Record, Stopped, resumed, run, same
 
@@ -22,7 +23,7 @@ SPACES = {
     "nasbench201": {"channels": 4, "cells": 1, "classes": 4},
     "darts": {"channels": 4, "cells": 3, "nodes": 2, "classes": 4},
     "s1": {"channels": 2, "cells": 2, "classes": 4},
-    "s4": {"channels": 2, "cells": 1, "classes": 4},
+    "s4": {"channels": 2, "cells": 2, "classes": 4},
 }
 ENTRIES = {**{name: entry.patch for name, entry in METHODS.items()}, **PATCHES}
 still = dict(alphas={"decay": 0.0})  # decay off: what moves an alpha is then its gradient alone
@@ -85,10 +86,17 @@ def test_resumes_bit_for_bit(name, space_name, tmp_path):
 @pytest.mark.parametrize("pair", list(combinations(ENTRIES, 2)), ids="+".join)
 def test_pairs_compose_and_run_or_say_why_not(pair, tmp_path):
     patches = [ENTRIES[name]() for name in pair]
-    shared = set.intersection(*(set(claims(patch)) for patch in patches))
+    first, second = (claims(patch) for patch in patches)
+    shared = {what for what in first.keys() & second.keys() if first[what] != second[what]}
     if shared:
         with pytest.raises(ValueError, match=f"{pair[0]} and {pair[1]} both set {min(shared)}"):
             compose(*patches)
+        return
+    stepper = next((patch.stepper for patch in patches if patch.stepper), Bilevel())
+    unread = set.union(*(set(patch.sets()) for patch in patches)) - stepper.reads
+    if unread:
+        with pytest.raises(ValueError, match=f"its stepper does not read {', '.join(sorted(unread))}"):
+            made("+".join(pair), "nasbench201")
         return
     m = made("+".join(pair), "nasbench201")
     places = {stage.begin(EPOCHS) for stage in m.patch.stages}

@@ -52,6 +52,12 @@ class EdgeGroup:
         sizes = torch.tensor([len(edge.primitives) for edge in self.edges], device=device)
         return columns < sizes[:, None]
 
+    def columns(self, primitives: Iterable[str]) -> Tensor:
+        """Bool (edges, ops): True where a column is one of ``primitives``."""
+        wanted = set(primitives)
+        rows = [[k < len(edge.primitives) and edge.primitives[k] in wanted for k in range(self.width)] for edge in self.edges]
+        return torch.tensor(rows, dtype=torch.bool).reshape(len(self.edges), self.width)
+
     def nodes(self) -> dict[int, list[int]]:
         """Target node -> indices of the edges that lead to it, both in order."""
         incoming: dict[int, list[int]] = {}

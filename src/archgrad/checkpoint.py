@@ -14,7 +14,7 @@ from archgrad.patch import Decision
 from archgrad.search_method import Method
 from archgrad.state import Plan, State
 
-VERSION = 2
+VERSION = 3
 
 
 def pack(method: Method, state: State) -> dict[str, Any]:
@@ -38,6 +38,7 @@ def pack(method: Method, state: State) -> dict[str, Any]:
         "sums": state.sums,
         "counts": state.counts,
         "stopped": state.stopped,
+        "genotype": state.genotype and json.dumps(state.genotype.to_json()),
         "decisions": [{"genotype": json.dumps(d.genotype.to_json()), "note": json.dumps(d.note)} for d in state.decisions],
     }
 
@@ -83,5 +84,6 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
     for name, memory in state.memory.items():
         memory.load_state_dict(content["memory"][name])
     state.sums, state.counts, state.stopped = dict(content["sums"]), dict(content["counts"]), content["stopped"]
+    state.genotype = content["genotype"] and Genotype.from_json(json.loads(content["genotype"]))
     state.decisions = [Decision(Genotype.from_json(json.loads(d["genotype"])), json.loads(d["note"])) for d in content["decisions"]]
     return state

@@ -119,7 +119,7 @@ def sections() -> dict[str, type[BaseModel]]:
         "alphas": options.model(AlphaSettings),
         "diagnostics": DiagnosticSettings,
         "retrain": options.model(RetrainSettings),
-        **{name: options.model(entry.patch) for name, entry in METHODS.items()},
+        **{name: entry.model() for name, entry in METHODS.items()},
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -28,6 +28,11 @@ def gradients(loss: Tensor, named: Named, *, create_graph: bool = False, zeros: 
     if several:
         found = tuple(_averaged(g) for g in found if g is not None)
     return dict(zip(named, found, strict=True))
+
+
+def present(found: Mapping[str, Tensor | None], named: Named) -> dict[str, Tensor]:
+    """The gradients of ``named``, 0 where there is none."""
+    return {name: torch.zeros_like(tensor) if (gradient := found[name]) is None else gradient for name, tensor in named.items()}
 
 
 def _averaged(gradient: Tensor) -> Tensor:
@@ -58,9 +63,9 @@ def update(optimizer: torch.optim.Optimizer, named: Named, found: Mapping[str, T
 
 
 @contextmanager
-def frozen(net: nn.Module) -> Iterator[None]:
-    """No gradient to the net's parameters inside: then nothing is saved for it either."""
-    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """No gradient to these parameters inside: then nothing is saved for them either."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
     try:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from archgrad.arch import Alphas, Forward
-from archgrad.gradients import Named, frozen, gradients, probing
+from archgrad.gradients import Named, frozen, gradients, present, probing
 
 Loss = Callable[[Alphas, Named | None], tuple[Tensor, Forward]]
 """(alphas, weights or None for the net's own) -> loss and the pass that gave it."""
@@ -32,7 +32,7 @@ Hypergradient = Callable[[Problem], Found]
 
 def first_order(problem: Problem) -> Found:
     """``d L_val(w, a) / da`` with w held (DARTS with xi = 0)."""
-    with frozen(problem.net):
+    with frozen(problem.net.parameters()):
         loss, forward = problem.upper(problem.alphas, None)
         return gradients(loss, problem.alphas, zeros=True), forward  # type: ignore[return-value]
 
@@ -72,9 +72,9 @@ def _unrolled(problem: Problem, product: Callable[[Named], dict[str, Tensor]]) -
         ahead, xi = virtual_step(problem.optimizer, problem.weights, gradients(loss, problem.weights))
         loss, forward = problem.upper(problem.alphas, ahead)
         found = gradients(loss, {**problem.alphas, **ahead})
-        vector = {name: torch.zeros_like(ahead[name]) if (v := found[name]) is None else v for name in ahead}
+        vector = present(found, ahead)
         correction = product(vector)
-    direct = {name: torch.zeros_like(a) if (g := found[name]) is None else g for name, a in problem.alphas.items()}
+    direct = present(found, problem.alphas)
     return {name: direct[name] - xi * correction[name] for name in direct}, forward
 
 

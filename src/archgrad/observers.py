@@ -84,9 +84,9 @@ class Bar:
     def on_step(self, method: Method, state: State, values: Values) -> None:
         if self.task is None:
             self.progress.start()
-            self.task = self.progress.add_task("", total=state.plan.epochs * method.steps(state))
+            self.task = self.progress.add_task("", total=method.done(state) + method.left(state))
         if state.step % 10 == 0 or state.step == method.steps(state):  # reading a number off a GPU waits for it
-            self.progress.update(self.task, description=self._line(method, state, state.averages()), completed=self._done(method, state))
+            self.progress.update(self.task, description=self._line(method, state, state.averages()), completed=method.done(state))
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
         self.progress.console.print(self._line(method, state, row, row["epoch"]) + f"  {row['seconds']:.0f} s", highlight=False)
@@ -98,11 +98,8 @@ class Bar:
     def close(self) -> None:
         self.progress.stop()
 
-    def _done(self, method: Method, state: State) -> int:
-        return state.epoch * method.steps(state) + state.step
-
     def _line(self, method: Method, state: State, row: Row, epoch: int | None = None) -> str:
-        shown = {"train": "train_accuracy", "val": "val_accuracy", "draw": "draw_accuracy"}
+        shown = {"train": "train_accuracy", "val": "val_accuracy", "evaluation": "evaluation_accuracy", "draw": "draw_accuracy"}
         parts = [f"{label} {100 * row[key]:.2f} %" for label, key in shown.items() if key in row]
         parts += [f"entropy {row['entropy']:.3f}"] if "entropy" in row else []
         place = f"epoch {(state.epoch if epoch is None else epoch) + 1}/{state.plan.epochs} {row.get('phase') or method.phase(state)}"
@@ -110,15 +107,18 @@ class Bar:
 
 
 class Estimate:
-    """After ten steps of this process, says when the end is to be expected."""
+    """After ten steps of this process, and of each phase it comes to, says when the end is to be expected at that pace."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self.say, self.pace = say, Pace()
+        self.say, self.phase, self.pace = say, "", Pace()
+        self.said: set[str] = set()
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
-        if (each := self.pace.tick()) is not None:
-            steps = (state.plan.epochs - state.epoch) * method.steps(state) - state.step
-            self.say(ending(each * steps, f"{each:.2f} s a step"))
+        if (phase := method.phase(state)) != self.phase:
+            self.phase, self.pace = phase, Pace()
+        if phase not in self.said and (each := self.pace.tick()) is not None:
+            self.said.add(phase)
+            self.say(ending(each * method.left(state), f"{each:.2f} s a step"))
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None: ...
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...

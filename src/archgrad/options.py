@@ -13,14 +13,14 @@ from archgrad.errors import unknown
 T = TypeVar("T")
 
 
-def model(function: Callable[..., Any]) -> type[BaseModel]:
-    """A pydantic model with one field per parameter of a function or a dataclass."""
+def model(function: Callable[..., Any], **more: Any) -> type[BaseModel]:
+    """A pydantic model with one field per parameter of a function or a dataclass, and ``more``, each (type, default)."""
     hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     fields: dict[str, Any] = {
         name: (hints.get(name, Any), ... if parameter.default is inspect.Parameter.empty else parameter.default)
         for name, parameter in inspect.signature(function).parameters.items()
     }
-    return create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **fields)
+    return create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **fields, **more)
 
 
 def call(owner: str, function: Callable[..., T], options: Mapping[str, Any]) -> T:

@@ -86,24 +86,25 @@ ADDED = ("reshape", "weight_terms", "alpha_terms", "stages", "lengths")
 MERGED = ("memory", "scalars", "extra_alphas", "space", "weights", "alphas")
 
 
-def claims(patch: Patch) -> frozenset[str]:
-    """What this patch wants for itself alone: exclusive fields, the relaxation unit, and keys such as ``weights.lr``."""
+def claims(patch: Patch) -> dict[str, Any]:
+    """What only one can decide, and what this patch says of it: the relaxation unit, exclusive fields, and keys such as ``weights.lr``."""
     sets = patch.sets()
-    unit = {"relax/readout/select"} if sets & set(UNIT) else set()
-    return frozenset(unit | (sets & set(EXCLUSIVE)) | {f"{name}.{key}" for name in MERGED for key in getattr(patch, name)})
+    unit = {"relax/readout/select": [getattr(patch, name) for name in UNIT]} if sets & set(UNIT) else {}
+    alone = {name: getattr(patch, name) for name in EXCLUSIVE if name in sets}
+    return unit | alone | {f"{name}.{key}": value for name in MERGED for key, value in getattr(patch, name).items()}
 
 
 def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
-    """One patch of several. Terms, reshapes, stages and memories add up; what only one can set must be set by one, or by ``settle``
-    (the user's own word, which wins).
+    """One patch of several. Terms, reshapes, stages and memories add up; on what only one can decide all who set it must agree, unless
+    ``settle`` does (the user's own word, which wins).
 
     ValueError names the field and both patches.
     """
     settle = settle or Patch("")
-    for what in sorted({claim for patch in patches for claim in claims(patch)} - claims(settle)):
-        owners = [patch.name for patch in patches if what in claims(patch)]
-        if len(owners) > 1:
-            raise ValueError(f"{' and '.join(owners)} both set {what}: use one of them, or settle it by an option of your own")
+    for what in sorted({claim for patch in patches for claim in claims(patch)} - claims(settle).keys()):
+        said = {patch.name: claims(patch)[what] for patch in patches if what in claims(patch)}
+        if any(value != next(iter(said.values())) for value in said.values()):
+            raise ValueError(f"{' and '.join(said)} both set {what}: use one of them, or settle it by an option of your own")
     everyone = (*patches, settle)
     values: dict[str, Any] = {"name": "+".join(patch.name for patch in patches) or "darts"}
     units = [patch for patch in everyone if patch.sets() & set(UNIT)]

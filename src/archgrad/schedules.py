@@ -33,9 +33,11 @@ def geometric(start: float, end: float) -> Scalar:
 
 
 def cosine(start: float, end: float, per: str = "epoch") -> Scalar:
-    """Half a cosine from ``start`` to ``end`` over the life of this supernet (a progressive stage starts it anew)."""
+    """Half a cosine from ``start`` to ``end`` over the life of this supernet (a progressive stage starts it anew), or ``start`` for ever."""
 
     def at(context: Context) -> float:
+        if per == "never":
+            return start
         age = context.t.age if per == "step" else math.floor(context.t.age)
         return end + 0.5 * (start - end) * (1 + math.cos(math.pi * age / context.t.life))
 

@@ -131,6 +131,7 @@ class Method:
         for stage in self.patch.stages:
             if stage.begin(state.plan.epochs) == state.epoch:
                 self._enter(state, stage)
+        self.stepper.begin_epoch(self, state)
         state.sums, state.counts = {}, {}
 
     def _enter(self, state: State, stage: Stage) -> None:
@@ -148,7 +149,15 @@ class Method:
 
     def steps(self, state: State) -> int:
         """Steps of the current epoch."""
-        return self.stepper.steps(self, state)
+        return self.stepper.steps(self, state.plan, state.epoch)
+
+    def done(self, state: State) -> int:
+        """Steps taken since the search began."""
+        return sum(self.stepper.steps(self, state.plan, epoch) for epoch in range(state.epoch)) + state.step
+
+    def left(self, state: State) -> int:
+        """Steps to come, this epoch's among them."""
+        return sum(self.stepper.steps(self, state.plan, epoch) for epoch in range(state.epoch, state.plan.epochs)) - state.step
 
     def phase(self, state: State) -> str:
         return self.stepper.phase(self, state)
@@ -174,6 +183,7 @@ class Method:
         return (self.patch.alpha_from or share(0, of=1))(epochs)
 
     def moves_alphas(self, state: State) -> bool:
+        """Whether the current epoch has alpha steps."""
         return state.epoch >= self.alpha_from(state.plan.epochs)
 
     def progress(self, state: State) -> Progress:

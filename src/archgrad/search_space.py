@@ -20,7 +20,7 @@ class WeightSettings:
 
     lr: NotNegative = 0.025
     lr_end: NotNegative = 0.001
-    per: Literal["epoch", "step"] = "epoch"  # how often the learning rate moves
+    per: Literal["epoch", "step", "never"] = "epoch"  # how often the learning rate moves
     momentum: Share = 0.9
     nesterov: bool = False
     decay: NotNegative = 3e-4
@@ -53,7 +53,8 @@ class Supernet(Protocol):
     """An `nn.Module` that reads the mixture as an argument."""
 
     stem: nn.Module
-    feature_channels: tuple[int, ...]  # C of each entry of Output.features
+    classifier: nn.Module
+    feature_channels: tuple[int, ...]  # C of each entry of Output.features, one per stage
 
     def forward(self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0) -> Output:
         """images (B, C, H, W); ``None`` is weight 1 on every op."""

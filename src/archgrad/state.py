@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from archgrad.arch import Alphas, Batch
+from archgrad.arch import Alphas, Batch, Genotype
 from archgrad.memory import Memory
 from archgrad.patch import Decision
 from archgrad.search_space import Space
@@ -58,6 +58,7 @@ class State:
     dies: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)  # running sums of this epoch's step metrics
     counts: dict[str, int] = field(default_factory=dict)
+    genotype: Genotype | None = None  # what an evaluation network runs (CDARTS)
     decisions: list[Decision] = field(default_factory=list)
     stopped: str | None = None  # why the epochs ended early
 

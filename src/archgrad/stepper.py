@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,7 +20,7 @@ from archgrad.terms import Term, cross_entropy
 
 if TYPE_CHECKING:
     from archgrad.search_method import Method
-    from archgrad.state import State
+    from archgrad.state import Plan, State
 
 Values = dict[str, Tensor]
 
@@ -34,8 +35,11 @@ class Stepper(Protocol):
 
     def optimizers(self, method: Method, state: State) -> dict[str, torch.optim.Optimizer]: ...
 
-    def steps(self, method: Method, state: State) -> int:
-        """Steps of the current epoch."""
+    def steps(self, method: Method, plan: Plan, epoch: int) -> int:
+        """Steps of an epoch."""
+
+    def begin_epoch(self, method: Method, state: State) -> None:
+        """Before the first step of an epoch, again where a search goes on from there."""
 
     def phase(self, method: Method, state: State) -> str:
         """The name of what happens now, for the progress bar and the metrics."""
@@ -58,7 +62,7 @@ def forward(
     place = (state.seed, net, phase, state.epoch, state.step)
 
     def run(mixture: Mixture, weights: Named | None) -> Output:
-        with forked(*place, device=state.device), torch.autocast(state.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
+        with forked(*place, device=state.device), autocast(state):
             arguments = (batch.images, mixture)
             return module(*arguments) if weights is None else functional_call(module, dict(weights), arguments)
 
@@ -68,6 +72,11 @@ def forward(
             return run(replace(method.mixture(alphas, context), dropout={}), weights)
 
     return Forward(alphas, mixture, run(mixture, weights), batch, module, context, again)
+
+
+def autocast(state: State) -> torch.autocast:
+    """The precision of the state's forward passes."""
+    return torch.autocast(state.device.type, torch.bfloat16, enabled=state.precision == "bf16")
 
 
 def total(terms: tuple[Term, ...], passed: Forward) -> Tensor:
@@ -82,11 +91,18 @@ def measures(prefix: str, passed: Forward) -> Values:
     return {f"{prefix}_loss": cross_entropy(passed), f"{prefix}_accuracy": right}
 
 
-def sgd(net: nn.Module, method: Method) -> torch.optim.SGD:
-    """SGD of a net's parameters, by the method's weight settings."""
+def sgd(parameters: Iterable[Tensor], method: Method) -> torch.optim.SGD:
+    """SGD of supernet weights, by the method's weight settings."""
     s = method.weights
     # foreach, not fused: torch's fused SGD fails where an op idled in the first step and so has no momentum yet.
-    return torch.optim.SGD(net.parameters(), s.lr, momentum=s.momentum, nesterov=s.nesterov, weight_decay=s.decay, foreach=True)
+    return torch.optim.SGD(parameters, s.lr, momentum=s.momentum, nesterov=s.nesterov, weight_decay=s.decay, foreach=True)
+
+
+def set_rate(method: Method, state: State, optimizer: str) -> None:
+    """The learning rate of now, by the method's weight settings."""
+    s = method.weights
+    for group in state.optimizers[optimizer].param_groups:
+        group["lr"] = cosine(s.lr, s.lr_end, s.per)(method.context(state, "weight"))
 
 
 def adam(alphas: Alphas, method: Method) -> torch.optim.Adam:
@@ -108,18 +124,19 @@ class Bilevel:
         return {"search": space.supernet()}
 
     def optimizers(self, method: Method, state: State) -> dict[str, torch.optim.Optimizer]:
-        return {"weights": sgd(state.nets["search"], method), "alphas": adam(state.alphas, method)}
+        return {"weights": sgd(state.nets["search"].parameters(), method), "alphas": adam(state.alphas, method)}
 
-    def steps(self, method: Method, state: State) -> int:
-        return state.plan.steps
+    def steps(self, method: Method, plan: Plan, epoch: int) -> int:
+        return plan.steps
+
+    def begin_epoch(self, method: Method, state: State) -> None:
+        pass
 
     def phase(self, method: Method, state: State) -> str:
         return "search" if method.moves_alphas(state) else "weights only"
 
     def step(self, method: Method, state: State, train: Batch, val: Batch) -> Values:
-        rate = cosine(method.weights.lr, method.weights.lr_end, method.weights.per)(method.context(state, "weight"))
-        for group in state.optimizers["weights"].param_groups:
-            group["lr"] = rate
+        set_rate(method, state, "weights")
         halves = [alpha_step] * method.moves_alphas(state) + [weight_step]
         if method.order == "weight_first":
             halves.reverse()
@@ -176,7 +193,7 @@ def weight_loss(method: Method, state: State, train: Batch, alphas: Alphas, weig
         return at(mixture)
 
     def probe(moved: Mixture) -> Tensor:
-        with probing(net), frozen(net):
+        with probing(net), frozen(net.parameters()):
             return at(moved)[0]
 
     parts = [(share, *at(moved)) for share, moved in method.perturb(mixture, probe, context)]

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
+
 from archgrad import options
 from archgrad.errors import unknown
+from archgrad.methods.cdarts import PRESETS as cdarts_presets
+from archgrad.methods.cdarts import cdarts
 from archgrad.methods.darts import darts
 from archgrad.methods.random import random
 from archgrad.methods.sddarts import sddarts
@@ -21,11 +25,19 @@ class Entry(NamedTuple):
     patch: Callable[..., Patch]  # keyword options -> what the method changes
     paper: str
     summary: str
-    presets: Mapping[str, Mapping[str, Any]] = {}  # space -> options that differ there
+    presets: Mapping[str, Mapping[str, Any]] = {}  # options that differ in a space, by its name, and further sets of options, by theirs
 
     def options(self, space_name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The space's preset, and what was given over it."""
-        return {**self.presets.get(space_name, {}), **given}
+        """The space's preset, over it the one named by ``preset``, and over both what was given. ValueError for an unknown preset."""
+        own = {name: value for name, value in given.items() if name != "preset"}
+        named = given.get("preset")
+        if named is not None and named not in self.presets:
+            raise unknown("preset", named, self.presets)
+        return {**self.presets.get(space_name, {}), **self.presets.get(named or "", {}), **own}
+
+    def model(self) -> type[BaseModel]:
+        """The options a user may set."""
+        return options.model(self.patch, **({"preset": (str | None, None)} if self.presets else {}))
 
 
 METHODS: dict[str, Entry] = {
@@ -33,6 +45,7 @@ METHODS: dict[str, Entry] = {
     "random": Entry(random, "Li, Talwalkar 2019, arXiv 1902.07638", "control arm: k random architectures at equal cost, best on validation"),
     "stdarts": Entry(stdarts, "2023, arXiv 2306.06855", "a softmax so cold that the supernet is nearly the derived network", stdarts_presets),
     "sddarts": Entry(sddarts, "2023, arXiv 2302.05629", "the supernet also learns from its own earlier selves, which vote"),
+    "cdarts": Entry(cdarts, "2022, arXiv 2006.10724", "a search and an evaluation network that teach each other in cycles", cdarts_presets),
 }
 
 

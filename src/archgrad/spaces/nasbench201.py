@@ -96,21 +96,21 @@ class ResidualBlock(nn.Module):
 
 
 class NasBench201Net(nn.Module):
-    """The supernet. Features: the end of each stage, before the residual block that follows it."""
+    """The supernet. A stage ends, as in every space, with what halves the image: the residual block, or the last cell."""
 
     def __init__(self, space: NasBench201) -> None:
         super().__init__()
         group, style = space.groups["cell"], Style(space.affine, space.track, pool_bn=False)
         self.depth = space.cells
-        self.feature_channels = (space.channels, 2 * space.channels, 4 * space.channels)
-        first, second, third = self.feature_channels
+        first, second, third = space.channels, 2 * space.channels, 4 * space.channels
+        self.feature_channels = (second, third, third)
         self.stem = Conv(space.in_channels, first, 3, 1, AFFINE)
         self.cells = nn.ModuleList(
-            Cell(group, [nn.Identity()], channels, 1, style) for channels in self.feature_channels for _ in range(space.cells)
+            Cell(group, [nn.Identity()], channels, 1, style) for channels in (first, second, third) for _ in range(space.cells)
         )
         self.blocks = nn.ModuleList([ResidualBlock(first, second), ResidualBlock(second, third)])
         self.bn = nn.BatchNorm2d(third)
-        self.auxiliary = Auxiliary(second, space.classes, "cifar") if space.auxiliary else None
+        self.auxiliary = Auxiliary(third, space.classes, "cifar") if space.auxiliary else None
         self.classifier = nn.Linear(third, space.classes)
         self.to(memory_format=channels_last)  # type: ignore[call-overload]
 
@@ -119,10 +119,10 @@ class NasBench201Net(nn.Module):
         x = self.stem(images.contiguous(memory_format=channels_last))
         features: list[Tensor] = []
         for k, cell in enumerate(self.cells):
-            if k and k % self.depth == 0:
-                x = self.blocks[len(features) - 1](x)
             x = cell((x,), None if mixture is None else mixture.cell("cell", k), drop_path)
             if (k + 1) % self.depth == 0:
+                if len(features) < len(self.blocks):
+                    x = self.blocks[len(features)](x)
                 features.append(x)
         auxiliary = self.auxiliary(features[1]) if self.auxiliary is not None and self.training else None
         return Output(self.classifier(F.relu(self.bn(x)).mean((2, 3))), tuple(features), auxiliary)

@@ -1,0 +1,132 @@
+"""CDARTS, "Cyclic Differentiable Architecture Search" (Yu et al., TPAMI 2022, arXiv 2006.10724).
+
+DARTS with a second network: the evaluation network is what the search network would be discretised to, trained beside it, and its answers
+are a loss of the alphas. A cycle derives it, warms it up, and trains both together. [paper]; what is marked [author code] was read in the
+authors' repository (microsoft/Cream, CDARTS), which keeps no scripts: see docs/cdarts.md.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from archgrad.arch import Forward
+from archgrad.methods.cyclic import Cyclic
+from archgrad.methods.introspection import DISTANCES, Heads
+from archgrad.patch import Patch
+from archgrad.schedules import Scalar, Span, When, lasting, span
+from archgrad.terms import Term, weighted
+
+Count = Annotated[int, Field(ge=1)]
+Window = Annotated[int, Field(ge=2)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+CIFAR = {"pool_bn": False}
+IMAGENET = CIFAR | {
+    "pretrain": 0.25, "warmup": 3, "joint": 1, "share": 0.2, "depth": 1.75, "fix_heads": False, "second_window": 5, "fade": 0.5, "decay": 1e-5,
+}  # fmt: skip
+NASBENCH201 = {"pretrain": 0, "joint": 1, "depth": 1.0, "regular_on": "none", "fade": 0.5}
+RELEASED = {"distance": "smooth_l1", "mean": "all", "per_stage": True, "divide": True}
+PRESETS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("darts", "s1", "s2", "s3", "s4", "cifar"), CIFAR),
+    "imagenet": IMAGENET,
+    "nasbench201": NASBENCH201,
+    "released": RELEASED,
+}
+
+
+def cdarts(
+    *,
+    pretrain: Span = 0.0625,
+    warmup: Annotated[int, Field(ge=0)] = 1,
+    joint: Count = 2,
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    keep_optimizers: bool = False,
+    depth: Positive = 2.5,
+    bn_affine: bool = False,
+    share_fc: bool = False,
+    pool_bn: bool | None = None,
+    strength: NotNegative = 1.0,
+    distance: Literal["kl", "smooth_l1"] = "kl",
+    tau: Positive = 2.0,
+    mean: Literal["batch", "all"] = "batch",
+    detach_teacher: bool = False,
+    ensemble: Literal["learned", "fixed"] = "learned",
+    merge: Literal["concatenate", "sum"] = "concatenate",
+    fix_heads: bool = True,
+    second_window: Window = 6,
+    regular: NotNegative = 5.0,
+    regular_on: Literal["free", "none"] = "free",
+    fade: Positive = 2 / 3,
+    per_stage: bool = False,
+    divide: bool = False,
+    decay: NotNegative = 3e-4,
+) -> Patch:
+    """Of the search's epochs, its iterations: ``pretrain``, those that train the search network alone, a count (2) or a share (0.0625); in each
+    cycle after these, passes of ``warmup`` and of ``joint`` training, over a ``share`` of the batches. ``keep_optimizers`` from cycle to cycle.
+
+    The evaluation network: ``depth``, its cells in multiples of the search network's; ``bn_affine``; ``share_fc``, one classifier for both;
+    ``pool_bn``: BatchNorms behind pools in both networks (None: as the space has it).
+
+    Distillation: ``strength`` (lambda), ``distance``, temperature ``tau``, ``mean`` over the batch, or over classes too; ``detach_teacher``;
+    ``ensemble`` weights; ``merge`` of its three answers; ``fix_heads``: they stay random; ``second_window``: of the second head's pool.
+
+    ``regular``: strength of the L1 on alphas, of all weight-free ops (``free``, a sum) or of ``none`` (a mean), falling to 0 over a share
+    ``fade`` of the cycles; ``per_stage`` counts it three times, ``divide`` divides both cross-entropies by ``strength``, as the released code
+    does. ``decay``: of the weights.
+    """
+    begin = span(pretrain, "cdarts.pretrain")
+    cycles = lasting(warmup, "cdarts.warmup")
+    coefficient = fading(3 * regular if per_stage and regular_on == "free" else regular, begin, warmup, joint, fade)
+    heads = partial(Heads, windows=(6, second_window), frozen=fix_heads, learned=ensemble == "learned", summed=merge == "sum")
+    stepper = Cyclic(
+        depth, bn_affine, share_fc, heads, warmup, joint, share, keep_optimizers,
+        strength, DISTANCES[distance](tau, mean), detach_teacher, divide,
+    )  # fmt: skip
+    return Patch(
+        "cdarts",
+        stepper=stepper,
+        alpha_from=begin,
+        lengths=(cycles,),
+        alpha_terms=(weighted(coefficient, magnitude(regular_on)),),
+        scalars={"regular": coefficient},
+        space={} if pool_bn is None else {"pool_bn": pool_bn},
+        # constant: the authors build cosine schedules and never step them [author code]
+        weights={"lr": 0.08, "per": "never", "momentum": 0.9, "nesterov": False, "decay": decay, "clip": 5.0},
+        alphas={"decay": 0.0},
+    )
+
+
+def magnitude(on: str) -> Term:
+    """``sum |a|`` over the weight-free ops of all groups, or ``mean |a|`` over ``none`` [author code]."""
+
+    def term(forward: Forward) -> Any:
+        names = {name: group.free if on == "free" else ("none",) for name, group in forward.context.groups.items()}
+        masks = {name: forward.context.groups[name].columns(chosen).to(forward.alphas[name].device) for name, chosen in names.items()}
+        size = sum((forward.alphas[name].abs() * mask).sum() for name, mask in masks.items())
+        return size if on == "free" else size / max(sum(int(mask.sum()) for mask in masks.values()), 1)
+
+    return term
+
+
+def fading(start: float, begin: When, warmup: int, joint: int, fade: float) -> Scalar:
+    """``start * max(0, 1 - (t - pretrain) / ((iterations - pretrain) * joint * fade))``, t in joint epochs [author code].
+
+    Their t counts ``joint`` epochs of every iteration, pretraining included, and pretrain is subtracted as it is: where both are above 1
+    the first cycle is below ``start`` already.
+    """
+
+    def at(context: Any) -> float:
+        t = context.t
+        pretrain = begin(t.epochs)
+        if t.epoch < pretrain:
+            return start
+        lap = t.steps // (warmup + joint)
+        inner = min(max(t.step // lap - warmup, 0), joint - 1)
+        gone = t.epoch * joint + inner - pretrain
+        return start * max(0.0, 1 - gone / ((t.epochs - pretrain) * joint * fade))
+
+    return at

@@ -1,0 +1,172 @@
+"""The cycle of CDARTS (arXiv 2006.10724): a search network S and a deeper evaluation network E that runs what was selected from S.
+
+An epoch is one of the paper's iterations: one pass over the images that trains S alone (pretraining), or a cycle: E is derived anew, warmed
+up, and then both learn together, while E's answers steer the alphas. E is a supernet too, under the one-hot mixture of the genotype at hand:
+so a weight trained in one cycle is there in the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from archgrad.arch import Batch, Forward
+from archgrad.gradients import clip, frozen, gradients, present, update
+from archgrad.methods.introspection import Distance, Heads
+from archgrad.search_method import Method
+from archgrad.search_space import Space
+from archgrad.seeds import forked
+from archgrad.state import Plan, State
+from archgrad.stepper import Values, adam, autocast, forward, measures, remember, set_rate, sgd, total, weight_step
+from archgrad.terms import cross_entropy
+
+
+class Joint(NamedTuple):
+    """The loss of the joint stage on validation images, term by term, each a scalar, and the two passes."""
+
+    labels: Tensor  # CE(S) + CE(E)
+    distillation: Tensor
+    further: Tensor  # what the method adds to the alphas' loss: the regulariser
+    search: Forward
+    evaluation: Forward
+
+    @property
+    def loss(self) -> Tensor:
+        return self.labels + self.distillation + self.further
+
+
+@dataclass(frozen=True)
+class Cyclic:
+    """``depth``: E's cells in multiples of S's. ``affine``: E's BatchNorms in cells. ``share_classifier``: both have one. ``heads``: (channels,
+    classes) -> `Heads`. ``warmup``, ``joint``: passes over the images in a cycle; ``share``: of the batches in each pass. ``keep``: optimizers
+    live on from cycle to cycle. ``strength``, ``distance``: of the distillation; ``detach``: E learns nothing from it; ``divide``: the released
+    code's division of both cross-entropies by the strength."""
+
+    depth: float
+    affine: bool
+    share_classifier: bool
+    heads: Callable[[Sequence[int], int], Heads]
+    warmup: int
+    joint: int
+    share: float
+    keep: bool
+    strength: float
+    distance: Distance
+    detach: bool
+    divide: bool
+
+    reads = frozenset({
+        "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "perturb", "finalise",
+        "alpha_from", "lengths", "space", "weights", "alphas", "stepper",
+    })  # fmt: skip
+
+    def nets(self, space: Space) -> dict[str, nn.Module]:
+        cells = (own := space.spec()["cells"], max(1, round(self.depth * own)))
+        deeper = space.resized(cells=cells[1], **({"affine": True} if self.affine else {}))
+        search: Any = space.supernet()  # a `Supernet`
+        evaluation: Any = deeper.supernet()
+        channels, others = search.feature_channels, evaluation.feature_channels
+        if len(channels) < 3 or channels[:2] != others[:2]:
+            raise ValueError(
+                f"cdarts puts a head behind the first and the second stage of both its networks, but in space {space.name!r} the stages have "
+                f"{', '.join(map(str, channels)) or 'no'} channels with {cells[0]} cells and {', '.join(map(str, others)) or 'no'} with {cells[1]}"
+            )
+        evaluation.stem = search.stem
+        if self.share_classifier:
+            evaluation.classifier = search.classifier
+        return {"search": search, "evaluation": evaluation, "heads": self.heads(channels[:2], space.classes)}
+
+    def optimizers(self, method: Method, state: State) -> dict[str, torch.optim.Optimizer]:
+        """The stem is in both networks' sets, with a momentum in each."""
+        return {
+            "weights": sgd(state.nets["search"].parameters(), method),
+            "alphas": adam(state.alphas, method),
+            "evaluation": sgd(taught(state).values(), method),
+        }
+
+    def lap(self, plan: Plan) -> int:
+        """Steps of one pass over the images."""
+        return max(1, round(self.share * plan.steps))
+
+    def steps(self, method: Method, plan: Plan, epoch: int) -> int:
+        return self.lap(plan) * (1 if epoch < method.alpha_from(plan.epochs) else self.warmup + self.joint)
+
+    def begin_epoch(self, method: Method, state: State) -> None:
+        if method.moves_alphas(state):
+            state.genotype = method.select(method.readout(state), state.space.groups)
+            if not self.keep:
+                state.optimizers = self.optimizers(method, state)
+
+    def phase(self, method: Method, state: State) -> str:
+        if not method.moves_alphas(state):
+            return "pretraining"
+        return "warm-up" if state.step < self.warmup * self.lap(state.plan) else "joint"
+
+    def step(self, method: Method, state: State, train: Batch, val: Batch) -> Values:
+        for name in ("weights", "evaluation"):
+            set_rate(method, state, name)
+        phase = self.phase(method, state)
+        if phase == "warm-up":
+            return self.warm_up(method, state, val)
+        met = self.joint_step(method, state, val) if phase == "joint" else {}
+        return {**met, **weight_step(method, state, train, val)}
+
+    def warm_up(self, method: Method, state: State, val: Batch) -> Values:
+        """SGD on E's set by E's cross-entropy."""
+        passed = evaluate(method, state, "weight", val)
+        moved = taught(state)
+        found = gradients(cross_entropy(passed), moved)
+        clip(found, method.weights.clip)
+        update(state.optimizers["evaluation"], moved, found)
+        return measures("warmup", passed)
+
+    def joint_step(self, method: Method, state: State, val: Batch) -> Values:
+        """SGD on E's set and Adam on the alphas, by one loss. S's own weights take no part: its gradient here is nobody's."""
+        moved = taught(state)
+        names = {id(tensor) for tensor in moved.values()}
+        with frozen(p for p in state.nets["search"].parameters() if id(p) not in names):
+            met = self.joint_loss(method, state, val)
+            found = gradients(met.loss, {**moved, **state.alphas})
+        of_weights, of_alphas = {name: found[name] for name in moved}, present(found, state.alphas)
+        clip(of_weights, method.weights.clip)
+        update(state.optimizers["evaluation"], moved, of_weights)
+        update(state.optimizers["alphas"], state.alphas, of_alphas)
+        remember(state, met.search)
+        terms = {"distillation": met.distillation.detach(), "regulariser": met.further.detach()}
+        return {**measures("val", met.search), **measures("evaluation", met.evaluation), **terms}
+
+    def joint_loss(self, method: Method, state: State, val: Batch) -> Joint:
+        """``CE_S + CE_E + strength * distance(S, E) + the method's further terms of the alphas``."""
+        search = forward(method, state, "search", "alpha", val, state.alphas)
+        evaluation = evaluate(method, state, "alpha", val)
+        labels = cross_entropy(search) + cross_entropy(evaluation)
+        none = labels.new_zeros(())
+        if self.divide and self.strength:
+            labels = labels / self.strength
+        further = total(method.alpha_terms[1:], search) if method.alpha_terms[1:] else none
+        apart = self.strength * self.apart(state, search, evaluation) if self.strength else none
+        return Joint(labels, apart, further, search, evaluation)
+
+    def apart(self, state: State, search: Forward, evaluation: Forward) -> Tensor:
+        """How far S's answer is from E's."""
+        heads = state.nets["heads"]
+        with forked(state.seed, "heads", state.epoch, state.step, device=state.device), autocast(state):
+            student, teacher = heads(search.output), heads(evaluation.output)
+        return self.distance(student, teacher.detach() if self.detach else teacher)
+
+
+def taught(state: State) -> dict[str, Tensor]:
+    """E's set by name: stem, E's weights and classifier, the heads unless they are frozen, the ensemble."""
+    nets = {net: state.nets[net].named_parameters() for net in ("evaluation", "heads")}
+    return {f"{net}.{name}": parameter for net, named in nets.items() for name, parameter in named if parameter.requires_grad}
+
+
+def evaluate(method: Method, state: State, phase: str, batch: Batch) -> Forward:
+    """A pass of E under the genotype of the cycle."""
+    assert state.genotype is not None  # begin_epoch
+    mixture = state.genotype.one_hot(state.space.groups).map(lambda weights: weights.to(state.device))
+    return forward(method, state, "evaluation", phase, batch, state.alphas, mixture=mixture)

@@ -73,7 +73,8 @@ class Cyclic:
         if len(channels) < 3 or channels[:2] != others[:2]:
             raise ValueError(
                 f"cdarts puts a head behind the first and the second stage of both its networks, but in space {space.name!r} the stages have "
-                f"{', '.join(map(str, channels)) or 'no'} channels with {cells[0]} cells and {', '.join(map(str, others)) or 'no'} with {cells[1]}"
+                f"{', '.join(map(str, channels)) or 'no'} channels with {cells[0]} cells, "
+                f"{', '.join(map(str, others)) or 'no'} with {cells[1]}"
             )
         evaluation.stem = search.stem
         if self.share_classifier:

@@ -76,11 +76,12 @@ class Heads(nn.Module):
 def soft_kl(tau: float, mean: str) -> Distance:
     """``tau^2 * KL(softmax(teacher / tau) || softmax(student / tau))``. ``mean`` over the rows ("batch"), or over rows and classes ("all":
     torch's KLDivLoss as the released code calls it, K times less)."""
-    reduction = {"batch": "batchmean", "all": "mean"}[mean]
 
     def distance(student: Tensor, teacher: Tensor) -> Tensor:
         log_q, log_p = (student / tau).log_softmax(1), (teacher / tau).log_softmax(1)
-        return tau**2 * F.kl_div(log_q, log_p, reduction=reduction, log_target=True)
+        # not torch's "mean", which warns that it will become "batchmean"
+        divergence = tau**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+        return divergence / student.shape[1] if mean == "all" else divergence
 
     return distance
 

@@ -124,7 +124,7 @@ def fading(start: float, begin: When, warmup: int, joint: int, fade: float) -> S
         pretrain = begin(t.epochs)
         if t.epoch < pretrain:
             return start
-        lap = t.steps // (warmup + joint)
+        lap = max(1, t.steps // (warmup + joint))  # a method composed with this one may train S alone for longer
         inner = min(max(t.step // lap - warmup, 0), joint - 1)
         gone = t.epoch * joint + inner - pretrain
         return start * max(0.0, 1 - gone / ((t.epochs - pretrain) * joint * fade))

@@ -2,7 +2,7 @@
 
 DARTS with a second network: the evaluation network is what the search network would be discretised to, trained beside it, and its answers
 are a loss of the alphas. A cycle derives it, warms it up, and trains both together. [paper]; what is marked [author code] was read in the
-authors' repository (microsoft/Cream, CDARTS), which keeps no scripts: see docs/cdarts.md.
+authors' repositories (microsoft/Cream, CDARTS, and researchmm/CyDAS, which keeps its scripts): see docs/cdarts.md.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ CIFAR = {"pool_bn": False}
 IMAGENET = CIFAR | {
     "pretrain": 0.25, "warmup": 3, "joint": 1, "share": 0.2, "depth": 1.75, "fix_heads": False, "second_window": 5, "fade": 0.5, "decay": 1e-5,
 }  # fmt: skip
-NASBENCH201 = {"pretrain": 0, "joint": 1, "depth": 1.0, "regular_on": "none", "fade": 0.5}
-RELEASED = {"distance": "smooth_l1", "mean": "all", "per_stage": True, "divide": True}
+NASBENCH201 = {"pretrain": 0, "joint": 1, "depth": 1.0, "fix_heads": False, "regular_on": "none"}
+RELEASED = {"joint": 1, "distance": "smooth_l1", "mean": "all", "per_stage": True, "divide": True}
 PRESETS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("darts", "s1", "s2", "s3", "s4", "cifar"), CIFAR),
     "imagenet": IMAGENET,

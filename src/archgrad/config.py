@@ -70,6 +70,11 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     sharpness_rho: Annotated[float, Field(gt=0, allow_inf_nan=False, description="radius of the ball")] = 0.05
     sharpness_steps: Annotated[PositiveInt, Field(description="1 is SAM's own approximation, more are gradient ascent")] = 1
     sharpness_batches: Annotated[PositiveInt, Field(description="training batches for it; its interval is over them")] = 8
+    ranking: Annotated[bool, Field(description="rank correlation of search network, evaluation network and the space's table")] = False
+    ranking_every: Annotated[PositiveInt | None, Field(description="epochs; by default five times a search; always after the last")] = None
+    ranking_architectures: Annotated[int, Field(ge=2, description="drawn uniformly from the space, the same every time")] = 32
+    ranking_images: Annotated[PositiveInt, Field(description="validation images to judge each of them by")] = 256
+    ranking_table: Annotated[bool, Field(description="look up their true accuracies, where a table knows them")] = True
 
 
 class SearchConfig(BaseModel, frozen=True, extra="forbid"):

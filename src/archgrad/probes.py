@@ -1,4 +1,4 @@
-"""Observers that measure: the discretisation gap, sharpness, entropies. They see the epoch that ended and leave the search as it was.
+"""Observers that measure: the discretisation gap, sharpness, entropies, rankings. They see the epoch that ended and leave the search as it was.
 
 A last row is that of the last epoch, or of one at which an observer before them asked to stop.
 """
@@ -6,22 +6,25 @@ A last row is that of the last epoch, or of one at which an observer before them
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 
-from archgrad.arch import Alphas, Mixture
+from archgrad.arch import Alphas, Genotype, Groups, Mixture
 from archgrad.diagnostics import entropy
 from archgrad.diagnostics.gap import gap
+from archgrad.diagnostics.ranking import accuracies, correlation
 from archgrad.diagnostics.sharpness import MOVED, supernet_sharpness
 from archgrad.loop import Row
 from archgrad.patch import Decision
 from archgrad.search_method import Method
+from archgrad.select import uniform
 from archgrad.state import Data, State
 from archgrad.stepper import Values
 
 TIMES = 5
-"""How often the gap is measured in a search by default."""
+"""How often the gap and the ranking are measured in a search by default."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,58 @@ class Entropies:
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """Whether the search network S, the evaluation network E of a method that has one, and tables rank architectures alike.
+
+    Kendall's tau and Spearman's rho (`archgrad.diagnostics.ranking`) over at most ``architectures`` distinct genotypes, drawn uniformly from
+    the space: a function of the seed, so the same at every epoch. Each is judged by its accuracy on at most ``images`` validation images as
+    they are, alone in each network. ``ranking_tau`` and ``ranking_rho`` are of S and E, from E's first cycle on; with a table ``name`` of
+    ``known`` (genotype -> value), ``ranking_search_tau_NAME`` and ``ranking_evaluation_tau_NAME``, and the same of rho, are of each network and
+    that table. An op of E that no cycle has run yet is untrained, and counts as it is: that holds E's rankings down in early cycles. None
+    where a judge finds all alike. After every ``every`` epochs (None: five times a search) and always after the last.
+
+    ValueError for fewer than 2 architectures or no images.
+    """
+
+    every: int | None = None
+    architectures: int = 32
+    images: int = 256
+    known: Mapping[str, Callable[[Genotype], float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.architectures < 2 or self.images < 1:
+            raise ValueError(f"a ranking needs at least 2 architectures and 1 image, not {self.architectures} and {self.images}")
+
+    def on_step(self, method: Method, state: State, values: Values) -> None: ...
+
+    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+        if not due(self.every or Fraction(state.plan.epochs, TIMES), state, row):
+            return None
+        groups = state.space.groups
+        sample, batches = self.sample(groups, state.seed), tuple(data.evaluation("val", limit=self.images))
+        judges = ("search", "evaluation") if state.genotype else ("search",)  # an evaluation network runs from the first cycle on
+        by_net = {name: accuracies(state.nets[name], sample, groups, batches, state.seed, "ranking", row["epoch"]) for name in judges}
+        by_table = {name: [value(genotype) for genotype in sample] for name, value in self.known.items()}
+        pairs = {"ranking_{}": (by_net["search"], by_net["evaluation"])} if state.genotype else {}
+        pairs |= {f"ranking_{net}_{{}}_{name}": (by_net[net], values) for net in by_net for name, values in by_table.items()}
+        found = {columns: correlation(*pair) for columns, pair in pairs.items()}
+        return {columns.format(kind): value for columns, both in found.items() for kind, value in zip(("tau", "rho"), both)}
+
+    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
+
+    def sample(self, groups: Groups, seed: int) -> tuple[Genotype, ...]:
+        """The architectures, each once."""
+        return tuple(dict.fromkeys(uniform(groups, seed, "ranking", k) for k in range(self.architectures)))
+
+    def cost(self, state: State) -> str:
+        """What it will do in a whole search, in a few words."""
+        every, epochs = self.every or Fraction(state.plan.epochs, TIMES), state.plan.epochs
+        times = sum(falls(every, epoch) or epoch == epochs - 1 for epoch in range(epochs))
+        nets = "2 networks" if "evaluation" in state.nets else "1 network"
+        return f"ranking: {self.architectures} architectures on {self.images:,} images in {nets}, {times} time{'s' * (times != 1)}"
+
+
 def at_end(method: Method, state: State, row: Row) -> State:
     """The state in the place where the epoch of ``row`` ended, as `loop.summary` saw it: schedules must not read the next epoch already."""
     past = replace(state, epoch=row["epoch"])
@@ -106,8 +161,12 @@ def at_end(method: Method, state: State, row: Row) -> State:
 
 def due(every: int | Fraction, state: State, row: Row) -> bool:
     """Whether a multiple of ``every`` epochs ended with this one, or no epoch follows it."""
-    last = state.epoch == state.plan.epochs or bool(row.get("stop"))
-    return last or (row["epoch"] + 1) // every > row["epoch"] // every
+    return state.epoch == state.plan.epochs or bool(row.get("stop")) or falls(every, row["epoch"])
+
+
+def falls(every: int | Fraction, epoch: int) -> bool:
+    """Whether a multiple of ``every`` epochs ends with this one."""
+    return (epoch + 1) // every > epoch // every
 
 
 def finite(value: float | None) -> float | None:

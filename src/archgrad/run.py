@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 from rich.filesize import decimal
 
-from archgrad import checkpoint, data, loop, methods, options, seeds, spaces
+from archgrad import benchmarks, checkpoint, data, loop, methods, options, seeds, spaces
+from archgrad.arch import Genotype
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.data import Data, stem_for
 from archgrad.diagnostics.sharpness import MOVED
@@ -21,7 +22,7 @@ from archgrad.errors import unknown
 from archgrad.folder import RunFolder, environment, read_json, write_json
 from archgrad.loop import Found, Observer
 from archgrad.observers import Bar, Checkpoints, Estimate, Metrics, rows, stop_requests, write_atomically
-from archgrad.probes import Entropies, Gap, Sharpness
+from archgrad.probes import Entropies, Gap, Ranking, Sharpness
 from archgrad.search_method import Method
 from archgrad.search_space import Space
 from archgrad.state import State
@@ -219,8 +220,17 @@ def diagnostics(config: SearchConfig) -> tuple[Observer, ...]:
     over = tuple(MOVED) if s.sharpness_over == "all" else (s.sharpness_over,)
     assert config.search.batch is not None  # resolved
     sharpness = Sharpness(s.sharpness_every, over, s.sharpness_rho, s.sharpness_steps, s.sharpness_batches, config.search.batch)
-    every = ((s.gap, Gap(s.gap_every, s.gap_images)), (s.sharpness, sharpness), (s.entropy, Entropies(s.entropy_every)))
+    known = true_accuracies(config.space["name"]) if s.ranking and s.ranking_table else {}
+    ranking = Ranking(s.ranking_every, s.ranking_architectures, s.ranking_images, known)
+    gap, entropies = Gap(s.gap_every, s.gap_images), Entropies(s.entropy_every)
+    every = ((s.gap, gap), (s.sharpness, sharpness), (s.entropy, entropies), (s.ranking, ranking))
     return tuple(observer for on, observer in every if on)
+
+
+def true_accuracies(space: str) -> dict[str, Callable[[Genotype], float]]:
+    """CIFAR-10 test accuracy (percent) of a genotype, where a table knows it; empty where none does."""
+    table = benchmarks.lookup(space)
+    return {"cifar10": lambda genotype: float(table.query(genotype)["cifar10_test"])} if table else {}
 
 
 def write_pictures(folder: RunFolder, found: Found) -> None:
@@ -243,6 +253,7 @@ def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:
         f"{config.method} in {config.space['name']}: {place}, batch {config.search.batch}, {config.device}, {threads}, "
         f"seed {config.seed}, into {folder.path}"
         + "".join(f"\nits {name} take {decimal(size)} of memory" for name, size in sizes.items() if size)
+        + "".join(f"\n{one.cost(state)}" for one in diagnostics(config) if isinstance(one, Ranking))
     )
 
 

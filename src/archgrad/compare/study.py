@@ -37,10 +37,12 @@ class Study:
     blind: bool = False
 
     def settings(self, arm: str, seed: int = 0) -> SearchConfig:
-        """Of one search. A study's searches take one thread unless it says otherwise: its numbers must not depend on the machine's cores."""
+        """Of one search. A study's searches take one thread unless it says otherwise: its numbers must not depend on the machine's cores.
+        A blind one's look up nothing while they run."""
         shared = {"threads": 1, **self.shared}
+        blind = {"diagnostics": {"ranking_table": False}} if self.blind else {}
         try:
-            return config.read(("", shared), ("", self.arms[arm])).model_copy(update={"seed": seed})
+            return config.read(("", shared), ("", self.arms[arm]), ("", blind)).model_copy(update={"seed": seed})
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from None
 

@@ -246,7 +246,9 @@ def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:
     counts = {name: len(split.places) for name, split in images.splits.items()}
     threads = f"{config.threads} thread{'s' * (config.threads != 1)}"
     resumed = state.epoch or state.step
-    place = f"from epoch {state.epoch + 1}, step {state.step}" if resumed else f"{prepared.epochs} epochs of {images.steps()} steps"
+    lengths = {prepared.method.stepper.steps(prepared.method, state.plan, epoch) for epoch in range(prepared.epochs)}
+    each = " or ".join(map(str, sorted(lengths)))  # a method may have epochs of several lengths
+    place = f"from epoch {state.epoch + 1}, step {state.step}" if resumed else f"{prepared.epochs} epochs of {each} steps"
     sizes = {name: memory.size() for name, memory in state.memory.items()}
     return (
         f"split: {counts['train']:,} images train weights, {counts['val']:,} move alphas, {counts['test']:,} are for testing\n"

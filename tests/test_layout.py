@@ -31,7 +31,7 @@ MAY: dict[str, set[str]] = {
     "benchmarks": VALUES | {"data_files"},
     "report": VALUES | {"benchmarks"},
     "loop": VALUES | METHOD | {"diagnostics"},
-    "probes": VALUES | METHOD | {"loop", "diagnostics"},
+    "probes": VALUES | METHOD | {"loop", "diagnostics", "select"},
     "checkpoint": VALUES | METHOD,
     "observers": VALUES | METHOD | {"loop", "checkpoint"},
     "data": {"arch", "seeds", "errors"},

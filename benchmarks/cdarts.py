@@ -1,0 +1,103 @@
+"""What CDARTS costs: a step of its phases beside the same step of DARTS, alternated in one process.
+
+    python benchmarks/cdarts.py [--space nasbench201] [--channels 16] [--cells N] [--batch 64] [--depth 1 --depth 2.5] [--repeats 5]
+
+A step is of float32, on one thread and random images of 32x32, optimizers included; that of pretraining is DARTS's without alphas. ``--depth``:
+cells of the evaluation network, in multiples of the search network's. What it costs depends on the genotype it runs: here the heaviest of the
+space, or ``--genotype``. Columns: CPU seconds, median with the smallest and largest of ``--repeats`` (one step before them is not counted);
+wall seconds, median; how many steps of DARTS that is, by medians and by minima of CPU seconds; the most bytes held for backward at any time,
+per sample, parameters apart; megabytes of networks and optimizers. Results in docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from itertools import chain
+from typing import NamedTuple
+
+import peers
+import torch
+from search_step import counted, machine, timed
+
+import archgrad
+from archgrad.arch import Genotype, Mixture
+from archgrad.search_method import Method
+from archgrad.search_space import Space
+from archgrad.select import strongest
+from archgrad.state import State
+
+HEAVIEST = {"nasbench201": "nor_conv_3x3", "darts": "sep_conv_5x5"}
+STEPS = 390
+TARGET = 2.5  # steps of DARTS that a joint step at equal size may cost
+
+
+class Arm(NamedTuple):
+    method: Method
+    state: State
+
+    def step(self) -> peers.Step:
+        return lambda train, val: self.method.step(self.state, train, val)
+
+    def megabytes(self) -> float:
+        """Of networks (what they share counted once), alphas and optimizers, after a step."""
+        state = self.state
+        nets = chain.from_iterable([*net.parameters(), *net.buffers()] for net in state.nets.values())
+        moments = (value for optimizer in state.optimizers.values() for kept in optimizer.state.values() for value in kept.values())
+        tensors = {id(t): t for t in chain(nets, state.alphas.values(), moments) if isinstance(t, torch.Tensor)}
+        return sum(t.numel() * t.element_size() for t in tensors.values()) / 1e6
+
+
+def heaviest(space: Space) -> Genotype:
+    """Its dearest primitive wherever a genotype may have one."""
+    return strongest(Mixture({name: group.columns([HEAVIEST[space.name]]).float() for name, group in space.groups.items()}), space.groups)
+
+
+def arms(space: Space, depths: list[float], genotype: Genotype) -> dict[str, Arm]:
+    """DARTS, and at each depth the two phases that know an evaluation network."""
+    darts = archgrad.method("darts", space)
+    made = {"darts": Arm(darts, darts.start(seed=0, epochs=50, steps=STEPS))}
+    for depth in depths:
+        for phase, at in (("warm-up", 0), ("joint", STEPS)):
+            method = archgrad.method("cdarts", space, pretrain=0, warmup=1, depth=depth)
+            state = method.start(seed=0, epochs=50, steps=STEPS)
+            method.begin_epoch(state)
+            state.genotype, state.step = genotype, at
+            assert method.phase(state) == phase
+            made[f"{phase}, depth {depth:g}"] = Arm(method, state)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time a step of each phase of CDARTS against DARTS.")
+    parser.add_argument("--space", default="nasbench201", choices=list(HEAVIEST))
+    parser.add_argument("--depth", type=float, action="append", help="default: 1 and 2.5")
+    parser.add_argument("--genotype", type=Genotype.parse, help="of the evaluation network; default: the heaviest of the space")
+    for name, default in (("--channels", 16), ("--cells", None), ("--batch", 64), ("--repeats", 5)):
+        parser.add_argument(name, type=int, default=default)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    space = archgrad.space(given.space, channels=given.channels, **({"cells": given.cells} if given.cells else {}))
+    genotype = given.genotype or heaviest(space)
+    variants = arms(space, given.depth or [1.0, 2.5], genotype)
+    print(f"archgrad {archgrad.__version__}; {machine()}; load average at the start {os.getloadavg()[0]:.1f}\n")
+    print(f"### {given.space}, C={given.channels}, cells={space.spec()['cells']}, batch {given.batch}, n = {given.repeats}\n\n{genotype}\n")
+    print("| | CPU s, median (min-max) | wall s | DARTS steps, medians | minima | saved, MB a sample | state, MB |")
+    print("|---|---|---|---|---|---|---|")
+    seconds = timed({name: arm.step() for name, arm in variants.items()}, given.batch, given.repeats)
+    base = [s.cpu for s in seconds["darts"]]
+    ratios = {}
+    for name, found in seconds.items():
+        cpu, wall = [s.cpu for s in found], statistics.median(s.wall for s in found)
+        ratios[name] = statistics.median(cpu) / statistics.median(base)
+        saved, _ = counted(variants[name].step())
+        times = f"{statistics.median(cpu):.2f} ({min(cpu):.2f}-{max(cpu):.2f}) | {wall:.2f} | {ratios[name]:.2f} | {min(cpu) / min(base):.2f}"
+        print(f"| {name} | {times} | {saved:.1f} | {variants[name].megabytes():.1f} |", flush=True)
+    if "joint, depth 1" in ratios:
+        ratio = ratios["joint, depth 1"]
+        print(f"\nTarget at equal size {TARGET}: {'reached' if ratio <= TARGET else 'NOT reached'} ({ratio:.2f}).")
+
+
+if __name__ == "__main__":
+    main()

@@ -114,7 +114,7 @@ def test_recipes_build(recipe):
 
 def test_there_are_recipes():
     assert {"digits.yaml", "darts.yaml", "random.yaml", "darts_first_order.yaml", "darts_second_order.yaml"} <= {r.name for r in RECIPES}
-    assert all((ROOT / space / f"{method}.yaml").is_file() for space in ("darts", "nasbench201") for method in ("stdarts", "sddarts"))
+    assert all((ROOT / space / f"{method}.yaml").is_file() for space in ("darts", "nasbench201") for method in ("stdarts", "sddarts", "cdarts"))
 
 
 SPELLED = [recipe for recipe in RECIPES if recipe.stem in ("stdarts", "sddarts")]
@@ -128,3 +128,25 @@ def test_recipes_spell_out_what_a_space_has_anyway(recipe):
     said, found = (run.resolve(settings, run.build(settings)).to_mapping() for settings in (full, bare))
     assert set(full.methods[full.method]) >= set(found[full.method])
     assert said == found
+
+
+@pytest.mark.parametrize(
+    "recipe", [recipe for recipe in RECIPES if recipe.stem.startswith("cdarts")], ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_recipes_of_cdarts_spell_out_a_preset(recipe):
+    """Every option, at the value of the preset that is named or of the space; of the optimizers all but the learning rate of the weights."""
+    full = read(read_yaml(recipe))
+    given = full.methods["cdarts"]
+    named = {"cdarts": {"preset": given["preset"]}} if "preset" in given else {}
+    bare = full.model_copy(update={"methods": named, "alphas": {}, "weights": {"lr": full.weights["lr"]}})
+    said, found = (run.resolve(settings, run.build(settings)).to_mapping() for settings in (full, bare))
+    assert set(given) - {"preset"} == set(found["cdarts"])
+    assert said == found
+
+
+def test_the_evaluation_networks_of_cdarts_have_the_papers_depths():
+    cells = {}
+    for name in ("cdarts", "cdarts_imagenet"):
+        method = run.build(read(read_yaml(ROOT / "darts" / f"{name}.yaml")))
+        cells[name] = len(method.stepper.nets(method.space.resized(channels=2))["evaluation"].cells)
+    assert cells == {"cdarts": 20, "cdarts_imagenet": 14}

@@ -39,4 +39,4 @@ class Noise:
         labels = torch.randint(self.classes, (self.batch,), generator=rng)
         images = torch.randn(self.batch, self.in_channels, self.size, self.size, generator=rng, dtype=self.dtype)
         images[torch.arange(self.batch), labels % self.in_channels] += labels[:, None, None].to(self.dtype)
-        return Batch(images, labels, place[-1] * self.batch + torch.arange(self.batch))  # type: ignore[operator]
+        return Batch(images, labels, (place[-1] * self.batch + torch.arange(self.batch)) % self.count())  # type: ignore[operator]

@@ -53,13 +53,14 @@ def test_one_step_agrees_with_the_cpu(name):
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_resumes_bit_for_bit_when_deterministic(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("methods", ["stdarts+sddarts", "cdarts"])
+def test_resumes_bit_for_bit_when_deterministic(methods, name, tmp_path, monkeypatch):
     def run(m, observers=(), state=None, *_, **__):
         return search(m, OnGpu(), searching.EPOCHS, seed=1, observers=observers, state=state, device="cuda")
 
     monkeypatch.setattr(searching, "run", run)
     monkeypatch.setattr(checkpoint, "restore", lambda m, content, _restore=checkpoint.restore: _restore(m, content, "cuda"))
-    method = archgrad.method("stdarts+sddarts", archgrad.space(name, **SIZES[name]))
+    method = archgrad.method(methods, archgrad.space(name, **SIZES[name]))
     whole = Record()
     found = run(method, [whole])
     again, rows = resumed(method, ("step", 2, 1), tmp_path / "checkpoint.pt")
@@ -68,7 +69,7 @@ def test_resumes_bit_for_bit_when_deterministic(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", SIZES)
 def test_bf16_runs_and_alphas_stay_float32(name):
-    method = archgrad.method("stdarts+sddarts", archgrad.space(name, **SIZES[name]), sddarts={"teachers": "remembered"})
+    method = archgrad.method("cdarts+stdarts+sddarts", archgrad.space(name, **SIZES[name]), sddarts={"teachers": "remembered"})
     watchers = [probes.Gap(every=1), probes.Sharpness(every=1, batch=8), probes.Entropies()]
     found = search(method, OnGpu(), 2, device="cuda", precision="bf16", observers=watchers)
     assert all(a.dtype == torch.float32 and torch.isfinite(a).all() for a in found.state.alphas.values())

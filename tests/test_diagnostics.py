@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -27,6 +25,7 @@ from archgrad.patch import Patch, compose
 from archgrad.schedules import geometric
 from archgrad.search_method import Method
 from fakes import Noise
+from watching import Rows, Several, assert_equal, trace
 
 GROUP = EdgeGroup("g", (Edge(0, 1, ("a", "b", "c")), Edge(0, 2, ("a",)), Edge(1, 2, ())), concat=(2,), keep=1, least=1)
 
@@ -196,32 +195,6 @@ def test_sharpness_of_a_supernet_against_moving_it_for_real(over):
 
 
 # The observers.
-@dataclass(frozen=True)
-class Several(Noise):
-    """Three batches to evaluate on; breaks after ``breaks`` of them."""
-
-    breaks: int = 9
-
-    def evaluation(self, split: str, batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
-        for k in range(3):
-            if k == self.breaks:
-                raise OSError("the disk is gone")
-            yield self._at(split, "evaluation", k)
-
-
-class Rows:
-    """Keeps them."""
-
-    def __init__(self) -> None:
-        self.kept: list[dict] = []
-
-    def on_step(self, *_) -> None: ...
-    def on_decision(self, *_) -> None: ...
-
-    def on_epoch(self, method, state, data, row) -> None:
-        self.kept.append({name: value for name, value in row.items() if name != "seconds"})
-
-
 ALL = (probes.Gap(every=1), probes.Sharpness(every=1, rho=0.1, batch=8), probes.Entropies())
 COLUMNS = {"mixture_accuracy", "mixture_loss", "discrete_accuracy", "discrete_loss", "gap_accuracy", "gap_loss"}
 COLUMNS |= {f"sharpness_{name}{end}" for name in ("weights", "alphas", "both") for end in ("", "_interval")}
@@ -231,23 +204,6 @@ COLUMNS |= {"entropy_edges", "margin", "margin_edges"}
 def searcher(space: str, name: str = "darts") -> Method:
     cells = {} if space == "nasbench201" else {"cells": 3}
     return build(name, archgrad.space(space, channels=2, classes=4, **({"cells": 1} | cells)), alphas={"lr": 0.1})
-
-
-def trace(state, net):
-    """All that measuring could have moved."""
-    return {
-        "alphas": {name: a.detach().clone() for name, a in state.alphas.items()},
-        "net": {name: value.clone() for name, value in net.state_dict().items()},
-        "mode": [module.training for module in net.modules()],
-        "asks": [t.requires_grad for t in (*net.parameters(), *state.alphas.values())],
-        "gradients": [t.grad for t in (*net.parameters(), *state.alphas.values())],
-        "random": torch.get_rng_state(),
-        "place": (state.epoch, state.step, state.born, state.dies, state.stopped, len(state.decisions)),
-    }
-
-
-def assert_equal(one, other):
-    torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("space", ["nasbench201", "s4", "darts"])

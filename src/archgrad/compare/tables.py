@@ -22,6 +22,11 @@ GROUPS = {  # of measures: final value -> how it is called, in the order of the 
         "sharpness_alphas": "over alphas",
         "sharpness_both": "over both",
     },
+    "Rank correlation": {
+        "ranking_tau": "tau, search and evaluation network",
+        "ranking_search_tau_cifar10": "tau, search network and table",
+        "ranking_evaluation_tau_cifar10": "tau, evaluation network and table",
+    },
     "Search": {"entropy": "entropy, nats", "skips": "skips", "val_accuracy": "validation accuracy of the supernet", "seconds": "seconds"},
 }
 MEASURES = {name: label for group in GROUPS.values() for name, label in group.items()}

@@ -60,7 +60,7 @@ def cdarts(
     second_window: Window = 6,
     regular: NotNegative = 5.0,
     regular_on: Literal["free", "none"] = "free",
-    fade: Positive = 0.667,  # as the scripts write 2/3
+    fade: Positive = 2 / 3,
     per_stage: bool = False,
     divide: bool = False,
     decay: NotNegative = 3e-4,

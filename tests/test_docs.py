@@ -106,7 +106,7 @@ def test_every_option_of_a_method_is_in_the_docs():
 
 @pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if entry.presets])
 def test_defaults_by_space_are_as_shown(name):
-    """The table `by the space` of a method's page: a column a space, a row an option."""
+    """The table `by the space` of a method's page: a row an option, a column a space, or a further preset with what it sets alone."""
     from archgrad import options
 
     table = re.search(r"^\| by the space \|(?:.+\n)+", PAGES[f"docs/{name}.md"], re.MULTILINE).group()
@@ -115,7 +115,9 @@ def test_defaults_by_space_are_as_shown(name):
     assert set(METHODS[name].presets) <= set(spaces)
     assert {row[0] for row in rows} == {option for preset in METHODS[name].presets.values() for option in preset}
     for option, *shown in rows:
-        assert shown == [str(METHODS[name].options(space, {}).get(option, usual[option])) for space in spaces]
+        of_spaces = {space: METHODS[name].options(space, {}).get(option, usual[option]) for space in spaces if space in SPACES}
+        values = [of_spaces[one] if one in SPACES else METHODS[name].presets[one].get(option, "") for one in spaces]
+        assert shown == [f"{value:.3g}" if isinstance(value, float) else str(value) for value in values]
 
 
 BENCHMARKS = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("python benchmarks/")]

@@ -1,0 +1,158 @@
+"""CDARTS goes on bit for bit from anywhere in a cycle, and in sums with others what they change stays inside the search network."""
+
+from __future__ import annotations
+
+import math
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from archgrad import checkpoint
+from archgrad.cli import main
+from archgrad.loop import begin
+from archgrad.methods import method
+from archgrad.methods.cdarts import cdarts
+from archgrad.methods.cyclic import Cyclic
+from archgrad.patch import Patch, compose
+from archgrad.search_method import Method
+from archgrad.spaces import space
+from fakes import Noise
+from running import SMALL as CLI
+from running import outcome
+from searching import Record, resumed, run, same
+from test_resume import EVERY_STEP, child
+
+SPACES = {"nasbench201": {"channels": 2, "cells": 1, "classes": 4}, "s4": {"channels": 2, "cells": 2, "classes": 4}}
+
+
+def made(name: str = "nasbench201", others: str = "", settings: dict | None = None, **options) -> Method:
+    """The evaluation network at the size of the search network."""
+    return method("cdarts" + others, space(name, **SPACES[name]), **(settings or {}), cdarts={"depth": 1.0, **options})
+
+
+# Resuming.
+
+PLACES = {
+    "pretraining": ("step", 0, 2), "its border": ("epoch", 1, 0), "warm-up": ("step", 1, 2), "warm-up's border": ("step", 1, 3),
+    "first joint lap": ("step", 1, 5), "second joint lap": ("step", 1, 8), "a cycle's last step": ("step", 1, 9),
+    "a cycle's border": ("epoch", 2, 0), "the second cycle": ("step", 2, 7),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "places"),
+    [
+        ("nasbench201", {}, PLACES),
+        ("nasbench201", {"keep_optimizers": True}, ["pretraining", "its border", "warm-up", "second joint lap", "a cycle's border"]),
+        ("nasbench201", {"preset": "released", "share_fc": True, "fix_heads": False, "joint": 2}, ["warm-up", "second joint lap"]),
+        ("s4", {"bn_affine": True}, ["second joint lap"]),  # its noise is drawn in both networks
+    ],
+    ids=str,
+)
+def test_resumes_bit_for_bit_anywhere(name, options, places, tmp_path):
+    m, whole = made(name, pretrain=1, **{"joint": 2, **options}), Record()
+    found = run(m, [whole], epochs=3)
+    for place in places:
+        again, rows = resumed(m, PLACES[place], tmp_path / "checkpoint.pt", epochs=3)
+        assert rows == whole.rows, place
+        assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)), place
+        assert again.genotype == found.genotype
+        for net in ("search", "evaluation"):  # still one stem
+            assert again.state.nets[net].stem is again.state.nets["search"].stem
+
+
+CYCLES = ["--method", "cdarts", "--cdarts.pretrain", "1", "--cdarts.joint", "2"]  # 3 steps, then 9 a cycle
+
+
+def test_killed_in_a_cycle_and_resumed_in_a_fresh_process(tmp_path):
+    whole, folder = tmp_path / "whole", str(tmp_path / "run")
+    assert main(["search", *CLI, *CYCLES, *EVERY_STEP, "--out", str(whole)]) == 0
+    assert child(3 + 7, "search", *CLI, *CYCLES, *EVERY_STEP, "--out", folder) == -signal.SIGKILL  # in its second joint pass
+    assert not (Path(folder) / "genotype.json").exists()
+    assert child(0, "resume", folder) == 0
+    assert same(outcome(Path(folder)), outcome(whole))
+
+
+# In sums.
+
+
+def test_a_small_temperature_cools_the_search_network_alone(monkeypatch):
+    seen, real = [], Cyclic.joint_loss
+
+    def joint_loss(self, method, state, val):
+        met, temperature = real(self, method, state, val), method.patch.scalars["temperature"](method.context(state, "alpha"))
+        mixture = (met.search.alphas["cell"] / temperature).softmax(-1)
+        torch.testing.assert_close(met.search.mixture.weights["cell"], mixture, rtol=1e-3, atol=1e-5)
+        seen.append((met, temperature))
+        return met
+
+    monkeypatch.setattr(Cyclic, "joint_loss", joint_loss)
+    run(made(others="+stdarts", pretrain=1, joint=1), epochs=4)
+    assert len(seen) == 9 and 0 < seen[-1][1] < 0.05
+    for met, _ in seen:
+        one_hot, mixture = met.evaluation.mixture, met.search.mixture
+        assert set(one_hot.weights["cell"].unique().tolist()) == {0.0, 1.0} and one_hot.weights["cell"].sum(1).eq(1).all()
+        assert torch.equal(one_hot.active["cell"], one_hot.weights["cell"] == 1) and mixture.active is None
+
+
+@pytest.mark.parametrize("teachers", ["snapshots", "remembered", "average"])
+def test_teachers_teach_the_search_network_alone(teachers):
+    """Whatever they see and are asked is its pass, in both halves of pretraining's and joint steps."""
+    sections = {"sddarts": {"teachers": teachers, "level": "both", "first": 0}}
+    m, seen = made(others="+sddarts", settings=sections, pretrain=1, joint=1), []
+    state, record = begin(m, Noise(), 3, seed=1), Record()
+    memory = state.memory["teachers"]
+
+    def spied(act: str, real):
+        def spy(forward):
+            seen.append((act, forward.context.phase, forward.supernet is state.nets["search"], state.epoch, m.phase(state)))
+            return real(forward)
+
+        return spy
+
+    for act in ("recall", "after_step"):
+        setattr(memory, act, spied(act, getattr(memory, act)))
+    run(m, [record], state, 3)
+    assert all(of_search for _, _, of_search, _, _ in seen)
+    assert {(act, half, phase) for act, half, _, epoch, phase in seen if epoch == 2} == {
+        (act, half, "joint") for act in ("recall", "after_step") for half in ("weight", "alpha")
+    }
+    plain, without = made(pretrain=1, joint=1), Record()
+    run(plain, [without], epochs=3)
+    assert all(math.isfinite(row["train_loss"]) for row in record.rows)
+    assert record.rows[0]["train_loss"] == without.rows[0]["train_loss"] and record.rows[2]["train_loss"] != without.rows[2]["train_loss"]
+
+
+@pytest.mark.parametrize("teachers", ["snapshots", "remembered"])
+def test_all_three_resume(teachers, tmp_path):
+    m = made(others="+stdarts+sddarts", settings={"sddarts": {"teachers": teachers}}, pretrain=1, joint=2)
+    whole = Record()
+    found = run(m, [whole], epochs=3)
+    for place in ("warm-up", "second joint lap", "a cycle's border"):
+        again, rows = resumed(m, PLACES[place], tmp_path / "checkpoint.pt", epochs=3)
+        assert rows == whole.rows and same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)), place
+
+
+def test_further_terms_of_the_alphas_read_the_search_network():
+    seen = []
+
+    def term(forward):
+        seen.append(forward)
+        return forward.alphas["cell"].square().sum()
+
+    patch = compose(cdarts(pretrain=0, warmup=0, depth=1.0, regular=0.0), Patch("more", alpha_terms=(term,)))
+    m = Method(patch, space("nasbench201", **SPACES["nasbench201"]))
+    state = m.start(seed=0, epochs=2, steps=3)
+    m.begin_epoch(state)
+    met = m.stepper.joint_loss(m, state, next(Noise().batches("val", 0)))
+    torch.testing.assert_close(met.further, state.alphas["cell"].square().sum())
+    assert [forward.supernet is state.nets["search"] for forward in seen] == [True]
+
+
+def test_frozen_for_longer_by_another():
+    """The later beginning counts, and epochs of one batch have a schedule too."""
+    m, record = made(others="+stdarts", settings={"stdarts": {"warmup": 2}}, pretrain=0, joint=1), Record()
+    run(m, [record], epochs=4, data=Noise(per_epoch=1))
+    assert [row["phase"] for row in record.rows] == ["pretraining"] * 2 + ["joint"] * 2

@@ -1,9 +1,11 @@
 """What the diagnostics cost, as a share of the search they watch.
 
-    python benchmarks/diagnostics.py [--images 5000] [--epochs 10] [--channels 8] [--cells 1] [--batch 64] [--gap-images 1024] [--sharpness]
+    python benchmarks/diagnostics.py [--images 5000] [--epochs 10] [--channels 8] [--cells 1] [--batch 64] [--gap-images 1024]
+        [--sharpness] [--ranking] [--method darts]
 
-A DARTS search of NAS-Bench-201 on random images of 32x32 (``--images`` in each half), on one thread, with what is on by default: the gap on
-1,024 images five times, entropies and margins every epoch; ``--sharpness`` adds it at the last epoch. CPU seconds of each observer, and its
+A search of NAS-Bench-201 on random images of 32x32 (``--images`` in each half), on one thread, with what is on by default: the gap on
+1,024 images five times, entropies and margins every epoch; ``--sharpness`` adds it at the last epoch, ``--ranking`` five rankings of 32
+architectures on 256 images, in each of the networks of ``--method`` and against the table. CPU seconds of each observer, and its
 share of those of the search without observers. Result in docs/guide.md.
 """
 
@@ -20,7 +22,8 @@ import torch
 import archgrad
 from archgrad.arch import Batch
 from archgrad.loop import Observer, Row
-from archgrad.probes import Entropies, Gap, Sharpness
+from archgrad.probes import Entropies, Gap, Ranking, Sharpness
+from archgrad.run import true_accuracies
 from archgrad.seeds import generator
 
 
@@ -78,17 +81,20 @@ def main() -> None:
         parser.add_argument(name, type=int, default=default)
     parser.add_argument("--gap-images", type=int, default=1024)
     parser.add_argument("--sharpness", action="store_true")
+    parser.add_argument("--ranking", action="store_true")
+    parser.add_argument("--method", default="darts")
     given = parser.parse_args()
     torch.set_num_threads(1)
     watched: list[Observer] = [Gap(images=given.gap_images), Entropies()]
-    timed = [Timed(observer) for observer in watched + [Sharpness(batch=given.batch)] * given.sharpness]
-    method = archgrad.method("darts", archgrad.space("nasbench201", channels=given.channels, cells=given.cells))
+    asked = [Sharpness(batch=given.batch)] * given.sharpness + [Ranking(known=true_accuracies("nasbench201"))] * given.ranking
+    timed = [Timed(observer) for observer in (*watched, *asked)]
+    method = archgrad.method(given.method, archgrad.space("nasbench201", channels=given.channels, cells=given.cells))
     began = time.process_time()
     archgrad.search(method, Random(given.images, given.batch), given.epochs, observers=timed)
     whole = time.process_time() - began
     bare = whole - sum(one.seconds for one in timed)
     size = f"C={given.channels}, N={given.cells}, {given.epochs} epochs of {given.images:,} + {given.images:,} images"
-    print(f"NAS-Bench-201, {size}, torch {torch.__version__}: {bare:.1f} CPU s without observers")
+    print(f"{given.method} in NAS-Bench-201, {size}, torch {torch.__version__}: {bare:.1f} CPU s without observers")
     for one in timed:
         print(f"{type(one.observer).__name__}: {one.times} times, {one.seconds:.2f} CPU s, {100 * one.seconds / bare:.2f} % of the search")
 

@@ -31,7 +31,8 @@ class Method:
     def __post_init__(self) -> None:
         unread = self.patch.sets() - self.stepper.reads
         if unread:
-            raise ValueError(f"{self.name}: its stepper does not read {', '.join(sorted(unread))}; leave out the method or the option that sets it")
+            names = ", ".join(sorted(unread))
+            raise ValueError(f"{self.name}: its stepper does not read {names}; leave out the method or the option that sets it")
         if self.order not in ("alpha_first", "weight_first"):
             raise unknown("order", self.order, ("alpha_first", "weight_first"))
 

@@ -208,6 +208,13 @@ def test_a_cycle_begins_with_optimizers_that_know_nothing(keep):
     assert list(state.optimizers) == ["weights", "alphas", "evaluation"] and min(params) > 0
 
 
+@pytest.mark.parametrize(("per", "last"), [("never", 0.08), ("epoch", 0.001 + 0.5 * 0.079 * (1 + math.cos(math.pi * 2 / 3)))])
+def test_both_networks_have_the_learning_rate_of_now(per, last):
+    """Constant, as the authors' was; falling by the user's own word."""
+    state = run(made(pretrain=1, joint=1, settings={"weights": {"per": per}}), epochs=3).state
+    assert [state.optimizers[name].param_groups[0]["lr"] for name in ("weights", "evaluation")] == pytest.approx([last] * 2)
+
+
 def test_the_genotype_of_a_cycle_is_what_the_alphas_said_at_its_start():
     """Here the alphas run away from it at once; the row's genotype is the newest, as is the search's."""
 
@@ -270,7 +277,7 @@ def flags(**given: str) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("space.name=darts space.cells=1", "a head behind the first and the second stage .* in space 'darts' the stages have 16, 16, 16 channels"),
+        ("space.name=darts space.cells=1", "a head behind the first and the second stage .* space 'darts' the stages have 16, 16, 16 channels"),
         ("cdarts.warmup=3", "cdarts.warmup is 3, but the search has 3 epochs: choose at most 2"),
         ("cdarts.pretrain=3", "cdarts.pretrain is 3, but the search has 3 epochs: choose at most 2"),
         ("cdarts.pretrain=1.5", "cdarts.pretrain: whole epochs from 0 on, or a share of the search between 0 and 1, not 1.5"),

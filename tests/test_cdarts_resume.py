@@ -21,7 +21,7 @@ from archgrad.spaces import space
 from fakes import Noise
 from running import SMALL as CLI
 from running import outcome
-from searching import Record, resumed, run, same
+from searching import Record, run, same
 from test_resume import EVERY_STEP, child
 
 SPACES = {"nasbench201": {"channels": 2, "cells": 1, "classes": 4}, "s4": {"channels": 2, "cells": 2, "classes": 4}}
@@ -34,42 +34,60 @@ def made(name: str = "nasbench201", others: str = "", settings: dict | None = No
 
 # Resuming.
 
+DATA = Noise(per_epoch=2)
 PLACES = {
-    "pretraining": ("step", 0, 2), "its border": ("epoch", 1, 0), "warm-up": ("step", 1, 2), "warm-up's border": ("step", 1, 3),
-    "first joint lap": ("step", 1, 5), "second joint lap": ("step", 1, 8), "a cycle's last step": ("step", 1, 9),
-    "a cycle's border": ("epoch", 2, 0), "the second cycle": ("step", 2, 7),
+    "pretraining": ("step", 0, 1), "its border": ("epoch", 1, 0), "warm-up": ("step", 1, 1), "warm-up's border": ("step", 1, 2),
+    "first joint pass": ("step", 1, 3), "second joint pass": ("step", 1, 5), "a cycle's last step": ("step", 1, 6),
+    "a cycle's border": ("epoch", 2, 0), "the second cycle": ("step", 2, 4),
 }  # fmt: skip
+
+
+class Saves(Record):
+    """A checkpoint at every place."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = folder
+
+    def _maybe(self, method, state, here):
+        checkpoint.save(self.folder / "-".join(map(str, here)), checkpoint.pack(method, state))
+
+
+def goes_on_alike(m: Method, places, folder: Path) -> None:
+    """One epoch of pretraining and two cycles; from the checkpoint of each place the rest comes out the same."""
+    whole = Saves(folder)
+    found = run(m, [whole], epochs=3, data=DATA)
+    assert [row["phase"] for row in whole.rows] == ["pretraining", "joint", "joint"]
+    for place in places:
+        state, late = checkpoint.restore(m, checkpoint.read(folder / "-".join(map(str, PLACES[place])))), Record()
+        assert ("step" if state.step else "epoch", state.epoch, state.step) == PLACES[place]
+        again = run(m, [late], state, epochs=3, data=DATA)
+        assert late.rows and late.rows == whole.rows[-len(late.rows) :] and again.genotype == found.genotype, place
+        assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)), place
+        assert again.state.nets["evaluation"].stem is again.state.nets["search"].stem
 
 
 @pytest.mark.parametrize(
     ("name", "options", "places"),
     [
         ("nasbench201", {}, PLACES),
-        ("nasbench201", {"keep_optimizers": True}, ["pretraining", "its border", "warm-up", "second joint lap", "a cycle's border"]),
-        ("nasbench201", {"preset": "released", "share_fc": True, "fix_heads": False, "joint": 2}, ["warm-up", "second joint lap"]),
-        ("s4", {"bn_affine": True}, ["second joint lap"]),  # its noise is drawn in both networks
+        ("nasbench201", {"keep_optimizers": True}, ["pretraining", "second joint pass", "a cycle's border"]),
+        ("nasbench201", {"preset": "released", "share_fc": True, "fix_heads": False}, ["second joint pass"]),
+        ("s4", {"bn_affine": True}, ["second joint pass"]),  # its noise is drawn in both networks
     ],
-    ids=str,
+    ids=["all places", "kept optimizers", "released", "s4"],
 )
 def test_resumes_bit_for_bit_anywhere(name, options, places, tmp_path):
-    m, whole = made(name, pretrain=1, **{"joint": 2, **options}), Record()
-    found = run(m, [whole], epochs=3)
-    for place in places:
-        again, rows = resumed(m, PLACES[place], tmp_path / "checkpoint.pt", epochs=3)
-        assert rows == whole.rows, place
-        assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)), place
-        assert again.genotype == found.genotype
-        for net in ("search", "evaluation"):  # still one stem
-            assert again.state.nets[net].stem is again.state.nets["search"].stem
-
-
-CYCLES = ["--method", "cdarts", "--cdarts.pretrain", "1", "--cdarts.joint", "2"]  # 3 steps, then 9 a cycle
+    goes_on_alike(made(name, pretrain=1, **{**options, "joint": 2}), places, tmp_path)
 
 
 def test_killed_in_a_cycle_and_resumed_in_a_fresh_process(tmp_path):
     whole, folder = tmp_path / "whole", str(tmp_path / "run")
-    assert main(["search", *CLI, *CYCLES, *EVERY_STEP, "--out", str(whole)]) == 0
-    assert child(3 + 7, "search", *CLI, *CYCLES, *EVERY_STEP, "--out", folder) == -signal.SIGKILL  # in its second joint pass
+    given = dict(zip(CLI[::2], CLI[1::2], strict=True)) | {"--search.epochs": "2", "--search.limit": "40"}  # two batches
+    given |= {"--method": "cdarts", "--cdarts.pretrain": "1", "--cdarts.joint": "2"}
+    flags = [*(part for flag in given.items() for part in flag), *EVERY_STEP]
+    assert main(["search", *flags, "--out", str(whole)]) == 0
+    assert child(2 + 5, "search", *flags, "--out", folder) == -signal.SIGKILL  # in the second joint pass
     assert not (Path(folder) / "genotype.json").exists()
     assert child(0, "resume", folder) == 0
     assert same(outcome(Path(folder)), outcome(whole))
@@ -128,11 +146,7 @@ def test_teachers_teach_the_search_network_alone(teachers):
 @pytest.mark.parametrize("teachers", ["snapshots", "remembered"])
 def test_all_three_resume(teachers, tmp_path):
     m = made(others="+stdarts+sddarts", settings={"sddarts": {"teachers": teachers}}, pretrain=1, joint=2)
-    whole = Record()
-    found = run(m, [whole], epochs=3)
-    for place in ("warm-up", "second joint lap", "a cycle's border"):
-        again, rows = resumed(m, PLACES[place], tmp_path / "checkpoint.pt", epochs=3)
-        assert rows == whole.rows and same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)), place
+    goes_on_alike(m, ["second joint pass", "a cycle's border"], tmp_path)
 
 
 def test_further_terms_of_the_alphas_read_the_search_network():

@@ -280,6 +280,27 @@ def test_two_joint_steps_worked_out_plainly(name, options):
     assert regulariser > 0 and (apart > 0) == (strength > 0)
 
 
+@pytest.mark.parametrize("phase", ["pretraining", "warm-up"])
+def test_steps_of_one_network_worked_out_plainly(phase):
+    """S learns from training images under its mixture, E from validation images under the genotype."""
+    m = made("nasbench201", {"weights": {"clip": 0.3}}, pretrain=1)
+    state = started(m, phase, torch.float64)
+    train, val = batches(torch.float64)
+    nets = copy.deepcopy(state.nets)
+    if phase == "pretraining":
+        net, batch, mixture = nets["search"], train, plain_mixture({name: a.detach() for name, a in state.alphas.items()})
+    else:
+        net, batch, mixture = nets["evaluation"], val, plain_one_hot(state.genotype, state.space.groups)
+    loss = plain_cross_entropy(net(batch.images, mixture).logits, batch.labels)
+    loss.backward()
+    assert plain_sgd(dict(net.named_parameters()), {}, phase, 0.08, 3e-4, 0.3) > 0.3
+    values, prefix = m.step(state, train, val), {"pretraining": "train", "warm-up": "warmup"}[phase]
+    assert values.keys() == {f"{prefix}_loss", f"{prefix}_accuracy"}
+    torch.testing.assert_close(values[f"{prefix}_loss"], loss.detach(), rtol=0, atol=1e-10)
+    for name in nets:
+        torch.testing.assert_close(dict(state.nets[name].named_parameters()), dict(nets[name].named_parameters()), rtol=0, atol=1e-10)
+
+
 # What lives on from cycle to cycle.
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from archgrad.arch import Genotype
 from archgrad.cli import main, spelled
 from archgrad.retraining.training import Training
 from running import SMALL
@@ -249,3 +250,12 @@ def test_methods_and_spaces_name_their_papers(capsys, monkeypatch):
     assert main(["methods"]) == 0 and main(["spaces"]) == 0
     shown = capsys.readouterr().out
     assert all(paper in shown for paper in ("1806.09055", "1902.07638", "1909.09656", "2001.00326"))
+
+
+def test_a_genotype_longer_than_a_files_name(capsys):
+    """As a search prints it: 400 characters are no path."""
+    text = str(Genotype.parse("DARTS_V2"))
+    assert len(text) > 255
+    for command in (["count", text], ["show", text]):
+        assert main(command) == 0
+    assert "which images" in refused(capsys, "retrain", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -42,13 +43,13 @@ class Subject:
 def subject(what: str, space: str | None = None) -> Subject:
     """``what`` is a run folder, a file with a genotype, a genotype in any notation, or a published one's name. ValueError if none of them."""
     path = Path(what)
-    if len(what) < 1024 and path.is_dir():
+    if os.path.isdir(what):  # unlike Path's, no error where a genotype is too long for a file's name
         folder = RunFolder(path)
         settings = folder.settings()
         genotype = folder.found()
         whole = run.space_of(settings) if space is None else spaces.space(space)
         return Subject(genotype, whole, read_json(folder.data, "preprocess")["preprocess"]["size"], folder, recipe(folder, settings))
-    genotype = from_file(path) if len(what) < 1024 and path.is_file() else Genotype.parse(what)
+    genotype = from_file(path) if os.path.isfile(what) else Genotype.parse(what)
     return Subject(genotype, spaces.space(space or usual_space(genotype)))
 
 

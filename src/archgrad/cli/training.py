@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -59,7 +60,7 @@ def retrain(
         A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
     """
     said_here = said(given)
-    if Path(what).is_dir() and "space" in said_here:
+    if os.path.isdir(what) and "space" in said_here:
         raise ValueError(f"{what} is a run, which has its space: leave out --space")
     found = subject(what, said_here.get("space", {}).get("name"))
     users = [*([config.read_yaml(config_file)] if config_file else []), ("", said_here)]

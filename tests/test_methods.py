@@ -229,3 +229,21 @@ def test_a_genotypes_mixture_runs_on_the_nets_device(space_name):
     mixture = uniform(base.groups, 0).one_hot(base.groups)
     images = torch.empty(2, 3, 8, 8, device="meta")
     assert base.supernet().to("meta")(images, mixture).logits.device.type == "meta"
+
+
+def test_what_only_one_can_decide():
+    """Two that agree compose; two of one name that do not are refused like any two."""
+    early, late = (Patch("same", order=order) for order in ("alpha_first", "weight_first"))
+    with pytest.raises(ValueError, match="same and same both set order"):
+        compose(early, late)
+    assert compose(early, Patch("other", order="alpha_first")).order == "alpha_first"
+    assert compose(Patch("a", alphas={"decay": 0.0}), Patch("b", alphas={"decay": 0.0})).alphas == {"decay": 0.0}
+
+
+def test_all_networks_are_drawn_before_any_moves(monkeypatch):
+    """Two networks share a stem: drawn again after a move to a GPU, it would be another one than on a CPU."""
+    done = []
+    monkeypatch.setattr("archgrad.search_method.seeded", lambda net, seed: done.append("drawn"))
+    monkeypatch.setattr(torch.nn.Module, "to", lambda net, *_, **__: done.append("moved") or net)
+    made("cdarts", "nasbench201").start(seed=0, epochs=EPOCHS, steps=3)
+    assert done[-6:] == ["drawn"] * 3 + ["moved"] * 3

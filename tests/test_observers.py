@@ -99,3 +99,11 @@ def test_checkpoints_refuse_what_is_not_theirs(tmp_path):
     with pytest.raises(ValueError, match="planned for 2 epochs of 3 steps and cannot go on with 4 of 3"):
         search(m, Noise(), 4, state=checkpoint.restore(m, checkpoint.read(path)))
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_end_is_estimated_for_each_phase():
+    """Short passes: their times add up from cycle to cycle."""
+    said = []
+    m = archgrad.method("cdarts", archgrad.space("nasbench201", channels=2, cells=1, classes=4), pretrain=1, joint=2)
+    search(m, Noise(per_epoch=3), 4, observers=[Estimate(said.append, steps=3)])
+    assert [line.split(", ")[1].split(")")[0] for line in said] == ["joint", "warm-up"]

@@ -183,7 +183,7 @@ def test_a_resumed_search_ranks_the_same(tmp_path):
 
 def test_an_evaluation_network_counts_from_its_first_cycle_on():
     kept, m = Rows(), searcher("cdarts", "nasbench201", cdarts={"pretrain": 1})
-    search(m, Several(per_epoch=1), 2, observers=[probes.Ranking(1, 4, known=run.true_accuracies("nasbench201")), kept])
+    search(m, Several(per_epoch=1), 2, observers=[probes.Ranking(1, 4, known=run.true_accuracies(archgrad.space("nasbench201"))), kept])
     first, second = ({name for name in row if name.startswith("ranking")} for row in kept.kept)
     assert first == OF_SEARCH and second == OF_BOTH | OF_SEARCH | OF_EVALUATION
 
@@ -229,9 +229,9 @@ def test_a_run_says_its_cost_and_looks_up_the_table(tmp_path):
 
 
 def test_the_table_is_asked_for_test_accuracy():
-    known = run.true_accuracies("nasbench201")["cifar10"]
+    known = run.true_accuracies(archgrad.space("nasbench201"))["cifar10"]
     assert known(benchmarks.lookup("nasbench201").conv3x3()) == 93.76
-    assert run.true_accuracies("darts") == {}
+    assert run.true_accuracies(archgrad.space("darts")) == {}
 
 
 def test_a_blind_study_ranks_without_the_table(tmp_path, monkeypatch):
@@ -273,3 +273,12 @@ def test_tables_show_it_where_it_was_measured():
 def test_settings_are_refused_in_one_line(tmp_path, given, says):
     with pytest.raises(ValueError, match=re.escape(says)):
         small(tmp_path, **given)
+
+
+def test_no_table_for_primitives_it_does_not_know():
+    """A ranking must not end a search whose space the table knows by name alone."""
+    from archgrad.run import true_accuracies
+
+    for options in ({}, {"primitives": ["none", "skip_connect"]}):
+        assert set(true_accuracies(archgrad.space("nasbench201", **options))) == {"cifar10"}
+    assert true_accuracies(archgrad.space("nasbench201", primitives=["none", "sep_conv_3x3"])) == {} == true_accuracies(archgrad.space("darts"))

@@ -47,10 +47,10 @@ def _processes() -> int:
 
 def clip(found: Mapping[str, Tensor | None], norm: float) -> None:
     """Scales the gradients, in place, to a global L2 norm of at most ``norm`` (0 is off)."""
-    present = [gradient for gradient in found.values() if gradient is not None]
-    if norm and present:
-        total = nn.utils.get_total_norm(present)
-        torch._foreach_mul_(present, (norm / (total + 1e-6)).clamp(max=1.0))
+    some = [gradient for gradient in found.values() if gradient is not None]
+    if norm and some:
+        total = nn.utils.get_total_norm(some)
+        torch._foreach_mul_(some, (norm / (total + 1e-6)).clamp(max=1.0))
 
 
 def update(optimizer: torch.optim.Optimizer, named: Named, found: Mapping[str, Tensor | None]) -> None:

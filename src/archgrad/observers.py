@@ -107,20 +107,26 @@ class Bar:
 
 
 class Estimate:
-    """After ten steps of this process, and of each phase it comes to, says when the end is to be expected at that pace."""
+    """After ten steps of this process in a phase, passes too short for ten added up, says when the end is to be expected at that pace."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say, self.phase, self.pace = say, "", Pace()
-        self.said: set[str] = set()
+    def __init__(self, say: Callable[[str], None], steps: int = 10) -> None:
+        self.say, self.steps = say, steps
+        self.phase, self.at = "", 0.0
+        self.took: dict[str, list[float]] = {}  # seconds of steps, by phase
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
-        if (phase := method.phase(state)) != self.phase:
-            self.phase, self.pace = phase, Pace()
-        if phase not in self.said and (each := self.pace.tick()) is not None:
-            self.said.add(phase)
-            self.say(ending(each * method.left(state), f"{each:.2f} s a step"))
+        now, phase = monotonic(), method.phase(state)
+        took = self.took.setdefault(phase, [])
+        if phase == self.phase and len(took) < self.steps:  # the first step of a pass pays for warming up
+            took.append(now - self.at)
+            if len(took) == self.steps:
+                each = sum(took) / self.steps
+                self.say(ending(each * method.left(state), f"{each:.2f} s a step, {phase}"))
+        self.phase, self.at = phase, now
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None: ...
+    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+        self.phase = ""  # what others measure between epochs is no step
+
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
 

@@ -102,9 +102,10 @@ def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
     """
     settle = settle or Patch("")
     for what in sorted({claim for patch in patches for claim in claims(patch)} - claims(settle).keys()):
-        said = {patch.name: claims(patch)[what] for patch in patches if what in claims(patch)}
-        if any(value != next(iter(said.values())) for value in said.values()):
-            raise ValueError(f"{' and '.join(said)} both set {what}: use one of them, or settle it by an option of your own")
+        owners = [patch for patch in patches if what in claims(patch)]
+        if any(claims(patch)[what] != claims(owners[0])[what] for patch in owners):
+            names = " and ".join(patch.name for patch in owners)
+            raise ValueError(f"{names} both set {what}: use one of them, or settle it by an option of your own")
     everyone = (*patches, settle)
     values: dict[str, Any] = {"name": "+".join(patch.name for patch in patches) or "darts"}
     units = [patch for patch in everyone if patch.sets() & set(UNIT)]

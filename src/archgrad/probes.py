@@ -150,7 +150,8 @@ class Ranking:
         every, epochs = self.every or Fraction(state.plan.epochs, TIMES), state.plan.epochs
         times = sum(falls(every, epoch) or epoch == epochs - 1 for epoch in range(epochs))
         nets = "2 networks" if "evaluation" in state.nets else "1 network"
-        return f"ranking: {self.architectures} architectures on {self.images:,} images in {nets}, {times} time{'s' * (times != 1)}"
+        images = min(self.images, state.plan.images[1] or self.images)
+        return f"ranking: {self.architectures} architectures on {images:,} images in {nets}, {times} time{'s' * (times != 1)}"
 
 
 def at_end(method: Method, state: State, row: Row) -> State:

@@ -220,16 +220,18 @@ def diagnostics(config: SearchConfig) -> tuple[Observer, ...]:
     over = tuple(MOVED) if s.sharpness_over == "all" else (s.sharpness_over,)
     assert config.search.batch is not None  # resolved
     sharpness = Sharpness(s.sharpness_every, over, s.sharpness_rho, s.sharpness_steps, s.sharpness_batches, config.search.batch)
-    known = true_accuracies(config.space["name"]) if s.ranking and s.ranking_table else {}
+    known = true_accuracies(space_of(config)) if s.ranking and s.ranking_table else {}
     ranking = Ranking(s.ranking_every, s.ranking_architectures, s.ranking_images, known)
     gap, entropies = Gap(s.gap_every, s.gap_images), Entropies(s.entropy_every)
     every = ((s.gap, gap), (s.sharpness, sharpness), (s.entropy, entropies), (s.ranking, ranking))
     return tuple(observer for on, observer in every if on)
 
 
-def true_accuracies(space: str) -> dict[str, Callable[[Genotype], float]]:
-    """CIFAR-10 test accuracy (percent) of a genotype, where a table knows it; empty where none does."""
-    table = benchmarks.lookup(space)
+def true_accuracies(space: Space) -> dict[str, Callable[[Genotype], float]]:
+    """CIFAR-10 test accuracy (percent) of a genotype, where a table knows all of the space; empty where none does."""
+    usual = spaces.space(space.name).groups
+    known = all(set(edge.primitives) <= {*usual[name].edges[0].primitives} for name, group in space.groups.items() for edge in group.edges)
+    table = benchmarks.lookup(space.name) if known else None
     return {"cifar10": lambda genotype: float(table.query(genotype)["cifar10_test"])} if table else {}
 
 

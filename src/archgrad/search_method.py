@@ -41,8 +41,11 @@ class Method:
 
     @cached_property
     def space(self) -> Space:
-        """The space as the patch wants it (PC-DARTS: partial channels); stages start from it."""
-        return self.base.resized(**self.patch.space) if self.patch.space else self.base
+        """The space as the patch wants it (PC-DARTS: partial channels); stages start from it. ValueError if it cannot be so."""
+        try:
+            return self.base.resized(**self.patch.space) if self.patch.space else self.base
+        except ValueError as error:
+            raise ValueError(f"{self.name} does not fit space {self.base.name!r}: {error}") from None
 
     @property
     def stepper(self) -> Stepper:
@@ -93,8 +96,8 @@ class Method:
         self, *, seed: int, epochs: int, steps: int, images: tuple[int, int] = (0, 0), device: torch.device | str = "cpu",
         precision: str = "32",
     ) -> State:
-        """A state at epoch 0 of ``epochs``, each of ``steps`` batches; ``images`` of the training and the validation half, for what
-        remembers each of them. ValueError where a schedule does not fit the length."""
+        """A state at epoch 0 of ``epochs``; ``steps`` batches are a pass over the training half; ``images`` of the training and the validation
+        half, for what remembers each of them. ValueError where a schedule does not fit the length."""
         self.check(epochs, steps)
         state = State(seed, Plan(epochs, steps, images), torch.device(device), precision, self.space)
         self.build(state, self.space)
@@ -103,7 +106,7 @@ class Method:
         return state
 
     def check(self, epochs: int, steps: int = 1) -> None:
-        """ValueError where a schedule of this method does not fit the length."""
+        """ValueError where a schedule of this method does not fit the length, or its networks the space."""
         if epochs < 1 or steps < 1:
             raise ValueError(f"a search needs at least 1 epoch of 1 step, not {epochs} of {steps}")
         begins = [stage.begin(epochs) for stage in self.patch.stages]
@@ -112,11 +115,17 @@ class Method:
             raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for {count}: more epochs, or fewer stages")
         for length in (self.alpha_from, *self.patch.lengths):
             length(epochs)
+        with torch.device("meta"):
+            self.stepper.nets(self.space)
 
     def build(self, state: State, space: Space) -> None:
         """The one door through which nets, alphas and optimizers come to be: at the start, at a stage, and before a state is loaded."""
         state.space = space
-        state.nets = {name: seeded(net, state.seed).to(state.device).train() for name, net in self.stepper.nets(space).items()}
+        state.nets = self.stepper.nets(space)
+        for net in state.nets.values():  # all drawn before any moves: what two nets share must not be drawn again on a GPU
+            seeded(net, state.seed)
+        for net in state.nets.values():
+            net.to(state.device).train()
         state.alphas = normal_alphas(space, dict(self.patch.extra_alphas), self.alphas.init, state.seed, state.device)
         state.optimizers = self.stepper.optimizers(self, state)
         if not state.memory:

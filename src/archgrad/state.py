@@ -20,7 +20,7 @@ class Plan(NamedTuple):
     """How long the search is: every schedule depends on it, so another plan at resume is refused."""
 
     epochs: int
-    steps: int  # batches of the training half in one epoch
+    steps: int  # batches of the training half: one pass over it
     images: tuple[int, int] = (0, 0)  # of the training and of the validation half; 0 where they are not known
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Column, Table
 
-from archgrad import benchmarks, options, run
+from archgrad import benchmarks, run
 from archgrad.cli.subject import Subject, subject
 from archgrad.errors import unknown
 from archgrad.methods import METHODS
@@ -116,7 +117,7 @@ def genotypes(containing: str = "") -> None:
 
 def methods() -> None:
     """The search methods, each with its options and paper. Several compose: --method a+b."""
-    _table("method", {name: (entry.summary, entry.paper, _options(entry.patch)) for name, entry in METHODS.items()})
+    _table("method", {name: (entry.summary, entry.paper, _options(entry.model())) for name, entry in METHODS.items()})
 
 
 def spaces() -> None:
@@ -133,8 +134,8 @@ def _derived(found: Subject, size: int | None, **given: int | None) -> Derived:
     return found.derive(size=size, **{name: value for name, value in given.items() if value is not None})
 
 
-def _options(function: Any) -> str:
-    return ", ".join(options.model(function).model_fields)
+def _options(model: type[BaseModel]) -> str:
+    return ", ".join(model.model_fields)
 
 
 def _table(title: str, rows: Mapping[str, tuple[str, str, str]]) -> None:

@@ -114,14 +114,14 @@ def seeds_of(given: Any) -> tuple[int, ...]:
 
 def joined(before: Study, asked: Study) -> Study:
     """The study that ``before`` grows into: more arms and more seeds. ValueError names the first setting that is another one now."""
+    if before.blind != asked.blind:
+        raise ValueError(f"the study recorded here is {'' if before.blind else 'not '}blind, and stays so: choose another --out")
     plain = [Study(study.shared, {"": {"method": "darts"}}, (0,), "") for study in (before, asked)]
     for arm in ("", *(arm for arm in asked.arms if arm in before.arms)):
         one, other = ((plain[0], plain[1]) if not arm else (before, asked))
         if found := differences(one.resolved(arm), other.resolved(arm)):
             name, was, now = found[0]
             raise ValueError(f"{f'arm {arm}: ' if arm else ''}{name} is {was!r} in the study recorded here, not {now!r}: choose another --out")
-    if before.blind != asked.blind:
-        raise ValueError(f"the study recorded here is {'' if before.blind else 'not '}blind, and stays so: choose another --out")
     arms, seeds = {**before.arms, **asked.arms}, tuple(dict.fromkeys([*before.seeds, *asked.seeds]))
     return Study(before.shared, arms, seeds, asked.control, asked.blind)
 

@@ -29,6 +29,8 @@ class Entry(NamedTuple):
 
     def options(self, space_name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """The space's preset, over it the one named by ``preset``, and over both what was given. ValueError for an unknown preset."""
+        if not self.presets:
+            return dict(given)
         own = {name: value for name, value in given.items() if name != "preset"}
         named = given.get("preset")
         if named is not None and named not in self.presets:

@@ -7,12 +7,14 @@ authors' repositories (microsoft/Cream, CDARTS, and researchmm/CyDAS, which keep
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
-from archgrad.arch import Forward
+from archgrad.arch import Context, EdgeGroup, Forward
 from archgrad.methods.cyclic import Cyclic
 from archgrad.methods.introspection import DISTANCES, Heads
 from archgrad.patch import Patch
@@ -79,7 +81,6 @@ def cdarts(
     does. ``decay``: of the weights.
     """
     begin = span(pretrain, "cdarts.pretrain")
-    cycles = lasting(warmup, "cdarts.warmup")
     coefficient = fading(3 * regular if per_stage and regular_on == "free" else regular, begin, warmup, joint, fade)
     heads = partial(Heads, windows=(6, second_window), frozen=fix_heads, learned=ensemble == "learned", summed=merge == "sum")
     stepper = Cyclic(
@@ -90,7 +91,7 @@ def cdarts(
         "cdarts",
         stepper=stepper,
         alpha_from=begin,
-        lengths=(cycles,),
+        lengths=(lasting(warmup, "cdarts.warmup"),),
         alpha_terms=(weighted(coefficient, magnitude(regular_on)),),
         scalars={"regular": coefficient},
         space={} if pool_bn is None else {"pool_bn": pool_bn},
@@ -103,13 +104,19 @@ def cdarts(
 def magnitude(on: str) -> Term:
     """``sum |a|`` over the weight-free ops of all groups, or ``mean |a|`` over ``none`` [author code]."""
 
-    def term(forward: Forward) -> Any:
-        names = {name: group.free if on == "free" else ("none",) for name, group in forward.context.groups.items()}
-        masks = {name: forward.context.groups[name].columns(chosen).to(forward.alphas[name].device) for name, chosen in names.items()}
-        size = sum((forward.alphas[name].abs() * mask).sum() for name, mask in masks.items())
-        return size if on == "free" else size / max(sum(int(mask.sum()) for mask in masks.values()), 1)
+    def term(forward: Forward) -> Tensor:
+        chosen = [(forward.alphas[name], *_columns(group, on, forward.alphas[name].device)) for name, group in forward.context.groups.items()]
+        size = torch.stack([(a.abs() * mask).sum() for a, mask, _ in chosen]).sum()
+        return size if on == "free" else size / max(sum(count for *_, count in chosen), 1)
 
     return term
+
+
+@lru_cache(maxsize=64)
+def _columns(group: EdgeGroup, on: str, device: torch.device) -> tuple[Tensor, int]:
+    """Bool (edges, ops) on the device, and how many are True: counted here, where no GPU must be waited for."""
+    mask = group.columns(group.free if on == "free" else ("none",))
+    return mask.to(device), int(mask.sum())
 
 
 def fading(start: float, begin: When, warmup: int, joint: int, fade: float) -> Scalar:
@@ -119,7 +126,7 @@ def fading(start: float, begin: When, warmup: int, joint: int, fade: float) -> S
     the first cycle is below ``start`` already.
     """
 
-    def at(context: Any) -> float:
+    def at(context: Context) -> float:
         t = context.t
         pretrain = begin(t.epochs)
         if t.epoch < pretrain:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from archgrad.arch import Batch, Forward
+from archgrad.arch import Batch, EdgeGroup, Forward, Genotype, Mixture, groups_of
 from archgrad.gradients import clip, frozen, gradients, present, update
 from archgrad.methods.introspection import Distance, Heads
 from archgrad.search_method import Method
 from archgrad.search_space import Space
-from archgrad.seeds import forked
 from archgrad.state import Plan, State
 from archgrad.stepper import Values, adam, autocast, forward, measures, remember, set_rate, sgd, total, weight_step
 from archgrad.terms import cross_entropy
@@ -65,7 +65,7 @@ class Cyclic:
     })  # fmt: skip
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
-        cells = (own := space.spec()["cells"], max(1, round(self.depth * own)))
+        cells = (own := space.spec().get("cells", 1), max(1, round(self.depth * own)))
         deeper = space.resized(cells=cells[1], **({"affine": True} if self.affine else {}))
         search: Any = space.supernet()  # a `Supernet`
         evaluation: Any = deeper.supernet()
@@ -155,7 +155,7 @@ class Cyclic:
     def apart(self, state: State, search: Forward, evaluation: Forward) -> Tensor:
         """How far S's answer is from E's."""
         heads = state.nets["heads"]
-        with forked(state.seed, "heads", state.epoch, state.step, device=state.device), autocast(state):
+        with autocast(state):
             student, teacher = heads(search.output), heads(evaluation.output)
         return self.distance(student, teacher.detach() if self.detach else teacher)
 
@@ -169,5 +169,11 @@ def taught(state: State) -> dict[str, Tensor]:
 def evaluate(method: Method, state: State, phase: str, batch: Batch) -> Forward:
     """A pass of E under the genotype of the cycle."""
     assert state.genotype is not None  # begin_epoch
-    mixture = state.genotype.one_hot(state.space.groups).map(lambda weights: weights.to(state.device))
+    mixture = one_hot(state.genotype, tuple(state.space.groups.values()), state.device)
     return forward(method, state, "evaluation", phase, batch, state.alphas, mixture=mixture)
+
+
+@lru_cache(maxsize=4)
+def one_hot(genotype: Genotype, groups: tuple[EdgeGroup, ...], device: torch.device) -> Mixture:
+    """`Genotype.one_hot` on a device, once a cycle."""
+    return genotype.one_hot(groups_of(groups)).map(lambda weights: weights.to(device))

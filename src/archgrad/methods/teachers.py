@@ -63,7 +63,7 @@ class Snapshots:
         self.k, self.interval, self.unit, self.max_gb = k, interval, unit, max_gb
         self.young = int(unit == "step")  # steps: the newest is not asked, right after a step it is the student itself
         self.kept: list[Teacher] = []  # the newest last
-        self.bytes = 0
+        self.seen = self.bytes = 0  # weight steps so far
 
     def bind(self, state: State) -> None:
         self.kept = []  # they are of the supernet that was
@@ -75,8 +75,8 @@ class Snapshots:
         return self.bytes
 
     def after_step(self, forward: Forward) -> None:
-        t = forward.context.t
-        if self.unit == "step" and forward.context.phase == "weight" and (t.epoch * t.steps + t.step + 1) % self.interval == 0:
+        self.seen += forward.context.phase == "weight"
+        if self.unit == "step" and forward.context.phase == "weight" and self.seen % self.interval == 0:
             self.keep(forward.supernet, forward.alphas)
 
     def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
@@ -91,10 +91,10 @@ class Snapshots:
         return logits_of(self.kept[: len(self.kept) - self.young], forward)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"kept": self.kept}
+        return {"kept": self.kept, "seen": self.seen}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.kept = list(saved["kept"])
+        self.kept, self.seen = list(saved["kept"]), saved["seen"]
 
 
 class Average:
@@ -104,10 +104,11 @@ class Average:
     def __init__(self, interval: int, unit: str, max_gb: float) -> None:
         self.interval, self.unit, self.max_gb = interval, unit, max_gb
         self.teacher: Teacher | None = None
-        self.bytes = 0
+        self.lap = self.bytes = 0
 
     def bind(self, state: State) -> None:
         self.teacher = None
+        self.lap = state.plan.steps
         check_interval(self.interval, self.unit, state)
         self.bytes = within(bytes_of(state), self.max_gb, "take a smaller supernet, or remembered logits (sddarts.teachers)")
 
@@ -122,7 +123,7 @@ class Average:
             self.teacher = snapshot(forward.supernet, forward.alphas)
             return
         now: dict[str, Mapping[str, Tensor]] = {"weights": dict(forward.supernet.named_parameters()), "alphas": forward.alphas}
-        steps = self.interval * (forward.context.t.steps if self.unit == "epoch" else 1)
+        steps = self.interval * (self.lap if self.unit == "epoch" else 1)  # an epoch is a pass over the training half
         for part, values in self.teacher.items():
             torch._foreach_lerp_(list(values.values()), list(now[part].values()), -math.expm1(-1 / steps))
 

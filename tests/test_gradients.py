@@ -71,10 +71,11 @@ def _two(rank: int, port: int) -> None:
 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
     dist.init_process_group("gloo", rank=rank, world_size=2)
-    a, idle = torch.ones(2, requires_grad=True), torch.ones(1, requires_grad=True)
+    a, idle, nobodys = (torch.ones(size, requires_grad=True) for size in (2, 1, 3))
     loss = (a * (rank + 1)).sum() + (idle.sum() if rank else 0)
-    found = gradients(loss, {"a": a, "idle": idle})
+    found = gradients(loss, {"a": a, "idle": idle, "nobodys": nobodys})
     assert torch.equal(found["a"], torch.full((2,), 1.5)) and torch.equal(found["idle"], torch.full((1,), 0.5))
+    assert found["nobodys"] is None and not gradients(loss * a.sum(), {"nobodys": nobodys}, zeros=True)["nobodys"].any()
     dist.destroy_process_group()
 
 

@@ -22,12 +22,16 @@ def gradients(loss: Tensor, named: Named, *, create_graph: bool = False, zeros: 
     found: tuple[Tensor | None, ...] = (None,) * len(tensors)
     if loss.requires_grad and tensors:
         found = torch.autograd.grad(loss, tensors, create_graph=create_graph, allow_unused=True)
-    several = _processes() > 1 and not create_graph
-    if zeros or several:  # processes must reduce the same tensors, whatever each of them ran
-        found = tuple(torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True))
-    if several:
-        found = tuple(_averaged(g) for g in found if g is not None)
-    return dict(zip(named, found, strict=True))
+    if _processes() > 1 and not create_graph and tensors:
+        # Processes must reduce the same tensors: those that any of them reached.
+        reached = torch.tensor([float(g is not None) for g in found], device=tensors[0].device)
+        dist.all_reduce(reached)
+        found = tuple(
+            _averaged(torch.zeros_like(t) if g is None else g) if hit else None
+            for t, g, hit in zip(tensors, found, reached.tolist(), strict=True)
+        )
+    of = dict(zip(named, found, strict=True))
+    return {**present(of, named)} if zeros else of
 
 
 def present(found: Mapping[str, Tensor | None], named: Named) -> dict[str, Tensor]:

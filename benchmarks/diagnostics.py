@@ -86,9 +86,10 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     watched: list[Observer] = [Gap(images=given.gap_images), Entropies()]
-    asked = [Sharpness(batch=given.batch)] * given.sharpness + [Ranking(known=true_accuracies("nasbench201"))] * given.ranking
+    space = archgrad.space("nasbench201", channels=given.channels, cells=given.cells)
+    asked = [Sharpness(batch=given.batch)] * given.sharpness + [Ranking(known=true_accuracies(space))] * given.ranking
     timed = [Timed(observer) for observer in (*watched, *asked)]
-    method = archgrad.method(given.method, archgrad.space("nasbench201", channels=given.channels, cells=given.cells))
+    method = archgrad.method(given.method, space)
     began = time.process_time()
     archgrad.search(method, Random(given.images, given.batch), given.epochs, observers=timed)
     whole = time.process_time() - began

@@ -31,7 +31,7 @@ def gradients(loss: Tensor, named: Named, *, create_graph: bool = False, zeros: 
             for t, g, hit in zip(tensors, found, reached.tolist(), strict=True)
         )
     of = dict(zip(named, found, strict=True))
-    return {**present(of, named)} if zeros else of
+    return dict(present(of, named)) if zeros else of
 
 
 def present(found: Mapping[str, Tensor | None], named: Named) -> dict[str, Tensor]:

@@ -110,19 +110,15 @@ class Estimate:
     """After ten steps of this process in a phase, passes too short for ten added up, says when the end is to be expected at that pace."""
 
     def __init__(self, say: Callable[[str], None], steps: int = 10) -> None:
-        self.say, self.steps = say, steps
-        self.phase, self.at = "", 0.0
-        self.took: dict[str, list[float]] = {}  # seconds of steps, by phase
+        self.say, self.steps, self.phase = say, steps, ""
+        self.paces: dict[str, Pace] = {}
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
-        now, phase = monotonic(), method.phase(state)
-        took = self.took.setdefault(phase, [])
-        if phase == self.phase and len(took) < self.steps:  # the first step of a pass pays for warming up
-            took.append(now - self.at)
-            if len(took) == self.steps:
-                each = sum(took) / self.steps
-                self.say(ending(each * method.left(state), f"{each:.2f} s a step, {phase}"))
-        self.phase, self.at = phase, now
+        if (phase := method.phase(state)) != self.phase:
+            self.phase = phase
+            self.paces.setdefault(phase, Pace(self.steps)).pause()
+        if (each := self.paces[phase].tick()) is not None:
+            self.say(ending(each * method.left(state), f"{each:.2f} s a step, {phase}"))
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
         self.phase = ""  # what others measure between epochs is no step
@@ -131,17 +127,22 @@ class Estimate:
 
 
 class Pace:
-    """How fast steps go: the ten after the first, which pays for warming up."""
+    """How fast steps go: the mean of ``steps``, without the first and the first after a pause, which pay for warming up."""
 
     def __init__(self, steps: int = 10) -> None:
-        self.steps, self.seen, self.began = steps, 0, 0.0
+        self.steps, self.at = steps, 0.0
+        self.took: list[float] = []  # seconds
+
+    def pause(self) -> None:
+        self.at = 0.0
 
     def tick(self) -> float | None:
         """Called after every step; seconds a step, said once."""
-        self.seen += 1
-        if self.seen == 1:
-            self.began = monotonic()
-        return (monotonic() - self.began) / self.steps if self.seen == self.steps + 1 else None
+        last, self.at = self.at, monotonic()
+        if not last or len(self.took) == self.steps:
+            return None
+        self.took.append(self.at - last)
+        return sum(self.took) / self.steps if len(self.took) == self.steps else None
 
 
 def bar(console: Console) -> Progress:

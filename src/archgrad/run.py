@@ -120,6 +120,7 @@ def build(config: SearchConfig, space: Space | None = None) -> Method:
     space = space or space_of(config)
     method = methods.method(config.method, space, weights=config.weights, alphas=config.alphas, **config.methods)
     method.check(config.search.epochs or space.defaults.epochs)
+    method.check_space()
     return method
 
 

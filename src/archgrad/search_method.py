@@ -106,7 +106,7 @@ class Method:
         return state
 
     def check(self, epochs: int, steps: int = 1) -> None:
-        """ValueError where a schedule of this method does not fit the length, or its networks the space."""
+        """ValueError where a schedule of this method does not fit the length."""
         if epochs < 1 or steps < 1:
             raise ValueError(f"a search needs at least 1 epoch of 1 step, not {epochs} of {steps}")
         begins = [stage.begin(epochs) for stage in self.patch.stages]
@@ -115,8 +115,13 @@ class Method:
             raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for {count}: more epochs, or fewer stages")
         for length in (self.alpha_from, *self.patch.lengths):
             length(epochs)
-        with torch.device("meta"):
-            self.stepper.nets(self.space)
+
+    def check_space(self) -> None:
+        """ValueError where the space is not for this method. Builds its networks, without their memory: `start` would say the same, later."""
+        space = self.space
+        if self.patch.stepper:  # DARTS's own step takes any space
+            with torch.device("meta"):
+                self.patch.stepper.nets(space)
 
     def build(self, state: State, space: Space) -> None:
         """The one door through which nets, alphas and optimizers come to be: at the start, at a stage, and before a state is loaded."""

@@ -166,11 +166,15 @@ def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Value
     net = state.nets["search"]
     named = dict(net.named_parameters())
     loss, passed = weight_loss(method, state, train, {name: a.detach() for name, a in state.alphas.items()}, None)
-    found = gradients(loss, named)
-    clip(found, method.weights.clip)
-    update(state.optimizers["weights"], named, found)
+    descend(method, state, "weights", named, gradients(loss, named))
     remember(state, passed)
     return measures("train", passed)
+
+
+def descend(method: Method, state: State, optimizer: str, named: Named, found: dict[str, Tensor | None]) -> None:
+    """One step of SGD on the weights ``named``, whose gradients are clipped to the method's norm."""
+    clip(found, method.weights.clip)
+    update(state.optimizers[optimizer], named, found)
 
 
 def remember(state: State, passed: Forward) -> None:

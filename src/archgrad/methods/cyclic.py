@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from archgrad.arch import Batch, EdgeGroup, Forward, Genotype, Mixture, groups_of
-from archgrad.gradients import clip, frozen, gradients, present, update
+from archgrad.gradients import frozen, gradients, present, update
 from archgrad.methods.introspection import Distance, Heads
 from archgrad.search_method import Method
 from archgrad.search_space import Space
 from archgrad.state import Plan, State
-from archgrad.stepper import Values, adam, autocast, forward, measures, remember, set_rate, sgd, total, weight_step
+from archgrad.stepper import Values, adam, autocast, descend, forward, measures, remember, set_rate, sgd, total, weight_step
 from archgrad.terms import cross_entropy
 
 
@@ -120,22 +120,17 @@ class Cyclic:
         """SGD on E's set by E's cross-entropy."""
         passed = evaluate(method, state, "weight", val)
         moved = taught(state)
-        found = gradients(cross_entropy(passed), moved)
-        clip(found, method.weights.clip)
-        update(state.optimizers["evaluation"], moved, found)
+        descend(method, state, "evaluation", moved, gradients(cross_entropy(passed), moved))
         return measures("warmup", passed)
 
     def joint_step(self, method: Method, state: State, val: Batch) -> Values:
         """SGD on E's set and Adam on the alphas, by one loss. S's own weights take no part: its gradient here is nobody's."""
         moved = taught(state)
-        names = {id(tensor) for tensor in moved.values()}
-        with frozen(p for p in state.nets["search"].parameters() if id(p) not in names):
+        with frozen(set(state.nets["search"].parameters()) - set(moved.values())):
             met = self.joint_loss(method, state, val)
             found = gradients(met.loss, {**moved, **state.alphas})
-        of_weights, of_alphas = {name: found[name] for name in moved}, present(found, state.alphas)
-        clip(of_weights, method.weights.clip)
-        update(state.optimizers["evaluation"], moved, of_weights)
-        update(state.optimizers["alphas"], state.alphas, of_alphas)
+        descend(method, state, "evaluation", moved, {name: found[name] for name in moved})
+        update(state.optimizers["alphas"], state.alphas, present(found, state.alphas))
         remember(state, met.search)
         terms = {"distillation": met.distillation.detach(), "regulariser": met.further.detach()}
         return {**measures("val", met.search), **measures("evaluation", met.evaluation), **terms}
@@ -149,10 +144,10 @@ class Cyclic:
         if self.divide and self.strength:
             labels = labels / self.strength
         further = total(method.alpha_terms[1:], search) if method.alpha_terms[1:] else none
-        apart = self.strength * self.apart(state, search, evaluation) if self.strength else none
-        return Joint(labels, apart, further, search, evaluation)
+        distillation = self.strength * self.distillation(state, search, evaluation) if self.strength else none
+        return Joint(labels, distillation, further, search, evaluation)
 
-    def apart(self, state: State, search: Forward, evaluation: Forward) -> Tensor:
+    def distillation(self, state: State, search: Forward, evaluation: Forward) -> Tensor:
         """How far S's answer is from E's."""
         heads = state.nets["heads"]
         with autocast(state):

@@ -51,7 +51,7 @@ class Heads(nn.Module):
 
     def __init__(self, channels: Sequence[int], classes: int, windows: Sequence[int], frozen: bool, learned: bool, summed: bool) -> None:
         super().__init__()
-        self.stages = nn.ModuleList([Head(*one) for one in zip(channels, (classes, classes), windows, strict=True)])
+        self.stages = nn.ModuleList(Head(own, classes, window) for own, window in zip(channels, windows, strict=True))
         self.stages.requires_grad_(not frozen)
         self.summed = summed
         self.ensemble = nn.Parameter(torch.empty(3), requires_grad=learned)

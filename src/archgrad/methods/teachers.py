@@ -75,9 +75,10 @@ class Snapshots:
         return self.bytes
 
     def after_step(self, forward: Forward) -> None:
-        self.seen += forward.context.phase == "weight"
-        if self.unit == "step" and forward.context.phase == "weight" and self.seen % self.interval == 0:
-            self.keep(forward.supernet, forward.alphas)
+        if forward.context.phase == "weight":
+            self.seen += 1
+            if self.unit == "step" and self.seen % self.interval == 0:
+                self.keep(forward.supernet, forward.alphas)
 
     def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
         if self.unit == "epoch" and (context.t.epoch + 1) % self.interval == 0:

@@ -52,6 +52,7 @@ def gradients(loss, alphas, net):
 
 def test_channels_last_gradients_equal_plain_autograd_in_float64(monkeypatch):
     """Guards the shared form, the depthwise backward and torch 2.13's BatchNorm, whose channels_last gradient is wrong for expanded weights."""
+    torch.manual_seed(0)  # in float32 a draw may lie on a ReLU's kink, where the two gradients may differ
     monkeypatch.setattr(
         "archgrad.spaces.primitives.depthwise_conv2d", lambda x, w, s, p, d: F.conv2d(x, w, None, s, p, d, x.shape[1]), raising=True
     )

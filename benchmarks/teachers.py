@@ -39,7 +39,7 @@ def ready(method: Method, images: int, size: int, epochs: int) -> State:
     for _ in range(epochs):
         method.step(state, batch(size, "train"), batch(size, "val"))
         for memory in state.memory.values():  # of the epoch that ends; none of these reads the data
-            memory.after_epoch(state, None, method.context(state, "readout"))  # type: ignore[arg-type]
+            memory.after_epoch(method, state, None, method.context(state, "readout"))  # type: ignore[arg-type]
         state.epoch, state.step = state.epoch + 1, 0
     return state
 

@@ -17,6 +17,7 @@ from archgrad.hypergradient import second_order
 from archgrad.patch import Decision, Patch, Stage
 from archgrad.relax import masked_softmax, softmax
 from archgrad.schedules import linear, share
+from archgrad.search_method import Method
 from archgrad.search_space import Space
 from archgrad.seeds import forked
 from archgrad.select import strongest
@@ -43,7 +44,7 @@ class Average:
         self.logits = logits if self.logits is None else 0.9 * self.logits + 0.1 * logits
         self.loss = 0.9 * self.loss + 0.1 * F.cross_entropy(forward.output.logits, forward.batch.labels).item()
 
-    def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
+    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
         return {"remembered": self.loss}
 
     def state_dict(self) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def stages() -> Patch:
     return Patch("stages", stages=(Stage(share(1, of=2), pruned, keep_alphas),))
 
 
-def three_decisions(state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
+def three_decisions(method: Method, state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
     """The first group's first three edges get, one by one, the op whose removal hurts most; between decisions the weights learn on."""
     name, group = next(iter(state.space.groups.items()))
     net = state.nets["search"]

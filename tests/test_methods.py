@@ -99,11 +99,6 @@ def test_pairs_compose_and_run_or_say_why_not(pair, tmp_path):
             made("+".join(pair), "nasbench201")
         return
     m = made("+".join(pair), "nasbench201")
-    places = {stage.begin(EPOCHS) for stage in m.patch.stages}
-    if len(places) < len(m.patch.stages):
-        with pytest.raises(ValueError, match="no room for its"):
-            run(m)
-        return
     found = run(m)
     again, _ = resumed(m, ("step", 2, 1), tmp_path / "checkpoint.pt")
     assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state))

@@ -47,7 +47,7 @@ def adapted(monkeypatch, epochs: int = 50, *, name: str = "darts", entropy: floa
     found = []
     for epoch in range(epochs):
         found.append(patch.scalars["temperature"](at(epoch, epochs, init=init, memory=memory)))
-        memory["temperature"].after_epoch(None, None, at(epoch, epochs, init=init, memory=memory))
+        memory["temperature"].after_epoch(None, None, None, at(epoch, epochs, init=init, memory=memory))
     assert found == [patch.scalars["temperature"](at(epoch, epochs, init=init, memory=memory)) for epoch in range(epochs)]  # of the past too
     return found, [epoch for epoch, _ in memory["temperature"].growths]
 
@@ -87,7 +87,7 @@ def test_five_updates_worked_by_hand(over):
         delta = 0.5 * (0.12 if k == 5 else 0.06) * h + 0.5 * delta
         t = C / math.log(1 + delta * k)
         alphas = {"one": torch.tensor([rows[0], [*rows[1], 0.0]]), "two": torch.tensor([rows[2], [0.0] * 3])}
-        memory["temperature"].after_epoch(SimpleNamespace(alphas=alphas), None, at(k - 1, 6, memory=memory, groups=groups))
+        memory["temperature"].after_epoch(None, SimpleNamespace(alphas=alphas), None, at(k - 1, 6, memory=memory, groups=groups))
         assert memory["temperature"](at(k, 6, memory=memory, groups=groups)) == pytest.approx(t, rel=1e-4), k
     assert 1e-4 < t < 1e-2 and h < 0.95 * (2 * math.log(3) + math.log(2)) / (3 if over == "mean" else 1)  # the entropy had a say
 
@@ -98,7 +98,7 @@ def test_the_first_temperatures_by_numbers():
     memory = {"temperature": EntropyAdaptive(0.06, "mean", share(1, of=10), share(1, of=10), 1.0)}
     state = SimpleNamespace(alphas={"one": torch.zeros(1, 2)})
     for epoch in range(2):
-        memory["temperature"].after_epoch(state, None, at(epoch, 10, memory=memory, groups=groups))
+        memory["temperature"].after_epoch(None, state, None, at(epoch, 10, memory=memory, groups=groups))
     assert memory["temperature"](at(1, 10, memory=memory)) == pytest.approx(0.019384, rel=1e-4)
     assert memory["temperature"](at(2, 10, memory=memory)) == pytest.approx(3.98942e-4 / math.log(1 + 2 * 0.0311916), rel=1e-4)
 
@@ -106,7 +106,7 @@ def test_the_first_temperatures_by_numbers():
 def test_decided_alphas_do_not_cool():
     groups = {"one": EdgeGroup("one", (Edge(0, 1, ("a",)),))}
     memory = {"temperature": EntropyAdaptive(0.06, "mean", share(1, of=10), share(1, of=10), 1.0)}
-    memory["temperature"].after_epoch(SimpleNamespace(alphas={"one": torch.zeros(1, 1)}), None, at(0, 10, memory=memory, groups=groups))
+    memory["temperature"].after_epoch(None, SimpleNamespace(alphas={"one": torch.zeros(1, 1)}), None, at(0, 10, memory=memory, groups=groups))
     assert memory["temperature"](at(1, 10, memory=memory)) == 1.0
 
 

@@ -85,7 +85,8 @@ class Mixture:
 
     weights: dict[str, Tensor]  # group -> (edges, ops), or (cells, edges, ops) where cells differ
     active: dict[str, Tensor] | None = None  # bool, same shapes, always on the host: only these ops are executed
-    dropout: Mapping[str, float] = field(default_factory=dict)  # primitive -> probability (P-DARTS)
+    dropout: Mapping[str, float] = field(default_factory=dict)  # primitive -> probability, of its elements (P-DARTS)
+    drop_path: float = 0.0  # probability of whole ops, identities apart (RobustDARTS)
 
     def cell(self, group: str, k: int | None) -> CellMixture:
         """Cell ``k`` (counted within its group) reads this; ``None`` is the mean over cells, which selection reads."""
@@ -102,6 +103,10 @@ class Mixture:
 
     def detach(self) -> Mixture:
         return self.map(Tensor.detach)
+
+    def whole(self) -> Mixture:
+        """Without dropout: what is looked at, not trained."""
+        return replace(self, dropout={}, drop_path=0.0)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Mixture:
         """The same mixture with ``change`` applied to every group's weights."""

@@ -69,8 +69,9 @@ def search(
         row |= method.end_epoch(state, data)
         row["seconds"] = monotonic() - began
         for observer in observers:
-            row |= observer.on_epoch(method, state, data, row) or {}
             state.stopped = row.get("stop")
+            row |= observer.on_epoch(method, state, data, row) or {}
+        state.stopped = row.get("stop")
     for decision in method.finalise(state, data):
         for observer in observers:
             observer.on_decision(method, state, decision)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from archgrad.arch import Context, Forward
 
 if TYPE_CHECKING:
+    from archgrad.search_method import Method
     from archgrad.state import Data, State
 
 
@@ -23,8 +24,9 @@ class Memory(Protocol):
     def after_step(self, forward: Forward) -> None:
         """Sees the pass of a half of the step (``forward.context.phase``) after that half's update."""
 
-    def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
-        """Numbers it returns stand in the epoch's row of the metrics. ``context`` is the readout's, of the epoch that ends."""
+    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
+        """What it returns stands in the epoch's row of the metrics; a "stop" in it (a reason) ends the epochs. ``context`` is the readout's,
+        of the epoch that ends."""
 
     def state_dict(self) -> dict[str, Any]:
         """Dicts, lists, tensors and Python scalars only."""

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from archgrad.arch import Alphas, Context, EdgeGroup, Genotype, Groups, Mixture
+from archgrad.arch import Alphas, Context, EdgeGroup, Forward, Genotype, Groups, Mixture
 from archgrad.hypergradient import Hypergradient
 from archgrad.memory import Memory
 from archgrad.schedules import Scalar, When
 from archgrad.terms import Term
 
 if TYPE_CHECKING:
+    from archgrad.search_method import Method
     from archgrad.search_space import Space
     from archgrad.state import Data, State
     from archgrad.stepper import Stepper
@@ -34,18 +35,24 @@ class Decision(NamedTuple):
     note: dict[str, Any]
 
 
-Finalise = Callable[["State", "Data", list[Decision]], Iterator[Decision]]
+Finalise = Callable[["Method", "State", "Data", list[Decision]], Iterator[Decision]]
 """What happens after the last epoch. Goes on from the decisions already taken: a generator's frame cannot be saved."""
+
+Found = dict[str, Tensor | None]
+Transform = Callable[[Found, Forward], Found]
+"""The gradients of the supernet weights by name, and the pass they come from -> those the weights are moved by; None rests (OLES)."""
 
 Carry = Callable[["State", "State"], None]
 
 
 class Stage(NamedTuple):
-    """At ``begin`` the search goes on in another space. ``carry(old, new)`` hands over what should live on."""
+    """At ``begin`` the search goes on in another space. ``carry(old, new)`` hands over what should live on. Alphas move from ``alpha_from``
+    on, an epoch of the whole search (None: at once)."""
 
     begin: When
     change: Callable[[State], Space]
     carry: Carry | None = None
+    alpha_from: When | None = None
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,10 @@ class Patch:
     scalars: Mapping[str, Scalar] = field(default_factory=dict)  # schedules worth a column of the metrics
     extra_alphas: Mapping[str, Callable[[EdgeGroup], tuple[int, ...]]] = field(default_factory=dict)  # name -> shape; kept as group/name
     hypergradient: Hypergradient | None = None
+    alpha_split: str | None = None  # whose images alphas learn from: "val" | "train" (one level instead of two)
     perturb: Perturb | None = None
-    stages: tuple[Stage, ...] = ()
+    transforms: tuple[Transform, ...] = ()  # of the weights' gradients, in order, before they are clipped
+    stages: tuple[Stage, ...] | None = None
     finalise: Finalise | None = None
     order: str | None = None  # "alpha_first" | "weight_first"
     alpha_from: When | None = None  # first epoch with alpha steps; the latest of all patches counts
@@ -81,8 +90,8 @@ class Patch:
 
 
 UNIT = ("relax", "readout", "select")
-EXCLUSIVE = ("hypergradient", "perturb", "finalise", "order", "stepper")
-ADDED = ("reshape", "weight_terms", "alpha_terms", "stages", "lengths")
+EXCLUSIVE = ("hypergradient", "alpha_split", "perturb", "stages", "finalise", "order", "stepper")
+ADDED = ("reshape", "weight_terms", "alpha_terms", "transforms", "lengths")
 MERGED = ("memory", "scalars", "extra_alphas", "space", "weights", "alphas")
 
 
@@ -95,7 +104,7 @@ def claims(patch: Patch) -> dict[str, Any]:
 
 
 def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
-    """One patch of several. Terms, reshapes, stages and memories add up; on what only one can decide all who set it must agree, unless
+    """One patch of several. Terms, reshapes, transforms and memories add up; on what only one can decide all who set it must agree, unless
     ``settle`` does (the user's own word, which wins).
 
     ValueError names the field and both patches.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -33,8 +34,9 @@ class Method:
         if unread:
             names = ", ".join(sorted(unread))
             raise ValueError(f"{self.name}: its stepper does not read {names}; leave out the method or the option that sets it")
-        if self.order not in ("alpha_first", "weight_first"):
-            raise unknown("order", self.order, ("alpha_first", "weight_first"))
+        for what, choices in (("order", ("alpha_first", "weight_first")), ("alpha_split", ("val", "train"))):
+            if (given := getattr(self, what)) not in choices:
+                raise unknown(what, given, choices)
 
     # What the patch says, or DARTS.
     name = property(lambda self: self.patch.name)
@@ -76,6 +78,14 @@ class Method:
         return self.patch.hypergradient or first_order
 
     @property
+    def alpha_split(self) -> str:
+        return self.patch.alpha_split or "val"
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return self.patch.stages or ()
+
+    @property
     def perturb(self) -> Perturb | None:
         return self.patch.perturb
 
@@ -109,11 +119,12 @@ class Method:
         """ValueError where a schedule of this method does not fit the length."""
         if epochs < 1 or steps < 1:
             raise ValueError(f"a search needs at least 1 epoch of 1 step, not {epochs} of {steps}")
-        begins = [stage.begin(epochs) for stage in self.patch.stages]
+        begins = [stage.begin(epochs) for stage in self.stages]
         if len(set(begins)) < len(begins):
             count = f"its {len(begins)} stages (draws, for random)"
             raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for {count}: more epochs, or fewer stages")
-        for length in (self.alpha_from, *self.patch.lengths):
+        later = (stage.alpha_from for stage in self.stages if stage.alpha_from is not None)
+        for length in (self.alpha_from, *later, *self.patch.lengths):
             length(epochs)
 
     def check_space(self) -> None:
@@ -137,13 +148,13 @@ class Method:
             state.memory = {name: make() for name, make in self.patch.memory.items()}
         for memory in state.memory.values():
             memory.bind(state)
-        begins = sorted({0, *(stage.begin(state.plan.epochs) for stage in self.patch.stages), state.plan.epochs})
+        begins = sorted({0, *(stage.begin(state.plan.epochs) for stage in self.stages), state.plan.epochs})
         state.born = max(begin for begin in begins[:-1] if begin <= state.epoch) if state.epoch < state.plan.epochs else begins[-2]
         state.dies = min(begin for begin in begins if begin > state.born)
 
     def begin_epoch(self, state: State) -> None:
         """The only place where space, depth or optimizers change: applies the stage that begins with this epoch, if there is one."""
-        for stage in self.patch.stages:
+        for stage in self.stages:
             if stage.begin(state.plan.epochs) == state.epoch:
                 self._enter(state, stage)
         self.stepper.begin_epoch(self, state)
@@ -177,10 +188,10 @@ class Method:
     def phase(self, state: State) -> str:
         return self.stepper.phase(self, state)
 
-    def end_epoch(self, state: State, data: Data) -> dict[str, float]:
+    def end_epoch(self, state: State, data: Data) -> dict[str, Any]:
         """Lets the memories see the epoch; what they report. Moves the state to the next epoch."""
         context = self.context(state, "readout")
-        reported = {key: value for memory in state.memory.values() for key, value in memory.after_epoch(state, data, context).items()}
+        reported = {key: value for memory in state.memory.values() for key, value in memory.after_epoch(self, state, data, context).items()}
         state.epoch, state.step = state.epoch + 1, 0
         return reported
 
@@ -188,7 +199,7 @@ class Method:
         """What the method does after the last epoch; goes on from ``state.decisions`` and adds to them."""
         finalise: Finalise | None = self.patch.finalise
         if finalise is not None:
-            for decision in finalise(state, data, list(state.decisions)):
+            for decision in finalise(self, state, data, list(state.decisions)):
                 state.decisions.append(decision)
                 yield decision
 
@@ -198,8 +209,10 @@ class Method:
         return (self.patch.alpha_from or share(0, of=1))(epochs)
 
     def moves_alphas(self, state: State) -> bool:
-        """Whether the current epoch has alpha steps."""
-        return state.epoch >= self.alpha_from(state.plan.epochs)
+        """Whether the current epoch has alpha steps: not before `alpha_from`, nor before that of the stage it is in."""
+        epochs = state.plan.epochs
+        waits = [s.alpha_from(epochs) for s in self.stages if s.alpha_from is not None and s.begin(epochs) == state.born]
+        return state.epoch >= max([self.alpha_from(epochs), *waits])
 
     def progress(self, state: State) -> Progress:
         return Progress(state.epoch, state.step, state.plan.epochs, self.steps(state), state.born, state.dies)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -63,13 +63,13 @@ def forward(
 
     def run(mixture: Mixture, weights: Named | None) -> Output:
         with forked(*place, device=state.device), autocast(state):
-            arguments = (batch.images, mixture)
-            return module(*arguments) if weights is None else functional_call(module, dict(weights), arguments)
+            arguments, drop = (batch.images, mixture), {"drop_path": mixture.drop_path}
+            return module(*arguments, **drop) if weights is None else functional_call(module, dict(weights), arguments, drop)
 
     @torch.no_grad()
     def again(alphas: Alphas, weights: Named | None) -> Output:
         with probing(module):
-            return run(replace(method.mixture(alphas, context), dropout={}), weights)
+            return run(method.mixture(alphas, context).whole(), weights)
 
     return Forward(alphas, mixture, run(mixture, weights), batch, module, context, again)
 
@@ -117,7 +117,7 @@ class Bilevel:
 
     reads = frozenset({
         "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "hypergradient",
-        "perturb", "stages", "finalise", "order", "alpha_from", "lengths", "space", "weights", "alphas", "stepper",
+        "alpha_split", "perturb", "transforms", "stages", "finalise", "order", "alpha_from", "lengths", "space", "weights", "alphas", "stepper",
     })  # fmt: skip
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
@@ -144,11 +144,11 @@ class Bilevel:
 
 
 def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values:
-    """Adam on the alphas, by the method's hypergradient of the validation loss."""
-    net = state.nets["search"]
+    """Adam on the alphas, by the method's hypergradient of the loss on their images."""
+    net, images = state.nets["search"], {"train": train, "val": val}[method.alpha_split]
 
     def upper(alphas: Alphas, weights: Named | None) -> tuple[Tensor, Forward]:
-        passed = forward(method, state, "search", "alpha", val, alphas, weights)
+        passed = forward(method, state, "search", "alpha", images, alphas, weights)
         return total(method.alpha_terms, passed), passed
 
     def lower(alphas: Alphas, weights: Named | None) -> tuple[Tensor, Forward]:
@@ -158,7 +158,7 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
     found, passed = method.hypergradient(problem)
     update(state.optimizers["alphas"], state.alphas, found)
     remember(state, passed)
-    return measures("val", passed)
+    return measures(method.alpha_split, passed)
 
 
 def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Values:
@@ -166,7 +166,10 @@ def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Value
     net = state.nets["search"]
     named = dict(net.named_parameters())
     loss, passed = weight_loss(method, state, train, {name: a.detach() for name, a in state.alphas.items()}, None)
-    descend(method, state, "weights", named, gradients(loss, named))
+    found = gradients(loss, named)
+    for transform in method.patch.transforms:
+        found = transform(found, passed)
+    descend(method, state, "weights", named, found)
     remember(state, passed)
     return measures("train", passed)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from torch import nn
 
@@ -19,7 +18,7 @@ def gap(net: nn.Module, mixture: Mixture, discrete: Mixture, batches: Callable[[
     were not gathered under. No op is dropped out; the net is left as it was; draws are a function of ``place``, which begins with the seed.
     ``batches`` is called twice. ValueError if there are no images.
     """
-    mixed, mixed_loss = accuracy(net, replace(mixture, dropout={}), batches(), *place, batch_statistics=True)
+    mixed, mixed_loss = accuracy(net, mixture.whole(), batches(), *place, batch_statistics=True)
     single, single_loss = accuracy(net, discrete, batches(), *place, batch_statistics=True)
     return {
         "mixture_accuracy": mixed,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -82,7 +81,7 @@ def supernet_sharpness(
             def loss(moved: Named, k: int = k, batch: Batch = batch) -> Tensor:
                 now = {kind: {name: {**here, **moved}[f"{kind}/{name}"] for name in tensors} for kind, tensors in named.items()}
                 with forked(*place, "sharpness", k, device=batch.images.device):
-                    mixed = replace(mixture(now["alphas"]), dropout={})
+                    mixed = mixture(now["alphas"]).whole()
                     logits = functional_call(net, now["weights"], (batch.images, mixed)).exact
                 return F.cross_entropy(logits, batch.labels)
 

@@ -60,8 +60,8 @@ class Cyclic:
     divide: bool
 
     reads = frozenset({
-        "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "perturb", "finalise",
-        "alpha_from", "lengths", "space", "weights", "alphas", "stepper",
+        "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "perturb", "transforms",
+        "finalise", "alpha_from", "lengths", "space", "weights", "alphas", "stepper",
     })  # fmt: skip
 
     def nets(self, space: Space) -> dict[str, nn.Module]:

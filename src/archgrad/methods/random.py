@@ -14,6 +14,7 @@ from archgrad.arch import CellGenotype, Context, Forward, Genotype, Groups, Link
 from archgrad.diagnostics.accuracy import accuracy
 from archgrad.patch import Decision, Patch, Stage
 from archgrad.schedules import never, share
+from archgrad.search_method import Method
 from archgrad.search_space import Space
 from archgrad.select import uniform
 from archgrad.state import Data, State
@@ -55,7 +56,7 @@ class Draws:
     def after_step(self, forward: Forward) -> None:
         pass
 
-    def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
+    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
         if state.epoch + 1 != state.dies:
             return {}
         reached, _ = accuracy(state.nets["search"], None, data.evaluation("val"), state.seed, state.epoch)
@@ -79,7 +80,7 @@ def only(groups: Groups) -> Genotype:
     )
 
 
-def best(state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
+def best(method: Method, state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
     """The draw with the best validation accuracy, the earliest of equals."""
     tried = state.memory["draws"].state_dict()["tried"]
     if tried and not decisions:

@@ -17,6 +17,7 @@ from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.patch import Patch
 from archgrad.relax import gaussian, gumbel, sparse_noisy_softmax, sparse_softmax, tempered_softmax
 from archgrad.schedules import Interval, Scalar, Span, When, constant, geometric, lasting, remembered, share, span
+from archgrad.search_method import Method
 from archgrad.state import Data, State
 
 Positive = Annotated[float, Field(gt=0)]
@@ -128,7 +129,7 @@ class EntropyAdaptive:
     def after_step(self, forward: Forward) -> None:
         pass
 
-    def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
+    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
         coming, epochs = context.t.epoch + 1, context.t.epochs
         first, late = max(self.begin(epochs), 1), share(4, of=5)(epochs)
         if first <= coming < epochs and ((coming - first) % self.every(epochs) == 0 or coming >= late):

@@ -16,6 +16,7 @@ from rich.filesize import decimal
 from torch import Tensor, nn
 
 from archgrad.arch import Alphas, Context, Forward
+from archgrad.search_method import Method
 from archgrad.state import Data, State
 
 Recalled = tuple[Tensor, Tensor] | None
@@ -80,7 +81,7 @@ class Snapshots:
             if self.unit == "step" and self.seen % self.interval == 0:
                 self.keep(forward.supernet, forward.alphas)
 
-    def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
+    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
         if self.unit == "epoch" and (context.t.epoch + 1) % self.interval == 0:
             self.keep(state.nets["search"], state.alphas)
         return {}
@@ -128,7 +129,7 @@ class Average:
         for part, values in self.teacher.items():
             torch._foreach_lerp_(list(values.values()), list(now[part].values()), -math.expm1(-1 / steps))
 
-    def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
+    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
         return {}
 
     def recall(self, forward: Forward) -> Recalled:
@@ -189,7 +190,7 @@ class Remembered:
         table["logits"][slot, index] = logits.half()
         table["epoch"][slot, index] = epoch
 
-    def after_epoch(self, state: State, data: Data, context: Context) -> dict[str, float]:
+    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
         return {}
 
     def recall(self, forward: Forward) -> Recalled:

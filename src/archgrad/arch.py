@@ -87,9 +87,10 @@ class Mixture:
     active: dict[str, Tensor] | None = None  # bool, same shapes, always on the host: only these ops are executed
     dropout: Mapping[str, float] = field(default_factory=dict)  # primitive -> probability, of its elements (P-DARTS)
     drop_path: float = 0.0  # probability of whole ops, identities apart (RobustDARTS)
+    extras: Mapping[str, Tensor] = field(default_factory=dict)  # group -> (edges, extras), of `EdgeGroup.extras`; without them these rest
 
     def cell(self, group: str, k: int | None) -> CellMixture:
-        """Cell ``k`` (counted within its group) reads this; ``None`` is the mean over cells, which selection reads."""
+        """Cell ``k`` (counted within its group) reads this; ``None`` is the mean over cells, which selection reads: of searched columns."""
         weights = self.weights[group]
         if weights.dim() == 3:
             weights = weights.mean(0) if k is None else weights[k]
@@ -99,6 +100,10 @@ class Mixture:
             if host.dim() == 3:
                 host = host.any(0) if k is None else host[k]
             active = host.tolist()
+        if k is not None and group in self.extras:
+            extras = self.extras[group]
+            weights = torch.cat([weights, extras.to(weights)], 1)
+            active = active and [row + [True] * extras.shape[1] for row in active]
         return CellMixture(weights, active, self.dropout)
 
     def detach(self) -> Mixture:

@@ -12,6 +12,7 @@ from archgrad.errors import unknown
 from archgrad.methods.cdarts import PRESETS as cdarts_presets
 from archgrad.methods.cdarts import cdarts
 from archgrad.methods.darts import darts
+from archgrad.methods.dartsminus import dartsminus
 from archgrad.methods.random import random
 from archgrad.methods.sddarts import sddarts
 from archgrad.methods.stdarts import PRESETS as stdarts_presets
@@ -48,6 +49,7 @@ METHODS: dict[str, Entry] = {
     "stdarts": Entry(stdarts, "2023, arXiv 2306.06855", "a softmax so cold that the supernet is nearly the derived network", stdarts_presets),
     "sddarts": Entry(sddarts, "2023, arXiv 2302.05629", "the supernet also learns from its own earlier selves, which vote"),
     "cdarts": Entry(cdarts, "2022, arXiv 2006.10724", "a search and an evaluation network that teach each other in cycles", cdarts_presets),
+    "dartsminus": Entry(dartsminus, "Chu et al. 2021, arXiv 2009.01027", "a second, unsearched skip on every edge, whose weight falls to 0"),
 }
 
 

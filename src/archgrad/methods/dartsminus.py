@@ -1,0 +1,51 @@
+"""DARTS-, "Robustly Stepping out of Performance Collapse Without Indicators" (Chu et al. 2021, arXiv 2009.01027).
+
+A skip gains twice: as an op, and because it lets gradients through to what comes before. DARTS whose edges have a second, unsearched skip
+beside their mixture, of weight beta, takes the second gain away from the searched one; beta falls, so that no such skip is left at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from archgrad.arch import Alphas, Context, Mixture
+from archgrad.patch import Patch, Reshape
+from archgrad.schedules import Scalar
+
+SKIP = "skip_connect"
+
+
+def dartsminus(*, beta: Annotated[float, Field(ge=0)] = 1.0, decay: Literal["linear", "cosine", "constant"] = "linear") -> Patch:
+    """``beta``: weight of the auxiliary skip in the first epoch; ``decay``: how it falls, heading for 0 with the end of the search
+    (0 itself is not reached in the authors' code either), or not at all."""
+    weight = falling(beta, decay)
+    return Patch("dartsminus", space={"extras": (SKIP,)}, reshape=(auxiliary_skip(weight),), scalars={"auxiliary_skip": weight})
+
+
+FALLS: dict[str, Callable[[float], float]] = {
+    "linear": lambda gone: 1 - gone,
+    "cosine": lambda gone: (1 + math.cos(math.pi * gone)) / 2,
+    "constant": lambda gone: 1.0,
+}
+
+
+def falling(beta: float, decay: str) -> Scalar:
+    """``beta`` times what is left of it when a share of the epochs is gone."""
+    return lambda context: beta * FALLS[decay](context.t.epoch / context.t.epochs)
+
+
+def auxiliary_skip(beta: Scalar) -> Reshape:
+    """``o(x) = beta * x + sum_k p_k o_k(x)`` on every edge that is left, whatever its ops [author code]; at stride 2, where x does not fit, a
+    factorized reduction of its own stands for it. At beta 0 it does not run: DARTS bit for bit."""
+
+    def reshape(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
+        weight = beta(context)
+        columns = {name: alphas[name].new_full((len(group.edges), 1), weight) for name, group in context.groups.items()}
+        return replace(mixture, extras=columns) if weight else mixture
+
+    return reshape

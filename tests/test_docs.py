@@ -95,11 +95,17 @@ def test_every_method_and_space_has_its_place(page, name):
     assert re.search(rf"^\| .*`{name}`", PAGES[f"docs/{page}.md"], re.MULTILINE)
 
 
+def page_of(name: str) -> str:
+    """What a method's own page says of it, or its section of the baselines."""
+    section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", PAGES.get("docs/baselines.md", ""), re.MULTILINE | re.DOTALL)
+    return PAGES.get(f"docs/{name}.md") or (section.group(1) if section else "")
+
+
 def test_every_option_of_a_method_is_in_the_docs():
     from archgrad import options
 
     for name, entry in METHODS.items():
-        own = PAGES["docs/methods.md"] + PAGES.get(f"docs/{name}.md", "")
+        own = PAGES["docs/methods.md"] + page_of(name)
         flags = [f"| `--{name}.{option}`".replace("_", "-") for option in options.model(entry.patch).model_fields]
         assert [flag for flag in flags if flag not in own] == []
 
@@ -109,7 +115,7 @@ def test_defaults_by_space_are_as_shown(name):
     """The table `by the space` of a method's page: a row an option, a column a space, or a further preset with what it sets alone."""
     from archgrad import options
 
-    table = re.search(r"^\| by the space \|(?:.+\n)+", PAGES[f"docs/{name}.md"], re.MULTILINE).group()
+    table = re.search(r"^\| by the space \|(?:.+\n)+", page_of(name), re.MULTILINE).group()
     (_, *spaces), _, *rows = ([cell.strip(" `") for cell in line.split("|")[1:-1]] for line in table.splitlines())
     usual = {option: field.default for option, field in options.model(METHODS[name].patch).model_fields.items()}
     assert set(METHODS[name].presets) <= set(spaces)

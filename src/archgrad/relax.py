@@ -24,6 +24,12 @@ def masked_softmax(logits: Tensor, group: EdgeGroup) -> Tensor:
     return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(-1) * mask
 
 
+def masked_logsumexp(logits: Tensor, group: EdgeGroup) -> Tensor:
+    """logits (..., edges, ops) -> ``log sum exp`` over each edge's own ops (..., edges); a removed edge gets 0 and sends no gradient back."""
+    mask = _mask(group, logits.device)
+    return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).logsumexp(-1) * mask.any(-1)
+
+
 def softmax(alphas: Alphas, context: Context) -> Mixture:
     """``p = softmax(a)`` per edge: the continuous relaxation (DARTS, Liu et al. 2019, arXiv 1806.09055, eq. 2)."""
     return Mixture({name: masked_softmax(alphas[name], group) for name, group in context.groups.items()})

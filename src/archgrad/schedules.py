@@ -27,6 +27,11 @@ def linear(start: float, end: float) -> Scalar:
     return at
 
 
+def toward(start: float, end: float) -> Scalar:
+    """``start + (end - start) * epoch / epochs``: from ``start`` on, and ``end`` is what the epoch after the last would have."""
+    return lambda context: start + (end - start) * context.t.epoch / context.t.epochs
+
+
 def geometric(start: float, end: float) -> Scalar:
     """``start * (end / start) ** (epoch / epochs)``."""
     return lambda context: start * (end / start) ** (context.t.epoch / context.t.epochs)

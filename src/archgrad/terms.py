@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from archgrad.arch import Forward
+from archgrad.relax import masked_logsumexp
 from archgrad.schedules import Scalar
 
 Term = Callable[[Forward], Tensor]
@@ -24,6 +25,14 @@ def soft_divergence(targets: Tensor, logits: Tensor, tau: float) -> Tensor:
     arXiv 1503.02531: tau^2 keeps the size of the gradient)."""
     log_q = (logits / tau).log_softmax(-1)
     return tau**2 * (torch.xlogy(targets, targets) - targets * log_q).sum(-1)
+
+
+def logsumexp(forward: Forward) -> Tensor:
+    """``mean over edges of log sum over ops of exp(a)``, over the edges of all groups: the smaller, the smaller and the more alike an edge's
+    largest alphas (Beta-DARTS, arXiv 2203.01665)."""
+    groups = forward.context.groups
+    total = torch.stack([masked_logsumexp(forward.alphas[name], group).sum() for name, group in groups.items()]).sum()
+    return total / max(sum(bool(edge.primitives) for group in groups.values() for edge in group.edges), 1)
 
 
 def weighted(scale: Scalar, term: Term) -> Term:

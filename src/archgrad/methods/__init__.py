@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 from archgrad import options
 from archgrad.errors import unknown
+from archgrad.methods.betadarts import PRESETS as betadarts_presets
+from archgrad.methods.betadarts import betadarts
 from archgrad.methods.cdarts import PRESETS as cdarts_presets
 from archgrad.methods.cdarts import cdarts
 from archgrad.methods.darts import darts
@@ -50,6 +52,7 @@ METHODS: dict[str, Entry] = {
     "sddarts": Entry(sddarts, "2023, arXiv 2302.05629", "the supernet also learns from its own earlier selves, which vote"),
     "cdarts": Entry(cdarts, "2022, arXiv 2006.10724", "a search and an evaluation network that teach each other in cycles", cdarts_presets),
     "dartsminus": Entry(dartsminus, "Chu et al. 2021, arXiv 2009.01027", "a second, unsearched skip on every edge, whose weight falls to 0"),
+    "betadarts": Entry(betadarts, "Ye et al. 2022, arXiv 2203.01665", "a growing pull of an edge's alphas towards each other", betadarts_presets),
 }
 
 

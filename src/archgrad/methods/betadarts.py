@@ -1,0 +1,31 @@
+"""Beta-DARTS, "beta-DARTS: Beta-Decay Regularization for Differentiable Architecture Search" (Ye et al., CVPR 2022, arXiv 2203.01665).
+
+DARTS whose alphas also descend ``log sum exp(a)`` of their edge, ever more strongly: the gradient of that is softmax(a) itself, so what is
+ahead is held back. It takes the place of the weight decay on the alphas.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from archgrad.patch import Patch
+from archgrad.schedules import toward
+from archgrad.terms import logsumexp, weighted
+
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"end": 50.0}}  # [author code]: 0.5 an epoch, over their 100 epochs
+
+
+def betadarts(*, start: NotNegative = 0.0, end: NotNegative = 5.0) -> Patch:
+    """The strength grows from ``start`` in the first epoch towards ``end``, as a share of the search whatever its length:
+    ``start + (end - start) * epoch / epochs``."""
+    strength = toward(start, end)
+    return Patch(
+        "betadarts",
+        alpha_terms=(weighted(strength, logsumexp),),
+        scalars={"beta_decay": strength},
+        alphas={"decay": 0.0},  # [paper] it stands in for Adam's; the released script leaves that at 1e-3
+    )

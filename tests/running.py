@@ -26,7 +26,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         "nets": content["nets"],
         "optimizers": content["optimizers"],
         "genotype": (folder / "genotype.json").read_text(),
-        "metrics": [{name: value for name, value in row.items() if name != "seconds"} for row in rows],
+        "metrics": [{name: value for name, value in row.items() if name not in ("seconds", "cpu_seconds")} for row in rows],
         "config": (folder / "config.yaml").read_text(),
     }
 

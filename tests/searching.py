@@ -28,7 +28,7 @@ class Record:
         self._maybe(method, state, ("step", state.epoch, state.step))
 
     def on_epoch(self, method, state, data, row):
-        self.rows.append({key: value for key, value in row.items() if key != "seconds"})
+        self.rows.append({key: value for key, value in row.items() if key not in ("seconds", "cpu_seconds")})
         self._maybe(method, state, ("epoch", state.epoch, 0))
 
     def on_decision(self, method, state, decision):
@@ -38,6 +38,18 @@ class Record:
         if here == self.place:
             checkpoint.save(self.path, checkpoint.pack(method, state))
             raise Stopped
+
+
+class Saves(Record):
+    """Checkpoints at these places, in passing."""
+
+    def __init__(self, places, folder):
+        super().__init__()
+        self.files = {place: folder / "-".join(map(str, place)) for place in places}
+
+    def _maybe(self, method, state, here):
+        if here in self.files:
+            checkpoint.save(self.files[here], checkpoint.pack(method, state))
 
 
 def run(method: Method, observers=(), state=None, epochs=EPOCHS, seed=1, data=DATA) -> Found:
@@ -62,6 +74,12 @@ def resumed(method: Method, place, path, epochs=EPOCHS, data=DATA):
         run(method, [early], epochs=epochs, data=data)
     found = run(method, [late], checkpoint.restore(method, checkpoint.read(path)), epochs, data=data)
     return found, [row for row in early.rows if row["epoch"] < (late.rows[0]["epoch"] if late.rows else epochs)] + late.rows
+
+
+def gone_on(method: Method, path, epochs=EPOCHS, data=DATA):
+    """From a checkpoint to the end: what is found, and the rows from there on."""
+    late = Record()
+    return run(method, [late], checkpoint.restore(method, checkpoint.read(path)), epochs, data=data), late.rows
 
 
 class Watch:

@@ -34,7 +34,7 @@ class Rows:
     def on_decision(self, *_) -> None: ...
 
     def on_epoch(self, method, state, data, row) -> None:
-        self.kept.append({name: value for name, value in row.items() if name != "seconds"})
+        self.kept.append({name: value for name, value in row.items() if name not in ("seconds", "cpu_seconds")})
 
 
 def trace(state, net):

@@ -48,6 +48,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def decisions(self) -> Path:
+        """One JSON line per decision of a finalisation; not there where there was none."""
+        return self.path / "decisions.jsonl"
+
+    @property
     def checkpoint(self) -> Path:
         return self.path / "checkpoint.pt"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from time import monotonic
+from time import monotonic, process_time
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -55,7 +55,7 @@ def search(
             f"{data.steps('train')}: every schedule depends on it; start a new search"
         )
     while state.epoch < epochs and not state.stopped:
-        began = monotonic()
+        began, busy = monotonic(), process_time()
         if state.step == 0:
             method.begin_epoch(state)
         streams = (data.batches(split, state.epoch, state.step, method.steps(state) - state.step) for split in ("train", "val"))
@@ -67,7 +67,7 @@ def search(
         if not all(math.isfinite(value) for value in state.averages().values()):
             raise ValueError(f"the search diverged in epoch {state.epoch + 1}: try a --weights.lr below {method.weights.lr}")
         row |= method.end_epoch(state, data)
-        row["seconds"] = monotonic() - began
+        row |= {"seconds": monotonic() - began, "cpu_seconds": process_time() - busy}
         for observer in observers:
             state.stopped = row.get("stop")
             row |= observer.on_epoch(method, state, data, row) or {}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 from typing import Any
 
 from rich.console import Console
@@ -38,16 +38,32 @@ class Metrics:
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def append(self, row: Row) -> None:
-        """On the disk when it returns."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append(self.path, row)
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
         self.append(row)
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
+
+
+class Decisions:
+    """One JSON line per decision of a finalisation: its ``note``, and the ``seconds`` and ``cpu_seconds`` it took. Cut as metrics are."""
+
+    def __init__(self, path: Path, *, taken: int = 0) -> None:
+        self.path, self.since = path, (monotonic(), process_time())
+        if path.exists():
+            write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows(path)[:taken]))
+
+    def on_step(self, method: Method, state: State, values: Values) -> None: ...
+
+    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+        self.since = monotonic(), process_time()
+
+    def on_decision(self, method: Method, state: State, decision: Decision) -> None:
+        now = monotonic(), process_time()
+        took = {"seconds": now[0] - self.since[0], "cpu_seconds": now[1] - self.since[1]}
+        append(self.path, {"note": decision.note, **took})
+        self.since = monotonic(), process_time()
 
 
 class Checkpoints:
@@ -159,8 +175,16 @@ def ending(seconds: float, rate: str) -> str:
     return f"about {span} to go ({rate}), until {until:{'%H:%M' if minutes < 720 else '%Y-%m-%d %H:%M'}}"
 
 
+def append(path: Path, row: Row) -> None:
+    """A line more, on the disk when it returns."""
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def rows(path: Path) -> list[Row]:
-    """The rows of a metrics file; a last line cut short by a kill is left out."""
+    """The rows of a file of metrics or decisions; a last line cut short by a kill is left out."""
     found = []
     for line in path.read_text().splitlines():
         try:

@@ -21,7 +21,7 @@ from archgrad.diagnostics.sharpness import MOVED
 from archgrad.errors import unknown
 from archgrad.folder import RunFolder, environment, read_json, write_json
 from archgrad.loop import Found, Observer
-from archgrad.observers import Bar, Checkpoints, Estimate, Metrics, rows, stop_requests, write_atomically
+from archgrad.observers import Bar, Checkpoints, Decisions, Estimate, Metrics, rows, stop_requests, write_atomically
 from archgrad.probes import Entropies, Gap, Ranking, Sharpness
 from archgrad.search_method import Method
 from archgrad.search_space import Space
@@ -202,6 +202,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
         watchers = (
             *diagnostics(config),  # before the metrics, which get their columns
             Metrics(folder.metrics, epoch=state.epoch),  # before the checkpoint: a line too many is cut, one too few is lost
+            Decisions(folder.decisions, taken=len(state.decisions)),
             Checkpoints(folder.checkpoint, seconds=config.search.checkpoint_seconds, stopping=stopping, how=how),
             bar,
             Estimate(say),

@@ -51,7 +51,7 @@ def final(metrics: list[dict[str, Any]], genotype: Genotype, known: Mapping[str,
     """The numbers a comparison is about. A metric that is not measured every epoch counts by its last value."""
     last: dict[str, float] = {}
     for row in metrics:
-        last |= {name: short(value) for name, value in row.items() if isinstance(value, int | float) and name not in ("epoch", "seconds")}
+        last |= {name: short(value) for name, value in row.items() if isinstance(value, int | float) and name not in ("epoch", "seconds", "cpu_seconds")}
     last["skips"] = sum(link.primitive == "skip_connect" for cell in genotype.cells for link in cell.links)
     return last | {name: value for name, value in known.items() if name.endswith("_test") or name == "rank"}
 

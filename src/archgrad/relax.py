@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from archgrad.arch import Alphas, Context, EdgeGroup, Mixture
@@ -33,6 +35,11 @@ def masked_logsumexp(logits: Tensor, group: EdgeGroup) -> Tensor:
 def softmax(alphas: Alphas, context: Context) -> Mixture:
     """``p = softmax(a)`` per edge: the continuous relaxation (DARTS, Liu et al. 2019, arXiv 1806.09055, eq. 2)."""
     return Mixture({name: masked_softmax(alphas[name], group) for name, group in context.groups.items()})
+
+
+def sigmoid(alphas: Alphas, context: Context) -> Mixture:
+    """``sigma(a)`` of each op by itself: ops do not compete, and a row need not sum to 1 (FairDARTS, Chu et al. 2020, arXiv 1911.12126)."""
+    return Mixture({name: alphas[name].sigmoid() * _mask(group, alphas[name].device) for name, group in context.groups.items()})
 
 
 def tempered_softmax(logits: Tensor, group: EdgeGroup, temperature: float) -> Tensor:
@@ -84,3 +91,59 @@ def sparse_noisy_softmax(temperature: Scalar) -> Callable[[Alphas, Context], Mix
         return Mixture({name: p + (smooth[name] - smooth[name].detach()) for name, p in mixture.weights.items()})
 
     return relax
+
+
+def concrete(temperature: Scalar) -> Callable[[Alphas, Context], Mixture]:
+    """``softmax((a + g) / T)``, g Gumbel noise of its own in each phase: the concrete distribution (Maddison et al., Jang et al. 2017)."""
+
+    def relax(alphas: Alphas, context: Context) -> Mixture:
+        t = temperature(context)
+        shaken = {name: alphas[name] + gumbel(alphas[name], context.rng(f"concrete/{name}", alphas[name].device)) for name in context.groups}
+        return Mixture({name: tempered_softmax(shaken[name], group, t) for name, group in context.groups.items()})
+
+    return relax
+
+
+class Draw(NamedTuple):
+    """What one edge group drew, all (edges, ops): alphas, the Gumbel noise, one-hot 1 at the op where their sum is largest."""
+
+    alphas: Tensor
+    noise: Tensor
+    chosen: Tensor
+
+
+Surrogate = Callable[[Draw, EdgeGroup, Context], Tensor]
+"""Differentiable in the draw's alphas (edges, ops): the draw has this one's gradient."""
+
+
+def one_path(surrogate: Surrogate, idle: str = "scalar") -> Callable[[Alphas, Context], Mixture]:
+    """One op an edge runs, drawn by the probabilities ``softmax(a)`` (Gumbel-max): exactly one-hot, with the gradient of the ``surrogate``.
+
+    ``idle`` is what the ops that were not drawn give to the alphas: "scalar" is GDAS's, whose authors add ``p_k`` (value 0) in the op's
+    place; "nothing"; "run" executes them in the alpha phase, for their true share.
+    """
+
+    def relax(alphas: Alphas, context: Context) -> Mixture:
+        weights, active = {}, {}
+        for name, (noise, one_hot) in _drawn(alphas, context).items():
+            a = alphas[name]
+            draw = Draw(a, noise.to(a), one_hot.to(a))
+            soft = surrogate(draw, context.groups[name], context)
+            slope = soft - soft.detach()  # 0, so that the value stays one-hot to the last bit
+            weights[name] = draw.chosen + (slope * draw.chosen if idle == "nothing" else slope)
+            active[name] = one_hot
+        return Mixture(weights, None if idle == "run" and context.phase == "alpha" else active)
+
+    return relax
+
+
+def _drawn(alphas: Alphas, context: Context) -> dict[str, tuple[Tensor, Tensor]]:
+    """Noise and one-hot bool of each group, on the host: which op runs must be known there, and one copy for all stops a GPU only once."""
+    groups = context.groups
+    host = torch.cat([alphas[name].detach().flatten() for name in groups]).cpu()
+    drawn = {}
+    for (name, group), flat in zip(groups.items(), host.split([alphas[name].numel() for name in groups]), strict=True):
+        logits, mask = flat.view(alphas[name].shape), _mask(group, host.device)
+        noise = gumbel(logits, context.rng(f"one_path/{name}"))
+        drawn[name] = noise, F.one_hot((logits + noise).masked_fill(~mask, -torch.inf).argmax(-1), group.width).bool() & mask
+    return drawn

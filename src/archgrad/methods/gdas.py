@@ -1,0 +1,44 @@
+"""GDAS, "Searching for a Robust Neural Architecture in Four GPU Hours" (Dong, Yang, CVPR 2019, arXiv 1910.04465).
+
+DARTS in which only one op an edge runs, drawn anew in each half of a step by the probabilities softmax(a): a step costs what one
+architecture costs. The draw has the gradient of ``softmax((a + g) / T)``, g the Gumbel noise that drew it, at a temperature that falls.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from archgrad.arch import Context, EdgeGroup
+from archgrad.patch import Patch
+from archgrad.relax import Draw, Surrogate, one_path, softmax, tempered_softmax
+from archgrad.schedules import Scalar, linear
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Idle = Literal["scalar", "nothing", "run"]
+
+# [author code] The searches of NAS-Bench-201 add the scalar, that of the DARTS cells multiplies the drawn op by its weight and leaves it there.
+PRESETS: dict[str, dict[str, Any]] = {name: {"idle": "nothing"} for name in ("darts", "s1", "s2", "s3", "s4")}
+
+
+def gdas(*, hot: Positive = 10.0, cold: Positive = 0.1, idle: Idle = "scalar") -> Patch:
+    """The temperature falls from ``hot`` in the first epoch to ``cold`` in the last, linearly. ``idle``: what an op that was not drawn
+    tells its alpha: the gradient of a scalar in its place, nothing, or, since it runs in the alpha step, its own."""
+    temperature = linear(hot, cold)
+    return Patch(
+        "gdas",
+        relax=one_path(gumbel_softmax(temperature), idle),
+        readout=softmax,  # not of one draw; the argmax of the authors' bare alphas is the same
+        scalars={"temperature": temperature},
+    )
+
+
+def gumbel_softmax(temperature: Scalar) -> Surrogate:
+    """Eq. 4: ``softmax((log p + g) / T)`` with p = softmax(a); that log p and a differ by a constant of the edge changes nothing."""
+
+    def soft(draw: Draw, group: EdgeGroup, context: Context) -> Tensor:
+        return tempered_softmax(draw.alphas + draw.noise, group, temperature(context))
+
+    return soft

@@ -51,6 +51,8 @@ def test_runs_derives_and_moves_every_alpha(name, space_name):
         assert torch.isfinite(seen).all()
         group = found.state.space.groups[group_name.split("/")[0]]
         free = group.mask() & (group.mask().sum(1, keepdim=True) > 1) if "/" not in group_name else torch.ones_like(a, dtype=torch.bool)
+        if "/" not in group_name and not competes(m, found.state, group_name):
+            free &= hidden_free(group)
         if group_name.endswith("/edge"):  # the one input of a node has nothing to compete with
             free = torch.tensor([len(group.nodes()[edge.target]) > 1 for edge in group.edges])
         if group_name.endswith("/cell"):
@@ -58,6 +60,13 @@ def test_runs_derives_and_moves_every_alpha(name, space_name):
         elif group.cells == 0:
             continue
         assert (seen[free] > 0).all(), f"{group_name}: {[group.edges[int(i)] for i in (~(seen > 0) & free).nonzero()[:, 0]]}"
+
+
+def competes(method, state, group_name):
+    """Whether the ops of an edge share what there is: then `none` takes from the others, though it gives nothing itself."""
+    rows = method.relax(state.alphas, method.context(state, "readout")).weights[group_name].sum(-1)
+    sums = rows[..., state.space.groups[group_name].mask().any(1)]
+    return torch.allclose(sums, torch.ones_like(sums))
 
 
 def hidden_free(group):

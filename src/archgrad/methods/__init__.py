@@ -15,6 +15,7 @@ from archgrad.methods.cdarts import PRESETS as cdarts_presets
 from archgrad.methods.cdarts import cdarts
 from archgrad.methods.darts import darts
 from archgrad.methods.dartsminus import dartsminus
+from archgrad.methods.fairdarts import fairdarts
 from archgrad.methods.gdas import PRESETS as gdas_presets
 from archgrad.methods.gdas import gdas
 from archgrad.methods.random import random
@@ -54,6 +55,7 @@ METHODS: dict[str, Entry] = {
     "sddarts": Entry(sddarts, "2023, arXiv 2302.05629", "the supernet also learns from its own earlier selves, which vote"),
     "cdarts": Entry(cdarts, "2022, arXiv 2006.10724", "a search and an evaluation network that teach each other in cycles", cdarts_presets),
     "gdas": Entry(gdas, "Dong, Yang 2019, arXiv 1910.04465", "one drawn op an edge runs; straight-through Gumbel softmax", gdas_presets),
+    "fairdarts": Entry(fairdarts, "Chu et al. 2020, arXiv 1911.12126", "ops that do not compete, each driven to 0 or 1; selection by threshold"),
     "dartsminus": Entry(dartsminus, "Chu et al. 2021, arXiv 2009.01027", "a second, unsearched skip on every edge, whose weight falls to 0"),
     "betadarts": Entry(betadarts, "Ye et al. 2022, arXiv 2203.01665", "a growing pull of an edge's alphas towards each other", betadarts_presets),
 }

@@ -7,7 +7,6 @@ beside their mixture, of weight beta, takes the second gain away from the search
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -15,7 +14,7 @@ from pydantic import Field
 
 from archgrad.arch import Alphas, Context, Mixture
 from archgrad.patch import Patch, Reshape
-from archgrad.schedules import Scalar
+from archgrad.schedules import Scalar, constant, toward
 
 SKIP = "skip_connect"
 
@@ -23,20 +22,13 @@ SKIP = "skip_connect"
 def dartsminus(*, beta: Annotated[float, Field(ge=0)] = 1.0, decay: Literal["linear", "cosine", "constant"] = "linear") -> Patch:
     """``beta``: weight of the auxiliary skip in the first epoch; ``decay``: how it falls, heading for 0 with the end of the search
     (0 itself is not reached in the authors' code either), or not at all."""
-    weight = falling(beta, decay)
+    rules: dict[str, Scalar] = {
+        "linear": toward(beta, 0.0),
+        "cosine": lambda context: beta * (1 + math.cos(math.pi * context.t.epoch / context.t.epochs)) / 2,
+        "constant": constant(beta),
+    }
+    weight = rules[decay]
     return Patch("dartsminus", space={"extras": (SKIP,)}, reshape=(auxiliary_skip(weight),), scalars={"auxiliary_skip": weight})
-
-
-FALLS: dict[str, Callable[[float], float]] = {
-    "linear": lambda gone: 1 - gone,
-    "cosine": lambda gone: (1 + math.cos(math.pi * gone)) / 2,
-    "constant": lambda gone: 1.0,
-}
-
-
-def falling(beta: float, decay: str) -> Scalar:
-    """``beta`` times what is left of it when a share of the epochs is gone."""
-    return lambda context: beta * FALLS[decay](context.t.epoch / context.t.epochs)
 
 
 def auxiliary_skip(beta: Scalar) -> Reshape:

@@ -1,0 +1,99 @@
+"""FairDARTS, "Eliminating Unfair Advantages in Differentiable Architecture Search" (Chu et al. 2020, arXiv 1911.12126).
+
+DARTS whose ops do not compete: each has a sigmoid of its own alone, which a zero-one loss drives to either end. What ends above a threshold
+is selected, so that a node may have fewer inputs than its space allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from archgrad.arch import CellGenotype, EdgeGroup, Forward, Genotype, Groups, Link, Mixture
+from archgrad.patch import Patch, Select
+from archgrad.relax import sigmoid
+from archgrad.schedules import constant
+from archgrad.select import strongest
+from archgrad.terms import Term, weighted
+
+
+def fairdarts(
+    *,
+    strength: Annotated[float, Field(ge=0)] = 10.0,
+    distance: Literal["l2", "l1"] = "l2",
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.85,
+) -> Patch:
+    """``strength`` of the zero-one loss; ``distance`` of a sigmoid from 1/2: squared, or absolute. ``threshold``: an op below it is not
+    selected."""
+    return Patch(
+        "fairdarts",
+        relax=sigmoid,
+        select=above(threshold),
+        alpha_terms=(weighted(constant(strength), zero_one(2 if distance == "l2" else 1)),),
+        weights={"lr": 0.005},  # [author code], at a batch of 128
+        alphas={"lr": 3e-3, "beta1": 0.9, "init": 0.0},  # [author code]
+    )
+
+
+def zero_one(power: int) -> Term:
+    """``-mean |sigma(a) - 1/2|^power`` over the ops of all cells together; `none`, hidden ops and padding do not count."""
+
+    def term(forward: Forward) -> Tensor:
+        alphas, total = forward.alphas, 0
+        sums = []
+        for name, group in forward.context.groups.items():
+            mask, ops = _counted(group, alphas[name].device)
+            sums.append(((alphas[name].sigmoid() - 0.5).abs().pow(power) * mask).sum())
+            total += ops
+        return -torch.stack(sums).sum() / max(total, 1)
+
+    return term
+
+
+@lru_cache(maxsize=256)
+def _counted(group: EdgeGroup, device: torch.device) -> tuple[Tensor, int]:
+    """Bool (edges, ops), and how many are true."""
+    mask = group.mask() & ~group.columns(("none", *group.hidden))
+    return mask.to(device), int(mask.sum())
+
+
+def above(threshold: float) -> Select:
+    """DARTS's selection of inputs and ops, without the ops below ``threshold``. Where every edge must stay (NAS-Bench-201), `none` takes
+    the place of such an op, if the edge has it. A cell whose output nothing would reach is selected as if there were no threshold."""
+
+    def select(mixture: Mixture, groups: Groups) -> Genotype:
+        # Nothing competes with `none`, and it gives nothing: its sigmoid says nothing.
+        rows = {name: mixture.cell(name, None).weights.detach().cpu() for name in groups}
+        rows = {name: rows[name].masked_fill(group.columns(("none",)), -1.0) for name, group in groups.items()}
+        dense = strongest(Mixture(rows), groups)
+        return Genotype(tuple(_sparse(cell, groups[cell.group], rows[cell.group].tolist(), threshold) for cell in dense.cells))
+
+    return select
+
+
+def _sparse(cell: CellGenotype, group: EdgeGroup, rows: list[list[float]], threshold: float) -> CellGenotype:
+    at = {(edge.source, edge.target): e for e, edge in enumerate(group.edges)}
+    links = []
+    for link in cell.links:
+        e = at[link.source, link.target]
+        names = group.edges[e].primitives
+        if rows[e][names.index(link.primitive)] >= threshold:
+            links.append(link)
+        elif group.keep is None:
+            links.append(link._replace(primitive="none") if "none" in names else link)
+    sparse = cell._replace(links=tuple(dict.fromkeys(links)))
+    return sparse if _reached(sparse.links, group) else cell
+
+
+def _reached(links: Iterable[Link], group: EdgeGroup) -> bool:
+    """Whether anything of the inputs comes to the output."""
+    alive = {edge.source for edge in group.edges} - set(group.nodes())
+    for link in sorted(links, key=lambda link: link.target):
+        if link.source in alive and link.primitive != "none":
+            alive.add(link.target)
+    return bool(alive & set(group.concat or group.nodes()))

@@ -115,8 +115,14 @@ def genotypes(containing: str = "") -> None:
     Console(highlight=False).print(table)
 
 
-def methods() -> None:
+def methods(
+    *,
+    pairs: Annotated[bool, Parameter(help="which of them compose, and what keeps others apart", negative="", show_default=False)] = False,
+    space: Annotated[str, Parameter(help="whose defaults count, for --pairs")] = "darts",
+) -> None:
     """The search methods, each with its options and paper. Several compose: --method a+b."""
+    if pairs:
+        return _pairs(space)
     _table("method", {name: (entry.summary, entry.paper, _options(entry.model())) for name, entry in METHODS.items()})
 
 
@@ -128,6 +134,19 @@ def spaces() -> None:
         cells = [f"{group.name}: {len(group.edges)} edges of {group.width} primitives at most" for group in space.groups.values()]
         rows[name] = ("\n".join(cells), entry.paper, ", ".join(space.spec()))
     _table("space", rows)
+
+
+def _pairs(name: str) -> None:
+    from archgrad.methods.pairs import pairs
+
+    if name not in SPACES:
+        raise unknown("space", name, SPACES)
+    table = Table("", "", "how it is")
+    for (one, other), found in pairs(SPACES[name].build()).items():
+        says = "composes" if not found.both and not found.unread else ""
+        says = says or (f"say which: {', '.join(found.both)}" if found.settled else f"refused: {found.mark}")
+        table.add_row(one, other, says)
+    Console().print(table)
 
 
 def _derived(found: Subject, size: int | None, **given: int | None) -> Derived:

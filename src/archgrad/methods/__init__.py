@@ -18,8 +18,15 @@ from archgrad.methods.dartsminus import dartsminus
 from archgrad.methods.fairdarts import fairdarts
 from archgrad.methods.gdas import PRESETS as gdas_presets
 from archgrad.methods.gdas import gdas
+from archgrad.methods.pdarts import PRESETS as pdarts_presets
+from archgrad.methods.pdarts import pdarts
 from archgrad.methods.random import random
+from archgrad.methods.reinmax import reinmax
+from archgrad.methods.rsws import PRESETS as rsws_presets
+from archgrad.methods.rsws import rsws
 from archgrad.methods.sddarts import sddarts
+from archgrad.methods.smoothdarts import smoothdarts
+from archgrad.methods.snas import snas
 from archgrad.methods.stdarts import PRESETS as stdarts_presets
 from archgrad.methods.stdarts import stdarts
 from archgrad.patch import Patch, compose
@@ -54,11 +61,20 @@ METHODS: dict[str, Entry] = {
     "stdarts": Entry(stdarts, "2023, arXiv 2306.06855", "a softmax so cold that the supernet is nearly the derived network", stdarts_presets),
     "sddarts": Entry(sddarts, "2023, arXiv 2302.05629", "the supernet also learns from its own earlier selves, which vote"),
     "cdarts": Entry(cdarts, "2022, arXiv 2006.10724", "a search and an evaluation network that teach each other in cycles", cdarts_presets),
+    "snas": Entry(snas, "Xie et al. 2019, arXiv 1812.09926", "a mixture drawn from a concrete distribution; one level"),
     "gdas": Entry(gdas, "Dong, Yang 2019, arXiv 1910.04465", "one drawn op an edge runs; straight-through Gumbel softmax", gdas_presets),
+    "pdarts": Entry(pdarts, "Chen et al. 2019, arXiv 1904.12760", "three stages: ever deeper, over ever fewer ops; few skips", pdarts_presets),
     "fairdarts": Entry(fairdarts, "Chu et al. 2020, arXiv 1911.12126", "ops that do not compete, each driven to 0 or 1; selection by threshold"),
     "dartsminus": Entry(dartsminus, "Chu et al. 2021, arXiv 2009.01027", "a second, unsearched skip on every edge, whose weight falls to 0"),
     "betadarts": Entry(betadarts, "Ye et al. 2022, arXiv 2203.01665", "a growing pull of an edge's alphas towards each other", betadarts_presets),
+    "smoothdarts": Entry(smoothdarts, "Chen, Hsieh 2020, arXiv 2002.05283", "weights learn at a random or at the worst mixture near by"),
+    "reinmax": Entry(reinmax, "Liu et al. 2023, arXiv 2304.08612", "GDAS with a second-order gradient of the draw", gdas_presets),
+    "rsws": Entry(rsws, "Li, Talwalkar 2019, arXiv 1902.07638", "a random path a step; the best of many by shared weights", rsws_presets),
 }
+
+
+SETTLED = ("order", "hypergradient", "weights", "alphas")
+"""Fields the user's own options decide where methods disagree: ``darts.*``, ``weights.*``, ``alphas.*``."""
 
 
 def method(name: str, space: Space, **given: Any) -> Method:

@@ -1,0 +1,69 @@
+"""Random search with weight sharing (Li & Talwalkar 2019, arXiv 1902.07638, section 3.2).
+
+Every step trains one uniformly drawn architecture, by weights it shares with all others; no alphas move. After the last epoch many are
+drawn and judged by these weights on some validation images, and the best of them on all: what a search by gradient must beat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from archgrad.arch import Alphas, Context, Genotype, Mixture
+from archgrad.diagnostics.accuracy import accuracy
+from archgrad.patch import Decision, Finalise, Patch
+from archgrad.relax import softmax
+from archgrad.schedules import never
+from archgrad.search_method import Method
+from archgrad.select import uniform
+from archgrad.state import Data, State
+
+Count = Annotated[int, Field(ge=1)]
+
+PRESETS: dict[str, dict[str, Any]] = {  # [author code]; in NAS-Bench-201 that of the benchmark
+    **{space: {"samples": 1000, "images": 640} for space in ("darts", "s1", "s2", "s3", "s4")},
+    "nasbench201": {"finalists": 1},
+}
+
+
+def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) -> Patch:
+    """``samples``: architectures drawn after the last epoch. ``images`` of the validation half on which each is judged. ``finalists``: how
+    many of the best are judged again, on the whole half; 1 is chosen at once."""
+    return Patch("rsws", relax=one_path, readout=softmax, finalise=best_of(samples, images, finalists), alpha_from=never)
+
+
+def one_path(alphas: Alphas, context: Context) -> Mixture:
+    """The architecture of this step alone."""
+    drawn = uniform(context.groups, context.seed, "rsws/step", context.t.epoch, context.t.step)
+    return drawn.one_hot(context.groups).map(lambda weights: weights.to(next(iter(alphas.values())).device))
+
+
+def best_of(samples: int, images: int, finalists: int) -> Finalise:
+    """A decision after every tenth of the samples, then one after every finalist. The earliest of equals is the best."""
+    parts = min(10, samples)
+
+    def finalise(method: Method, state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
+        groups, net = state.space.groups, state.nets["search"]
+
+        def drawn(sample: int) -> Genotype:
+            return uniform(groups, state.seed, "rsws/sample", sample)
+
+        def judge(sample: int, limit: int | None = None) -> float:
+            batches = data.evaluation("val", limit=limit)
+            return accuracy(net, drawn(sample).one_hot(groups), batches, state.seed, "rsws", batch_statistics=True)[0]
+
+        best = decisions[:parts][-1].note["best"] if decisions else []
+        for part in range(len(decisions), parts):
+            begin, end = samples * part // parts, samples * (part + 1) // parts
+            best = sorted([*best, *([sample, judge(sample, images)] for sample in range(begin, end))], key=lambda one: -one[1])[:finalists]
+            yield Decision(drawn(best[0][0]), {"samples": end, "accuracy": best[0][1], "best": best})
+
+        whole = [decision.note["accuracy"] for decision in decisions[parts:]]
+        for sample, _ in best[len(whole) :] if len(best) > 1 else []:
+            whole.append(judge(sample))
+            winner, _ = best[whole.index(max(whole))]
+            yield Decision(drawn(winner), {"finalist": sample, "accuracy": whole[-1]})
+
+    return finalise

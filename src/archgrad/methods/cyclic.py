@@ -66,7 +66,8 @@ class Cyclic:
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
         cells = (own := space.spec().get("cells", 1), max(1, round(self.depth * own)))
-        deeper = space.resized(cells=cells[1], **({"affine": True} if self.affine else {}))
+        whole = {"partial_channels": 1} if "partial_channels" in space.spec() else {}
+        deeper = space.resized(cells=cells[1], **whole, **({"affine": True} if self.affine else {}))
         search: Any = space.supernet()  # a `Supernet`
         evaluation: Any = deeper.supernet()
         channels, others = search.feature_channels, evaluation.feature_channels

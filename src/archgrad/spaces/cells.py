@@ -4,11 +4,16 @@
 
 Out of one node every primitive but pools and skip begins with the same ReLU, and pools (with their BatchNorm) and skip themselves
 are the same on every edge: a `Node` holds these, each computed at its first use.
+
+With partial channels (PC-DARTS) ops read a part of a node, and the rest goes by every edge with the sum of that edge's weights:
+
+    node_t = shuffle(sum of  weight[edge, k] * op_k(part(node_s)),  sum of  weight[edge].sum() * rest(node_s))
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -16,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from archgrad.arch import CellMixture, EdgeGroup
+from archgrad.spaces import bypass
 from archgrad.spaces.primitives import Style, primitive
 from archgrad.spaces.weighted import weighted_sum
 
@@ -38,30 +44,44 @@ class Op(NamedTuple):
 
 
 class Node:
-    """A node's tensor (B, C, H, W) and what its outgoing edges share."""
+    """A node's tensor (B, C, H, W), and what its outgoing edges share: the part that ops read, what goes by, and first results.
 
-    def __init__(self, value: Tensor) -> None:
-        self.value = value
+    ``stride`` is that of the edges.
+    """
+
+    def __init__(self, value: Tensor, k: int, stride: int) -> None:
+        self.value, self.k, self.stride = value, k, stride
+        self.part = value if k == 1 else bypass.part(value, k)
         self._known: dict[str, Tensor] = {}
 
+    @cached_property
+    def rest(self) -> Tensor:
+        return bypass.rest(self.value, self.k, self.stride)
+
     def once(self, name: str, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """``function(self.part)``, computed once."""
         if name not in self._known:
-            self._known[name] = function(self.value)
+            self._known[name] = function(self.part)
         return self._known[name]
 
 
 class Cell(nn.Module):
-    """``preprocess``: a module per input; ``stride`` is that of the edges out of the inputs (2 in a reduction cell).
+    """``preprocess``: a module per input; ``stride`` is that of the edges out of the inputs (2 in a reduction cell); ops have
+    ``channels / k`` channels (`archgrad.spaces.bypass`).
 
     A parameter is named by what it belongs to (``edges.0_2.sep_conv_3x3...``), never by position, so a pruned or derived cell has
     the names of the full one. Extra columns (`EdgeGroup.extras`) have weights of their own.
     """
 
-    def __init__(self, group: EdgeGroup, preprocess: Iterable[nn.Module], channels: int, stride: int, style: Style) -> None:
+    own: Tensor
+
+    def __init__(self, group: EdgeGroup, preprocess: Iterable[nn.Module], channels: int, stride: int, style: Style, k: int = 1) -> None:
         super().__init__()
         self.preprocess = nn.ModuleList(preprocess)
         self.concat, self.width, self.extras = group.concat, group.width, len(group.extras)
-        self.stride = stride
+        self.stride, self.k = stride, k
+        if k > 1:
+            self.register_buffer("own", group.mask().float(), persistent=False)  # 0 for padding
         self.plan: dict[int, list[Op]] = {target: [] for target in sorted(group.nodes())}
         edges: dict[str, dict[str, nn.Module]] = {}
         shared: dict[str, dict[str, nn.Module]] = {}
@@ -73,18 +93,20 @@ class Cell(nn.Module):
                 key = f"extra_{name}" if extra and not kind.shared else name
                 modules = table.setdefault(place, {})
                 if key not in modules:
-                    modules[key] = kind.build(channels, step, style)
+                    modules[key] = kind.build(channels // k, step, style)
                 self.plan[target].append(Op(index, column, source, name, place, key, kind.rectified, kind.shared, kind.scaled, extra))
         self.edges = nn.ModuleDict({place: nn.ModuleDict(modules) for place, modules in edges.items()})
         self.shared = nn.ModuleDict({place: nn.ModuleDict(modules) for place, modules in shared.items()})
 
     def forward(self, inputs: Iterable[Tensor], mixture: CellMixture | None = None, drop_path: float = 0.0) -> Tensor:
         """inputs (B, ?, H, W) each -> (B, len(concat) * channels, H', W'). ``None``: weight 1 on every searched op."""
-        states = {i: Node(fit(x)) for i, (fit, x) in enumerate(zip(self.preprocess, inputs))}
+        states = {i: Node(fit(x), self.k, self.stride) for i, (fit, x) in enumerate(zip(self.preprocess, inputs))}
         assert mixture is None or mixture.weights.shape[1] in (self.width, self.width + self.extras), mixture.weights.shape
         rows = None if mixture is None else _scalars(mixture.weights.to(states[0].value))
+        sums = self._sums(mixture, states[0].value)
         for target, ops in self.plan.items():
-            states[target] = Node(self._node(ops, states, mixture, rows, drop_path))
+            made = self._node(ops, states, mixture, rows, drop_path)
+            states[target] = Node(made if self.k == 1 else self._whole(made, ops, states, sums), self.k, 1)
         outputs = [states[node].value for node in self.concat]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
@@ -123,7 +145,7 @@ class Cell(nn.Module):
             outs.append(out)
             weights.append(None if op.scaled else weight)
         if not outs:
-            total = _zeros(states[0].value, self.stride)
+            total = _zeros(states[0].part, self.stride)
         else:
             total = weighted_sum(weights, outs) if mixture is not None else sum(outs[1:], outs[0])
         if idle and idle[0].requires_grad:
@@ -132,11 +154,26 @@ class Cell(nn.Module):
             total = total + (scalar - scalar.detach())
         return total
 
+    def _whole(self, made: Tensor, ops: list[Op], states: Mapping[int, Node], sums: Sequence[Tensor]) -> Tensor:
+        """A node of partial channels: what its ops made, and what went by its edges."""
+        sources = {op.edge: op.source for op in ops}
+        if not sources:
+            return _zeros(states[0].value, self.stride)
+        passed = weighted_sum([sums[edge] for edge in sources], [states[source].rest for source in sources.values()])
+        return bypass.joined(made, passed, self.k)
+
+    def _sums(self, mixture: CellMixture | None, like: Tensor) -> Sequence[Tensor]:
+        """Per edge the sum of the weights of its searched ops, each a scalar: how much of the rest it lets by."""
+        if self.k == 1:
+            return ()
+        weights = self.own if mixture is None else mixture.weights[:, : self.width] * self.own
+        return weights.sum(1).to(like).unbind()
+
     def _run(self, op: Op, state: Node, weight: Tensor | None) -> Tensor:
         module = self._module(op)
         if op.shared:
             return state.once(op.primitive, module)
-        value = state.once("relu", F.relu) if op.rectified else state.value
+        value = state.once("relu", F.relu) if op.rectified else state.part
         return module(value, weight) if op.scaled else module(value)
 
     def _dropped(self, op: Op, out: Tensor, dropout: Mapping[str, float], drop_path: float) -> Tensor:

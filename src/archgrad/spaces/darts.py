@@ -20,7 +20,7 @@ from torch import Tensor, channels_last, nn
 from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture, Output, Primitives, groups_of
 from archgrad.errors import unknown
 from archgrad.search_space import Defaults
-from archgrad.spaces import options
+from archgrad.spaces import bypass, options
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.derived import Derived, connected
 from archgrad.spaces.primitives import FREE, Conv, FactorizedReduce, Style
@@ -38,7 +38,9 @@ EIGHT = (
 )
 GROUPS = ("normal", "reduce")
 STEMS = ("cifar", "imagenet")
-PUBLISHED = {"channels": 36, "cells": 20, "affine": True, "track": True, "pool_bn": False, "auxiliary": False, "extras": ()}
+PUBLISHED = {
+    "channels": 36, "cells": 20, "affine": True, "track": True, "pool_bn": False, "auxiliary": False, "extras": (), "partial_channels": 1,
+}  # fmt: skip
 """Options of a derived network unless others are given."""
 
 
@@ -70,11 +72,13 @@ class Darts:
     pool_bn: bool = True  # a BatchNorm behind pools
     track: bool = True  # running statistics in the cells
     auxiliary: bool = False  # a second head after two thirds of the depth, while training
+    partial_channels: int = 1  # K: only 1/K of a node's channels go through ops (PC-DARTS)
 
     defaults = Defaults()
 
     def __post_init__(self) -> None:
-        options.whole(self, 1, "channels", "cells", "nodes", "in_channels", "classes")
+        options.whole(self, 1, "channels", "cells", "nodes", "in_channels", "classes", "partial_channels")
+        bypass.check(self.channels, self.partial_channels)
         options.flags(self, "affine", "pool_bn", "track", "auxiliary")
         if self.stem not in STEMS:
             raise unknown("stem", self.stem, STEMS)
@@ -155,7 +159,7 @@ class DartsNet(nn.Module):
             group, stride = self.groups[kind], 2 if kind == "reduce" else 1
             channels *= stride
             first = FactorizedReduce(before, channels, style) if halved else Conv(before, channels, 1, 1, style)
-            self.cells.append(Cell(group, [first, Conv(last, channels, 1, 1, style)], channels, stride, style))
+            self.cells.append(Cell(group, [first, Conv(last, channels, 1, 1, style)], channels, stride, style, space.partial_channels))
             before, last, halved = last, channels * len(group.concat), kind == "reduce"
             widths.append(last)
         self.feature_channels = tuple(widths[i] for i in self.stage_ends)

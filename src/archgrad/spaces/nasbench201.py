@@ -16,7 +16,7 @@ from torch import Tensor, channels_last, nn
 
 from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture, Output, groups_of
 from archgrad.search_space import Defaults, WeightSettings
-from archgrad.spaces import options
+from archgrad.spaces import bypass, options
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.derived import Derived
 from archgrad.spaces.primitives import FREE, Conv, Style
@@ -24,7 +24,7 @@ from archgrad.spaces.stems import AFFINE, Auxiliary
 
 FIVE = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 ENDS = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-PUBLISHED = {"channels": 16, "cells": 5, "affine": True, "track": True, "extras": ()}
+PUBLISHED = {"channels": 16, "cells": 5, "affine": True, "track": True, "extras": (), "partial_channels": 1}
 """Options of a derived network unless others are given."""
 
 
@@ -42,12 +42,14 @@ class NasBench201:
     affine: bool = False  # of the cells' BatchNorms
     track: bool = True  # running statistics in the cells
     auxiliary: bool = False  # a second head behind the second stage, while training; the benchmark has none
+    partial_channels: int = 1  # K: only 1/K of a node's channels go through ops (PC-DARTS)
 
     # The learning rate moves once an epoch: AutoDL calls its scheduler at every step, but its cosine reads the epoch alone.
     defaults = Defaults("weight_first", WeightSettings(nesterov=True, decay=5e-4, clip=0.0))
 
     def __post_init__(self) -> None:
-        options.whole(self, 1, "channels", "cells", "in_channels", "classes")
+        options.whole(self, 1, "channels", "cells", "in_channels", "classes", "partial_channels")
+        bypass.check(self.channels, self.partial_channels)
         options.flags(self, "affine", "track", "auxiliary")
         edges = {"cell": len(ENDS)}
         object.__setattr__(self, "primitives", options.primitive_sets(self.primitives, edges))
@@ -106,7 +108,9 @@ class NasBench201Net(nn.Module):
         self.feature_channels = (second, third, third)
         self.stem = Conv(space.in_channels, first, 3, 1, AFFINE)
         self.cells = nn.ModuleList(
-            Cell(group, [nn.Identity()], channels, 1, style) for channels in (first, second, third) for _ in range(space.cells)
+            Cell(group, [nn.Identity()], channels, 1, style, space.partial_channels)
+            for channels in (first, second, third)
+            for _ in range(space.cells)
         )
         self.blocks = nn.ModuleList([ResidualBlock(first, second), ResidualBlock(second, third)])
         self.bn = nn.BatchNorm2d(third)

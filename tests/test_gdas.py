@@ -70,7 +70,7 @@ def test_each_half_of_a_step_draws_its_own():
 @pytest.mark.parametrize("step", range(6))
 def test_the_alpha_gradient_is_the_papers(idle, step):
     """Float64, by hand. With L = <R, node>: the drawn op has dL/dh = <R, op(x)>; an op that idles stands as the scalar h = 0, so dL/dh =
-    sum(R), or nothing, or ran all the same; and dL/da = J(p) dL/dh / T with p = softmax((log softmax(a) + g) / T) (eq. 4 and 5)."""
+    sum(R), or nothing, or ran all the same; and dL/da = J(p) dL/dh / T with p = softmax((log softmax(a) + g) / T)."""
     torch.manual_seed(step)
     cell = Cell(GROUP, [torch.nn.Identity() for _ in range(4)], 3, 1, Style(pool_bn=False)).double()
     inputs, slope = torch.randn(4, 4, 3, 5, 5, dtype=torch.double), torch.randn(4, 3, 5, 5, dtype=torch.double)

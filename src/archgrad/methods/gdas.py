@@ -36,7 +36,7 @@ def gdas(*, hot: Positive = 10.0, cold: Positive = 0.1, idle: Idle = "scalar") -
 
 
 def gumbel_softmax(temperature: Scalar) -> Surrogate:
-    """Eq. 4: ``softmax((log p + g) / T)`` with p = softmax(a); that log p and a differ by a constant of the edge changes nothing."""
+    """``softmax((log p + g) / T)`` with p = softmax(a); that log p and a differ by a constant of the edge changes nothing."""
 
     def soft(draw: Draw, group: EdgeGroup, context: Context) -> Tensor:
         return tempered_softmax(draw.alphas + draw.noise, group, temperature(context))

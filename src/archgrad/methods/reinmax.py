@@ -1,0 +1,35 @@
+"""ReinMax, "Bridging Discrete and Backpropagation: Straight-Through and Beyond" (Liu et al., NeurIPS 2023, arXiv 2304.08612).
+
+GDAS with another gradient of the draw: straight-through is a first-order approximation of the gradient of the expected loss (Euler's
+method), this a second-order one (Heun's), of the same cost. The draw itself is the same.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from archgrad.arch import Context, EdgeGroup
+from archgrad.methods.gdas import Idle
+from archgrad.patch import Patch
+from archgrad.relax import Draw, Surrogate, masked_softmax, one_path, softmax, tempered_softmax
+
+
+def reinmax(*, tau: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0, idle: Idle = "scalar") -> Patch:
+    """``tau`` smooths the estimate; at 1 it is of second order. ``idle``: what an op that was not drawn tells its alpha: the gradient of a
+    scalar in its place as in GDAS, nothing, or, since it runs in the alpha step, its own: the estimate as the paper has it."""
+    return Patch("reinmax", relax=one_path(heun(tau), idle), readout=softmax)
+
+
+def heun(tau: float) -> Surrogate:
+    """Algorithm 2: ``2 p1 - p / 2``, with p = softmax(a) and p1 = (D + softmax(a / tau)) / 2 for the draw D, p1 as a softmax of a plus a
+    constant, which has its Jacobian."""
+
+    def soft(draw: Draw, group: EdgeGroup, context: Context) -> Tensor:
+        a = draw.alphas
+        middle = (draw.chosen + tempered_softmax(a, group, tau)) / 2
+        return 2 * masked_softmax((middle.log() - a).detach() + a, group) - masked_softmax(a, group) / 2
+
+    return soft

@@ -1,0 +1,29 @@
+"""SNAS, "SNAS: Stochastic Neural Architecture Search" (Xie et al., ICLR 2019, arXiv 1812.09926).
+
+DARTS whose mixture is drawn, from a concrete distribution that grows ever closer to one-hot: the expected loss over architectures is
+descended. And one level in the place of two: alphas learn from the images that the weights learn from.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from archgrad.patch import Patch
+from archgrad.relax import concrete, softmax
+from archgrad.schedules import linear
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def snas(*, hot: Positive = 1.0, cold: Positive = 0.03) -> Patch:
+    """The temperature falls from ``hot`` in the first epoch to ``cold`` in the last, linearly [author code]."""
+    temperature = linear(hot, cold)
+    return Patch(
+        "snas",
+        relax=concrete(temperature),  # a draw of its own in each half; the paper's one backward pass has one draw for both
+        readout=softmax,
+        alpha_split="train",
+        scalars={"temperature": temperature},
+    )

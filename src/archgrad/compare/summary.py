@@ -9,12 +9,14 @@ from typing import Any
 
 from archgrad import benchmarks
 from archgrad.arch import Genotype
+from archgrad.compare import selection
 from archgrad.compare.study import local
 from archgrad.folder import RunFolder, read_json, write_json
 from archgrad.observers import rows
 
 Summary = dict[str, Any]
 LIMIT = 20_000  # bytes
+NO_MEASURE = ("epoch", "seconds", "cpu_seconds")
 KEYS = ("arm", "seed", "config", "data", "genotype", "final", "epochs", "seconds", "benchmark", "environment")
 
 
@@ -23,10 +25,13 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False) ->
 
     ``config``: resolved, without paths. ``data``: name, fingerprint, images in each split. ``genotype``: ``text`` and ``json``. ``epochs``:
     metric -> values, one an epoch, None where it was not measured. ``final``: the last value of each metric that is a number, ``skips`` of the
-    genotype, and true accuracies in percent (``cifar10_test`` ...) where a benchmark knows them and is asked: ``blind`` ones ask none.
-    ``benchmark``: its verdict. ``seconds``: all epochs. ``left_out``: metrics too large for `LIMIT`. ValueError if the run is not finished.
+    genotype, its ``validation`` accuracy (`selection.validation`), and true accuracies in percent (``cifar10_test`` ...) where a benchmark
+    knows them and is asked: ``blind`` ones ask none. ``benchmark``: its verdict. ``seconds`` and ``cpu_seconds``: all epochs and decisions.
+    ``left_out``: metrics too large for `LIMIT`. ValueError if the run is not finished.
     """
     genotype, settings, metrics = folder.found(), folder.settings(), rows(folder.metrics)
+    decisions = rows(folder.decisions) if folder.decisions.exists() else []
+    judged, spent = selection.validation(str(genotype), metrics, decisions), [*metrics, *decisions]
     whole, images = settings.to_mapping(), read_json(folder.data, "name", "fingerprint", "splits")
     whole["data"] = {name: value for name, value in whole["data"].items() if name not in ("path", "cache") and not local(value)}
     source = images["name"]
@@ -39,8 +44,8 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False) ->
         "data": {name: images[name] for name in ("fingerprint", "splits")} | {"name": Path(source).name if local(source) else source},
         "environment": read_json(folder.environment),
         "genotype": {"text": str(genotype), "json": genotype.to_json()},
-        "final": final(metrics, genotype, verdict[0] if verdict else {}),
-        "seconds": short(sum(row["seconds"] for row in metrics)),
+        "final": final(metrics, genotype, verdict[0] if verdict else {}) | ({} if judged is None else {"validation": short(judged)}),
+        **{name: short(sum(row[name] for row in spent)) for name in ("seconds", "cpu_seconds") if all(name in row for row in spent)},
         "benchmark": verdict,
         "epochs": columns(metrics),
     }
@@ -51,7 +56,7 @@ def final(metrics: list[dict[str, Any]], genotype: Genotype, known: Mapping[str,
     """The numbers a comparison is about. A metric that is not measured every epoch counts by its last value."""
     last: dict[str, float] = {}
     for row in metrics:
-        last |= {name: short(value) for name, value in row.items() if isinstance(value, int | float) and name not in ("epoch", "seconds", "cpu_seconds")}
+        last |= {name: short(value) for name, value in row.items() if isinstance(value, int | float) and name not in NO_MEASURE}
     last["skips"] = sum(link.primitive == "skip_connect" for cell in genotype.cells for link in cell.links)
     return last | {name: value for name, value in known.items() if name.endswith("_test") or name == "rank"}
 
@@ -71,12 +76,13 @@ def short(value: Any) -> Any:
 
 
 def small(summary: Summary, limit: int = LIMIT) -> Summary:
-    """Without the columns that make it larger than ``limit`` bytes: those with lists and texts first, the largest first."""
+    """Without the columns that make it larger than ``limit`` bytes: those with lists first, then texts, the largest first."""
     kept: dict[str, list[Any]] = dict(summary["epochs"])
     left: list[str] = []
 
-    def cost(name: str) -> tuple[bool, int]:
-        return not all(isinstance(value, int | float | None) for value in kept[name]), len(json.dumps(kept[name]))
+    def cost(name: str) -> tuple[bool, bool, int]:
+        lists, texts = (any(isinstance(value, kind) for value in kept[name]) for kind in (list | dict, str))
+        return lists, texts, len(json.dumps(kept[name]))
 
     while len(json.dumps(summary | {"epochs": kept, "left_out": left})) > limit - 500 and kept:  # write_json's layout takes a little more
         left.append(max(kept, key=cost))

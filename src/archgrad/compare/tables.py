@@ -21,6 +21,7 @@ GROUPS = {  # of measures: final value -> how it is called, in the order of the 
         "sharpness_weights": "sharpness over weights",
         "sharpness_alphas": "over alphas",
         "sharpness_both": "over both",
+        "eigenvalue": "largest eigenvalue of the alphas' Hessian",
     },
     "Rank correlation": {
         "ranking_tau": "tau, search and evaluation network",

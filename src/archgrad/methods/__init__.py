@@ -18,6 +18,8 @@ from archgrad.methods.dartsminus import dartsminus
 from archgrad.methods.fairdarts import fairdarts
 from archgrad.methods.gdas import PRESETS as gdas_presets
 from archgrad.methods.gdas import gdas
+from archgrad.methods.lambdadarts import PRESETS as lambdadarts_presets
+from archgrad.methods.lambdadarts import lambdadarts
 from archgrad.methods.pdarts import PRESETS as pdarts_presets
 from archgrad.methods.pdarts import pdarts
 from archgrad.methods.random import random
@@ -66,8 +68,9 @@ METHODS: dict[str, Entry] = {
     "pdarts": Entry(pdarts, "Chen et al. 2019, arXiv 1904.12760", "three stages: ever deeper, over ever fewer ops; few skips", pdarts_presets),
     "fairdarts": Entry(fairdarts, "Chu et al. 2020, arXiv 1911.12126", "ops that do not compete, each driven to 0 or 1; selection by threshold"),
     "dartsminus": Entry(dartsminus, "Chu et al. 2021, arXiv 2009.01027", "a second, unsearched skip on every edge, whose weight falls to 0"),
-    "betadarts": Entry(betadarts, "Ye et al. 2022, arXiv 2203.01665", "a growing pull of an edge's alphas towards each other", betadarts_presets),
+    "betadarts": Entry(betadarts, "Ye et al. 2022, arXiv 2203.01665", "a growing pull of alphas on an edge to each other", betadarts_presets),
     "smoothdarts": Entry(smoothdarts, "Chen, Hsieh 2020, arXiv 2002.05283", "weights learn at a random or at the worst mixture near by"),
+    "lambdadarts": Entry(lambdadarts, "Movahedi et al. 2023, arXiv 2210.07998", "weights that make cells agree", lambdadarts_presets),
     "reinmax": Entry(reinmax, "Liu et al. 2023, arXiv 2304.08612", "GDAS with a second-order gradient of the draw", gdas_presets),
     "rsws": Entry(rsws, "Li, Talwalkar 2019, arXiv 1902.07638", "a random path a step; the best of many by shared weights", rsws_presets),
 }

@@ -31,7 +31,9 @@ still = dict(alphas={"decay": 0.0})  # decay off: what moves an alpha is then it
 
 def made(names: str, space_name: str, **settings: dict) -> Method:
     patches = [ENTRIES[name]() for name in names.split("+") if name != "darts"]
-    return Method(compose(*patches, settle=Patch("user", **settings)), space(space_name, **SPACES[space_name]))
+    patch, options = compose(*patches, settle=Patch("user", **settings)), SPACES[space_name]
+    channels = math.lcm(options["channels"], patch.space.get("partial_channels", 1))
+    return Method(patch, space(space_name, **options | {"channels": channels}))
 
 
 @pytest.mark.parametrize("space_name", SPACES)

@@ -20,6 +20,7 @@ from archgrad.methods.gdas import PRESETS as gdas_presets
 from archgrad.methods.gdas import gdas
 from archgrad.methods.lambdadarts import PRESETS as lambdadarts_presets
 from archgrad.methods.lambdadarts import lambdadarts
+from archgrad.methods.pcdarts import pcdarts
 from archgrad.methods.pdarts import PRESETS as pdarts_presets
 from archgrad.methods.pdarts import pdarts
 from archgrad.methods.random import random
@@ -66,6 +67,7 @@ METHODS: dict[str, Entry] = {
     "snas": Entry(snas, "Xie et al. 2019, arXiv 1812.09926", "a mixture drawn from a concrete distribution; one level"),
     "gdas": Entry(gdas, "Dong, Yang 2019, arXiv 1910.04465", "one drawn op an edge runs; straight-through Gumbel softmax", gdas_presets),
     "pdarts": Entry(pdarts, "Chen et al. 2019, arXiv 1904.12760", "three stages: ever deeper, over ever fewer ops; few skips", pdarts_presets),
+    "pcdarts": Entry(pcdarts, "Xu et al. 2020, arXiv 1907.05737", "a part of the channels goes through the ops; a softmax over a node's inputs"),
     "fairdarts": Entry(fairdarts, "Chu et al. 2020, arXiv 1911.12126", "ops that do not compete, each driven to 0 or 1; selection by threshold"),
     "dartsminus": Entry(dartsminus, "Chu et al. 2021, arXiv 2009.01027", "a second, unsearched skip on every edge, whose weight falls to 0"),
     "betadarts": Entry(betadarts, "Ye et al. 2022, arXiv 2203.01665", "a growing pull of alphas on an edge to each other", betadarts_presets),

@@ -223,7 +223,9 @@ class Genotype:
 
 
 class Progress(NamedTuple):
-    """Where in the run a step is. ``born`` and ``dies`` are the epochs between which this supernet lives (a stage starts a new one)."""
+    """Where in the run a step is. ``born`` and ``dies`` are the epochs between which this supernet lives (a stage starts a new one).
+
+    In a finalisation that steps on (DARTS-PT) schedules stay in the last epoch, and ``past`` counts the further ones."""
 
     epoch: int
     step: int
@@ -231,6 +233,12 @@ class Progress(NamedTuple):
     steps: int  # of this epoch
     born: int
     dies: int
+    past: int = 0
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Epoch and step, each pair once in a run, a finalisation included: what draws depend on."""
+        return self.epoch + self.past, self.step
 
     @property
     def fraction(self) -> float:
@@ -260,7 +268,7 @@ class Context(NamedTuple):
 
     def rng(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
         """A generator for this phase, epoch and step; ``purpose`` names the place of the draw, as in ``"gumbel/normal"``."""
-        return generator(self.seed, purpose, self.phase, self.t.epoch, self.t.step, device=device)
+        return generator(self.seed, purpose, self.phase, *self.t.place, device=device)
 
 
 class Batch(NamedTuple):

@@ -212,10 +212,11 @@ class Method:
         """Whether the current epoch has alpha steps: not before `alpha_from`, nor before that of the stage it is in."""
         epochs = state.plan.epochs
         waits = [s.alpha_from(epochs) for s in self.stages if s.alpha_from is not None and s.begin(epochs) == state.born]
-        return state.epoch >= max([self.alpha_from(epochs), *waits])
+        return self.progress(state).epoch >= max([self.alpha_from(epochs), *waits])
 
     def progress(self, state: State) -> Progress:
-        return Progress(state.epoch, state.step, state.plan.epochs, self.steps(state), state.born, state.dies)
+        epoch = min(state.epoch, state.plan.epochs - 1)
+        return Progress(epoch, state.step, state.plan.epochs, self.steps(state), state.born, state.dies, past=state.epoch - epoch)
 
     def context(self, state: State, phase: str) -> Context:
         return Context(state.space.groups, self.progress(state), phase, state.memory, state.seed, self.alphas.init)

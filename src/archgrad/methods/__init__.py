@@ -15,11 +15,16 @@ from archgrad.methods.cdarts import PRESETS as cdarts_presets
 from archgrad.methods.cdarts import cdarts
 from archgrad.methods.darts import darts
 from archgrad.methods.dartsminus import dartsminus
+from archgrad.methods.dartspt import PRESETS as dartspt_presets
+from archgrad.methods.dartspt import dartspt
+from archgrad.methods.drnas import PRESETS as drnas_presets
+from archgrad.methods.drnas import drnas
 from archgrad.methods.fairdarts import fairdarts
 from archgrad.methods.gdas import PRESETS as gdas_presets
 from archgrad.methods.gdas import gdas
 from archgrad.methods.lambdadarts import PRESETS as lambdadarts_presets
 from archgrad.methods.lambdadarts import lambdadarts
+from archgrad.methods.oles import oles
 from archgrad.methods.pcdarts import pcdarts
 from archgrad.methods.pdarts import PRESETS as pdarts_presets
 from archgrad.methods.pdarts import pdarts
@@ -69,10 +74,13 @@ METHODS: dict[str, Entry] = {
     "pdarts": Entry(pdarts, "Chen et al. 2019, arXiv 1904.12760", "three stages: ever deeper, over ever fewer ops; few skips", pdarts_presets),
     "pcdarts": Entry(pcdarts, "Xu et al. 2020, arXiv 1907.05737", "a part of the channels goes through the ops; a softmax over a node's inputs"),
     "fairdarts": Entry(fairdarts, "Chu et al. 2020, arXiv 1911.12126", "ops that do not compete, each driven to 0 or 1; selection by threshold"),
+    "drnas": Entry(drnas, "Chen et al. 2021, arXiv 2006.10355", "a mixture drawn from a learned Dirichlet distribution", drnas_presets),
     "dartsminus": Entry(dartsminus, "Chu et al. 2021, arXiv 2009.01027", "a second, unsearched skip on every edge, whose weight falls to 0"),
+    "dartspt": Entry(dartspt, "Wang et al. 2021, arXiv 2108.04392", "selects the op whose removal hurts, after any search", dartspt_presets),
     "betadarts": Entry(betadarts, "Ye et al. 2022, arXiv 2203.01665", "a growing pull of alphas on an edge to each other", betadarts_presets),
     "smoothdarts": Entry(smoothdarts, "Chen, Hsieh 2020, arXiv 2002.05283", "weights learn at a random or at the worst mixture near by"),
     "lambdadarts": Entry(lambdadarts, "Movahedi et al. 2023, arXiv 2210.07998", "weights that make cells agree", lambdadarts_presets),
+    "oles": Entry(oles, "Jiang et al. 2023, arXiv 2311.04591", "ops whose training and validation gradients part stop learning"),
     "reinmax": Entry(reinmax, "Liu et al. 2023, arXiv 2304.08612", "GDAS with a second-order gradient of the draw", gdas_presets),
     "rsws": Entry(rsws, "Li, Talwalkar 2019, arXiv 1902.07638", "a random path a step; the best of many by shared weights", rsws_presets),
 }

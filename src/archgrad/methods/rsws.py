@@ -36,7 +36,7 @@ def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) ->
 
 def one_path(alphas: Alphas, context: Context) -> Mixture:
     """The architecture of this step alone."""
-    drawn = uniform(context.groups, context.seed, "rsws/step", context.t.epoch, context.t.step)
+    drawn = uniform(context.groups, context.seed, "rsws/step", *context.t.place)
     return drawn.one_hot(context.groups).map(lambda weights: weights.to(next(iter(alphas.values())).device))
 
 

@@ -195,7 +195,7 @@ class Remembered:
 
     def recall(self, forward: Forward) -> Recalled:
         t, phase = forward.context.t, forward.context.phase
-        place = (t.epoch, t.step, phase)
+        place = (*t.place, phase)
         if place not in self.said:
             here = {at: found for at, found in self.said.items() if at[:2] == place[:2]}  # of the step's other half
             self.said = here | {place: self.look_up(self.tables[phase], t.epoch, forward.batch.index)}

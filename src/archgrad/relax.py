@@ -9,9 +9,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributions import Dirichlet
 
 from archgrad.arch import Alphas, Context, EdgeGroup, Mixture
 from archgrad.schedules import Scalar
+from archgrad.seeds import forked
 
 
 @lru_cache(maxsize=256)
@@ -152,3 +154,40 @@ def _drawn(alphas: Alphas, context: Context) -> dict[str, tuple[Tensor, Tensor]]
         noise = gumbel(logits, context.rng(f"one_path/{name}"))
         drawn[name] = noise, F.one_hot((logits + noise).masked_fill(~mask, -torch.inf).argmax(-1), group.width).bool() & mask
     return drawn
+
+
+LEAST = 1e-3
+"""Smallest concentration: of smaller ones all draws of a row may underflow in float32, and their gradient is noise."""
+
+
+def concentration(logits: Tensor) -> Tensor:
+    """``elu(a) + 1``, at least `LEAST`, without the cancellation of that sum."""
+    return torch.where(logits > 0, logits + 1, logits.clamp(max=0).exp()).clamp(min=LEAST)
+
+
+def dirichlet(alphas: Alphas, context: Context) -> Mixture:
+    """Each edge's weights drawn from ``Dirichlet(elu(a) + 1)``, differentiated pathwise (DrNAS, Chen et al. 2021, arXiv 2006.10355, eq. 4).
+    The only op of an edge has 1."""
+    weights = {}
+    for name, group in context.groups.items():
+        a, here = alphas[name], (context.phase, context.t.epoch, context.t.step)
+        drawn = _mask(group, a.device).to(a.dtype)
+        with forked(context.seed, f"dirichlet/{name}", *here, device=a.device):  # rsample takes no generator
+            for rows, size in choices(group, a.device):
+                part = Dirichlet(concentration(a[rows, :size]), validate_args=False).rsample()
+                drawn = drawn.index_put((rows[:, None], torch.arange(size, device=a.device)), part)
+        weights[name] = drawn
+    return Mixture(weights)
+
+
+def dirichlet_mean(alphas: Alphas, context: Context) -> Mixture:
+    """``(elu(a) + 1) / sum``, the mean of `dirichlet`."""
+    masses = {name: concentration(alphas[name]) * _mask(group, alphas[name].device) for name, group in context.groups.items()}
+    return Mixture({name: mass / mass.sum(-1, keepdim=True).clamp(min=LEAST) for name, mass in masses.items()})
+
+
+@lru_cache(maxsize=256)
+def choices(group: EdgeGroup, device: torch.device) -> list[tuple[Tensor, int]]:
+    """(rows, ops) of the edges that have a choice, by their number of ops: what cannot be padded is done for each number by itself."""
+    sizes = [len(edge.primitives) for edge in group.edges]
+    return [(torch.tensor([e for e, one in enumerate(sizes) if one == size], device=device), size) for size in sorted({*sizes} - {0, 1})]

@@ -1,0 +1,56 @@
+"""DrNAS, "DrNAS: Dirichlet Neural Architecture Search" (Chen et al. 2021, arXiv 2006.10355).
+
+DARTS whose mixture is drawn, in both halves of a step, from a Dirichlet distribution: its concentrations are learned, held to 1 by an anchor.
+With `progressive` it is the search published in the space of DARTS.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.distributions import Dirichlet, kl_divergence
+
+from archgrad.arch import Forward
+from archgrad.patch import Patch
+from archgrad.relax import choices, concentration, dirichlet, dirichlet_mean, softmax
+from archgrad.schedules import constant
+from archgrad.search_space import NotNegative
+from archgrad.terms import weighted
+
+PRESETS: dict[str, dict[str, Any]] = {  # [author code]; a space without a line has that of the DARTS space
+    "nasbench201": {"weights_lr": (0.025, 0.001), "alphas_lr": 3e-4},
+}
+
+
+def drnas(
+    *,
+    anchor: Literal["l2", "kl"] = "l2",
+    strength: NotNegative = 1e-3,
+    readout: Literal["mean", "softmax"] = "mean",
+    weights_lr: tuple[NotNegative, NotNegative] = (0.1, 0.0),
+    alphas_lr: NotNegative = 6e-4,
+) -> Patch:
+    """``anchor``: what holds the concentrations to 1, at ``strength``: Adam's decay of the alphas, as concentration 1 is alpha 0, or the
+    divergence from Dirichlet(1). ``readout``: selection by the distribution's mean, or by softmax(a). ``weights_lr``: from, to."""
+    divergence = weighted(constant(strength), kl_to_uniform)
+    return Patch(
+        "drnas",
+        relax=dirichlet,
+        readout=dirichlet_mean if readout == "mean" else softmax,
+        alpha_terms=(divergence,) if anchor == "kl" else (),
+        weights={"lr": weights_lr[0], "lr_end": weights_lr[1]},
+        alphas={"lr": alphas_lr, "decay": strength if anchor == "l2" else 0.0},
+    )
+
+
+def kl_to_uniform(forward: Forward) -> Tensor:
+    """The sum over edges of ``KL(Dirichlet(elu(a) + 1) || Dirichlet(1))``; an edge without a choice adds nothing."""
+    total = torch.zeros((), device=forward.output.logits.device)
+    for name, group in forward.context.groups.items():
+        for rows, size in choices(group, forward.alphas[name].device):
+            c = concentration(forward.alphas[name][rows, :size])
+            q, p = (Dirichlet(masses, validate_args=False) for masses in (c, torch.ones_like(c)))
+            total = total + kl_divergence(q, p).sum()
+    return total

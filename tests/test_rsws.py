@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from io import StringIO
 
 import pytest
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 
 from archgrad import checkpoint
 from archgrad.diagnostics.ranking import accuracies
 from archgrad.gradients import gradients
 from archgrad.methods import method
+from archgrad.observers import Bar
 from archgrad.select import uniform
 from archgrad.spaces import space
 from archgrad.stepper import weight_loss
@@ -120,3 +123,12 @@ def test_goes_on_between_any_two_decisions(tmp_path):
         again, _ = gone_on(m, path, data=data)
         assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state))
         assert again.genotype == found.genotype
+
+
+def test_the_terminal_says_numbers_not_lists():
+    console = Console(file=StringIO(), width=200)
+    found = run(method("rsws", BASE, samples=3, finalists=2), [bar := Bar(console)])
+    bar.close()
+    said = [line for line in console.file.getvalue().splitlines() if line.startswith("decided")]
+    assert said[0].startswith("decided 1: samples 1, accuracy ") and said[3].startswith("decided 4: finalist ")
+    assert len(said) == len(found.state.decisions) == 5 and not any("[" in line for line in said)

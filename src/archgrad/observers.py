@@ -108,7 +108,8 @@ class Bar:
         self.progress.console.print(self._line(method, state, row, row["epoch"]) + f"  {row['seconds']:.0f} s", highlight=False)
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None:
-        note = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in decision.note.items())
+        said = {name: value for name, value in decision.note.items() if isinstance(value, str | int | float)}  # the rest is for going on
+        note = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in said.items())
         self.progress.console.print(f"decided {len(state.decisions)}: {note}", highlight=False, markup=False)
 
     def close(self) -> None:

@@ -32,6 +32,7 @@ MAY: dict[str, set[str]] = {
     "report": VALUES | {"benchmarks"},
     "loop": VALUES | METHOD | {"diagnostics"},
     "probes": VALUES | METHOD | {"loop", "diagnostics", "select"},
+    "stopping": VALUES | METHOD | {"loop", "diagnostics"},
     "checkpoint": VALUES | METHOD,
     "observers": VALUES | METHOD | {"loop", "checkpoint"},
     "data": {"arch", "seeds", "errors"},

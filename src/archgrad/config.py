@@ -1,8 +1,8 @@
 """What a search is made of, as one typed value: read from YAML and the command line, checked in one place, written back in full.
 
-A file has the scalars of `SearchConfig` at its top, and the sections ``search``, ``data``, ``space``, ``weights``, ``alphas``, ``diagnostics``,
-``retrain`` and one for each method, by its name. ``data: PATH`` and ``space: NAME`` are short for their ``path`` and ``name``. Dashes and
-underscores are equal.
+A file has the scalars of `SearchConfig` at its top, and the sections ``search``, ``data``, ``space``, ``weights``, ``alphas``, ``stop``,
+``diagnostics``, ``retrain`` and one for each method, by its name. ``data: PATH`` and ``space: NAME`` are short for their ``path`` and ``name``.
+Dashes and underscores are equal.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from archgrad.methods import METHODS
 from archgrad.retraining.settings import RetrainSettings
 from archgrad.search_space import AlphaSettings, WeightSettings
 from archgrad.spaces import SPACES
+from archgrad.stopping import StopSettings
 
 Given = dict[str, Any]
 """Settings as a file has them; only what was said."""
@@ -70,6 +71,9 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     sharpness_rho: Annotated[float, Field(gt=0, allow_inf_nan=False, description="radius of the ball")] = 0.05
     sharpness_steps: Annotated[PositiveInt, Field(description="1 is SAM's own approximation, more are gradient ascent")] = 1
     sharpness_batches: Annotated[PositiveInt, Field(description="training batches for it; its interval is over them")] = 8
+    curvature: Annotated[bool, Field(description="largest eigenvalue of the alphas' Hessian of the validation loss")] = False
+    curvature_every: Annotated[PositiveInt, Field(description="epochs; always after the last")] = 1
+    curvature_batches: Annotated[PositiveInt, Field(description="validation batches for it")] = 1
     ranking: Annotated[bool, Field(description="rank correlation of search network, evaluation network and the space's table")] = False
     ranking_every: Annotated[PositiveInt | None, Field(description="epochs; by default five times a search; always after the last")] = None
     ranking_architectures: Annotated[int, Field(ge=2, description="drawn uniformly from the space, the same every time")] = 32
@@ -93,6 +97,7 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     space: Given = Field(default_factory=lambda: {"name": "nasbench201"})
     weights: Given = {}
     alphas: Given = {}
+    stop: StopSettings = StopSettings()
     diagnostics: DiagnosticSettings = DiagnosticSettings()
     methods: dict[str, Given] = {}
     retrain: Given = {}
@@ -122,6 +127,7 @@ def sections() -> dict[str, type[BaseModel]]:
         "space": create_model("Space", **of_spaces),
         "weights": options.model(WeightSettings),
         "alphas": options.model(AlphaSettings),
+        "stop": StopSettings,
         "diagnostics": DiagnosticSettings,
         "retrain": options.model(RetrainSettings),
         **{name: entry.model() for name, entry in METHODS.items()},

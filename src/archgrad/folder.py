@@ -19,7 +19,7 @@ import archgrad
 from archgrad import config
 from archgrad.arch import Genotype
 from archgrad.config import SearchConfig
-from archgrad.observers import write_atomically
+from archgrad.observers import rows, write_atomically
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,11 @@ class RunFolder:
             self.settings()
             raise ValueError(f"the search in {self.path} is not finished: go on with `archgrad resume {self.path}`")
         return Genotype.from_json(read_json(self.genotype, "genotype")["genotype"])
+
+    def stopped(self) -> str | None:
+        """Why the epochs ended early, and when; None where they did not."""
+        last = rows(self.metrics)[-1:] if self.metrics.exists() else []
+        return next((f"stopped early, after epoch {row['epoch'] + 1}: {row['stop']}" for row in last if row.get("stop")), None)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -12,16 +12,18 @@ from torch import Tensor, nn
 Named = Mapping[str, Tensor]
 
 
-def gradients(loss: Tensor, named: Named, *, create_graph: bool = False, zeros: bool = False) -> dict[str, Tensor | None]:
+def gradients(
+    loss: Tensor, named: Named, *, create_graph: bool = False, retain: bool = False, zeros: bool = False
+) -> dict[str, Tensor | None]:
     """d loss / d tensor for every named tensor, averaged over processes (with ``create_graph`` each process keeps its own: the product
-    it goes into is averaged in its turn).
+    it goes into is averaged in its turn). ``retain``: the loss may be asked again.
 
     A tensor the loss does not reach gets None (an op that did not run must not be moved by momentum and decay), or 0 if ``zeros`` (alphas).
     """
     tensors = list(named.values())
     found: tuple[Tensor | None, ...] = (None,) * len(tensors)
     if loss.requires_grad and tensors:
-        found = torch.autograd.grad(loss, tensors, create_graph=create_graph, allow_unused=True)
+        found = torch.autograd.grad(loss, tensors, create_graph=create_graph, retain_graph=create_graph or retain, allow_unused=True)
     if _processes() > 1 and not create_graph and tensors:
         # Processes must reduce the same tensors: those that any of them reached.
         reached = torch.tensor([float(g is not None) for g in found], device=tensors[0].device)

@@ -1,4 +1,5 @@
-"""Observers that measure: the discretisation gap, sharpness, entropies, rankings. They see the epoch that ended and leave the search as it was.
+"""Observers that measure: the discretisation gap, sharpness, curvature, entropies, rankings. They see the epoch that ended and leave the search
+as it was.
 
 A last row is that of the last epoch, or of one at which an observer before them asked to stop.
 """
@@ -6,13 +7,14 @@ A last row is that of the last epoch, or of one at which an observer before them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 
-from archgrad.arch import Alphas, Genotype, Groups, Mixture
+from archgrad.arch import Alphas, Batch, Genotype, Groups, Mixture
 from archgrad.diagnostics import entropy
+from archgrad.diagnostics.curvature import supernet_curvature
 from archgrad.diagnostics.gap import gap
 from archgrad.diagnostics.ranking import accuracies, correlation
 from archgrad.diagnostics.sharpness import MOVED, supernet_sharpness
@@ -66,17 +68,35 @@ class Sharpness:
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
         if not due(self.every or state.plan.epochs, state, row):
             return None
-        context = method.context(at_end(method, state, row), "readout")
-
-        def mixture(alphas: Alphas) -> Mixture:
-            return method.mixture(alphas, context)
-
-        images = data.evaluation("train", self.batch, self.batches * self.batch)
-        whole = (batch for k, batch in enumerate(images) if not k or len(batch.labels) == self.batch)  # a rest would count as much
+        mixture = reading(method, at_end(method, state, row))
+        images = whole(data.evaluation("train", self.batch, self.batches * self.batch), self.batch)
         net, place = state.nets["search"], (state.seed, "sharpness", row["epoch"])
-        found = supernet_sharpness(net, state.alphas, mixture, whole, *place, over=self.over, rho=self.rho, steps=self.steps)
+        found = supernet_sharpness(net, state.alphas, mixture, images, *place, over=self.over, rho=self.rho, steps=self.steps)
         named = {f"sharpness_{name}": one for name, one in found.items()}
         return {column: finite(value) for name, (mean, half) in named.items() for column, value in ((name, mean), (f"{name}_interval", half))}
+
+    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """`archgrad.diagnostics.curvature` of the cross-entropy over the alphas, at the readout mixture, on ``batches`` whole batches of ``batch``
+    validation images as they are, the same every time: the column ``eigenvalue``; after every ``every`` epochs and always after the last. A
+    method that measures it itself (RobustDARTS) is left to it. None where it is not finite."""
+
+    every: int = 1
+    batches: int = 1
+    batch: int = 64
+
+    def on_step(self, method: Method, state: State, values: Values) -> None: ...
+
+    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+        if "eigenvalue" in row or not due(self.every, state, row):
+            return None
+        mixture, groups = reading(method, at_end(method, state, row)), state.space.groups
+        images = whole(data.evaluation("val", self.batch, self.batches * self.batch), self.batch)
+        place = (state.seed, "curvature", row["epoch"])
+        return {"eigenvalue": finite(supernet_curvature(state.nets["search"], state.alphas, mixture, groups, images, *place))}
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
@@ -158,6 +178,17 @@ def at_end(method: Method, state: State, row: Row) -> State:
     """The state in the place where the epoch of ``row`` ended, as `loop.summary` saw it: schedules must not read the next epoch already."""
     past = replace(state, epoch=row["epoch"])
     return replace(past, step=method.steps(past))
+
+
+def reading(method: Method, state: State) -> Callable[[Alphas], Mixture]:
+    """What discretisation would read of other alphas there."""
+    context = method.context(state, "readout")
+    return lambda alphas: method.mixture(alphas, context)
+
+
+def whole(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """The first, and of the others those of full size: a rest would count as much."""
+    return (batch for k, batch in enumerate(batches) if not k or len(batch.labels) == size)
 
 
 def due(every: int | Fraction, state: State, row: Row) -> bool:

@@ -22,10 +22,11 @@ from archgrad.errors import unknown
 from archgrad.folder import RunFolder, environment, read_json, write_json
 from archgrad.loop import Found, Observer
 from archgrad.observers import Bar, Checkpoints, Decisions, Estimate, Metrics, rows, stop_requests, write_atomically
-from archgrad.probes import Entropies, Gap, Ranking, Sharpness
+from archgrad.probes import Curvature, Entropies, Gap, Ranking, Sharpness
 from archgrad.search_method import Method
 from archgrad.search_space import Space
 from archgrad.state import State
+from archgrad.stopping import early
 
 Say = Callable[[str], Any]
 
@@ -119,7 +120,9 @@ def build(config: SearchConfig, space: Space | None = None) -> Method:
     """The method over its space, checked against the length of the search; nothing is loaded. ValueError for what cannot be."""
     space = space or space_of(config)
     method = methods.method(config.method, space, weights=config.weights, alphas=config.alphas, **config.methods)
-    method.check(config.search.epochs or space.defaults.epochs)
+    epochs = config.search.epochs or space.defaults.epochs
+    method.check(epochs)
+    config.stop.check(method, epochs)
     method.check_space()
     return method
 
@@ -197,10 +200,13 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
     config, say = prepared.config, say_on(console)
     how = f"archgrad resume {folder.path}"
     say(headline(prepared, folder, state))
-    bar = Bar(console)
+    bar, probes = Bar(console), diagnostics(config)
+    past = [row for row in rows(folder.metrics) if row["epoch"] < state.epoch] if folder.metrics.exists() else []
     with stop_requests() as stopping:
-        watchers = (
-            *diagnostics(config),  # before the metrics, which get their columns
+        watchers: tuple[Observer, ...] = (
+            *(probe for probe in probes if isinstance(probe, Curvature)),  # which the next may read
+            *early(config.stop, prepared.method, prepared.epochs, past),  # before what measures after the last epoch
+            *probes,  # before the metrics, which get their columns
             Metrics(folder.metrics, epoch=state.epoch),  # before the checkpoint: a line too many is cut, one too few is lost
             Decisions(folder.decisions, taken=len(state.decisions)),
             Checkpoints(folder.checkpoint, seconds=config.search.checkpoint_seconds, stopping=stopping, how=how),
@@ -224,8 +230,10 @@ def diagnostics(config: SearchConfig) -> tuple[Observer, ...]:
     sharpness = Sharpness(s.sharpness_every, over, s.sharpness_rho, s.sharpness_steps, s.sharpness_batches, config.search.batch)
     known = true_accuracies(space_of(config)) if s.ranking and s.ranking_table else {}
     ranking = Ranking(s.ranking_every, s.ranking_architectures, s.ranking_images, known)
+    curvature = Curvature(s.curvature_every, s.curvature_batches, config.search.batch)
+    curves = s.curvature or config.stop.eigenvalue is not None
     gap, entropies = Gap(s.gap_every, s.gap_images), Entropies(s.entropy_every)
-    every = ((s.gap, gap), (s.sharpness, sharpness), (s.entropy, entropies), (s.ranking, ranking))
+    every = ((s.gap, gap), (s.sharpness, sharpness), (curves, curvature), (s.entropy, entropies), (s.ranking, ranking))
     return tuple(observer for on, observer in every if on)
 
 

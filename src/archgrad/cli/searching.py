@@ -84,6 +84,8 @@ def conclude(folder: RunFolder, found: Found, console: Console) -> None:
     from archgrad.report import cell_table, verdict_table
 
     say = run.say_on(console)
+    if why := folder.stopped():
+        say(why)
     console.print(cell_table(found.genotype))
     space = found.state.space
     say(f"genotype: {found.genotype}")

@@ -47,6 +47,8 @@ def show(
     costs, spec = cost(network, side, network.space.in_channels), network.space.spec()
     console = Console(highlight=False, soft_wrap=True)
     say = run.say_on(console)
+    if found.folder and (why := found.folder.stopped()):
+        say(why)
     console.print(cell_table(found.genotype))
     say(f"genotype: {found.genotype}")
     shape = f"{spec['channels']} channels, {spec['cells']} cells, {side}x{side} images, {spec['classes']} classes"

@@ -1,0 +1,125 @@
+"""Stopping a search early, whatever its method: rules that read the rows of the metrics, and the observer that asks to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from archgrad.arch import Genotype
+from archgrad.diagnostics.curvature import rise
+from archgrad.loop import Row
+from archgrad.patch import Decision
+from archgrad.schedules import Interval, Span, lasting, span
+from archgrad.search_method import Method
+from archgrad.state import Data, State
+from archgrad.stepper import Values
+
+MATCH = "gradient_match"
+
+Rule = Callable[[Sequence[Row]], str | None]
+"""The rows that count, the last of them that of the epoch that ended -> why to stop, or None."""
+
+
+class StopSettings(BaseModel, frozen=True, extra="forbid"):
+    """When a search ends before its last epoch. Every rule is off unless it is set; the first that holds ends the search."""
+
+    eigenvalue: Annotated[float | None, Field(gt=0, lt=1, description="curvature rose: its mean before is below this share of that now")] = None
+    window: Annotated[Interval, Field(description="epochs of each of the two means: a count, or a share of the search")] = 0.1
+    skips: Annotated[int | None, Field(ge=1, description="so many skips or more in one cell (of DARTS: in the normal one)")] = None
+    stable: Annotated[int | None, Field(ge=2, description="the same genotype after so many epochs in a row")] = None
+    entropy: Annotated[float | None, Field(gt=0, description="mean entropy of the edges below this, in nats")] = None
+    match: Annotated[float | None, Field(gt=-1, lt=1, description="gradient match below this (of a method that reports it: oles)")] = None
+    after: Annotated[Span, Field(description="earlier epochs do not count: an epoch, or a share of the search")] = 0.2
+
+    def rules(self, epochs: int) -> tuple[Rule, ...]:
+        """Those that are set, for a search of ``epochs``. ValueError for a window or a beginning that does not fit it."""
+        span(self.after, "stop.after")(epochs)
+        window = lasting(self.window, "stop.window")(epochs)
+        makes: tuple[tuple[float | None, Callable[[float], Rule]], ...] = (
+            (self.eigenvalue, lambda ratio: curved(ratio, window)),
+            (self.skips, skipping),
+            (self.stable, stable),
+            (self.entropy, decided),
+            (self.match, mismatched),
+        )
+        return tuple(make(value) for value, make in makes if value is not None)
+
+    def check(self, method: Method, epochs: int) -> None:
+        """ValueError for what cannot be of this method in ``epochs``."""
+        self.rules(epochs)
+        if self.match is not None and MATCH not in {*method.patch.memory, *method.patch.scalars}:
+            raise ValueError(f"stop.match reads the column {MATCH}, which {method.name} does not report: add a method that does (oles)")
+
+
+def curved(ratio: float, window: int) -> Rule:
+    """`rise` of the column ``eigenvalue`` (DARTS-ES, arXiv 1909.09656)."""
+    return lambda rows: rise([row.get("eigenvalue") for row in rows], window, ratio)
+
+
+def skipping(most: float) -> Rule:
+    """``most`` skips or more in the first kind of cell, the normal one of DARTS (DARTS+, Liang et al. 2019, arXiv 1909.06035: 2)."""
+
+    def rule(rows: Sequence[Row]) -> str | None:
+        cell = Genotype.parse(rows[-1]["genotype"]).cells[0]
+        count = sum(link.primitive == "skip_connect" for link in cell.links)
+        return f"{count} skips in the {cell.group} cell" if count >= most else None
+
+    return rule
+
+
+def stable(epochs: float) -> Rule:
+    """One genotype after ``epochs`` epochs in a row (DARTS+: the ranking of the ops, for 10)."""
+
+    def rule(rows: Sequence[Row]) -> str | None:
+        last = {row["genotype"] for row in rows[-int(epochs) :]}
+        return f"the genotype is the same for {epochs} epochs" if len(rows) >= epochs and len(last) == 1 else None
+
+    return rule
+
+
+def decided(nats: float) -> Rule:
+    """Mean entropy below ``nats``."""
+    return lambda rows: f"the entropy is {rows[-1]['entropy']:.3f}, below {nats}" if rows[-1]["entropy"] < nats else None
+
+
+def mismatched(least: float) -> Rule:
+    """Gradient match below ``least`` (OLES, Jiang et al. 2023, arXiv 2311.04591: 0.3, there of an op, here of the whole supernet)."""
+
+    def rule(rows: Sequence[Row]) -> str | None:
+        match = rows[-1].get(MATCH)
+        return f"the gradient match is {match:.3f}, below {least}" if match is not None and match < least else None
+
+    return rule
+
+
+class Stopping:
+    """Asks to stop by the first of its ``rules`` that holds. They read the rows of the epochs from ``after`` on in which alphas moved. Not after
+    the last epoch. ``rows``: of the epochs before a resume, so that it decides as if there had been none."""
+
+    def __init__(self, rules: Iterable[Rule], after: int, rows: Iterable[Row] = ()) -> None:
+        self.rules, self.after = tuple(rules), after
+        self.rows = [row for row in rows if self.counts(row)]
+
+    def counts(self, row: Row) -> bool:
+        return row["epoch"] >= self.after and row["phase"] != "weights only"
+
+    def on_step(self, method: Method, state: State, values: Values) -> None: ...
+
+    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+        if not self.counts(row):
+            return None
+        self.rows.append(row)
+        if row.get("stop") or state.epoch == state.plan.epochs:
+            return None
+        reason = next((reason for rule in self.rules if (reason := rule(self.rows))), None)
+        return {"stop": reason} if reason else None
+
+    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
+
+
+def early(settings: StopSettings, method: Method, epochs: int, rows: Iterable[Row] = ()) -> tuple[Stopping, ...]:
+    """The observer that these settings ask for; none if they ask for nothing."""
+    rules, after = settings.rules(epochs), span(settings.after, "stop.after")(epochs)
+    return (Stopping(rules, max(after, method.alpha_from(epochs)), rows),) if rules else ()

@@ -71,7 +71,7 @@ def test_alphas_rest_in_the_first_epochs(frozen, epochs, first):
 def test_too_late_is_refused():
     with pytest.raises(ValueError, match=r"pcdarts.frozen is 4, but the search has 4 epochs: choose at most 3"):
         begin(made(frozen=4), Noise(), 4)
-    with pytest.raises(ValueError, match="pcdarts does not fit space 'nasbench201': partial_channels is 3, which does not divide channels 4"):
+    with pytest.raises(ValueError, match="pcdarts does not fit space 'nasbench201': channels is 4, which is no multiple of partial_channels 3"):
         begin(made(partial=3), Noise(), 4)
 
 

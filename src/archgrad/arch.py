@@ -223,7 +223,7 @@ class Genotype:
 
 
 class Progress(NamedTuple):
-    """Where in the run a step is. ``born`` and ``dies`` are the epochs between which this supernet lives (a stage starts a new one).
+    """Where in the run a step is. ``born`` and ``dies`` are the epochs between which this supernet lives (a stage starts a new one, as a rule).
 
     In a finalisation that steps on (DARTS-PT) schedules stay in the last epoch, and ``past`` counts the further ones."""
 

@@ -47,12 +47,13 @@ Carry = Callable[["State", "State"], None]
 
 class Stage(NamedTuple):
     """At ``begin`` the search goes on in another space. ``carry(old, new)`` hands over what should live on. Alphas move from ``alpha_from``
-    on, an epoch of the whole search (None: at once)."""
+    on, an epoch of the whole search (None: at once). ``continues``: the supernet goes on living, and schedules of its life with it."""
 
     begin: When
     change: Callable[[State], Space]
     carry: Carry | None = None
     alpha_from: When | None = None
+    continues: bool = False
 
 
 @dataclass(frozen=True)

@@ -170,9 +170,9 @@ def dirichlet(alphas: Alphas, context: Context) -> Mixture:
     The only op of an edge has 1."""
     weights = {}
     for name, group in context.groups.items():
-        a, here = alphas[name], (context.phase, context.t.epoch, context.t.step)
+        a = alphas[name]
         drawn = _mask(group, a.device).to(a.dtype)
-        with forked(context.seed, f"dirichlet/{name}", *here, device=a.device):  # rsample takes no generator
+        with forked(context.seed, f"dirichlet/{name}", context.phase, *context.t.place, device=a.device):  # rsample takes no generator
             for rows, size in choices(group, a.device):
                 part = Dirichlet(concentration(a[rows, :size]), validate_args=False).rsample()
                 drawn = drawn.index_put((rows[:, None], torch.arange(size, device=a.device)), part)

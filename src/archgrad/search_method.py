@@ -120,7 +120,7 @@ class Method:
         if epochs < 1 or steps < 1:
             raise ValueError(f"a search needs at least 1 epoch of 1 step, not {epochs} of {steps}")
         begins = [stage.begin(epochs) for stage in self.stages]
-        if len(set(begins)) < len(begins):
+        if len(set(begins)) < len(begins) or max(begins, default=0) >= epochs:
             count = f"its {len(begins)} stages (draws, for random)"
             raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for {count}: more epochs, or fewer stages")
         later = (stage.alpha_from for stage in self.stages if stage.alpha_from is not None)
@@ -148,7 +148,7 @@ class Method:
             state.memory = {name: make() for name, make in self.patch.memory.items()}
         for memory in state.memory.values():
             memory.bind(state)
-        begins = sorted({0, *(stage.begin(state.plan.epochs) for stage in self.stages), state.plan.epochs})
+        begins = sorted({0, *(stage.begin(state.plan.epochs) for stage in self.stages if not stage.continues), state.plan.epochs})
         state.born = max(begin for begin in begins[:-1] if begin <= state.epoch) if state.epoch < state.plan.epochs else begins[-2]
         state.dies = min(begin for begin in begins if begin > state.born)
 
@@ -211,8 +211,11 @@ class Method:
     def moves_alphas(self, state: State) -> bool:
         """Whether the current epoch has alpha steps: not before `alpha_from`, nor before that of the stage it is in."""
         epochs = state.plan.epochs
-        waits = [s.alpha_from(epochs) for s in self.stages if s.alpha_from is not None and s.begin(epochs) == state.born]
-        return self.progress(state).epoch >= max([self.alpha_from(epochs), *waits])
+        epoch = self.progress(state).epoch
+        begun = [stage for stage in self.stages if stage.begin(epochs) <= epoch]
+        latest = max(begun, key=lambda stage: stage.begin(epochs), default=None)
+        own = latest.alpha_from if latest else None
+        return epoch >= max(self.alpha_from(epochs), own(epochs) if own else 0)
 
     def progress(self, state: State) -> Progress:
         epoch = min(state.epoch, state.plan.epochs - 1)

@@ -28,6 +28,8 @@ from archgrad.methods.oles import oles
 from archgrad.methods.pcdarts import pcdarts
 from archgrad.methods.pdarts import PRESETS as pdarts_presets
 from archgrad.methods.pdarts import pdarts
+from archgrad.methods.progressive import PRESETS as progressive_presets
+from archgrad.methods.progressive import progressive
 from archgrad.methods.random import random
 from archgrad.methods.reinmax import reinmax
 from archgrad.methods.rsws import PRESETS as rsws_presets
@@ -75,6 +77,9 @@ METHODS: dict[str, Entry] = {
     "pcdarts": Entry(pcdarts, "Xu et al. 2020, arXiv 1907.05737", "a part of the channels goes through the ops; a softmax over a node's inputs"),
     "fairdarts": Entry(fairdarts, "Chu et al. 2020, arXiv 1911.12126", "ops that do not compete, each driven to 0 or 1; selection by threshold"),
     "drnas": Entry(drnas, "Chen et al. 2021, arXiv 2006.10355", "a mixture drawn from a learned Dirichlet distribution", drnas_presets),
+    "progressive": Entry(
+        progressive, "Chen et al. 2021, arXiv 2006.10355", "stages: ever fewer ops, ever more channels; for any method", progressive_presets
+    ),
     "dartsminus": Entry(dartsminus, "Chu et al. 2021, arXiv 2009.01027", "a second, unsearched skip on every edge, whose weight falls to 0"),
     "dartspt": Entry(dartspt, "Wang et al. 2021, arXiv 2108.04392", "selects the op whose removal hurts, after any search", dartspt_presets),
     "betadarts": Entry(betadarts, "Ye et al. 2022, arXiv 2203.01665", "a growing pull of alphas on an edge to each other", betadarts_presets),

@@ -11,8 +11,7 @@ from torch import Tensor
 def check(channels: int, k: int) -> None:
     """ValueError where k does not divide the channels; those of a cell are multiples of a space's."""
     if channels % k:
-        near = f"{channels - channels % k} or {channels + k - channels % k}" if channels > k else f"{k}"
-        raise ValueError(f"partial_channels is {k}, which does not divide channels {channels}: take channels {near}, or fewer parts")
+        raise ValueError(f"channels is {channels}, which is no multiple of partial_channels {k}: choose another of the two")
 
 
 def part(x: Tensor, k: int) -> Tensor:

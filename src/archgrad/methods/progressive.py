@@ -1,0 +1,62 @@
+"""The progressive search of DrNAS (Chen et al. 2021, arXiv 2006.10355, section 3.3), for any method: ``drnas+progressive`` is DrNAS as
+published in the space of DARTS.
+
+Stages: each prunes the weakest ops of every edge and lets more channels through the others. One supernet lives through all of them: what stays
+is carried over (`archgrad.methods.carry`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from archgrad.methods.carry import carry
+from archgrad.methods.pdarts import pruned, rested
+from archgrad.patch import Patch, Stage
+from archgrad.schedules import never, share
+from archgrad.search_space import Share, Space
+from archgrad.state import State
+
+Count = Annotated[int, Field(ge=1)]
+
+PRESETS: dict[str, dict[str, Any]] = {  # [author code]; for S1 to S4 [reconstructed]
+    "darts": {"partial": (6, 4), "keep": (4,)},
+    "nasbench201": {"rest": 0.2},
+}
+
+
+def progressive(*, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] = (3,), rest: Share = 0.4) -> Patch:
+    """``partial``: K of each stage, all of equal length. ``keep``: ops of each edge that go on into the second, the third, ... stage.
+    ``rest``: share of each stage in which the alphas rest."""
+    if len(partial) != len(keep) + 1:
+        raise ValueError(f"progressive.partial needs a value for each of the {len(keep) + 1} stages that progressive.keep makes")
+    begins = [share(k, of=len(partial)) for k in range(len(partial))]
+    changes = [opened(partial), *(narrowed(*both) for both in zip(partial[1:], keep))]
+    return Patch(
+        "progressive",
+        stages=tuple(
+            Stage(begin, change, carry if k else None, rested(begin, end, rest), continues=True)
+            for k, (begin, end, change) in enumerate(zip(begins, [*begins[1:], never], changes))
+        ),
+        space={"partial_channels": partial[0]},
+    )
+
+
+def opened(partial: tuple[int, ...]) -> Callable[[State], Space]:
+    """The first stage's space; ValueError if that of a later one could not be: not in the middle of a search."""
+
+    def change(state: State) -> Space:
+        first, *_ = [state.space.resized(partial_channels=k) for k in partial]
+        return first
+
+    return change
+
+
+def narrowed(k: int, keep: int) -> Callable[[State], Space]:
+    def change(state: State) -> Space:
+        kept = {name: pruned(group, state.alphas[name], keep) for name, group in state.space.groups.items()}
+        return state.space.resized(partial_channels=k, primitives=kept)
+
+    return change

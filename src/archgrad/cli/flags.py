@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from pathlib import Path
-from types import NoneType, UnionType
+from types import GenericAlias, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from cyclopts import Group, Parameter
@@ -55,14 +55,15 @@ def _saying(default: Any) -> Any:
 
 
 def plain(annotation: Any) -> Any:
-    """The type of a flag: numbers, text, truth and choices as they are, sets of names as lists; None for what only a file can say."""
+    """The type of a flag: numbers, text, truth and choices as they are, several names or numbers as lists; None for what only a file can say."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return plain(arguments[0])
     if origin in (Union, UnionType):
         return next((kind for one in arguments if one is not NoneType and (kind := plain(one)) is not None), None)
-    if origin is tuple and arguments[:1] == (str,):
-        return list[str]
+    if origin is tuple:
+        kind = plain(arguments[0])
+        return GenericAlias(list, (kind,)) if kind in (int, float, str) else None
     return annotation if annotation in (int, float, str, bool, Path) or origin is Literal else None
 
 

@@ -1,0 +1,129 @@
+"""P-DARTS, "Progressive Differentiable Architecture Search: Bridging the Depth Gap between Search and Evaluation" (Chen et al. 2019,
+arXiv 1904.12760).
+
+DARTS in stages: each is a new, deeper supernet over the ops that were strongest in the one before. Dropout behind skips, which fades, keeps
+these from starving the other ops, and a cell ends with few of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import Tensor
+
+from archgrad.arch import Alphas, CellGenotype, Context, EdgeGroup, Genotype, Groups, Mixture
+from archgrad.patch import Patch, Reshape, Select, Stage
+from archgrad.schedules import Scalar, When, never, share
+from archgrad.search_space import Share, Space
+from archgrad.select import strongest
+from archgrad.state import State
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+SKIP = "skip_connect"
+
+PRESETS: dict[str, dict[str, Any]] = {  # [reconstructed] the benchmark's networks are as deep as the search's: there is no gap to close
+    "nasbench201": {"keep": (4, 3), "depth": (1.0, 1.0, 1.0)},
+}
+
+
+def pdarts(
+    *,
+    keep: tuple[Count, ...] = (5, 3),
+    depth: tuple[Positive, ...] = (0.625, 1.375, 2.125),
+    dropout: tuple[Share, ...] = (0.0, 0.4, 0.7),
+    rest: Share = 0.4,
+    skips: Annotated[int, Field(ge=0)] | None = 2,
+) -> Patch:
+    """``keep``: ops of each edge that go on into the second, the third, ... stage. One value a stage: ``depth``, its cells in multiples of
+    the space's, and ``dropout`` behind skips as it begins. ``rest``: share of each stage in which the alphas rest. ``skips``: at most so
+    many are selected in a cell that does not reduce (None: any number; then the selection is DARTS's own)."""
+    if not len(depth) == len(dropout) == len(keep) + 1:
+        raise ValueError(f"pdarts.depth and pdarts.dropout need a value for each of the {len(keep) + 1} stages that pdarts.keep makes")
+    count = len(depth)
+    begins = [share(k, of=count) for k in range(count)]
+    ends = [*begins[1:], never]
+    changes = [grown(k, now / before) for k, before, now in zip((None, *keep), (1.0, *depth), depth)]
+    rate = fading(begins, dropout, rest)
+    return Patch(
+        "pdarts",
+        select=at_most(skips) if skips is not None else None,
+        reshape=(dropout_behind_skips(rate),),
+        scalars={"skip_dropout": rate},
+        stages=tuple(Stage(begin, change, alpha_from=rested(begin, end, rest)) for begin, change, end in zip(begins, changes, ends)),
+        weights={"lr_end": 0.0},  # [author code], as the next
+        alphas={"lr": 6e-4},
+    )
+
+
+def grown(keep: int | None, times: float) -> Callable[[State], Space]:
+    """The space of ``times`` as many cells, and the ``keep`` strongest ops of each edge; `none` may be among them."""
+
+    def change(state: State) -> Space:
+        kept = {name: pruned(group, state.alphas[name], keep) for name, group in state.space.groups.items()} if keep else None
+        own = state.space.spec().get("cells", 1)
+        cells = {"cells": max(1, round(times * own))} if times != 1 else {}
+        return state.space.resized(**cells, **({"primitives": kept} if kept else {}))
+
+    return change
+
+
+def pruned(group: EdgeGroup, alphas: Tensor, keep: int) -> tuple[tuple[str, ...], ...]:
+    """alphas (edges, ops) -> the primitives of each edge with the ``keep`` largest, in their order; of equals the first stay."""
+    best = alphas.detach().cpu().masked_fill(~group.mask(), -math.inf).argsort(dim=1, descending=True, stable=True)[:, :keep].tolist()
+    return tuple(tuple(p for k, p in enumerate(edge.primitives) if k in row) for edge, row in zip(group.edges, best, strict=True))
+
+
+def resting(rest: float, life: int) -> int:
+    """Epochs of a stage in which the alphas rest; it leaves at least one."""
+    return min(round(rest * life), life - 1)
+
+
+def rested(begin: When, end: When, rest: float) -> When:
+    return lambda epochs: begin(epochs) + resting(rest, end(epochs) - begin(epochs))
+
+
+def fading(begins: list[When], dropout: tuple[float, ...], rest: float) -> Scalar:
+    """Of a stage of 25 epochs, n of which the alphas rest: ``p * (1 - (epoch + 1) / 25)`` while they do, then ``p * exp(-0.2 (epoch - n))``
+    [author code]; in stages of another length the same over their shares."""
+
+    def at(context: Context) -> float:
+        t = context.t
+        stage = sum(begin(t.epochs) <= t.born for begin in begins) - 1
+        age, still = t.epoch - t.born, resting(rest, t.life)
+        return dropout[stage] * (1 - (age + 1) / t.life if age < still else math.exp(-0.2 * 25 * (age - still) / t.life))
+
+    return at
+
+
+def dropout_behind_skips(rate: Scalar) -> Reshape:
+    def reshape(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
+        p = rate(context) if context.phase != "readout" else 0.0
+        return replace(mixture, dropout={**mixture.dropout, SKIP: p}) if p else mixture
+
+    return reshape
+
+
+def at_most(skips: int) -> Select:
+    """DARTS's selection; while it takes more skips, the weakest of them counts 0 and it is made again. Reduction cells are left alone."""
+
+    def select(mixture: Mixture, groups: Groups) -> Genotype:
+        rows = {name: mixture.cell(name, None).weights.detach().cpu().clone() for name in groups}
+        return Genotype(tuple(_limited(group, rows[name], skips if name != "reduce" else len(group.edges)) for name, group in groups.items()))
+
+    return select
+
+
+def _limited(group: EdgeGroup, weights: Tensor, skips: int) -> CellGenotype:
+    at = {(edge.source, edge.target): (e, edge.primitives.index(SKIP)) for e, edge in enumerate(group.edges) if SKIP in edge.primitives}
+    while True:
+        (cell,) = strongest(Mixture({group.name: weights}), {group.name: group}).cells
+        taken = [at[link.source, link.target] for link in cell.links if link.primitive == SKIP]
+        left = [place for place in taken if weights[place] > 0]  # an edge may have nothing else
+        if len(taken) <= skips or not left:
+            return cell
+        weights[min(left, key=lambda place: weights[place].item())] = 0.0

@@ -44,11 +44,6 @@ def sigmoid(alphas: Alphas, context: Context) -> Mixture:
     return Mixture({name: alphas[name].sigmoid() * _mask(group, alphas[name].device) for name, group in context.groups.items()})
 
 
-def sigmoid(alphas: Alphas, context: Context) -> Mixture:
-    """``sigma(a)`` of each op by itself: ops do not compete, and a row need not sum to 1 (FairDARTS, Chu et al. 2020, arXiv 1911.12126)."""
-    return Mixture({name: alphas[name].sigmoid() * _mask(group, alphas[name].device) for name, group in context.groups.items()})
-
-
 def tempered_softmax(logits: Tensor, group: EdgeGroup, temperature: float) -> Tensor:
     """``softmax(a / T)`` per edge, as `masked_softmax`; finite for any finite logits and any T > 0."""
     mask = _mask(group, logits.device)

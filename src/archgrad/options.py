@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -14,13 +15,18 @@ T = TypeVar("T")
 
 
 def model(function: Callable[..., Any], **more: Any) -> type[BaseModel]:
-    """A pydantic model with one field per parameter of a function or a dataclass, and ``more``, each (type, default)."""
+    """A pydantic model with one field per parameter of a function or a dataclass, and ``more``, each (type, default). Made once."""
+    return _model(function, tuple(more.items()))
+
+
+@cache
+def _model(function: Callable[..., Any], more: tuple[tuple[str, Any], ...]) -> type[BaseModel]:
     hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     fields: dict[str, Any] = {
         name: (hints.get(name, Any), ... if parameter.default is inspect.Parameter.empty else parameter.default)
         for name, parameter in inspect.signature(function).parameters.items()
     }
-    return create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **fields, **more)
+    return create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **fields, **dict(more))
 
 
 def call(owner: str, function: Callable[..., T], options: Mapping[str, Any]) -> T:

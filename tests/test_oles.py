@@ -1,0 +1,170 @@
+"""OLES: the match of an op against the formula, who rests and when, in either order of a step, and where a search stops between two looks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from archgrad import checkpoint
+from archgrad.arch import Context, Mixture, Progress
+from archgrad.methods import method
+from archgrad.methods.matches import MEASURES, Matches, cosine
+from archgrad.search_method import Method
+from archgrad.spaces import space
+from fakes import Noise
+from searching import Record, Watch, resumed, same, values_of
+from searching import run as searched
+
+SMALL = {"channels": 2, "cells": 1, "classes": 4}
+OPS = 3 * 6 * 2  # cells, edges, convolutions
+ORDERS = ("alpha_first", "weight_first")
+STILL = {"weights": {"lr": 0, "lr_end": 0}, "alphas": {"lr": 0, "decay": 0}}
+
+
+def oles(space_name: str = "nasbench201", settings: dict | None = None, **options) -> Method:
+    return method("oles", space(space_name, **SMALL), oles=options, **(settings or {}))
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("order", ORDERS)
+def test_matches_and_the_alphas_gradient_are_the_papers(order, measure):
+    """One step in float64 that moves nothing: cos(dL_train/dw_o, dL_val/dw_o) of every op o of every cell, and dL_val/da to first order."""
+    m = oles(settings={"darts": {"order": order}, **STILL}, interval=100, measure=measure)
+    state, data = m.start(seed=1, epochs=4, steps=3), Noise(dtype=torch.double)
+    net, memory = state.nets["search"].double(), state.memory["oles"]
+    (name,), rng = state.alphas, torch.Generator().manual_seed(3)
+    a = torch.randn(6, 5, dtype=torch.double, generator=rng).requires_grad_()
+    state.alphas, memory.sums = {name: a}, memory.sums.double()
+    state.optimizers = m.stepper.optimizers(m, state)
+    batches = [next(data.batches(split, 0)) for split in ("train", "val")]
+
+    weights = dict(net.named_parameters())
+    halves = []
+    for batch in batches:
+        loss = F.cross_entropy(net(batch.images, Mixture({name: a.softmax(-1)})).logits, batch.labels)
+        found = torch.autograd.grad(loss, [a, *weights.values()], allow_unused=True)
+        halves.append((found[0], dict(zip(weights, found[1:], strict=True))))
+    (_, train), (slope, val) = halves
+    m.step(state, *batches)
+
+    def by_hand(names: list[str]) -> Tensor:
+        if measure == "paper":
+            g, h = (torch.cat([half[key].flatten() for key in names]) for half in (train, val))
+            return g @ h / (g.norm() * h.norm())
+        columns = [(train[key].flatten(1).T, (train[key] + val[key]).flatten(1).T) for key in names]
+        return torch.stack([torch.stack([F.cosine_similarity(g, h, dim=0) for g, h in zip(*pair)]).mean() for pair in columns]).mean()
+
+    assert len(memory.ops) == OPS and memory.counts == [1] * OPS
+    assert memory.sums.tolist() == pytest.approx([by_hand(names).item() for names in memory.ops], abs=1e-10)
+    assert (state.optimizers["alphas"].state[a]["exp_avg"] / (1 - m.alphas.beta1) - slope).abs().max() < 1e-10
+
+
+def test_a_gradient_of_nothing_matches_nothing():
+    zero, one = torch.zeros(3), torch.ones(3)
+    assert cosine([[zero], [one, one]], [[one], [one, one]]).tolist() == pytest.approx([0, 1])
+
+
+class Given(Matches):
+    """Matches as told, by the op."""
+
+    def __init__(self, threshold: float, interval: int, ops: list[list[str]], of) -> None:
+        super().__init__(threshold, interval, lambda train, val: torch.tensor([of(float(op[0])) for op in train]), True)
+        self.ops, self.counts, self.sums, self.epoch, self.steps = ops, [0] * len(ops), torch.zeros(len(ops)), torch.zeros(()), 0
+
+    def step(self, step: int, ran: str, first: str = "weight") -> None:
+        context = Context({}, Progress(0, step, 1, 99, 0, 1), "weight", {}, 0)
+        found = {name: torch.tensor(float(name)) if name in ran else None for names in self.ops for name in names}
+        for half in (first, "alpha" if first == "weight" else "weight"):
+            self.see(half, found, context)
+
+
+@pytest.mark.parametrize("first", ["weight", "alpha"])
+def test_an_op_rests_when_the_mean_of_an_interval_is_too_low(first):
+    """Four ops whose match is 0.1, 0.2, 0.3 and 0.4, judged every three steps by 0.25; the third runs in every other step alone."""
+    memory = Given(0.25, 3, [["1"], ["2"], ["3"], ["4"]], lambda op: op / 10)
+    for step in range(2):
+        memory.step(step, "1234" if step % 2 == 0 else "124", first)
+    assert memory.rest == [] and memory.counts == [2, 2, 1, 2]
+    memory.step(2, "1234", first)
+    assert memory.rest == [0, 1] and memory.counts == [0, 0, 2, 0] and memory.sums.tolist() == pytest.approx([0, 0, 0.6, 0])
+    memory.step(3, "1234", first)
+    assert memory.rest == [0, 1] and memory.counts == [0, 0, 0, 1]  # those that rest are asked no more
+    row = memory.after_epoch(None, None, None, None)
+    assert row == {"gradient_match": pytest.approx((0.25 + (0.1 + 0.2 + 0.4) / 3 + 0.25 + 0.35) / 4), "frozen": 0.5}
+    assert memory.after_epoch(None, None, None, None) == {"frozen": 0.5}  # nothing was compared: no column
+
+
+def test_a_half_without_its_other_counts_for_nothing():
+    memory = Given(0.25, 1, [["1"]], lambda op: 0.0)
+    for step in range(3):  # weights alone learn
+        memory.see("weight", {"1": torch.tensor(1.0)}, Context({}, Progress(0, step, 1, 99, 0, 1), "weight", {}, 0))
+    assert memory.rest == [] and memory.counts == [0]
+
+
+@pytest.mark.parametrize("space_name", ["nasbench201", "darts"])
+def test_what_rests_rests_and_the_rest_goes_on(space_name):
+    """Every op rests after the second step: convolutions stay what they are, stem, preprocessing, classifier, skips and alphas move."""
+    m = method(
+        "oles",
+        space(space_name, **{**SMALL, **({"cells": 3, "nodes": 2} if space_name == "darts" else {})}),
+        threshold=1,
+        interval=2,
+        measure="paper",
+    )
+    seen, alphas = [], []
+
+    def look(method, state, done):
+        seen.append(values_of(state))
+        alphas.append({name: a.detach().clone() for name, a in state.alphas.items()})
+
+    record = Record()
+    found = searched(m, [record, Watch(look)], epochs=2)
+    memory = found.state.memory["oles"]
+    assert sorted(memory.rest) == list(range(len(memory.ops)))
+    # The order of a step says whether the second one still moves them: nasbench201 compares behind its weights' half.
+    after = 1 if space_name == "nasbench201" else 0
+    resting = set(memory.resting())
+    assert all(torch.equal(seen[after][name], seen[-1][name]) == (name in resting) for name in seen[-1])
+    assert any("stem" in name for name in seen[-1]) and not any("stem" in name or "classifier" in name for name in resting)
+    assert not any("skip" in name or "preprocess" in name for name in resting)
+    assert all(not torch.equal(alphas[0][name], alphas[-1][name]) for name in alphas[0])
+    assert [row["frozen"] for row in record.rows] == [1, 1] and "gradient_match" not in record.rows[1]
+    assert found.state.epoch == 2
+
+
+def test_it_may_stop_the_search():
+    found = searched(oles(threshold=1, interval=2, measure="paper", stop=True))
+    assert found.state.epoch == 1 and found.state.stopped == "every op rests"
+
+
+def test_nobody_rests_is_darts_bit_for_bit():
+    m, plain = oles(threshold=-1), method("darts", space("nasbench201", **SMALL))
+    packed = [checkpoint.pack(plain, searched(one).state) for one in (m, plain)]
+    for one in packed:
+        one.pop("memory")
+    assert same(*packed)
+
+
+@pytest.mark.parametrize("place", [("step", 1, 1), ("step", 1, 2)])
+@pytest.mark.parametrize("order", ORDERS)
+def test_resumes_between_two_looks(order, place, tmp_path):
+    """Looks at steps 2, 4, 6 of two epochs of three steps; some rest by then, the others have half an interval."""
+    m = oles(settings={"darts": {"order": order}}, interval=2, threshold=0.1, measure="paper")
+    record = Record()
+    whole = searched(m, [record], epochs=3)
+    again, rows = resumed(m, place, tmp_path / "checkpoint.pt", epochs=3)
+    assert rows == record.rows and 0 < rows[0]["frozen"] < rows[-1]["frozen"]
+    assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, whole.state))
+
+
+def test_a_sampled_path_is_compared_where_it_ran():
+    m = method("oles+gdas", space("nasbench201", **SMALL), oles={"interval": 2})
+    memory = searched(m).state.memory["oles"]
+    assert len(set(memory.counts)) > 1 or memory.rest
+
+
+def test_the_users_own_hypergradient_is_refused():
+    with pytest.raises(ValueError, match=r"oles compares gradients in an alpha step of its own: leave out darts.hypergradient"):
+        searched(oles(settings={"darts": {"hypergradient": "first_order"}}))

@@ -16,7 +16,8 @@ from archgrad.search_method import Method
 from archgrad.state import Data, State
 from archgrad.stepper import Values
 
-MATCH = "gradient_match"
+MATCH, REPORTER = "gradient_match", "oles"
+"""A column, and the memory whose it is."""
 
 Rule = Callable[[Sequence[Row]], str | None]
 """The rows that count, the last of them that of the epoch that ended -> why to stop, or None."""
@@ -49,8 +50,12 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
     def check(self, method: Method, epochs: int) -> None:
         """ValueError for what cannot be of this method in ``epochs``."""
         self.rules(epochs)
-        if self.match is not None and MATCH not in {*method.patch.memory, *method.patch.scalars}:
-            raise ValueError(f"stop.match reads the column {MATCH}, which {method.name} does not report: add a method that does (oles)")
+        if self.match is not None and REPORTER not in method.patch.memory:
+            raise ValueError(f"stop.match reads the column {MATCH}, which {method.name} does not report: --method {added(method.name)}")
+
+
+def added(name: str) -> str:
+    return "oles" if name == "darts" else f"{name}+oles"
 
 
 def curved(ratio: float, window: int) -> Rule:

@@ -32,6 +32,8 @@ from archgrad.methods.progressive import PRESETS as progressive_presets
 from archgrad.methods.progressive import progressive
 from archgrad.methods.random import random
 from archgrad.methods.reinmax import reinmax
+from archgrad.methods.robustdarts import PRESETS as robustdarts_presets
+from archgrad.methods.robustdarts import robustdarts
 from archgrad.methods.rsws import PRESETS as rsws_presets
 from archgrad.methods.rsws import rsws
 from archgrad.methods.sddarts import sddarts
@@ -83,6 +85,7 @@ METHODS: dict[str, Entry] = {
     "dartsminus": Entry(dartsminus, "Chu et al. 2021, arXiv 2009.01027", "a second, unsearched skip on every edge, whose weight falls to 0"),
     "dartspt": Entry(dartspt, "Wang et al. 2021, arXiv 2108.04392", "selects the op whose removal hurts, after any search", dartspt_presets),
     "betadarts": Entry(betadarts, "Ye et al. 2022, arXiv 2203.01665", "a growing pull of alphas on an edge to each other", betadarts_presets),
+    "robustdarts": Entry(robustdarts, "Zela et al. 2020, arXiv 1909.09656", "stops where the alphas' curvature rises", robustdarts_presets),
     "smoothdarts": Entry(smoothdarts, "Chen, Hsieh 2020, arXiv 2002.05283", "weights learn at a random or at the worst mixture near by"),
     "lambdadarts": Entry(lambdadarts, "Movahedi et al. 2023, arXiv 2210.07998", "weights that make cells agree", lambdadarts_presets),
     "oles": Entry(oles, "Jiang et al. 2023, arXiv 2311.04591", "ops whose training and validation gradients part stop learning"),

@@ -1,0 +1,61 @@
+"""RobustDARTS, "Understanding and Robustifying Differentiable Architecture Search" (Zela et al. 2020, arXiv 1909.09656).
+
+DARTS that stops where the curvature of the validation loss over the alphas rises, and derives the genotype from before the rise (DARTS-ES).
+Or DARTS whose weights are regularised more, by decay (R-DARTS(L2)) or by dropped paths (R-DARTS(DP)), so that it does not rise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from archgrad.arch import Alphas, Context, Mixture
+from archgrad.methods.rising import Curvature, before_the_rise
+from archgrad.patch import Patch, Reshape
+from archgrad.schedules import Interval, Scalar, Span, lasting, linear, span
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "es": {"stop": True},
+    "l2": {"stop": False, "decay": 27e-4},
+    "dp": {"stop": False, "drop_path": 0.4},
+}
+
+
+def robustdarts(
+    *,
+    stop: bool = True,
+    window: Interval = 0.1,
+    ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75,
+    start: Span = 0.2,
+    images: Annotated[int, Field(ge=2)] = 64,
+    decay: Annotated[float | None, Field(ge=0)] = None,
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+) -> Patch:
+    """``stop``: where the mean of the largest eigenvalue over a ``window`` of epochs is so high that the mean over the window before is below
+    ``ratio`` times it. What is derived is from the middle of that window, never from before ``start``. Both are epochs (5), or a share of the
+    search (0.1). ``images``: of the validation half, to measure on. ``decay`` of the weights (None: the space's). ``drop_path``: probability of
+    whole ops to be dropped in the last epoch; it grows from 0 in the first."""
+    widths, begin, dropping = lasting(window, "robustdarts.window"), span(start, "robustdarts.start"), linear(0.0, drop_path)
+    early: dict[str, Any] = {
+        "memory": {"curvature": lambda: Curvature(widths, ratio, begin, images)},
+        "finalise": before_the_rise,
+        "lengths": (widths, begin),
+    }
+    dropped: dict[str, Any] = {"reshape": (drop_paths(dropping),), "scalars": {"drop_path": dropping}}
+    return Patch(
+        "robustdarts",
+        weights={} if decay is None else {"decay": decay},
+        **(early if stop else {}),
+        **(dropped if drop_path else {}),
+    )
+
+
+def drop_paths(probability: Scalar) -> Reshape:
+    """In both halves of a step, as theirs [author code]."""
+
+    def reshape(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
+        return mixture if context.phase == "readout" else replace(mixture, drop_path=probability(context))
+
+    return reshape

@@ -28,11 +28,11 @@ class Pair(NamedTuple):
 
     @property
     def mark(self) -> str:
-        """``+`` composes, ``?`` the user must say which; else what refuses."""
+        """``+`` composes, ``?`` the user must say which; else what refuses, the first thing."""
         if self.settled:
             return ASKS if self.both else RUNS
-        hard = [what for what in self.both if what.split(".")[0] not in SETTLED]
-        return ", ".join(dict.fromkeys([*hard, *self.unread]))
+        hard = (what.split("/")[0] for what in self.both if what.split(".")[0] not in SETTLED)  # a unit by its first field
+        return next(hard, ", ".join(self.unread))
 
 
 def pair(first: Patch, second: Patch) -> Pair:

@@ -38,11 +38,8 @@ def robustdarts(
     search (0.1). ``images``: of the validation half, to measure on. ``decay`` of the weights (None: the space's). ``drop_path``: probability of
     whole ops to be dropped in the last epoch; it grows from 0 in the first."""
     widths, begin, dropping = lasting(window, "robustdarts.window"), span(start, "robustdarts.start"), linear(0.0, drop_path)
-    early: dict[str, Any] = {
-        "memory": {"curvature": lambda: Curvature(widths, ratio, begin, images)},
-        "finalise": before_the_rise,
-        "lengths": (widths, begin),
-    }
+    memory = {"curvature": lambda: Curvature(widths, ratio, begin, images)}
+    early: dict[str, Any] = {"memory": memory, "finalise": before_the_rise, "lengths": (widths, begin)}
     dropped: dict[str, Any] = {"reshape": (drop_paths(dropping),), "scalars": {"drop_path": dropping}}
     return Patch(
         "robustdarts",

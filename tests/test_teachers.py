@@ -27,7 +27,7 @@ from archgrad.seeds import generator
 from archgrad.spaces import space
 from archgrad.state import Plan
 from fakes import Noise
-from patches import PATCHES
+from patches import dropout, stages, unrolled
 from running import SMALL as CLI
 from searching import DATA, Watch, run, same, values_of
 
@@ -68,7 +68,7 @@ def test_snapshots_are_the_last_supernets(options, kept):
 @pytest.fixture(scope="module")
 def searched():
     """Mid-search: K = 2 snapshots, a batch, a dropout of ops that nearly always strikes."""
-    m = made(PATCHES["dropout"](), k=2, level="both")
+    m = made(dropout(), k=2, level="both")
     state = run(m, epochs=EPOCHS).state
     state.epoch = 2
     batch = next(DATA.batches("train", 2, 1))
@@ -188,7 +188,7 @@ def test_a_second_order_asks_the_same_teachers():
         asked.setdefault(forward.context.t[:2], []).append(said)
         return forward.output.logits.new_zeros(())
 
-    run(made(PATCHES["unrolled"](), Patch("spy", weight_terms=(spy,)), teachers="remembered", k=1, level="both"), epochs=2)
+    run(made(unrolled(), Patch("spy", weight_terms=(spy,)), teachers="remembered", k=1, level="both"), epochs=2)
     assert [len(calls) for calls in asked.values()] == [3] * 6
     for calls in asked.values():
         assert torch.equal(calls[0], calls[1]) and torch.equal(calls[0], calls[2])
@@ -363,7 +363,7 @@ def test_a_stage_clears_supernets_and_keeps_outputs(kind):
             "remembered": lambda: sorted(set(memory.tables["weight"]["epoch"].flatten().tolist())),
         }[kind]()
 
-    state = run(made(PATCHES["stages"](), teachers=kind), [Watch(look)], epochs=4).state
+    state = run(made(stages(), teachers=kind), [Watch(look)], epochs=4).state
     before, after = held_at[6], held_at[7]
     size = sum(map(torch.numel, state.nets["search"].parameters()))
     assert (before, after) == {"snapshots": (1, 0), "average": (held_at[1], size), "remembered": ([-1, 0, 1], [-1, 0, 1, 2])}[kind]

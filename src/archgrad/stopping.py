@@ -51,11 +51,8 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         """ValueError for what cannot be of this method in ``epochs``."""
         self.rules(epochs)
         if self.match is not None and REPORTER not in method.patch.memory:
-            raise ValueError(f"stop.match reads the column {MATCH}, which {method.name} does not report: --method {added(method.name)}")
-
-
-def added(name: str) -> str:
-    return "oles" if name == "darts" else f"{name}+oles"
+            with_it = "oles" if method.name == "darts" else f"{method.name}+oles"
+            raise ValueError(f"stop.match reads the column {MATCH}, which {method.name} does not report: --method {with_it}")
 
 
 def curved(ratio: float, window: int) -> Rule:
@@ -63,13 +60,13 @@ def curved(ratio: float, window: int) -> Rule:
     return lambda rows: rise([row.get("eigenvalue") for row in rows], window, ratio)
 
 
-def skipping(most: float) -> Rule:
-    """``most`` skips or more in the first kind of cell, the normal one of DARTS (DARTS+, Liang et al. 2019, arXiv 1909.06035: 2)."""
+def skipping(least: float) -> Rule:
+    """``least`` skips or more in the first kind of cell, the normal one of DARTS (DARTS+, Liang et al. 2019, arXiv 1909.06035: 2)."""
 
     def rule(rows: Sequence[Row]) -> str | None:
         cell = Genotype.parse(rows[-1]["genotype"]).cells[0]
         count = sum(link.primitive == "skip_connect" for link in cell.links)
-        return f"{count} skips in the {cell.group} cell" if count >= most else None
+        return f"the cell {cell.group!r} has {count} skip{'s' * (count != 1)}" if count >= least else None
 
     return rule
 
@@ -100,8 +97,8 @@ def mismatched(least: float) -> Rule:
 
 
 class Stopping:
-    """Asks to stop by the first of its ``rules`` that holds. They read the rows of the epochs from ``after`` on in which alphas moved. Not after
-    the last epoch. ``rows``: of the epochs before a resume, so that it decides as if there had been none."""
+    """Asks to stop by the first of its ``rules`` that holds. They read the rows of this supernet's epochs, from ``after`` on, in which alphas
+    moved. Not after the last epoch. ``rows``: of the epochs before a resume, so that it decides as if there had been none."""
 
     def __init__(self, rules: Iterable[Rule], after: int, rows: Iterable[Row] = ()) -> None:
         self.rules, self.after = tuple(rules), after
@@ -118,7 +115,8 @@ class Stopping:
         self.rows.append(row)
         if row.get("stop") or state.epoch == state.plan.epochs:
             return None
-        reason = next((reason for rule in self.rules if (reason := rule(self.rows))), None)
+        own = [one for one in self.rows if one["epoch"] >= state.born]  # a stage begins another supernet
+        reason = next((reason for rule in self.rules if (reason := rule(own))), None)
         return {"stop": reason} if reason else None
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...

@@ -21,20 +21,10 @@ from archgrad.compare import jobs, study, summary, tables
 from archgrad.compare.jobs import Home, Run, execute, runs_of
 from archgrad.config import read_yaml
 from archgrad.folder import RunFolder
+from studying import SHARED, TWO, here, refused
 
 ROOT = Path(__file__).parent.parent
 CLAIMS = sorted((ROOT / "recipes" / "claims").glob("*.yaml"))
-SHARED = ["--data", "digits", "--space.channels", "2", "--space.cells", "1", "--search.limit", "60", "--search.batch", "20"]
-SHARED += ["--search.epochs", "2", "--alphas.lr", "0.05", "--random.draws", "2"]
-TWO = ["--methods", "darts,random", "--seeds", "2", *SHARED]
-
-
-def refused(capsys, *arguments: str) -> str:
-    """The one line on stderr of a command that ends with code 2."""
-    assert main(["compare", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("archgrad: ") and error.count("\n") == 1
-    return error
 
 
 def process(code: str) -> subprocess.Popen[bytes]:
@@ -46,19 +36,9 @@ def done(tmp_path_factory):
     """A study of two arms and two seeds, by the command a user types; but its searches run here, for a process takes seconds to begin."""
     out = tmp_path_factory.mktemp("compare") / "study"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(comparing, "execute", partial(execute, start=Here, pause=0))
+        here(patched)
         assert main(["compare", *TWO, "--jobs", "2", "--out", str(out)]) == 0
     return out
-
-
-class Here:
-    """What `execute` asks of a process."""
-
-    def __init__(self, one: Run) -> None:
-        self.returncode = main(one.arguments())
-
-    def poll(self) -> int:
-        return self.returncode
 
 
 def committed(done: Path, out: Path) -> Path:
@@ -154,10 +134,10 @@ def test_more_seeds_and_arms_than_before(done, tmp_path, capsys):
     assert main(["compare", *more, "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [re.sub(r":.*\(", " (", line) for line in lines] == [  # all arms of a seed before the next seed
-        "darts-seed1 (done)", "stdarts-seed1 (new)", "darts-seed3 (new)", "stdarts-seed3 (new)",
+        "darts-seed1 (done)", "stdarts-seed1 (new)", "random-seed1 (done)", "darts-seed3 (new)", "stdarts-seed3 (new)", "random-seed3 (new)",
     ]  # fmt: skip
     before = study.read(read_yaml(out / "study.yaml"))
-    asked = study.read(("", {**before.shared, "arms": {"darts": {}, "cold": {"method": "stdarts"}}, "seeds": [3]}))
+    asked = study.read(("", {**before.shared, "arms": {"darts": {}, "cold": {"method": "stdarts"}}, "seeds": [3]}), before=before)
     whole = study.joined(before, asked)
     assert list(whole.arms) == ["darts", "random", "cold"] and whole.seeds == (1, 2, 3) and whole.control == "darts"
     assert study.read(("", whole.to_mapping())) == whole
@@ -165,7 +145,7 @@ def test_more_seeds_and_arms_than_before(done, tmp_path, capsys):
 
 def test_a_killed_run_goes_on_to_the_same_end(done, tmp_path):
     """SIGKILL in mid-epoch, then once more: the very summary of an undisturbed run."""
-    asked = study.read(read_yaml(done / "study.yaml"), ("", {"seeds": [2]}), names=["darts"])
+    asked = study.read(read_yaml(done / "study.yaml"), ("", {"seeds": [2], "controls": False}), names=["darts"])
     runs, started, said, ends = runs_of(asked, Home(tmp_path)), [], [], []
     jobs.prepared(asked, runs)
 
@@ -203,7 +183,16 @@ def test_a_run_that_fails_twice_is_reported(done, tmp_path, capsys, monkeypatch)
     assert started == ["darts-seed2"] * 2 + ["random-seed2"] * 2
     assert "darts-seed2: failed (exit code 3: it broke here); once more" in shown
     assert shown.count("FAILED, exit code 3: it broke here") == 2
-    assert json.loads((out / "compare.json").read_text())["seeds"] == {"darts": [1], "random": [1]}
+    numbers = json.loads((out / "compare.json").read_text())
+    assert numbers["seeds"] == {"darts": [1], "random": [1]} and numbers["mean"]["cifar10_test"]["darts"]["n"] == 1
+    assert numbers["failed"] == {arm: {"2": "exit code 3: it broke here"} for arm in ("darts", "random")}
+    assert shown.count("1 (1 failed)") > 2 and "Failed: darts, seed 2: exit code 3: it broke here; random, seed 2" in " ".join(shown.split())
+    assert "darts,2,failed,1\n" in (out / "compare.csv").read_text()
+    here(monkeypatch)
+    assert main(["compare", *TWO[:3], "1", *TWO[4:], "--out", str(out)]) == 0  # the second seed is not asked for, and not forgotten
+    assert json.loads((out / "compare.json").read_text())["failed"] == numbers["failed"]
+    assert main(["compare", "--data", "digits", "--out", str(out)]) == 0
+    assert json.loads((out / "compare.json").read_text())["failed"] == {}
 
 
 def test_stopping_asks_each_to_save(tmp_path):
@@ -256,7 +245,7 @@ def test_what_outlived_its_study_is_waited_for(done, tmp_path):
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys):
     out = tmp_path / "study"
-    arguments = ["compare", "--methods", "darts", "--seeds", "1", *SHARED[:-2], "--out", str(out)]
+    arguments = ["compare", "--methods", "darts", "--no-controls", "--seeds", "1", *SHARED[:-2], "--out", str(out)]
     arguments[arguments.index("--search.epochs") + 1] = "5000"
     one = subprocess.Popen([sys.executable, "-m", "archgrad", *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True)
     folder = out / "runs" / "darts-seed1"
@@ -280,9 +269,14 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys):
         (["--methods", "darts", "--seeds", "0"], "seeds: a number from 1 on"),
         (["--methods", "darts", "--seeds", "some"], "not 'some'"),
         (["--methods", "darts", "--jobs", "0"], "--jobs"),
-        (["--methods", "darts", "--control", "random"], "unknown control arm 'random'"),
-        (["--methods", "darts", "--random.draws", "3"], "section 'random' is of a method that no arm uses"),
+        (["--methods", "darts", "--control", "cdarts"], "unknown control arm 'cdarts'"),
+        (["--methods", "darts", "--no-controls", "--control", "random"], "unknown control arm 'random'"),
+        (["--methods", "darts", "--no-controls", "--random.draws", "3"], "section 'random' is of a method that no arm uses"),
         (["--methods", "darts,random", "--search.epochs", "2"], "arm random: "),
+        (["--methods", "darts", "--search.epochs", "2"], "(an arm that every study has; --no-controls leaves it out)"),
+        (["--methods", "darts", "--retrain-seeds", "-1"], "retrain_seeds: how often"),
+        (["--methods", "darts", "--retrain-seeds", "1", "--blind"], "retrain_seeds: a blind study sees no test image"),
+        (["--methods", "darts", "--retrain-seeds", "1", "--retrain.preset", "fast"], "unknown preset 'fast'"),
         (["--methods", "darts", "--space.nodes", "3"], "unknown option 'nodes'"),
         (["--methods", "darts"], "which images?"),
         (["--methods", "darts", "--data", "nowhere/at/all"], "nowhere/at/all"),
@@ -309,6 +303,10 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message
         ({"arms": {"a": {}}, "seeds": []}, "seeds: "),
         ({"arms": ["darts"]}, "arms: "),
         ({"arms": {}}, "which arms?"),
+        ({"arms": {"a": {}, "b": {"search": {"epochs": 9}}}}, "arm b: search.epochs is 9, in arm a 50: arms have equal budgets"),
+        ({"arms": {"a": {}}, "equal": "no"}, "equal: true or false, not 'no'"),
+        ({"arms": {"a": {}}, "controls": 3}, "controls: true or false, not 3"),
+        ({"arms": {"a": {}}, "retrain_seeds": "many"}, "retrain_seeds: how often each found network is trained"),
         ({"arms": {"a": {}}, "serch": {}}, "unknown setting 'serch': did you mean 'search'?"),
     ],
 )
@@ -347,5 +345,5 @@ def test_a_changed_default_or_other_images_are_refused(done, tmp_path, capsys):
 def test_the_studies_of_our_claims_can_run(recipe, tmp_path, capsys):
     assert main(["compare", "--config", str(recipe), "--out", str(tmp_path / "study"), "--dry-run"]) == 0
     lines, asked = capsys.readouterr().out.splitlines(), study.read(read_yaml(recipe))
-    assert len(lines) == len(asked.arms) * len(asked.seeds) >= 4 * len(asked.arms) and all(line.endswith("(new)") for line in lines)
+    assert len(lines) == len(asked.arms) * len(asked.seeds) >= 3 * len(asked.arms) and all(line.endswith("(new)") for line in lines)
     assert {"darts", "random"} <= set(asked.arms) and not (tmp_path / "study").exists()

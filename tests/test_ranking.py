@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import archgrad
 from archgrad import benchmarks, checkpoint, config, probes, run
 from archgrad.arch import Batch, CellGenotype, Edge, EdgeGroup, Genotype, Link, Mixture, Output
-from archgrad.compare import study, tables
+from archgrad.compare import markdown, study, tables
 from archgrad.diagnostics.ranking import accuracies, correlation
 from archgrad.loop import search
 from archgrad.methods import method as build
@@ -248,11 +248,11 @@ def test_a_blind_study_ranks_without_the_table(tmp_path, monkeypatch):
 
 def test_tables_show_it_where_it_was_measured():
     def made(arm: str, seed: int, **final: float):
-        return {"arm": arm, "seed": seed, "final": final, "seconds": 1.0, "benchmark": None}
+        return {"arm": arm, "seed": seed, "final": final, "seconds": 1.0, "benchmark": None, "epochs": {}}
 
     summaries = [made("darts", seed, entropy=1.0, ranking_search_tau_cifar10=0.5) for seed in (1, 2)]
     summaries += [made("cdarts", seed, entropy=1.0, ranking_tau=0.25, ranking_search_tau_cifar10=0.75) for seed in (1, 2)]
-    text = tables.markdown(summaries, "darts")
+    text = markdown(summaries, "darts")
     assert "| arm | seeds | tau, search and evaluation network | tau, search network and table |\n" in text
     assert "| darts | 1, 2 | - | 0.5000 (0.5000 to 0.5000) |" in text
     assert "| cdarts | 1, 2 | 0.2500 (0.2500 to 0.2500) | 0.7500 (0.7500 to 0.7500) |" in text

@@ -1,6 +1,6 @@
 """Tables that know the true accuracy of every architecture of a space, bundled with the package.
 
-A benchmark is a module with ``query(genotype) -> dict`` and ``verdict(genotype) -> rows``.
+A benchmark is a module with ``query(genotype) -> dict``, ``verdict(genotype) -> rows``, ``standing(accuracies) -> dict`` and ``JUDGED_BY``.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ CIFAR-100 and ImageNet16-120: "valid" and "test" are two halves of the official 
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -23,7 +24,7 @@ from archgrad.notation import CELL, parse, write
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # the digits of the table's ``ops``
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # (source, target), in arch-string order
 ACCURACIES = tuple(f"{images}_{part}" for images in ("cifar10", "cifar100", "imagenet16") for part in ("valid", "test"))
-JUDGED_BY = "cifar10_test"  # what rank and distance refer to
+JUDGED_BY = "cifar10_test"  # what rank, distance and trajectories refer to
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class NASBench201:
     def best(self, column: str = JUDGED_BY) -> float:
         """The highest value of an accuracy column: the optimum of the space."""
         return float(self.accuracy[column].max())
+
+    def average(self, column: str = JUDGED_BY) -> float:
+        """Of an accuracy column over all cells: what a random cell has, exactly."""
+        return float(self.accuracy[column].mean())
 
     def genotype(self, index: int) -> Genotype:
         """The cell in row ``index``. ValueError out of range."""
@@ -90,13 +95,29 @@ def query(genotype: Genotype | str) -> dict[str, Any]:
 
 
 def conv3x3() -> Genotype:
-    """The cell with ``nor_conv_3x3`` on every edge: found without any search, the bar each method must pass."""
+    """The cell with ``nor_conv_3x3`` on every edge: found without any search, the bar each method must pass. It is the largest of the space as
+    well: no other cell has as many parameters or multiply-adds."""
     return _cell(*["nor_conv_3x3"] * len(EDGES))
 
 
 def verdict(genotype: Genotype | str) -> list[dict[str, Any]]:
     """What a finished search is told: `query` of the found cell and of the bar, each under its name in ``cell``."""
     return [{"cell": "found", **query(genotype)}, {"cell": "all nor_conv_3x3", **query(conv3x3())}]
+
+
+def standing(known: Mapping[str, float]) -> dict[str, float]:
+    """Where test accuracies (``cifar10_test`` ..., percent) stand in the whole space, for each image set.
+
+    ``cifar10_regret``: (best - accuracy) / (best - average): 0 is the best cell, 1 the average one. ``cifar10_relative``: the relative
+    improvement over the average random architecture, 100 (accuracy - average) / average (Yang, Esperanca & Carlucci, ICLR 2020,
+    arXiv 1912.12522), whose sample of random architectures is here all of them.
+    """
+    found = {}
+    for column in (column for column in ACCURACIES if column.endswith("_test") and column in known):
+        best, average, name = table().best(column), table().average(column), column.removesuffix("_test")
+        found[f"{name}_regret"] = (best - known[column]) / (best - average)
+        found[f"{name}_relative"] = 100 * (known[column] - average) / average
+    return found
 
 
 def _cell(*ops: str) -> Genotype:

@@ -15,11 +15,18 @@ from archgrad.cli.flags import flags, said, some
 from archgrad.cli.searching import ABOUT, FLOATING, SECTIONS
 from archgrad.compare import study as studies
 from archgrad.compare import summary, tables
+from archgrad.compare.comparison import tidy
 from archgrad.compare.jobs import Ending, Home, Run, execute, prepared, runs_of
 from archgrad.compare.study import Study
+from archgrad.folder import read_json
 from archgrad.observers import bar, ending, stop_requests, write_atomically
 
-Flags: Any = flags(SECTIONS, some(config.scalars(), "device", "deterministic", "threads"), ABOUT, floating=FLOATING)
+Flags: Any = flags(
+    {**SECTIONS, "retrain": config.sections()["retrain"]},
+    some(config.scalars(), "device", "deterministic", "threads"),
+    ABOUT | {"retrain": "The recipe of --retrain-seeds. Defaults are those of the preset, which itself follows from the space."},
+    floating=(*FLOATING, "retrain"),
+)
 NOTHING = Flags()
 BY_IMAGES = {"device", "data.size", "data.flip", "space.classes", "space.in_channels", "space.stem"}  # settled when a run begins
 
@@ -29,17 +36,23 @@ def compare(
     out: Annotated[Path | None, Parameter(help="the study's folder, new or begun")] = None,
     methods: Annotated[str | None, Parameter(help="arms, a,b+c: methods, or arms of the file; by default all of the file")] = None,
     seeds: Annotated[str | None, Parameter(help="how many (4: 1 to 4), or which (1,2,5); by default 4")] = None,
+    retrain_seeds: Annotated[int | None, Parameter(help="train each found network so often; by default 0")] = None,
     config_file: Annotated[Path | None, Parameter(name="--config", help="a study: YAML of a search, with arms, seeds, control")] = None,
-    control: Annotated[str | None, Parameter(help="the arm that others are compared to; by default darts, else the first")] = None,
+    control: Annotated[str | None, Parameter(help="the arm that others are compared to; by default darts, else random")] = None,
+    no_controls: Annotated[bool, Parameter(help="add no arm of random search", negative="", show_default=False)] = False,
     blind: Annotated[bool, Parameter(help="look up no true accuracy: for choosing settings", negative="", show_default=False)] = False,
     jobs: Annotated[int, Parameter(help="searches at a time")] = 1,
     dry_run: Annotated[bool, Parameter(help="a line for each run; nothing is loaded or written", negative="", show_default=False)] = False,
+    print_commands: Annotated[
+        bool, Parameter(help="run nothing here; print what is left, a command line a run", negative="", show_default=False)
+    ] = False,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
 ) -> int:
     """Search with several methods and several seeds, and say what differs and how surely.
 
     All settings of a search are shared by the arms. Each run is an ordinary run folder in OUT/runs and a process of its own with one thread; the
     same command again goes on with what is not done. OUT/summaries holds a small file of each finished run, which counts as done anywhere.
+    An arm of random search is among the arms.
     """
     if jobs < 1:
         raise ValueError(f"--jobs: at least one search at a time, not {jobs}")
@@ -48,10 +61,11 @@ def compare(
     home = Home(out)
     before = recorded(home)
     sources = [config.read_yaml(config_file)] if config_file else [(str(home.study), before.to_mapping())] if before and not methods else []
-    asked = studies.read(*sources, ("", said(given) | said_of_study(seeds, control, blind)), names=methods.split(",") if methods else ())
+    own = said_of_study(seeds=seeds, retrain_seeds=retrain_seeds, control=control, blind=blind or None, controls=False if no_controls else None)
+    asked = studies.read(*sources, ("", said(given) | own), names=methods.split(",") if methods else (), before=before)
     whole = studies.joined(before, asked) if before else asked
     runs = runs_of(asked, home)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, stderr=print_commands)
     if dry_run:
         heads = {arm: headline(asked, arm) for arm in asked.arms}
         for one in runs:
@@ -60,10 +74,18 @@ def compare(
     if missing := [one for one in runs if not one.done]:
         check_images(asked, home, console)
         check_settings(asked, home)
+        check_folders(missing)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(home.study, whole.to_yaml())
-    failed, stopped = run_all(asked, missing, jobs, console)
-    report(whole, home, console)
+    prepared(asked, missing)
+    if print_commands:
+        left = [one for one in missing if not one.record()]
+        for one in left:
+            print(one.command())
+        report(whole, home, [], Console(quiet=True) if left else console)
+        return 0
+    failed, stopped = run_all(missing, jobs, console)
+    report(whole, home, failed, console)
     say = run.say_on(console)
     for end in failed:
         say(f"{end.run.name}: FAILED, {end.failure} (log: {end.run.log})")
@@ -73,14 +95,14 @@ def compare(
     return 1 if failed else 0
 
 
-def said_of_study(seeds: str | None, control: str | None, blind: bool) -> dict[str, Any]:
-    return {name: value for name, value in (("seeds", seeds), ("control", control), ("blind", blind or None)) if value is not None}
+def said_of_study(**given: Any) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def recorded(home: Home) -> Study | None:
     """The study that was begun in a folder. ValueError if the folder holds something else."""
     if home.study.exists():
-        return studies.read(config.read_yaml(home.study))
+        return studies.read(config.read_yaml(home.study), recorded=True)
     if home.path.exists() and (not home.path.is_dir() or any(home.path.iterdir())):
         raise ValueError(f"{home.path} is not empty and holds no study: choose another --out")
     return None
@@ -121,9 +143,15 @@ def check_settings(asked: Study, home: Home) -> None:
                 raise ValueError(f"arm {arm}: {name} was {then!r} in seed {one['seed']} and is {new!r} now: set it, or choose another --out")
 
 
-def run_all(asked: Study, runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending], bool]:
+def check_folders(runs: list[Run]) -> None:
+    """ValueError where a finished search is to be retrained, and is not here."""
+    for one in runs:
+        if one.summary.exists() and not one.folder.genotype.exists():
+            raise ValueError(f"{one.name} was searched elsewhere, and is to be retrained now: copy its folder to {one.folder.path}")
+
+
+def run_all(runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending], bool]:
     """What failed for good, and whether the user asked to stop."""
-    prepared(asked, runs)
     failed: list[Ending] = []
     say, began = run.say_on(console), monotonic()
     with bar(console) as progress, stop_requests() as stopping:
@@ -150,12 +178,30 @@ def result(found: summary.Summary) -> str:
     return ", ".join([f"{found['seconds']:.0f} s", *(text.format(final[name]) for name, text in known.items() if name in final)])
 
 
-def report(whole: Study, home: Home, console: Console) -> None:
-    """The table, and all numbers as JSON."""
-    if found := summary.read_all(home.summaries):
-        compared = tables.comparison(found, whole.control, tuple(whole.arms))
-        write_atomically(home.numbers, json.dumps(compared.to_json(), indent=1) + "\n")
-        console.print(tables.table(compared))
-        if len(versions := sorted({str(one["environment"]["commit"] or one["environment"]["archgrad"]) for one in found})) > 1:
-            run.say_on(console)(f"the runs are of {len(versions)} versions of the code: {', '.join(versions)}")
-        run.say_on(console)(f"all numbers: {home.numbers}")
+def report(whole: Study, home: Home, failed: list[Ending], console: Console) -> None:
+    """The table, and all numbers as JSON and as CSV."""
+    say, found, lost = run.say_on(console), summary.read_all(home.summaries), failures(whole, home, failed)
+    if not found and not lost:
+        return
+    compared = tables.comparison(found, whole.control, tuple(whole.arms), lost)
+    write_atomically(home.numbers, json.dumps(compared.to_json(), indent=1) + "\n")
+    write_atomically(home.table, tidy(found, whole.control, lost))
+    if not console.quiet:
+        Console(highlight=False, width=max(console.width, tables.WIDTH)).print(tables.table(compared))
+    if not whole.equal:
+        say("the arms need not spend the same epochs, batches and images: equal is false")
+    if len(versions := sorted({str(one["environment"]["commit"] or one["environment"]["archgrad"]) for one in found})) > 1:
+        say(f"the runs are of {len(versions)} versions of the code: {', '.join(versions)}")
+    say(f"all numbers: {home.numbers} and {home.table}")
+
+
+def failures(whole: Study, home: Home, failed: list[Ending]) -> dict[str, dict[int, str]]:
+    """What failed now, and what failed before and was not done since: it stays in the table until it is."""
+    before = read_json(home.numbers).get("failed", {}) if home.numbers.exists() else {}
+    found: dict[str, dict[int, str]] = {}
+    for one in runs_of(whole, home):
+        now = next((end.failure for end in failed if (end.run.arm, end.run.seed) == (one.arm, one.seed)), None)
+        why = now or before.get(one.arm, {}).get(str(one.seed))
+        if why and not one.done:
+            found.setdefault(one.arm, {})[one.seed] = why
+    return found

@@ -1,7 +1,8 @@
 """Several arms, several seeds, one table: studies whose runs are ordinary searches."""
 
+from archgrad.compare.comparison import comparison
+from archgrad.compare.pages import markdown
 from archgrad.compare.statistics import difference, spread
 from archgrad.compare.study import Study
-from archgrad.compare.tables import comparison, markdown
 
 __all__ = ["Study", "comparison", "difference", "markdown", "spread"]

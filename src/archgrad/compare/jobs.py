@@ -1,8 +1,9 @@
-"""Many searches, a few at a time, each an ordinary run folder and a process of its own: one that dies takes no other with it."""
+"""Many runs, a few at a time, each an ordinary run folder and processes of its own: one that dies takes no other with it."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,15 +11,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, sleep
-from typing import Any
+from time import sleep
+from typing import Any, NamedTuple
 
-from archgrad.compare import summary
+from archgrad import run
+from archgrad.compare import retraining, summary
 from archgrad.compare.study import Study
 from archgrad.folder import RunFolder
 from archgrad.observers import write_atomically
 
 ATTEMPTS = 2
+PROGRAM = (sys.executable, "-P", "-m", "archgrad")
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,23 @@ class Home:
         return self.path / "compare.json"
 
     @property
+    def table(self) -> Path:
+        return self.path / "compare.csv"
+
+    @property
     def runs(self) -> Path:
         return self.path / "runs"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One search of a study."""
+    """One search of a study, and the retrainings of what it finds."""
 
     arm: str
     seed: int
     home: Home
     blind: bool = False
+    retrain_seeds: int = 0
 
     @property
     def name(self) -> str:
@@ -75,32 +83,37 @@ class Run:
 
     @property
     def done(self) -> bool:
-        return self.summary.exists()
+        return self.summary.exists() and (not self.retrain_seeds or len(retraining.tests_of(summary.read(self.summary))) >= self.retrain_seeds)
 
     def state(self) -> str:
         """``done``, ``goes on`` or ``new``"""
         return "done" if self.done else "goes on" if self.folder.config.exists() else "new"
 
+    def steps(self) -> list[list[str]]:
+        """All that is left to do, each as arguments of the command line ``archgrad``; paths whole, so that they work from anywhere."""
+        folder, settings = self.folder.path.resolve(), self.settings.resolve()
+        begun = ["resume", str(folder)] if self.folder.config.exists() else ["search", "--config", str(settings), "--out", str(folder)]
+        left = [one.arguments() for one in retraining.pending(self.folder, self.retrain_seeds)]
+        return ([] if self.folder.genotype.exists() else [begun]) + left
+
     def arguments(self) -> list[str]:
-        """Of the command line ``archgrad``."""
-        if self.folder.config.exists():
-            return ["resume", str(self.folder.path)]
-        return ["search", "--config", str(self.settings), "--out", str(self.folder.path)]
+        """The next of its `steps`."""
+        return next(iter(self.steps()), ["resume", str(self.folder.path)])
+
+    def command(self) -> str:
+        """All its steps as one line of a shell, each if the one before it ended well."""
+        return " && ".join(shlex.join([*PROGRAM, *arguments]) for arguments in self.steps())
 
     def busy(self) -> bool:
         """Whether another process is at it: one that outlived the study that started it."""
-        if not self.folder.path.exists():
-            return False
-        try:
-            with self.folder.locked():
-                return False
-        except ValueError:
-            return True
+        parts = [self.folder, *(one.folder for one in retraining.pending(self.folder, self.retrain_seeds))]
+        return any(_locked(part) for part in parts if part.path.exists())
 
     def record(self) -> bool:
-        """Writes the summary if the search is finished; whether it is."""
+        """Writes the summary if the search is finished, with the retrainings that are; whether nothing is left to do."""
         if self.folder.genotype.exists():
-            summary.write(self.summary, summary.summarise(self.folder, self.arm, self.seed, blind=self.blind))
+            found = summary.summarise(self.folder, self.arm, self.seed, blind=self.blind, retrain_seeds=self.retrain_seeds)
+            summary.write(self.summary, found)
         return self.done
 
     def last_words(self) -> str:
@@ -109,52 +122,65 @@ class Run:
         return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
+def _locked(folder: RunFolder) -> bool:
+    try:
+        with folder.locked():
+            return False
+    except ValueError:
+        return True
+
+
 def runs_of(study: Study, home: Home) -> list[Run]:
     """All arms of the first seed, then of the second, and so on: a study cut short is balanced."""
-    return [Run(arm, seed, home, study.blind) for seed in study.seeds for arm in study.arms]
+    return [Run(arm, seed, home, study.blind, study.retrain_seeds) for seed in study.seeds for arm in study.arms]
 
 
 def prepared(study: Study, runs: Iterable[Run]) -> None:
-    """Writes what each search is told."""
+    """Writes what each search is told, its images by their whole path."""
     for one in runs:
         one.settings.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(one.settings, study.settings(one.arm, one.seed).to_yaml())
+        told = study.settings(one.arm, one.seed)
+        write_atomically(one.settings, told.model_copy(update={"data": run.settled(told.data)}).to_yaml())
 
 
 def start(one: Run) -> subprocess.Popen[bytes]:
-    """The search as a process. It hears no Ctrl-C of the terminal, only ours: a second one would stop it before it has saved."""
+    """The next step of a run as a process. It hears no Ctrl-C of the terminal, only ours: a second one would stop it before it has saved."""
     with one.log.open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "archgrad", *one.arguments()], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            [*PROGRAM, *one.arguments()], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             env=os.environ | {"PYTHONUNBUFFERED": "1"}, start_new_session=True,
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a search ended: well, or for good with ``failure``."""
+    """How a run ended: well, or for good with ``failure``."""
 
     run: Run
     failure: str | None = None
-    seconds: float = 0.0
+
+
+class Alive(NamedTuple):
+    process: subprocess.Popen[bytes]
+    step: list[str]
 
 
 def execute(
     runs: Sequence[Run], *, jobs: int, stopping: Callable[[], bool], ended: Callable[[Ending], Any], say: Callable[[str], Any],
     start: Callable[[Run], subprocess.Popen[bytes]] = start, pause: float = 0.2,
 ) -> None:  # fmt: skip
-    """Runs all, ``jobs`` at a time; each that fails is tried `ATTEMPTS` times, from where it stopped.
+    """Runs all, ``jobs`` at a time, each step by step; a step that fails is tried `ATTEMPTS` times, from where it stopped.
 
     ``ended`` hears of each at its end. When ``stopping`` says so nothing is begun, what runs is asked to save, and this returns once it has.
     """
-    waiting, alive, tries, asked = deque(runs), dict[Run, tuple[subprocess.Popen[bytes], float]](), Counter[Run](), False
+    waiting, alive, tries, asked = deque(runs), dict[Run, Alive](), Counter[Run](), False
     told: set[Run] = set()
     try:
         while alive or (waiting and not stopping()):
             if stopping() and not asked:
                 asked = True
-                for process, _ in alive.values():
-                    process.send_signal(signal.SIGINT)
+                for each in alive.values():
+                    each.process.send_signal(signal.SIGINT)
             for one in [] if asked else list(waiting):
                 if len(alive) == jobs:
                     break
@@ -168,26 +194,30 @@ def execute(
                     ended(Ending(one))
                     continue
                 tries[one] += 1
-                alive[one] = start(one), monotonic()
+                step = one.arguments()
+                alive[one] = Alive(start(one), step)
             sleep(pause)
-            for one, (process, began) in list(alive.items()):
+            for one, (process, step) in list(alive.items()):
                 if process.poll() is None:
                     continue
                 del alive[one]
                 failure = _failure(one, process.returncode)
                 if failure is None:
-                    ended(Ending(one, seconds=monotonic() - began))
+                    ended(Ending(one))
                 elif asked:
                     continue  # it saved and goes on the next time
+                elif not process.returncode and one.arguments() != step:  # the search is done, now its retrainings
+                    tries[one] = 0
+                    waiting.appendleft(one)
                 elif tries[one] < ATTEMPTS:
                     say(f"{one.name}: failed ({failure}); once more")
                     waiting.appendleft(one)
                 else:
                     ended(Ending(one, failure))
     finally:  # a second Ctrl-C, or an error of ours
-        for process, _ in alive.values():
-            process.kill()
-            process.wait()
+        for each in alive.values():
+            each.process.kill()
+            each.process.wait()
 
 
 def _failure(one: Run, code: int) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -21,3 +22,32 @@ def validation(genotype: str, epochs: Sequence[Row], decisions: Sequence[Row] = 
         return float(max(drawn))
     cut = own[-1].get("discrete_accuracy") if own and own[-1] is epochs[-1] else None
     return None if cut is None else float(cut)
+
+
+def of_summary(summary: Mapping[str, Any]) -> float | None:
+    """The same of a run's summary that does not say it: it knows no decision, but all that was measured in each epoch."""
+    columns = summary["epochs"]
+    epochs = [dict(zip(columns, row)) for row in zip(*columns.values())]
+    return validation(summary["genotype"]["text"], epochs) if epochs else None
+
+
+@dataclass(frozen=True)
+class Best:
+    """Of an arm: the ``seed`` with the highest ``validation`` accuracy (the first of equals), and what it turned out to be worth."""
+
+    seed: int
+    validation: float
+    worth: Mapping[str, float]  # measure -> value
+
+    def to_json(self) -> dict[str, Any]:
+        return {"seed": self.seed, "validation": self.validation, **self.worth}
+
+
+def best(arm: str, table: Mapping[str, Mapping[str, Mapping[int, float]]], judged: Iterable[str]) -> Best | None:
+    """``table``: measure -> arm -> seed -> value; ``judged``: measures to show of it. None where an arm has no validation accuracy."""
+    by_seed = table.get("validation", {}).get(arm, {})
+    if not by_seed:
+        return None
+    seed = max(sorted(by_seed), key=lambda seed: by_seed[seed])
+    known = {name: table.get(name, {}).get(arm, {}) for name in judged}
+    return Best(seed, by_seed[seed], {name: values[seed] for name, values in known.items() if seed in values})

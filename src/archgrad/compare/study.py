@@ -1,27 +1,30 @@
 """A study: arms that differ in what they say, and in nothing else, each searched with the same seeds.
 
-A study file is a file of search settings with four more entries: ``arms`` (name -> what that arm says otherwise), ``seeds`` (a number n
-for 1 to n, or a list), ``control`` (the arm that others are compared to) and ``blind`` (no true accuracy is looked up, so that settings can be
-chosen by what was measured in the searches alone). What stands above the arms is shared.
+A study file is a file of search settings with some more entries: ``arms`` (name -> what that arm says otherwise), ``seeds`` (a number n
+for 1 to n, or a list), ``retrain_seeds`` (how often each found network is trained from scratch; 0: never), ``control`` (the arm that others
+are compared to), ``controls`` (whether an arm of random search is added where none is; true), ``equal`` (whether all arms must spend the same
+epochs, batches and images; true) and ``blind`` (no true accuracy is looked up, so that settings can be chosen by what was measured in the
+searches alone). What stands above the arms is shared.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from archgrad import config, run
+from archgrad.compare.arms import arms_of, check_equal, check_used, searches_randomly
 from archgrad.config import Given, SearchConfig
 from archgrad.errors import unknown
 from archgrad.methods import METHODS
+from archgrad.retraining.settings import retrain_settings
 
-OWN = ("arms", "seeds", "control", "blind")
+OWN = ("arms", "seeds", "control", "blind", "controls", "equal", "retrain_seeds")
 SEEDS = 4
 LOCAL = {"data.path", "data.test", "data.cache", "data.workers", "search.checkpoint_seconds"}  # decide where and how fast, not what
 
@@ -35,6 +38,9 @@ class Study:
     seeds: tuple[int, ...]
     control: str
     blind: bool = False
+    controls: bool = True
+    equal: bool = True
+    retrain_seeds: int = 0
 
     def settings(self, arm: str, seed: int = 0) -> SearchConfig:
         """Of one search. A study's searches take one thread unless it says otherwise: its numbers must not depend on the machine's cores.
@@ -51,6 +57,8 @@ class Study:
         settings = self.settings(arm)
         try:
             method = run.build(settings)
+            if self.retrain_seeds:
+                retrain_settings(method.base, settings.retrain)
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from None
         whole = run.resolve(settings, method).to_mapping() | {"space": {"name": settings.space["name"], **method.base.spec()}}
@@ -61,18 +69,21 @@ class Study:
         shared = {name: dict(value) if isinstance(value, Mapping) else value for name, value in self.shared.items()}
         shared["data"] = {name: value for name, value in shared.get("data", {}).items() if name != "cache" and not local(value)}
         arms = {name: dict(own) for name, own in self.arms.items()}
-        whole = {**shared, **({"blind": True} if self.blind else {}), "control": self.control, "seeds": list(self.seeds), "arms": arms}
+        optional = {name: getattr(self, name) for name in ("blind", "controls", "equal", "retrain_seeds")}
+        said = {name: value for name, value in optional.items() if value != getattr(Study, name)}
+        whole = {**shared, **said, "control": self.control, "seeds": list(self.seeds), "arms": arms}
         return {name: value for name, value in json.loads(json.dumps(whole, default=str)).items() if value != {}}
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_mapping(), sort_keys=False, allow_unicode=True, width=120)
 
 
-def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = ()) -> Study:
+def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), before: Study | None = None, recorded: bool = False) -> Study:
     """A study of several sources, each (its name in error messages, settings as a study file has them); later ones win.
 
-    ``names`` are the arms to be run: those of the file, or methods (``a``, ``a+b``), an arm each; by default all arms of the file.
-    ValueError: what `archgrad.config.read` refuses, in the shared settings or in an arm; no arm, no seed, no such control.
+    ``names`` are the arms to be run: those of the file, or methods (``a``, ``a+b``), an arm each; by default all arms of the file, and one of
+    random search. ``before``: the study that this one goes on with, whose control arms are taken over. A ``recorded`` one is read as it stands.
+    ValueError: what `archgrad.config.read` refuses, in the shared settings or in an arm; no arm, no seed, no such control; unequal budgets.
     """
     own: Given = {}
     shared: Given = {}
@@ -85,19 +96,34 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = ()) -> 
             shared = config.merged(shared, config.checked(rest))
         except ValueError as error:
             raise ValueError(f"{where}: {error}" if where else str(error)) from None
-    arms = _arms(own.get("arms", {}), list(names), shared)
-    _all_used(shared, arms)
-    control = own.get("control", "darts" if "darts" in arms else next(iter(arms)))
-    if control not in arms:
-        raise unknown("control arm", control, arms)
+    usual = {name: getattr(before or Study, name) for name in ("controls", "equal", "retrain_seeds")} | {"blind": False} | own
+    said = {name: _truth(name, usual[name]) for name in ("blind", "controls", "equal")}
+    known = before.arms if before else {}
+    asked = list(names)
+    arms = arms_of(own.get("arms", {}), asked, shared, control=said["controls"] and not recorded, before=known)
+    check_used(shared, arms)
+    control = own.get("control") or (before.control if before else usual_control(arms))
+    if control not in {**known, **arms}:
+        raise unknown("control arm", control, {**known, **arms})
     shared = {name: value for name, value in shared.items() if name != "method" and name not in METHODS}
-    blind = own.get("blind", False)
-    if not isinstance(blind, bool):
-        raise ValueError(f"blind: true or false, not {blind!r}")
-    found = Study(shared, arms, seeds_of(own.get("seeds", SEEDS)), control, blind)
+    found = Study(shared, arms, seeds_of(own.get("seeds", SEEDS)), control, **said, retrain_seeds=_count(usual["retrain_seeds"]))
+    if found.blind and found.retrain_seeds:
+        raise ValueError("retrain_seeds: a blind study sees no test image, so it retrains nothing: leave out one of the two")
+    settings = {}
     for arm in arms:
-        found.resolved(arm)
+        try:
+            settings[arm] = found.resolved(arm)
+        except ValueError as error:
+            hint = "" if arm in (asked or own.get("arms", {})) else " (an arm that every study has; --no-controls leaves it out)"
+            raise ValueError(f"{error}{hint}") from None
+    if found.equal and not recorded:
+        check_equal(settings)
     return found
+
+
+def usual_control(arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """``darts``; without it an arm of random search; else the first."""
+    return "darts" if "darts" in arms else next((arm for arm, own in arms.items() if searches_randomly(own)), next(iter(arms)))
 
 
 def seeds_of(given: Any) -> tuple[int, ...]:
@@ -113,17 +139,20 @@ def seeds_of(given: Any) -> tuple[int, ...]:
 
 
 def joined(before: Study, asked: Study) -> Study:
-    """The study that ``before`` grows into: more arms and more seeds. ValueError names the first setting that is another one now."""
+    """The study that ``before`` grows into: more arms, seeds and retrainings. ValueError names the first setting that is another one now."""
     if before.blind != asked.blind:
         raise ValueError(f"the study recorded here is {'' if before.blind else 'not '}blind, and stays so: choose another --out")
     plain = [Study(study.shared, {"": {"method": "darts"}}, (0,), "") for study in (before, asked)]
     for arm in ("", *(arm for arm in asked.arms if arm in before.arms)):
-        one, other = ((plain[0], plain[1]) if not arm else (before, asked))
+        one, other = (plain[0], plain[1]) if not arm else (before, asked)
         if found := differences(one.resolved(arm), other.resolved(arm)):
             name, was, now = found[0]
             raise ValueError(f"{f'arm {arm}: ' if arm else ''}{name} is {was!r} in the study recorded here, not {now!r}: choose another --out")
     arms, seeds = {**before.arms, **asked.arms}, tuple(dict.fromkeys([*before.seeds, *asked.seeds]))
-    return Study(before.shared, arms, seeds, asked.control, asked.blind)
+    whole = replace(asked, shared=before.shared, arms=arms, seeds=seeds, retrain_seeds=max(before.retrain_seeds, asked.retrain_seeds))
+    if whole.equal:
+        check_equal({arm: whole.resolved(arm) for arm in arms})
+    return whole
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -146,35 +175,13 @@ def local(value: Any) -> bool:
     return isinstance(value, Path) or (isinstance(value, str) and value != "digits" and (Path(value).is_absolute() or Path(value).exists()))
 
 
-def _arms(given: Any, names: list[str], shared: Given) -> Given:
-    """Each arm with its method and all options of methods that concern it."""
-    if not isinstance(given, Mapping) or not all(isinstance(own or {}, Mapping) for own in given.values()):
-        raise ValueError("arms: 'name: {settings that differ}' is expected, such as 'quiet: {method: stdarts, stdarts: {noise: none}}'")
-    every = {str(arm): dict(own or {}) for arm, own in given.items()}
-    asked = {name: every.get(name, {"method": name}) for name in names} if names else every
-    if not asked:
-        raise ValueError("which arms? name methods by --methods a,b+c, or a study file by --config")
-    found = {}
-    for arm, said in asked.items():
-        if not re.fullmatch(r"[\w.+-]+", arm):
-            raise ValueError(f"arm {arm!r}: a name of letters, digits and . + - _ is expected, for files are named by it")
-        try:
-            if taken := {"seed", "out", "data"} & said.keys():
-                raise ValueError(f"{min(taken)}: is the same for all arms")
-            own = config.checked(said)
-        except ValueError as error:
-            raise ValueError(f"arm {arm}: {error}") from None
-        method: str = own.get("method") or shared.get("method") or SearchConfig().method
-        for one in method.split("+"):
-            if one not in METHODS:
-                raise unknown("method", one, [*METHODS, *every])
-        theirs = {name: shared[name] for name in (*method.split("+"), "darts") if name in shared}
-        found[arm] = {"method": method, **config.merged(theirs, own)}
-    return found
+def _truth(name: str, given: Any) -> bool:
+    if not isinstance(given, bool):
+        raise ValueError(f"{name}: true or false, not {given!r}")
+    return given
 
 
-def _all_used(shared: Given, arms: Given) -> None:
-    used = {"darts", *(name for own in arms.values() for name in own["method"].split("+"))}
-    for name in shared:
-        if name in METHODS and name not in used:
-            raise ValueError(f"section {name!r} is of a method that no arm uses: leave it out")
+def _count(given: Any) -> int:
+    if type(given) is not int or given < 0:
+        raise ValueError(f"retrain_seeds: how often each found network is trained, a number from 0 on, not {given!r}")
+    return given

@@ -9,7 +9,7 @@ from typing import Any
 
 from archgrad import benchmarks
 from archgrad.arch import Genotype
-from archgrad.compare import selection
+from archgrad.compare import retraining, selection
 from archgrad.compare.study import local
 from archgrad.folder import RunFolder, read_json, write_json
 from archgrad.observers import rows
@@ -20,13 +20,14 @@ NO_MEASURE = ("epoch", "seconds", "cpu_seconds")
 KEYS = ("arm", "seed", "config", "data", "genotype", "final", "epochs", "seconds", "benchmark", "environment")
 
 
-def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False) -> Summary:
+def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, retrain_seeds: int = 0) -> Summary:
     """Of a finished run.
 
     ``config``: resolved, without paths. ``data``: name, fingerprint, images in each split. ``genotype``: ``text`` and ``json``. ``epochs``:
     metric -> values, one an epoch, None where it was not measured. ``final``: the last value of each metric that is a number, ``skips`` of the
     genotype, its ``validation`` accuracy (`selection.validation`), and true accuracies in percent (``cifar10_test`` ...) where a benchmark
     knows them and is asked: ``blind`` ones ask none. ``benchmark``: its verdict. ``seconds`` and ``cpu_seconds``: all epochs and decisions.
+    ``retrained``: `retraining.results` of so many, where any is finished.
     ``left_out``: metrics too large for `LIMIT`. ValueError if the run is not finished.
     """
     genotype, settings, metrics = folder.found(), folder.settings(), rows(folder.metrics)
@@ -37,6 +38,7 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False) ->
     source = images["name"]
     table = None if blind else benchmarks.lookup(settings.space["name"])
     verdict = table.verdict(genotype) if table else None
+    retrained = {"retrained": short(results)} if (results := retraining.results(folder, retrain_seeds)) else {}
     summary = {
         "arm": arm,
         "seed": seed,
@@ -45,6 +47,7 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False) ->
         "environment": read_json(folder.environment),
         "genotype": {"text": str(genotype), "json": genotype.to_json()},
         "final": final(metrics, genotype, verdict[0] if verdict else {}) | ({} if judged is None else {"validation": short(judged)}),
+        **retrained,
         **{name: short(sum(row[name] for row in spent)) for name in ("seconds", "cpu_seconds") if all(name in row for row in spent)},
         "benchmark": verdict,
         "epochs": columns(metrics),

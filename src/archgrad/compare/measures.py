@@ -1,0 +1,81 @@
+"""The numbers that a comparison is about: what a run ended with, and what follows from its summary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+
+from archgrad import benchmarks
+from archgrad.compare import retraining, selection, trajectory
+from archgrad.compare.summary import Summary
+
+Table = Mapping[str, Mapping[str, Mapping[int, float]]]  # measure -> arm -> seed -> value
+
+TRUE = {"cifar10_test": "CIFAR-10", "cifar100_test": "CIFAR-100", "imagenet16_test": "ImageNet16-120"}
+JUDGED = {**TRUE, "retrained_test": "retrained"}  # what a selection by validation is shown with
+REGRET = {name.replace("_test", "_regret"): f"regret, {label}" for name, label in TRUE.items()}
+RELATIVE = {name.replace("_test", "_relative"): f"over the average, %, {label}" for name, label in TRUE.items()}
+STANDING = {**REGRET, **RELATIVE}
+TIMES = {"seconds_times": "seconds", "cpu_seconds_times": "cpu_seconds"}  # a ratio to the control arm, and of what
+GROUPS = {  # of measures: final value -> how it is called, in the order of the tables; what is in no summary is left out
+    "True test accuracy, %": TRUE,
+    "Retrained": {"retrained_test": "test accuracy, %, retrained"},
+    "In the whole space": STANDING,
+    "Over all epochs": {"trajectory_test": "true test accuracy, %, mean over the epochs"},
+    "Discretisation gap and sharpness": {
+        "gap_accuracy": "gap, accuracy",
+        "gap_loss": "gap, loss",
+        "sharpness_weights": "sharpness over weights",
+        "sharpness_alphas": "over alphas",
+        "sharpness_both": "over both",
+        "eigenvalue": "largest eigenvalue of the alphas' Hessian",
+    },
+    "Rank correlation": {
+        "ranking_tau": "tau, search and evaluation network",
+        "ranking_search_tau_cifar10": "tau, search network and table",
+        "ranking_evaluation_tau_cifar10": "tau, evaluation network and table",
+    },
+    "Search": {"entropy": "entropy, nats", "skips": "skips", "val_accuracy": "validation accuracy of the supernet"},
+    "Cost": {
+        "seconds": "seconds",
+        "seconds_times": "seconds, times {control}",
+        "cpu_seconds": "CPU seconds",
+        "cpu_seconds_times": "CPU seconds, times {control}",
+    },
+}
+MEASURES = {name: label for group in GROUPS.values() for name, label in group.items()}
+REPEATED = {*STANDING, *TIMES}  # say again what another measure says, so that their differences are no tests of their own
+
+
+def measured(one: Summary) -> dict[str, float]:
+    """Of one run. Nothing of a blind one needs a table."""
+    found = {**one["final"], **{name: one[name] for name in ("seconds", "cpu_seconds") if name in one}}
+    if "validation" not in found and (judged := selection.of_summary(one)) is not None:
+        found["validation"] = judged  # of a summary of old
+    if tests := retraining.tests_of(one):
+        found["retrained_test"] = math.fsum(tests) / len(tests)
+    if table := table_of(one):
+        found |= table.standing(one["final"])
+        if path := trajectory.of_run(one, table):
+            found["trajectory_test"] = math.fsum(path) / len(path)
+    return found
+
+
+def table_of(one: Summary) -> ModuleType | None:
+    """The benchmark that was asked about a run; None where none knows its space, or it is blind."""
+    return benchmarks.lookup(one["config"]["space"]["name"]) if one["benchmark"] else None
+
+
+def values(summaries: Iterable[Summary], control: str) -> Table:
+    """Of all runs, those of `TIMES` among them."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for one in summaries:
+        for name, value in measured(one).items():
+            found.setdefault(name, {}).setdefault(one["arm"], {})[one["seed"]] = value
+    for name, of in TIMES.items():
+        base = found.get(of, {}).get(control, {})
+        for arm, by_seed in found.get(of, {}).items():
+            if shared := {seed: value / base[seed] for seed, value in by_seed.items() if base.get(seed)}:
+                found.setdefault(name, {})[arm] = shared
+    return found

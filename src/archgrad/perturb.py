@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgrad.arch import Context, EdgeGroup, Mixture
+from archgrad.arch import Context, Mixture
 from archgrad.gradients import gradients
+from archgrad.relax import cached_mask
 from archgrad.schedules import Scalar
 
 Shares = list[tuple[float, Mixture]]
@@ -85,10 +85,5 @@ def settled(moved: dict[str, Tensor], origin: Mixture, settle: Settle, context: 
 def _free(name: str, mixture: Mixture, context: Context) -> Tensor:
     """Bool, as the weights: the ops that run."""
     w = mixture.weights[name]
-    own = _mask(context.groups[name], w.device).expand_as(w)
+    own = cached_mask(context.groups[name], w.device).expand_as(w)
     return own if mixture.active is None else own & mixture.active[name].to(w.device)
-
-
-@lru_cache(maxsize=64)
-def _mask(group: EdgeGroup, device: torch.device) -> Tensor:
-    return group.mask(device)

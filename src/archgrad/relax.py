@@ -17,20 +17,21 @@ from archgrad.seeds import forked
 
 
 @lru_cache(maxsize=256)
-def _mask(group: EdgeGroup, device: torch.device) -> Tensor:
+def cached_mask(group: EdgeGroup, device: torch.device) -> Tensor:
+    """`EdgeGroup.mask`, made once a group and device."""
     return group.mask(device)
 
 
 def masked_softmax(logits: Tensor, group: EdgeGroup) -> Tensor:
     """logits (..., edges, ops) -> probabilities over each edge's own ops; padding and removed edges get 0, and send no gradient back."""
-    mask = _mask(group, logits.device)
+    mask = cached_mask(group, logits.device)
     # The smallest finite number, not -inf: a removed edge is masked whole, and the softmax of only -inf is nan.
     return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(-1) * mask
 
 
 def masked_logsumexp(logits: Tensor, group: EdgeGroup) -> Tensor:
     """logits (..., edges, ops) -> ``log sum exp`` over each edge's own ops (..., edges); a removed edge gets 0 and sends no gradient back."""
-    mask = _mask(group, logits.device)
+    mask = cached_mask(group, logits.device)
     return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).logsumexp(-1) * mask.any(-1)
 
 
@@ -41,12 +42,12 @@ def softmax(alphas: Alphas, context: Context) -> Mixture:
 
 def sigmoid(alphas: Alphas, context: Context) -> Mixture:
     """``sigma(a)`` of each op by itself: ops do not compete, and a row need not sum to 1 (FairDARTS, Chu et al. 2020, arXiv 1911.12126)."""
-    return Mixture({name: alphas[name].sigmoid() * _mask(group, alphas[name].device) for name, group in context.groups.items()})
+    return Mixture({name: alphas[name].sigmoid() * cached_mask(group, alphas[name].device) for name, group in context.groups.items()})
 
 
 def tempered_softmax(logits: Tensor, group: EdgeGroup, temperature: float) -> Tensor:
     """``softmax(a / T)`` per edge, as `masked_softmax`; finite for any finite logits and any T > 0."""
-    mask = _mask(group, logits.device)
+    mask = cached_mask(group, logits.device)
     # The largest logit becomes 0 before the division: a quotient may then overflow to -inf alone, which is the probability 0.
     top = logits.detach().masked_fill(~mask, torch.finfo(logits.dtype).min).amax(-1, keepdim=True)
     return masked_softmax((logits - top) / temperature, group)
@@ -145,7 +146,7 @@ def _drawn(alphas: Alphas, context: Context) -> dict[str, tuple[Tensor, Tensor]]
     host = torch.cat([alphas[name].detach().flatten() for name in groups]).cpu()
     drawn = {}
     for (name, group), flat in zip(groups.items(), host.split([alphas[name].numel() for name in groups]), strict=True):
-        logits, mask = flat.view(alphas[name].shape), _mask(group, host.device)
+        logits, mask = flat.view(alphas[name].shape), cached_mask(group, host.device)
         noise = gumbel(logits, context.rng(f"one_path/{name}"))
         drawn[name] = noise, F.one_hot((logits + noise).masked_fill(~mask, -torch.inf).argmax(-1), group.width).bool() & mask
     return drawn
@@ -166,7 +167,7 @@ def dirichlet(alphas: Alphas, context: Context) -> Mixture:
     weights = {}
     for name, group in context.groups.items():
         a = alphas[name]
-        drawn = _mask(group, a.device).to(a.dtype)
+        drawn = cached_mask(group, a.device).to(a.dtype)
         with forked(context.seed, f"dirichlet/{name}", context.phase, *context.t.place, device=a.device):  # rsample takes no generator
             for rows, size in choices(group, a.device):
                 part = Dirichlet(concentration(a[rows, :size]), validate_args=False).rsample()
@@ -177,7 +178,7 @@ def dirichlet(alphas: Alphas, context: Context) -> Mixture:
 
 def dirichlet_mean(alphas: Alphas, context: Context) -> Mixture:
     """``(elu(a) + 1) / sum``, the mean of `dirichlet`."""
-    masses = {name: concentration(alphas[name]) * _mask(group, alphas[name].device) for name, group in context.groups.items()}
+    masses = {name: concentration(alphas[name]) * cached_mask(group, alphas[name].device) for name, group in context.groups.items()}
     return Mixture({name: mass / mass.sum(-1, keepdim=True).clamp(min=LEAST) for name, mass in masses.items()})
 
 

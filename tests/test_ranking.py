@@ -237,7 +237,7 @@ def test_the_table_is_asked_for_test_accuracy():
 def test_a_blind_study_ranks_without_the_table(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmarks.lookup("nasbench201"), "query", lambda genotype: pytest.fail("looked up"))
     own = {"diagnostics": {"ranking": True, "ranking_architectures": 4, "ranking_images": 20}}
-    shared = {name: value for name, value in small(tmp_path).to_mapping().items() if name not in ("seed", "method")}
+    shared = {name: value for name, value in small(tmp_path).to_mapping().items() if name not in ("seed", "method")} | {"controls": False}
     asked = study.read(("", shared | {"arms": {"cdarts": {"method": "cdarts", **own}}, "blind": True, "seeds": 1}))
     settings = asked.settings("cdarts", 1).model_copy(update={"out": tmp_path / "blind"})
     run.search(settings, console=Console(quiet=True))

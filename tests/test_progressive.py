@@ -1,6 +1,7 @@
 """DrNAS's progressive search: ever fewer ops and more channels, what lives through a border and how, resumes there."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -156,8 +157,8 @@ def test_a_stage_that_continues_is_no_new_life():
 
 def test_what_cannot_be_is_refused_before_the_first_step():
     with pytest.raises(ValueError, match="progressive does not fit space 'darts': channels is 16, which is no multiple of partial_channels 6"):
-        begin(method("progressive", space("darts", classes=4)), DATA, 4)
-    later = method("progressive", space("darts", classes=4, channels=6, cells=2))
+        begin(method("progressive", space("darts", classes=4), partial=(6, 4)), DATA, 4)
+    later = method("progressive", space("darts", classes=4, channels=6, cells=2), partial=(6, 4))
     record = Record()
     with pytest.raises(ValueError, match="channels is 6, which is no multiple of partial_channels 4"):
         run(later, [record])
@@ -168,7 +169,13 @@ def test_what_cannot_be_is_refused_before_the_first_step():
         begin(made(), DATA, 1)
 
 
+@pytest.mark.parametrize("name", ["darts", "s1", "nasbench201"])
+def test_the_defaults_fit_the_space_as_it_is(name):
+    m = method("drnas+progressive", space(name))
+    assert m.stages[0].change(SimpleNamespace(space=m.space)).partial_channels == m.space.partial_channels == 4
+
+
 def test_the_published_search_in_the_space_of_darts():
-    m = method("drnas+progressive", space("darts", channels=36, cells=20))
+    m = method("drnas+progressive", space("darts", channels=36, cells=20), progressive={"partial": (6, 4)})
     assert [stage.begin(50) for stage in m.stages] == [0, 25] and [stage.alpha_from(50) for stage in m.stages] == [10, 35]
     assert m.space.partial_channels == 6 and (m.weights.lr, m.weights.lr_end, m.alphas.lr) == (0.1, 0.0, 6e-4)

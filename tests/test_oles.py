@@ -14,7 +14,7 @@ from archgrad.methods.matches import MEASURES, Matches, cosine
 from archgrad.search_method import Method
 from archgrad.spaces import space
 from fakes import Noise
-from searching import Record, Watch, resumed, same, values_of
+from searching import Record, Saves, Watch, gone_on, resumed, same, values_of
 from searching import run as searched
 
 SMALL = {"channels": 2, "cells": 1, "classes": 4}
@@ -163,6 +163,36 @@ def test_a_sampled_path_is_compared_where_it_ran():
     m = method("oles+gdas", space("nasbench201", **SMALL), oles={"interval": 2})
     memory = searched(m).state.memory["oles"]
     assert len(set(memory.counts)) > 1 or memory.rest
+
+
+@pytest.mark.parametrize("threshold", [1, 0.1])
+def test_what_rests_rests_on_where_the_supernet_lives_on(threshold, tmp_path):
+    """Through the border of a stage that prunes and widens: the ops that are left, by name, and the matches of those not judged yet."""
+    options = {"oles": {"threshold": threshold, "interval": 4, "measure": "paper"}, "progressive": {"partial": (4, 2), "keep": (3,), "rest": 0}}
+    m = method("oles+progressive", space("nasbench201", **{**SMALL, "channels": 4}), **options)
+    saves = Saves([("epoch", 2, 0)], tmp_path)
+    found = searched(m, [saves])
+    state = checkpoint.restore(m, checkpoint.read(saves.files["epoch", 2, 0]))
+    memory = state.memory["oles"]
+    before, waits = set(memory.resting()), {names[0]: (memory.counts[op], memory.sums[op].item()) for op, names in enumerate(memory.ops)}
+    m.begin_epoch(state)
+    assert before and 0 < len(memory.ops) < len(waits)
+    assert set(memory.resting()) == before & {name for names in memory.ops for name in names}
+    assert [(count, total.item()) for count, total in zip(memory.counts, memory.sums)] == [waits[names[0]] for names in memory.ops]
+    again, _ = gone_on(m, saves.files["epoch", 2, 0])
+    assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state))
+
+
+def test_a_new_supernet_learns_whole(tmp_path):
+    """Also where the search was killed just before the stage."""
+    m = method("oles+pdarts", space("nasbench201", **SMALL), oles={"threshold": 1, "interval": 2}, pdarts={"rest": 0})
+    saves = Saves([("epoch", 1, 0)], tmp_path)
+    searched(m, [saves], epochs=3)
+    state = checkpoint.restore(m, checkpoint.read(saves.files["epoch", 1, 0]))
+    memory = state.memory["oles"]
+    assert memory.rest
+    m.begin_epoch(state)
+    assert not memory.rest and not any(memory.counts)
 
 
 def test_the_users_own_hypergradient_is_refused():

@@ -146,11 +146,11 @@ class Method:
         state.optimizers = self.stepper.optimizers(self, state)
         if not state.memory:
             state.memory = {name: make() for name, make in self.patch.memory.items()}
-        for memory in state.memory.values():
-            memory.bind(state)
         begins = sorted({0, *(stage.begin(state.plan.epochs) for stage in self.stages if not stage.continues), state.plan.epochs})
         state.born = max(begin for begin in begins[:-1] if begin <= state.epoch) if state.epoch < state.plan.epochs else begins[-2]
         state.dies = min(begin for begin in begins if begin > state.born)
+        for memory in state.memory.values():
+            memory.bind(state)
 
     def begin_epoch(self, state: State) -> None:
         """The only place where space, depth or optimizers change: applies the stage that begins with this epoch, if there is one."""

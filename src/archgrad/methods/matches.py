@@ -48,16 +48,24 @@ class Matches:
         self.threshold, self.interval, self.measure, self.stop = threshold, interval, measure, stop
         self.ops: list[list[str]] = []  # the names of the parameters of each
         self.rest: list[int] = []
+        self.counts: list[int] = []  # since an op was last judged, as the sums
+        self.sums = torch.zeros(0)
+        self.born = -1  # the epoch their supernet began
         self.shown: tuple[int, int] | None = None  # epoch, step of the last alpha step
         self.waiting: tuple[tuple[int, int], str, dict[str, Tensor]] | None = None  # gradients of the first half of the step at hand
         self.bytes = 0
 
     def bind(self, state: State) -> None:
         net = state.nets["search"]
-        self.ops, self.rest = list(parametric(net, state.space.groups)), []  # a new supernet: all of it learns
+        before = {names[0]: op for op, names in enumerate(self.ops)} if self.born == state.born else {}  # of a new supernet all learns
+        self.ops, self.born = list(parametric(net, state.space.groups)), state.born
+        stay = {op: before[names[0]] for op, names in enumerate(self.ops) if names[0] in before}
+        self.rest = [op for op, was in stay.items() if was in self.rest]
+        self.counts, sums = [self.counts[stay[op]] if op in stay else 0 for op in range(len(self.ops))], self.sums
+        self.sums = torch.zeros(len(self.ops), device=state.device)
+        self.sums[list(stay)] = sums[list(stay.values())].to(self.sums)
         learning = set(self.learning())
         self.bytes = sum(p.numel() * p.element_size() for name, p in net.named_parameters() if name in learning)
-        self.counts, self.sums = [0] * len(self.ops), torch.zeros(len(self.ops), device=state.device)  # since an op was last judged
         self.steps, self.epoch = 0, torch.zeros((), device=state.device)  # of this epoch, the mean over ops added up
 
     def size(self) -> int:
@@ -116,10 +124,11 @@ class Matches:
         return row
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rest": list(self.rest), "counts": list(self.counts), "sums": self.sums, "steps": self.steps, "epoch": self.epoch}
+        kept = {"born": self.born, "rest": list(self.rest), "counts": list(self.counts)}
+        return {**kept, "sums": self.sums, "steps": self.steps, "epoch": self.epoch}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.rest, self.counts, self.steps = list(saved["rest"]), list(saved["counts"]), saved["steps"]
+        self.born, self.rest, self.counts, self.steps = saved["born"], list(saved["rest"]), list(saved["counts"]), saved["steps"]
         self.sums, self.epoch = saved["sums"].clone(), saved["epoch"]
 
 

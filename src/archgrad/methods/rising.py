@@ -25,7 +25,7 @@ class Curvature:
         self.found: dict[str, Any] | None = None
 
     def bind(self, state: State) -> None:
-        self.values, self.genotypes = [], []  # of another supernet
+        self.values, self.genotypes = [], []  # of another supernet, or of this one with fewer alphas: another Hessian, of another size
 
     def size(self) -> int:
         return 0

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from archgrad import checkpoint
 from archgrad.arch import Context, Edge, EdgeGroup, Link, Mixture, Progress
 from archgrad.methods import method
-from archgrad.methods.pdarts import at_most, dropout_behind_skips, pruned
+from archgrad.methods.pdarts import at_most, dropout_behind_skips
+from archgrad.methods.stages import Cells, pruned
 from archgrad.relax import softmax
 from archgrad.schedules import constant
 from archgrad.select import strongest
@@ -66,18 +67,20 @@ def test_what_an_edge_keeps():
     ("name", "cells", "depths", "sizes"),
     [
         ("darts", 8, [5, 11, 17], [8, 5, 3]),
-        ("darts", 3, [2, 4, 6], [8, 5, 3]),
+        ("darts", 4, [3, 6, 8], [8, 5, 3]),  # 2 would both reduce, and pruning read alphas of no cell
+        ("darts", 3, [3, 4, 6], [8, 5, 3]),
         ("s1", 8, [5, 11, 17], [2, 2, 2]),
         ("nasbench201", 5, [5, 5, 5], [5, 4, 3]),
     ],
 )
 def test_depth_and_ops_of_the_stages(name, cells, depths, sizes):
     base = space(name, cells=cells)
-    made, state = method("pdarts", base), SimpleNamespace(space=base, alphas={})
+    made, state = method("pdarts", base), SimpleNamespace(space=base, alphas={}, memory={"pdarts": Cells()})
+    state.memory["pdarts"].bind(state)
     for stage, depth, size in zip(made.stages, depths, sizes, strict=True):
         state.alphas = normal_alphas(state.space, {}, 1.0, 0, torch.device("cpu"))
         state.space = stage.change(state)
-        assert state.space.cells == depth
+        assert state.space.cells == depth and all(group.cells for group in state.space.groups.values())
         assert {len(edge.primitives) for group in state.space.groups.values() for edge in group.edges} == {size}
     assert name == "s1" or len({edge.primitives for edge in next(iter(state.space.groups.values())).edges}) > 1  # each edge by itself
 
@@ -170,7 +173,7 @@ def test_one_stage_without_anything_is_darts_bit_for_bit():
     none = {"keep": (), "depth": (1.0,), "dropout": (0.0,), "rest": 0.0, "skips": None}
     base = space("nasbench201", channels=2, cells=1, classes=4)
     made = [method(name, base, **settled, **own) for name, own in (("darts", {}), ("pdarts", none))]
-    plain, neutral = (checkpoint.pack(one, run(one).state) | {"method": ""} for one in made)
+    plain, neutral = (checkpoint.pack(one, run(one).state) | {"method": "", "memory": {}} for one in made)
     assert same(plain, neutral)
 
 

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch import Alphas, CellGenotype, Context, EdgeGroup, Genotype, Groups, Mixture
+from archgrad.methods.stages import Cells, filled, pruned, rested, resting
 from archgrad.patch import Patch, Reshape, Select, Stage
 from archgrad.schedules import Scalar, When, never, share
 from archgrad.search_space import Share, Space
@@ -47,12 +48,13 @@ def pdarts(
     count = len(depth)
     begins = [share(k, of=count) for k in range(count)]
     ends = [*begins[1:], never]
-    changes = [grown(k, now / before) for k, before, now in zip((None, *keep), (1.0, *depth), depth)]
+    changes = [grown(*stage) for stage in zip((None, *keep), depth)]
     rate = fading(begins, dropout, rest)
     return Patch(
         "pdarts",
         select=at_most(skips) if skips is not None else None,
         reshape=(dropout_behind_skips(rate),),
+        memory={"pdarts": Cells},
         scalars={"skip_dropout": rate},
         stages=tuple(Stage(begin, change, alpha_from=rested(begin, end, rest)) for begin, change, end in zip(begins, changes, ends)),
         weights={"lr_end": 0.0},  # [author code], as the next
@@ -61,30 +63,15 @@ def pdarts(
 
 
 def grown(keep: int | None, times: float) -> Callable[[State], Space]:
-    """The space of ``times`` as many cells, and the ``keep`` strongest ops of each edge; `none` may be among them."""
+    """The space of ``times`` as many cells as at first, and the ``keep`` strongest ops of each edge; `none` may be among them."""
 
     def change(state: State) -> Space:
         kept = {name: pruned(group, state.alphas[name], keep) for name, group in state.space.groups.items()} if keep else None
-        own = state.space.spec().get("cells", 1)
-        cells = {"cells": max(1, round(times * own))} if times != 1 else {}
-        return state.space.resized(**cells, **({"primitives": kept} if kept else {}))
+        memory: Any = state.memory["pdarts"]
+        deep = filled(state.space, max(1, round(times * memory.base)))
+        return deep.resized(primitives=kept) if kept else deep
 
     return change
-
-
-def pruned(group: EdgeGroup, alphas: Tensor, keep: int) -> tuple[tuple[str, ...], ...]:
-    """alphas (edges, ops) -> the primitives of each edge with the ``keep`` largest, in their order; of equals the first stay."""
-    best = alphas.detach().cpu().masked_fill(~group.mask(), -math.inf).argsort(dim=1, descending=True, stable=True)[:, :keep].tolist()
-    return tuple(tuple(p for k, p in enumerate(edge.primitives) if k in row) for edge, row in zip(group.edges, best, strict=True))
-
-
-def resting(rest: float, life: int) -> int:
-    """Epochs of a stage in which the alphas rest; it leaves at least one."""
-    return min(round(rest * life), life - 1)
-
-
-def rested(begin: When, end: When, rest: float) -> When:
-    return lambda epochs: begin(epochs) + resting(rest, end(epochs) - begin(epochs))
 
 
 def fading(begins: list[When], dropout: tuple[float, ...], rest: float) -> Scalar:

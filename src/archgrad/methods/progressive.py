@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from archgrad.methods.carry import carry
-from archgrad.methods.pdarts import pruned, rested
+from archgrad.methods.stages import pruned, rested
 from archgrad.patch import Patch, Stage
 from archgrad.schedules import never, share
 from archgrad.search_space import Share, Space

@@ -1,0 +1,61 @@
+"""What searches in stages share: which ops an edge keeps, how long its alphas rest, how deep a stage is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from archgrad.arch import Context, EdgeGroup, Forward
+from archgrad.schedules import When
+from archgrad.search_method import Method
+from archgrad.search_space import Space
+from archgrad.state import Data, State
+
+
+def pruned(group: EdgeGroup, alphas: Tensor, keep: int) -> tuple[tuple[str, ...], ...]:
+    """alphas (edges, ops) -> the primitives of each edge with the ``keep`` largest, in their order; of equals the first stay."""
+    best = alphas.detach().cpu().masked_fill(~group.mask(), -math.inf).argsort(dim=1, descending=True, stable=True)[:, :keep].tolist()
+    return tuple(tuple(p for k, p in enumerate(edge.primitives) if k in row) for edge, row in zip(group.edges, best, strict=True))
+
+
+def resting(rest: float, life: int) -> int:
+    """Epochs of a stage in which the alphas rest; it leaves at least one."""
+    return min(round(rest * life), life - 1)
+
+
+def rested(begin: When, end: When, rest: float) -> When:
+    return lambda epochs: begin(epochs) + resting(rest, end(epochs) - begin(epochs))
+
+
+def filled(space: Space, cells: int) -> Space:
+    """The space with so many cells, or as many more as it takes for every group of edges to be in one: alphas that no cell reads stay noise."""
+    made = space.resized(cells=cells)
+    return made if all(group.cells for group in made.groups.values() if group.edges) else filled(space, cells + 1)
+
+
+class Cells:
+    """How many the search began with: what each stage's depth is a multiple of, so that no stage rounds what another has rounded."""
+
+    def __init__(self) -> None:
+        self.base: int | None = None
+
+    def bind(self, state: State) -> None:
+        if self.base is None:
+            self.base = state.space.spec()["cells"]
+
+    def size(self) -> int:
+        return 0
+
+    def after_step(self, forward: Forward) -> None:
+        pass
+
+    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"base": self.base}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.base = saved["base"]

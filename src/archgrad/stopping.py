@@ -97,7 +97,7 @@ def mismatched(least: float) -> Rule:
 
 
 class Stopping:
-    """Asks to stop by the first of its ``rules`` that holds. They read the rows of this supernet's epochs, from ``after`` on, in which alphas
+    """Asks to stop by the first of its ``rules`` that holds. They read the rows of this stage's epochs, from ``after`` on, in which alphas
     moved. Not after the last epoch. ``rows``: of the epochs before a resume, so that it decides as if there had been none."""
 
     def __init__(self, rules: Iterable[Rule], after: int, rows: Iterable[Row] = ()) -> None:
@@ -115,7 +115,9 @@ class Stopping:
         self.rows.append(row)
         if row.get("stop") or state.epoch == state.plan.epochs:
             return None
-        own = [one for one in self.rows if one["epoch"] >= state.born]  # a stage begins another supernet
+        begins = (stage.begin(state.plan.epochs) for stage in method.stages)
+        since = max((begin for begin in begins if begin <= row["epoch"]), default=0)
+        own = [one for one in self.rows if one["epoch"] >= since]  # of another supernet, or of one with fewer alphas, are other numbers
         reason = next((reason for rule in self.rules if (reason := rule(own))), None)
         return {"stop": reason} if reason else None
 

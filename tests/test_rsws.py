@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from io import StringIO
 
 import pytest
@@ -14,6 +15,7 @@ from archgrad import checkpoint
 from archgrad.diagnostics.ranking import accuracies
 from archgrad.gradients import gradients
 from archgrad.methods import method
+from archgrad.methods.pcdarts import edge_softmax
 from archgrad.observers import Bar
 from archgrad.select import uniform
 from archgrad.spaces import space
@@ -108,6 +110,21 @@ def test_the_best_of_the_samples_then_of_the_finalists():
     assert [note["accuracy"] for note in notes[10:]] == whole and [note["finalist"] for note in notes[10:]] == order
     assert found.genotype == pool[order[whole.index(max(whole))]]
     assert len(set(whole)) > 1
+
+
+def test_a_sample_is_judged_as_it_was_trained(monkeypatch):
+    """With all that other patches make of its mixture: the shares of PC-DARTS's edges."""
+    m, seen = method("rsws+pcdarts", BASE, rsws={"samples": 2, "finalists": 1}), []
+    monkeypatch.setattr(
+        import_module("archgrad.methods.rsws"), "accuracy", lambda net, mixture, *rest, **more: (seen.append(mixture), (0.5, 0))[1]
+    )
+    state = run(m).state
+    shares = edge_softmax(state.alphas["cell/edge"].detach(), BASE.groups["cell"])
+    assert len(seen) == 2 and shares.min() < 0.4
+    for k, mixture in enumerate(seen):
+        one = drawn(state, "rsws/sample", k).one_hot(BASE.groups)
+        assert torch.equal(mixture.weights["cell"], one.weights["cell"] * shares[:, None])
+        assert mixture.active is one.active is None or torch.equal(mixture.active["cell"], one.active["cell"])
 
 
 def test_one_finalist_is_chosen_at_once_and_few_samples_are_few_decisions():

@@ -7,6 +7,8 @@ drawn and judged by these weights on some validation images, and the best of the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -36,8 +38,12 @@ def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) ->
 
 def one_path(alphas: Alphas, context: Context) -> Mixture:
     """The architecture of this step alone."""
-    drawn = uniform(context.groups, context.seed, "rsws/step", *context.t.place)
-    return drawn.one_hot(context.groups).map(lambda weights: weights.to(next(iter(alphas.values())).device))
+    return alone(uniform(context.groups, context.seed, "rsws/step", *context.t.place), alphas, context)
+
+
+def alone(genotype: Genotype, alphas: Alphas, context: Context) -> Mixture:
+    """A relaxation to this architecture, whatever the alphas."""
+    return genotype.one_hot(context.groups).map(lambda weights: weights.to(next(iter(alphas.values())).device))
 
 
 def best_of(samples: int, images: int, finalists: int) -> Finalise:
@@ -51,8 +57,9 @@ def best_of(samples: int, images: int, finalists: int) -> Finalise:
             return uniform(groups, state.seed, "rsws/sample", sample)
 
         def judge(sample: int, limit: int | None = None) -> float:
+            judged = replace(method, patch=replace(method.patch, readout=partial(alone, drawn(sample))))
             batches = data.evaluation("val", limit=limit)
-            return accuracy(net, drawn(sample).one_hot(groups), batches, state.seed, "rsws", batch_statistics=True)[0]
+            return accuracy(net, judged.readout(state), batches, state.seed, "rsws", batch_statistics=True)[0]
 
         best = decisions[:parts][-1].note["best"] if decisions else []
         for part in range(len(decisions), parts):

@@ -203,6 +203,17 @@ def test_goes_on_between_any_two_decisions(base, places, count, tmp_path):
         assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state))
 
 
+def test_goes_on_within_a_long_tuning(tmp_path):
+    """After each of its epochs but the last: between two choices two decisions that choose nothing."""
+    m = method("dartspt", BASE, tune=3)
+    saves = Saves([("decision", n, 0) for n in (1, 2, 3, 4, 9)], tmp_path)
+    found = run(m, [saves], epochs=1)
+    assert [d.note.get("tuned") for d in found.state.decisions] == [None, *[3, 6, None] * 5] and found.state.epoch == 1 + 5 * 3
+    for path in saves.files.values():
+        again, _ = gone_on(m, path, epochs=1)
+        assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state))
+
+
 def test_after_an_early_stop_the_epochs_do_not_go_on(tmp_path):
     class Stops(Record):
         def on_epoch(self, method, state, data, row):

@@ -46,7 +46,8 @@ def dartspt(
 
 
 def perturbation(tune: float, rate: float, criterion: str, order: str, images: int | None) -> Finalise:
-    """A decision for every choice; between rounds the supernet learns on, without its old momentum and at one learning rate [author code]."""
+    """A decision for every choice; between rounds the supernet learns on, without its old momentum and at one learning rate [author code].
+    After every epoch of that but the last a decision that chooses nothing: what was learnt so far is kept."""
 
     def finalise(method: Method, state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
         learner = replace(method, patch=replace(method.patch, weights={**method.patch.weights, "lr": rate * method.weights.lr, "per": "never"}))
@@ -81,10 +82,15 @@ def perturbation(tune: float, rate: float, criterion: str, order: str, images: i
         if not decisions:
             state.optimizers["weights"].state.clear()
         agenda = choices(groups, order, state.seed)
-        for turn in range(len(decisions), len(agenda)):
-            if turn and agenda[turn].first:
-                learn_on(learner, state, data, steps)
-            note = decide(agenda[turn])
+        tuned = decisions[-1].note.get("tuned", 0) if decisions else 0  # steps since the last choice
+        for turn in range(sum("tuned" not in decision.note for decision in decisions), len(agenda)):
+            while turn and agenda[turn].first and tuned < steps:
+                some = min(each, steps - tuned)
+                learn_on(learner, state, data, some)
+                tuned += some
+                if tuned < steps:
+                    yield Decision(strongest(method.readout(state), groups), {"tuned": tuned})
+            tuned, note = 0, decide(agenda[turn])
             yield Decision(strongest(method.readout(state), groups), note)
 
     return finalise

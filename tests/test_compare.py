@@ -243,6 +243,17 @@ def test_what_outlived_its_study_is_waited_for(done, tmp_path):
     assert ends[0].failure is None and one.done
 
 
+def test_a_damaged_run_ends_alone(done, tmp_path):
+    """Finished when nobody watched, and its metrics are cut: it fails by name, the other counts."""
+    home = Home(tmp_path)
+    for name in ("darts-seed1", "darts-seed2"):
+        shutil.copytree(done / "runs" / name, home.runs / name)
+    runs, ends = [Run("darts", seed, home) for seed in (1, 2)], []
+    runs[0].folder.genotype.write_text("{")
+    execute(runs, jobs=1, stopping=lambda: False, ended=ends.append, say=print, start=lambda one: pytest.fail("started"), pause=0)
+    assert str(runs[0].folder.genotype) in ends[0].failure and ends[1].failure is None and runs[1].done
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys):
     out = tmp_path / "study"
     arguments = ["compare", "--methods", "darts", "--no-controls", "--seeds", "1", *SHARED[:-2], "--out", str(out)]

@@ -93,6 +93,7 @@ class Patch:
 UNIT = ("relax", "readout", "select")
 EXCLUSIVE = ("hypergradient", "alpha_split", "perturb", "stages", "finalise", "order", "stepper")
 ADDED = ("reshape", "weight_terms", "alpha_terms", "transforms", "lengths")
+SETTLED = ("order", "hypergradient", "weights", "alphas")  # where the user's own options decide: darts.*, weights.*, alphas.*
 MERGED = ("memory", "scalars", "extra_alphas", "space", "weights", "alphas")
 
 
@@ -115,7 +116,8 @@ def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
         owners = [patch for patch in patches if what in claims(patch)]
         if any(claims(patch)[what] != claims(owners[0])[what] for patch in owners):
             names = " and ".join(patch.name for patch in owners)
-            raise ValueError(f"{names} both set {what}: use one of them, or settle it by an option of your own")
+            own = f", or say which by --{what if '.' in what else f'darts.{what}'}" if what.split(".")[0] in SETTLED else ""
+            raise ValueError(f"{names} both set {what}: use one of them{own}")
     everyone = (*patches, settle)
     values: dict[str, Any] = {"name": "+".join(patch.name for patch in patches) or "darts"}
     units = [patch for patch in everyone if patch.sets() & set(UNIT)]

@@ -121,7 +121,7 @@ class Method:
             raise ValueError(f"a search needs at least 1 epoch of 1 step, not {epochs} of {steps}")
         begins = [stage.begin(epochs) for stage in self.stages]
         if len(set(begins)) < len(begins) or max(begins, default=0) >= epochs:
-            count = f"its {len(begins)} stages (draws, for random)"
+            count = f"its {len(begins)} stages"
             raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for {count}: more epochs, or fewer stages")
         later = (stage.alpha_from for stage in self.stages if stage.alpha_from is not None)
         for length in (self.alpha_from, *later, *self.patch.lengths):

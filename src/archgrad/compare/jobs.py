@@ -190,7 +190,12 @@ def execute(
                     told.add(one)
                     continue
                 waiting.remove(one)
-                if one.record():  # it ended when nobody watched
+                try:
+                    done = one.record()  # it ended when nobody watched
+                except ValueError as error:  # a file of this run is damaged: the others go on
+                    ended(Ending(one, str(error)))
+                    continue
+                if done:
                     ended(Ending(one))
                     continue
                 tries[one] += 1

@@ -64,7 +64,7 @@ def _best(found: Comparison) -> str:
     names = {name: label for name, label in JUDGED.items() if any(name in one.worth for one in found.best.values())}
     lines = _head("best by validation", "seed", "validation accuracy", *names.values())
     for arm, own in found.best.items():
-        lines.append(_row([arm, str(own.seed), number(own.validation), *(number(own.worth.get(name)) for name in names)]))
+        lines.append(_row([arm, own.chosen(len(found.seeds[arm])), number(own.validation), *(number(own.worth.get(name)) for name in names)]))
     return "\n".join(lines) + "\n"
 
 

@@ -38,6 +38,11 @@ class Best:
     seed: int
     validation: float
     worth: Mapping[str, float]  # measure -> value
+    among: tuple[int, ...] = ()  # the seeds that have one
+
+    def chosen(self, of: int) -> str:
+        """The seed, and among which where not all ``of`` the arm's have a validation accuracy."""
+        return str(self.seed) + (f", of {', '.join(map(str, self.among))}" if len(self.among) < of else "")
 
     def to_json(self) -> dict[str, Any]:
         return {"seed": self.seed, "validation": self.validation, **self.worth}
@@ -50,4 +55,4 @@ def best(arm: str, table: Mapping[str, Mapping[str, Mapping[int, float]]], judge
         return None
     seed = max(sorted(by_seed), key=lambda seed: by_seed[seed])
     known = {name: table.get(name, {}).get(arm, {}) for name in judged}
-    return Best(seed, by_seed[seed], {name: values[seed] for name, values in known.items() if seed in values})
+    return Best(seed, by_seed[seed], {name: values[seed] for name, values in known.items() if seed in values}, tuple(sorted(by_seed)))

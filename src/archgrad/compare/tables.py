@@ -100,7 +100,7 @@ def _best(found: Comparison) -> Table:
     names = {name: label for name, label in JUDGED.items() if any(name in one.worth for one in found.best.values())}
     one = _empty("arm", "seed", "validation accuracy", *names.values())
     for arm, own in found.best.items():
-        one.add_row(arm, str(own.seed), number(own.validation), *(number(own.worth.get(name)) for name in names))
+        one.add_row(arm, own.chosen(len(found.seeds[arm])), number(own.validation), *(number(own.worth.get(name)) for name in names))
     return one
 
 

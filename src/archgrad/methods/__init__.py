@@ -94,10 +94,6 @@ METHODS: dict[str, Entry] = {
 }
 
 
-SETTLED = ("order", "hypergradient", "weights", "alphas")
-"""Fields the user's own options decide where methods disagree: ``darts.*``, ``weights.*``, ``alphas.*``."""
-
-
 def method(name: str, space: Space, **given: Any) -> Method:
     """A method by name, or several as ``"a+b"``, over a space.
 

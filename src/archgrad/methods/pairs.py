@@ -7,8 +7,8 @@ from itertools import combinations
 from typing import NamedTuple
 
 from archgrad import options
-from archgrad.methods import METHODS, SETTLED
-from archgrad.patch import Patch, claims
+from archgrad.methods import METHODS
+from archgrad.patch import SETTLED, Patch, claims
 from archgrad.search_space import Space
 from archgrad.stepper import Bilevel
 

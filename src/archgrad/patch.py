@@ -105,6 +105,15 @@ def claims(patch: Patch) -> dict[str, Any]:
     return unit | alone | {f"{name}.{key}": value for name in MERGED for key, value in getattr(patch, name).items()}
 
 
+def conflicts(*patches: Patch) -> dict[str, list[Patch]]:
+    """What several set and do not agree on -> who sets it, in order of the names."""
+    owners: dict[str, list[Patch]] = {}
+    for patch in patches:
+        for what in claims(patch):
+            owners.setdefault(what, []).append(patch)
+    return {what: found for what, found in sorted(owners.items()) if any(claims(one)[what] != claims(found[0])[what] for one in found)}
+
+
 def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
     """One patch of several. Terms, reshapes, transforms and memories add up; on what only one can decide all who set it must agree, unless
     ``settle`` does (the user's own word, which wins).
@@ -112,9 +121,8 @@ def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
     ValueError names the field and both patches.
     """
     settle = settle or Patch("")
-    for what in sorted({claim for patch in patches for claim in claims(patch)} - claims(settle).keys()):
-        owners = [patch for patch in patches if what in claims(patch)]
-        if any(claims(patch)[what] != claims(owners[0])[what] for patch in owners):
+    for what, owners in conflicts(*patches).items():
+        if what not in claims(settle):
             names = " and ".join(patch.name for patch in owners)
             own = f", or say which by --{what if '.' in what else f'darts.{what}'}" if what.split(".")[0] in SETTLED else ""
             raise ValueError(f"{names} both set {what}: use one of them{own}")

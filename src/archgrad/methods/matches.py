@@ -81,7 +81,7 @@ class Matches:
 
     def see(self, half: str, found: Mapping[str, Tensor | None], context: Context) -> None:
         """The gradients of one half of a step. With the second, compares."""
-        place = context.t.epoch, context.t.step
+        place = context.t.place
         if half == "alpha":
             self.shown = place
         if self.waiting and self.waiting[0] == place and self.waiting[1] != half:
@@ -110,8 +110,7 @@ class Matches:
                 self.counts[op] = 0
 
     def after_step(self, forward: Forward) -> None:
-        t = forward.context.t
-        if forward.context.phase == "alpha" and self.shown != (t.epoch, t.step):
+        if forward.context.phase == "alpha" and self.shown != forward.context.t.place:
             raise ValueError("oles compares gradients in an alpha step of its own: leave out darts.hypergradient")
 
     def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from archgrad import options
 from archgrad.methods import METHODS
-from archgrad.patch import SETTLED, Patch, claims
+from archgrad.patch import SETTLED, Patch, conflicts
 from archgrad.search_space import Space
 from archgrad.stepper import Bilevel
 
@@ -37,11 +37,9 @@ class Pair(NamedTuple):
 
 def pair(first: Patch, second: Patch) -> Pair:
     """What keeps two patches from running together."""
-    a, b = claims(first), claims(second)
-    both = tuple(sorted(what for what in a.keys() & b.keys() if a[what] != b[what]))
     stepper = first.stepper or second.stepper or Bilevel()
     unread = tuple(sorted((first.sets() | second.sets()) - stepper.reads))
-    return Pair(both, unread)
+    return Pair(tuple(conflicts(first, second)), unread)
 
 
 def pairs(space: Space, names: Iterable[str] = METHODS) -> dict[tuple[str, str], Pair]:

@@ -11,14 +11,15 @@ SOURCE = Path(__file__).parent.parent / "src" / "archgrad"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # What a file (or folder) may import of archgrad, besides itself. The first match counts.
-VALUES = {"arch", "schedules", "seeds", "errors", "options", "published", "notation"}
-PIECES = {"relax", "terms", "select", "perturb", "memory", "gradients", "hypergradient", "search_space"}
+VALUES = {"arch", "cost", "schedules", "seeds", "errors", "options", "published", "notation"}
+PIECES = {"relax", "terms", "select", "limits", "perturb", "memory", "gradients", "hypergradient", "search_space"}
 METHOD = {"patch", "state", "stepper", "search_method"}
 MAY: dict[str, set[str]] = {
     "seeds": set(),
     "errors": set(),
     "options": {"errors"},
     "arch": {"seeds", "notation"},
+    "cost": {"arch", "errors"},
     "published": {"arch", "errors", "notation", "data_files"},
     "notation": {"arch", "errors", "published"},
     "schedules": {"arch"},

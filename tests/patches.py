@@ -61,7 +61,7 @@ def memory() -> Patch:
     return Patch("memory", memory={"average": Average}, weight_terms=(weighted(linear(0.1, 0.3), pull),))
 
 
-def pruned(state: State) -> Space:
+def pruned(method: Method, state: State) -> Space:
     """The two strongest ops of every edge."""
     rows = softmax(state.alphas, Context(state.space.groups, None, "readout", {}, 0)).weights  # type: ignore[arg-type]
     return state.space.resized(

@@ -79,7 +79,7 @@ def test_depth_and_ops_of_the_stages(name, cells, depths, sizes):
     state.memory["pdarts"].bind(state)
     for stage, depth, size in zip(made.stages, depths, sizes, strict=True):
         state.alphas = normal_alphas(state.space, {}, 1.0, 0, torch.device("cpu"))
-        state.space = stage.change(state)
+        state.space = stage.change(made, state)
         assert state.space.cells == depth and all(group.cells for group in state.space.groups.values())
         assert {len(edge.primitives) for group in state.space.groups.values() for edge in group.edges} == {size}
     assert name == "s1" or len({edge.primitives for edge in next(iter(state.space.groups.values())).edges}) > 1  # each edge by itself

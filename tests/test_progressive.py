@@ -140,7 +140,7 @@ def test_a_stage_that_continues_is_no_new_life():
     """The cosine goes on through it; alphas rest by the stage all the same."""
 
     def rates(continues):
-        stage = Stage(share(1, of=2), lambda state: state.space, None, exactly(3, "later"), continues)
+        stage = Stage(share(1, of=2), lambda method, state: state.space, None, exactly(3, "later"), continues)
         m, seen = Method(Patch("one", stages=(stage,)), space("nasbench201", **SMALL["nasbench201"])), []
         watch = Watch(lambda m, state, done: seen.append((state.optimizers["weights"].param_groups[0]["lr"], m.phase(state))))
         run(m, [watch])
@@ -172,7 +172,7 @@ def test_what_cannot_be_is_refused_before_the_first_step():
 @pytest.mark.parametrize("name", ["darts", "s1", "nasbench201"])
 def test_the_defaults_fit_the_space_as_it_is(name):
     m = method("drnas+progressive", space(name))
-    assert m.stages[0].change(SimpleNamespace(space=m.space)).partial_channels == m.space.partial_channels == 4
+    assert m.stages[0].change(m, SimpleNamespace(space=m.space)).partial_channels == m.space.partial_channels == 4
 
 
 def test_the_published_search_in_the_space_of_darts():

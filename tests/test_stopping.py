@@ -103,7 +103,7 @@ def test_epochs_in_which_alphas_rest_do_not_count():
 @pytest.mark.parametrize("continues", [False, True])
 def test_a_stage_starts_a_new_count(continues):
     """Also where the supernet lives on: it may have fewer alphas."""
-    stage = Stage(lambda epochs: 2, lambda state: state.space, continues=continues)
+    stage = Stage(lambda epochs: 2, lambda method, state: state.space, continues=continues)
     assert shown(Method(Patch("staged", stages=(stage,)), space("nasbench201", **BASE)), 0)[0] == [[0], [0, 1], [2], [2, 3]]
 
 

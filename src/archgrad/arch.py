@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from archgrad.seeds import generator
+
+if TYPE_CHECKING:
+    from archgrad.limits import Limits
 
 Alphas = dict[str, Tensor]
 """Group name -> (edges, ops) logits, float32; further logits under ``group/name``. Padding (edges with fewer ops) is 0."""
@@ -265,6 +268,7 @@ class Context(NamedTuple):
     memory: dict[str, Any]
     seed: int
     init: float = 1e-3  # scale of the alphas' initialisation
+    limits: Limits = ()  # what an architecture may cost
 
     def rng(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
         """A generator for this phase, epoch and step; ``purpose`` names the place of the draw, as in ``"gumbel/normal"``."""

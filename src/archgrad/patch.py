@@ -10,6 +10,7 @@ from torch import Tensor
 
 from archgrad.arch import Alphas, Context, EdgeGroup, Forward, Genotype, Groups, Mixture
 from archgrad.hypergradient import Hypergradient
+from archgrad.limits import Limits
 from archgrad.memory import Memory
 from archgrad.schedules import Scalar, When
 from archgrad.terms import Term
@@ -25,7 +26,8 @@ Reshape = Callable[[Mixture, Alphas, Context], Mixture]
 LossAt = Callable[[Mixture], Tensor]
 Perturb = Callable[[Mixture, LossAt, Context], list[tuple[float, Mixture]]]
 """Mixtures to train the weights at, each with its share of the loss (SmoothDARTS)."""
-Select = Callable[[Mixture, Groups], Genotype]
+Select = Callable[[Mixture, Groups, Limits], Genotype]
+"""What is read off a mixture; it keeps to the limits."""
 
 
 class Decision(NamedTuple):
@@ -50,7 +52,7 @@ class Stage(NamedTuple):
     on, an epoch of the whole search (None: at once). ``continues``: the supernet goes on living, and schedules of its life with it."""
 
     begin: When
-    change: Callable[[State], Space]
+    change: Callable[[Method, State], Space]
     carry: Carry | None = None
     alpha_from: When | None = None
     continues: bool = False
@@ -79,6 +81,7 @@ class Patch:
     order: str | None = None  # "alpha_first" | "weight_first"
     alpha_from: When | None = None  # first epoch with alpha steps; the latest of all patches counts
     lengths: tuple[When, ...] = ()  # further moments and intervals, in epochs; asked beforehand, so that what does not fit is refused
+    limits: Limits = ()  # what the architecture may cost: every selection and every draw keeps to it
     space: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Any] = field(default_factory=dict)  # of WeightSettings
     alphas: Mapping[str, Any] = field(default_factory=dict)  # of AlphaSettings
@@ -92,7 +95,7 @@ class Patch:
 
 UNIT = ("relax", "readout", "select")
 EXCLUSIVE = ("hypergradient", "alpha_split", "perturb", "stages", "finalise", "order", "stepper")
-ADDED = ("reshape", "weight_terms", "alpha_terms", "transforms", "lengths")
+ADDED = ("reshape", "weight_terms", "alpha_terms", "transforms", "lengths", "limits")
 SETTLED = ("order", "hypergradient", "weights", "alphas")  # where the user's own options decide: darts.*, weights.*, alphas.*
 MERGED = ("memory", "scalars", "extra_alphas", "space", "weights", "alphas")
 

@@ -22,6 +22,7 @@ from archgrad.errors import unknown
 from archgrad.folder import RunFolder, environment, read_json, write_json
 from archgrad.loop import Found, Observer
 from archgrad.observers import Bar, Checkpoints, Decisions, Estimate, Metrics, rows, stop_requests, write_atomically
+from archgrad.patch import Patch
 from archgrad.probes import Curvature, Entropies, Gap, Ranking, Sharpness
 from archgrad.search_method import Method
 from archgrad.search_space import Space
@@ -116,10 +117,11 @@ def prepare(config: SearchConfig, say: Say = print) -> Prepared:
     return Prepared(resolved, method, halves)
 
 
-def build(config: SearchConfig, space: Space | None = None) -> Method:
+def build(config: SearchConfig, space: Space | None = None, budget: Patch | None = None) -> Method:
     """The method over its space, checked against the length of the search; nothing is loaded. ValueError for what cannot be."""
     space = space or space_of(config)
-    method = methods.method(config.method, space, weights=config.weights, alphas=config.alphas, **config.methods)
+    given: dict[str, Any] = {**config.methods, "weights": config.weights, "alphas": config.alphas}
+    method = methods.method(config.method, space, budget=budget, **given)
     epochs = config.search.epochs or space.defaults.epochs
     method.check(epochs)
     config.stop.check(method, epochs)

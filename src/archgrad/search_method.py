@@ -12,6 +12,7 @@ import torch
 from archgrad.arch import Alphas, Batch, Context, Genotype, Mixture, Progress
 from archgrad.errors import unknown
 from archgrad.hypergradient import Hypergradient, first_order
+from archgrad.limits import Limits
 from archgrad.patch import Decision, Finalise, Patch, Perturb, Relaxation, Reshape, Select, Stage
 from archgrad.relax import softmax
 from archgrad.schedules import share
@@ -84,6 +85,10 @@ class Method:
     @property
     def stages(self) -> tuple[Stage, ...]:
         return self.patch.stages or ()
+
+    @property
+    def limits(self) -> Limits:
+        return self.patch.limits
 
     @property
     def perturb(self) -> Perturb | None:
@@ -162,7 +167,7 @@ class Method:
 
     def _enter(self, state: State, stage: Stage) -> None:
         old = replace(state)
-        self.build(state, stage.change(state))
+        self.build(state, stage.change(self, state))
         if stage.carry is not None:
             stage.carry(old, state)
 
@@ -222,7 +227,7 @@ class Method:
         return Progress(epoch, state.step, state.plan.epochs, self.steps(state), state.born, state.dies, past=state.epoch - epoch)
 
     def context(self, state: State, phase: str) -> Context:
-        return Context(state.space.groups, self.progress(state), phase, state.memory, state.seed, self.alphas.init)
+        return Context(state.space.groups, self.progress(state), phase, state.memory, state.seed, self.alphas.init, self.limits)
 
     def mixture(self, alphas: Alphas, context: Context) -> Mixture:
         """alphas -> relax -> reshapes; the readout phase reads ``readout`` instead of ``relax`` where the patch has one."""
@@ -239,5 +244,9 @@ class Method:
 
     def genotype(self, state: State) -> Genotype:
         """What would be derived now; after the finalisation, what it decided."""
-        return state.decisions[-1].genotype if state.decisions else self.select(self.readout(state), state.space.groups)
+        return state.decisions[-1].genotype if state.decisions else self.selected(state)
+
+    def selected(self, state: State) -> Genotype:
+        """What the alphas say, within the limits."""
+        return self.select(self.readout(state), state.space.groups, self.limits)
 

@@ -117,7 +117,8 @@ class Bilevel:
 
     reads = frozenset({
         "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "hypergradient",
-        "alpha_split", "perturb", "transforms", "stages", "finalise", "order", "alpha_from", "lengths", "space", "weights", "alphas", "stepper",
+        "alpha_split", "perturb", "transforms", "stages", "finalise", "order", "alpha_from", "lengths", "limits", "space", "weights",
+        "alphas", "stepper",
     })  # fmt: skip
 
     def nets(self, space: Space) -> dict[str, nn.Module]:

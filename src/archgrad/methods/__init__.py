@@ -94,11 +94,12 @@ METHODS: dict[str, Entry] = {
 }
 
 
-def method(name: str, space: Space, **given: Any) -> Method:
+def method(name: str, space: Space, *, budget: Patch | None = None, **given: Any) -> Method:
     """A method by name, or several as ``"a+b"``, over a space.
 
     Options go under their owner's name (``darts={"order": "weight_first"}``), and for a single method directly. ``weights`` and ``alphas``
-    set the optimizers (fields of `WeightSettings` and `AlphaSettings`). ValueError: what is unknown, out of range or in conflict.
+    set the optimizers (fields of `WeightSettings` and `AlphaSettings`); ``budget`` is what `archgrad.budget.budget` makes of limits.
+    ValueError: what is unknown, out of range or in conflict.
     """
     names = name.split("+")
     for one in names:
@@ -115,7 +116,7 @@ def method(name: str, space: Space, **given: Any) -> Method:
     patches = [
         options.call(one, METHODS[one].patch, METHODS[one].options(space.name, sections.get(one, {}))) for one in names if one != "darts"
     ]
-    return Method(compose(*patches, settle=_user(sections, space)), space)
+    return Method(compose(*patches, *([budget] if budget else []), settle=_user(sections, space)), space)
 
 
 def _user(sections: Mapping[str, Mapping[str, Any]], space: Space) -> Patch:

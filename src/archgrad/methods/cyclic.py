@@ -61,7 +61,7 @@ class Cyclic:
 
     reads = frozenset({
         "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "perturb", "transforms",
-        "finalise", "alpha_from", "lengths", "space", "weights", "alphas", "stepper",
+        "finalise", "alpha_from", "lengths", "limits", "space", "weights", "alphas", "stepper",
     })  # fmt: skip
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
@@ -99,7 +99,7 @@ class Cyclic:
 
     def begin_epoch(self, method: Method, state: State) -> None:
         if method.moves_alphas(state):
-            state.genotype = method.select(method.readout(state), state.space.groups)
+            state.genotype = method.selected(state)
             if not self.keep:
                 state.optimizers = self.optimizers(method, state)
 

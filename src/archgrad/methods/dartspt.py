@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from archgrad.arch import Mixture
 from archgrad.diagnostics.accuracy import accuracy
-from archgrad.methods.projection import Choice, Projection, choices, columns, inputs, projected
+from archgrad.limits import fit
+from archgrad.methods.projection import Choice, Projection, choices, columns, inputs, pinned, projected
 from archgrad.patch import Decision, Finalise, Patch
 from archgrad.schedules import Span, never
 from archgrad.search_method import Method
@@ -46,8 +48,9 @@ def dartspt(
 
 
 def perturbation(tune: float, rate: float, criterion: str, order: str, images: int | None) -> Finalise:
-    """A decision for every choice; between rounds the supernet learns on, without its old momentum and at one learning rate [author code].
-    After every epoch of that but the last a decision that chooses nothing: what was learnt so far is kept."""
+    """A decision for every choice, among what leaves something within the limits; between rounds the supernet learns on, without its old
+    momentum and at one learning rate [author code]. After every epoch of that but the last a decision that chooses nothing: what was learnt
+    so far is kept."""
 
     def finalise(method: Method, state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
         learner = replace(method, patch=replace(method.patch, weights={**method.patch.weights, "lr": rate * method.weights.lr, "per": "never"}))
@@ -66,17 +69,24 @@ def perturbation(tune: float, rate: float, criterion: str, order: str, images: i
 
         def decide(choice: Choice) -> dict[str, Any]:
             name, group, mixture = choice.group, groups[choice.group], method.readout(state).whole()
+            def allowed(fixed: dict[int, int]) -> bool:
+                return fit(pinned(groups, {**projection.fixed, name: {**projection.fixed.get(name, {}), **fixed}}), method.limits)
+
             if choice.what == "op":
                 source, target, primitives = group.edges[choice.place]
-                left = {column: remains(mixture, name, choice.place, column) for column in columns(group, choice.place)}
+                open_columns = [column for column in columns(group, choice.place) if allowed({choice.place: column})]
+                left = {column: remains(mixture, name, choice.place, column) for column in open_columns}
                 best = min(left, key=left.__getitem__)
                 projection.fix(name, choice.place, best)
                 return {"group": name, "edge": f"{source} -> {target}", "op": primitives[best], "without": left[best]}
             left = {edge: remains(mixture, name, edge) for edge in inputs(group, choice.place)}
             ranked = sorted(left, key=left.__getitem__)
-            for edge in ranked[group.keep :]:
-                projection.fix(name, edge, -1)
-            kept = ", ".join(str(group.edges[edge].source) for edge in sorted(ranked[: group.keep]))
+            pairs = combinations(ranked, group.keep or len(ranked))  # the first of them are what hurts most
+            best_inputs = next(some for some in pairs if allowed({edge: -1 for edge in ranked if edge not in some}))
+            for edge in ranked:
+                if edge not in best_inputs:
+                    projection.fix(name, edge, -1)
+            kept = ", ".join(str(group.edges[edge].source) for edge in sorted(best_inputs))
             return {"group": name, "node": choice.place, "inputs": kept, "without": left[ranked[0]]}
 
         if not decisions:
@@ -89,9 +99,9 @@ def perturbation(tune: float, rate: float, criterion: str, order: str, images: i
                 learn_on(learner, state, data, some)
                 tuned += some
                 if tuned < steps:
-                    yield Decision(strongest(method.readout(state), groups), {"tuned": tuned})
+                    yield Decision(strongest(method.readout(state), groups, method.limits), {"tuned": tuned})
             tuned, note = 0, decide(agenda[turn])
-            yield Decision(strongest(method.readout(state), groups), note)
+            yield Decision(strongest(method.readout(state), groups, method.limits), note)
 
     return finalise
 

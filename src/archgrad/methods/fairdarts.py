@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch import CellGenotype, EdgeGroup, Forward, Genotype, Groups, Link, Mixture
+from archgrad.limits import Limits
 from archgrad.patch import Patch, Select
 from archgrad.relax import sigmoid
 from archgrad.schedules import constant
@@ -66,11 +67,11 @@ def above(threshold: float) -> Select:
     """DARTS's selection of inputs and ops, without the ops below ``threshold``. Where every edge must stay (NAS-Bench-201), `none` takes
     the place of such an op, if the edge has it. A cell whose output nothing would reach is selected as if there were no threshold."""
 
-    def select(mixture: Mixture, groups: Groups) -> Genotype:
+    def select(mixture: Mixture, groups: Groups, limits: Limits = ()) -> Genotype:
         # Nothing competes with `none`, and it gives nothing: its sigmoid says nothing.
         rows = {name: mixture.cell(name, None).weights.detach().cpu() for name in groups}
         rows = {name: rows[name].masked_fill(group.columns(("none",)), -1.0) for name, group in groups.items()}
-        dense = strongest(Mixture(rows), groups)
+        dense = strongest(Mixture(rows), groups, limits)  # which costs no less than what is left of it
         return Genotype(tuple(_sparse(cell, groups[cell.group], rows[cell.group].tolist(), threshold) for cell in dense.cells))
 
     return select

@@ -16,9 +16,12 @@ from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch import Alphas, CellGenotype, Context, EdgeGroup, Genotype, Groups, Mixture
-from archgrad.methods.stages import Cells, filled, pruned, rested, resting
+from archgrad.cost import Cost
+from archgrad.limits import Limit, Limits, fit
+from archgrad.methods.stages import Cells, filled, rested, resting, survivors
 from archgrad.patch import Patch, Reshape, Select, Stage
 from archgrad.schedules import Scalar, When, never, share
+from archgrad.search_method import Method
 from archgrad.search_space import Share, Space
 from archgrad.select import strongest
 from archgrad.state import State
@@ -62,11 +65,11 @@ def pdarts(
     )
 
 
-def grown(keep: int | None, times: float) -> Callable[[State], Space]:
+def grown(keep: int | None, times: float) -> Callable[[Method, State], Space]:
     """The space of ``times`` as many cells as at first, and the ``keep`` strongest ops of each edge; `none` may be among them."""
 
-    def change(state: State) -> Space:
-        kept = {name: pruned(group, state.alphas[name], keep) for name, group in state.space.groups.items()} if keep else None
+    def change(method: Method, state: State) -> Space:
+        kept = survivors(method, state, keep) if keep else None
         memory: Any = state.memory["pdarts"]
         deep = filled(state.space, max(1, round(times * memory.base)))
         return deep.resized(primitives=kept) if kept else deep
@@ -96,13 +99,27 @@ def dropout_behind_skips(rate: Scalar) -> Reshape:
 
 
 def at_most(skips: int) -> Select:
-    """DARTS's selection; while it takes more skips, the weakest of them counts 0 and it is made again. Reduction cells are left alone."""
+    """DARTS's selection; while it takes more skips, the weakest of them counts 0 and it is made again. Reduction cells are left alone.
 
-    def select(mixture: Mixture, groups: Groups) -> Genotype:
+    Where that exceeds a limit, the skips are limits too: the best selection within all of them.
+    """
+
+    def select(mixture: Mixture, groups: Groups, limits: Limits = ()) -> Genotype:
         rows = {name: mixture.cell(name, None).weights.detach().cpu().clone() for name in groups}
-        return Genotype(tuple(_limited(group, rows[name], skips if name != "reduce" else len(group.edges)) for name, group in groups.items()))
+        counted = {name: skips if name != "reduce" else len(group.edges) for name, group in groups.items()}
+        found = Genotype(tuple(_limited(group, rows[name], counted[name]) for name, group in groups.items()))
+        if all(limit.holds(found) for limit in limits):
+            return found
+        both = (*limits, *(Limit(_skips(name, groups), count) for name, count in counted.items()))
+        return strongest(mixture, groups, both if fit(groups, both) else limits)
 
     return select
+
+
+def _skips(cell: str, groups: Groups) -> Cost:
+    """How many skips a cell has."""
+    counts = {n: {(*edge[:2], p): float(n == cell and p == SKIP) for edge in g.edges for p in edge.primitives} for n, g in groups.items()}
+    return Cost("skips", "", 0.0, counts)
 
 
 def _limited(group: EdgeGroup, weights: Tensor, skips: int) -> CellGenotype:

@@ -13,9 +13,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from archgrad.methods.carry import carry
-from archgrad.methods.stages import pruned, rested
+from archgrad.methods.stages import rested, survivors
 from archgrad.patch import Patch, Stage
 from archgrad.schedules import never, share
+from archgrad.search_method import Method
 from archgrad.search_space import Share, Space
 from archgrad.state import State
 
@@ -44,19 +45,18 @@ def progressive(*, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] 
     )
 
 
-def opened(partial: tuple[int, ...]) -> Callable[[State], Space]:
+def opened(partial: tuple[int, ...]) -> Callable[[Method, State], Space]:
     """The first stage's space; ValueError if that of a later one could not be: not in the middle of a search."""
 
-    def change(state: State) -> Space:
+    def change(method: Method, state: State) -> Space:
         first, *_ = [state.space.resized(partial_channels=k) for k in partial]
         return first
 
     return change
 
 
-def narrowed(k: int, keep: int) -> Callable[[State], Space]:
-    def change(state: State) -> Space:
-        kept = {name: pruned(group, state.alphas[name], keep) for name, group in state.space.groups.items()}
-        return state.space.resized(partial_channels=k, primitives=kept)
+def narrowed(k: int, keep: int) -> Callable[[Method, State], Space]:
+    def change(method: Method, state: State) -> Space:
+        return state.space.resized(partial_channels=k, primitives=survivors(method, state, keep))
 
     return change

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -57,6 +58,17 @@ def projected(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
         device = weights[name].device
         weights[name] = put(weights[name], edges.to(device), only.to(weights[name]))
     return replace(mixture, weights=weights, active=active)
+
+
+def pinned(groups: Groups, fixed: Mapping[str, Mapping[int, int]]) -> Groups:
+    """The groups with what is fixed alone on its edge, and nothing on a removed one."""
+
+    def left(group: EdgeGroup, columns: Mapping[int, int]) -> EdgeGroup:
+        own = [edge.primitives[columns[e] : columns[e] + 1] if columns.get(e, -1) >= 0 else () for e, edge in enumerate(group.edges)]
+        edges = (edge._replace(primitives=own[e]) if e in columns else edge for e, edge in enumerate(group.edges))
+        return replace(group, edges=tuple(edges))
+
+    return {name: left(group, fixed.get(name, {})) for name, group in groups.items()}
 
 
 def put(rows: Tensor, edges: Tensor, values: Tensor) -> Tensor:

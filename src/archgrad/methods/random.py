@@ -31,12 +31,13 @@ def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
     )
 
 
-def draw(k: int) -> Callable[[State], Space]:
+def draw(k: int) -> Callable[[Method, State], Space]:
     """The space of one uniformly drawn genotype."""
 
-    def change(state: State) -> Space:
+    def change(method: Method, state: State) -> Space:
         whole = state.space.resized(primitives=None)
-        return whole.resized(primitives=uniform(whole.groups, state.seed, "random/draw", k).primitives(whole.groups))
+        drawn = uniform(whole.groups, state.seed, "random/draw", k, limits=method.limits)
+        return whole.resized(primitives=drawn.primitives(whole.groups))
 
     return change
 

@@ -38,7 +38,7 @@ def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) ->
 
 def one_path(alphas: Alphas, context: Context) -> Mixture:
     """The architecture of this step alone."""
-    return alone(uniform(context.groups, context.seed, "rsws/step", *context.t.place), alphas, context)
+    return alone(uniform(context.groups, context.seed, "rsws/step", *context.t.place, limits=context.limits), alphas, context)
 
 
 def alone(genotype: Genotype, alphas: Alphas, context: Context) -> Mixture:
@@ -54,7 +54,7 @@ def best_of(samples: int, images: int, finalists: int) -> Finalise:
         groups, net = state.space.groups, state.nets["search"]
 
         def drawn(sample: int) -> Genotype:
-            return uniform(groups, state.seed, "rsws/sample", sample)
+            return uniform(groups, state.seed, "rsws/sample", sample, limits=method.limits)
 
         def judge(sample: int, limit: int | None = None) -> float:
             judged = replace(method, patch=replace(method.patch, readout=partial(alone, drawn(sample))))

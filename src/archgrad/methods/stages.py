@@ -7,11 +7,21 @@ from typing import Any
 
 from torch import Tensor
 
-from archgrad.arch import Context, EdgeGroup, Forward
+from archgrad.arch import Context, EdgeGroup, Forward, Primitives
 from archgrad.schedules import When
 from archgrad.search_method import Method
 from archgrad.search_space import Space
 from archgrad.state import Data, State
+
+
+def survivors(method: Method, state: State, keep: int) -> Primitives:
+    """The primitives of each edge with the ``keep`` largest alphas. Under limits what is selected now is always among them: something that
+    keeps to the limits must be left to select."""
+    groups, alphas = state.space.groups, dict(state.alphas)
+    if method.limits:
+        selected = method.selected(state).one_hot(groups).weights
+        alphas = {name: alphas[name].detach().masked_fill(selected[name].bool().to(alphas[name].device), math.inf) for name in groups}
+    return {name: pruned(group, alphas[name], keep) for name, group in groups.items()}
 
 
 def pruned(group: EdgeGroup, alphas: Tensor, keep: int) -> tuple[tuple[str, ...], ...]:

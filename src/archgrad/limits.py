@@ -1,0 +1,204 @@
+"""What an architecture may cost at most, and the best selection that keeps to it: a multiple-choice knapsack, solved exactly.
+
+    maximise  sum of score[link]   subject to   base + sum of cost[link] <= bound   for each limit
+
+over the genotypes of a space: every edge takes ``pick`` ops, every node keeps its edges or ``keep`` of them. HiGHS's branch and bound (through
+`scipy.optimize.milp`) finds the optimum of what is a few hundred yes-or-no questions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from archgrad.arch import CellGenotype, Genotype, Groups, Link
+from archgrad.cost import Cost
+
+Scores = Mapping[str, Tensor]
+"""Group -> (edges, ops): what a link of each kind is worth."""
+
+LEAST = -1e4
+"""The worth of a hidden op, which is taken only where an edge has nothing else: less than any log-weight in float32 can make up for."""
+
+
+TOLERANCE = 4e-6
+"""Of the largest cost of an op: what HiGHS (1e-6) may exceed a bound by."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An upper bound on a cost."""
+
+    cost: Cost
+    bound: float
+
+    def holds(self, genotype: Genotype) -> bool:
+        """By what its ops add up to: never less than what the derived network has. Where that was only fitted, by the exact number."""
+        return (self.cost.added if self.cost.r2 is None else self.cost.of)(genotype) <= self.bound
+
+    def __str__(self) -> str:
+        """``macs=300M``, as a budget is typed."""
+        return f"{self.cost.name}={written(self.bound, self.cost.unit)}"
+
+
+Limits = tuple[Limit, ...]
+
+
+class _Variables(NamedTuple):
+    """One yes-or-no question per selectable column, then one per edge of a node that keeps only some."""
+
+    columns: list[tuple[str, int, int]]  # (group, edge, column)
+    edges: list[tuple[str, int]]
+
+    def row(self) -> NDArray[np.float64]:
+        return np.zeros(len(self.columns) + len(self.edges))
+
+
+def best(scores: Scores, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
+    """The genotype of the highest total score within all limits; None where there is none.
+
+    Exact where what ops add up to is what counts. Where that was fitted (`Limit.holds`), bounds are drawn in until the exact number holds:
+    then a better one may be missed.
+    """
+    limits = list(limits)
+    bounds = [limit.bound for limit in limits]
+    for _ in range(100):
+        found = _solved(scores, groups, [replace(limit, bound=bound) for limit, bound in zip(limits, bounds)])
+        over = [k for k, limit in enumerate(limits) if found is not None and not limit.holds(found)]
+        if found is None or not over:
+            return found
+        for k in over:
+            cost = limits[k].cost
+            excess = max((cost.added if cost.r2 is None else cost.of)(found) - limits[k].bound, TOLERANCE * _scale(cost, groups))
+            bounds[k] = cost.added(found) - excess
+    return None
+
+
+def _solved(scores: Scores, groups: Groups, limits: Sequence[Limit]) -> Genotype | None:
+    from scipy.optimize import LinearConstraint, milp
+
+    variables = _variables(groups)
+    worth = variables.row()
+    rows = {name: scores[name].detach().double().cpu() for name in groups}
+    for index, (name, edge, column) in enumerate(variables.columns):
+        hidden = groups[name].edges[edge].primitives[column] in groups[name].hidden
+        worth[index] = LEAST if hidden else float(rows[name][edge, column])
+    constraints = _structure(groups, variables)
+    for limit in limits:
+        costs = limit.cost.on(groups)
+        row = variables.row()
+        row[: len(variables.columns)] = [float(costs[name][edge, column]) for name, edge, column in variables.columns]
+        scale = _scale(limit.cost, groups)  # a solver's tolerances are meant for rows of size 1
+        constraints.append((row / scale, -math.inf, (limit.bound - limit.cost.base) / scale))
+    if not variables.columns:
+        return Genotype(tuple(CellGenotype(name, (), group.concat) for name, group in groups.items()))
+    matrix, low, high = (np.array(part) for part in zip(*constraints, strict=True))
+    found = milp(
+        -worth, constraints=LinearConstraint(matrix, low, high), integrality=np.ones_like(worth), bounds=(0, 1),
+        options={"mip_rel_gap": 0.0},
+    )  # fmt: skip
+    if found.x is None:
+        return None
+    chosen = [place for place, value in zip(variables.columns, found.x) if value > 0.5]
+    return _genotype(groups, chosen)
+
+
+def _variables(groups: Groups) -> _Variables:
+    columns, edges = [], []
+    for name, group in groups.items():
+        for edge, (_, _, primitives) in enumerate(group.edges):
+            visible = [k for k, primitive in enumerate(primitives) if primitive not in group.hidden]
+            columns += [(name, edge, column) for column in visible or range(len(primitives))]
+            edges += [(name, edge)] if group.keep is not None and primitives else []
+    return _Variables(columns, edges)
+
+
+def _structure(groups: Groups, variables: _Variables) -> list[tuple[NDArray[np.float64], float, float]]:
+    """An edge that is kept takes ``pick`` of its ops, or all it has; a node keeps as many edges as it may."""
+    constraints = []
+    at = {place: len(variables.columns) + index for index, place in enumerate(variables.edges)}
+    by_edge: dict[tuple[str, int], list[int]] = {}
+    for index, (name, edge, _) in enumerate(variables.columns):
+        by_edge.setdefault((name, edge), []).append(index)
+    for (name, edge), places in by_edge.items():
+        row, takes = variables.row(), min(groups[name].pick, len(places))
+        row[places] = 1
+        if (name, edge) in at:
+            row[at[name, edge]] = -takes
+        constraints.append((row, 0.0 if (name, edge) in at else takes, 0.0 if (name, edge) in at else takes))
+    for name, group in groups.items():
+        for incoming in group.nodes().values():
+            places = [at[name, edge] for edge in incoming if (name, edge) in at]
+            if places and group.keep is not None:
+                row, keeps = variables.row(), min(group.keep, len(places))
+                row[places] = 1
+                constraints.append((row, keeps, keeps))
+    return constraints
+
+
+def _genotype(groups: Groups, chosen: Sequence[tuple[str, int, int]]) -> Genotype:
+    """Links node by node, as `select.strongest` has them."""
+    taken: dict[tuple[str, int], list[int]] = {}
+    for name, edge, column in chosen:
+        taken.setdefault((name, edge), []).append(column)
+    cells = []
+    for name, group in groups.items():
+        order = [edge for incoming in group.nodes().values() for edge in incoming]
+        links = [Link(*group.edges[e][:2], group.edges[e].primitives[c]) for e in order for c in taken.get((name, e), [])]
+        cells.append(CellGenotype(name, tuple(links), group.concat))
+    return Genotype(tuple(cells))
+
+
+def cheapest(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
+    """The genotype of the lowest cost, within ``limits`` if there are any; None where these leave none."""
+    scale = _scale(cost, groups)
+    return best({name: -rows / scale for name, rows in cost.on(groups).items()}, groups, limits)
+
+
+def dearest(cost: Cost, groups: Groups) -> Genotype:
+    """The genotype of the highest cost."""
+    scale = _scale(cost, groups)
+    found = best({name: rows / scale for name, rows in cost.on(groups).items()}, groups)
+    assert found is not None  # nothing limits it
+    return found
+
+
+def _scale(cost: Cost, groups: Groups) -> float:
+    return max((float(rows.abs().max()) for rows in cost.on(groups).values() if rows.numel()), default=1.0) or 1.0
+
+
+def fit(groups: Groups, limits: Limits) -> bool:
+    """Whether any genotype keeps to all limits."""
+    return not limits or best({name: torch.zeros(len(g.edges), g.width) for name, g in groups.items()}, groups, limits) is not None
+
+
+def check(groups: Groups, limits: Limits) -> None:
+    """ValueError where no network keeps to all limits: says the smallest, or which limits exclude each other."""
+    for limit in limits:
+        least = cheapest(limit.cost, groups)
+        assert least is not None
+        if not limit.holds(least):
+            has = written(limit.cost.added(least), limit.cost.unit)
+            raise ValueError(f"budget {limit} is below the smallest network, which has {has}: {least}")
+    if not fit(groups, limits):
+        first, *others = limits
+        least = cheapest(first.cost, groups, others)
+        reach = f", where the least is {written(first.cost.added(least), first.cost.unit)}" if least else ""
+        raise ValueError(f"budgets exclude each other: no network has {first} under {' and '.join(map(str, others))}{reach}")
+
+
+def written(value: float, unit: str) -> str:
+    """``12.3M``, ``4.56k``, ``7.89ms``: four digits, and so that a budget can be typed from it."""
+    if unit:
+        return f"{value:.4g}{unit}"
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.4g}"

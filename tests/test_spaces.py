@@ -46,6 +46,17 @@ def test_spec_restores_through_json(name):
 
 
 @pytest.mark.parametrize("name", SPACES)
+def test_a_derived_network_is_built_as_the_space_is_for_evaluation(name):
+    searched = small(name, extras=("skip_connect",), partial_channels=2)
+    whole = searched.evaluation(classes=7, channels=None)
+    assert whole == space(name).evaluation(classes=7) and whole.evaluation(classes=7) == whole
+    assert (whole.affine, whole.extras, whole.partial_channels, whole.classes) == (True, (), 1, 7)
+    genotype = some_genotype(searched.groups)
+    with torch.device("meta"):
+        assert searched.derive(genotype, classes=7).space.resized(primitives=None, **({} if name == "nasbench201" else {"concat": None})) == whole
+
+
+@pytest.mark.parametrize("name", SPACES)
 def test_groups_are_those_of_the_paper(name):
     groups = space(name).groups
     if name == "nasbench201":

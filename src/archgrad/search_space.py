@@ -91,5 +91,9 @@ class Space(Protocol):
     def supernet(self) -> nn.Module:
         """A fresh `Supernet`, initialised by torch's defaults; `method.build` re-seeds each module by its name."""
 
+    def evaluation(self, **options: Any) -> Space:
+        """The same space, primitives included, as its derived networks are built: their published width and depth, affine BatchNorms, no
+        option that only a search has (extras, partial channels). ``options`` are the space's own, and win; None is none given."""
+
     def derive(self, genotype: Genotype, **options: Any) -> nn.Module:
-        """The derived network of a genotype. ValueError if it does not fit."""
+        """The derived network of a genotype: `evaluation` with one op an edge at most. ValueError if it does not fit."""

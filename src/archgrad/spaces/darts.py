@@ -132,14 +132,16 @@ class Darts:
     def supernet(self) -> DartsNet:
         return DartsNet(self)
 
-    def derive(self, genotype: Genotype, **options: Any) -> Derived:
-        """The network of a genotype: ``options`` are the space's (None: as in this space), by default as CIFAR-10 results are published:
-        36 channels, 20 cells, affine BatchNorms, none behind pools. ValueError if the genotype does not fit."""
+    def evaluation(self, **given: Any) -> Darts:
+        """As CIFAR-10 results are published, unless ``given`` otherwise: 36 channels, 20 cells, affine BatchNorms, none behind pools."""
+        return options.evaluated(self, PUBLISHED, given)
+
+    def derive(self, genotype: Genotype, **given: Any) -> Derived:
+        """The network of a genotype, in the form of `evaluation`; without the nodes that nothing leads to. ValueError if it does not fit."""
         genotype.check(self.groups)
         built = connected(genotype, inputs=2)
         cells = {"primitives": built.primitives(self.groups), "concat": {cell.group: cell.concat for cell in built.cells}}
-        given = {option: value for option, value in options.items() if value is not None}
-        return Derived(genotype, self.resized(**{**PUBLISHED, **given, **cells}))
+        return Derived(genotype, self.evaluation(**given).resized(**cells))
 
 
 class DartsNet(nn.Module):

@@ -72,15 +72,17 @@ class NasBench201:
     def supernet(self) -> NasBench201Net:
         return NasBench201Net(self)
 
-    def derive(self, genotype: Genotype, **options: Any) -> Derived:
-        """The network of a genotype: ``options`` are the space's (None: as in this space), by default as in the benchmark's table:
-        16 channels, 5 cells a stage, affine BatchNorms. ValueError if the genotype does not fit."""
+    def evaluation(self, **given: Any) -> NasBench201:
+        """As in the benchmark's table, unless ``given`` otherwise: 16 channels, 5 cells a stage, affine BatchNorms."""
+        return options.evaluated(self, PUBLISHED, given)
+
+    def derive(self, genotype: Genotype, **given: Any) -> Derived:
+        """The network of a genotype, in the form of `evaluation`. ValueError if it does not fit."""
         primitives = genotype.primitives(self.groups)
         (cell,) = genotype.cells
         if cell.concat != (3,):
             raise ValueError(f"a NAS-Bench-201 cell returns its node 3 alone, the genotype's returns {cell.concat}")
-        given = {option: value for option, value in options.items() if value is not None}
-        return Derived(genotype, self.resized(**{**PUBLISHED, **given, "primitives": primitives}))
+        return Derived(genotype, self.evaluation(**given).resized(primitives=primitives))
 
 
 class ResidualBlock(nn.Module):

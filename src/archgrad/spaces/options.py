@@ -28,6 +28,11 @@ def changed(space: S, changes: Mapping[str, Any]) -> S:
     return replace(space, **changes)  # type: ignore[type-var]
 
 
+def evaluated(space: S, published: Mapping[str, Any], given: Mapping[str, Any]) -> S:
+    """`Space.evaluation`: with the ``published`` options, but for those that are given (None is none given)."""
+    return changed(space, {**published, **{option: value for option, value in given.items() if value is not None}})
+
+
 def spec(space: Any) -> dict[str, Any]:
     """Every option, JSON-able."""
     return {option: _plain(getattr(space, option)) for option in names(space)}

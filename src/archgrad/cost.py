@@ -161,13 +161,16 @@ def least_squares(
     seen = len(genotypes) - held_out
     if seen <= len(places):
         raise ValueError(f"the cost {name!r} needs more than {len(places)} samples, one for each op; there are {seen}")
+    used = [
+        (row, places[cell.group, *link])
+        for row, genotype in enumerate(genotypes)
+        for cell in genotype.cells
+        for link in cell.links
+        if link.primitive != NOTHING
+    ]
     design = torch.zeros(len(genotypes), len(places) + 1, dtype=torch.float64)
     design[:, 0] = 1
-    for row, genotype in zip(design, genotypes):
-        for cell in genotype.cells:
-            for link in cell.links:
-                if link.primitive != NOTHING:
-                    row[places[cell.group, *link]] += 1
+    design.index_put_(tuple(torch.tensor(used).T), torch.ones((), dtype=torch.float64), accumulate=True)
     solution = torch.linalg.lstsq(design[:seen], values[:seen], driver="gelsd").solution
     test = slice(seen, None) if held_out else slice(None)
     found = solution.tolist()
@@ -198,3 +201,13 @@ def _number(name: str, value: float, genotype: Genotype) -> float:
     if not math.isfinite(value):
         raise ValueError(f"the cost {name!r} is {value!r} for {genotype}: a finite number is needed")
     return float(value)
+
+
+def written(value: float, unit: str) -> str:
+    """``12.3M``, ``4.56k``, ``7.89ms``: four digits, and so that a budget can be typed from it."""
+    if unit:
+        return f"{value:.4g}{unit}"
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.4g}"

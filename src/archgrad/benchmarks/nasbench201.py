@@ -79,7 +79,7 @@ def query(genotype: Genotype | str) -> dict[str, Any]:
     ValueError if it is no cell of this space.
     """
     found = parse(genotype) if isinstance(genotype, str) else genotype
-    rows, index = table(), _index(found)
+    rows, index = table(), index_of(found)
     test = rows.accuracy[JUDGED_BY]
     return {
         "index": index,
@@ -120,11 +120,8 @@ def standing(known: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def _cell(*ops: str) -> Genotype:
-    return Genotype((CellGenotype(CELL, tuple(Link(*edge, op) for edge, op in zip(EDGES, ops)), (3,)),))
-
-
-def _index(genotype: Genotype) -> int:
+def index_of(genotype: Genotype) -> int:
+    """A cell's place in the table. ValueError if it is no cell of this space."""
     groups = [cell.group for cell in genotype.cells]
     if groups != [CELL]:
         raise ValueError(f"a NAS-Bench-201 genotype has the one group {CELL!r}, not {', '.join(map(repr, groups)) or 'none'}")
@@ -136,6 +133,10 @@ def _index(genotype: Genotype) -> int:
             raise unknown(f"NAS-Bench-201 primitive on edge {link.source} -> {link.target}:", link.primitive, OPS)
     ops = {(source, target): OPS.index(primitive) for source, target, primitive in cell.links}
     return table().row[int(_code(np.array([ops[edge] for edge in EDGES])))]
+
+
+def _cell(*ops: str) -> Genotype:
+    return Genotype((CellGenotype(CELL, tuple(Link(*edge, op) for edge, op in zip(EDGES, ops)), (3,)),))
 
 
 def _code(ops: NDArray[np.int64]) -> NDArray[np.int64]:

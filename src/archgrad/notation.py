@@ -7,6 +7,7 @@ DARTS                   ``Genotype(normal=[('sep_conv_3x3', 1), ...], normal_con
 ... nested (AutoDL)     ``[(('sep_conv_3x3', 1), ('sep_conv_3x3', 0)), ...]``: one entry per node, any number of pairs
 ... triples (FairDARTS) ``[('sep_conv_3x3', 2, 0), ...]``: primitive, node, input; any number per node
 NAS-Bench-201           ``|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|``
+chains                  ``mb4_k3|mb6_k5,skip_connect|...``, or NAS-Bench-Macro's digits ``02012100``
 a known name            ``DARTS_V2``, or ``REPOSITORY:NAME`` as in ``AutoDL-Projects:GDAS_V1``
 ======================  =============================================================================================
 
@@ -23,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from keyword import iskeyword
 from typing import Any
 
+from archgrad import chain
 from archgrad.arch import CellGenotype, Genotype, Link
 
 CELL = "cell"  # the one group of a NAS-Bench-201 genotype
@@ -37,6 +39,8 @@ def parse(text: str) -> Genotype:
         return _read_arch_string(text)
     if text.startswith("{") or "(" in text:
         return from_mapping(_literal(text))
+    if layers := chain.read(text):
+        return layers
     from archgrad.published import find  # which reads its entries with `from_mapping`
 
     return find(text)
@@ -52,8 +56,10 @@ def known() -> tuple[str, ...]:
 def write(genotype: Genotype) -> str:
     """The shortest notation that says all of it, on one line: ``parse(write(g)) == g``.
 
-    A NAS-Bench-201 string for a complete ``cell``, ``Genotype(...)`` where every node has two inputs, our JSON otherwise.
+    Layers or digits for a chain, a NAS-Bench-201 string for a complete ``cell``, ``Genotype(...)`` where every node has two inputs, our JSON otherwise.
     """
+    if layers := chain.write(genotype):
+        return layers
     cells = genotype.cells
     words = [cell.group for cell in cells] + [link.primitive for cell in cells for link in cell.links]
     if cells and all(WORD.fullmatch(word) for word in words):

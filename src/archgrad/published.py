@@ -1,4 +1,4 @@
-"""The architectures the field has published: 240 entries of 12 repositories, by name.
+"""The architectures the field has published: 242 entries of 12 repositories, by name.
 
 ``NAME`` is enough where every repository that carries it spells the same architecture; ``REPOSITORY:NAME`` always is, with the
 repository's name alone or as ``OWNER/REPOSITORY``. Upper and lower case, ``-`` and ``_`` make no difference in a name.
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from archgrad.arch import Genotype
 from archgrad.errors import unknown
-from archgrad.notation import from_mapping
+from archgrad.notation import from_mapping, parse
 
 ALIASES = {"PCDARTS": "PC-DARTS:PC_DARTS_cifar", "CDARTS": "Cream:CDARTS_cifar_0", "DrNAS": "DrNAS:DrNAS_cifar10"}
 
@@ -25,7 +25,7 @@ class Published(NamedTuple):
     repository: str  # "owner/repository"
     path: str
     commit: str
-    spelled: dict[str, Any]  # as in that file
+    spelled: dict[str, Any] | str  # as in that file; a chain, which has op numbers there, in our notation
     params_M: float | None
     cifar10_test_error: float | None  # percent
     numbers_source: str | None
@@ -38,7 +38,7 @@ class Published(NamedTuple):
     @property
     def genotype(self) -> Genotype:
         """ValueError where the source itself does not spell a genotype."""
-        return from_mapping(self.spelled)
+        return parse(self.spelled) if isinstance(self.spelled, str) else from_mapping(self.spelled)
 
 
 @cache

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from archgrad.errors import unknown
 from archgrad.search_space import Space
 from archgrad.spaces.darts import Darts
+from archgrad.spaces.mbconv import MBConv
 from archgrad.spaces.nasbench201 import NasBench201
+from archgrad.spaces.nasbenchmacro import NasBenchMacro
 
 
 class Entry(NamedTuple):
@@ -28,6 +30,8 @@ SPACES: dict[str, Entry] = {
     "s3": Entry(partial(Darts, "s3"), ROBUST),
     "s4": Entry(partial(Darts, "s4"), ROBUST),
     "nasbench201": Entry(NasBench201, "Dong and Yang, NAS-Bench-201, arXiv 2001.00326"),
+    "mbconv": Entry(MBConv, "Yu et al., Cyclic Differentiable Architecture Search, arXiv 2006.10724"),
+    "nasbenchmacro": Entry(NasBenchMacro, "Su et al., Prioritized Architecture Sampling with Monto-Carlo Tree Search, arXiv 2103.11922"),
 }
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from archgrad.arch import CellMixture, EdgeGroup
 from archgrad.spaces import bypass
-from archgrad.spaces.primitives import Style, primitive
+from archgrad.spaces.primitives import Primitive, Style, primitive
 from archgrad.spaces.weighted import weighted_sum
 
 Rows = list[list[Tensor]]
@@ -40,6 +40,7 @@ class Op(NamedTuple):
     rectified: bool
     shared: bool
     scaled: bool
+    path: str
     extra: bool
 
 
@@ -67,7 +68,7 @@ class Node:
 
 class Cell(nn.Module):
     """``preprocess``: a module per input; ``stride`` is that of the edges out of the inputs (2 in a reduction cell); ops have
-    ``channels / k`` channels (`archgrad.spaces.bypass`).
+    ``channels / k`` channels (`archgrad.spaces.bypass`); ``lookup``: (name, stride) -> what that primitive is here.
 
     A parameter is named by what it belongs to (``edges.0_2.sep_conv_3x3...``), never by position, so a pruned or derived cell has
     the names of the full one. Extra columns (`EdgeGroup.extras`) have weights of their own.
@@ -75,11 +76,20 @@ class Cell(nn.Module):
 
     own: Tensor
 
-    def __init__(self, group: EdgeGroup, preprocess: Iterable[nn.Module], channels: int, stride: int, style: Style, k: int = 1) -> None:
+    def __init__(
+        self,
+        group: EdgeGroup,
+        preprocess: Iterable[nn.Module],
+        channels: int,
+        stride: int,
+        style: Style,
+        k: int = 1,
+        lookup: Callable[[str, int], Primitive] = primitive,
+    ) -> None:
         super().__init__()
         self.preprocess = nn.ModuleList(preprocess)
         self.concat, self.width, self.extras = group.concat, group.width, len(group.extras)
-        self.stride, self.k = stride, k
+        self.channels, self.stride, self.k = channels, stride, k
         if k > 1:
             self.register_buffer("own", group.mask().float(), persistent=False)  # 0 for padding
         self.plan: dict[int, list[Op]] = {target: [] for target in sorted(group.nodes())}
@@ -88,13 +98,14 @@ class Cell(nn.Module):
         for index, (source, target, names) in enumerate(group.edges):
             step = stride if source < len(self.preprocess) else 1
             for column, name, extra in _columns(group, names):
-                kind = primitive(name, step)
+                kind = lookup(name, step)
                 table, place = (shared, f"{source}") if kind.shared else (edges, f"{source}_{target}")
                 key = f"extra_{name}" if extra and not kind.shared else name
                 modules = table.setdefault(place, {})
                 if key not in modules:
                     modules[key] = kind.build(channels // k, step, style)
-                self.plan[target].append(Op(index, column, source, name, place, key, kind.rectified, kind.shared, kind.scaled, extra))
+                flags = (kind.rectified, kind.shared, kind.scaled, kind.path)
+                self.plan[target].append(Op(index, column, source, name, place, key, *flags, extra))
         self.edges = nn.ModuleDict({place: nn.ModuleDict(modules) for place, modules in edges.items()})
         self.shared = nn.ModuleDict({place: nn.ModuleDict(modules) for place, modules in shared.items()})
 
@@ -141,11 +152,11 @@ class Cell(nn.Module):
                 continue
             out = self._run(op, states[op.source], weight)
             if self.training:
-                out = self._dropped(op, out, {} if mixture is None else mixture.dropout, drop_path)
+                out = self._dropped(op, states[op.source], out, {} if mixture is None else mixture.dropout, drop_path)
             outs.append(out)
             weights.append(None if op.scaled else weight)
         if not outs:
-            total = _zeros(states[0].part, self.stride)
+            total = _zeros(states[0].part, self.channels // self.k, self.stride)
         else:
             total = weighted_sum(weights, outs) if mixture is not None else sum(outs[1:], outs[0])
         if idle and idle[0].requires_grad:
@@ -158,7 +169,7 @@ class Cell(nn.Module):
         """A node of partial channels: what its ops made, and what went by its edges."""
         sources = {op.edge: op.source for op in ops}
         if not sources:
-            return _zeros(states[0].value, self.stride)
+            return _zeros(states[0].value, self.channels, self.stride)
         passed = weighted_sum([sums[edge] for edge in sources], [states[source].rest for source in sources.values()])
         return bypass.joined(made, passed, self.k)
 
@@ -176,12 +187,13 @@ class Cell(nn.Module):
         value = state.once("relu", F.relu) if op.rectified else state.part
         return module(value, weight) if op.scaled else module(value)
 
-    def _dropped(self, op: Op, out: Tensor, dropout: Mapping[str, float], drop_path: float) -> Tensor:
+    def _dropped(self, op: Op, state: Node, out: Tensor, dropout: Mapping[str, float], drop_path: float) -> Tensor:
         if dropout.get(op.primitive, 0.0) > 0:
             out = F.dropout(out, dropout[op.primitive])
-        if drop_path > 0 and not (op.primitive == "skip_connect" and op.shared):
+        if drop_path > 0 and op.path != "never":
             keep = 1 - drop_path
-            out = out / keep * torch.empty_like(out[:, :1, :1, :1]).bernoulli_(keep)
+            kept = torch.empty_like(out[:, :1, :1, :1]).bernoulli_(keep)
+            out = out / keep * kept if op.path == "whole" else state.part + (out - state.part) / keep * kept
         return out
 
 
@@ -197,7 +209,7 @@ def _scalars(weights: Tensor) -> Rows:
     return [list(flat[i : i + width]) for i in range(0, len(flat), width)]
 
 
-def _zeros(like: Tensor, stride: int) -> Tensor:
-    batch, channels, height, width = like.shape
+def _zeros(like: Tensor, channels: int, stride: int) -> Tensor:
+    batch, _, height, width = like.shape
     zeros = like.new_zeros(batch, channels, -(-height // stride), -(-width // stride))
     return zeros.contiguous(memory_format=torch.channels_last)

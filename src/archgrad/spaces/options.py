@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -51,18 +51,18 @@ def flags(space: Any, *options: str) -> None:
             raise ValueError(f"{option} must be true or false, not {getattr(space, option)!r}")
 
 
-def primitive_sets(value: Any, edges: Mapping[str, int]) -> Sets:
-    """``value`` with tuples for lists. ``edges``: how many each group has. ValueError if it does not fit."""
+def primitive_sets(value: Any, edges: Mapping[str, int], check: Callable[[Iterable[str]], None] = table.check) -> Sets:
+    """``value`` with tuples for lists. ``edges``: how many each group has; ``check`` refuses names. ValueError if it does not fit."""
     if value is None:
         return None
     if isinstance(value, Mapping):
         given = _by_group(value, edges, "primitives")
-        per_edge = {group: tuple(_names(one, group) for one in sets) for group, sets in given.items()}
+        per_edge = {group: tuple(_names(one, group, check) for one in sets) for group, sets in given.items()}
         for group, sets in per_edge.items():
             if len(sets) != edges[group]:
                 raise ValueError(f"primitives of {group!r} must be {edges[group]} tuples, one per edge; there are {len(sets)}")
         return {group: per_edge[group] for group in edges}
-    everywhere = _names(value, "every edge")
+    everywhere = _names(value, "every edge", check)
     if not everywhere:
         raise ValueError("primitives must name at least one primitive (a single edge is removed by an empty tuple of its own)")
     return everywhere
@@ -88,10 +88,10 @@ def _by_group(value: Mapping[str, Any], groups: Mapping[str, int], option: str) 
     return dict(value)
 
 
-def _names(value: Any, where: str) -> tuple[str, ...]:
+def _names(value: Any, where: str, check: Callable[[Iterable[str]], None]) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"primitives of {where} must be a list of names, not {value!r}")
-    table.check(value)
+    check(value)
     return tuple(value)
 
 

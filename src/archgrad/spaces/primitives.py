@@ -8,7 +8,7 @@ skips have no weights and give every outgoing edge the same tensor: they are `sh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,12 +28,14 @@ class Style(NamedTuple):
 
 class Primitive(NamedTuple):
     """``build(channels, stride, style)``; ``rectified``: reads relu(state); ``shared``: serves all edges out of a node; ``scaled``: its
-    module takes the mixture weight and multiplies by it itself."""
+    module takes the mixture weight and multiplies by it itself; ``path``: what drop-path drops of it, the whole, what it adds to what it
+    read, or nothing."""
 
     build: Callable[[int, int, Style], nn.Module]
     rectified: bool = True
     shared: bool = False
     scaled: bool = False
+    path: Literal["whole", "residual", "never"] = "whole"
 
 
 def batch_norm(channels: int, style: Style) -> nn.BatchNorm2d:
@@ -195,7 +197,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "none": Primitive(lambda channels, stride, style: Zero(stride), rectified=False, shared=True),
     "max_pool_3x3": _pool("max"),
     "avg_pool_3x3": _pool("avg"),
-    "skip_connect": Primitive(lambda channels, stride, style: nn.Identity(), rectified=False, shared=True),
+    "skip_connect": Primitive(lambda channels, stride, style: nn.Identity(), rectified=False, shared=True, path="never"),
     "sep_conv_3x3": _sep_conv(3),
     "sep_conv_5x5": _sep_conv(5),
     "sep_conv_7x7": _sep_conv(7),

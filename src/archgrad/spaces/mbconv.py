@@ -1,0 +1,148 @@
+"""The chain space of CDARTS (arXiv 2006.10724): inverted residuals of kernel 3, 5 or 7 and expansion 4 or 6, with squeeze and excitation
+and Swish. Depth is searched: a layer that keeps its shape may be a skip.
+
+The authors released networks of it, CDARTS_A and CDARTS_B, but no search: how these are built is theirs (microsoft/Cream,
+CDARTS_detection/mmdet/models/backbones/mobilenetv3.py), how it is searched is ours [reconstructed].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from archgrad.arch import Genotype, Groups
+from archgrad.errors import unknown
+from archgrad.search_space import Defaults
+from archgrad.spaces import blocks, chain, options
+from archgrad.spaces.blocks import InvertedResidual, Kind, rounded
+from archgrad.spaces.derived import Derived
+from archgrad.spaces.primitives import Conv
+from archgrad.spaces.stems import AFFINE
+
+KIND = Kind(F.silu, squeeze=True)
+WIDTH, STEM, FEATURES = 960, 16, 1280
+"""Channels of the published networks: of the convolution behind the layers, of the stem, and of what the classifier reads."""
+STEMS = {"cifar": (1, 1), "small": (1, 0), "imagenet": (2, 0)}
+"""Stride of the stem, and how many of the stages with a stride have none: images of 32, 64 and 224 pixels end at 4, 4 and 7."""
+PUBLISHED = {"channels": STEM, "affine": True, "track": True, "extras": (), "partial_channels": 1}
+"""Options of a derived network unless others are given."""
+
+
+@dataclass(frozen=True)
+class MBConv:
+    """``channels``: of the stem; the whole network is in proportion, rounded to multiples of 8. ``primitives=None``: each kernel with each
+    expansion, and a skip where the shape is kept. ValueError for what cannot be."""
+
+    name: str = "mbconv"
+    channels: int = STEM
+    stages: tuple[tuple[int, int, int], ...] = ((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2))  # (channels, layers, stride)
+    kernels: tuple[int, ...] = (3, 5, 7)
+    expansions: tuple[int, ...] = (4, 6)
+    primitives: options.Sets = None
+    extras: tuple[str, ...] = ()  # unsearched columns in every layer
+    in_channels: int = 3
+    classes: int = 10
+    stem: str = "cifar"  # "imagenet": as published | "small": a stem of stride 1 | "cifar": and a first stage that keeps the size
+    affine: bool = False  # of the layers' BatchNorms
+    track: bool = True  # running statistics in the layers
+    partial_channels: int = 1  # K: only 1/K of the channels go through ops where the shape is kept (PC-DARTS)
+
+    defaults = Defaults()  # DARTS's own [reconstructed]
+
+    def __post_init__(self) -> None:
+        options.whole(self, 1, "channels", "in_channels", "classes", "partial_channels")
+        options.flags(self, "affine", "track")
+        if self.stem not in STEMS:
+            raise unknown("stem", self.stem, STEMS)
+        for option in ("kernels", "expansions"):
+            object.__setattr__(self, option, _numbers(option, getattr(self, option)))
+        object.__setattr__(self, "stages", _table(self.stages))
+        blocks.check(self._usual)
+        chain.check(self, self.layout)
+        if bare := [name for name, group in self.groups.items() if not group.width]:
+            raise ValueError(f"{bare[0]} changes the shape, so it cannot be a skip: name a block among the primitives")
+
+    @cached_property
+    def layout(self) -> chain.Stages:
+        """The layers of each stage, in this width and for this stem."""
+        left, table = STEMS[self.stem][1], []
+        for channels, count, stride in self.stages:
+            still = stride == 2 and left > 0
+            left -= still
+            table.append((rounded(channels * self.channels / STEM), count, 1 if still else stride))
+        return chain.stages_of(self.channels, table)
+
+    @cached_property
+    def groups(self) -> Groups:
+        return chain.groups(self.layout, self.primitives, self._usual, self.extras, skips=False)
+
+    @property
+    def _usual(self) -> tuple[str, ...]:
+        return (*(f"mb{expansion}_k{kernel}" for kernel in self.kernels for expansion in self.expansions), blocks.SKIP)
+
+    def resized(self, **changes: Any) -> MBConv:
+        """The same space with other options; ``primitives=None`` restores its own."""
+        return options.changed(self, changes)
+
+    def spec(self) -> dict[str, Any]:
+        return options.spec(self)
+
+    def supernet(self) -> chain.ChainNet:
+        width, features = (rounded(channels * self.channels / STEM) for channels in (WIDTH, FEATURES))
+        stem = MobileStem(self.in_channels, self.channels, STEMS[self.stem][0])
+        return chain.ChainNet(self, self.layout, stem, MobileHead(self.layout[-1][-1].outputs, width, features), features, KIND)
+
+    def evaluation(self, **given: Any) -> MBConv:
+        """As published, unless ``given`` otherwise: 16 channels, affine BatchNorms."""
+        return options.evaluated(self, PUBLISHED, given)
+
+    def derive(self, genotype: Genotype, **given: Any) -> Derived:
+        """The network of a genotype, in the form of `evaluation`. ValueError if it does not fit."""
+        return chain.derive(self, genotype, given)
+
+
+class MobileStem(nn.Module):
+    """A 3x3 convolution, BN, Swish; a depthwise separable block."""
+
+    def __init__(self, inputs: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv = Conv(inputs, channels, 3, stride, AFFINE)
+        self.block = InvertedResidual(channels, channels, 3, 1, 1, AFFINE, KIND)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.block(F.silu(self.conv(images)))
+
+
+class MobileHead(nn.Module):
+    """A 1x1 convolution, BN, Swish, mean, a linear layer, Swish."""
+
+    def __init__(self, inputs: int, width: int, features: int) -> None:
+        super().__init__()
+        self.conv = Conv(inputs, width, 1, 1, AFFINE)
+        self.linear = nn.Linear(width, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) -> (B, features)"""
+        return F.silu(self.linear(F.silu(self.conv(x)).mean((2, 3))))
+
+
+def _numbers(option: str, given: Any) -> tuple[int, ...]:
+    if not isinstance(given, list | tuple) or not given or not all(type(number) is int and number >= 1 for number in given):
+        raise ValueError(f"{option} must be a list of whole numbers of at least 1, not {given!r}")
+    return tuple(given)
+
+
+def _table(given: Any) -> tuple[tuple[int, int, int], ...]:
+    """ValueError for anything but rows of (channels, layers, stride 1 or 2)."""
+    rows = given if isinstance(given, list | tuple) else ()
+    for number, row in enumerate(rows, 1):
+        fits = isinstance(row, list | tuple) and len(row) == 3 and all(type(n) is int and n >= 1 for n in row) and row[2] <= 2
+        if not fits:
+            raise ValueError(f"stages: row {number} must be [channels, layers, stride 1 or 2], not {row!r}")
+    if not rows:
+        raise ValueError(f"stages must be rows of [channels, layers, stride], not {given!r}")
+    return tuple((row[0], row[1], row[2]) for row in rows)

@@ -24,6 +24,7 @@ from archgrad.notation import CELL, parse, write
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # the digits of the table's ``ops``
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # (source, target), in arch-string order
 ACCURACIES = tuple(f"{images}_{part}" for images in ("cifar10", "cifar100", "imagenet16") for part in ("valid", "test"))
+MEASURED = "What the benchmark measured of this cell: C=16, N=5, 200 epochs on each set of images"
 JUDGED_BY = "cifar10_test"  # what rank, distance and trajectories refer to
 
 

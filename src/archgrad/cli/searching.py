@@ -91,5 +91,5 @@ def conclude(folder: RunFolder, found: Found, console: Console) -> None:
     say(f"genotype: {found.genotype}")
     say(f"pictures: {folder.cells} and {folder.curves}")
     if table := benchmarks.lookup(space.name):
-        console.print(verdict_table(table.verdict(found.genotype)))
+        console.print(verdict_table(table.verdict(found.genotype), table.MEASURED))
     say(f"next: archgrad retrain {folder.path}  and then  archgrad evaluate {folder.path}")

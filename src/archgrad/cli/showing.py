@@ -58,7 +58,7 @@ def show(
         save_svg(found.genotype, picture)
     say(f"picture: {picture}" if picture else "picture: add --svg FILE")
     if table := benchmarks.lookup(found.space.name):
-        console.print(verdict_table(table.verdict(found.genotype)))
+        console.print(verdict_table(table.verdict(found.genotype), table.MEASURED))
 
 
 def count(

@@ -30,15 +30,15 @@ def cell_table(genotype: Genotype) -> Table:
     return table
 
 
-def verdict_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+def verdict_table(rows: Iterable[Mapping[str, Any]], title: str) -> Table:
     """The rows of a benchmark's ``verdict`` side by side, a column each. Accuracies are of the test images."""
     rows = list(rows)
-    title = "What the benchmark measured of this cell: C=16, N=5, 200 epochs on each set of images"
     table = Table("", *(str(row["cell"]) for row in rows), header_style="bold", title=title, title_justify="left", title_style="")
     for column in table.columns[1:]:
         column.justify = "right"
     for images, name in (("cifar10", "CIFAR-10"), ("cifar100", "CIFAR-100"), ("imagenet16", "ImageNet16-120")):
-        table.add_row(f"{name} test accuracy", *(f"{row[f'{images}_test']:.2f} %" for row in rows))
+        if all(f"{images}_test" in row for row in rows):
+            table.add_row(f"{name} test accuracy", *(f"{row[f'{images}_test']:.2f} %" for row in rows))
     table.add_row("rank on CIFAR-10", *(f"{row['rank']:,} of {row['of']:,}" for row in rows))
     table.add_row("points below the best", *(f"{row['distance']:.2f}" for row in rows))
     table.add_row("parameters", *(f"{row['params']:,}" for row in rows))

@@ -82,7 +82,7 @@ class Space(Protocol):
     def in_channels(self) -> int: ...
 
     def resized(self, **changes: Any) -> Space:
-        """The same space with other ``cells``, ``channels``, ``classes``, ``in_channels`` (every space has these), ``primitives``, ...;
+        """The same space with other ``channels``, ``classes``, ``in_channels``, ``primitives`` (every space has these), ``cells`` (where depth is not searched), ...;
         ``primitives=None`` restores the full sets. ValueError for what it does not have."""
 
     def spec(self) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def show(
         say(why)
     console.print(cell_table(found.genotype))
     say(f"genotype: {found.genotype}")
-    shape = f"{spec['channels']} channels, {spec['cells']} cells, {side}x{side} images, {spec['classes']} classes"
+    depth = f"{spec['cells']} cells, " if "cells" in spec else ""
+    shape = f"{spec['channels']} channels, {depth}{side}x{side} images, {spec['classes']} classes"
     say(f"derived network ({shape}): {costs['params']:,} parameters, {costs['macs']:,} multiply-adds")
     picture = svg if svg or found.folder is None else found.folder.cells
     if picture and (svg or not picture.exists()):
@@ -84,9 +85,9 @@ def query(benchmark: str, what: str, *, as_json: AsJson = False) -> None:
     Parameters
     ----------
     benchmark: str
-        nasbench201
+        nasbench201 or nasbenchmacro
     what: str
-        A genotype such as |nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|, a file that holds one, or a run folder.
+        A genotype such as 02012100 or |nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|, a file that holds one, or a run folder.
     """
     table = benchmarks.lookup(benchmark)
     if table is None:

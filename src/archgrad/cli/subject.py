@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from archgrad import run, spaces
+from archgrad import chain, run, spaces
 from archgrad.arch import Genotype
 from archgrad.config import SearchConfig
 from archgrad.data import stem_for
@@ -72,5 +72,7 @@ def from_file(path: Path) -> Genotype:
 
 
 def usual_space(genotype: Genotype) -> str:
-    """The space whose cells these are."""
+    """The space whose cells or layers these are."""
+    if chain.stages(genotype):
+        return "nasbenchmacro" if chain.is_macro(genotype) else "mbconv"
     return "nasbench201" if [cell.group for cell in genotype.cells] == [CELL] else "darts"

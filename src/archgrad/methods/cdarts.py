@@ -30,12 +30,14 @@ CIFAR = {"pool_bn": False}
 IMAGENET = CIFAR | {
     "pretrain": 0.25, "warmup": 3, "joint": 1, "share": 0.2, "depth": 1.75, "fix_heads": False, "second_window": 5, "fade": 0.5, "decay": 1e-5,
 }  # fmt: skip
+CHAIN = {"depth": 1.0}  # [reconstructed], and so is where the heads sit: behind the first and the second stage
 NASBENCH201 = {"pretrain": 0, "joint": 1, "depth": 1.0, "fix_heads": False, "regular_on": "none"}
 RELEASED = {"joint": 1, "distance": "smooth_l1", "mean": "all", "per_stage": True, "divide": True}
 PRESETS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("darts", "s1", "s2", "s3", "s4", "cifar"), CIFAR),
     "imagenet": IMAGENET,
     "nasbench201": NASBENCH201,
+    **dict.fromkeys(("mbconv", "nasbenchmacro"), CHAIN),
     "released": RELEASED,
 }
 

@@ -41,7 +41,7 @@ class Joint(NamedTuple):
 
 @dataclass(frozen=True)
 class Cyclic:
-    """``depth``: E's cells in multiples of S's. ``affine``: E's BatchNorms in cells. ``share_classifier``: both have one. ``heads``: (channels,
+    """``depth``: E's cells in multiples of S's (1 where depth is searched). ``affine``: E's BatchNorms in cells. ``share_classifier``: both have one. ``heads``: (channels,
     classes) -> `Heads`. ``warmup``, ``joint``: passes over the images in a cycle; ``share``: of the batches in each pass. ``keep``: optimizers
     live on from cycle to cycle. ``strength``, ``distance``: of the distillation; ``detach``: E learns nothing from it; ``divide``: the released
     code's division of both cross-entropies by the strength."""
@@ -65,17 +65,20 @@ class Cyclic:
     })  # fmt: skip
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
-        cells = (own := space.spec().get("cells", 1), max(1, round(self.depth * own)))
-        whole = {"partial_channels": 1} if "partial_channels" in space.spec() else {}
-        deeper = space.resized(cells=cells[1], **whole, **({"affine": True} if self.affine else {}))
+        spec = space.spec()
+        own, deep = spec.get("cells"), max(1, round(self.depth * spec.get("cells", 1)))
+        if own is None and self.depth != 1:
+            raise ValueError(f"the depth of space {space.name!r} is searched, so both networks of cdarts share it: set cdarts.depth to 1")
+        size = {"cells": deep} if own is not None else {}
+        whole = {"partial_channels": 1} if "partial_channels" in spec else {}
+        deeper = space.resized(**size, **whole, **({"affine": True} if self.affine else {}))
         search: Any = space.supernet()  # a `Supernet`
         evaluation: Any = deeper.supernet()
         channels, others = search.feature_channels, evaluation.feature_channels
         if len(channels) < 3 or channels[:2] != others[:2]:
             raise ValueError(
                 f"cdarts puts a head behind the first and the second stage of both its networks, but in space {space.name!r} the stages have "
-                f"{', '.join(map(str, channels)) or 'no'} channels with {cells[0]} cells, "
-                f"{', '.join(map(str, others)) or 'no'} with {cells[1]}"
+                f"{', '.join(map(str, channels)) or 'no'} channels with {own} cells, {', '.join(map(str, others)) or 'no'} with {deep}"
             )
         evaluation.stem = search.stem
         if self.share_classifier:

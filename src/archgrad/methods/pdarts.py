@@ -18,7 +18,7 @@ from torch import Tensor
 from archgrad.arch import Alphas, CellGenotype, Context, EdgeGroup, Genotype, Groups, Mixture
 from archgrad.cost import Cost
 from archgrad.limits import Limit, Limits, fit
-from archgrad.methods.stages import Cells, filled, rested, resting, survivors
+from archgrad.methods.stages import Cells, deepened, rested, resting, survivors
 from archgrad.patch import Patch, Reshape, Select, Stage
 from archgrad.schedules import Scalar, When, never, share
 from archgrad.search_method import Method
@@ -32,6 +32,8 @@ SKIP = "skip_connect"
 
 PRESETS: dict[str, dict[str, Any]] = {  # [reconstructed] the benchmark's networks are as deep as the search's: there is no gap to close
     "nasbench201": {"keep": (4, 3), "depth": (1.0, 1.0, 1.0)},
+    "mbconv": {"depth": (1.0, 1.0, 1.0)},  # a chain's depth is searched
+    "nasbenchmacro": {"keep": (2,), "depth": (1.0, 1.0), "dropout": (0.0, 0.4)},  # of three ops
 }
 
 
@@ -71,7 +73,7 @@ def grown(keep: int | None, times: float) -> Callable[[Method, State], Space]:
     def change(method: Method, state: State) -> Space:
         kept = survivors(method, state, keep) if keep else None
         memory: Any = state.memory["pdarts"]
-        deep = filled(state.space, max(1, round(times * memory.base)))
+        deep = deepened(state.space, memory.base, times)
         return deep.resized(primitives=kept) if kept else deep
 
     return change

@@ -39,6 +39,15 @@ def rested(begin: When, end: When, rest: float) -> When:
     return lambda epochs: begin(epochs) + resting(rest, end(epochs) - begin(epochs))
 
 
+def deepened(space: Space, cells: int | None, times: float) -> Space:
+    """The space with ``times`` so many cells. None: its depth is searched, and stays as it is. ValueError where it cannot."""
+    if cells is not None:
+        return filled(space, max(1, round(times * cells)))
+    if times != 1:
+        raise ValueError(f"the depth of space {space.name!r} is searched, so a stage cannot have {times:g} times as many cells: set pdarts.depth to 1")
+    return space
+
+
 def filled(space: Space, cells: int) -> Space:
     """The space with so many cells, or as many more as it takes for every group of edges to be in one: alphas that no cell reads stay noise."""
     made = space.resized(cells=cells)
@@ -46,14 +55,15 @@ def filled(space: Space, cells: int) -> Space:
 
 
 class Cells:
-    """How many the search began with: what each stage's depth is a multiple of, so that no stage rounds what another has rounded."""
+    """How many the search began with: what each stage's depth is a multiple of, so that no stage rounds what another has rounded. None in a
+    space that has no cells."""
 
     def __init__(self) -> None:
         self.base: int | None = None
 
     def bind(self, state: State) -> None:
         if self.base is None:
-            self.base = state.space.spec()["cells"]
+            self.base = state.space.spec().get("cells")
 
     def size(self) -> int:
         return 0

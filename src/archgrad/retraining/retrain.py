@@ -174,7 +174,8 @@ def _test(run: Training, images: Data) -> Row:
 def _derived(space: Space, genotype: Genotype, dataset: Dataset, settings: RetrainSettings) -> Space:
     """The space whose supernet the network is. ValueError if the genotype or the settings do not fit."""
     size = {"channels": settings.channels, "cells": settings.cells}
-    derived = space.derive(genotype, **size, classes=len(dataset.classes), in_channels=dataset.in_channels, auxiliary=False)
+    bare = {"auxiliary": False} if "auxiliary" in space.spec() else {}
+    derived = space.derive(genotype, **size, **bare, classes=len(dataset.classes), in_channels=dataset.in_channels)
     found: Space = derived.space  # type: ignore[assignment]
     if settings.auxiliary and "auxiliary" not in found.spec():
         raise ValueError(f"the networks of {space.name} have no auxiliary head: --retrain.auxiliary must be 0, not {settings.auxiliary}")
@@ -184,7 +185,9 @@ def _derived(space: Space, genotype: Genotype, dataset: Dataset, settings: Retra
 def _headline(run: Training, images: Data, folder: Path) -> Iterator[str]:
     card, settings = run.card, run.card.settings
     cost = count(card.build(), images.size, images.in_channels)
-    size = f"{settings.channels} channels, {settings.cells} cells, {cost['params']:,} parameters, {cost['macs'] / 1e6:.2f} M multiply-adds"
+    spec = card.spec
+    cells = f"{spec['cells']} cells, " if "cells" in spec else ""
+    size = f"{spec['channels']} channels, {cells}{cost['params']:,} parameters, {cost['macs'] / 1e6:.2f} M multiply-adds"
     yield f"network: {card.space}, {size}"
     if settings.preset == "quick":
         yield "recipe: quick, REDUCED for a laptop: its accuracy is not to be compared with published ones"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -21,7 +21,7 @@ Count = Annotated[int, Field(ge=0)]
 class RetrainSettings:
     """SGD of all weights of a derived network. The defaults are those of DARTS on CIFAR-10."""
 
-    preset: Annotated[str, Field(description="the recipe to start from: cifar, imagenet, nasbench201, or quick for a laptop")] = "cifar"
+    preset: Annotated[str, Field(description="the recipe to start from: cifar, imagenet, nasbench201, nasbenchmacro, or quick for a laptop")] = "cifar"
     epochs: Annotated[Positive, Field(description="passes over the training images")] = 600
     batch: Annotated[int, Field(ge=2, description="images a step")] = 96
     limit: Annotated[Positive | None, Field(description="train on that many images only, a stratified choice")] = None
@@ -38,8 +38,8 @@ class RetrainSettings:
     jitter: Annotated[NotNegative, Field(description="strength of colour jitter, RGB images only")] = 0.0
     auxiliary: Annotated[NotNegative, Field(description="weight of the auxiliary head's loss; 0 is no such head")] = 0.4
     label_smoothing: Share = 0.0
-    channels: Annotated[Positive, Field(description="channels of the first cell")] = 36
-    cells: Annotated[Positive, Field(description="depth in cells (NAS-Bench-201: a stage's)")] = 20
+    channels: Annotated[Positive | None, Field(description="channels of the first cell, or of a chain's stem")] = 36
+    cells: Annotated[Positive | None, Field(description="depth in cells (NAS-Bench-201: a stage's; a chain has none)")] = 20
     precision: Annotated[Literal["32", "bf16-mixed", "16-mixed"], Field(description="of forward and backward; weights are always float32")] = (
         "32"
     )
@@ -105,12 +105,15 @@ NASBENCH201 = RetrainSettings(
 )
 """NAS-Bench-201, arXiv 2001.00326, AutoDL-Projects configs/nas-benchmark/CIFAR.config."""
 
+NASBENCHMACRO = replace(NASBENCH201, preset="nasbenchmacro", epochs=50, nesterov=False, channels=None, cells=None)
+"""NAS-Bench-Macro, arXiv 2103.11922, xiusu/NAS-Bench-Macro train/train.py (whose result is the best epoch's accuracy, ours the last's)."""
+
 QUICK = RetrainSettings(preset="quick", epochs=10, lr=0.1, nesterov=True, drop_path=0.0, cutout=0, auxiliary=0.0, channels=16, cells=5)
 """REDUCED, for a laptop: a small network for a few epochs, without the regularisation that only long runs need. Ours, no paper's."""
 
-PRESETS = {"cifar": CIFAR, "imagenet": IMAGENET, "nasbench201": NASBENCH201, "quick": QUICK}
+PRESETS = {"cifar": CIFAR, "imagenet": IMAGENET, "nasbench201": NASBENCH201, "nasbenchmacro": NASBENCHMACRO, "quick": QUICK}
 
-SMALLER: dict[str, dict[str, int]] = {"nasbench201": {"cells": 1}}
+SMALLER: dict[str, dict[str, int]] = {"nasbench201": {"cells": 1}, "nasbenchmacro": {"channels": 8}, "mbconv": {"channels": 8}}
 """Where a space counts differently what QUICK makes small: NAS-Bench-201's cells are those of one of three stages."""
 
 
@@ -121,11 +124,17 @@ def retrain_settings(space: Space, given: Mapping[str, Any] | None = None) -> Re
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     smaller = SMALLER.get(space.name, {}) if name == "quick" else {}
-    return checked(asdict(PRESETS[name]) | smaller | given | {"preset": name})
+    return checked(asdict(PRESETS[name]) | _lacking(space) | smaller | given | {"preset": name})
+
+
+def _lacking(space: Space) -> dict[str, Any]:
+    """What no preset can say of the space: a chain has its own width and depth, and no auxiliary head."""
+    spec = space.spec()
+    return ({} if "cells" in spec else {"channels": None, "cells": None}) | ({} if "auxiliary" in spec else {"auxiliary": 0.0})
 
 
 def default_preset(space: Space) -> str:
-    """NAS-Bench-201's own in its space; elsewhere the ImageNet recipe goes with the ImageNet stem."""
+    """A benchmark's own in its space; elsewhere the ImageNet recipe goes with the ImageNet stem."""
     if space.name in PRESETS:
         return space.name
     return "imagenet" if space.spec().get("stem") == "imagenet" else "cifar"

@@ -56,7 +56,8 @@ def known() -> tuple[str, ...]:
 def write(genotype: Genotype) -> str:
     """The shortest notation that says all of it, on one line: ``parse(write(g)) == g``.
 
-    Layers or digits for a chain, a NAS-Bench-201 string for a complete ``cell``, ``Genotype(...)`` where every node has two inputs, our JSON otherwise.
+    Layers or digits for a chain, a NAS-Bench-201 string for a complete ``cell``, ``Genotype(...)`` where every node has two inputs, our JSON
+    otherwise.
     """
     if layers := chain.write(genotype):
         return layers

@@ -279,7 +279,8 @@ def fitted(config: SearchConfig, images: data.Dataset) -> dict[str, Any]:
     for name, has in (("classes", len(images.classes)), ("in_channels", images.in_channels)):
         if given.setdefault(name, has) != has:
             raise ValueError(f"space.{name} is {given[name]}, but {images.name} has {has}: leave it out")
-    return ({"stem": stem_for(images.size)} if "stem" in space_of(config).spec() else {}) | given
+    stems = spaces.SPACES[space_of(config).name].stems
+    return ({"stem": stem_for(images.size, stems)} if stems else {}) | given
 
 
 def settled(given: DataSettings) -> DataSettings:

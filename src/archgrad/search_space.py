@@ -82,8 +82,8 @@ class Space(Protocol):
     def in_channels(self) -> int: ...
 
     def resized(self, **changes: Any) -> Space:
-        """The same space with other ``channels``, ``classes``, ``in_channels``, ``primitives`` (every space has these), ``cells`` (where depth is not searched), ...;
-        ``primitives=None`` restores the full sets. ValueError for what it does not have."""
+        """The same space with other ``channels``, ``classes``, ``in_channels``, ``primitives`` (every space has these), ``cells`` (where
+        depth is not searched), ...; ``primitives=None`` restores the full sets. ValueError for what it does not have."""
 
     def spec(self) -> dict[str, Any]:
         """JSON-able; ``base.resized(**spec)`` is this space again, whatever ``base`` of that name."""

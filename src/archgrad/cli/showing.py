@@ -87,7 +87,8 @@ def query(benchmark: str, what: str, *, as_json: AsJson = False) -> None:
     benchmark: str
         nasbench201 or nasbenchmacro
     what: str
-        A genotype such as 02012100 or |nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|, a file that holds one, or a run folder.
+        A genotype such as 02012100, or
+        |nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|, a file that holds one, or a run folder.
     """
     table = benchmarks.lookup(benchmark)
     if table is None:

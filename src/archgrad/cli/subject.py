@@ -35,7 +35,8 @@ class Subject:
         """The network that was or would be retrained, or as ``given``. ValueError if the genotype does not fit the space."""
         if (size or self.size) < 8:
             raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}")
-        space = self.space.resized(stem=stem_for(size or self.size)) if "stem" in self.space.spec() else self.space
+        stems = spaces.SPACES[self.space.name].stems
+        space = self.space.resized(stem=stem_for(size or self.size, stems)) if stems else self.space
         usual = retrain_settings(space, self.recipe)
         return cast("Derived", space.derive(self.genotype, **({"channels": usual.channels, "cells": usual.cells} | given)))
 

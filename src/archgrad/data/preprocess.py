@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,11 @@ LARGE = 96
 """From this side on images are photos: ImageNet stem, random-resized crops, and a margin around the centre crop."""
 
 
-def stem_for(size: int) -> str:
-    """``"imagenet"`` from 96 pixels on, else ``"cifar"``."""
-    return "imagenet" if size >= LARGE else "cifar"
+def stem_for(size: int, stems: Collection[str] = ("cifar", "imagenet")) -> str:
+    """Of a space's ``stems``: ``"imagenet"`` from 96 pixels on, ``"small"`` from 48 on where there is one, else ``"cifar"``."""
+    if size >= LARGE:
+        return "imagenet"
+    return "small" if size >= LARGE // 2 and "small" in stems else "cifar"
 
 
 def stored_side(size: int) -> int:

@@ -41,10 +41,10 @@ class Joint(NamedTuple):
 
 @dataclass(frozen=True)
 class Cyclic:
-    """``depth``: E's cells in multiples of S's (1 where depth is searched). ``affine``: E's BatchNorms in cells. ``share_classifier``: both have one. ``heads``: (channels,
-    classes) -> `Heads`. ``warmup``, ``joint``: passes over the images in a cycle; ``share``: of the batches in each pass. ``keep``: optimizers
-    live on from cycle to cycle. ``strength``, ``distance``: of the distillation; ``detach``: E learns nothing from it; ``divide``: the released
-    code's division of both cross-entropies by the strength."""
+    """``depth``: E's cells in multiples of S's (1 where depth is searched). ``affine``: E's BatchNorms in cells. ``share_classifier``: both
+    have one. ``heads``: (channels, classes) -> `Heads`. ``warmup``, ``joint``: passes over the images in a cycle; ``share``: of the batches in
+    each pass. ``keep``: optimizers live on from cycle to cycle. ``strength``, ``distance``: of the distillation; ``detach``: E learns nothing
+    from it; ``divide``: the released code's division of both cross-entropies by the strength."""
 
     depth: float
     affine: bool

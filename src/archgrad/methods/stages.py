@@ -44,7 +44,7 @@ def deepened(space: Space, cells: int | None, times: float) -> Space:
     if cells is not None:
         return filled(space, max(1, round(times * cells)))
     if times != 1:
-        raise ValueError(f"the depth of space {space.name!r} is searched, so a stage cannot have {times:g} times as many cells: set pdarts.depth to 1")
+        raise ValueError(f"the depth of space {space.name!r} is searched, so no stage has {times:g} times its cells: set pdarts.depth to 1")
     return space
 
 

@@ -21,7 +21,7 @@ Count = Annotated[int, Field(ge=0)]
 class RetrainSettings:
     """SGD of all weights of a derived network. The defaults are those of DARTS on CIFAR-10."""
 
-    preset: Annotated[str, Field(description="the recipe to start from: cifar, imagenet, nasbench201, nasbenchmacro, or quick for a laptop")] = "cifar"
+    preset: Annotated[str, Field(description="the recipe to start from: cifar, imagenet, a benchmark's own, or quick for a laptop")] = "cifar"
     epochs: Annotated[Positive, Field(description="passes over the training images")] = 600
     batch: Annotated[int, Field(ge=2, description="images a step")] = 96
     limit: Annotated[Positive | None, Field(description="train on that many images only, a stratified choice")] = None

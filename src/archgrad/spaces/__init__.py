@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, NamedTuple
 
 from archgrad.errors import unknown
 from archgrad.search_space import Space
-from archgrad.spaces.darts import Darts
+from archgrad.spaces.darts import STEMS, Darts
+from archgrad.spaces.mbconv import STEMS as MOBILE
 from archgrad.spaces.mbconv import MBConv
 from archgrad.spaces.nasbench201 import NasBench201
 from archgrad.spaces.nasbenchmacro import NasBenchMacro
 
 
 class Entry(NamedTuple):
-    """``build(**options)``, and where the space comes from."""
+    """``build(**options)``, where the space comes from, and its choices of ``stem``, for images of different sizes."""
 
     build: Callable[..., Space]
     paper: str
+    stems: Collection[str] = ()
 
 
 ROBUST = "Zela et al., Understanding and Robustifying Differentiable Architecture Search, arXiv 1909.09656"
 
 SPACES: dict[str, Entry] = {
-    "darts": Entry(Darts, "Liu et al., DARTS: Differentiable Architecture Search, arXiv 1806.09055"),
-    "s1": Entry(partial(Darts, "s1"), ROBUST),
-    "s2": Entry(partial(Darts, "s2"), ROBUST),
-    "s3": Entry(partial(Darts, "s3"), ROBUST),
-    "s4": Entry(partial(Darts, "s4"), ROBUST),
+    "darts": Entry(Darts, "Liu et al., DARTS: Differentiable Architecture Search, arXiv 1806.09055", STEMS),
+    "s1": Entry(partial(Darts, "s1"), ROBUST, STEMS),
+    "s2": Entry(partial(Darts, "s2"), ROBUST, STEMS),
+    "s3": Entry(partial(Darts, "s3"), ROBUST, STEMS),
+    "s4": Entry(partial(Darts, "s4"), ROBUST, STEMS),
     "nasbench201": Entry(NasBench201, "Dong and Yang, NAS-Bench-201, arXiv 2001.00326"),
-    "mbconv": Entry(MBConv, "Yu et al., Cyclic Differentiable Architecture Search, arXiv 2006.10724"),
+    "mbconv": Entry(MBConv, "Yu et al., Cyclic Differentiable Architecture Search, arXiv 2006.10724", MOBILE),
     "nasbenchmacro": Entry(NasBenchMacro, "Su et al., Prioritized Architecture Sampling with Monto-Carlo Tree Search, arXiv 2103.11922"),
 }
 

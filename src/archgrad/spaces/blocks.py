@@ -26,6 +26,9 @@ class Kind(NamedTuple):
     squeeze: bool = False  # squeeze and excitation
 
 
+PLAIN = Kind()
+
+
 class Layer(NamedTuple):
     """A layer of a chain: its edge group and its shape."""
 
@@ -57,7 +60,7 @@ class InvertedResidual(nn.Module):
     """1x1 to ``expansion`` times the inputs (not at 1), depthwise k x k of the stride, 1x1 to the outputs, a BatchNorm behind each; what it
     read is added where the shape is kept."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, expansion: int, stride: int, style: Style, kind: Kind = Kind()) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, expansion: int, stride: int, style: Style, kind: Kind = PLAIN) -> None:
         super().__init__()
         hidden = inputs * expansion
         self.activation, self.residual = kind.activation, stride == 1 and inputs == outputs

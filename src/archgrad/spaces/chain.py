@@ -6,7 +6,7 @@ Depth is searched: a layer of an identity is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, channels_last, nn
@@ -15,7 +15,7 @@ from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture, Output, gr
 from archgrad.chain import layer_name
 from archgrad.search_space import Space
 from archgrad.spaces import blocks, options
-from archgrad.spaces.blocks import Kind, Layer
+from archgrad.spaces.blocks import PLAIN, Kind, Layer
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.derived import Derived
 from archgrad.spaces.primitives import Style
@@ -75,9 +75,7 @@ def derive(space: Any, genotype: Genotype, given: Mapping[str, Any]) -> Derived:
 class ChainNet(nn.Module):
     """The supernet. ``head``: (B, C, H, W) -> (B, features). One feature map per stage: what its last layer returns."""
 
-    def __init__(
-        self, space: Any, stages: Stages, stem: nn.Module, head: nn.Module, features: int, kind: Kind = Kind()
-    ) -> None:
+    def __init__(self, space: Any, stages: Stages, stem: nn.Module, head: nn.Module, features: int, kind: Kind = PLAIN) -> None:
         super().__init__()
         groups, style, k = space.groups, Style(space.affine, space.track), space.partial_channels
         layers = [layer for stage in stages for layer in stage]

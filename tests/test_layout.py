@@ -29,6 +29,7 @@ MAY: dict[str, set[str]] = {
     "diagnostics": VALUES | {"gradients"},
     "methods": VALUES | PIECES | METHOD | {"diagnostics"},
     "spaces": VALUES | {"search_space", "data_files"},
+    "latency": VALUES | {"search_space", "select", "spaces", "data"},
     "benchmarks": VALUES | {"data_files"},
     "report": VALUES | {"benchmarks"},
     "loop": VALUES | METHOD | {"diagnostics"},

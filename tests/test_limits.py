@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from archgrad.arch import CellGenotype, Edge, EdgeGroup, Genotype, Link, Mixture
-from archgrad.cost import Cost
-from archgrad.limits import Limit, cheapest, check, dearest, fit, written
+from archgrad.cost import Cost, written
+from archgrad.limits import Limit, cheapest, check, dearest, fit
 from archgrad.select import score, strongest, uniform
 
 OPS = ("none", "skip_connect", "sep_conv_3x3", "sep_conv_5x5")

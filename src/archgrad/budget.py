@@ -5,7 +5,7 @@ to be guessed (the differential multiplier method with a damping term, Platt & B
 the bound whatever the mixture says (`archgrad.limits`).
 
     alpha loss  +=  sum over limits of  m g + damping / 2 max(0, g)^2      with g = E[cost] / bound - 1
-    m           <-  max(0, m + rate / steps of an epoch * g)               after every alpha step
+    m           <-  max(0, m + rate / steps of an epoch * g)               after every alpha step; FALL times as fast where g < 0
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from archgrad.patch import Patch
 from archgrad.search_method import Method
 from archgrad.state import Data, State
 from archgrad.terms import Term
+
+FALL = 20.0
+"""Adam moves alphas as fast however small their gradient: a multiplier that fell as slowly as it rose would drive the mixture far below."""
 
 
 def budget(limits: Limits, *, rate: float = 1.0, damping: float = 1.0) -> Patch:
@@ -62,7 +65,7 @@ class Multipliers:
         context = forward.context
         if context.phase == "alpha":
             over = excess(self.limits, forward.mixture, context.groups)
-            self.multipliers = (self.multipliers + self.rate / context.t.steps * over).clamp(min=0)
+            self.multipliers = (self.multipliers + self.rate / context.t.steps * torch.where(over > 0, over, FALL * over)).clamp(min=0)
 
     def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
         """For each limit NAME: NAME, of what would be selected now; NAME_expected, of the mixture; NAME_multiplier."""

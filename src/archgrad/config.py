@@ -1,7 +1,8 @@
 """What a search is made of, as one typed value: read from YAML and the command line, checked in one place, written back in full.
 
 A file has the scalars of `SearchConfig` at its top, and the sections ``search``, ``data``, ``space``, ``weights``, ``alphas``, ``stop``,
-``diagnostics``, ``retrain`` and one for each method, by its name. ``data: PATH`` and ``space: NAME`` are short for their ``path`` and ``name``.
+``budget``, ``diagnostics``, ``retrain`` and one for each method, by its name. ``data: PATH``, ``space: NAME`` and ``budget: macs=300M`` are
+short for their ``path``, ``name`` and ``targets``.
 Dashes and underscores are equal.
 """
 
@@ -14,7 +15,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    create_model,
+)
 
 from archgrad import options
 from archgrad.errors import unknown
@@ -27,7 +38,7 @@ from archgrad.stopping import StopSettings
 Given = dict[str, Any]
 """Settings as a file has them; only what was said."""
 
-SHORT = {"data": "path", "space": "name"}
+SHORT = {"data": "path", "space": "name", "budget": "targets"}
 
 
 class SearchSettings(BaseModel, frozen=True, extra="forbid"):
@@ -57,12 +68,30 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     workers: Annotated[NonNegativeInt, Field(description="threads that read ahead, for sets too large for the device")] = 0
 
 
+class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
+    """What the architecture may cost: what is selected never exceeds it, and multipliers move the search there."""
+
+    targets: Annotated[
+        tuple[str, ...],
+        BeforeValidator(lambda given: given.split(",") if isinstance(given, str) else given),
+        Field(description="macs=300M, params=60% (of the largest network), latency=15ms or DEVICE=15ms; several for all of them"),
+    ] = ()
+    rate: Annotated[float, Field(ge=0, description="how fast a multiplier grows: by this an epoch where the cost is twice the budget")] = 1.0
+    damping: Annotated[float, Field(ge=0, description="weight of the squared excess")] = 1.0
+    latency: Annotated[Path | None, Field(description="table of `archgrad latency`; by default the one of this device and space")] = None
+    latency_batch: Annotated[PositiveInt, Field(description="images at a time, as it was measured")] = 1
+    latency_device: Annotated[Literal["cpu", "cuda"], Field(description="where it was measured")] = "cpu"
+    latency_threads: Annotated[PositiveInt, Field(description="of the processor, as it was measured")] = 1
+
+
 class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     """What is measured during a search, into its metrics. Nothing of it changes the search."""
 
     gap: Annotated[bool, Field(description="discretisation gap: the supernet under its mixture and under its genotype")] = True
     gap_every: Annotated[PositiveInt | None, Field(description="epochs; by default five times a search; always after the last")] = None
     gap_images: Annotated[PositiveInt, Field(description="validation images for it")] = 1024
+    front: Annotated[bool, Field(description="cost against validation accuracy of what the search saw, at its end")] = True
+    front_points: Annotated[PositiveInt, Field(description="budgets for which the last alphas are asked")] = 8
     entropy: Annotated[bool, Field(description="entropy and margin of each edge")] = True
     entropy_every: Annotated[PositiveInt, Field(description="epochs")] = 1
     sharpness: Annotated[bool, Field(description="SAM sharpness of the training loss")] = False
@@ -97,6 +126,7 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     space: Given = Field(default_factory=lambda: {"name": "nasbench201"})
     weights: Given = {}
     alphas: Given = {}
+    budget: BudgetSettings = BudgetSettings()
     stop: StopSettings = StopSettings()
     diagnostics: DiagnosticSettings = DiagnosticSettings()
     methods: dict[str, Given] = {}
@@ -127,6 +157,7 @@ def sections() -> dict[str, type[BaseModel]]:
         "space": create_model("Space", **of_spaces),
         "weights": options.model(WeightSettings),
         "alphas": options.model(AlphaSettings),
+        "budget": BudgetSettings,
         "stop": StopSettings,
         "diagnostics": DiagnosticSettings,
         "retrain": options.model(RetrainSettings),
@@ -189,7 +220,7 @@ def checked(given: Mapping[str, Any]) -> Given:
         if value is None:
             continue
         if key in parts:
-            if key in SHORT and isinstance(value, str):
+            if key in SHORT and isinstance(value, str | list):
                 value = {SHORT[key]: value}
             if not isinstance(value, Mapping):
                 raise ValueError(f"{key}: a section of settings is expected here, not {value!r}")

@@ -58,8 +58,13 @@ class RunFolder:
 
     @property
     def genotype(self) -> Path:
-        """{"genotype": our JSON, "text": the field's notation}"""
+        """{"genotype": our JSON, "text": the field's notation, "budget": `archgrad.costing.kept`}"""
         return self.path / "genotype.json"
+
+    @property
+    def front(self) -> Path:
+        """Cost against validation accuracy: {"cost": name, "unit": ..., "points": [...]}, each with what `archgrad.front.Point` has."""
+        return self.path / "front.json"
 
     @property
     def cells(self) -> Path:
@@ -91,6 +96,10 @@ class RunFolder:
             self.settings()
             raise ValueError(f"the search in {self.path} is not finished: go on with `archgrad resume {self.path}`")
         return Genotype.from_json(read_json(self.genotype, "genotype")["genotype"])
+
+    def found_within(self) -> list[dict[str, Any]]:
+        """What the found network costs beside each budget of its search, `archgrad.costing.kept`."""
+        return list(read_json(self.genotype, "genotype").get("budget", []))
 
     def stopped(self) -> str | None:
         """Why the epochs ended early, and when; None where they did not."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from archgrad.arch import CellGenotype, Genotype, Groups, Link
-from archgrad.cost import Cost
+from archgrad.cost import Cost, written
 
 Scores = Mapping[str, Tensor]
 """Group -> (edges, ops): what a link of each kind is worth."""
@@ -192,13 +192,3 @@ def check(groups: Groups, limits: Limits) -> None:
         least = cheapest(first.cost, groups, others)
         reach = f", where the least is {written(first.cost.added(least), first.cost.unit)}" if least else ""
         raise ValueError(f"budgets exclude each other: no network has {first} under {' and '.join(map(str, others))}{reach}")
-
-
-def written(value: float, unit: str) -> str:
-    """``12.3M``, ``4.56k``, ``7.89ms``: four digits, and so that a budget can be typed from it."""
-    if unit:
-        return f"{value:.4g}{unit}"
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.4g}{letter}"
-    return f"{value:.4g}"

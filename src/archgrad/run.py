@@ -13,13 +13,15 @@ import torch
 from rich.console import Console
 from rich.filesize import decimal
 
-from archgrad import benchmarks, checkpoint, data, loop, methods, options, seeds, spaces
+from archgrad import benchmarks, checkpoint, costing, data, front, loop, methods, options, seeds, spaces
 from archgrad.arch import Genotype
+from archgrad.budget import budget
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.data import Data, stem_for
 from archgrad.diagnostics.sharpness import MOVED
 from archgrad.errors import unknown
 from archgrad.folder import RunFolder, environment, read_json, write_json
+from archgrad.limits import Limits
 from archgrad.loop import Found, Observer
 from archgrad.observers import Bar, Checkpoints, Decisions, Estimate, Metrics, rows, stop_requests, write_atomically
 from archgrad.patch import Patch
@@ -98,7 +100,7 @@ def prepare(config: SearchConfig, say: Say = print) -> Prepared:
         cache=given.cache, report=say,
     )  # fmt: skip
     space = space_of(config.model_copy(update={"space": fitted(config, images)}))
-    method = build(config, space)
+    method = build(config, space, limiting(config, costing.costs_of(config, space, images.size).limits()))
     config = resolve(config, method)
     reading = {name: getattr(given, name) for name in ("share", "augment", "cutout", "flip", "jitter", "workers")}
     batch = config.search.batch or space.defaults.batch
@@ -117,16 +119,21 @@ def prepare(config: SearchConfig, say: Say = print) -> Prepared:
     return Prepared(resolved, method, halves)
 
 
-def build(config: SearchConfig, space: Space | None = None, budget: Patch | None = None) -> Method:
+def build(config: SearchConfig, space: Space | None = None, limited: Patch | None = None) -> Method:
     """The method over its space, checked against the length of the search; nothing is loaded. ValueError for what cannot be."""
     space = space or space_of(config)
     given: dict[str, Any] = {**config.methods, "weights": config.weights, "alphas": config.alphas}
-    method = methods.method(config.method, space, budget=budget, **given)
+    method = methods.method(config.method, space, budget=limited, **given)
     epochs = config.search.epochs or space.defaults.epochs
     method.check(epochs)
     config.stop.check(method, epochs)
     method.check_space()
     return method
+
+
+def limiting(config: SearchConfig, limits: Limits) -> Patch | None:
+    """What keeps a search to these limits, as the settings have it; None where there are none."""
+    return budget(limits, rate=config.budget.rate, damping=config.budget.damping) if limits else None
 
 
 def resolve(config: SearchConfig, method: Method) -> SearchConfig:
@@ -220,8 +227,22 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
         finally:
             bar.close()
     write_pictures(folder, found)
-    write_json(folder.genotype, {"genotype": found.genotype.to_json(), "text": str(found.genotype)})
+    if config.diagnostics.front:
+        write_json(folder.front, seen(prepared, found, rows(folder.metrics)))
+    within = costing.kept(prepared.method.limits, found.genotype)
+    write_json(folder.genotype, {"genotype": found.genotype.to_json(), "text": str(found.genotype), "budget": within})
     return found
+
+
+def seen(prepared: Prepared, found: Found, past: list[loop.Row]) -> dict[str, Any]:
+    """Cost and accuracy of the networks that this search saw: by the cost of its first budget, by MACs where it has none."""
+    config, method, state = prepared.config, prepared.method, found.state
+    limited = next((limit.cost for limit in method.limits), None)
+    cost = limited or costing.costs_of(config, method.space, config.data.size or 32).cost("macs")
+    s = config.diagnostics
+    points = front.of_epochs(past, cost) + front.of_budgets(method, state, prepared.data, cost, s.front_points, s.gap_images)
+    best = set(front.front(points))
+    return {"cost": cost.name, "unit": cost.unit, "points": [{**point._asdict(), "front": point in best} for point in points]}
 
 
 def diagnostics(config: SearchConfig) -> tuple[Observer, ...]:

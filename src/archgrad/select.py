@@ -9,7 +9,7 @@ from archgrad.arch import CellGenotype, EdgeGroup, Genotype, Groups, Link, Mixtu
 from archgrad.limits import Limits, best
 from archgrad.seeds import generator
 
-TRIES = 1000
+TRIES = 100
 """Draws before a genotype within limits is composed instead."""
 
 
@@ -60,7 +60,7 @@ def uniform(groups: Groups, *place: object, limits: Limits = ()) -> Genotype:
     """A genotype drawn uniformly: each node's inputs among its edges, each edge's op among the selectable ones (Li & Talwalkar 2019,
     arXiv 1902.07638). The draw is a function of ``place``.
 
-    Within ``limits`` it is drawn again until it keeps to them; where a thousand draws do not, uniform scores decide among all that do.
+    Within ``limits`` it is drawn again until it keeps to them; where a hundred draws do not, uniform scores decide among all that do.
     ValueError if none does.
     """
     found = strongest(_ranked(groups, *place), groups)

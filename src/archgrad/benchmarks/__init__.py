@@ -12,6 +12,14 @@ from types import ModuleType
 BY_SPACE = {"nasbench201": "archgrad.benchmarks.nasbench201", "nasbenchmacro": "archgrad.benchmarks.nasbenchmacro"}
 
 
+LATENCIES = {"nasbench201": "archgrad.benchmarks.nasbench201_latency"}
+
+
+def latencies(space_name: str) -> ModuleType | None:
+    """The table of a space's latencies, a module with ``devices() -> names`` and ``cost(device) -> Cost``; None where there is none."""
+    return import_module(LATENCIES[space_name]) if space_name in LATENCIES else None
+
+
 def lookup(space_name: str) -> ModuleType | None:
     """The benchmark of a space, None where it has none."""
     return import_module(BY_SPACE[space_name]) if space_name in BY_SPACE else None

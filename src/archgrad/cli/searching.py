@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import benchmarks, config, run
+from archgrad import benchmarks, config, costing, run
 from archgrad.cli.flags import flags, said
 from archgrad.cli.training import go_on
-from archgrad.folder import RunFolder
+from archgrad.folder import RunFolder, read_json
 from archgrad.loop import Found
 from archgrad.methods import METHODS
 from archgrad.observers import Interrupted
@@ -81,7 +81,7 @@ def resume(folder: Path) -> int:
 
 def conclude(folder: RunFolder, found: Found, console: Console) -> None:
     """What came out, where it lies, what to type next, and what a benchmark knows of it."""
-    from archgrad.report import cell_table, verdict_table
+    from archgrad.report import cell_table, front_table, verdict_table
 
     say = run.say_on(console)
     if why := folder.stopped():
@@ -89,6 +89,10 @@ def conclude(folder: RunFolder, found: Found, console: Console) -> None:
     console.print(cell_table(found.genotype))
     space = found.state.space
     say(f"genotype: {found.genotype}")
+    for line in costing.sentences(folder.found_within()):
+        say(line)
+    if folder.front.exists():
+        console.print(front_table(**read_json(folder.front, "cost", "unit", "points")))
     say(f"pictures: {folder.cells} and {folder.curves}")
     if table := benchmarks.lookup(space.name):
         console.print(verdict_table(table.verdict(found.genotype), table.MEASURED))

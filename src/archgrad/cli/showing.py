@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Column, Table
 
-from archgrad import benchmarks, run
+from archgrad import benchmarks, costing, run
 from archgrad.cli.subject import Subject, subject
 from archgrad.errors import unknown
 from archgrad.methods import METHODS
@@ -54,6 +54,8 @@ def show(
     depth = f"{spec['cells']} cells, " if "cells" in spec else ""
     shape = f"{spec['channels']} channels, {depth}{side}x{side} images, {spec['classes']} classes"
     say(f"derived network ({shape}): {costs['params']:,} parameters, {costs['macs']:,} multiply-adds")
+    for line in costing.sentences(found.folder.found_within() if found.folder else []):
+        say(line)
     picture = svg if svg or found.folder is None else found.folder.cells
     if picture and (svg or not picture.exists()):
         save_svg(found.genotype, picture)

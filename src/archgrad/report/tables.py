@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archgrad.arch import CellGenotype, Genotype, Link
+from archgrad.cost import written
 from archgrad.report.layout import inputs_of
 from archgrad.report.style import colour
 
@@ -43,6 +44,17 @@ def verdict_table(rows: Iterable[Mapping[str, Any]], title: str) -> Table:
     table.add_row("points below the best", *(f"{row['distance']:.2f}" for row in rows))
     table.add_row("parameters", *(f"{row['params']:,}" for row in rows))
     table.add_row("multiply-adds", *(f"{row['macs'] / 1e6:.1f} M" for row in rows))
+    return table
+
+
+def front_table(cost: str, unit: str, points: Iterable[Mapping[str, Any]]) -> Table:
+    """The networks a search saw that no other beat in both cost and validation accuracy, a line each."""
+    best = sorted((point for point in points if point["front"]), key=lambda point: point["cost"])
+    title = f"Pareto front of what this search saw: {cost} against validation accuracy in the supernet"
+    table = Table(cost, "accuracy", "seen at", "genotype", header_style="bold", title=title, title_justify="left", title_style="")
+    for point in best:
+        accuracy = f"{100 * point['accuracy']:.2f} %"
+        table.add_row(written(point["cost"], unit), accuracy, point["seen"], Text(point["genotype"], overflow="ellipsis", no_wrap=True))
     return table
 
 

@@ -1,0 +1,55 @@
+"""``archgrad derive``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from archgrad import checkpoint, costing, run
+from archgrad.folder import RunFolder, read_json, write_json
+from archgrad.limits import check
+
+
+def derive(
+    folder: Path,
+    *,
+    budget: Annotated[list[str], Parameter(help="macs=300M, params=60%, latency=15ms; several for all of them", consume_multiple=True)],
+    latency: Annotated[Path | None, Parameter(help="table of `archgrad latency`; by default the one of this device and space")] = None,
+    out: Annotated[Path | None, Parameter(help="write the genotype there, a file for retrain, show and count")] = None,
+    as_json: Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)] = False,
+) -> None:
+    """Another architecture from a finished search, under another budget: what its last alphas say there. Nothing is searched again.
+
+    Parameters
+    ----------
+    folder: Path
+        The run folder.
+    """
+    finished = RunFolder(folder)
+    finished.found()  # or it says how to finish it
+    settings = finished.settings()
+    size = read_json(finished.data, "preprocess")["preprocess"]["size"]
+    space = run.space_of(settings)
+    method = run.build(settings, space, run.limiting(settings, costing.costs_of(settings, space, size).limits()))
+    if method.alpha_from(settings.search.epochs or 1) >= (settings.search.epochs or 1):
+        raise ValueError(f"{settings.method} moves no alphas that a budget could be asked of: search again, with --budget {' '.join(budget)}")
+    state = checkpoint.restore(method, checkpoint.read(finished.checkpoint, "cpu"), "cpu")
+    asked = settings.budget.model_copy(update={"targets": tuple(",".join(budget).split(",")), "latency": latency or settings.budget.latency})
+    limits = costing.costs_of(settings.model_copy(update={"budget": asked}), space, size).limits()
+    check(state.space.groups, limits)  # what stages have left of the space
+    genotype = method.select(method.readout(state), state.space.groups, limits)
+    within = costing.kept(limits, genotype)
+    found = {"genotype": genotype.to_json(), "text": str(genotype), "budget": within}
+    if out:
+        write_json(out, found)
+    if as_json:
+        print(json.dumps(found))
+        return
+    say = run.say_on(Console(highlight=False, soft_wrap=True))
+    for line in (f"genotype: {genotype}", *costing.sentences(within)):
+        say(line)
+    say(f"next: archgrad retrain {out}" if out else "next: add --out FILE, and then archgrad retrain FILE")

@@ -1,0 +1,130 @@
+"""Budgets as users say them, ``macs=300M``, and where the costs they speak of come from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from archgrad import benchmarks, latency
+from archgrad.arch import Genotype, Groups
+from archgrad.config import BudgetSettings, SearchConfig
+from archgrad.cost import Cost, written
+from archgrad.errors import unknown
+from archgrad.limits import Limit, Limits, check, dearest
+from archgrad.retraining.settings import retrain_settings
+from archgrad.search_space import Space
+from archgrad.spaces.cost import costs
+
+UNITS = {"": {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}, "ms": {"ms": 1.0, "us": 1e-3, "s": 1e3}}
+"""Unit of a cost -> what may stand behind a number, and what it is worth. Behind any, % is a share of the largest network's."""
+
+
+class Target(NamedTuple):
+    """A budget as it was said: ``macs``, 300, ``M``."""
+
+    name: str
+    number: float
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.number:g}{self.unit}"
+
+
+def target(text: str) -> Target:
+    """``macs=300M`` -> a target. ValueError for what is no number, or none above 0."""
+    found = re.fullmatch(r"\s*([\w.-]+)\s*=\s*([-+]?[\d_.]+(?:e[-+]?\d+)?)\s*([A-Za-z%]*)\s*", text)
+    if not found:
+        raise ValueError(f"budget {text!r}: say NAME=NUMBER and a unit, such as macs=300M, params=60% or latency=15ms")
+    name, number, unit = found.groups()
+    try:
+        value = float(number)
+    except ValueError:
+        raise ValueError(f"budget {text!r}: {number!r} is no number") from None
+    if not 0 < value < float("inf"):
+        raise ValueError(f"budget {text!r}: a network costs more than 0, so must its budget be")
+    return Target(name, value, unit)
+
+
+def targets(settings: BudgetSettings) -> tuple[Target, ...]:
+    """All of them. ValueError where one is said twice."""
+    found = tuple(target(text) for text in settings.targets)
+    for one in found:
+        same = [other for other in found if other.name == one.name]
+        if len(same) > 1:
+            raise ValueError(f"budget: {one.name} has {len(same)} budgets, {' and '.join(map(str, same))}: say one")
+    return found
+
+
+def limit(said: Target, cost: Cost, groups: Groups) -> Limit:
+    """ValueError for a unit that the cost does not have, or a share above the whole."""
+    if said.unit == "%":
+        if said.number > 100:
+            raise ValueError(f"budget {said}: more than the largest network, which is 100%")
+        return Limit(cost, said.number / 100 * cost.added(dearest(cost, groups)))
+    if said.unit not in UNITS[cost.unit]:
+        raise unknown(f"unit in budget {said}:", said.unit, [*filter(None, UNITS[cost.unit]), "%"])
+    return Limit(cost, said.number * UNITS[cost.unit][said.unit])
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The costs of a space's derived networks for images of ``size`` pixels, as `retrain` would build them; each made when it is asked for."""
+
+    space: Space
+    size: int
+    recipe: Mapping[str, Any]  # fields of RetrainSettings
+    settings: BudgetSettings
+
+    def known(self) -> dict[str, Callable[[], Cost]]:
+        """Name -> what makes it. Those of a table's devices are of the table's networks, whatever the images."""
+        counted = {name: partial(self._counted, name) for name in ("macs", "params")}
+        table = benchmarks.latencies(self.space.name)
+        return {**counted, "latency": self._measured, **({name: partial(table.cost, name) for name in table.devices()} if table else {})}
+
+    def cost(self, name: str) -> Cost:
+        """ValueError for one that is not known here."""
+        known = self.known()
+        if name not in known:
+            raise unknown("cost in a budget:", name, known)
+        return known[name]()
+
+    def limits(self) -> Limits:
+        """Those of the settings. ValueError where they cannot be met."""
+        found = tuple(limit(said, self.cost(said.name), self.space.groups) for said in targets(self.settings))
+        check(self.space.groups, found)
+        return found
+
+    def _counted(self, name: str) -> Cost:
+        return costs(self.space, self.size, **self._built())[name]
+
+    def _measured(self) -> Cost:
+        s = self.settings
+        built = {"batch": s.latency_batch, "device": s.latency_device, "threads": s.latency_threads, **self._built()}
+        wanted = latency.setting(self.space, self.size, **built)
+        return (latency.read(s.latency, wanted) if s.latency else latency.find(wanted)).cost()
+
+    def _built(self) -> dict[str, Any]:
+        usual = retrain_settings(self.space, self.recipe)
+        return {name: value for name, value in (("channels", usual.channels), ("cells", usual.cells)) if value is not None}
+
+
+def costs_of(config: SearchConfig, space: Space, size: int) -> Costs:
+    """The costs that a search with these settings may be limited by."""
+    return Costs(space, size, config.retrain, config.budget)
+
+
+def kept(limits: Limits, genotype: Genotype) -> list[dict[str, Any]]:
+    """What a genotype costs beside each budget, JSON-able: as it stands in a run's genotype.json."""
+    return [{"cost": one.cost.name, "unit": one.cost.unit, "budget": one.bound, "found": one.cost.of(genotype)} for one in limits]
+
+
+def sentences(found: Iterable[Mapping[str, Any]]) -> list[str]:
+    """``macs: 287.3M of a budget of 300M, 12.7M (4.2 %) to spare``, for each of `kept`."""
+    return [
+        f"{one['cost']}: {written(one['found'], one['unit'])} of a budget of {written(one['budget'], one['unit'])}, "
+        f"{written(one['budget'] - one['found'], one['unit'])} ({100 * (1 - one['found'] / one['budget']):.1f} %) to spare"
+        for one in found
+    ]

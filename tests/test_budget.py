@@ -1,0 +1,116 @@
+"""Budgets: every method's result keeps to them, the mixture moves there, multipliers resume, gradients and closed forms."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from archgrad import checkpoint
+from archgrad.arch import Context, Forward, Mixture, Progress
+from archgrad.budget import Multipliers, budget, excess, penalty
+from archgrad.cost import Cost, by_primitive, expected
+from archgrad.limits import Limit, cheapest, dearest
+from archgrad.methods import METHODS, method
+from archgrad.spaces import space
+from searching import Record, Saves, gone_on, run, same
+
+NB = space("nasbench201", channels=4, cells=1, classes=4)
+DARTS = space("darts", channels=4, cells=3, nodes=2, classes=4)
+WORTH = {"skip_connect": 1.0, "nor_conv_1x1": 4.0, "nor_conv_3x3": 9.0, "avg_pool_3x3": 2.0}
+
+
+def macs(base=NB) -> Cost:
+    if base is NB:
+        return by_primitive("macs", NB.groups, WORTH, base=10.0)
+    names = sorted({p for g in base.groups.values() for e in g.edges for p in e.primitives} - {"none"})
+    return by_primitive("macs", base.groups, {name: 1.0 + k for k, name in enumerate(names)}, base=10.0)
+
+
+def limited(share, base=NB) -> Limit:
+    cost = macs(base)
+    low, high = cost.added(cheapest(cost, base.groups)), cost.added(dearest(cost, base.groups))
+    return Limit(cost, low + share * (high - low))
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "share"),
+    [*((name, NB, 0.1) for name in METHODS), *((name, DARTS, 0.05) for name in ("darts", "random", "pdarts", "fairdarts", "dartspt", "cdarts"))],
+)
+def test_every_method_keeps_to_its_budget(name, base, share):
+    """At every epoch and at the end, though almost nothing fits."""
+    limit, record = limited(share, base), Record()
+    found = run(method(name, base, budget=budget((limit,))), [record])
+    assert limit.holds(found.genotype) and all(row["macs"] <= limit.bound for row in record.rows)
+
+
+def test_a_budget_that_excludes_nothing_changes_no_selection_and_no_step():
+    loose = Limit(macs(), 1e9)
+    free, bound = run(method("darts", NB)), run(method("darts", NB, budget=budget((loose,), damping=1.0)))
+    assert free.genotype == bound.genotype
+    assert same(free.state.alphas, bound.state.alphas) and bound.state.memory["budget"].multipliers.item() == 0
+
+
+@pytest.mark.parametrize("name", ["darts", "gdas", "cdarts"])
+def test_multipliers_resume_bit_for_bit(name, tmp_path):
+    m = method(name, NB, budget=budget((limited(0.05), Limit(Cost("params", "", 1.0, macs().ops), 12.0)), rate=3.0), alphas={"lr": 0.05})
+    saves = Saves([("step", 1, 2), ("epoch", 2, 0), ("step", 3, 1)], tmp_path)
+    found = run(m, [saves])
+    assert all(found.state.memory["budget"].multipliers > 0)
+    for path in saves.files.values():
+        again, _ = gone_on(m, path)
+        assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)) and again.genotype == found.genotype
+
+
+def test_the_mixture_moves_to_the_budget():
+    """By the multipliers alone, whatever the loss wants: the expected cost ends at a tenth of the range, nearly."""
+    limit, record = limited(0.1), Record()
+    run(method("darts", NB, budget=budget((limit,), rate=3.0), alphas={"lr": 0.1, "decay": 0.0}), [record], epochs=25)
+    uniform = float(expected(limit.cost, Mixture({"cell": torch.full((6, 5), 0.2)}), NB.groups))
+    assert uniform > 1.4 * limit.bound and record.rows[0]["macs_expected"] > 1.3 * limit.bound
+    assert record.rows[-1]["macs_expected"] == pytest.approx(limit.bound, rel=0.15)
+    assert max(row["macs_multiplier"] for row in record.rows) > 0
+
+
+def forward(weights, multipliers, phase="alpha"):
+    t = Progress(0, 0, 4, 5, 0, 4)
+    context = Context(NB.groups, t, phase, {"budget": SimpleNamespace(multipliers=multipliers)}, 0)
+    return Forward({}, Mixture({"cell": weights}), None, None, None, context, None)
+
+
+def test_the_penalty_is_its_formula_and_its_gradient_that_of_finite_differences():
+    limits = (limited(0.05), limited(0.9))
+    weights = torch.rand(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).softmax(1).requires_grad_()
+    m, term = torch.tensor([0.7, 0.2], dtype=torch.float64), penalty(limits, 1.5)
+    over = (excess(limits, Mixture({"cell": weights.detach()}), NB.groups)).tolist()
+    assert over[0] == pytest.approx(float(expected(limits[0].cost, Mixture({"cell": weights.detach()}), NB.groups)) / limits[0].bound - 1)
+    assert over[0] > 0 > over[1]
+    assert float(term(forward(weights, m))) == pytest.approx(0.7 * over[0] + 0.75 * over[0] ** 2 + 0.2 * over[1], rel=1e-12)
+    assert torch.autograd.gradcheck(lambda w: term(forward(w, m)), (weights,), eps=1e-6, atol=1e-9)
+
+
+def test_multipliers_grow_where_the_budget_is_exceeded_and_never_fall_below_zero():
+    limits, weights = (limited(0.05), limited(0.9)), torch.full((6, 5), 0.2)
+    memory = Multipliers(limits, rate=2.0)
+    over = excess(limits, Mixture({"cell": weights}), NB.groups)
+    memory.after_step(forward(weights, memory.multipliers))
+    assert torch.allclose(memory.multipliers, torch.stack([2.0 / 5 * over[0], torch.zeros(())]))
+    memory.multipliers = torch.ones(2)
+    memory.after_step(forward(weights, memory.multipliers))  # down faster than up: nothing drives on what is met
+    assert torch.allclose(memory.multipliers, (1 + torch.stack([2.0 / 5 * over[0], 20 * 2.0 / 5 * over[1]])).clamp(min=0))
+    before = memory.multipliers.clone()
+    memory.after_step(forward(weights, memory.multipliers, "weight"))
+    assert torch.equal(memory.multipliers, before)
+
+
+def test_a_larger_budget_from_the_same_alphas_never_has_a_smaller_score():
+    from archgrad.select import score
+
+    m = method("darts", NB, alphas={"lr": 0.1})
+    state = run(m).state
+    mixture, last = m.readout(state), -float("inf")
+    for share in (0.0, 0.05, 0.1, 0.3, 0.6, 1.0):
+        now = score(m.select(mixture, NB.groups, (limited(share),)), mixture, NB.groups)
+        assert now >= last
+        last = now

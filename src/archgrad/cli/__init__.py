@@ -28,6 +28,7 @@ for name, home, group, summary in (
     ("predict", "training", MAKE, "Class and probability of each image."),
     ("show", "showing", LOOK, "A genotype as table and picture; its parameters and multiply-adds."),
     ("count", "showing", LOOK, "Parameters and multiply-adds of a derived network."),
+    ("latency", "costing", LOOK, "Measure how long a space's derived networks take on this device."),
     ("query", "showing", LOOK, "What a bundled benchmark measured of an architecture."),
     ("genotypes", "showing", LOOK, "The published architectures that are known by name."),
     ("methods", "showing", LOOK, "The search methods, each with its options and paper."),

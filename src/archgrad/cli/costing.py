@@ -1,0 +1,87 @@
+"""``archgrad latency``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Column, Table
+
+from archgrad import latency as latencies
+from archgrad import run, spaces
+from archgrad.data import stem_for
+from archgrad.errors import unknown
+from archgrad.latency import Profile
+from archgrad.observers import bar
+from archgrad.search_space import Space
+
+SHOWN = 8
+ENOUGH = 0.9
+"""The share of the time that a process must have run for its wall clock to be that of its networks."""
+
+
+def latency(
+    *,
+    space: Annotated[str, Parameter(help="as `archgrad spaces` names them")],
+    size: Annotated[int, Parameter(help="side of the images in pixels")] = 32,
+    channels: Annotated[int | None, Parameter(help="of the derived networks; by default as published")] = None,
+    cells: Annotated[int | None, Parameter(help="depth of the derived networks; by default as published")] = None,
+    classes: Annotated[int | None, Parameter(help="of the images; by default 10")] = None,
+    in_channels: Annotated[int | None, Parameter(help="of the images; by default 3")] = None,
+    batch: Annotated[int, Parameter(help="images at a time")] = 1,
+    device: Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="where to measure")] = "cpu",
+    threads: Annotated[int, Parameter(help="of the processor")] = 1,
+    nets: Annotated[int, Parameter(help="derived networks that are measured whole, at least 10")] = 12,
+    out: Annotated[Path | None, Parameter(help="where to write it; by default where budgets look for it")] = None,
+    as_json: Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)] = False,
+) -> None:
+    """Measure how long a space's derived networks take on this device: op by op, calibrated on whole networks.
+
+    What is written holds for this very device, number of threads, version of torch, and size of networks, images and batch. Nothing else should
+    run meanwhile.
+    """
+    if size < 8:
+        raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}")
+    made = spaces.space(space)
+    options: dict[str, Any] = {"channels": channels, "cells": cells, "classes": classes, "in_channels": in_channels}
+    spec = made.spec()
+    for name, value in options.items():
+        if value is not None and name not in spec:
+            raise unknown(f"option of space {space!r}", name, spec)
+    options |= {"stem": stem_for(size)} if "stem" in spec else {}
+    wanted = latencies.setting(made, size, batch=batch, device=run.device_named(device), threads=threads, **options)
+    path = out or latencies.place(wanted)
+    console = Console(highlight=False, soft_wrap=True, stderr=as_json)
+    with bar(console) as progress:
+        tasks = {what: progress.add_task(what, total=None) for what in ("ops", "networks")}
+        found = latencies.measure(made, wanted, nets=nets, tick=lambda what, done, of: progress.update(tasks[what], completed=done, total=of))
+    latencies.write(found, path)
+    if as_json:
+        print(json.dumps({"path": str(path), **found.to_json()}))
+    else:
+        show(found, made, console)
+        console.print(f"written to {path}", markup=False)
+
+
+def show(found: Profile, space: Space, console: Console) -> None:
+    """The slowest ops, the networks, and how well the one predicts the other."""
+    where = asdict(found.setting)
+    console.print("{space}, {size}x{size} images, batch {batch}, {threads} threads, {device}: {hardware}".format(**where), markup=False)
+    cost = found.cost()
+    slowest = sorted(((ms, group, *place) for group, ops in cost.ops.items() for place, ms in ops.items()), reverse=True)[:SHOWN]
+    ops = Table("slowest ops", "edge", Column("ms", justify="right"))
+    for ms, group, source, target, primitive in slowest:
+        ops.add_row(primitive, f"{group} {source} -> {target}", f"{ms:.3f}")
+    console.print(ops)
+    nets = Table(Column("networks: predicted, ms", justify="right"), Column("measured, ms", justify="right"))
+    for net in sorted(found.nets, key=lambda net: net.measured):
+        nets.add_row(f"{found.base + found.scale * net.added:.2f}", f"{net.measured:.2f}")
+    console.print(nets)
+    line, error = f"{found.base:.3f} ms + {found.scale:.3f} x sum of its ops", f"worst error {100 * found.worst:.1f} %"
+    console.print(f"a network takes {line}: R2 {found.r2:.3f}, {error} of {len(found.nets)} networks", markup=False)
+    if found.setting.device == "cpu" and found.share < ENOUGH:
+        console.print(f"other work was in its way: this process ran {100 * found.share:.0f} % of the time; measure again on an idle machine")

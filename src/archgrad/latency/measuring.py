@@ -1,0 +1,156 @@
+"""The measurement: each distinct op of the supernet by itself, then whole derived networks, and the line that leads from one to the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+from statistics import median
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, channels_last, nn
+
+from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture
+from archgrad.cost import Cost, r_squared
+from archgrad.latency.profile import Net, Profile, Setting
+from archgrad.latency.timing import milliseconds, threads
+from archgrad.search_space import Space, Supernet
+from archgrad.select import strongest, uniform
+from archgrad.spaces.derived import Derived
+
+Tick = Callable[[str, int, int], None]
+"""(what, done, of): how far a measurement is."""
+LEAST_NETS = 10
+ROUNDS = 5
+
+
+class _Shape(NamedTuple):
+    """What an op reads and gives, (B, C, H, W) each."""
+
+    reads: tuple[int, ...]
+    gives: tuple[int, ...]
+
+
+def measure(space: Space, wanted: Setting, *, nets: int = 12, seed: int = 0, seconds: float = 0.1, tick: Tick | None = None) -> Profile:
+    """Latency of the derived networks of ``wanted``: eval mode, no gradient, channels_last.
+
+    An op is measured once for each structure, input and output that it has, with the addition to its node where nodes have several inputs:
+    the median of the calls of ``seconds``. Then ``nets`` derived networks, the smallest, the largest and others spread over the range of
+    predictions between, are measured whole, in turns; ``base`` and ``scale`` are the least squares of those. ValueError for fewer than 10
+    networks, or where sums of ops say nothing of networks, as on a machine that is busy with other work.
+    """
+    if nets < LEAST_NETS:
+        raise ValueError(f"nets must be at least {LEAST_NETS}, which a line is calibrated on, not {nets}")
+    whole, tell = space.resized(**wanted.spec), tick or (lambda what, done, of: None)
+    wall, ran = time.perf_counter(), time.process_time()
+    with threads(wanted.threads), torch.no_grad():
+        raw = Cost("latency", "ms", 0.0, _ops_ms(whole, wanted, seconds, tell))
+        genotypes = chosen(raw, whole.groups, nets, seed)
+        measured = networks_ms(whole, wanted, genotypes, seconds=seconds, tick=tell)
+    share = min(1.0, (time.process_time() - ran) / (time.perf_counter() - wall))
+    added = [raw.added(genotype) for genotype in genotypes]
+    base, scale = line(added, measured)
+    predicted = [base + scale * one for one in added]
+    r2 = r_squared(torch.tensor(measured, dtype=torch.float64), torch.tensor(predicted, dtype=torch.float64))
+    if scale <= 0:
+        raise ValueError(f"what ops add up to says nothing of networks here (R2 {r2:.2f}): measure again with nothing else running")
+    worst = max(abs(one - true) / true for one, true in zip(predicted, measured))
+    found = tuple(Net(*one) for one in zip(genotypes, added, measured))
+    return Profile(wanted, raw.ops, base, scale, r2, worst, found, share, date.today().isoformat())
+
+
+def chosen(cost: Cost, groups: Groups, nets: int, seed: int = 0, draws: int = 400) -> list[Genotype]:
+    """The genotypes of least and of most cost, and ``nets - 2`` random ones, whose costs are spread evenly over the range of all drawn."""
+    tables = cost.on(groups)
+    ends = [strongest(Mixture({name: sign * table for name, table in tables.items()}), groups) for sign in (-1, 1)]
+    drawn = sorted({uniform(groups, seed, "latency", i) for i in range(draws)} - set(ends), key=cost.added)
+    low, high = cost.added(drawn[0]), cost.added(drawn[-1])
+    found: list[Genotype] = []
+    for i in range(nets - 2):
+        goal = low + (high - low) * i / max(1, nets - 3)
+        found.append(min((one for one in drawn if one not in found), key=lambda one: abs(cost.added(one) - goal)))
+    return [ends[0], *found, ends[1]]
+
+
+def networks_ms(space: Space, wanted: Setting, genotypes: Sequence[Genotype], *, seconds: float = 0.1, tick: Tick | None = None) -> list[float]:
+    """Of whole derived networks, ms. They take turns, so that a slower minute of the machine is nobody's own: the median over rounds."""
+    networks = [_derived(space, wanted, genotype) for genotype in genotypes]
+    images = _images(space, wanted)
+    rounds: list[list[float]] = [[] for _ in networks]
+    with threads(wanted.threads), torch.no_grad():
+        for turn in range(ROUNDS):
+            for index, network in enumerate(networks):
+                rounds[index].append(milliseconds(lambda: network(images), wanted.device, seconds))  # noqa: B023 # called at once
+                if tick:
+                    tick("networks", turn * len(networks) + index + 1, ROUNDS * len(networks))
+    return [median(times) for times in rounds]
+
+
+def line(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
+    """Intercept and slope of the least squares."""
+    xs, ys = torch.tensor(list(x), dtype=torch.float64), torch.tensor(list(y), dtype=torch.float64)
+    solution = torch.linalg.lstsq(torch.stack([torch.ones_like(xs), xs], 1), ys).solution
+    return float(solution[0]), float(solution[1])
+
+
+def _ops_ms(space: Space, wanted: Setting, seconds: float, tick: Tick) -> dict[str, dict[tuple[int, int, str], float]]:
+    network = space.supernet().to(wanted.device).eval()
+    supernet = cast("Supernet", network)
+    places = [
+        (group, edge, primitive, supernet.ops(group.name, index, primitive))
+        for group in space.groups.values()
+        for index, edge in enumerate(group.edges)
+        for primitive in edge.primitives
+    ]
+    shapes = _shapes(network, {module for *_, modules in places for module in modules}, _images(space, wanted))
+    jobs: dict[Any, tuple[nn.Module, _Shape, bool]] = {}
+    uses: list[tuple[EdgeGroup, Edge, str, list[Any]]] = []
+    for group, edge, primitive, modules in places:
+        adds, keys = _adds(group, edge), []
+        for module in modules:
+            if module in shapes:  # `none` never runs
+                keys.append((primitive, repr(module), shapes[module], adds))
+                jobs.setdefault(keys[-1], (module, shapes[module], adds))
+        uses.append((group, edge, primitive, keys))
+    ms = {}
+    for done, (key, job) in enumerate(jobs.items(), 1):
+        ms[key] = _op_ms(*job, wanted.device, seconds)
+        tick("ops", done, len(jobs))
+    found: dict[str, dict[tuple[int, int, str], float]] = {name: {} for name in space.groups}
+    for group, edge, primitive, keys in uses:
+        found[group.name][edge.source, edge.target, primitive] = sum(ms[key] for key in keys)
+    return found
+
+
+def _op_ms(module: nn.Module, shape: _Shape, adds: bool, device: str, seconds: float) -> float:
+    x, total = (torch.randn(size, device=device).contiguous(memory_format=channels_last) for size in shape)
+    return milliseconds((lambda: total + module(x)) if adds else (lambda: module(x)), device, seconds)
+
+
+def _adds(group: EdgeGroup, edge: Edge) -> bool:
+    """Whether what comes over an edge is added to something."""
+    return group.keep != 1 and sum(other.target == edge.target and bool(other.primitives) for other in group.edges) > 1
+
+
+def _shapes(network: nn.Module, modules: set[nn.Module], images: Tensor) -> dict[nn.Module, _Shape]:
+    """What each module reads and gives in a pass under unit weights."""
+    found: dict[nn.Module, _Shape] = {}
+
+    def see(module: nn.Module, args: Any, output: Tensor) -> None:
+        found[module] = _Shape(tuple(args[0].shape), tuple(output.shape))
+
+    hooks = [module.register_forward_hook(see) for module in modules]
+    network(images)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _derived(space: Space, wanted: Setting, genotype: Genotype) -> Derived:
+    return cast("Derived", space.derive(genotype, **wanted.spec).to(wanted.device).eval())
+
+
+def _images(space: Space, wanted: Setting) -> Tensor:
+    shape = (wanted.batch, space.in_channels, wanted.size, wanted.size)
+    return torch.randn(shape, device=wanted.device).contiguous(memory_format=channels_last)

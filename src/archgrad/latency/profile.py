@@ -1,0 +1,131 @@
+"""What was measured, and of what: a file that only answers for the very device, software and networks that it was measured on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from archgrad.arch import Genotype
+from archgrad.cost import Added, Cost
+from archgrad.data.cache import default_cache
+from archgrad.latency.timing import hardware
+from archgrad.search_space import Space
+
+NAMES = {"hardware": "device", "spec": "options of the space", "size": "image size"}
+OPTIONS = ("channels", "cells", "classes", "in_channels")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Of what a latency is: derived networks of a space, on a machine."""
+
+    space: str
+    spec: Mapping[str, Any]  # of `Space.evaluation`
+    size: int  # side of the images
+    batch: int
+    device: str  # "cpu" | "cuda"
+    hardware: str  # the device's own name
+    threads: int
+    torch: str
+
+    def command(self) -> str:
+        """The command line that measures it."""
+        options = {name: self.spec[name] for name in OPTIONS if name in self.spec}
+        said = {"space": self.space, "size": self.size, **options, "batch": self.batch, "device": self.device, "threads": self.threads}
+        return " ".join(["archgrad latency", *(f"--{name.replace('_', '-')} {value}" for name, value in said.items())])
+
+
+def setting(space: Space, size: int, *, batch: int = 1, device: str = "cpu", threads: int | None = None, **options: Any) -> Setting:
+    """Of the networks that ``space.derive(genotype, **options)`` gives, here. ``threads``: torch's as they are, unless given."""
+    for name, value in (("size", size), ("batch", batch), ("threads", threads)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    spec = json.loads(json.dumps(space.evaluation(**options).spec()))
+    number = torch.get_num_threads() if threads is None else threads
+    return Setting(space.name, spec, size, batch, device, hardware(device), number, torch.__version__)
+
+
+class Net(NamedTuple):
+    """A derived network that was measured whole: what its ops add up to, and what it takes, ms."""
+
+    genotype: Genotype
+    added: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Op by op and calibrated: a network takes ``base + scale * sum of its ops`` ms."""
+
+    setting: Setting
+    ops: Added  # ms, measured one by one
+    base: float
+    scale: float
+    r2: float
+    worst: float  # largest relative error among ``nets``
+    nets: tuple[Net, ...]  # that ``base`` and ``scale`` are the least squares of
+    share: float  # of the time that this process ran (of one processor, at most 1): less where other work was in its way
+    date: str
+
+    def cost(self) -> Cost:
+        """Latency as a `Cost`, in ms."""
+        ops = {group: {place: self.scale * ms for place, ms in added.items()} for group, added in self.ops.items()}
+        return Cost("latency", "ms", self.base, ops)
+
+    def to_json(self) -> dict[str, Any]:
+        ops = {group: [[*place, ms] for place, ms in added.items()] for group, added in self.ops.items()}
+        nets = [{"genotype": net.genotype.to_json(), "added": net.added, "measured": net.measured} for net in self.nets]
+        return {**{name: getattr(self, name) for name in ("base", "scale", "r2", "worst", "share", "date")},
+                "setting": asdict(self.setting), "ops": ops, "nets": nets}  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Profile:
+        """Inverse of `to_json`."""
+        ops = {group: {(s, t, name): ms for s, t, name, ms in rows} for group, rows in data["ops"].items()}
+        nets = tuple(Net(Genotype.from_json(net["genotype"]), net["added"], net["measured"]) for net in data["nets"])
+        numbers = {name: data[name] for name in ("base", "scale", "r2", "worst", "share", "date")}
+        return cls(setting=Setting(**data["setting"]), ops=ops, nets=nets, **numbers)
+
+
+def place(wanted: Setting) -> Path:
+    """Where its file is kept unless told otherwise: ``~/.cache/archgrad/latency``."""
+    key = sha256(json.dumps(asdict(wanted), sort_keys=True).encode()).hexdigest()[:12]
+    return default_cache() / "latency" / f"{wanted.space}-{wanted.device}-{key}.json"
+
+
+def write(found: Profile, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found.to_json()) + "\n", "utf-8")
+
+
+def read(path: Path, wanted: Setting) -> Profile:
+    """The file at ``path``. ValueError if it is no such file, or of another device, torch, space, size, batch or number of threads: it names
+    the first, and the command that measures anew."""
+    try:
+        found = Profile.from_json(json.loads(path.read_text("utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} holds no latencies: write them by `{wanted.command()} --out {path}`") from None
+    for field in fields(Setting):
+        has, wants = getattr(found.setting, field.name), getattr(wanted, field.name)
+        if has != wants:
+            if field.name == "spec":
+                has, wants = ({name: spec.get(name) for name in {**has, **wants} if has.get(name) != wants.get(name)} for spec in (has, wants))
+            raise ValueError(
+                f"{path} was measured with another {NAMES.get(field.name, field.name)}, {has!r}, not {wants!r}: measure anew by "
+                f"`{wanted.command()} --out {path}`"
+            )
+    return found
+
+
+def find(wanted: Setting) -> Profile:
+    """The file that `archgrad latency` keeps. ValueError where there is none names the command that measures it."""
+    path = place(wanted)
+    if not path.exists():
+        raise ValueError(f"no latency of these networks was measured on {wanted.hardware!r} yet: `{wanted.command()}` does")
+    return read(path, wanted)

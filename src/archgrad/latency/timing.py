@@ -1,0 +1,64 @@
+"""How long a call takes: warm-up, then calls until a floor of time is reached, and their median."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+LEAST = 5
+"""Calls that a median is of, at least."""
+WARM_UP = {"cpu": 3, "cuda": 20}
+"""Calls before any is timed: a GPU chooses its kernels, and raises its clock."""
+
+
+def milliseconds(call: Callable[[], Any], device: str, seconds: float) -> float:
+    """The median of calls that take ``seconds`` together."""
+    for _ in range(WARM_UP[device]):
+        call()
+    clock, spent = (_cuda if device == "cuda" else _cpu), list[float]()
+    while len(spent) < LEAST or sum(spent) < 1000 * seconds:
+        spent.append(clock(call))
+    return median(spent)
+
+
+def _cpu(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    call()
+    return 1000 * (time.perf_counter() - began)
+
+
+def _cuda(call: Callable[[], Any]) -> float:
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    call()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end)
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """torch's threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def hardware(device: str) -> str:
+    """The processor's or the GPU's own name."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text("utf-8").splitlines() if facts.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

@@ -1,0 +1,140 @@
+"""Latency: with multiply-adds for a clock the whole measurement is exact; files answer only for what they were measured on."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from archgrad import latency, spaces
+from archgrad.arch import Genotype
+from archgrad.cost import Cost
+from archgrad.latency import measuring, timing
+from archgrad.latency.profile import Net, Profile
+from archgrad.select import uniform
+from archgrad.spaces.cost import _Flops, costs
+from archgrad.spaces.nasbench201 import ENDS, FIVE
+
+
+def by_macs(call, device, seconds):
+    with _Flops() as counter:
+        call()
+    return counter.flops / 2 / 1e6
+
+
+@pytest.fixture
+def wanted():
+    return latency.setting(spaces.space("nasbench201"), 16, channels=4, cells=1, threads=1)
+
+
+def profile(wanted) -> Profile:
+    ops = {"cell": {(s, t, k): 0.25 * i for s, t in ENDS for i, k in enumerate(FIVE)}}
+    genotype = uniform(spaces.space("nasbench201").groups, 1)
+    return Profile(wanted, ops, 2.0, 1.5, 0.99, 0.03, (Net(genotype, 3.0, 6.5),), 1.0, "2025-01-01")
+
+
+@pytest.mark.parametrize(("name", "options"), [("nasbench201", {"channels": 4, "cells": 1}), ("darts", {"channels": 4, "cells": 3})])
+def test_with_multiply_adds_for_a_clock_the_measurement_is_exact(name, options, monkeypatch):
+    monkeypatch.setattr(measuring, "milliseconds", by_macs)
+    made, told = spaces.space(name, in_channels=2), []
+    found = latency.measure(made, latency.setting(made, 16, threads=1, **options), nets=10, tick=lambda *said: told.append(said))
+    macs = costs(made, 16, **options)["macs"]
+    assert found.scale == pytest.approx(1) and found.r2 == pytest.approx(1) and found.worst < 1e-6
+    for place in range(3):
+        genotype = uniform(made.groups, place)
+        assert found.cost().of(genotype) == pytest.approx(macs.of(genotype) / 1e6)
+    assert told[-1] == ("networks", 50, 50) and {what for what, *_ in told} == {"ops", "networks"}
+    assert len([what for what, *_ in told if what == "ops"]) < sum(len(ops) * made.groups[group].cells for group, ops in found.ops.items())
+
+
+def test_networks_take_turns_and_the_median_of_their_rounds_counts(wanted, monkeypatch):
+    order, times = [], iter([1.0, 10.0, 5.0, 10.0, 2.0, 10.0, 9.0, 30.0, 3.0, 30.0])
+    monkeypatch.setattr(measuring, "milliseconds", lambda call, device, seconds: (order.append(call()), next(times))[1])
+    made = spaces.space("nasbench201", channels=4, cells=1)
+    genotypes = [uniform(made.groups, place) for place in (1, 2)]
+    assert latency.networks_ms(made, wanted, genotypes) == [3.0, 10.0]
+    assert torch.equal(order[0], order[2]) and not torch.equal(order[0], order[1])
+
+
+def test_chosen_networks_span_the_range():
+    groups = spaces.space("darts").groups
+    ops = {n: {(e.source, e.target, k): float(i) for e in g.edges for i, k in enumerate(e.primitives)} for n, g in groups.items()}
+    cost = Cost("c", "ms", 1.0, ops)
+    found = [cost.added(genotype) for genotype in latency.chosen(cost, groups, 12)]
+    assert len(set(found)) >= 11 and found == sorted(found)
+    assert (found[0], found[-1]) == (1 + 16 * 1.0, 1 + 16 * 7.0)
+    steps = torch.tensor(found[1:-1]).diff()
+    assert steps.max() < 3 * steps.median()
+
+
+def test_a_call_takes_as_long_as_it_takes_and_the_median_ignores_one_that_stalls():
+    stalls = iter([0.0] * 3 + [0.05] + [0.0] * 10_000)
+
+    def call():
+        time.sleep(0.002 + next(stalls))
+
+    assert 2 <= timing.milliseconds(call, "cpu", 0.1) < 30
+
+
+def test_threads_are_those_asked_for_inside_and_as_before_outside():
+    before = torch.get_num_threads()
+    with pytest.raises(RuntimeError), timing.threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        raise RuntimeError
+    assert torch.get_num_threads() == before
+
+
+def test_a_file_is_what_was_measured(wanted, tmp_path):
+    found = profile(wanted)
+    latency.write(found, tmp_path / "deep" / "a.json")
+    assert latency.read(tmp_path / "deep" / "a.json", wanted) == found
+    genotype = Genotype.parse("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|")
+    assert found.cost().of(genotype) == pytest.approx(2 + 1.5 * 0.25 * (3 + 1 + 4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hardware": "Cray-1"}, "was measured with another device, '.*', not 'Cray-1'"),
+        ({"torch": "1.0"}, "another torch, '.*', not '1.0'"),
+        ({"threads": 64}, "another threads, 1, not 64"),
+        ({"space": "darts"}, "another space, 'nasbench201', not 'darts'"),
+        ({"size": 224}, "another image size, 16, not 224"),
+        ({"batch": 8}, "not 8: measure anew by `archgrad latency --space nasbench201 --size 16 --channels 4 --cells 1 .*--batch 8"),
+        ({"spec": {"channels": 9}}, "another options of the space, .*'channels': 4"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_setting_is_refused_by_name(change, message, wanted, tmp_path):
+    latency.write(profile(wanted), tmp_path / "a.json")
+    with pytest.raises(ValueError, match=message):
+        latency.read(tmp_path / "a.json", replace(wanted, **change))
+
+
+def test_files_are_found_by_their_setting(wanted, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=r"no latency of these networks was measured on .* yet: `archgrad latency --space nasbench201"):
+        latency.find(wanted)
+    latency.write(profile(wanted), latency.place(wanted))
+    assert latency.find(wanted).base == 2.0 and latency.place(wanted) != latency.place(replace(wanted, batch=2))
+
+
+def test_what_is_no_such_file_is_refused(wanted, tmp_path):
+    for text in ("{", "[]", json.dumps({"ops": {}})):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(ValueError, match=r"a\.json holds no latencies: write them by"):
+            latency.read(tmp_path / "a.json", wanted)
+
+
+def test_too_few_networks_and_sums_that_say_nothing_are_refused(wanted, monkeypatch):
+    made = spaces.space("nasbench201")
+    with pytest.raises(ValueError, match="nets must be at least 10, which a line is calibrated on, not 9"):
+        latency.measure(made, wanted, nets=9)
+    monkeypatch.setattr(measuring, "milliseconds", by_macs)
+    monkeypatch.setattr(measuring, "networks_ms", lambda space, wanted, genotypes, **_: [float(-i) for i, _ in enumerate(genotypes)])
+    with pytest.raises(ValueError, match="measure again with nothing else running"):
+        latency.measure(made, wanted, nets=10)
+    with pytest.raises(ValueError, match="threads must be at least 1, not 0"):
+        latency.setting(made, 16, threads=0)

@@ -19,7 +19,7 @@ from archgrad.spaces.cost import _Flops, costs
 from archgrad.spaces.nasbench201 import ENDS, FIVE
 
 
-def by_macs(call, device, seconds):
+def by_macs(call, device, threads, seconds):
     with _Flops() as counter:
         call()
     return counter.flops / 2 / 1e6
@@ -33,7 +33,7 @@ def wanted():
 def profile(wanted) -> Profile:
     ops = {"cell": {(s, t, k): 0.25 * i for s, t in ENDS for i, k in enumerate(FIVE)}}
     genotype = uniform(spaces.space("nasbench201").groups, 1)
-    return Profile(wanted, ops, 2.0, 1.5, 0.99, 0.03, (Net(genotype, 3.0, 6.5),), 1.0, "2025-01-01")
+    return Profile(wanted, ops, 2.0, 1.5, 0.99, 0.03, (Net(genotype, 3.0, 6.5),), "2025-01-01")
 
 
 @pytest.mark.parametrize(("name", "options"), [("nasbench201", {"channels": 4, "cells": 1}), ("darts", {"channels": 4, "cells": 3})])
@@ -52,7 +52,7 @@ def test_with_multiply_adds_for_a_clock_the_measurement_is_exact(name, options, 
 
 def test_networks_take_turns_and_the_median_of_their_rounds_counts(wanted, monkeypatch):
     order, times = [], iter([1.0, 10.0, 5.0, 10.0, 2.0, 10.0, 9.0, 30.0, 3.0, 30.0])
-    monkeypatch.setattr(measuring, "milliseconds", lambda call, device, seconds: (order.append(call()), next(times))[1])
+    monkeypatch.setattr(measuring, "milliseconds", lambda call, device, threads, seconds: (order.append(call()), next(times))[1])
     made = spaces.space("nasbench201", channels=4, cells=1)
     genotypes = [uniform(made.groups, place) for place in (1, 2)]
     assert latency.networks_ms(made, wanted, genotypes) == [3.0, 10.0]
@@ -76,7 +76,15 @@ def test_a_call_takes_as_long_as_it_takes_and_the_median_ignores_one_that_stalls
     def call():
         time.sleep(0.002 + next(stalls))
 
-    assert 2 <= timing.milliseconds(call, "cpu", 0.1) < 30
+    assert 2 <= timing.milliseconds(call, "cpu", 2, 0.1) < 30
+
+
+def test_on_one_thread_the_clock_is_the_process_own():
+    began = time.process_time()
+    assert timing.milliseconds(lambda: sum(range(100_000)), "cpu", 1, 0.02) > 0.1
+    assert time.process_time() - began > 0.02
+    calls = iter([0.001] * (3 + 4) + [0.0])
+    assert timing.milliseconds(lambda: (time.sleep(next(calls, 0.0)), sum(range(10_000))), "cpu", 1, 0.001) < 1
 
 
 def test_threads_are_those_asked_for_inside_and_as_before_outside():

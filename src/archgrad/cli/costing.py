@@ -20,8 +20,6 @@ from archgrad.observers import bar
 from archgrad.search_space import Space
 
 SHOWN = 8
-ENOUGH = 0.9
-"""The share of the time that a process must have run for its wall clock to be that of its networks."""
 
 
 def latency(
@@ -42,7 +40,7 @@ def latency(
     """Measure how long a space's derived networks take on this device: op by op, calibrated on whole networks.
 
     What is written holds for this very device, number of threads, version of torch, and size of networks, images and batch. Nothing else should
-    run meanwhile.
+    run meanwhile, least of all with several threads.
     """
     if size < 8:
         raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}")
@@ -70,7 +68,7 @@ def latency(
 def show(found: Profile, space: Space, console: Console) -> None:
     """The slowest ops, the networks, and how well the one predicts the other."""
     where = asdict(found.setting)
-    console.print("{space}, {size}x{size} images, batch {batch}, {threads} threads, {device}: {hardware}".format(**where), markup=False)
+    console.print("{space}, {size}x{size} images, batch {batch}, threads {threads}, {device}: {hardware}".format(**where), markup=False)
     cost = found.cost()
     slowest = sorted(((ms, group, *place) for group, ops in cost.ops.items() for place, ms in ops.items()), reverse=True)[:SHOWN]
     ops = Table("slowest ops", "edge", Column("ms", justify="right"))
@@ -83,5 +81,3 @@ def show(found: Profile, space: Space, console: Console) -> None:
     console.print(nets)
     line, error = f"{found.base:.3f} ms + {found.scale:.3f} x sum of its ops", f"worst error {100 * found.worst:.1f} %"
     console.print(f"a network takes {line}: R2 {found.r2:.3f}, {error} of {len(found.nets)} networks", markup=False)
-    if found.setting.device == "cpu" and found.share < ENOUGH:
-        console.print(f"other work was in its way: this process ran {100 * found.share:.0f} % of the time; measure again on an idle machine")

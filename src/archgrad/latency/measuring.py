@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from statistics import median
@@ -32,7 +31,7 @@ class _Shape(NamedTuple):
     gives: tuple[int, ...]
 
 
-def measure(space: Space, wanted: Setting, *, nets: int = 12, seed: int = 0, seconds: float = 0.1, tick: Tick | None = None) -> Profile:
+def measure(space: Space, wanted: Setting, *, nets: int = 12, seed: int = 0, seconds: float = 0.05, tick: Tick | None = None) -> Profile:
     """Latency of the derived networks of ``wanted``: eval mode, no gradient, channels_last.
 
     An op is measured once for each structure, input and output that it has, with the addition to its node where nodes have several inputs:
@@ -43,12 +42,10 @@ def measure(space: Space, wanted: Setting, *, nets: int = 12, seed: int = 0, sec
     if nets < LEAST_NETS:
         raise ValueError(f"nets must be at least {LEAST_NETS}, which a line is calibrated on, not {nets}")
     whole, tell = space.resized(**wanted.spec), tick or (lambda what, done, of: None)
-    wall, ran = time.perf_counter(), time.process_time()
     with threads(wanted.threads), torch.no_grad():
         raw = Cost("latency", "ms", 0.0, _ops_ms(whole, wanted, seconds, tell))
         genotypes = chosen(raw, whole.groups, nets, seed)
         measured = networks_ms(whole, wanted, genotypes, seconds=seconds, tick=tell)
-    share = min(1.0, (time.process_time() - ran) / (time.perf_counter() - wall))
     added = [raw.added(genotype) for genotype in genotypes]
     base, scale = line(added, measured)
     predicted = [base + scale * one for one in added]
@@ -57,7 +54,7 @@ def measure(space: Space, wanted: Setting, *, nets: int = 12, seed: int = 0, sec
         raise ValueError(f"what ops add up to says nothing of networks here (R2 {r2:.2f}): measure again with nothing else running")
     worst = max(abs(one - true) / true for one, true in zip(predicted, measured))
     found = tuple(Net(*one) for one in zip(genotypes, added, measured))
-    return Profile(wanted, raw.ops, base, scale, r2, worst, found, share, date.today().isoformat())
+    return Profile(wanted, raw.ops, base, scale, r2, worst, found, date.today().isoformat())
 
 
 def chosen(cost: Cost, groups: Groups, nets: int, seed: int = 0, draws: int = 400) -> list[Genotype]:
@@ -73,7 +70,7 @@ def chosen(cost: Cost, groups: Groups, nets: int, seed: int = 0, draws: int = 40
     return [ends[0], *found, ends[1]]
 
 
-def networks_ms(space: Space, wanted: Setting, genotypes: Sequence[Genotype], *, seconds: float = 0.1, tick: Tick | None = None) -> list[float]:
+def networks_ms(space: Space, wanted: Setting, genotypes: Sequence[Genotype], *, seconds: float = 0.05, tick: Tick | None = None) -> list[float]:
     """Of whole derived networks, ms. They take turns, so that a slower minute of the machine is nobody's own: the median over rounds."""
     networks = [_derived(space, wanted, genotype) for genotype in genotypes]
     images = _images(space, wanted)
@@ -81,7 +78,7 @@ def networks_ms(space: Space, wanted: Setting, genotypes: Sequence[Genotype], *,
     with threads(wanted.threads), torch.no_grad():
         for turn in range(ROUNDS):
             for index, network in enumerate(networks):
-                rounds[index].append(milliseconds(lambda: network(images), wanted.device, seconds))  # noqa: B023 # called at once
+                rounds[index].append(milliseconds(lambda: network(images), wanted.device, wanted.threads, seconds))  # noqa: B023 # called at once
                 if tick:
                     tick("networks", turn * len(networks) + index + 1, ROUNDS * len(networks))
     return [median(times) for times in rounds]
@@ -115,7 +112,7 @@ def _ops_ms(space: Space, wanted: Setting, seconds: float, tick: Tick) -> dict[s
         uses.append((group, edge, primitive, keys))
     ms = {}
     for done, (key, job) in enumerate(jobs.items(), 1):
-        ms[key] = _op_ms(*job, wanted.device, seconds)
+        ms[key] = _op_ms(*job, wanted, seconds)
         tick("ops", done, len(jobs))
     found: dict[str, dict[tuple[int, int, str], float]] = {name: {} for name in space.groups}
     for group, edge, primitive, keys in uses:
@@ -123,9 +120,9 @@ def _ops_ms(space: Space, wanted: Setting, seconds: float, tick: Tick) -> dict[s
     return found
 
 
-def _op_ms(module: nn.Module, shape: _Shape, adds: bool, device: str, seconds: float) -> float:
-    x, total = (torch.randn(size, device=device).contiguous(memory_format=channels_last) for size in shape)
-    return milliseconds((lambda: total + module(x)) if adds else (lambda: module(x)), device, seconds)
+def _op_ms(module: nn.Module, shape: _Shape, adds: bool, wanted: Setting, seconds: float) -> float:
+    x, total = (torch.randn(size, device=wanted.device).contiguous(memory_format=channels_last) for size in shape)
+    return milliseconds((lambda: total + module(x)) if adds else (lambda: module(x)), wanted.device, wanted.threads, seconds)
 
 
 def _adds(group: EdgeGroup, edge: Edge) -> bool:

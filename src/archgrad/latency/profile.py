@@ -70,7 +70,6 @@ class Profile:
     r2: float
     worst: float  # largest relative error among ``nets``
     nets: tuple[Net, ...]  # that ``base`` and ``scale`` are the least squares of
-    share: float  # of the time that this process ran (of one processor, at most 1): less where other work was in its way
     date: str
 
     def cost(self) -> Cost:
@@ -81,7 +80,7 @@ class Profile:
     def to_json(self) -> dict[str, Any]:
         ops = {group: [[*place, ms] for place, ms in added.items()] for group, added in self.ops.items()}
         nets = [{"genotype": net.genotype.to_json(), "added": net.added, "measured": net.measured} for net in self.nets]
-        return {**{name: getattr(self, name) for name in ("base", "scale", "r2", "worst", "share", "date")},
+        return {**{name: getattr(self, name) for name in ("base", "scale", "r2", "worst", "date")},
                 "setting": asdict(self.setting), "ops": ops, "nets": nets}  # fmt: skip
 
     @classmethod
@@ -89,7 +88,7 @@ class Profile:
         """Inverse of `to_json`."""
         ops = {group: {(s, t, name): ms for s, t, name, ms in rows} for group, rows in data["ops"].items()}
         nets = tuple(Net(Genotype.from_json(net["genotype"]), net["added"], net["measured"]) for net in data["nets"])
-        numbers = {name: data[name] for name in ("base", "scale", "r2", "worst", "share", "date")}
+        numbers = {name: data[name] for name in ("base", "scale", "r2", "worst", "date")}
         return cls(setting=Setting(**data["setting"]), ops=ops, nets=nets, **numbers)
 
 

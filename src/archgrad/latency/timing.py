@@ -1,4 +1,8 @@
-"""How long a call takes: warm-up, then calls until a floor of time is reached, and their median."""
+"""How long a call takes: warm-up, then calls until a floor of time is reached, and their median.
+
+On one thread of the processor the clock is the process's own: what the wall clock says on an idle machine, and less disturbed by other work on a
+busy one.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +22,20 @@ WARM_UP = {"cpu": 3, "cuda": 20}
 """Calls before any is timed: a GPU chooses its kernels, and raises its clock."""
 
 
-def milliseconds(call: Callable[[], Any], device: str, seconds: float) -> float:
-    """The median of calls that take ``seconds`` together."""
+def milliseconds(call: Callable[[], Any], device: str, threads: int, seconds: float) -> float:
+    """The median of calls that take ``seconds`` together, "cpu" or "cuda"."""
     for _ in range(WARM_UP[device]):
         call()
-    clock, spent = (_cuda if device == "cuda" else _cpu), list[float]()
+    spent: list[float] = []
     while len(spent) < LEAST or sum(spent) < 1000 * seconds:
-        spent.append(clock(call))
+        spent.append(_cuda(call) if device == "cuda" else _cpu(call, time.process_time if threads == 1 else time.perf_counter))
     return median(spent)
 
 
-def _cpu(call: Callable[[], Any]) -> float:
-    began = time.perf_counter()
+def _cpu(call: Callable[[], Any], clock: Callable[[], float]) -> float:
+    began = clock()
     call()
-    return 1000 * (time.perf_counter() - began)
+    return 1000 * (clock() - began)
 
 
 def _cuda(call: Callable[[], Any]) -> float:

@@ -203,6 +203,11 @@ def _number(name: str, value: float, genotype: Genotype) -> float:
     return float(value)
 
 
+def spelled(bounds: Mapping[str, float]) -> str:
+    """``macs=300M, params=2M``: bounds of counts, as a budget is typed."""
+    return ", ".join(f"{name}={written(bound, '')}" for name, bound in bounds.items())
+
+
 def written(value: float, unit: str) -> str:
     """``12.3M``, ``4.56k``, ``7.89ms``: four digits, and so that a budget can be typed from it."""
     if unit:

@@ -121,6 +121,12 @@ def kept(limits: Limits, genotype: Genotype) -> list[dict[str, Any]]:
     return [{"cost": one.cost.name, "unit": one.cost.unit, "budget": one.bound, "found": one.cost.of(genotype)} for one in limits]
 
 
+def bounds(found: Iterable[Mapping[str, Any]], known: Mapping[str, Any]) -> dict[str, float]:
+    """The budgets of `kept` that a table's networks can be held to: those whose cost it has (``known``, its `query`), and has alike."""
+    counted = (one for one in found if one["cost"] in ("params", "macs") and one["cost"] in known)
+    return {one["cost"]: one["budget"] for one in counted if abs(one["found"] - known[one["cost"]]) <= 0.001 * known[one["cost"]]}
+
+
 def sentences(found: Iterable[Mapping[str, Any]]) -> list[str]:
     """``macs: 287.3M of a budget of 300M, 12.7M (4.2 %) to spare``, for each of `kept`."""
     return [

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgrad.arch import CellGenotype, Genotype, Link
+from archgrad.cost import spelled
 from archgrad.errors import unknown
 from archgrad.notation import CELL, parse, write
 
@@ -101,9 +102,19 @@ def conv3x3() -> Genotype:
     return _cell(*["nor_conv_3x3"] * len(EDGES))
 
 
-def verdict(genotype: Genotype | str) -> list[dict[str, Any]]:
-    """What a finished search is told: `query` of the found cell and of the bar, each under its name in ``cell``."""
-    return [{"cell": "found", **query(genotype)}, {"cell": "all nor_conv_3x3", **query(conv3x3())}]
+def best(bounds: Mapping[str, float]) -> Genotype | None:
+    """The cell of the highest CIFAR-10 test accuracy whose ``params`` and ``macs`` are within ``bounds``; None where there is none."""
+    rows = table()
+    within = np.all([getattr(rows, name) <= bound for name, bound in bounds.items()], axis=0)
+    return rows.genotype(int(np.where(within, rows.accuracy[JUDGED_BY], -1).argmax())) if within.any() else None
+
+
+def verdict(genotype: Genotype | str, bounds: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
+    """What a finished search is told: `query` of the found cell and of the bar, each under its name in ``cell``; under ``bounds`` of the best
+    cell within them too."""
+    rows = [{"cell": "found", **query(genotype)}, {"cell": "all nor_conv_3x3", **query(conv3x3())}]
+    top = best(bounds) if bounds else None
+    return rows + ([{"cell": f"best with {spelled(bounds)}", **query(top)}] if bounds and top else [])
 
 
 def standing(known: Mapping[str, float]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from archgrad import chain
 from archgrad.arch import Genotype
 from archgrad.chain import MACRO, MACRO_STAGES
+from archgrad.cost import spelled
 from archgrad.notation import parse
 
 MEASURED = "What the benchmark measured of this network: 32 channels, 50 epochs on CIFAR-10, best epoch, mean of three seeds"
@@ -100,9 +101,19 @@ def largest() -> Genotype:
     return chain.macro(str(len(MACRO) - 1) * LAYERS)
 
 
-def verdict(genotype: Genotype | str) -> list[dict[str, Any]]:
-    """What a finished search is told: `query` of the found network and of the largest one, each under its name in ``cell``."""
-    return [{"cell": "found", **query(genotype)}, {"cell": "all mb6_k5", **query(largest())}]
+def best(bounds: Mapping[str, float]) -> Genotype | None:
+    """The network of the highest test accuracy whose ``params`` and ``macs`` are within ``bounds``; None where there is none."""
+    rows = table()
+    within = np.all([getattr(rows, name) <= bound for name, bound in bounds.items()], axis=0)
+    return rows.genotype(int(np.where(within, rows.accuracy, -1).argmax())) if within.any() else None
+
+
+def verdict(genotype: Genotype | str, bounds: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
+    """What a finished search is told: `query` of the found network and of the largest one, each under its name in ``cell``; under ``bounds``
+    of the best network within them too."""
+    rows = [{"cell": "found", **query(genotype)}, {"cell": "all mb6_k5", **query(largest())}]
+    top = best(bounds) if bounds else None
+    return rows + ([{"cell": f"best with {spelled(bounds)}", **query(top)}] if bounds and top else [])
 
 
 def standing(known: Mapping[str, float]) -> dict[str, float]:

@@ -95,5 +95,6 @@ def conclude(folder: RunFolder, found: Found, console: Console) -> None:
         console.print(front_table(**read_json(folder.front, "cost", "unit", "points")))
     say(f"pictures: {folder.cells} and {folder.curves}")
     if table := benchmarks.lookup(space.name):
-        console.print(verdict_table(table.verdict(found.genotype), table.MEASURED))
+        bounds = costing.bounds(folder.found_within(), table.query(found.genotype))
+        console.print(verdict_table(table.verdict(found.genotype, bounds), table.MEASURED))
     say(f"next: archgrad retrain {folder.path}  and then  archgrad evaluate {folder.path}")

@@ -54,14 +54,16 @@ def show(
     depth = f"{spec['cells']} cells, " if "cells" in spec else ""
     shape = f"{spec['channels']} channels, {depth}{side}x{side} images, {spec['classes']} classes"
     say(f"derived network ({shape}): {costs['params']:,} parameters, {costs['macs']:,} multiply-adds")
-    for line in costing.sentences(found.folder.found_within() if found.folder else []):
+    within = found.folder.found_within() if found.folder else []
+    for line in costing.sentences(within):
         say(line)
     picture = svg if svg or found.folder is None else found.folder.cells
     if picture and (svg or not picture.exists()):
         save_svg(found.genotype, picture)
     say(f"picture: {picture}" if picture else "picture: add --svg FILE")
     if table := benchmarks.lookup(found.space.name):
-        console.print(verdict_table(table.verdict(found.genotype), table.MEASURED))
+        bounds = costing.bounds(within, table.query(found.genotype))
+        console.print(verdict_table(table.verdict(found.genotype, bounds), table.MEASURED))
 
 
 def count(
@@ -95,12 +97,15 @@ def query(benchmark: str, what: str, *, as_json: AsJson = False) -> None:
     table = benchmarks.lookup(benchmark)
     if table is None:
         raise unknown("benchmark", benchmark, benchmarks.BY_SPACE)
-    found = table.query(subject(what, benchmark).genotype)
+    asked = subject(what, benchmark)
+    found, within = table.query(asked.genotype), asked.folder.found_within() if asked.folder else []
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(found | ({"budget": within} if within else {})))
         return
     for name, value in found.items():
         print(f"{name:24} {value}")
+    for line in costing.sentences(within):
+        print(line)
 
 
 def genotypes(containing: str = "") -> None:

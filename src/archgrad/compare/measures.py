@@ -38,6 +38,9 @@ GROUPS = {  # of measures: final value -> how it is called, in the order of the 
     },
     "Search": {"entropy": "entropy, nats", "skips": "skips", "val_accuracy": "validation accuracy of the supernet"},
     "Cost": {
+        "found_macs_M": "multiply-adds of what was found, M",
+        "found_params_M": "parameters, M",
+        "found_latency": "latency, ms",
         "seconds": "seconds",
         "seconds_times": "seconds, times {control}",
         "cpu_seconds": "CPU seconds",
@@ -51,6 +54,7 @@ REPEATED = {*STANDING, *TIMES}  # say again what another measure says, so that t
 def measured(one: Summary) -> dict[str, float]:
     """Of one run. Nothing of a blind one needs a table."""
     found = {**one["final"], **{name: one[name] for name in ("seconds", "cpu_seconds") if name in one}}
+    found |= {f"{name}_M": found[name] / 1e6 for name in ("found_macs", "found_params") if name in found}
     if "validation" not in found and (judged := selection.of_summary(one)) is not None:
         found["validation"] = judged  # of a summary of old
     if tests := retraining.tests_of(one):

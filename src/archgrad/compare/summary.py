@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from archgrad import benchmarks
+from archgrad import benchmarks, costing
 from archgrad.arch import Genotype
 from archgrad.compare import retraining, selection
 from archgrad.compare.study import local
@@ -26,7 +26,8 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
     ``config``: resolved, without paths. ``data``: name, fingerprint, images in each split. ``genotype``: ``text`` and ``json``. ``epochs``:
     metric -> values, one an epoch, None where it was not measured. ``final``: the last value of each metric that is a number, ``skips`` of the
     genotype, its ``validation`` accuracy (`selection.validation`), and true accuracies in percent (``cifar10_test`` ...) where a benchmark
-    knows them and is asked: ``blind`` ones ask none. ``benchmark``: its verdict. ``seconds`` and ``cpu_seconds``: all epochs and decisions.
+    knows them and is asked: ``blind`` ones ask none; ``found_NAME``, what the network costs beside a budget of NAME. ``benchmark``: its
+    verdict. ``seconds`` and ``cpu_seconds``: all epochs and decisions.
     ``retrained``: `retraining.results` of so many, where any is finished.
     ``left_out``: metrics too large for `LIMIT`. ValueError if the run is not finished.
     """
@@ -37,7 +38,8 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
     whole["data"] = {name: value for name, value in whole["data"].items() if name not in ("path", "cache") and not local(value)}
     source = images["name"]
     table = None if blind else benchmarks.lookup(settings.space["name"])
-    verdict = table.verdict(genotype) if table else None
+    within = folder.found_within()
+    verdict = table.verdict(genotype, costing.bounds(within, table.query(genotype))) if table else None
     retrained = {"retrained": short(results)} if (results := retraining.results(folder, retrain_seeds)) else {}
     summary = {
         "arm": arm,
@@ -46,7 +48,8 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
         "data": {name: images[name] for name in ("fingerprint", "splits")} | {"name": Path(source).name if local(source) else source},
         "environment": read_json(folder.environment),
         "genotype": {"text": str(genotype), "json": genotype.to_json()},
-        "final": final(metrics, genotype, verdict[0] if verdict else {}) | ({} if judged is None else {"validation": short(judged)}),
+        "final": final(metrics, genotype, verdict[0] if verdict else {}) | ({} if judged is None else {"validation": short(judged)})
+        | {f"found_{one['cost']}": one["found"] for one in within},
         **retrained,
         **{name: short(sum(row[name] for row in spent)) for name in ("seconds", "cpu_seconds") if all(name in row for row in spent)},
         "benchmark": verdict,

@@ -36,6 +36,7 @@ class Layer(NamedTuple):
     inputs: int
     outputs: int
     stride: int
+    first: bool  # of its stage
 
     @property
     def keeps(self) -> bool:
@@ -77,6 +78,23 @@ class InvertedResidual(nn.Module):
         return self.project(hidden) + x if self.residual else self.project(hidden)
 
 
+class Downsample(nn.Module):
+    """1x1 convolution of a stride, BN: a skip that changes the shape.
+
+    Pixels are taken first, which is the same and cheaper; and torch 2.13's 1x1 convolution of stride 2 writes past its memory on a CPU, for
+    fewer than 8 channels in channels_last.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, style: Style) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv = Conv(inputs, outputs, 1, 1, style)
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """x (B, C, H, W); weight, a scalar that multiplies the result."""
+        return self.conv(x[:, :, :: self.stride, :: self.stride], weight)
+
+
 def rounded(channels: float, divisor: int = 8) -> int:
     """To the nearest multiple, upwards where more than a tenth would be lost (MobileNetV2)."""
     nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
@@ -112,7 +130,7 @@ def primitives(layer: Layer, kind: Kind) -> Callable[[str, int], Primitive]:
         if name == SKIP and layer.keeps:
             return PRIMITIVES[SKIP]
         if name == SKIP:
-            return Primitive(lambda channels, step, style: Conv(layer.inputs, channels, 1, step, style), False, scaled=True, path="never")
+            return Primitive(lambda channels, step, style: Downsample(layer.inputs, channels, step, style), False, scaled=True, path="never")
         expansion, kernel = shape(name)
 
         def build(channels: int, step: int, style: Style) -> nn.Module:

@@ -27,8 +27,8 @@ def stages_of(inputs: int, table: Iterable[tuple[int, int, int]]) -> Stages:
     """``table``: (channels, layers, stride) of each stage, whose first layer has the stride."""
     found = []
     for number, (channels, count, stride) in enumerate(table, 1):
-        first = Layer(layer_name(number, 1), inputs, channels, stride)
-        found.append((first, *(Layer(layer_name(number, k), channels, channels, 1) for k in range(2, count + 1))))
+        first = Layer(layer_name(number, 1), inputs, channels, stride, True)
+        found.append((first, *(Layer(layer_name(number, k), channels, channels, 1, False) for k in range(2, count + 1))))
         inputs = channels
     return tuple(found)
 
@@ -48,12 +48,13 @@ def check(space: Any, stages: Stages) -> None:
 
 
 def groups(stages: Stages, primitives: options.Sets, usual: tuple[str, ...], extras: tuple[str, ...], skips: bool) -> Groups:
-    """A group for each layer. ``skips``: those that change the shape may be skips too; else the names meant for all layers lose it there."""
+    """A group for each layer. ``skips``: the first of a stage may be a skip too; else the names meant for all layers lose it there, in every
+    width and for every stem, for the shape of some changes with these."""
 
     def of(layer: Layer) -> tuple[str, ...]:
         if isinstance(primitives, Mapping):
             return primitives[layer.name][0]
-        return tuple(name for name in primitives or usual if skips or layer.keeps or name != blocks.SKIP)
+        return tuple(name for name in primitives or usual if skips or not layer.first or name != blocks.SKIP)
 
     return groups_of(
         EdgeGroup(layer.name, (Edge(0, 1, of(layer)),), (1,), hidden=(), free=(blocks.SKIP,), extras=extras)

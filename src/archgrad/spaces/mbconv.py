@@ -1,5 +1,5 @@
 """The chain space of CDARTS (arXiv 2006.10724): inverted residuals of kernel 3, 5 or 7 and expansion 4 or 6, with squeeze and excitation
-and Swish. Depth is searched: a layer that keeps its shape may be a skip.
+and Swish. Depth is searched: a layer that is not the first of its stage may be a skip.
 
 The authors released networks of it, CDARTS_A and CDARTS_B, but no search: how these are built is theirs (microsoft/Cream,
 CDARTS_detection/mmdet/models/backbones/mobilenetv3.py), how it is searched is ours [reconstructed].
@@ -35,7 +35,7 @@ PUBLISHED = {"channels": STEM, "affine": True, "track": True, "extras": (), "par
 @dataclass(frozen=True)
 class MBConv:
     """``channels``: of the stem; the whole network is in proportion, rounded to multiples of 8. ``primitives=None``: each kernel with each
-    expansion, and a skip where the shape is kept. ValueError for what cannot be."""
+    expansion, and a skip behind the first layer of a stage. ValueError for what cannot be."""
 
     name: str = "mbconv"
     channels: int = STEM
@@ -63,8 +63,9 @@ class MBConv:
         object.__setattr__(self, "stages", _table(self.stages))
         blocks.check(self._usual)
         chain.check(self, self.layout)
-        if bare := [name for name, group in self.groups.items() if not group.width]:
-            raise ValueError(f"{bare[0]} changes the shape, so it cannot be a skip: name a block among the primitives")
+        for layer in (stage[0] for stage in self.layout):
+            if blocks.SKIP in (names := self.groups[layer.name].edges[0].primitives) or not names:
+                raise ValueError(f"{layer.name} is the first layer of its stage, which cannot be a skip: name blocks alone for it")
 
     @cached_property
     def layout(self) -> chain.Stages:

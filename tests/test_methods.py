@@ -24,6 +24,8 @@ SPACES = {
     "darts": {"channels": 4, "cells": 3, "nodes": 2, "classes": 4},
     "s1": {"channels": 2, "cells": 3, "classes": 4},
     "s4": {"channels": 2, "cells": 2, "classes": 4},
+    "nasbenchmacro": {"channels": 2, "classes": 4},
+    "mbconv": {"channels": 4, "classes": 4, "stages": ((8, 2, 1), (8, 2, 2), (16, 1, 2)), "kernels": (3, 5), "expansions": (1,)},
 }
 ENTRIES = [*METHODS, *PATCHES]
 still = dict(alphas={"decay": 0.0})  # decay off: what moves an alpha is then its gradient alone
@@ -49,7 +51,7 @@ def test_runs_derives_and_moves_every_alpha(name, space_name):
     found = run(m, [record])
     assert [row["epoch"] for row in record.rows] == list(range(EPOCHS))
     assert all(torch.isfinite(torch.tensor(v)) for row in record.rows for v in row.values() if isinstance(v, float))
-    derived = m.base.derive(found.genotype, channels=4, cells=SPACES[space_name]["cells"]).eval()
+    derived = m.base.derive(found.genotype, channels=4, cells=SPACES[space_name].get("cells")).eval()
     assert derived(next(DATA.evaluation("val")).images).shape == (DATA.batch, DATA.classes)
     if m.alpha_from(EPOCHS) >= EPOCHS:
         return  # a control arm

@@ -54,7 +54,8 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, H, W)"""
-        return x * F.hardsigmoid(self.expand(F.relu(self.reduce(x.mean((2, 3), keepdim=True)))))
+        gate = self.expand(F.relu(self.reduce(x.mean((2, 3), keepdim=True))))
+        return x * (F.relu6(gate + 3) / 6)  # torch's own hard sigmoid has no second derivative
 
 
 class InvertedResidual(nn.Module):

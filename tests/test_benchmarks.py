@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from archgrad.arch import CellGenotype, Genotype, Link
-from archgrad.benchmarks import lookup, nasbench201
+from archgrad.benchmarks import lookup, nasbench201, nasbenchmacro
 from archgrad.benchmarks.nasbench201 import ACCURACIES, OPS, conv3x3, query, table, verdict
 
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
@@ -105,4 +105,36 @@ def test_index_out_of_range():
 
 def test_lookup_by_space():
     assert lookup("nasbench201") is nasbench201
+    assert lookup("nasbenchmacro") is nasbenchmacro
     assert lookup("darts") is None
+
+
+def test_nas_bench_macro_says_what_its_authors_published():
+    """data/nas-bench-macro_cifar10.json: "22212220" is the best, "22222222" the largest."""
+    rows = nasbenchmacro.table()
+    assert len(rows) == 6561 and rows.test.shape == (6561, 3)
+    best, bar = nasbenchmacro.query("22212220"), nasbenchmacro.query(nasbenchmacro.largest())
+    assert (best["rank"], best["distance"], best["cifar10_test"], best["params"], best["macs"]) == (1, 0.0, 93.127, 1985514, 85164544)
+    assert (bar["arch"], bar["cifar10_test"], bar["rank"], bar["params"]) == ("22222222", 92.953, 21, 2932586)
+    assert rows.params.max() == bar["params"] and rows.macs.max() == bar["macs"]
+    assert rows.test[int("02012100", 3)].tolist() == [89.47, 88.95, 89.17]
+    found, beside, *_ = nasbenchmacro.verdict("02012100")
+    assert (found["cell"], found["cifar10_test"], beside["cell"]) == ("found", 89.197, "all mb6_k5")
+    assert json.loads(json.dumps(best)) == best
+    assert nasbenchmacro.standing({"cifar10_test": rows.accuracy.max()})["cifar10_regret"] == 0
+    assert nasbenchmacro.standing({}) == {}
+
+
+def test_networks_that_are_the_same_were_trained_once():
+    rows = nasbenchmacro.table()
+    names = [str(rows.genotype(index)) for index in range(len(rows))]
+    assert len({nasbenchmacro.trained(name) for name in names}) == 3969
+    assert nasbenchmacro.trained("01020012") == "01020012" and nasbenchmacro.trained("00102002") == "00120020"
+    for index, name in enumerate(names):
+        assert np.array_equal(rows.test[index], rows.test[int(nasbenchmacro.trained(name), 3)])
+
+
+@pytest.mark.parametrize("wrong", ["DARTS_V2", "CDARTS_A", "mb3_k3|mb3_k3"])
+def test_other_genotypes_are_no_networks_of_nas_bench_macro(wrong):
+    with pytest.raises(ValueError, match="8 layers in stages of 2, 3, 3"):
+        nasbenchmacro.query(wrong)

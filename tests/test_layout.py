@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "archgrad"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # What a file (or folder) may import of archgrad, besides itself. The first match counts.
-VALUES = {"arch", "cost", "schedules", "seeds", "errors", "options", "published", "notation"}
+VALUES = {"arch", "chain", "cost", "schedules", "seeds", "errors", "options", "published", "notation"}
 PIECES = {"relax", "terms", "select", "limits", "perturb", "memory", "gradients", "hypergradient", "search_space"}
 METHOD = {"patch", "state", "stepper", "search_method", "budget"}
 MAY: dict[str, set[str]] = {
@@ -19,9 +19,10 @@ MAY: dict[str, set[str]] = {
     "errors": set(),
     "options": {"errors"},
     "arch": {"seeds", "notation"},
+    "chain": {"arch"},
     "cost": {"arch", "errors"},
     "published": {"arch", "errors", "notation", "data_files"},
-    "notation": {"arch", "errors", "published"},
+    "notation": {"arch", "chain", "errors", "published"},
     "schedules": {"arch"},
     "search_space": {"arch"},
     **{piece: VALUES | PIECES for piece in PIECES - {"search_space"}},

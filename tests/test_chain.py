@@ -1,0 +1,61 @@
+"""How chains are written."""
+
+import pytest
+
+from archgrad import chain
+from archgrad.arch import CellGenotype, Genotype, Link
+from archgrad.notation import parse, write
+
+LAYERS = [["mb4_k3"], ["mb6_k5", "skip_connect"]]
+
+
+def test_a_chain_is_a_group_a_layer():
+    found = parse(" mb4_k3 | mb6_k5, skip_connect\n")
+    assert [(cell.group, cell.links, cell.concat) for cell in found.cells] == [
+        ("stage1_1", (Link(0, 1, "mb4_k3"),), (1,)),
+        ("stage2_1", (Link(0, 1, "mb6_k5"),), (1,)),
+        ("stage2_2", (Link(0, 1, "skip_connect"),), (1,)),
+    ]
+    assert found == chain.genotype(LAYERS) and str(found) == write(found) == "mb4_k3|mb6_k5,skip_connect"
+    assert chain.stages(found) == tuple(map(tuple, LAYERS))
+
+
+def test_nas_bench_macro_has_digits():
+    found = parse("02012100")
+    assert write(found) == "02012100" and chain.is_macro(found)
+    assert chain.stages(found) == (
+        ("skip_connect", "mb6_k5"),
+        ("skip_connect", "mb3_k3", "mb6_k5"),
+        ("mb3_k3", "skip_connect", "skip_connect"),
+    )
+    assert parse("skip_connect,mb6_k5|skip_connect,mb3_k3,mb6_k5|mb3_k3,skip_connect,skip_connect") == found
+    wider = chain.genotype([*chain.stages(found)[:2], ("mb3_k3", "skip_connect", "mb6_k7")])
+    assert not chain.is_macro(wider) and parse(write(wider)) == wider and "," in write(wider)
+
+
+@pytest.mark.parametrize("text", ["0201210", "020121000", "02012103"])
+def test_other_digits_are_no_network(text):
+    with pytest.raises(ValueError, match="eight|8 digits from 0 to 2"):
+        chain.macro(text)
+    with pytest.raises(ValueError, match="unknown genotype"):
+        parse(text)
+
+
+def test_what_is_no_chain_keeps_its_own_notation():
+    first, second = chain.genotype([["mb4_k3"], ["mb4_k3"]]).cells
+    swapped, doubled, odd = (
+        Genotype((second, first)),
+        Genotype((CellGenotype("stage1_1", (*first.links, *first.links), (1,)),)),
+        chain.genotype([["a strange | op"]]),
+    )
+    assert chain.stages(swapped) is chain.stages(doubled) is chain.stages(Genotype(())) is None and chain.write(odd) is None
+    for one in (swapped, doubled, odd):
+        assert parse(write(one)) == one
+
+
+def test_the_published_chains():
+    assert [[len(stage) - stage.count("skip_connect") for stage in chain.stages(parse(name))] for name in ("CDARTS_A", "CDARTS_B")] == [
+        [1, 2, 3, 4, 3],
+        [4] * 5,
+    ]
+    assert chain.stages(parse("cdarts-b"))[0] == ("mb6_k5", "mb4_k7", "mb4_k5", "mb4_k3")

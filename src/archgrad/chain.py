@@ -49,6 +49,17 @@ def stages(genotype: Genotype) -> tuple[tuple[str, ...], ...] | None:
     return tuple(map(tuple, found)) or None
 
 
+def rows(genotype: Genotype) -> tuple[CellGenotype, ...]:
+    """A chain as one cell a stage, whose nodes are its layers: how it is shown. Other genotypes are their cells."""
+    found = stages(genotype)
+    if found is None:
+        return genotype.cells
+    return tuple(
+        CellGenotype(f"stage {number}", tuple(Link(k, k + 1, op) for k, op in enumerate(layers)), (len(layers),))
+        for number, layers in enumerate(found, 1)
+    )
+
+
 def is_macro(genotype: Genotype) -> bool:
     """Whether this is a network of NAS-Bench-Macro."""
     found = stages(genotype)

@@ -1,10 +1,11 @@
-"""The picture of a genotype: its cells as metro maps, one line per link, the primitive's name on each."""
+"""The picture of a genotype: its cells, or the stages of a chain, as metro maps, one line per link, the primitive's name on each."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from archgrad import chain
 from archgrad.arch import Genotype
 from archgrad.report.layout import Plan, Route, plan
 from archgrad.report.style import BAND, FAINT, FONT, INK, MUTED, PAPER, colour, label, svg
@@ -38,7 +39,7 @@ def save_svg(genotype: Genotype, path: str | Path) -> None:
 def _figure(genotype: Genotype) -> Any:
     from matplotlib.figure import Figure
 
-    plans = [plan(cell) for cell in genotype.cells]
+    plans = [plan(cell) for cell in chain.rows(genotype)]
     width = 2 * MARGIN + 2 * RADIUS + STEP * max(p.nodes - 1 + p.concatenates for p in plans)
     heights = [TITLE + _reach(p, 1) + _reach(p, -1) for p in plans]
     height = sum(heights) + MARGIN * (len(plans) + 1)

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from archgrad import chain
 from archgrad.arch import CellGenotype, Genotype, Link
 from archgrad.cost import written
 from archgrad.report.layout import inputs_of
@@ -15,9 +16,9 @@ from archgrad.report.style import colour
 
 
 def cell_table(genotype: Genotype) -> Table:
-    """One line per link: cell, node, the node's input, the primitive. A node may have none."""
+    """One line per link: cell (or stage of a chain), node (layer), the node's input, the primitive. A node may have none."""
     table = Table("cell", "node", "input", "primitive", header_style="bold")
-    for cell in genotype.cells:
+    for cell in chain.rows(genotype):
         name: str | None = cell.group
         for node, links in _by_node(cell).items():
             for place, link in enumerate(links):

@@ -1,0 +1,106 @@
+"""A budget from the command line to the result: kept, said, asked anew of a finished search; the front of what was seen."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from archgrad import costing
+from archgrad.cli import main
+from archgrad.config import BudgetSettings
+from archgrad.front import Point, front, of_epochs
+from running import SMALL
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A search under two budgets."""
+    folder = tmp_path_factory.mktemp("derive") / "run"
+    assert main(["search", *SMALL, "--budget", "macs=30%", "params=0.4M", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_search_keeps_its_budgets_and_says_so(finished, capsys):
+    content = json.loads((finished / "genotype.json").read_text())
+    by_name = {one["cost"]: one for one in content["budget"]}
+    assert set(by_name) == {"macs", "params"} and all(one["found"] <= one["budget"] for one in by_name.values())
+    assert main(["count", str(finished), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {name: one["found"] for name, one in by_name.items()}  # exactly
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["macs"] <= by_name["macs"]["budget"] and row["macs_multiplier"] >= 0 for row in rows)
+    assert main(["show", str(finished)]) == 0 and main(["query", "nasbench201", str(finished)]) == 0
+    assert capsys.readouterr().out.count("params: ") == 2
+
+
+def test_another_budget_of_the_same_search(finished, tmp_path, capsys):
+    found = []
+    for share in (5, 40, 100):
+        assert main(["derive", str(finished), "--budget", f"macs={share}%", "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert all(one["budget"][0]["found"] <= one["budget"][0]["budget"] for one in found) and found[0]["text"] != found[2]["text"]
+    file = tmp_path / "small.json"
+    assert main(["derive", str(finished), "--budget", "macs=5%,pixel3=12ms", "--out", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "to spare" in said and "pixel3: " in said and f"archgrad retrain {file}" in said
+    assert main(["count", str(file), "--json"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        (["macs=1k"], "budget macs=1k is below the smallest network, which has 4"),
+        (["macs=5X"], "unknown unit in budget macs=5X: 'X'"),
+        (["macs=-5M"], "budget 'macs=-5M': a network costs more than 0"),
+        (["macs"], "budget 'macs': say NAME=NUMBER and a unit"),
+        (["flops=5M"], "unknown cost in a budget: 'flops'"),
+        (["params=120%"], "budget params=120%: more than the largest network"),
+        (["macs=5M", "macs=4M"], "macs has 2 budgets, macs=5M and macs=4M: say one"),
+        (["latency=5ms"], "no latency of these networks was measured on"),
+        (["pixel3=12"], "unknown unit in budget pixel3=12: ''"),
+    ],
+)
+def test_what_cannot_be_is_one_line(finished, capsys, budget, message):
+    assert main(["derive", str(finished), "--budget", *budget]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert main(["search", *SMALL, "--budget", *budget, "--out", str(finished / "never")]) == 2
+    assert message in capsys.readouterr().err and not (finished / "never").exists()
+
+
+def test_a_method_without_alphas_has_nothing_to_derive(tmp_path, capsys):
+    assert main(["search", *SMALL, "--method", "rsws", "--rsws.samples", "3", "--out", str(tmp_path / "run")]) == 0
+    assert main(["derive", str(tmp_path / "run"), "--budget", "macs=50%"]) == 2
+    assert "rsws moves no alphas that a budget could be asked of" in capsys.readouterr().err
+
+
+def test_budgets_as_files_and_flags_say_them():
+    for given in (["macs=300M", "params=60%"], "macs=300M,params=60%"):
+        said = costing.targets(BudgetSettings(targets=given))
+        assert said == (costing.Target("macs", 300.0, "M"), costing.Target("params", 60.0, "%"))
+    assert costing.target(" latency = 1.5e1ms ") == costing.Target("latency", 15.0, "ms")
+
+
+def test_the_front_is_what_nothing_beats():
+    points = [Point("a", 1, 0.2, ""), Point("b", 2, 0.1, ""), Point("c", 3, 0.5, ""), Point("d", 3, 0.4, ""), Point("e", 4, 0.5, "")]
+    assert [point.genotype for point in front(points)] == ["a", "c"] == [point.genotype for point in front(points[::-1])]
+
+
+def test_a_finished_search_stores_its_front(finished):
+    stored = json.loads((finished / "front.json").read_text())
+    assert stored["cost"] == "macs" and {"epoch 3", "end"} <= {point["seen"] for point in stored["points"]}
+    best = sorted((point for point in stored["points"] if point["front"]), key=lambda point: point["cost"])
+    assert best and [point["accuracy"] for point in best] == sorted({point["accuracy"] for point in best})
+    for point in stored["points"]:
+        assert any(other["cost"] <= point["cost"] and other["accuracy"] >= point["accuracy"] for other in best)
+
+
+def test_random_search_has_a_front_of_its_draws():
+    from archgrad.cost import by_primitive
+    from archgrad.spaces import space
+
+    groups = space("nasbench201").groups
+    cost = by_primitive("macs", groups, {p: float(k) for k, p in enumerate(groups["cell"].edges[0].primitives) if p != "none"})
+    cell = "|skip_connect~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|"
+    rows = [{"epoch": 0, "genotype": cell}, {"epoch": 1, "genotype": cell, "draw_accuracy": 0.25}]
+    assert of_epochs(rows, cost) == [Point(cell, 5.0, 0.25, "epoch 2")]

@@ -40,7 +40,7 @@ MAY: dict[str, set[str]] = {
     "observers": VALUES | METHOD | {"loop", "checkpoint"},
     "data": {"arch", "seeds", "errors"},
 }
-OPEN = {"__init__", "__main__", "run", "compare", "config", "cli", "retraining", "folder", "data_files"}
+OPEN = {"__init__", "__main__", "run", "costing", "front", "compare", "config", "cli", "retraining", "folder", "data_files"}
 
 
 def part(path: Path) -> str:

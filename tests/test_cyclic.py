@@ -396,3 +396,8 @@ def test_the_evaluation_network_is_the_derived_one(name, options):
         with torch.no_grad():
             ours, theirs = net.train(train)(images, state.genotype.one_hot(state.space.groups)), network.train(train)(images)
         assert torch.equal(ours.logits, theirs.logits) and same(ours.features, theirs.features), train
+
+
+def test_both_networks_of_a_chain_are_equally_deep():
+    with pytest.raises(ValueError, match="the depth of space 'nasbenchmacro' is searched, so both networks of cdarts share it"):
+        method("cdarts", space("nasbenchmacro", channels=2, classes=4), depth=2.0).start(seed=0, epochs=4, steps=3)

@@ -182,3 +182,13 @@ def test_what_does_not_fit_is_said():
         run(method("pdarts", space("darts", **SMALL)), epochs=2)
     with pytest.raises(ValueError, match=r"a value for each of the 2 stages that pdarts\.keep makes"):
         method("pdarts", space("darts", **SMALL), keep=(3,))
+
+
+@pytest.mark.parametrize("times", [2.0, 1.0])
+def test_a_chain_keeps_its_depth_or_says_so_before_the_search(times):
+    made = method("pdarts", space("nasbenchmacro", channels=2, classes=4), depth=(1.0, times))
+    if times == 1:
+        assert [len(group.edges[0].primitives) for group in run(made).state.space.groups.values()] == [2] * 8
+        return
+    with pytest.raises(ValueError, match="the depth of space 'nasbenchmacro' is searched, so no stage has 2 times its cells"):
+        made.begin_epoch(made.start(seed=0, epochs=4, steps=3))

@@ -53,7 +53,7 @@ def pdarts(
     count = len(depth)
     begins = [share(k, of=count) for k in range(count)]
     ends = [*begins[1:], never]
-    changes = [grown(*stage) for stage in zip((None, *keep), depth)]
+    changes = [begun(depth), *(grown(*stage) for stage in zip(keep, depth[1:]))]
     rate = fading(begins, dropout, rest)
     return Patch(
         "pdarts",
@@ -67,14 +67,24 @@ def pdarts(
     )
 
 
-def grown(keep: int | None, times: float) -> Callable[[Method, State], Space]:
+def begun(depth: tuple[float, ...]) -> Callable[[Method, State], Space]:
+    """The first stage's space; ValueError if that of a later one could not be: not in the middle of a search."""
+
+    def change(method: Method, state: State) -> Space:
+        memory: Any = state.memory["pdarts"]
+        first, *_ = [deepened(state.space, memory.base, times) for times in depth]
+        return first
+
+    return change
+
+
+def grown(keep: int, times: float) -> Callable[[Method, State], Space]:
     """The space of ``times`` as many cells as at first, and the ``keep`` strongest ops of each edge; `none` may be among them."""
 
     def change(method: Method, state: State) -> Space:
-        kept = survivors(method, state, keep) if keep else None
+        kept = survivors(method, state, keep)
         memory: Any = state.memory["pdarts"]
-        deep = deepened(state.space, memory.base, times)
-        return deep.resized(primitives=kept) if kept else deep
+        return deepened(state.space, memory.base, times).resized(primitives=kept)
 
     return change
 

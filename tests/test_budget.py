@@ -18,6 +18,8 @@ from searching import Record, Saves, gone_on, run, same
 
 NB = space("nasbench201", channels=4, cells=1, classes=4)
 DARTS = space("darts", channels=4, cells=3, nodes=2, classes=4)
+MACRO = space("nasbenchmacro", channels=4, classes=4)
+SOME = ("darts", "random", "pdarts", "fairdarts", "dartspt", "cdarts")
 WORTH = {"skip_connect": 1.0, "nor_conv_1x1": 4.0, "nor_conv_3x3": 9.0, "avg_pool_3x3": 2.0}
 
 
@@ -36,7 +38,7 @@ def limited(share, base=NB) -> Limit:
 
 @pytest.mark.parametrize(
     ("name", "base", "share"),
-    [*((name, NB, 0.1) for name in METHODS), *((name, DARTS, 0.05) for name in ("darts", "random", "pdarts", "fairdarts", "dartspt", "cdarts"))],
+    [*((name, NB, 0.1) for name in METHODS), *((name, DARTS, 0.05) for name in SOME), *((name, MACRO, 0.1) for name in SOME)],
 )
 def test_every_method_keeps_to_its_budget(name, base, share):
     """At every epoch and at the end, though almost nothing fits."""

@@ -241,6 +241,12 @@ def test_query(capsys):
     assert main(["query", "nasbench201", BEST, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["cifar10_test"] == 94.363 and found["rank"] == 3 and found["params"] == 1288506
+    assert main(["query", "nasbench201", BEST, "--device", "pixel3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pixel3_ms"] > 1
+    assert "unknown device of the NAS-Bench-201 latencies 'pixel33': did you mean 'pixel3'?" in refused(
+        capsys, "query", "nasbench201", BEST, "--device", "pixel33"
+    )
+    assert "no latencies of nasbenchmacro are bundled" in refused(capsys, "query", "nasbenchmacro", "02012100", "--device", "pixel3")
     assert "unknown benchmark 'nasbench101': did you mean 'nasbench201'?" in refused(capsys, "query", "nasbench101", BEST)
     assert "NAS-Bench-201" in refused(capsys, "query", "nasbench201", "DARTS_V2")
 

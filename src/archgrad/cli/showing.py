@@ -83,7 +83,10 @@ def count(
     print(json.dumps(costs) if as_json else f"{costs['params']:,} parameters, {costs['macs']:,} multiply-adds")
 
 
-def query(benchmark: str, what: str, *, as_json: AsJson = False) -> None:
+def query(
+    benchmark: str, what: str, *, device: Annotated[str | None, Parameter(help="its latency there, too: one of nasbench201's 27")] = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
     """What a bundled benchmark measured of an architecture: accuracies in percent, rank, parameters, multiply-adds.
 
     Parameters
@@ -99,6 +102,11 @@ def query(benchmark: str, what: str, *, as_json: AsJson = False) -> None:
         raise unknown("benchmark", benchmark, benchmarks.BY_SPACE)
     asked = subject(what, benchmark)
     found, within = table.query(asked.genotype), asked.folder.found_within() if asked.folder else []
+    if device is not None:
+        latencies = benchmarks.latencies(benchmark)
+        if latencies is None:
+            raise ValueError(f"--device: no latencies of {benchmark} are bundled; there are those of {', '.join(benchmarks.LATENCIES)}")
+        found[f"{device}_ms"] = latencies.latency(device, asked.genotype)  # None where the device's number was dropped
     if as_json:
         print(json.dumps(found | ({"budget": within} if within else {})))
         return

@@ -94,15 +94,17 @@ def test_the_penalty_is_its_formula_and_its_gradient_that_of_finite_differences(
 
 def test_multipliers_grow_where_the_budget_is_exceeded_and_never_fall_below_zero():
     limits, weights = (limited(0.05), limited(0.9)), torch.full((6, 5), 0.2)
-    memory = Multipliers(limits, rate=2.0)
-    over = excess(limits, Mixture({"cell": weights}), NB.groups)
-    memory.after_step(forward(weights, memory.multipliers))
-    assert torch.allclose(memory.multipliers, torch.stack([2.0 / 5 * over[0], torch.zeros(())]))
+    memory, mixture = Multipliers(limits, rate=0.02), Mixture({"cell": weights})
+    over = excess(limits, mixture, NB.groups)
+    m = SimpleNamespace(readout=lambda state: mixture, genotype=lambda state: cheapest(macs(), NB.groups), moves_alphas=lambda state: state)
+    context = forward(weights, memory.multipliers).context
+    memory.after_epoch(m, True, None, context)
+    assert torch.allclose(memory.multipliers, torch.stack([0.02 * over[0], torch.zeros(())]))
     memory.multipliers = torch.ones(2)
-    memory.after_step(forward(weights, memory.multipliers))  # down faster than up: nothing drives on what is met
-    assert torch.allclose(memory.multipliers, (1 + torch.stack([2.0 / 5 * over[0], 20 * 2.0 / 5 * over[1]])).clamp(min=0))
+    memory.after_epoch(m, True, None, context)  # down faster than up: nothing drives on what is met
+    assert torch.allclose(memory.multipliers, 1 + torch.stack([0.02 * over[0], 20 * 0.02 * over[1]])) and memory.multipliers[1] > 0
     before = memory.multipliers.clone()
-    memory.after_step(forward(weights, memory.multipliers, "weight"))
+    memory.after_epoch(m, False, None, context)  # alphas that rest drive nothing up
     assert torch.equal(memory.multipliers, before)
 
 

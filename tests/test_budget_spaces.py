@@ -45,6 +45,24 @@ def test_the_best_of_the_whole_table(name, table, bounded):
         last = reached
 
 
+@pytest.mark.parametrize("device", ["pixel3", "1080ti_32"])
+def test_a_devices_own_numbers_in_the_order_of_scores(device):
+    """Exact over the table, though they are no sum of ops; FairDARTS, which leaves ops out afterwards, too."""
+    from archgrad.benchmarks.nasbench201_latency import cost
+    from archgrad.methods.fairdarts import above
+
+    base, known = space("nasbench201"), cost(device)
+    mixture, table = mixture_of(base.groups, 5), nasbench201.table()
+    spent = np.array([known.of(table.genotype(index)) for index in range(0, len(table), 5)])
+    rows = log_weights(mixture, base.groups)["cell"].numpy()
+    scores = rows[np.arange(6), table.ops[::5]].sum(1)
+    for share in (0.001, 0.05, 0.5):
+        limit = Limit(known, float(np.quantile(spent, share)))
+        found = strongest(mixture, base.groups, (limit,))
+        assert known.of(found) <= limit.bound and known.of(above(0.3)(mixture, base.groups, (limit,))) <= limit.bound
+        assert score(found, mixture, base.groups) >= scores[spent <= limit.bound].max() - 1e-9
+
+
 def test_both_at_once_in_the_macro_space():
     base = space("nasbenchmacro")
     mixture, both, rows = mixture_of(base.groups, 3), costs(base, 32), nasbenchmacro.table()

@@ -74,6 +74,40 @@ def test_a_method_without_alphas_has_nothing_to_derive(tmp_path, capsys):
     assert "rsws moves no alphas that a budget could be asked of" in capsys.readouterr().err
 
 
+def test_a_budget_of_a_device_is_the_tables_own_number(tmp_path, capsys):
+    """Whose fit by ops promises less than any cell has: the front must not fall over what only the fit allows."""
+    out = tmp_path / "run"
+    assert main(["search", *SMALL, "--budget", "1080ti_32=6ms,macs=80%", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "1080ti_32: " in said and "Pareto front" in said and (out / "front.json").exists()
+    assert json.loads((out / "genotype.json").read_text())["budget"][0]["found"] <= 6
+
+
+def test_a_recipe_that_cannot_be_is_refused_before_the_search(tmp_path, capsys):
+    file = tmp_path / "bad.yaml"
+    file.write_text("retrain: {preset: nope}\n")
+    assert main(["search", "--config", str(file), *SMALL, "--out", str(tmp_path / "run")]) == 2
+    assert "unknown preset 'nope'" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["darts", "random"])
+def test_a_part_of_a_space_that_no_table_knows(tmp_path, capsys, method):
+    part = ["--data", "digits", "--space", "nasbenchmacro", "--space.channels", "4", "--space.primitives", "skip_connect", "mb4_k3"]
+    part += ["--search.limit", "40", "--search.batch", "20", "--search.epochs", "4", "--threads", "1", "--method", method]
+    assert main(["search", *part, "--budget", "macs=50%", "--out", str(tmp_path / "run")]) == 0
+    assert main(["show", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "mb3_k3" not in said and "What the benchmark measured" not in said and said.count("macs: ") == 2
+
+
+def test_a_gpu_that_is_not_there(finished, capsys, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["search", *SMALL, "--budget", "latency=5ms", "--budget.latency-device", "cuda", "--out", str(finished / "no")]) == 2
+    assert "latency on cuda: there is no CUDA GPU here" in capsys.readouterr().err
+
+
 def test_budgets_as_files_and_flags_say_them():
     for given in (["macs=300M", "params=60%"], "macs=300M,params=60%"):
         said = costing.targets(BudgetSettings(targets=given))

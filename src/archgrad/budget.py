@@ -5,7 +5,7 @@ to be guessed (the differential multiplier method with a damping term, Platt & B
 the bound whatever the mixture says (`archgrad.limits`).
 
     alpha loss  +=  sum over limits of  m g + damping / 2 max(0, g)^2      with g = E[cost] / bound - 1
-    m           <-  max(0, m + rate / steps of an epoch * g)               after every alpha step; FALL times as fast where g < 0
+    m           <-  max(0, m + rate * g)         after every epoch with alpha steps, g of what selection reads; FALL times as fast where g < 0
 """
 
 from __future__ import annotations
@@ -60,16 +60,15 @@ class Multipliers:
     def size(self) -> int:
         return 0
 
-    @torch.no_grad()
     def after_step(self, forward: Forward) -> None:
-        context = forward.context
-        if context.phase == "alpha":
-            over = excess(self.limits, forward.mixture, context.groups)
-            self.multipliers = (self.multipliers + self.rate / context.t.steps * torch.where(over > 0, over, FALL * over)).clamp(min=0)
+        pass
 
     def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
         """For each limit NAME: NAME, of what would be selected now; NAME_expected, of the mixture; NAME_multiplier."""
         mixture, selected = method.readout(state), method.genotype(state)
+        if method.moves_alphas(state):
+            over = excess(self.limits, mixture, context.groups)  # of no single draw: what a sampled mixture costs is noise, and falls count more
+            self.multipliers = (self.multipliers + self.rate * torch.where(over > 0, over, FALL * over)).clamp(min=0)
         found: dict[str, Any] = {}
         for limit, multiplier in zip(self.limits, self.multipliers.tolist()):
             name = limit.cost.name

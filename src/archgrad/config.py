@@ -73,7 +73,7 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
 
     targets: Annotated[
         tuple[str, ...],
-        BeforeValidator(lambda given: given.split(",") if isinstance(given, str) else given),
+        BeforeValidator(lambda given: [one for text in ([given] if isinstance(given, str) else given) for one in str(text).split(",")]),
         Field(description="macs=300M, params=60% (of the largest network), latency=15ms or DEVICE=15ms; several for all of them"),
     ] = ()
     rate: Annotated[float, Field(ge=0, description="how fast a multiplier grows: by this an epoch where the cost is twice the budget")] = 1.0

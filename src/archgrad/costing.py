@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from archgrad import benchmarks, latency
@@ -63,7 +64,9 @@ def limit(said: Target, cost: Cost, groups: Groups) -> Limit:
     if said.unit == "%":
         if said.number > 100:
             raise ValueError(f"budget {said}: more than the largest network, which is 100%")
-        return Limit(cost, said.number / 100 * cost.added(dearest(cost, groups)))
+        largest = dearest(cost, groups)
+        assert largest is not None  # nothing limits it
+        return Limit(cost, said.number / 100 * cost.added(largest))
     if said.unit not in UNITS[cost.unit]:
         raise unknown(f"unit in budget {said}:", said.unit, [*filter(None, UNITS[cost.unit]), "%"])
     return Limit(cost, said.number * UNITS[cost.unit][said.unit])
@@ -77,6 +80,7 @@ class Costs:
     size: int
     recipe: Mapping[str, Any]  # fields of RetrainSettings
     settings: BudgetSettings
+    recorded: Path | None = None  # the table of a run's own folder, once it has begun
 
     def known(self) -> dict[str, Callable[[], Cost]]:
         """Name -> what makes it. Those of a table's devices are of the table's networks, whatever the images."""
@@ -98,22 +102,37 @@ class Costs:
         return found
 
     def _counted(self, name: str) -> Cost:
-        return costs(self.space, self.size, **self._built())[name]
+        return costs(self.space, self.size, **self.built())[name]
 
     def _measured(self) -> Cost:
-        s = self.settings
-        built = {"batch": s.latency_batch, "device": s.latency_device, "threads": s.latency_threads, **self._built()}
-        wanted = latency.setting(self.space, self.size, **built)
-        return (latency.read(s.latency, wanted) if s.latency else latency.find(wanted)).cost()
+        return self._profile().cost()
 
-    def _built(self) -> dict[str, Any]:
+    def _profile(self) -> latency.Profile:
+        s = self.settings
+        if self.recorded and self.recorded.exists():
+            return latency.recorded(self.recorded)
+        built = {"batch": s.latency_batch, "device": s.latency_device, "threads": s.latency_threads, **self.built()}
+        wanted = latency.setting(self.space, self.size, **built)
+        return latency.read(s.latency, wanted) if s.latency else latency.find(wanted)
+
+    def record(self, path: Path) -> None:
+        """Writes the table of latencies there, if a budget is set by it."""
+        if any(said.name == "latency" for said in targets(self.settings)):
+            latency.write(self._profile(), path)
+
+    def networks(self) -> Space:
+        """The space as its networks are built. ValueError for what the recipe cannot build."""
+        return self.space.evaluation(**self.built())
+
+    def built(self) -> dict[str, Any]:
+        """Options of `Space.evaluation`: the width and depth of the recipe."""
         usual = retrain_settings(self.space, self.recipe)
         return {name: value for name, value in (("channels", usual.channels), ("cells", usual.cells)) if value is not None}
 
 
-def costs_of(config: SearchConfig, space: Space, size: int) -> Costs:
-    """The costs that a search with these settings may be limited by."""
-    return Costs(space, size, config.retrain, config.budget)
+def costs_of(config: SearchConfig, space: Space, size: int, latencies: Path | None = None) -> Costs:
+    """The costs that a search with these settings may be limited by; ``latencies`` is where its folder has its own table, if it has one."""
+    return Costs(space, size, config.retrain, config.budget, latencies)
 
 
 def kept(limits: Limits, genotype: Genotype) -> list[dict[str, Any]]:

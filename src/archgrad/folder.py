@@ -62,6 +62,11 @@ class RunFolder:
         return self.path / "genotype.json"
 
     @property
+    def latencies(self) -> Path:
+        """The table of latencies that its budget was set by: another measurement would be another search. Not there without such a budget."""
+        return self.path / "latency.json"
+
+    @property
     def front(self) -> Path:
         """Cost against validation accuracy: {"cost": name, "unit": ..., "points": [...]}, each with what `archgrad.front.Point` has."""
         return self.path / "front.json"

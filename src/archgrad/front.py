@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from archgrad.arch import Genotype
+from archgrad.arch import Genotype, Groups
 from archgrad.cost import Cost
 from archgrad.diagnostics.accuracy import accuracy
-from archgrad.limits import Limit, cheapest, dearest
+from archgrad.limits import Limit, cheapest, dearest, fit
 from archgrad.loop import Row
 from archgrad.search_method import Method
 from archgrad.state import Data, State
@@ -33,24 +33,43 @@ def of_epochs(rows: Iterable[Row], cost: Cost) -> list[Point]:
     return found
 
 
-def of_budgets(method: Method, state: State, data: Data, cost: Cost, count: int, images: int) -> list[Point]:
-    """What the last alphas say under ``count`` budgets spread evenly from the smallest network to the largest that the other limits allow,
-    each judged on at most ``images`` validation images under batch statistics."""
+def of_end(method: Method, state: State, data: Data, found: Genotype, cost: Cost, count: int, images: int) -> list[Point]:
+    """What the search ended with, and what its last alphas say under ``count`` budgets spread evenly from the smallest network to the largest
+    that its other limits allow, each judged on at most ``images`` validation images under batch statistics.
+
+    Where something else than the alphas decided (a finalisation), what was found stands alone.
+    """
     groups, others = state.space.groups, tuple(limit for limit in method.limits if limit.cost.name != cost.name)
-    least = cheapest(cost, groups, others)
-    assert least is not None  # the search kept to its limits
-    low, high = cost.added(least), cost.added(dearest(cost, groups))
-    mixture, found = method.readout(state), {}
-    for k in range(count):
-        bound = low + (high - low) * k / max(count - 1, 1)
-        genotype = method.select(mixture, groups, (*others, Limit(cost, bound + 1e-9 * abs(bound))))
-        found[genotype] = cost.of(genotype)
+    genotypes = {found: None}
+    if not state.decisions:
+        mixture = method.readout(state)
+        for bound in spread(cheapest(cost, groups, others), dearest(cost, groups, others), cost, count):
+            limits = (*others, Limit(cost, bound))
+            if fit(groups, limits):
+                genotypes[method.select(mixture, groups, limits)] = None
 
     def judged(genotype: Genotype) -> float:
         batches = data.evaluation("val", limit=images)
         return accuracy(state.nets["search"], genotype.one_hot(groups), batches, state.seed, "front", batch_statistics=True)[0]
 
-    return [Point(str(genotype), spent, judged(genotype), "end") for genotype, spent in found.items()]
+    return [Point(str(one), cost.of(one), judged(one), "end") for one in genotypes if fits(one, groups)]
+
+
+def spread(least: Genotype | None, most: Genotype | None, cost: Cost, count: int) -> list[float]:
+    """``count`` bounds from the cost of one to that of the other, none where there is neither."""
+    if least is None or most is None:
+        return []
+    low, high = cost.of(least), cost.of(most)
+    return [(low + (high - low) * k / max(count - 1, 1)) * (1 + 1e-9) for k in range(count)]
+
+
+def fits(genotype: Genotype, groups: Groups) -> bool:
+    """Whether the last supernet has it: a random search ends with that of its last draw, a search in stages with what they left."""
+    try:
+        genotype.check(groups)
+    except ValueError:
+        return False
+    return True
 
 
 def front(points: Sequence[Point]) -> list[Point]:

@@ -28,6 +28,7 @@ LEAST = -1e4
 """The worth of a hidden op, which is taken only where an edge has nothing else: less than any log-weight in float32 can make up for."""
 
 
+SMALL = 20_000
 TOLERANCE = 4e-6
 """Of the largest cost of an op: what HiGHS (1e-6) may exceed a bound by."""
 
@@ -41,7 +42,11 @@ class Limit:
 
     def holds(self, genotype: Genotype) -> bool:
         """By what its ops add up to: never less than what the derived network has. Where that was only fitted, by the exact number."""
-        return (self.cost.added if self.cost.r2 is None else self.cost.of)(genotype) <= self.bound
+        return self.of(genotype) <= self.bound
+
+    def of(self, genotype: Genotype) -> float:
+        """The number that is held to the bound."""
+        return (self.cost.added if self.cost.r2 is None else self.cost.of)(genotype)
 
     def __str__(self) -> str:
         """``macs=300M``, as a budget is typed."""
@@ -64,10 +69,12 @@ class _Variables(NamedTuple):
 def best(scores: Scores, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
     """The genotype of the highest total score within all limits; None where there is none.
 
-    Exact where what ops add up to is what counts. Where that was fitted (`Limit.holds`), bounds are drawn in until the exact number holds:
-    then a better one may be missed.
+    Exact where what ops add up to is what counts, and in a space of at most `SMALL` genotypes. Elsewhere, where it was fitted (`Limit.holds`),
+    bounds are drawn in until the exact number holds: then a better one may be missed.
     """
     limits = list(limits)
+    if any(limit.cost.r2 is not None for limit in limits) and (sizes := _choices(groups)) and math.prod(sizes) <= SMALL:
+        return _first(scores, groups, limits, sizes)
     bounds = [limit.bound for limit in limits]
     for _ in range(100):
         found = _solved(scores, groups, [replace(limit, bound=bound) for limit, bound in zip(limits, bounds)])
@@ -76,8 +83,30 @@ def best(scores: Scores, groups: Groups, limits: Iterable[Limit] = ()) -> Genoty
             return found
         for k in over:
             cost = limits[k].cost
-            excess = max((cost.added if cost.r2 is None else cost.of)(found) - limits[k].bound, TOLERANCE * _scale(cost, groups))
+            excess = max(limits[k].of(found) - limits[k].bound, TOLERANCE * _scale(cost, groups))
             bounds[k] = cost.added(found) - excess
+    return None
+
+
+def _choices(groups: Groups) -> list[int]:
+    """How many ops each edge may take one of; empty where nodes choose among edges."""
+    if any(group.keep is not None or group.pick != 1 for group in groups.values()):
+        return []
+    return [len(columns) for columns in _by_edge(_variables(groups)).values()]
+
+
+def _first(scores: Scores, groups: Groups, limits: Sequence[Limit], sizes: Sequence[int]) -> Genotype | None:
+    """Of all genotypes by falling score the first within the limits."""
+    variables = _variables(groups)
+    edges = [[variables.columns[index] for index in places] for places in _by_edge(variables).values()]
+    worth = [np.array([float(scores[name][edge, column]) for name, edge, column in places]) for places in edges]
+    total = np.zeros(())
+    for own in worth:
+        total = np.add.outer(total, own)
+    for place in np.argsort(-total, axis=None, kind="stable"):
+        found = _genotype(groups, [places[k] for places, k in zip(edges, np.unravel_index(place, sizes))])
+        if all(limit.holds(found) for limit in limits):
+            return found
     return None
 
 
@@ -120,14 +149,18 @@ def _variables(groups: Groups) -> _Variables:
     return _Variables(columns, edges)
 
 
+def _by_edge(variables: _Variables) -> dict[tuple[str, int], list[int]]:
+    found: dict[tuple[str, int], list[int]] = {}
+    for index, (name, edge, _) in enumerate(variables.columns):
+        found.setdefault((name, edge), []).append(index)
+    return found
+
+
 def _structure(groups: Groups, variables: _Variables) -> list[tuple[NDArray[np.float64], float, float]]:
     """An edge that is kept takes ``pick`` of its ops, or all it has; a node keeps as many edges as it may."""
     constraints = []
     at = {place: len(variables.columns) + index for index, place in enumerate(variables.edges)}
-    by_edge: dict[tuple[str, int], list[int]] = {}
-    for index, (name, edge, _) in enumerate(variables.columns):
-        by_edge.setdefault((name, edge), []).append(index)
-    for (name, edge), places in by_edge.items():
+    for (name, edge), places in _by_edge(variables).items():
         row, takes = variables.row(), min(groups[name].pick, len(places))
         row[places] = 1
         if (name, edge) in at:
@@ -162,12 +195,10 @@ def cheapest(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genoty
     return best({name: -rows / scale for name, rows in cost.on(groups).items()}, groups, limits)
 
 
-def dearest(cost: Cost, groups: Groups) -> Genotype:
-    """The genotype of the highest cost."""
+def dearest(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
+    """The genotype of the highest cost, likewise."""
     scale = _scale(cost, groups)
-    found = best({name: rows / scale for name, rows in cost.on(groups).items()}, groups)
-    assert found is not None  # nothing limits it
-    return found
+    return best({name: rows / scale for name, rows in cost.on(groups).items()}, groups, limits)
 
 
 def _scale(cost: Cost, groups: Groups) -> float:
@@ -182,13 +213,13 @@ def fit(groups: Groups, limits: Limits) -> bool:
 def check(groups: Groups, limits: Limits) -> None:
     """ValueError where no network keeps to all limits: says the smallest, or which limits exclude each other."""
     for limit in limits:
-        least = cheapest(limit.cost, groups)
-        assert least is not None
-        if not limit.holds(least):
-            has = written(limit.cost.added(least), limit.cost.unit)
+        if not fit(groups, (limit,)):
+            least = cheapest(limit.cost, groups)
+            assert least is not None  # nothing limits it
+            has = written(limit.of(least), limit.cost.unit)
             raise ValueError(f"budget {limit} is below the smallest network, which has {has}: {least}")
     if not fit(groups, limits):
         first, *others = limits
         least = cheapest(first.cost, groups, others)
-        reach = f", where the least is {written(first.cost.added(least), first.cost.unit)}" if least else ""
+        reach = f", where the least is {written(first.of(least), first.cost.unit)}" if least else ""
         raise ValueError(f"budgets exclude each other: no network has {first} under {' and '.join(map(str, others))}{reach}")

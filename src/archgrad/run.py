@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ class Prepared:
     config: SearchConfig
     method: Method
     data: Data
+    costs: costing.Costs
 
     @property
     def epochs(self) -> int:
@@ -61,6 +63,7 @@ def search(config: SearchConfig, *, console: Console | None = None) -> Found:
         folder.check_free()
         write_json(folder.environment, environment(prepared.config.device))
         write_json(folder.data, prepared.data.summary())
+        prepared.costs.record(folder.latencies)
         write_atomically(folder.config, prepared.config.to_yaml())
         return _run(prepared, folder, state, console)
 
@@ -76,7 +79,7 @@ def resume(path: Path, *, console: Console | None = None) -> Found | None:
     if folder.genotype.exists():
         return None
     with folder.locked():
-        prepared = prepare(settings, say_on(console))
+        prepared = prepare(settings, say_on(console), folder.latencies)
         was = read_json(folder.data, "fingerprint")["fingerprint"]
         if was != prepared.data.summary()["fingerprint"]:
             raise ValueError(f"the images in {settings.data.path} have changed since {path} began: start a new search")
@@ -88,7 +91,7 @@ def resume(path: Path, *, console: Console | None = None) -> Found | None:
         return _run(prepared, folder, state, console)
 
 
-def prepare(config: SearchConfig, say: Say = print) -> Prepared:
+def prepare(config: SearchConfig, say: Say = print, latencies: Path | None = None) -> Prepared:
     """Loads the images, builds space and method to suit them, and resolves every setting. Sets torch's threads and determinism."""
     if config.data.path is None:
         raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
@@ -100,7 +103,9 @@ def prepare(config: SearchConfig, say: Say = print) -> Prepared:
         cache=given.cache, report=say,
     )  # fmt: skip
     space = space_of(config.model_copy(update={"space": fitted(config, images)}))
-    method = build(config, space, limiting(config, costing.costs_of(config, space, images.size).limits()))
+    costs = costing.costs_of(config, space, images.size, latencies)
+    costs.networks()  # what is to be retrained should not be refused only then
+    method = build(config, space, limiting(config, costs.limits()))
     config = resolve(config, method)
     reading = {name: getattr(given, name) for name in ("share", "augment", "cutout", "flip", "jitter", "workers")}
     batch = config.search.batch or space.defaults.batch
@@ -116,7 +121,7 @@ def prepare(config: SearchConfig, say: Say = print) -> Prepared:
             "space": {"name": space.name, **{name: value for name, value in space.spec().items() if value is not None}},
         }
     )
-    return Prepared(resolved, method, halves)
+    return Prepared(resolved, method, halves, costs)
 
 
 def build(config: SearchConfig, space: Space | None = None, limited: Patch | None = None) -> Method:
@@ -227,10 +232,10 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
         finally:
             bar.close()
     write_pictures(folder, found)
-    if config.diagnostics.front:
-        write_json(folder.front, seen(prepared, found, rows(folder.metrics)))
     within = costing.kept(prepared.method.limits, found.genotype)
     write_json(folder.genotype, {"genotype": found.genotype.to_json(), "text": str(found.genotype), "budget": within})
+    if config.diagnostics.front:
+        write_json(folder.front, seen(prepared, found, rows(folder.metrics)))
     return found
 
 
@@ -238,9 +243,10 @@ def seen(prepared: Prepared, found: Found, past: list[loop.Row]) -> dict[str, An
     """Cost and accuracy of the networks that this search saw: by the cost of its first budget, by MACs where it has none."""
     config, method, state = prepared.config, prepared.method, found.state
     limited = next((limit.cost for limit in method.limits), None)
-    cost = limited or costing.costs_of(config, method.space, config.data.size or 32).cost("macs")
+    cost = limited or prepared.costs.cost("macs")
     s = config.diagnostics
-    points = front.of_epochs(past, cost) + front.of_budgets(method, state, prepared.data, cost, s.front_points, s.gap_images)
+    points = front.of_epochs(past, cost)
+    points += front.of_end(method, state, prepared.data, found.genotype, cost, s.front_points, s.gap_images)
     best = set(front.front(points))
     return {"cost": cost.name, "unit": cost.unit, "points": [{**point._asdict(), "front": point in best} for point in points]}
 
@@ -260,11 +266,16 @@ def diagnostics(config: SearchConfig) -> tuple[Observer, ...]:
     return tuple(observer for on, observer in every if on)
 
 
-def true_accuracies(space: Space) -> dict[str, Callable[[Genotype], float]]:
-    """CIFAR-10 test accuracy (percent) of a genotype, where a table knows all of the space; empty where none does."""
+def benchmark(space: Space) -> ModuleType | None:
+    """The table that knows all networks of this space; None where none does."""
     usual = spaces.space(space.name).groups
     known = all(set(edge.primitives) <= {*usual[name].edges[0].primitives} for name, group in space.groups.items() for edge in group.edges)
-    table = benchmarks.lookup(space.name) if known else None
+    return benchmarks.lookup(space.name) if known else None
+
+
+def true_accuracies(space: Space) -> dict[str, Callable[[Genotype], float]]:
+    """CIFAR-10 test accuracy (percent) of a genotype, where a table knows all of the space; empty where none does."""
+    table = benchmark(space)
     return {"cifar10": lambda genotype: float(table.query(genotype)["cifar10_test"])} if table else {}
 
 

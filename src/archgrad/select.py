@@ -63,11 +63,10 @@ def uniform(groups: Groups, *place: object, limits: Limits = ()) -> Genotype:
     Within ``limits`` it is drawn again until it keeps to them; where a hundred draws do not, uniform scores decide among all that do.
     ValueError if none does.
     """
-    found = strongest(_ranked(groups, *place), groups)
-    for again in range(1, TRIES):
+    for again in range(TRIES):
+        found = strongest(_ranked(groups, *place, *(("again", again) if again else ())), groups)
         if all(limit.holds(found) for limit in limits):
             return found
-        found = strongest(_ranked(groups, *place, "again", again), groups)
     return strongest(_ranked(groups, *place), groups, limits)
 
 

@@ -11,8 +11,8 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Column, Table
 
+from archgrad import config, costing, run, spaces
 from archgrad import latency as latencies
-from archgrad import run, spaces
 from archgrad.data import stem_for
 from archgrad.errors import unknown
 from archgrad.latency import Profile
@@ -24,7 +24,8 @@ SHOWN = 8
 
 def latency(
     *,
-    space: Annotated[str, Parameter(help="as `archgrad spaces` names them")],
+    space: Annotated[str | None, Parameter(help="as `archgrad spaces` names them")] = None,
+    config_file: Annotated[Path | None, Parameter(name="--config", help="a search's settings instead: its space, as retrain builds it")] = None,
     size: Annotated[int, Parameter(help="side of the images in pixels")] = 32,
     channels: Annotated[int | None, Parameter(help="of the derived networks; by default as published")] = None,
     cells: Annotated[int | None, Parameter(help="depth of the derived networks; by default as published")] = None,
@@ -44,13 +45,18 @@ def latency(
     """
     if size < 8:
         raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}")
-    made = spaces.space(space)
+    if (space is None) == (config_file is None):
+        raise ValueError("which networks? name a --space, or the settings of a search by --config")
+    settings = config.read(config.read_yaml(config_file)) if config_file else config.read(("", {"space": {"name": space}}))
+    made = run.space_of(settings)
     options: dict[str, Any] = {"channels": channels, "cells": cells, "classes": classes, "in_channels": in_channels}
     spec = made.spec()
     for name, value in options.items():
         if value is not None and name not in spec:
-            raise unknown(f"option of space {space!r}", name, spec)
-    options |= {"stem": stem_for(size)} if "stem" in spec else {}
+            raise unknown(f"option of space {made.name!r}", name, spec)
+    options |= {"stem": stem_for(size, spaces.SPACES[made.name].stems)} if "stem" in spec else {}
+    usual = costing.costs_of(settings, made, size).built() if config_file else {}
+    options = usual | {name: value for name, value in options.items() if value is not None}
     wanted = latencies.setting(made, size, batch=batch, device=run.device_named(device), threads=threads, **options)
     path = out or latencies.place(wanted)
     console = Console(highlight=False, soft_wrap=True, stderr=as_json)

@@ -34,12 +34,15 @@ def derive(
     settings = finished.settings()
     size = read_json(finished.data, "preprocess")["preprocess"]["size"]
     space = run.space_of(settings)
-    method = run.build(settings, space, run.limiting(settings, costing.costs_of(settings, space, size).limits()))
+    method = run.build(settings, space, run.limiting(settings, costing.costs_of(settings, space, size, finished.latencies).limits()))
     if method.alpha_from(settings.search.epochs or 1) >= (settings.search.epochs or 1):
         raise ValueError(f"{settings.method} moves no alphas that a budget could be asked of: search again, with --budget {' '.join(budget)}")
     state = checkpoint.restore(method, checkpoint.read(finished.checkpoint, "cpu"), "cpu")
+    if state.decisions:
+        raise ValueError(f"{settings.method} decided after its search, not by alphas alone: search again, with --budget {' '.join(budget)}")
     asked = settings.budget.model_copy(update={"targets": tuple(",".join(budget).split(",")), "latency": latency or settings.budget.latency})
-    limits = costing.costs_of(settings.model_copy(update={"budget": asked}), space, size).limits()
+    own = None if latency else finished.latencies
+    limits = costing.costs_of(settings.model_copy(update={"budget": asked}), space, size, own).limits()
     check(state.space.groups, limits)  # what stages have left of the space
     genotype = method.select(method.readout(state), state.space.groups, limits)
     within = costing.kept(limits, genotype)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import benchmarks, config, costing, run
+from archgrad import config, costing, run
 from archgrad.cli.flags import flags, said
 from archgrad.cli.training import go_on
 from archgrad.folder import RunFolder, read_json
@@ -94,7 +94,7 @@ def conclude(folder: RunFolder, found: Found, console: Console) -> None:
     if folder.front.exists():
         console.print(front_table(**read_json(folder.front, "cost", "unit", "points")))
     say(f"pictures: {folder.cells} and {folder.curves}")
-    if table := benchmarks.lookup(space.name):
+    if table := run.benchmark(space):
         bounds = costing.bounds(folder.found_within(), table.query(found.genotype))
         console.print(verdict_table(table.verdict(found.genotype, bounds), table.MEASURED))
     say(f"next: archgrad retrain {folder.path}  and then  archgrad evaluate {folder.path}")

@@ -61,7 +61,7 @@ def show(
     if picture and (svg or not picture.exists()):
         save_svg(found.genotype, picture)
     say(f"picture: {picture}" if picture else "picture: add --svg FILE")
-    if table := benchmarks.lookup(found.space.name):
+    if table := run.benchmark(found.space):
         bounds = costing.bounds(within, table.query(found.genotype))
         console.print(verdict_table(table.verdict(found.genotype, bounds), table.MEASURED))
 

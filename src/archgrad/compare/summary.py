@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from archgrad import benchmarks, costing
+from archgrad import costing, run
 from archgrad.arch import Genotype
 from archgrad.compare import retraining, selection
 from archgrad.compare.study import local
@@ -37,7 +37,7 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
     whole, images = settings.to_mapping(), read_json(folder.data, "name", "fingerprint", "splits")
     whole["data"] = {name: value for name, value in whole["data"].items() if name not in ("path", "cache") and not local(value)}
     source = images["name"]
-    table = None if blind else benchmarks.lookup(settings.space["name"])
+    table = None if blind else run.benchmark(run.space_of(settings))
     within = folder.found_within()
     verdict = table.verdict(genotype, costing.bounds(within, table.query(genotype))) if table else None
     retrained = {"retrained": short(results)} if (results := retraining.results(folder, retrain_seeds)) else {}

@@ -122,9 +122,18 @@ def read(path: Path, wanted: Setting) -> Profile:
     return found
 
 
+def recorded(path: Path) -> Profile:
+    """The file at ``path``, whatever it was measured on: what a run in progress was begun with. ValueError if it is no such file."""
+    try:
+        return Profile.from_json(json.loads(path.read_text("utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} is damaged: it holds no latencies") from None
+
+
 def find(wanted: Setting) -> Profile:
     """The file that `archgrad latency` keeps. ValueError where there is none names the command that measures it."""
     path = place(wanted)
     if not path.exists():
-        raise ValueError(f"no latency of these networks was measured on {wanted.hardware!r} yet: `{wanted.command()}` does")
+        how = f"`{wanted.command()}` does, or with --config the settings of a search in a space of your own form"
+        raise ValueError(f"no latency of these networks was measured on {wanted.hardware!r} yet: {how}")
     return read(path, wanted)

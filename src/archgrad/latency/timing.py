@@ -59,7 +59,9 @@ def threads(number: int) -> Iterator[None]:
 
 
 def hardware(device: str) -> str:
-    """The processor's or the GPU's own name."""
+    """The processor's or the GPU's own name. ValueError where there is no GPU."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("latency on cuda: there is no CUDA GPU here; measure and search with cpu, or where the GPU is")
     if device == "cuda":
         return torch.cuda.get_device_name()
     facts = Path("/proc/cpuinfo")

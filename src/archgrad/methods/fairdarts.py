@@ -71,8 +71,9 @@ def above(threshold: float) -> Select:
         # Nothing competes with `none`, and it gives nothing: its sigmoid says nothing.
         rows = {name: mixture.cell(name, None).weights.detach().cpu() for name in groups}
         rows = {name: rows[name].masked_fill(group.columns(("none",)), -1.0) for name, group in groups.items()}
-        dense = strongest(Mixture(rows), groups, limits)  # which costs no less than what is left of it
-        return Genotype(tuple(_sparse(cell, groups[cell.group], rows[cell.group].tolist(), threshold) for cell in dense.cells))
+        dense = strongest(Mixture(rows), groups, limits)
+        sparse = Genotype(tuple(_sparse(cell, groups[cell.group], rows[cell.group].tolist(), threshold) for cell in dense.cells))
+        return sparse if all(limit.holds(sparse) for limit in limits) else dense  # a measured cost may rise where an op is left out
 
     return select
 

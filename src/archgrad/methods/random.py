@@ -35,7 +35,7 @@ def draw(k: int) -> Callable[[Method, State], Space]:
     """The space of one uniformly drawn genotype."""
 
     def change(method: Method, state: State) -> Space:
-        whole = state.space.resized(primitives=None)
+        whole = method.space
         drawn = uniform(whole.groups, state.seed, "random/draw", k, limits=method.limits)
         return whole.resized(primitives=drawn.primitives(whole.groups))
 

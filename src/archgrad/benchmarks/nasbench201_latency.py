@@ -36,7 +36,6 @@ def cost(device: str) -> Cost:
     column = _column(device)
     there = np.flatnonzero(~np.isnan(column))
     fit = least_squares(device, "ms", GROUPS, [table().genotype(int(i)) for i in there], torch.from_numpy(column[there]))
-
     least = float(np.nanmin(column))
 
     def exact(genotype: Genotype) -> float:

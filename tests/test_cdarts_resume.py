@@ -140,7 +140,9 @@ def test_teachers_teach_the_search_network_alone(teachers):
     plain, without = made(pretrain=1, joint=1), Record()
     run(plain, [without], epochs=3)
     assert all(math.isfinite(row["train_loss"]) for row in record.rows)
-    assert record.rows[0]["train_loss"] == without.rows[0]["train_loss"] and record.rows[2]["train_loss"] != without.rows[2]["train_loss"]
+    # A teacher that is still its student teaches nothing but rounding, which differs from one processor to the next.
+    assert record.rows[0]["train_loss"] == pytest.approx(without.rows[0]["train_loss"], rel=1e-6)
+    assert record.rows[2]["train_loss"] != pytest.approx(without.rows[2]["train_loss"], rel=1e-6)
 
 
 @pytest.mark.parametrize("teachers", ["snapshots", "remembered"])

@@ -143,7 +143,7 @@ def kept(limits: Limits, genotype: Genotype) -> list[dict[str, Any]]:
 def bounds(found: Iterable[Mapping[str, Any]], known: Mapping[str, Any]) -> dict[str, float]:
     """The budgets of `kept` that a table's networks can be held to: those whose cost it has (``known``, its `query`), and has alike."""
     counted = (one for one in found if one["cost"] in ("params", "macs") and one["cost"] in known)
-    return {one["cost"]: one["budget"] for one in counted if abs(one["found"] - known[one["cost"]]) <= 0.001 * known[one["cost"]]}
+    return {one["cost"]: one["budget"] for one in counted if abs(one["found"] - known[one["cost"]]) <= 1e-4 * known[one["cost"]]}
 
 
 def sentences(found: Iterable[Mapping[str, Any]]) -> list[str]:

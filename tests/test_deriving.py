@@ -100,6 +100,16 @@ def test_a_part_of_a_space_that_no_table_knows(tmp_path, capsys, method):
     assert "mb3_k3" not in said and "What the benchmark measured" not in said and said.count("macs: ") == 2
 
 
+def test_a_budget_for_images_of_another_size(tmp_path, capsys):
+    out = tmp_path / "run"
+    small = ["macs=20M", "--budget.size", "32", "--out", str(out)]
+    assert main(["search", *SMALL, "--budget", *small]) == 0
+    found = json.loads((out / "genotype.json").read_text())["budget"][0]["found"]
+    capsys.readouterr()
+    assert main(["count", str(out), "--size", "32", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["macs"] == found <= 20e6
+
+
 def test_a_gpu_that_is_not_there(finished, capsys, monkeypatch):
     import torch
 

@@ -78,6 +78,7 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
     ] = ()
     rate: Annotated[float, Field(ge=0, description="how fast a multiplier grows: by this an epoch where the cost is twice the budget")] = 1.0
     damping: Annotated[float, Field(ge=0, description="weight of the squared excess")] = 1.0
+    size: Annotated[PositiveInt | None, Field(description="side of the images the network is for; by default those of the search")] = None
     latency: Annotated[Path | None, Field(description="table of `archgrad latency`; by default the one of this device and space")] = None
     latency_batch: Annotated[PositiveInt, Field(description="images at a time, as it was measured")] = 1
     latency_device: Annotated[Literal["cpu", "cuda"], Field(description="where it was measured")] = "cpu"

@@ -131,7 +131,8 @@ class Costs:
 
 
 def costs_of(config: SearchConfig, space: Space, size: int, latencies: Path | None = None) -> Costs:
-    """The costs that a search with these settings, on images of ``size`` pixels, may be limited by; ``latencies`` is where its folder has its own table, if it has one."""
+    """The costs that a search with these settings, on images of ``size`` pixels, may be limited by; ``latencies`` is where its folder has its
+    own table, if it has one."""
     return Costs(space, config.budget.size or size, config.retrain, config.budget, latencies)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,7 +84,7 @@ class Costs:
 
     def known(self) -> dict[str, Callable[[], Cost]]:
         """Name -> what makes it. Those of a table's devices are of the table's networks, whatever the images."""
-        counted = {name: partial(self._counted, name) for name in ("macs", "params")}
+        counted = {name: partial(self._of_counted, name) for name in ("macs", "params")}
         table = benchmarks.latencies(self.space.name)
         return {**counted, "latency": self._measured, **({name: partial(table.cost, name) for name in table.devices()} if table else {})}
 
@@ -101,8 +101,13 @@ class Costs:
         check(self.space.groups, found)
         return found
 
-    def _counted(self, name: str) -> Cost:
-        return costs(self.space, self.size, **self.built())[name]
+    @cached_property
+    def _counted(self) -> dict[str, Cost]:
+        """One pass of the whole supernet, which takes seconds, for however many budgets."""
+        return costs(self.space, self.size, **self.built())
+
+    def _of_counted(self, name: str) -> Cost:
+        return self._counted[name]
 
     def _measured(self) -> Cost:
         return self._profile().cost()

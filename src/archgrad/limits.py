@@ -56,6 +56,11 @@ class Limit:
 Limits = tuple[Limit, ...]
 
 
+def keeps(genotype: Genotype, limits: Iterable[Limit]) -> bool:
+    """Whether it keeps to all of them."""
+    return all(limit.holds(genotype) for limit in limits)
+
+
 class _Variables(NamedTuple):
     """One yes-or-no question per selectable column, then one per edge of a node that keeps only some."""
 
@@ -105,7 +110,7 @@ def _first(scores: Scores, groups: Groups, limits: Sequence[Limit], sizes: Seque
         total = np.add.outer(total, own)
     for place in np.argsort(-total, axis=None, kind="stable"):
         found = _genotype(groups, [places[k] for places, k in zip(edges, np.unravel_index(place, sizes))])
-        if all(limit.holds(found) for limit in limits):
+        if keeps(found, limits):
             return found
     return None
 

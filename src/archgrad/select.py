@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from archgrad.arch import CellGenotype, EdgeGroup, Genotype, Groups, Link, Mixture
-from archgrad.limits import Limits, best
+from archgrad.limits import Limits, best, keeps
 from archgrad.seeds import generator
 
 TRIES = 100
@@ -20,7 +20,7 @@ def strongest(mixture: Mixture, groups: Groups, limits: Limits = ()) -> Genotype
     Where that exceeds a limit: of all genotypes within the limits the one with the highest `score`, exactly. ValueError if there is none.
     """
     found = Genotype(tuple(_strongest(mixture.cell(name, None).weights, group) for name, group in groups.items()))
-    if all(limit.holds(found) for limit in limits):
+    if keeps(found, limits):
         return found
     within = best(log_weights(mixture, groups), groups, limits)
     if within is None:
@@ -65,7 +65,7 @@ def uniform(groups: Groups, *place: object, limits: Limits = ()) -> Genotype:
     """
     for again in range(TRIES):
         found = strongest(_ranked(groups, *place, *(("again", again) if again else ())), groups)
-        if all(limit.holds(found) for limit in limits):
+        if keeps(found, limits):
             return found
     return strongest(_ranked(groups, *place), groups, limits)
 

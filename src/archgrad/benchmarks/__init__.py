@@ -1,7 +1,7 @@
 """Tables that know the true accuracy of every architecture of a space, bundled with the package.
 
-A benchmark is a module with ``query(genotype) -> dict``, ``verdict(genotype) -> rows``, ``standing(accuracies) -> dict``, ``JUDGED_BY`` and
-``MEASURED``, a title for what it says.
+A benchmark is a module with ``query(genotype) -> dict``, ``verdict(genotype, bounds) -> rows``, ``standing(accuracies) -> dict``, ``JUDGED_BY``
+and ``MEASURED``, a title for what it says.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from importlib import import_module
 from types import ModuleType
 
 BY_SPACE = {"nasbench201": "archgrad.benchmarks.nasbench201", "nasbenchmacro": "archgrad.benchmarks.nasbenchmacro"}
-
-
 LATENCIES = {"nasbench201": "archgrad.benchmarks.nasbench201_latency"}
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgrad.arch import CellGenotype, Genotype, Link
+from archgrad.benchmarks.rows import best_row
 from archgrad.cost import spelled
 from archgrad.errors import unknown
 from archgrad.notation import CELL, parse, write
@@ -105,8 +106,8 @@ def conv3x3() -> Genotype:
 def best(bounds: Mapping[str, float]) -> Genotype | None:
     """The cell of the highest CIFAR-10 test accuracy whose ``params`` and ``macs`` are within ``bounds``; None where there is none."""
     rows = table()
-    within = np.all([getattr(rows, name) <= bound for name, bound in bounds.items()], axis=0)
-    return rows.genotype(int(np.where(within, rows.accuracy[JUDGED_BY], -1).argmax())) if within.any() else None
+    index = best_row(rows.accuracy[JUDGED_BY], {name: getattr(rows, name) for name in bounds}, bounds)
+    return None if index is None else rows.genotype(index)
 
 
 def verdict(genotype: Genotype | str, bounds: Mapping[str, float] | None = None) -> list[dict[str, Any]]:

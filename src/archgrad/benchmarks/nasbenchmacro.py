@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from archgrad import chain
 from archgrad.arch import Genotype
+from archgrad.benchmarks.rows import best_row
 from archgrad.chain import MACRO, MACRO_STAGES
 from archgrad.cost import spelled
 from archgrad.notation import parse
@@ -104,8 +105,8 @@ def largest() -> Genotype:
 def best(bounds: Mapping[str, float]) -> Genotype | None:
     """The network of the highest test accuracy whose ``params`` and ``macs`` are within ``bounds``; None where there is none."""
     rows = table()
-    within = np.all([getattr(rows, name) <= bound for name, bound in bounds.items()], axis=0)
-    return rows.genotype(int(np.where(within, rows.accuracy, -1).argmax())) if within.any() else None
+    index = best_row(rows.accuracy, {name: getattr(rows, name) for name in bounds}, bounds)
+    return None if index is None else rows.genotype(index)
 
 
 def verdict(genotype: Genotype | str, bounds: Mapping[str, float] | None = None) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch import CellGenotype, EdgeGroup, Forward, Genotype, Groups, Link, Mixture
-from archgrad.limits import Limits
+from archgrad.limits import Limits, keeps
 from archgrad.patch import Patch, Select
 from archgrad.relax import sigmoid
 from archgrad.schedules import constant
@@ -73,7 +73,7 @@ def above(threshold: float) -> Select:
         rows = {name: rows[name].masked_fill(group.columns(("none",)), -1.0) for name, group in groups.items()}
         dense = strongest(Mixture(rows), groups, limits)
         sparse = Genotype(tuple(_sparse(cell, groups[cell.group], rows[cell.group].tolist(), threshold) for cell in dense.cells))
-        return sparse if all(limit.holds(sparse) for limit in limits) else dense  # a measured cost may rise where an op is left out
+        return sparse if keeps(sparse, limits) else dense  # a measured cost may rise where an op is left out
 
     return select
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from archgrad.arch import Alphas, CellGenotype, Context, EdgeGroup, Genotype, Groups, Mixture
 from archgrad.cost import Cost
-from archgrad.limits import Limit, Limits, fit
+from archgrad.limits import Limit, Limits, fit, keeps
 from archgrad.methods.stages import Cells, deepened, rested, resting, survivors
 from archgrad.patch import Patch, Reshape, Select, Stage
 from archgrad.schedules import Scalar, When, never, share
@@ -120,7 +120,7 @@ def at_most(skips: int) -> Select:
         rows = {name: mixture.cell(name, None).weights.detach().cpu().clone() for name in groups}
         counted = {name: skips if name != "reduce" else len(group.edges) for name, group in groups.items()}
         found = Genotype(tuple(_limited(group, rows[name], counted[name]) for name, group in groups.items()))
-        if all(limit.holds(found) for limit in limits):
+        if keeps(found, limits):
             return found
         both = (*limits, *(Limit(_skips(name, groups), count) for name, count in counted.items()))
         return strongest(mixture, groups, both if fit(groups, both) else limits)

@@ -3,13 +3,16 @@
     python benchmarks/latency.py --space mbconv [--size 32] [--channels C] [--cells N] [--nets 12] [--unseen 20] [--seed 0]
 
 Measures a table on one thread of the processor (`archgrad latency`), then ``--unseen`` random derived networks whole, none of them in the
-calibration. Prints predicted and measured ms of each, the relative errors (mean, median, worst), R2 and Spearman's rank correlation, beside
-those of multiply-adds, fitted by a line to the same calibration networks. Result in docs/costs.md.
+calibration, in turns with those of the calibration once more: where the machine itself has become slower or faster since, these say by how
+much (drift, the median of their ratios). Prints predicted and measured ms of each, the relative errors (mean, median, worst, how many within
+10 %), R2 and Spearman's rank correlation, of the table as it is, of the table times the drift, and of multiply-adds, fitted by a line to the
+calibration networks. Result in docs/costs.md.
 """
 
 from __future__ import annotations
 
 import argparse
+from statistics import median
 from typing import Any
 
 import torch
@@ -21,6 +24,7 @@ from archgrad.cost import r_squared
 from archgrad.data import stem_for
 from archgrad.latency.measuring import line
 from archgrad.select import uniform
+from archgrad.spaces import SPACES
 from archgrad.spaces.cost import costs
 
 
@@ -28,7 +32,8 @@ def judged(what: str, predicted: list[float], measured: list[float]) -> str:
     errors = torch.tensor([abs(one - true) / true for one, true in zip(predicted, measured)], dtype=torch.float64)
     found = r_squared(*(torch.tensor(values, dtype=torch.float64) for values in (measured, predicted)))
     spread = f"error mean {100 * errors.mean():.1f} %, median {100 * errors.median():.1f} %, worst {100 * errors.max():.1f} %"
-    return f"{what}: n {len(measured)}, {spread}, R2 {found:.3f}, Spearman {spearmanr(predicted, measured).statistic:.3f}"
+    near, order = int((errors <= 0.1).sum()), spearmanr(predicted, measured).statistic
+    return f"{what}: n {len(measured)}, {spread}, {near} within 10 %, R2 {found:.3f}, Spearman {order:.3f}"
 
 
 def main() -> None:
@@ -39,14 +44,16 @@ def main() -> None:
     given = parser.parse_args()
     made = archgrad.space(given.space)
     options: dict[str, Any] = {name: value for name in ("channels", "cells") if (value := getattr(given, name)) is not None}
-    options |= {"stem": stem_for(given.size)} if "stem" in made.spec() else {}
+    options |= {"stem": stem_for(given.size, SPACES[given.space].stems)} if "stem" in made.spec() else {}
     wanted = latency.setting(made, given.size, threads=1, **options)
     table = latency.measure(made, wanted, nets=given.nets, seed=given.seed)
     cost, macs = table.cost(), costs(made, given.size, **options)["macs"]
     seen = {net.genotype for net in table.nets}
     drawn = (uniform(made.groups, given.seed, "unseen", i) for i in range(10 * given.unseen))
     unseen = list(dict.fromkeys(genotype for genotype in drawn if genotype not in seen))[: given.unseen]
-    measured = latency.networks_ms(made.resized(**wanted.spec), wanted, unseen)
+    measured = latency.networks_ms([made.derive(one, **options) for one in (*unseen, *(net.genotype for net in table.nets))], wanted)
+    drift = median(now / net.measured for net, now in zip(table.nets, measured[len(unseen) :]))
+    del measured[len(unseen) :]
     print(f"{wanted.hardware}, torch {wanted.torch}, {table.date}: {given.space}, {given.size}x{given.size}, {options}, batch 1, 1 thread")
     print(f"calibrated on {len(seen)}: {table.base:.3f} ms + {table.scale:.3f} x sum of ops, R2 {table.r2:.3f}, worst {100 * table.worst:.1f} %")
     predicted = [cost.of(genotype) for genotype in unseen]
@@ -54,7 +61,8 @@ def main() -> None:
         print(f"  predicted {one:8.2f}   measured {true:8.2f}   {100 * (one - true) / true:+6.1f} %")
     base, scale = line([macs.added(net.genotype) for net in table.nets], [net.measured for net in table.nets])
     print(judged("latency table", predicted, measured))
-    print(judged("a line in multiply-adds", [base + scale * macs.added(genotype) for genotype in unseen], measured))
+    print(judged(f"the same, times the drift of {drift:.3f}", [drift * one for one in predicted], measured))
+    print(judged("a line in multiply-adds, times the drift", [drift * (base + scale * macs.added(genotype)) for genotype in unseen], measured))
 
 
 if __name__ == "__main__":

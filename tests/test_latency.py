@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import platform
+import resource
+import sys
 import time
 from dataclasses import replace
 
@@ -46,16 +49,17 @@ def test_with_multiply_adds_for_a_clock_the_measurement_is_exact(name, options, 
     for place in range(3):
         genotype = uniform(made.groups, place)
         assert found.cost().of(genotype) == pytest.approx(macs.of(genotype) / 1e6)
-    assert told[-1] == ("networks", 50, 50) and {what for what, *_ in told} == {"ops", "networks"}
+    assert told[-1] == ("networks", 150, 150) and {what for what, *_ in told} == {"ops", "networks"}
     assert len([what for what, *_ in told if what == "ops"]) < sum(len(ops) * made.groups[group].cells for group, ops in found.ops.items())
 
 
 def test_networks_take_turns_and_the_median_of_their_rounds_counts(wanted, monkeypatch):
+    monkeypatch.setattr(measuring, "ROUNDS", 5)
     order, times = [], iter([1.0, 10.0, 5.0, 10.0, 2.0, 10.0, 9.0, 30.0, 3.0, 30.0])
     monkeypatch.setattr(measuring, "milliseconds", lambda call, device, threads, seconds: (order.append(call()), next(times))[1])
     made = spaces.space("nasbench201", channels=4, cells=1)
     genotypes = [uniform(made.groups, place) for place in (1, 2)]
-    assert latency.networks_ms(made, wanted, genotypes) == [3.0, 10.0]
+    assert latency.networks_ms([made.derive(genotype, **wanted.spec) for genotype in genotypes], wanted) == [3.0, 10.0]
     assert torch.equal(order[0], order[2]) and not torch.equal(order[0], order[1])
 
 
@@ -85,6 +89,29 @@ def test_on_one_thread_the_clock_is_the_process_own():
     assert time.process_time() - began > 0.02
     calls = iter([0.001] * (3 + 4) + [0.0])
     assert timing.milliseconds(lambda: (time.sleep(next(calls, 0.0)), sum(range(10_000))), "cpu", 1, 0.001) < 1
+
+
+def test_the_line_has_the_least_squares_of_relative_errors():
+    x, y = [1.0, 2.0, 5.0, 9.0], [3.0, 4.0, 12.0, 17.0]
+    base, scale = measuring.line(x, y)
+
+    def squares(base, scale):
+        return sum(((base + scale * a - b) / b) ** 2 for a, b in zip(x, y))
+
+    near = [squares(base + da, scale + db) for da in (-0.01, 0, 0.01) for db in (-0.01, 0, 0.01)]
+    assert squares(base, scale) == min(near) and sorted(near)[1] > min(near)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_memory_that_a_call_frees_is_there_for_the_next():
+    timing.keep_memory()
+
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(4 << 20)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    assert max([faults() for _ in range(5)][2:]) < 400  # of 4,096 pages
 
 
 def test_threads_are_those_asked_for_inside_and_as_before_outside():
@@ -141,7 +168,7 @@ def test_too_few_networks_and_sums_that_say_nothing_are_refused(wanted, monkeypa
     with pytest.raises(ValueError, match="nets must be at least 10, which a line is calibrated on, not 9"):
         latency.measure(made, wanted, nets=9)
     monkeypatch.setattr(measuring, "milliseconds", by_macs)
-    monkeypatch.setattr(measuring, "networks_ms", lambda space, wanted, genotypes, **_: [float(-i) for i, _ in enumerate(genotypes)])
+    monkeypatch.setattr(measuring, "networks_ms", lambda networks, wanted, **_: [20.0 - i for i, _ in enumerate(networks)])
     with pytest.raises(ValueError, match="measure again with nothing else running"):
         latency.measure(made, wanted, nets=10)
     with pytest.raises(ValueError, match="threads must be at least 1, not 0"):

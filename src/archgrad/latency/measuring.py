@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
+from functools import partial
 from statistics import median
 from typing import Any, NamedTuple, cast
 
@@ -13,15 +14,14 @@ from torch import Tensor, channels_last, nn
 from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture
 from archgrad.cost import Cost, r_squared
 from archgrad.latency.profile import Net, Profile, Setting
-from archgrad.latency.timing import milliseconds, threads
+from archgrad.latency.timing import keep_memory, milliseconds, threads
 from archgrad.search_space import Space, Supernet
 from archgrad.select import strongest, uniform
-from archgrad.spaces.derived import Derived
 
 Tick = Callable[[str, int, int], None]
 """(what, done, of): how far a measurement is."""
 LEAST_NETS = 10
-ROUNDS = 5
+ROUNDS = 15
 
 
 class _Shape(NamedTuple):
@@ -34,10 +34,10 @@ class _Shape(NamedTuple):
 def measure(space: Space, wanted: Setting, *, nets: int = 12, seed: int = 0, seconds: float = 0.05, tick: Tick | None = None) -> Profile:
     """Latency of the derived networks of ``wanted``: eval mode, no gradient, channels_last.
 
-    An op is measured once for each structure, input and output that it has, with the addition to its node where nodes have several inputs:
-    the median of the calls of ``seconds``. Then ``nets`` derived networks, the smallest, the largest and others spread over the range of
-    predictions between, are measured whole, in turns; ``base`` and ``scale`` are the least squares of those. ValueError for fewer than 10
-    networks, or where sums of ops say nothing of networks, as on a machine that is busy with other work.
+    An op is measured once for each structure, input and output that it has, with the addition to its node where nodes have several inputs.
+    Then ``nets`` derived networks, the smallest, the largest and others spread over the range of predictions between, are measured whole;
+    ``base`` and ``scale`` are the least squares of those. Ops and networks take turns, `in_turns`. ValueError for fewer than 10 networks, or
+    where sums of ops say nothing of networks, as on a machine that is busy with other work.
     """
     if nets < LEAST_NETS:
         raise ValueError(f"nets must be at least {LEAST_NETS}, which a line is calibrated on, not {nets}")
@@ -45,12 +45,12 @@ def measure(space: Space, wanted: Setting, *, nets: int = 12, seed: int = 0, sec
     with threads(wanted.threads), torch.no_grad():
         raw = Cost("latency", "ms", 0.0, _ops_ms(whole, wanted, seconds, tell))
         genotypes = chosen(raw, whole.groups, nets, seed)
-        measured = networks_ms(whole, wanted, genotypes, seconds=seconds, tick=tell)
+        measured = networks_ms([whole.derive(genotype, **wanted.spec) for genotype in genotypes], wanted, seconds=seconds, tick=tell)
     added = [raw.added(genotype) for genotype in genotypes]
     base, scale = line(added, measured)
     predicted = [base + scale * one for one in added]
     r2 = r_squared(torch.tensor(measured, dtype=torch.float64), torch.tensor(predicted, dtype=torch.float64))
-    if scale <= 0:
+    if not scale > 0:
         raise ValueError(f"what ops add up to says nothing of networks here (R2 {r2:.2f}): measure again with nothing else running")
     worst = max(abs(one - true) / true for one, true in zip(predicted, measured))
     found = tuple(Net(*one) for one in zip(genotypes, added, measured))
@@ -70,24 +70,29 @@ def chosen(cost: Cost, groups: Groups, nets: int, seed: int = 0, draws: int = 40
     return [ends[0], *found, ends[1]]
 
 
-def networks_ms(space: Space, wanted: Setting, genotypes: Sequence[Genotype], *, seconds: float = 0.05, tick: Tick | None = None) -> list[float]:
-    """Of whole derived networks, ms. They take turns, so that a slower minute of the machine is nobody's own: the median over rounds."""
-    networks = [_derived(space, wanted, genotype) for genotype in genotypes]
-    images = _images(space, wanted)
-    rounds: list[list[float]] = [[] for _ in networks]
+def networks_ms(networks: Sequence[nn.Module], wanted: Setting, *, seconds: float = 0.05, tick: Tick | None = None) -> list[float]:
+    """Of whole networks, ms: of the space, the size, the batch and on the device of ``wanted``, of any width."""
+    images = _images(wanted)
+    calls = [partial(network.to(wanted.device).eval(), images) for network in networks]
     with threads(wanted.threads), torch.no_grad():
-        for turn in range(ROUNDS):
-            for index, network in enumerate(networks):
-                rounds[index].append(milliseconds(lambda: network(images), wanted.device, wanted.threads, seconds))  # noqa: B023 # called at once
-                if tick:
-                    tick("networks", turn * len(networks) + index + 1, ROUNDS * len(networks))
+        return in_turns(calls, wanted, seconds, lambda done, of: tick("networks", done, of) if tick else None)
+
+
+def in_turns(calls: Sequence[Callable[[], Tensor]], wanted: Setting, seconds: float, tick: Callable[[int, int], None]) -> list[float]:
+    """ms of each: the median over rounds in which each is called for ``seconds``, so that a slower minute of the machine is nobody's own."""
+    keep_memory()
+    rounds: list[list[float]] = [[] for _ in calls]
+    for turn in range(ROUNDS):
+        for index, call in enumerate(calls):
+            rounds[index].append(milliseconds(call, wanted.device, wanted.threads, seconds))
+            tick(turn * len(calls) + index + 1, ROUNDS * len(calls))
     return [median(times) for times in rounds]
 
 
 def line(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
-    """Intercept and slope of the least squares."""
+    """Intercept and slope of the least squares of relative errors: the largest network would else decide for all others."""
     xs, ys = torch.tensor(list(x), dtype=torch.float64), torch.tensor(list(y), dtype=torch.float64)
-    solution = torch.linalg.lstsq(torch.stack([torch.ones_like(xs), xs], 1), ys).solution
+    solution = torch.linalg.lstsq(torch.stack([1 / ys, xs / ys], 1), torch.ones_like(ys)).solution
     return float(solution[0]), float(solution[1])
 
 
@@ -100,7 +105,7 @@ def _ops_ms(space: Space, wanted: Setting, seconds: float, tick: Tick) -> dict[s
         for index, edge in enumerate(group.edges)
         for primitive in edge.primitives
     ]
-    shapes = _shapes(network, {module for *_, modules in places for module in modules}, _images(space, wanted))
+    shapes = _shapes(network, {module for *_, modules in places for module in modules}, _images(wanted))
     jobs: dict[Any, tuple[nn.Module, _Shape, bool]] = {}
     uses: list[tuple[EdgeGroup, Edge, str, list[Any]]] = []
     for group, edge, primitive, modules in places:
@@ -110,19 +115,17 @@ def _ops_ms(space: Space, wanted: Setting, seconds: float, tick: Tick) -> dict[s
                 keys.append((primitive, repr(module), shapes[module], adds))
                 jobs.setdefault(keys[-1], (module, shapes[module], adds))
         uses.append((group, edge, primitive, keys))
-    ms = {}
-    for done, (key, job) in enumerate(jobs.items(), 1):
-        ms[key] = _op_ms(*job, wanted, seconds)
-        tick("ops", done, len(jobs))
+    calls = [_call(*job, wanted) for job in jobs.values()]
+    ms = dict(zip(jobs, in_turns(calls, wanted, seconds / ROUNDS, partial(tick, "ops"))))
     found: dict[str, dict[tuple[int, int, str], float]] = {name: {} for name in space.groups}
     for group, edge, primitive, keys in uses:
         found[group.name][edge.source, edge.target, primitive] = sum(ms[key] for key in keys)
     return found
 
 
-def _op_ms(module: nn.Module, shape: _Shape, adds: bool, wanted: Setting, seconds: float) -> float:
+def _call(module: nn.Module, shape: _Shape, adds: bool, wanted: Setting) -> Callable[[], Tensor]:
     x, total = (torch.randn(size, device=wanted.device).contiguous(memory_format=channels_last) for size in shape)
-    return milliseconds((lambda: total + module(x)) if adds else (lambda: module(x)), wanted.device, wanted.threads, seconds)
+    return (lambda: total + module(x)) if adds else (lambda: module(x))
 
 
 def _adds(group: EdgeGroup, edge: Edge) -> bool:
@@ -144,10 +147,6 @@ def _shapes(network: nn.Module, modules: set[nn.Module], images: Tensor) -> dict
     return found
 
 
-def _derived(space: Space, wanted: Setting, genotype: Genotype) -> Derived:
-    return cast("Derived", space.derive(genotype, **wanted.spec).to(wanted.device).eval())
-
-
-def _images(space: Space, wanted: Setting) -> Tensor:
-    shape = (wanted.batch, space.in_channels, wanted.size, wanted.size)
+def _images(wanted: Setting) -> Tensor:
+    shape = (wanted.batch, wanted.spec["in_channels"], wanted.size, wanted.size)
     return torch.randn(shape, device=wanted.device).contiguous(memory_format=channels_last)

@@ -1,0 +1,52 @@
+"""The network that a search under a latency budget found: predicted and measured, beside published networks of other widths.
+
+    python benchmarks/latency_run.py RUN [--beside CDARTS_B=4 --beside CDARTS_B=8]
+
+RUN holds `latency.json`, the table that its budget was asked of; instead of a run, such a file (`archgrad latency --out FILE`). All networks
+take turns with those that the table was calibrated on: where the machine itself has become slower or faster since, the median of their ratios
+(drift) says by how much, and what is measured is divided by it. NAME=CHANNELS is a known network of the same space at that width.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from statistics import median
+
+import archgrad
+from archgrad import latency
+from archgrad.arch import Genotype
+from archgrad.notation import parse
+from archgrad.spaces.cost import costs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Latency of what was found, predicted and measured.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--beside", action="append", default=[], metavar="NAME=CHANNELS")
+    given = parser.parse_args()
+    table = latency.recorded(given.run if given.run.is_file() else given.run / "latency.json")
+    wanted = table.setting
+    made, own = archgrad.space(wanted.space, **wanted.spec), wanted.spec["channels"]
+    asked = [(f"calibration {i}", net.genotype, own) for i, net in enumerate(table.nets, 1)]
+    if given.run.is_dir():
+        found = json.loads((given.run / "genotype.json").read_text("utf-8"))["genotype"]
+        asked.append(("found", Genotype.from_json(found), own))
+    asked += [(name, parse(name), int(width)) for name, _, width in (one.partition("=") for one in given.beside)]
+    spaces = [made.resized(channels=width) for *_, width in asked]
+    measured = latency.networks_ms([space.derive(genotype, **space.spec()) for space, (_, genotype, _) in zip(spaces, asked)], wanted)
+    drift = median(now / net.measured for net, now in zip(table.nets, measured))
+    where = f"{wanted.hardware}, torch {wanted.torch}, {wanted.threads} thread(s)"
+    print(f"{where}, {wanted.size}x{wanted.size}, batch {wanted.batch}; drift {drift:.3f}")
+    print("| network | channels | multiply-adds, M | predicted, ms | measured / drift, ms | error |")
+    print("|---|---|---|---|---|---|")
+    for (name, genotype, width), ms, space in zip(asked, measured, spaces):
+        macs = costs(space, wanted.size, **space.spec())["macs"].of(genotype) / 1e6
+        predicted = table.cost().of(genotype)
+        said, error = (f"{predicted:.2f}", f"{100 * (predicted * drift / ms - 1):+.1f} %") if width == own else ("", "")
+        print(f"| {name} | {width} | {macs:.1f} | {said} | {ms / drift:.2f} | {error} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -76,8 +76,7 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
         BeforeValidator(lambda given: [one for text in ([given] if isinstance(given, str) else given) for one in str(text).split(",")]),
         Field(description="macs=300M, params=60% (of the largest network), latency=15ms or DEVICE=15ms; several for all of them"),
     ] = ()
-    rate: Annotated[float, Field(ge=0, description="how fast a multiplier grows: by this an epoch where the cost is twice the budget")] = 1.0
-    damping: Annotated[float, Field(ge=0, description="weight of the squared excess")] = 1.0
+    rate: Annotated[float, Field(ge=0, description="how fast a multiplier grows: by this an epoch where twice the budget is asked for")] = 0.1
     size: Annotated[PositiveInt | None, Field(description="side of the images the network is for; by default those of the search")] = None
     latency: Annotated[Path | None, Field(description="table of `archgrad latency`; by default the one of this device and space")] = None
     latency_batch: Annotated[PositiveInt, Field(description="images at a time, as it was measured")] = 1

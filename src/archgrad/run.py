@@ -138,7 +138,7 @@ def build(config: SearchConfig, space: Space | None = None, limited: Patch | Non
 
 def limiting(config: SearchConfig, limits: Limits) -> Patch | None:
     """What keeps a search to these limits, as the settings have it; None where there are none."""
-    return budget(limits, rate=config.budget.rate, damping=config.budget.damping) if limits else None
+    return budget(limits, rate=config.budget.rate) if limits else None
 
 
 def resolve(config: SearchConfig, method: Method) -> SearchConfig:

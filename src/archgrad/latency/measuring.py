@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
-from functools import partial
+from functools import cache, partial
 from statistics import median
 from typing import Any, NamedTuple, cast
 
@@ -115,7 +115,12 @@ def _ops_ms(space: Space, wanted: Setting, seconds: float, tick: Tick) -> dict[s
                 keys.append((primitive, repr(module), shapes[module], adds))
                 jobs.setdefault(keys[-1], (module, shapes[module], adds))
         uses.append((group, edge, primitive, keys))
-    calls = [_call(*job, wanted) for job in jobs.values()]
+
+    @cache
+    def filled(shape: tuple[int, ...]) -> Tensor:  # one for all ops that read or give it
+        return torch.randn(shape, device=wanted.device).contiguous(memory_format=channels_last)
+
+    calls = [_call(module, filled(shape.reads), filled(shape.gives) if adds else None) for module, shape, adds in jobs.values()]
     ms = dict(zip(jobs, in_turns(calls, wanted, seconds / ROUNDS, partial(tick, "ops"))))
     found: dict[str, dict[tuple[int, int, str], float]] = {name: {} for name in space.groups}
     for group, edge, primitive, keys in uses:
@@ -123,9 +128,8 @@ def _ops_ms(space: Space, wanted: Setting, seconds: float, tick: Tick) -> dict[s
     return found
 
 
-def _call(module: nn.Module, shape: _Shape, adds: bool, wanted: Setting) -> Callable[[], Tensor]:
-    x, total = (torch.randn(size, device=wanted.device).contiguous(memory_format=channels_last) for size in shape)
-    return (lambda: total + module(x)) if adds else (lambda: module(x))
+def _call(module: nn.Module, x: Tensor, total: Tensor | None) -> Callable[[], Tensor]:
+    return partial(module, x) if total is None else lambda: total + module(x)
 
 
 def _adds(group: EdgeGroup, edge: Edge) -> bool:

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--beside", action="append", default=[], metavar="NAME=CHANNELS")
     given = parser.parse_args()
     table = latency.recorded(given.run if given.run.is_file() else given.run / "latency.json")
-    wanted = table.setting
+    wanted, cost = table.setting, table.cost()
     made, own = archgrad.space(wanted.space, **wanted.spec), wanted.spec["channels"]
     asked = [(f"calibration {i}", net.genotype, own) for i, net in enumerate(table.nets, 1)]
     if given.run.is_dir():
@@ -43,7 +43,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for (name, genotype, width), ms, space in zip(asked, measured, spaces):
         macs = costs(space, wanted.size, **space.spec())["macs"].of(genotype) / 1e6
-        predicted = table.cost().of(genotype)
+        predicted = cost.of(genotype)
         said, error = (f"{predicted:.2f}", f"{100 * (predicted * drift / ms - 1):+.1f} %") if width == own else ("", "")
         print(f"| {name} | {width} | {macs:.1f} | {said} | {ms / drift:.2f} | {error} |")
 

@@ -15,6 +15,7 @@ from archgrad.limits import Limit, cheapest, dearest
 from archgrad.methods import METHODS, method
 from archgrad.select import strongest
 from archgrad.spaces import space
+from archgrad.spaces.cost import costs
 from searching import Record, Saves, gone_on, run, same
 
 NB = space("nasbench201", channels=4, cells=1, classes=4)
@@ -98,8 +99,9 @@ def test_multipliers_follow_what_would_be_selected_without_a_budget_and_never_fa
     memory, free = Multipliers(limits, rate=0.02), dearest(cost, NB.groups)
     over = torch.tensor([cost.added(free) / limit.bound - 1 for limit in limits])
     m = SimpleNamespace(
-        readout=lambda state: mixture, genotype=lambda state: cheapest(cost, NB.groups), moves_alphas=lambda state: state, select=strongest
-    )
+        readout=lambda state: mixture, selected=lambda state, limits: strongest(mixture, NB.groups, limits),
+        genotype=lambda state: cheapest(cost, NB.groups), moves_alphas=lambda state: state,
+    )  # fmt: skip
     context = forward(mixture.weights["cell"], memory.multipliers).context
     row = memory.after_epoch(m, True, None, context)
     assert torch.allclose(memory.multipliers, 0.02 * over) and (over > 0).all()
@@ -112,6 +114,18 @@ def test_multipliers_follow_what_would_be_selected_without_a_budget_and_never_fa
     memory.after_epoch(m, True, None, context)  # down faster than up: nothing drives on what is met
     low = cost.added(strongest(mixture, NB.groups)) / limits[0].bound - 1
     assert low < 0 and torch.allclose(memory.multipliers, torch.tensor([1 + 20 * 0.02 * low, 0.0]).clamp(min=0))
+
+
+def test_a_cold_softmax_keeps_the_order_of_what_it_leaves_at_0():
+    """In float32 the mixture is one-hot; what replaces its op under a budget is the next best all the same, not any that fits."""
+    cost = costs(MACRO, 8)["macs"]
+    m = method("stdarts", MACRO, stdarts={"temperature": "constant", "hot": 4e-3})
+    state = m.start(seed=0, epochs=2, steps=2)
+    worth = {"mb6_k5": 1.0, "mb3_k3": 0.2, "skip_connect": 0.0}
+    state.alphas = {name: torch.tensor([[worth[p] for p in edge.primitives] for edge in group.edges]) for name, group in MACRO.groups.items()}
+    assert all(int((rows > 0).sum()) == 1 for rows in m.readout(state).weights.values())
+    found = m.selected(state, (Limit(cost, cost.added(dearest(cost, MACRO.groups)) - 1),))
+    assert sorted(cell.links[0].primitive for cell in found.cells) == ["mb3_k3"] + 7 * ["mb6_k5"]
 
 
 def test_a_larger_budget_from_the_same_alphas_never_has_a_smaller_score():

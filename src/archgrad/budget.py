@@ -62,8 +62,7 @@ class Multipliers:
     def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
         """For each limit NAME: NAME, of what would be selected now; NAME_free, without a budget; NAME_expected, of the mixture;
         NAME_multiplier."""
-        mixture, selected = method.readout(state), method.genotype(state)
-        free = method.select(mixture, context.groups, ())
+        mixture, selected, free = method.readout(state), method.genotype(state), method.selected(state, ())
         if method.moves_alphas(state):
             over = self.multipliers.new_tensor([limit.cost.of(free) / limit.bound - 1 for limit in self.limits])
             self.multipliers = (self.multipliers + self.rate * torch.where(over > 0, over, FALL * over)).clamp(min=0)

@@ -42,11 +42,10 @@ def of_end(method: Method, state: State, data: Data, found: Genotype, cost: Cost
     groups, others = state.space.groups, tuple(limit for limit in method.limits if limit.cost.name != cost.name)
     genotypes = {found: None}
     if not state.decisions:
-        mixture = method.readout(state)
         for bound in spread(cheapest(cost, groups, others), dearest(cost, groups, others), cost, count):
             limits = (*others, Limit(cost, bound))
             if fit(groups, limits):
-                genotypes[method.select(mixture, groups, limits)] = None
+                genotypes[method.selected(state, limits)] = None
 
     def judged(genotype: Genotype) -> float:
         batches = data.evaluation("val", limit=images)

@@ -24,8 +24,8 @@ from archgrad.cost import Cost, written
 Scores = Mapping[str, Tensor]
 """Group -> (edges, ops): what a link of each kind is worth."""
 
-LEAST = -1e4
-"""The worth of a hidden op, which is taken only where an edge has nothing else: less than any log-weight in float32 can make up for."""
+LEAST = -1e6
+"""The worth of a hidden op, which is taken only where an edge has nothing else: less than log-weights in float64 can make up for."""
 
 
 SMALL = 20_000

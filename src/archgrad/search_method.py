@@ -246,7 +246,11 @@ class Method:
         """What would be derived now; after the finalisation, what it decided."""
         return state.decisions[-1].genotype if state.decisions else self.selected(state)
 
-    def selected(self, state: State) -> Genotype:
-        """What the alphas say, within the limits."""
-        return self.select(self.readout(state), state.space.groups, self.limits)
+    @torch.no_grad()
+    def selected(self, state: State, limits: Limits | None = None) -> Genotype:
+        """What the alphas say within ``limits``, by default its own. They are read in float64: ops and edges that a cold softmax rounds to 0
+        and 1 in float32 still have their order."""
+        exact = {name: rows.double() for name, rows in state.alphas.items()}
+        mixture = self.mixture(exact, self.context(state, "readout"))
+        return self.select(mixture, state.space.groups, self.limits if limits is None else limits)
 

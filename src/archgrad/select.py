@@ -29,8 +29,8 @@ def strongest(mixture: Mixture, groups: Groups, limits: Limits = ()) -> Genotype
 
 
 def log_weights(mixture: Mixture, groups: Groups) -> dict[str, Tensor]:
-    """Group -> (edges, ops), float64; a weight that is 0 or below counts as the least positive one of float32."""
-    least = torch.finfo(torch.float32).tiny
+    """Group -> (edges, ops), float64; a weight that is 0 or below counts as the least positive one."""
+    least = torch.finfo(torch.float64).tiny
     return {name: mixture.cell(name, None).weights.detach().double().cpu().clamp(min=least).log() for name in groups}
 
 

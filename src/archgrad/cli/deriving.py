@@ -44,7 +44,7 @@ def derive(
     own = None if latency else finished.latencies
     limits = costing.costs_of(settings.model_copy(update={"budget": asked}), space, size, own).limits()
     check(state.space.groups, limits)  # what stages have left of the space
-    genotype = method.select(method.readout(state), state.space.groups, limits)
+    genotype = method.selected(state, limits)
     within = costing.kept(limits, genotype)
     found = {"genotype": genotype.to_json(), "text": str(genotype), "budget": within}
     if out:

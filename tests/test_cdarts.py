@@ -313,6 +313,11 @@ def test_a_space_without_stages_is_told_so():
     assert "\n" not in str(caught.value)
 
 
+def test_the_preset_of_imagenet_in_a_chain():
+    """The space has no pools, and both networks are equally deep."""
+    assert method("cdarts", space("mbconv", classes=4), preset="imagenet", depth=1.0).stepper.warmup == 3
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 50])
 def test_a_preset_of_a_space_is_never_too_long(epochs):
     for name in SPACES:

@@ -27,7 +27,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 CIFAR = {"pool_bn": False}
-IMAGENET = CIFAR | {
+IMAGENET = {
     "pretrain": 0.25, "warmup": 3, "joint": 1, "share": 0.2, "depth": 1.75, "fix_heads": False, "second_window": 5, "fade": 0.5, "decay": 1e-5,
 }  # fmt: skip
 CHAIN = {"depth": 1.0}  # [reconstructed], and so is where the heads sit: behind the first and the second stage

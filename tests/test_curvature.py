@@ -227,5 +227,5 @@ def test_one_op_an_edge_has_no_curvature():
 
 def test_settings_reach_the_observer():
     settings = config.read(("", {"diagnostics": {"curvature": True, "curvature_every": 4, "curvature_batches": 2}, "search": {"batch": 32}}))
-    assert [one for one in run.diagnostics(settings) if isinstance(one, Curvature)] == [Curvature(4, 2, 32)]
-    assert not [one for one in run.diagnostics(config.read(("", {"search": {"batch": 32}}))) if isinstance(one, Curvature)]
+    assert run.curvature(settings) == (Curvature(4, 2, 32),)
+    assert run.curvature(config.read(("", {"search": {"batch": 32}}))) == ()

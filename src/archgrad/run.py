@@ -214,13 +214,13 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
     config, say = prepared.config, say_on(console)
     how = f"archgrad resume {folder.path}"
     say(headline(prepared, folder, state))
-    bar, probes = Bar(console), diagnostics(config)
+    bar = Bar(console)
     past = [row for row in rows(folder.metrics) if row["epoch"] < state.epoch] if folder.metrics.exists() else []
     with stop_requests() as stopping:
         watchers: tuple[Observer, ...] = (
-            *(probe for probe in probes if isinstance(probe, Curvature)),  # which the next may read
+            *curvature(config),  # which the next may read
             *early(config.stop, prepared.method, prepared.epochs, past),  # before what measures after the last epoch
-            *probes,  # before the metrics, which get their columns
+            *diagnostics(config),  # before the metrics, which get their columns
             Metrics(folder.metrics, epoch=state.epoch),  # before the checkpoint: a line too many is cut, one too few is lost
             Decisions(folder.decisions, taken=len(state.decisions)),
             Checkpoints(folder.checkpoint, seconds=config.search.checkpoint_seconds, stopping=stopping, how=how),
@@ -252,18 +252,30 @@ def seen(prepared: Prepared, found: Found, past: list[loop.Row]) -> dict[str, An
 
 
 def diagnostics(config: SearchConfig) -> tuple[Observer, ...]:
-    """The measurements that are on."""
+    """The measurements that are on, `curvature` apart."""
     s = config.diagnostics
     over = tuple(MOVED) if s.sharpness_over == "all" else (s.sharpness_over,)
     assert config.search.batch is not None  # resolved
     sharpness = Sharpness(s.sharpness_every, over, s.sharpness_rho, s.sharpness_steps, s.sharpness_batches, config.search.batch)
-    known = true_accuracies(space_of(config)) if s.ranking and s.ranking_table else {}
-    ranking = Ranking(s.ranking_every, s.ranking_architectures, s.ranking_images, known)
-    curvature = Curvature(s.curvature_every, s.curvature_batches, config.search.batch)
-    curves = s.curvature or config.stop.eigenvalue is not None
     gap, entropies = Gap(s.gap_every, s.gap_images), Entropies(s.entropy_every)
-    every = ((s.gap, gap), (s.sharpness, sharpness), (curves, curvature), (s.entropy, entropies), (s.ranking, ranking))
-    return tuple(observer for on, observer in every if on)
+    return (*(probe for on, probe in ((s.gap, gap), (s.sharpness, sharpness), (s.entropy, entropies)) if on), *ranking(config))
+
+
+def curvature(config: SearchConfig) -> tuple[Curvature, ...]:
+    """The one probe that a rule for stopping reads."""
+    s = config.diagnostics
+    assert config.search.batch is not None  # resolved
+    wanted = s.curvature or config.stop.eigenvalue is not None
+    return (Curvature(s.curvature_every, s.curvature_batches, config.search.batch),) if wanted else ()
+
+
+def ranking(config: SearchConfig) -> tuple[Ranking, ...]:
+    """The one probe that says beforehand what it costs."""
+    s = config.diagnostics
+    if not s.ranking:
+        return ()
+    known = true_accuracies(space_of(config)) if s.ranking_table else {}
+    return (Ranking(s.ranking_every, s.ranking_architectures, s.ranking_images, known),)
 
 
 def benchmark(space: Space) -> ModuleType | None:
@@ -301,7 +313,7 @@ def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:
         f"{config.method} in {config.space['name']}: {place}, batch {config.search.batch}, {config.device}, {threads}, "
         f"seed {config.seed}, into {folder.path}"
         + "".join(f"\nits {name} take {decimal(size)} of memory" for name, size in sizes.items() if size)
-        + "".join(f"\n{one.cost(state)}" for one in diagnostics(config) if isinstance(one, Ranking))
+        + "".join(f"\n{one.cost(state)}" for one in ranking(config))
     )
 
 

@@ -1,10 +1,11 @@
-"""The network that a search under a latency budget found: predicted and measured, beside published networks of other widths.
+"""The networks that searches under a latency budget found: predicted and measured, beside published networks of other widths.
 
-    python benchmarks/latency_run.py RUN [--beside CDARTS_B=4 --beside CDARTS_B=8]
+    python benchmarks/latency_run.py RUN [RUN ...] [--beside CDARTS_B=4 --beside CDARTS_B=8]
 
-RUN holds `latency.json`, the table that its budget was asked of; instead of a run, such a file (`archgrad latency --out FILE`). All networks
-take turns with those that the table was calibrated on: where the machine itself has become slower or faster since, the median of their ratios
-(drift) says by how much, and what is measured is divided by it. NAME=CHANNELS is a known network of the same space at that width.
+A RUN holds `latency.json`, the table that its budget was asked of, the same in all; instead of a run, such a file (`archgrad latency --out
+FILE`). All networks take turns with those that the table was calibrated on: where the machine itself has become slower or faster since, the
+median of their ratios (drift) says by how much, and what is measured is divided by it. NAME=CHANNELS is a known network of the same space at
+that width.
 """
 
 from __future__ import annotations
@@ -23,16 +24,18 @@ from archgrad.spaces.cost import costs
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Latency of what was found, predicted and measured.")
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     parser.add_argument("--beside", action="append", default=[], metavar="NAME=CHANNELS")
     given = parser.parse_args()
-    table = latency.recorded(given.run if given.run.is_file() else given.run / "latency.json")
+    table, *others = [latency.recorded(run if run.is_file() else run / "latency.json") for run in given.runs]
+    if any(other != table for other in others):
+        parser.error("the runs were searched under different tables: give those of one table at a time")
     wanted, cost = table.setting, table.cost()
     made, own = archgrad.space(wanted.space, **wanted.spec), wanted.spec["channels"]
     asked = [(f"calibration {i}", net.genotype, own) for i, net in enumerate(table.nets, 1)]
-    if given.run.is_dir():
-        found = json.loads((given.run / "genotype.json").read_text("utf-8"))["genotype"]
-        asked.append(("found", Genotype.from_json(found), own))
+    for run in (run for run in given.runs if run.is_dir()):
+        found = json.loads((run / "genotype.json").read_text("utf-8"))["genotype"]
+        asked.append((run.resolve().name, Genotype.from_json(found), own))
     asked += [(name, parse(name), int(width)) for name, _, width in (one.partition("=") for one in given.beside)]
     spaces = [made.resized(channels=width) for *_, width in asked]
     measured = latency.networks_ms([space.derive(genotype, **space.spec()) for space, (_, genotype, _) in zip(spaces, asked)], wanted)

@@ -11,8 +11,9 @@ from archgrad import checkpoint
 from archgrad.arch import Context, Forward, Mixture, Progress
 from archgrad.budget import Multipliers, budget, penalty
 from archgrad.cost import Cost, by_primitive, expected
-from archgrad.limits import Limit, cheapest, dearest
+from archgrad.limits import Limit, cheapest, dearest, fit
 from archgrad.methods import METHODS, method
+from archgrad.methods.stages import survivors
 from archgrad.select import strongest
 from archgrad.spaces import space
 from archgrad.spaces.cost import costs
@@ -126,6 +127,20 @@ def test_a_cold_softmax_keeps_the_order_of_what_it_leaves_at_0():
     assert all(int((rows > 0).sum()) == 1 for rows in m.readout(state).weights.values())
     found = m.selected(state, (Limit(cost, cost.added(dearest(cost, MACRO.groups)) - 1),))
     assert sorted(cell.links[0].primitive for cell in found.cells) == ["mb3_k3"] + 7 * ["mb6_k5"]
+
+
+def test_what_a_stage_leaves_has_a_selection_with_all_its_links():
+    """FairDARTS's own, cut down by its threshold, may fit where no whole one is left."""
+    cost = costs(DARTS, 8)["params"]
+    low, high = (cost.added(one(cost, DARTS.groups)) for one in (cheapest, dearest))
+    limit = Limit(cost, low + 0.05 * (high - low))
+    m = method("fairdarts+progressive", DARTS, budget=budget((limit,)))
+    state = m.start(seed=0, epochs=4, steps=3)
+    for name, group in DARTS.groups.items():
+        state.alphas[name] = torch.tensor([[1.0 if "conv" in p else -1.0 for p in edge.primitives] for edge in group.edges])
+        state.alphas[name][0, group.edges[0].primitives.index("skip_connect")] = 3.0
+    left = DARTS.resized(primitives=survivors(m, state, 2)).groups
+    assert fit(left, (limit,)) and limit.holds(m.selected(state))
 
 
 def test_a_larger_budget_from_the_same_alphas_never_has_a_smaller_score():

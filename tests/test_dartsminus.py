@@ -64,9 +64,10 @@ def test_it_runs_on_edges_without_a_searched_skip_and_not_on_removed_ones():
     mixture = auxiliary_skip(constant(0.5))(none, {"one": torch.zeros(2, 1)}, at({"one": group}))
     first, second = cell([x], mixture.cell("one", 0)).split(4, 1)
     assert torch.equal(first, 0.5 * x) and not second.any()
-    sampled = Mixture({"one": torch.zeros(2, 1)}, {"one": torch.zeros(2, 1, dtype=torch.bool)})  # beside GDAS it runs too
-    mixture = auxiliary_skip(constant(0.5))(sampled, {"one": torch.zeros(2, 1)}, at({"one": group}))
-    assert torch.equal(cell([x], mixture.cell("one", 0)).split(4, 1)[0], 0.5 * x)
+    for runs in (True, False):  # beside GDAS, which draws an op of every edge; and where DARTS-PT has removed the edge
+        sampled = Mixture({"one": torch.zeros(2, 1)}, {"one": torch.tensor([[runs], [False]])})
+        mixture = auxiliary_skip(constant(0.5))(sampled, {"one": torch.zeros(2, 1)}, at({"one": group}))
+        assert torch.equal(cell([x], mixture.cell("one", 0)).split(4, 1)[0], 0.5 * runs * x)
 
 
 @pytest.mark.parametrize(

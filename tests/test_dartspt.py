@@ -13,6 +13,7 @@ from archgrad.arch import Batch, CellGenotype, Genotype, Link
 from archgrad.gradients import gradients
 from archgrad.loop import search
 from archgrad.methods import method
+from archgrad.methods.projection import without
 from archgrad.select import strongest
 from archgrad.spaces import space
 from archgrad.stepper import forward
@@ -225,6 +226,41 @@ def test_after_an_early_stop_the_epochs_do_not_go_on(tmp_path):
         run(m, [Stops(), Record(("decision", 2, 0), path)])
     again = search(m, DATA, EPOCHS, state=checkpoint.restore(m, checkpoint.read(path)), observers=[Stops()])
     assert whole.state.epoch == 1 + 5 and same(checkpoint.pack(m, again.state), checkpoint.pack(m, whole.state))
+
+
+def test_after_an_early_stop_schedules_stay_where_they_were():
+    class Stops(Record):
+        def on_epoch(self, method, state, data, row):
+            return {"stop": "enough"} if row["epoch"] == 1 else None
+
+    m = method("stdarts+dartspt", BASE, stdarts={"temperature": "exponential", "warmup": 1}, dartspt={"tune": 1})
+    temperatures = []
+
+    class Sees(Record):
+        def on_step(self, m, state, values):
+            temperatures.append(m.patch.scalars["temperature"](m.context(state, "alpha")))
+
+        def on_decision(self, m, state, decision):
+            temperatures.append(m.patch.scalars["temperature"](m.context(state, "alpha")))
+
+    state = run(m, [Sees(), Stops()], epochs=20).state
+    assert state.epoch > state.ended == 2 and temperatures[0] == 1 and len(set(temperatures[3:])) == 1 and temperatures[3] < 1
+
+
+def test_a_removed_edge_has_no_auxiliary_skip_either():
+    """In both orders; and what remains of a supernet without an edge is judged without it."""
+    for names in ("dartspt+dartsminus", "dartsminus+dartspt"):
+        m = method(names, BASE, dartsminus={"decay": "constant"})
+        state = m.start(seed=0, epochs=4, steps=3)
+        for edge in range(6):
+            state.memory["projection"].fix("cell", edge, -1)
+        features = state.nets["search"].eval()(torch.randn(2, 3, 8, 8), m.readout(state)).features
+        assert not any(part.any() for part in features[:1])
+    mixture = method("dartsminus", BASE).readout(state)
+    less = without(mixture, BASE.groups, "cell", 2).cell("cell", 0)
+    assert not any(less.active[2]) and not less.weights[2, :5].any() and all(less.active[1])
+    one = without(mixture, BASE.groups, "cell", 2, 3).cell("cell", 0)
+    assert one.active[2] == [True, True, True, False, True, *[True] * (len(one.active[2]) - 5)] and one.weights[2, 3] == 0
 
 
 @pytest.mark.parametrize("other", ["stdarts", "cdarts", "gdas"])

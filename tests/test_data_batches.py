@@ -250,6 +250,14 @@ def test_evaluation_sees_every_image_once(digits):
     assert torch.cat([batch.images for batch in batches]).equal(digits.preprocess.images(digits.test.pixels(index)))
 
 
+def test_no_image_is_evaluated_by_itself(digits):
+    """BatchNorm needs two; where one image at a time is asked for, that is so."""
+    data = search_data(digits)
+    for batch, sizes in ((358, [359]), (179, [179, 180]), (178, [178, 178, 3]), (1, [1] * 359), (500, [359])):
+        assert [len(one.labels) for one in data.evaluation("test", batch=batch)] == sizes
+    assert [len(one.labels) for one in data.evaluation("test", limit=1)] == [1]
+
+
 def test_a_batch_of_an_evaluation_has_all_classes(tmp_path):
     """A folder comes class by class; BatchNorm by the statistics of one class is another network."""
     data = search_data(load(str(folder(tmp_path, (50, 50))), report=silent))

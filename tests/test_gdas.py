@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from archgrad.arch import Context, Edge, EdgeGroup, Progress
+from archgrad.cost import by_primitive, expected
 from archgrad.methods import method
 from archgrad.methods.gdas import gdas
 from archgrad.seeds import generator
@@ -130,13 +133,27 @@ def test_the_temperature_falls_linearly_and_the_readout_is_the_softmax():
 def test_in_the_space_of_darts_idle_ops_give_nothing():
     """As the authors' code for each space."""
     for name, zeros in (("darts", True), ("nasbench201", False)):
-        m = method("gdas", space(name, channels=2, cells=1 if name == "nasbench201" else 2))
+        m = method("gdas", space(name, channels=2, cells=1 if name == "nasbench201" else 3))
         state = m.start(seed=0, epochs=4, steps=3)
         mixture = m.mixture(state.alphas, m.context(state, "alpha"))
-        group, weights = next(iter(mixture.weights.items()))
-        upstream = torch.where(mixture.active[group], 0.0, 1.0) * torch.arange(weights.numel()).reshape(weights.shape)
-        (found,) = torch.autograd.grad((weights * upstream).sum(), state.alphas[group])
-        assert (found == 0).all() == zeros
+        group = next(iter(mixture.weights))
+        weights = mixture.weights[group].detach().requires_grad_()
+        logits = state.nets["search"](torch.randn(4, 3, 8, 8), replace(mixture, weights=mixture.weights | {group: weights})).logits
+        (found,) = torch.autograd.grad(logits.square().sum(), weights)
+        idle = ~mixture.active[group] & m.space.groups[group].mask()
+        assert (found[idle] == 0).all() == zeros and found[mixture.active[group]].any()
+
+
+@pytest.mark.parametrize("name", ["gdas", "reinmax"])
+@pytest.mark.parametrize("idle", ["scalar", "nothing", "run"])
+def test_a_budget_reaches_all_alphas(name, idle):
+    """Whatever idle ops tell of the loss, the expected cost of a draw has the gradient of its surrogate."""
+    m = method(name, space("nasbench201"), idle=idle)
+    state = m.start(seed=0, epochs=4, steps=3)
+    mixture = m.mixture(state.alphas, m.context(state, "alpha"))
+    cost = by_primitive("macs", m.space.groups, {"skip_connect": 1.0, "nor_conv_1x1": 4.0, "nor_conv_3x3": 9.0, "avg_pool_3x3": 2.0})
+    (found,) = torch.autograd.grad(expected(cost, mixture, m.space.groups), state.alphas["cell"])
+    assert (found.abs() > 1e-4).any(1).all()
 
 
 @pytest.mark.parametrize("option", [{"hot": 0}, {"cold": -1}, {"idle": "all"}])

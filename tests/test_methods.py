@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from itertools import combinations
 
@@ -245,13 +246,27 @@ def test_bf16_runs_everywhere(space_name):
     assert all(math.isfinite(row["train_loss"]) for row in record.rows)
 
 
+@pytest.mark.parametrize("partial", [1, 2])
 @pytest.mark.parametrize("space_name", SPACES)
-def test_a_genotypes_mixture_runs_on_the_nets_device(space_name):
+def test_a_genotypes_mixture_runs_on_the_nets_device(space_name, partial):
     """It is made on the host; the meta device tells as a GPU would."""
-    base = space(space_name, **SPACES[space_name])
+    base = space(space_name, **SPACES[space_name] | {"partial_channels": partial})
     mixture = uniform(base.groups, 0).one_hot(base.groups)
     images = torch.empty(2, 3, 8, 8, device="meta")
     assert base.supernet().to("meta")(images, mixture).logits.device.type == "meta"
+
+
+@pytest.mark.parametrize("other", ["pcdarts", "dartsminus", "fairdarts"])
+def test_random_search_judges_a_draw_as_it_was_trained(other, monkeypatch):
+    judged = []
+    monkeypatch.setattr(
+        importlib.import_module("archgrad.methods.random"), "accuracy", lambda net, mixture, *_: (judged.append(mixture), (0.5, 0))[1]
+    )
+    m = made(f"random+{other}", "nasbench201")
+    state = run(m).state
+    trained = m.readout(state)
+    assert len(judged) == 4 and judged[-1].extras.keys() == trained.extras.keys()
+    assert all(torch.equal(judged[-1].weights[name], rows) for name, rows in trained.weights.items())
 
 
 def test_what_only_one_can_decide():

@@ -29,7 +29,7 @@ from archgrad.state import Plan
 from fakes import Noise
 from patches import dropout, stages, unrolled
 from running import SMALL as CLI
-from searching import DATA, Watch, run, same, values_of
+from searching import DATA, Record, Watch, run, same, values_of
 
 SMALL = {"channels": 2, "cells": 1, "classes": 4}
 KINDS = ("snapshots", "remembered", "average")
@@ -194,11 +194,33 @@ def test_a_second_order_asks_the_same_teachers():
         assert torch.equal(calls[0], calls[1]) and torch.equal(calls[0], calls[2])
 
 
-def bound(k: int = 2, top: int | None = None, classes: int = 4, images=(6, 5), limit: float = 4.0, phases=("weight",)) -> Remembered:
+def bound(
+    k: int = 2, top: int | None = None, classes: int = 4, images=(6, 5), limit: float = 4.0, phases=("weight",), alpha_split="val"
+) -> Remembered:
     memory = Remembered(k, 1, phases, top, limit)
-    plan = Plan(50, 3, images)
-    memory.bind(SimpleNamespace(space=SimpleNamespace(classes=classes), plan=plan, device=torch.device("cpu")))
+    plan, groups = Plan(50, 3, images, alpha_split), space("nasbench201").groups
+    memory.bind(SimpleNamespace(space=SimpleNamespace(classes=classes, groups=groups), plan=plan, device=torch.device("cpu")))
     return memory
+
+
+@pytest.mark.parametrize(("split", "count"), [("val", 5), ("train", 6)])
+def test_a_half_remembers_the_images_it_learns_from(split, count):
+    """SNAS's alphas learn from training images, of which there may be more."""
+    tables = bound(phases=("weight", "alpha"), alpha_split=split).tables
+    assert (tables["weight"]["epoch"].shape[1], tables["alpha"]["epoch"].shape[1]) == (6, count)
+    assert method("snas+sddarts", space("nasbench201", **SMALL)).start(seed=0, epochs=4, steps=3).plan.alpha_split == "train"
+
+
+def test_candidates_of_random_search_do_not_teach_each_other():
+    known = []
+
+    class Looks(Record):
+        def on_step(self, m, state, values):
+            known.append(int((state.memory["teachers"].tables["weight"]["epoch"] >= 0).any(0).sum()))
+
+    m = method("random+sddarts", space("nasbench201", **SMALL), random={"draws": 2}, sddarts={"teachers": "remembered"})
+    run(m, [Looks()], epochs=4)
+    assert known == 2 * [8, 16, 24, 24, 24, 24]
 
 
 def place(epoch: int, index: list[int], logits: list[list[float]] | None = None, phase: str = "weight") -> Forward:

@@ -75,10 +75,11 @@ Primitives = dict[str, tuple[tuple[str, ...], ...]]
 
 
 class CellMixture(NamedTuple):
-    """What one cell reads of a mixture: weights (edges, ops); active, nested lists of bool or None; dropout by primitive."""
+    """What one cell reads of a mixture: weights (edges, ops); active, nested lists of bool or None; the others as there."""
 
     weights: Tensor
     active: list[list[bool]] | None
+    idle: bool
     dropout: Mapping[str, float]
 
 
@@ -88,9 +89,10 @@ class Mixture:
 
     weights: dict[str, Tensor]  # group -> (edges, ops), or (cells, edges, ops) where cells differ
     active: dict[str, Tensor] | None = None  # bool, same shapes, always on the host: only these ops are executed
+    idle: bool = True  # what is not executed sends its weight the gradient of a scalar in its place (GDAS)
     dropout: Mapping[str, float] = field(default_factory=dict)  # primitive -> probability, of its elements (P-DARTS)
     drop_path: float = 0.0  # probability of whole ops, identities apart (RobustDARTS)
-    extras: Mapping[str, Tensor] = field(default_factory=dict)  # group -> (edges, extras), of `EdgeGroup.extras`; without them these rest
+    extras: Mapping[str, Tensor] = field(default_factory=dict)  # group -> (edges, extras); else `EdgeGroup.extras` rest, and where nothing runs
 
     def cell(self, group: str, k: int | None) -> CellMixture:
         """Cell ``k`` (counted within its group) reads this; ``None`` is the mean over cells, which selection reads: of searched columns."""
@@ -106,8 +108,8 @@ class Mixture:
         if k is not None and group in self.extras:
             extras = self.extras[group]
             weights = torch.cat([weights, extras.to(weights)], 1)
-            active = active and [row + [True] * extras.shape[1] for row in active]
-        return CellMixture(weights, active, self.dropout)
+            active = active and [row + [any(row)] * extras.shape[1] for row in active]
+        return CellMixture(weights, active, self.idle, self.dropout)
 
     def detach(self) -> Mixture:
         return self.map(Tensor.detach)

@@ -38,6 +38,7 @@ def pack(method: Method, state: State) -> dict[str, Any]:
         "sums": state.sums,
         "counts": state.counts,
         "stopped": state.stopped,
+        "ended": state.ended,
         "genotype": state.genotype and json.dumps(state.genotype.to_json()),
         "decisions": [{"genotype": json.dumps(d.genotype.to_json()), "note": json.dumps(d.note)} for d in state.decisions],
     }
@@ -83,7 +84,8 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
         optimizer.load_state_dict(content["optimizers"][name])
     for name, memory in state.memory.items():
         memory.load_state_dict(content["memory"][name])
-    state.sums, state.counts, state.stopped = dict(content["sums"]), dict(content["counts"]), content["stopped"]
+    state.sums, state.counts = dict(content["sums"]), dict(content["counts"])
+    state.stopped, state.ended = content["stopped"], content.get("ended")
     state.genotype = content["genotype"] and Genotype.from_json(json.loads(content["genotype"]))
     state.decisions = [Decision(Genotype.from_json(json.loads(d["genotype"])), json.loads(d["note"])) for d in content["decisions"]]
     return state

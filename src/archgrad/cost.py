@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ Added = Mapping[str, Mapping[tuple[int, int, str], float]]
 NOTHING = "none"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity, so that what follows from one is worked out once
 class Cost:
     """What a network of a space costs: ``base``, and what each op adds; ``exact`` where a genotype's own number is known.
 
@@ -79,19 +80,26 @@ def expected(cost: Cost, mixture: Mixture, groups: Groups) -> Tensor:
     is taken as equally likely, ``keep / n``. Where an edge keeps several ops, each counts as often. Cells that differ are averaged, as
     selection does; unsearched columns do not count. Each term is FBNet's expected latency (arXiv 1812.03443, equation 7).
     """
-    tables = cost.on(groups)
-    return sum((_expected(tables[name], mixture.cell(name, None).weights, group) for name, group in groups.items()), _zero(mixture)) + cost.base
+    return sum((_expected(cost, group, mixture.cell(name, None).weights) for name, group in groups.items()), _zero(mixture)) + cost.base
 
 
-def _expected(table: Tensor, weights: Tensor, group: EdgeGroup) -> Tensor:
+def _expected(cost: Cost, group: EdgeGroup, weights: Tensor) -> Tensor:
     weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
-    selectable = group.mask() & ~group.columns(group.hidden)
-    selectable = torch.where(selectable.any(1, keepdim=True), selectable, group.mask())  # an edge of hidden ops alone keeps one of them
-    factors = (shares(group) * selectable.sum(1).clamp(max=group.pick)).to(weights)
-    weights = weights * selectable.to(weights)
+    selectable, factors, table = _terms(cost, group, weights.device, weights.dtype)
+    weights = weights * selectable
     total = weights.sum(1)
     total = torch.where(total == 0, 1, total)
-    return (factors / total * (weights * table.to(weights)).sum(1)).sum()
+    return (factors / total * (weights * table).sum(1)).sum()
+
+
+@lru_cache(maxsize=256)
+def _terms(cost: Cost, group: EdgeGroup, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """What stays the same from step to step: 1 for the ops that count (edges, ops), the factor of each edge, what each op adds."""
+    selectable = group.mask() & ~group.columns(group.hidden)
+    selectable = torch.where(selectable.any(1, keepdim=True), selectable, group.mask())  # an edge of hidden ops alone keeps one of them
+    factors = shares(group) * selectable.sum(1).clamp(max=group.pick)
+    selectable, factors, table = (part.to(device, dtype) for part in (selectable, factors, cost.on({group.name: group})[group.name]))
+    return selectable, factors, table
 
 
 def shares(group: EdgeGroup) -> Tensor:

@@ -69,13 +69,19 @@ def search(
         row |= method.end_epoch(state, data)
         row |= {"seconds": monotonic() - began, "cpu_seconds": process_time() - busy}
         for observer in observers:
-            state.stopped = row.get("stop")
+            stop(state, row)
             row |= observer.on_epoch(method, state, data, row) or {}
-        state.stopped = row.get("stop")
+        stop(state, row)
     for decision in method.finalise(state, data):
         for observer in observers:
             observer.on_decision(method, state, decision)
     return Found(method.genotype(state), state)
+
+
+def stop(state: State, row: Row) -> None:
+    """The epochs end with this one, if the row says why."""
+    if "stop" in row:
+        state.stopped, state.ended = row["stop"], state.epoch
 
 
 def begin(

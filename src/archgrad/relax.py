@@ -132,10 +132,9 @@ def one_path(surrogate: Surrogate, idle: str = "scalar") -> Callable[[Alphas, Co
             a = alphas[name]
             draw = Draw(a, noise.to(a), one_hot.to(a))
             soft = surrogate(draw, context.groups[name], context)
-            slope = soft - soft.detach()  # 0, so that the value stays one-hot to the last bit
-            weights[name] = draw.chosen + (slope * draw.chosen if idle == "nothing" else slope)
+            weights[name] = draw.chosen + (soft - soft.detach())  # plus 0, so that the value stays one-hot to the last bit
             active[name] = one_hot
-        return Mixture(weights, None if idle == "run" and context.phase == "alpha" else active)
+        return Mixture(weights, None if idle == "run" and context.phase == "alpha" else active, idle=idle != "nothing")
 
     return relax
 

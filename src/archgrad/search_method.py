@@ -114,7 +114,7 @@ class Method:
         """A state at epoch 0 of ``epochs``; ``steps`` batches are a pass over the training half; ``images`` of the training and the validation
         half, for what remembers each of them. ValueError where a schedule does not fit the length."""
         self.check(epochs, steps)
-        state = State(seed, Plan(epochs, steps, images), torch.device(device), precision, self.space)
+        state = State(seed, Plan(epochs, steps, images, self.alpha_split), torch.device(device), precision, self.space)
         self.build(state, self.space)
         for scalar in self.patch.scalars.values():
             scalar(self.context(state, "readout"))  # a schedule that cannot be is refused before the first step
@@ -223,7 +223,7 @@ class Method:
         return epoch >= max(self.alpha_from(epochs), own(epochs) if own else 0)
 
     def progress(self, state: State) -> Progress:
-        epoch = min(state.epoch, state.plan.epochs - 1)
+        epoch = min(state.epoch, (state.ended or state.plan.epochs) - 1)
         return Progress(epoch, state.step, state.plan.epochs, self.steps(state), state.born, state.dies, past=state.epoch - epoch)
 
     def context(self, state: State, phase: str) -> Context:

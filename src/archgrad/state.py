@@ -22,6 +22,7 @@ class Plan(NamedTuple):
     epochs: int
     steps: int  # batches of the training half: one pass over it
     images: tuple[int, int] = (0, 0)  # of the training and of the validation half; 0 where they are not known
+    alpha_split: str = "val"  # of which of them alphas learn
 
 
 class Data(Protocol):
@@ -60,7 +61,8 @@ class State:
     counts: dict[str, int] = field(default_factory=dict)
     genotype: Genotype | None = None  # what an evaluation network runs (CDARTS)
     decisions: list[Decision] = field(default_factory=list)
-    stopped: str | None = None  # why the epochs ended early
+    stopped: str | None = None  # why the epochs ended early, and how many there were
+    ended: int | None = None
 
     def averages(self) -> dict[str, float]:
         """This epoch's step metrics so far, averaged."""

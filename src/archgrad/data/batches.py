@@ -96,7 +96,8 @@ class Data:
             yield self._batch(part, index, images)
 
     def evaluation(self, split: str = "test", batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
-        """Every image once, as it is, the last batch ragged; ``limit`` takes a stratified choice of that many.
+        """Every image once, as it is, the last batch ragged, but never a single image, whose statistics a BatchNorm cannot take; ``limit``
+        takes a stratified choice of that many.
 
         The order is always the same, and random: where folders come class by class, a batch of one class would mislead BatchNorm.
         """
@@ -105,7 +106,10 @@ class Data:
         if limit is not None and limit < len(index):
             index = stratified(part.labels, limit, self.seed, f"evaluation/{split}")
         index = index[torch.randperm(len(index), generator=generator(self.seed, f"order/evaluation/{split}"))]
-        for chosen, pixels in self._read(part, index.split(batch)):
+        *parts, last = index.split(batch)
+        if parts and len(last) == 1 < batch:
+            last = torch.cat([parts.pop(), last])
+        for chosen, pixels in self._read(part, (*parts, last)):
             yield self._batch(part, chosen, self.preprocess.images(pixels))
 
     def summary(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pydantic import Field
 from archgrad.arch import Mixture
 from archgrad.diagnostics.accuracy import accuracy
 from archgrad.limits import fit
-from archgrad.methods.projection import Choice, Projection, choices, columns, inputs, pinned, projected
+from archgrad.methods.projection import Choice, Projection, choices, columns, inputs, pinned, projected, without
 from archgrad.patch import Decision, Finalise, Patch
 from archgrad.schedules import Span, never
 from archgrad.search_method import Method
@@ -59,11 +59,9 @@ def perturbation(tune: float, rate: float, criterion: str, order: str, images: i
         groups = state.space.groups
         projection: Any = state.memory["projection"]
 
-        def remains(mixture: Mixture, group: str, edge: int, column: int | slice = slice(None)) -> float:
+        def remains(mixture: Mixture, group: str, edge: int, column: int | None = None) -> float:
             """What the supernet still reaches when this is removed: its accuracy, or minus its loss."""
-            weights = mixture.weights[group].clone()
-            weights[..., edge, column] = 0
-            less, batches = replace(mixture, weights={**mixture.weights, group: weights}), data.evaluation("val", limit=images)
+            less, batches = without(mixture, groups, group, edge, column), data.evaluation("val", limit=images)
             right, loss = accuracy(state.nets["search"], less, batches, state.seed, "dartspt", batch_statistics=True)
             return right if criterion == "accuracy" else -loss
 

@@ -49,8 +49,7 @@ def projected(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
     fixed: dict[str, dict[int, int]] = context.memory["projection"].fixed
     if not fixed:
         return mixture
-    weights = dict(mixture.weights)
-    active = dict(mixture.active or {name: group.mask() for name, group in context.groups.items()})
+    weights, active = dict(mixture.weights), running(mixture, context.groups)
     for name, columns in fixed.items():
         edges, column = torch.tensor(list(columns)), torch.tensor(list(columns.values()))
         only = column[:, None] == torch.arange(context.groups[name].width)
@@ -58,6 +57,20 @@ def projected(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
         device = weights[name].device
         weights[name] = put(weights[name], edges.to(device), only.to(weights[name]))
     return replace(mixture, weights=weights, active=active)
+
+
+def running(mixture: Mixture, groups: Groups) -> dict[str, Tensor]:
+    """What is executed, bool, on the host."""
+    return dict(mixture.active or {name: group.mask() for name, group in groups.items()})
+
+
+def without(mixture: Mixture, groups: Groups, group: str, edge: int, column: int | None = None) -> Mixture:
+    """An op, or all of an edge, neither weighed nor executed."""
+    at = (..., edge, slice(None) if column is None else column)
+    weights, active = mixture.weights[group].clone(), running(mixture, groups)
+    active[group] = active[group].clone()
+    weights[at], active[group][at] = 0, False
+    return replace(mixture, weights={**mixture.weights, group: weights}, active=active)
 
 
 def pinned(groups: Groups, fixed: Mapping[str, Mapping[int, int]]) -> Groups:

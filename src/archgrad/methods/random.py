@@ -60,7 +60,7 @@ class Draws:
     def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
         if state.epoch + 1 != state.dies:
             return {}
-        reached, _ = accuracy(state.nets["search"], None, data.evaluation("val"), state.seed, state.epoch)
+        reached, _ = accuracy(state.nets["search"], method.readout(state), data.evaluation("val"), state.seed, state.epoch)
         self.tried.append({"genotype": only(state.space.groups).to_json(), "accuracy": reached})
         return {"draw_accuracy": reached}
 

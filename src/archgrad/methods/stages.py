@@ -11,16 +11,18 @@ from archgrad.arch import Context, EdgeGroup, Forward, Primitives
 from archgrad.schedules import When
 from archgrad.search_method import Method
 from archgrad.search_space import Space
+from archgrad.select import strongest
 from archgrad.state import Data, State
 
 
 def survivors(method: Method, state: State, keep: int) -> Primitives:
-    """The primitives of each edge with the ``keep`` largest alphas. Under limits what is selected now is always among them: something that
-    keeps to the limits must be left to select."""
+    """The primitives of each edge with the ``keep`` largest alphas. Under limits what is selected now is always among them, and so is a
+    selection with all its links, where the method leaves some out: something that keeps to the limits must be left to select."""
     groups, alphas = state.space.groups, dict(state.alphas)
     if method.limits:
-        selected = method.selected(state).one_hot(groups).weights
-        alphas = {name: alphas[name].detach().masked_fill(selected[name].bool().to(alphas[name].device), math.inf) for name in groups}
+        for genotype in (strongest(method.readout(state), groups, method.limits), method.selected(state)):
+            selected = genotype.one_hot(groups).weights
+            alphas = {name: alphas[name].detach().masked_fill(selected[name].bool().to(alphas[name].device), math.inf) for name in groups}
     return {name: pruned(group, alphas[name], keep) for name, group in groups.items()}
 
 

@@ -159,12 +159,16 @@ class Remembered:
     def bind(self, state: State) -> None:
         self.classes = state.space.classes
         width = min(self.top or self.classes, self.classes)
-        images = {phase: count for phase, count in zip(HALVES, state.plan.images, strict=True) if phase in self.phases}
+        train, val = state.plan.images
+        seen = {"weight": train, "alpha": train if state.plan.alpha_split == "train" else val}
+        images = {phase: seen[phase] for phase in self.phases}
         if 0 in images.values():
             raise ValueError("remembered logits need the number of images: start the search with images=(training half, validation half)")
         each = width * (2 if width == self.classes else 2 + 2) + 4
         remedies = "keep fewer (sddarts.k), only some logits (sddarts.top), or choose other sddarts.teachers"
         self.bytes = within(self.k * each * sum(images.values()), self.max_gb, remedies)
+        if not any(len(edge.primitives) > 1 for group in state.space.groups.values() for edge in group.edges):
+            self.tables = {}  # a network by itself (random search): candidates do not teach each other
         self.tables = self.tables or {  # a new supernet learns from the old one's outputs
             phase: {
                 "logits": torch.zeros(self.k, count, width, dtype=torch.half, device=state.device),

@@ -146,7 +146,7 @@ class Cell(nn.Module):
             else:
                 weight = rows[op.edge][op.column]
                 if mixture.active is not None and not mixture.active[op.edge][op.column]:
-                    idle.append(weight)
+                    idle += [weight] * mixture.idle
                     continue
             if op.primitive == "none":
                 continue
@@ -177,7 +177,7 @@ class Cell(nn.Module):
         """Per edge the sum of the weights of its searched ops, each a scalar: how much of the rest it lets by."""
         if self.k == 1:
             return ()
-        weights = self.own if mixture is None else mixture.weights[:, : self.width] * self.own
+        weights = self.own if mixture is None else mixture.weights[:, : self.width].to(self.own.device) * self.own
         return weights.sum(1).to(like).unbind()
 
     def _run(self, op: Op, state: Node, weight: Tensor | None) -> Tensor:

@@ -43,7 +43,37 @@ def test_another_budget_of_the_same_search(finished, tmp_path, capsys):
     assert main(["derive", str(finished), "--budget", "macs=5%,pixel3=12ms", "--out", str(file)]) == 0
     said = capsys.readouterr().out
     assert "to spare" in said and "pixel3: " in said and f"archgrad retrain {file}" in said
-    assert main(["count", str(file), "--json"]) == 0
+    assert "budget macs=" in said and "networks here have " in said
+    assert main(["count", str(file), "--json"]) == 0  # as the run's recipe and images have it
+    counted, kept = json.loads(capsys.readouterr().out)["macs"], json.loads(file.read_text())["budget"]
+    assert counted == {one["cost"]: one["found"] for one in kept}["macs"]
+    assert main(["show", str(file)]) == 0
+    assert "macs: " in (said := capsys.readouterr().out) and "it says nothing of" not in said and "as the table has it" in said
+    assert main(["show", str(file), "--channels", "24"]) == 0
+    assert "was counted at 16 channels, 5 cells, 8x8 images: it says nothing of 24 channels" in capsys.readouterr().out
+    assert main(["derive", str(finished), "--budget", "macs=5%", "--out", str(file)]) == 2 and "is there already" in capsys.readouterr().err
+
+
+def test_what_was_derived_is_retrained_as_its_run_would_have_been(finished, tmp_path, capsys):
+    file = tmp_path / "small.json"
+    assert main(["derive", str(finished), "--budget", "macs=5%", "--out", str(file)]) == 0
+    less = ["--retrain.preset", "quick", "--retrain.epochs", "1", "--retrain.limit", "40", "--threads", "1"]
+    assert main(["retrain", str(file), *less]) == 0
+    said = capsys.readouterr().out
+    assert "digits: " in said and "it says nothing of" in said  # of the smaller network that `quick` builds
+    assert (finished / "retrain-small" / "network.json").exists() and f"archgrad evaluate {finished / 'retrain-small'}" in said
+    assert main(["retrain", str(file), "--space", "nasbench201"]) == 2 and "leave out --space" in capsys.readouterr().err
+    gone = tmp_path / "gone.json"
+    gone.write_text(json.dumps(json.loads(file.read_text()) | {"run": str(tmp_path / "nowhere")}))
+    assert main(["show", str(gone)]) == 2
+    assert "which is not there any more: give its genotype as text, '|" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["runs/nope", "nope.json"])
+def test_a_path_that_is_not_there_is_no_genotype(what, capsys):
+    for command in ("show", "count", "retrain"):
+        assert main([command, what]) == 2
+        assert f"there is no run folder and no file {what}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -57,7 +87,7 @@ def test_another_budget_of_the_same_search(finished, tmp_path, capsys):
         (["params=120%"], "budget params=120%: more than the largest network"),
         (["macs=5M", "macs=4M"], "macs has 2 budgets, macs=5M and macs=4M: say one"),
         (["latency=5ms"], "no latency of these networks was measured on"),
-        (["pixel3=12"], "unknown unit in budget pixel3=12: ''"),
+        (["pixel3=12"], "budget pixel3=12: of what? (ms, us, s, %)"),
     ],
 )
 def test_what_cannot_be_is_one_line(finished, capsys, budget, message):

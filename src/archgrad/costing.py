@@ -14,7 +14,7 @@ from archgrad.arch import Genotype, Groups
 from archgrad.config import BudgetSettings, SearchConfig
 from archgrad.cost import Cost, written
 from archgrad.errors import unknown
-from archgrad.limits import Limit, Limits, check, dearest
+from archgrad.limits import Limit, Limits, cheapest, check, dearest
 from archgrad.retraining.settings import retrain_settings
 from archgrad.search_space import Space
 from archgrad.spaces.cost import costs
@@ -68,7 +68,8 @@ def limit(said: Target, cost: Cost, groups: Groups) -> Limit:
         assert largest is not None  # nothing limits it
         return Limit(cost, said.number / 100 * cost.added(largest))
     if said.unit not in UNITS[cost.unit]:
-        raise unknown(f"unit in budget {said}:", said.unit, [*filter(None, UNITS[cost.unit]), "%"])
+        units = [*filter(None, UNITS[cost.unit]), "%"]
+        raise unknown(f"unit in budget {said}:", said.unit, units) if said.unit else ValueError(f"budget {said}: of what? ({', '.join(units)})")
     return Limit(cost, said.number * UNITS[cost.unit][said.unit])
 
 
@@ -141,6 +142,18 @@ def costs_of(config: SearchConfig, space: Space, size: int, latencies: Path | No
     return Costs(space, config.budget.size or size, config.retrain, config.budget, latencies)
 
 
+def ranges(limits: Limits, groups: Groups) -> list[str]:
+    """``budget macs=3M: networks here have 0.9M to 6.6M``, for each limit."""
+    found = []
+    for one in limits:
+        least, most = (end(one.cost, groups) for end in (cheapest, dearest))
+        assert least is not None and most is not None  # nothing limits them
+        low, high = (one.of(end) for end in (least, most))
+        far = ", so it excludes none" if one.bound >= high else ""
+        found.append(f"budget {one}: networks here have {written(low, one.cost.unit)} to {written(high, one.cost.unit)}{far}")
+    return found
+
+
 def kept(limits: Limits, genotype: Genotype) -> list[dict[str, Any]]:
     """What a genotype costs beside each budget, JSON-able: as it stands in a run's genotype.json."""
     return [{"cost": one.cost.name, "unit": one.cost.unit, "budget": one.bound, "found": one.cost.of(genotype)} for one in limits]
@@ -152,10 +165,15 @@ def bounds(found: Iterable[Mapping[str, Any]], known: Mapping[str, Any]) -> dict
     return {one["cost"]: one["budget"] for one in counted if abs(one["found"] - known[one["cost"]]) <= 1e-4 * known[one["cost"]]}
 
 
+def _where(one: Mapping[str, Any]) -> str:
+    """A device's numbers are of the table's own networks, whatever the width, depth and images of what is retrained."""
+    return " (16 channels, 32x32 images, as the table has it)" if one["unit"] and one["cost"] != "latency" else ""
+
+
 def sentences(found: Iterable[Mapping[str, Any]]) -> list[str]:
     """``macs: 287.3M of a budget of 300M, 12.7M (4.2 %) to spare``, for each of `kept`."""
     return [
         f"{one['cost']}: {written(one['found'], one['unit'])} of a budget of {written(one['budget'], one['unit'])}, "
-        f"{written(one['budget'] - one['found'], one['unit'])} ({100 * (1 - one['found'] / one['budget']):.1f} %) to spare"
+        f"{written(one['budget'] - one['found'], one['unit'])} ({100 * (1 - one['found'] / one['budget']):.1f} %) to spare{_where(one)}"
         for one in found
     ]

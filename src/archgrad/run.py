@@ -313,6 +313,7 @@ def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:
         f"{config.method} in {config.space['name']}: {place}, batch {config.search.batch}, {config.device}, {threads}, "
         f"seed {config.seed}, into {folder.path}"
         + "".join(f"\nits {name} take {decimal(size)} of memory" for name, size in sizes.items() if size)
+        + "".join(f"\n{line}" for line in costing.ranges(prepared.method.limits, state.space.groups))
         + "".join(f"\n{one.cost(state)}" for one in ranking(config))
     )
 

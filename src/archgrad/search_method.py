@@ -114,6 +114,8 @@ class Method:
         """A state at epoch 0 of ``epochs``; ``steps`` batches are a pass over the training half; ``images`` of the training and the validation
         half, for what remembers each of them. ValueError where a schedule does not fit the length."""
         self.check(epochs, steps)
+        if precision not in ("32", "bf16"):
+            raise unknown("precision", precision, ("32", "bf16"))
         state = State(seed, Plan(epochs, steps, images, self.alpha_split), torch.device(device), precision, self.space)
         self.build(state, self.space)
         for scalar in self.patch.scalars.values():
@@ -122,8 +124,8 @@ class Method:
 
     def check(self, epochs: int, steps: int = 1) -> None:
         """ValueError where a schedule of this method does not fit the length."""
-        if epochs < 1 or steps < 1:
-            raise ValueError(f"a search needs at least 1 epoch of 1 step, not {epochs} of {steps}")
+        if epochs < 1 or steps < 1 or epochs != int(epochs):
+            raise ValueError(f"a search needs whole epochs, at least 1 of 1 step, not {epochs} of {steps}")
         begins = [stage.begin(epochs) for stage in self.stages]
         if len(set(begins)) < len(begins) or max(begins, default=0) >= epochs:
             count = f"its {len(begins)} stages"

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from archgrad import config, data, run
 from archgrad.cli.flags import flags, said, some
-from archgrad.cli.searching import ABOUT, FLOATING, SECTIONS
+from archgrad.cli.searching import ABOUT, FLOATING
 from archgrad.compare import study as studies
 from archgrad.compare import summary, tables
 from archgrad.compare.comparison import tidy
@@ -22,10 +22,10 @@ from archgrad.folder import read_json
 from archgrad.observers import bar, ending, stop_requests, write_atomically
 
 Flags: Any = flags(
-    {**SECTIONS, "retrain": config.sections()["retrain"]},
+    config.sections(),
     some(config.scalars(), "device", "deterministic", "threads"),
     ABOUT | {"retrain": "The recipe of --retrain-seeds. Defaults are those of the preset, which itself follows from the space."},
-    floating=(*FLOATING, "retrain"),
+    floating=FLOATING,
 )
 NOTHING = Flags()
 BY_IMAGES = {"device", "data.size", "data.flip", "space.classes", "space.in_channels", "space.stem"}  # settled when a run begins

@@ -45,8 +45,10 @@ def latency(
     """
     if size < 8:
         raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}")
-    if (space is None) == (config_file is None):
+    if space is None and config_file is None:
         raise ValueError("which networks? name a --space, or the settings of a search by --config")
+    if space and config_file:
+        raise ValueError(f"{config_file} names a space: leave out --space, or --config")
     settings = config.read(config.read_yaml(config_file)) if config_file else config.read(("", {"space": {"name": space}}))
     made = run.space_of(settings)
     options: dict[str, Any] = {"channels": channels, "cells": cells, "classes": classes, "in_channels": in_channels}

@@ -17,7 +17,9 @@ from archgrad.limits import check
 def derive(
     folder: Path,
     *,
-    budget: Annotated[list[str], Parameter(help="macs=300M, params=60%, latency=15ms; several for all of them", consume_multiple=True)],
+    budget: Annotated[
+        list[str], Parameter(help="macs=300M, params=60%, latency=15ms; several for all of them", consume_multiple=True, negative="")
+    ],
     latency: Annotated[Path | None, Parameter(help="table of `archgrad latency`; by default the one of this device and space")] = None,
     out: Annotated[Path | None, Parameter(help="write the genotype there, a file for retrain, show and count")] = None,
     as_json: Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)] = False,
@@ -29,6 +31,8 @@ def derive(
     folder: Path
         The run folder.
     """
+    if out and out.exists():
+        raise ValueError(f"{out} is there already: choose another --out")
     finished = RunFolder(folder)
     finished.found()  # or it says how to finish it
     settings = finished.settings()
@@ -46,13 +50,13 @@ def derive(
     check(state.space.groups, limits)  # what stages have left of the space
     genotype = method.selected(state, limits)
     within = costing.kept(limits, genotype)
-    found = {"genotype": genotype.to_json(), "text": str(genotype), "budget": within}
+    found = {"genotype": genotype.to_json(), "text": str(genotype), "budget": within, "run": str(folder.resolve())}
     if out:
         write_json(out, found)
     if as_json:
         print(json.dumps(found))
         return
     say = run.say_on(Console(highlight=False, soft_wrap=True))
-    for line in (f"genotype: {genotype}", *costing.sentences(within)):
+    for line in (*costing.ranges(limits, state.space.groups), f"genotype: {genotype}", *costing.sentences(within)):
         say(line)
     say(f"next: archgrad retrain {out}" if out else "next: add --out FILE, and then archgrad retrain FILE")

@@ -22,11 +22,11 @@ ABOUT = {
     "space": "Of the spaces that have the option: `archgrad spaces`.",
     "weights": "SGD of the supernet weights. Defaults are the space's.",
     "alphas": "Adam of the alphas. Defaults are the space's.",
+    "retrain": "For `archgrad retrain` of what is found; budgets count networks of this width and depth.",
     **{name: inspect.getdoc(entry.patch) or "" for name, entry in METHODS.items()},
 }
-FLOATING = ("space", "weights", "alphas", *(name for name, entry in METHODS.items() if entry.presets))  # defaults differ by space
-SECTIONS = {name: model for name, model in config.sections().items() if name != "retrain"}
-Flags: Any = flags(SECTIONS, config.scalars(), ABOUT, floating=FLOATING)
+FLOATING = ("space", "weights", "alphas", "retrain", *(name for name, entry in METHODS.items() if entry.presets))  # defaults differ by space
+Flags: Any = flags(config.sections(), config.scalars(), ABOUT, floating=FLOATING)
 NOTHING = Flags()
 
 
@@ -38,11 +38,12 @@ def search(
 ) -> int:
     """Search an architecture for a set of images, into a new run folder.
 
-    `--data X` is short for `--data.path X`, `--space X` for `--space.name X`.
+    `--data X` is short for `--data.path X`, `--space X` for `--space.name X`, `--budget X` for `--budget.targets X`.
     """
     sources = [config.read_yaml(config_file)] if config_file else []
     settings = config.read(*sources, ("", said(given)))
     console = Console(highlight=False, soft_wrap=True)
+    costing.targets(settings.budget)  # what is wrong with them should be said before images are read, and by a dry run too
     if dry_run:
         console.print(run.resolve(settings, run.build(settings)).to_yaml(), markup=False, end="")
         return 0

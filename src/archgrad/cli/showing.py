@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from archgrad import benchmarks, costing, run
-from archgrad.cli.subject import Subject, subject
+from archgrad.cli.subject import Subject, otherwise, subject
 from archgrad.errors import unknown
 from archgrad.methods import METHODS
 from archgrad.published import published
@@ -54,15 +54,16 @@ def show(
     depth = f"{spec['cells']} cells, " if "cells" in spec else ""
     shape = f"{spec['channels']} channels, {depth}{side}x{side} images, {spec['classes']} classes"
     say(f"derived network ({shape}): {costs['params']:,} parameters, {costs['macs']:,} multiply-adds")
-    within = found.folder.found_within() if found.folder else []
-    for line in costing.sentences(within):
+    if note := otherwise(found, spec["channels"], spec.get("cells"), side):
+        say(note)
+    for line in costing.sentences(found.within):
         say(line)
     picture = svg if svg or found.folder is None else found.folder.cells
     if picture and (svg or not picture.exists()):
         save_svg(found.genotype, picture)
     say(f"picture: {picture}" if picture else "picture: add --svg FILE")
     if table := run.benchmark(found.space):
-        bounds = costing.bounds(within, table.query(found.genotype))
+        bounds = costing.bounds(found.within, table.query(found.genotype))
         console.print(verdict_table(table.verdict(found.genotype, bounds), table.MEASURED))
 
 
@@ -101,14 +102,14 @@ def query(
     if table is None:
         raise unknown("benchmark", benchmark, benchmarks.BY_SPACE)
     asked = subject(what, benchmark)
-    found, within = table.query(asked.genotype), asked.folder.found_within() if asked.folder else []
+    found, within = table.query(asked.genotype), asked.within
     if device is not None:
         latencies = benchmarks.latencies(benchmark)
         if latencies is None:
             raise ValueError(f"--device: no latencies of {benchmark} are bundled; there are those of {', '.join(benchmarks.LATENCIES)}")
         found[f"{device}_ms"] = latencies.latency(device, asked.genotype)  # None where the device's number was dropped
     if as_json:
-        print(json.dumps(found | ({"budget": within} if within else {})))
+        print(json.dumps(found | ({"budget": list(within)} if within else {})))
         return
     for name, value in found.items():
         print(f"{name:24} {value}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -28,8 +28,15 @@ class Subject:
     genotype: Genotype
     space: Space
     size: int = 32
-    folder: RunFolder | None = None  # of a run
     recipe: Mapping[str, Any] = field(default_factory=dict)  # fields of RetrainSettings
+    run: RunFolder | None = None  # whose search it is of
+    file: Path | None = None  # that `derive` wrote of that search; else it is what the run found
+    within: Sequence[Mapping[str, Any]] = ()  # budgets it keeps to, `archgrad.costing.kept`
+
+    @property
+    def folder(self) -> RunFolder | None:
+        """The run that found it."""
+        return self.run if self.file is None else None
 
     def derive(self, *, size: int | None = None, **given: Any) -> Derived:
         """The network that was or would be retrained, or as ``given``. ValueError if the genotype does not fit the space."""
@@ -49,9 +56,41 @@ def subject(what: str, space: str | None = None) -> Subject:
         settings = folder.settings()
         genotype = folder.found()
         whole = run.space_of(settings) if space is None else spaces.space(space)
-        return Subject(genotype, whole, read_json(folder.data, "preprocess")["preprocess"]["size"], folder, recipe(folder, settings))
-    genotype = from_file(path) if os.path.isfile(what) else Genotype.parse(what)
-    return Subject(genotype, spaces.space(space or usual_space(genotype)))
+        return Subject(genotype, whole, side(folder), recipe(folder, settings), folder, within=folder.found_within())
+    if not os.path.isfile(what):
+        if os.sep in what or path.suffix == ".json":
+            raise ValueError(f"there is no run folder and no file {what}")
+        genotype = Genotype.parse(what)
+        return Subject(genotype, spaces.space(space or usual_space(genotype)))
+    genotype, searched, within = from_file(path)
+    if searched is None:
+        return Subject(genotype, spaces.space(space or usual_space(genotype)))
+    settings = searched.settings()
+    return Subject(genotype, run.space_of(settings), side(searched), settings.retrain, searched, path, within)
+
+
+def side(folder: RunFolder) -> int:
+    """Of the images of a run, in pixels."""
+    size: int = read_json(folder.data, "preprocess")["preprocess"]["size"]
+    return size
+
+
+def otherwise(found: Subject, channels: int | None, cells: int | None, size: int) -> str | None:
+    """What is to be said of the budgets of a network that is built otherwise than they were counted; None where it is not."""
+    if not found.within or found.run is None:
+        return None
+
+    def shape(channels: int | None, cells: int | None, size: int) -> str:
+        given = {name: value for name, value in (("channels", channels), ("cells", cells)) if value is not None}
+        spec = found.space.evaluation(**given).spec()
+        deep = f"{spec['cells']} cells, " if "cells" in spec else ""
+        return f"{spec['channels']} channels, {deep}{size}x{size} images"
+
+    settings = found.run.settings()
+    usual = retrain_settings(found.space, settings.retrain)
+    counted, built = shape(usual.channels, usual.cells, settings.budget.size or found.size), shape(channels, cells, size)
+    names = " and ".join(str(one["cost"]) for one in found.within)
+    return f"the budget of {names} was counted at {counted}: it says nothing of {built}" if counted != built else None
 
 
 def recipe(folder: RunFolder, settings: SearchConfig) -> Mapping[str, Any]:
@@ -60,16 +99,20 @@ def recipe(folder: RunFolder, settings: SearchConfig) -> Mapping[str, Any]:
     return asdict(read_card(network).settings) if (network / CARD).exists() else settings.retrain
 
 
-def from_file(path: Path) -> Genotype:
-    """A genotype in any notation, or a run's ``genotype.json``. ValueError names the file."""
+def from_file(path: Path) -> tuple[Genotype, RunFolder | None, list[Mapping[str, Any]]]:
+    """A genotype in any notation, a run's ``genotype.json``, or what `derive` wrote, with its run and its budgets. ValueError names the file."""
     try:
         text = path.read_text("utf-8")
         try:
-            return Genotype.from_json(json.loads(text)["genotype"])
+            content = json.loads(text)
+            genotype, searched = Genotype.from_json(content["genotype"]), content.get("run")
         except (json.JSONDecodeError, KeyError, TypeError):
-            return Genotype.parse(text)
+            return Genotype.parse(text), None, []
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    if searched is not None and not RunFolder(Path(searched)).config.is_file():
+        raise ValueError(f"{path} was derived from {searched}, which is not there any more: give its genotype as text, '{content['text']}'")
+    return genotype, searched and RunFolder(Path(searched)), content.get("budget", [])
 
 
 def usual_space(genotype: Genotype) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from archgrad import config, data, run
 from archgrad.cli.flags import flags, said, some
-from archgrad.cli.subject import Subject, subject
+from archgrad.cli.subject import Subject, otherwise, subject
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.folder import RunFolder
 from archgrad.observers import Interrupted, stop_requests
@@ -60,14 +59,14 @@ def retrain(
         A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
     """
     said_here = said(given)
-    if os.path.isdir(what) and "space" in said_here:
-        raise ValueError(f"{what} is a run, which has its space: leave out --space")
     found = subject(what, said_here.get("space", {}).get("name"))
+    if found.run and "space" in said_here:
+        raise ValueError(f"{what} is of a run, which has its space: leave out --space")
     users = [*([config.read_yaml(config_file)] if config_file else []), ("", said_here)]
     settings = config.read(_origin(found, elsewhere=config.read(*users).data.path is not None), *users)
     if settings.data.path is None:
         raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
-    out = settings.out or (found.folder.path / "retrain" if found.folder else _default_out(what, settings))
+    out = settings.out or _default_out(found, what, settings)
     _check_free(out)
     device, say = run.set_up(settings), run.say_on(Console(highlight=False, soft_wrap=True))
     place = run.settled(settings.data)
@@ -76,6 +75,8 @@ def retrain(
     space = run.space_of(settings.model_copy(update={"space": run.fitted(settings, dataset)}))
     recipe = retrain_settings(space, settings.retrain)
     reading = {name: getattr(settings.data, name) for name in READING}
+    if note := otherwise(found, recipe.channels, recipe.cells, dataset.size):
+        say(note)
     keep = {name: str(value) if isinstance(value, Path) else value for name, value in origin.items()}
     try:
         with stop_requests() as stopping:
@@ -92,13 +93,13 @@ def retrain(
 
 def _origin(found: Subject, *, elsewhere: bool) -> tuple[str, dict[str, Any]]:
     """What a retraining starts from: the run's settings, but for what follows from its images where it trains on others."""
-    if found.folder is None:
+    if found.run is None:
         return "", {"space": {"name": found.space.name}}
-    settings = found.folder.settings().to_mapping()
+    settings = found.run.settings().to_mapping()
     if elsewhere:
         settings["data"] = {}
         settings["space"] = {name: value for name, value in settings["space"].items() if name not in ("classes", "in_channels", "stem")}
-    return str(found.folder.config), settings
+    return str(found.run.config), settings
 
 
 def go_on(folder: Path, say: run.Say) -> None:
@@ -143,8 +144,8 @@ def predict(
     top: Annotated[int, Parameter(help="likeliest classes shown per image")] = 1,
     csv: Annotated[bool, Parameter(help="as CSV: file, class, probability", negative="", show_default=False)] = False,
     device: Device = None,
-) -> None:
-    """Class and probability of each image.
+) -> int:
+    """Class and probability of each image. Exit code 1 where none could be read.
 
     Parameters
     ----------
@@ -161,10 +162,13 @@ def predict(
         print(*found.refused, sep="\n", end="\n" * bool(found.refused), file=sys.stderr)
     else:
         prediction.show(found, Console(highlight=False))
+    return 0 if found.rows else 1
 
 
-def _default_out(what: str, settings: SearchConfig) -> Path:
-    """runs/retrain-GENOTYPE-SPACE-DATA-seedN"""
+def _default_out(found: Subject, what: str, settings: SearchConfig) -> Path:
+    """RUN/retrain, RUN/retrain-FILE of what was derived from a run, else runs/retrain-GENOTYPE-SPACE-DATA-seedN."""
+    if found.run:
+        return found.run.path / (f"retrain-{found.file.stem}" if found.file else "retrain")
     name = what if len(what) < 40 else "genotype"
     return run.default_out(settings.model_copy(update={"method": f"retrain-{Path(name).stem}"}))
 

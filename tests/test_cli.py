@@ -265,3 +265,9 @@ def test_a_genotype_longer_than_a_files_name(capsys):
     for command in (["count", text], ["show", text]):
         assert main(command) == 0
     assert "which images" in refused(capsys, "retrain", text)
+
+
+@pytest.mark.parametrize("value", ["1.5", "two"])
+def test_a_number_of_things_is_whole(value, capsys):
+    assert main(["search", "--data", "digits", "--search.epochs", value, "--dry-run"]) == 2
+    assert f"--search.epochs: '{value}' is no whole number" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from archgrad.cli import app, main, spelled
 from archgrad.compare import study
 from archgrad.methods import METHODS
 from archgrad.spaces import SPACES
+from archgrad.spaces.primitives import PRIMITIVES
 
 ROOT = Path(__file__).parent.parent
 PAGES = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in (*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/*.md")))}
@@ -48,7 +49,7 @@ def test_python_runs(page, tmp_path, monkeypatch):
     """The blocks of a page are one script."""
     monkeypatch.chdir(tmp_path)
     code = "\n".join(blocks(page, "python"))
-    with patch.dict(METHODS), patch.dict(SPACES):
+    with patch.dict(METHODS), patch.dict(SPACES), patch.dict(PRIMITIVES):
         exec(compile(code, page, "exec", dont_inherit=True), {"__name__": page})
 
 

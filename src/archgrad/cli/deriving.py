@@ -33,6 +33,8 @@ def derive(
     """
     if out and out.exists():
         raise ValueError(f"{out} is there already: choose another --out")
+    if latency and not any(said.name == "latency" for said in map(costing.target, ",".join(budget).split(","))):
+        raise ValueError(f"--latency {latency}: there is no budget of latency it could be for")
     finished = RunFolder(folder)
     finished.found()  # or it says how to finish it
     settings = finished.settings()

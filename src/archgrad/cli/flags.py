@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from types import GenericAlias, NoneType, UnionType
@@ -43,10 +43,18 @@ def _fields(model: type[BaseModel], shared: dict[str, Any]) -> list[tuple[str, A
     for name, info in model.model_fields.items():
         kind = plain(info.annotation)
         if kind is not None:
-            shown = {"show_default": _saying(info.default)} | shared
+            shown = {"show_default": _saying(info.default)} | shared | ({"converter": whole} if kind is int else {})
             parameter = Parameter(help=info.description or "", negative_iterable=(), consume_multiple=True, **shown)
             found.append((name, Annotated[kind | None, parameter], field(default=None)))
     return found
+
+
+def whole(kind: Any, tokens: Sequence[Any]) -> int:
+    """A whole number; cyclopts would round others. ValueError."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is no whole number") from None
 
 
 def _saying(default: Any) -> Any:

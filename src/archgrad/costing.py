@@ -143,13 +143,13 @@ def costs_of(config: SearchConfig, space: Space, size: int, latencies: Path | No
 
 
 def ranges(limits: Limits, groups: Groups) -> list[str]:
-    """``budget macs=3M: networks here have 0.9M to 6.6M``, for each limit."""
+    """``budget macs=3M: networks here have 0.9M to 6.6M``, for each limit; of a cost that is fitted, its ends are as the fit has them."""
     found = []
     for one in limits:
         least, most = (end(one.cost, groups) for end in (cheapest, dearest))
         assert least is not None and most is not None  # nothing limits them
         low, high = (one.of(end) for end in (least, most))
-        far = ", so it excludes none" if one.bound >= high else ""
+        far = ", so it excludes none" if one.cost.r2 is None and one.bound >= high else ""
         found.append(f"budget {one}: networks here have {written(low, one.cost.unit)} to {written(high, one.cost.unit)}{far}")
     return found
 

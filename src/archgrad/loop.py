@@ -80,7 +80,7 @@ def search(
 
 def stop(state: State, row: Row) -> None:
     """The epochs end with this one, if the row says why."""
-    if "stop" in row:
+    if row.get("stop"):
         state.stopped, state.ended = row["stop"], state.epoch
 
 

@@ -220,6 +220,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
         watchers: tuple[Observer, ...] = (
             *curvature(config),  # which the next may read
             *early(config.stop, prepared.method, prepared.epochs, past),  # before what measures after the last epoch
+            *curvature(config),  # again: another rule may have ended the search with an epoch that it had passed over
             *diagnostics(config),  # before the metrics, which get their columns
             Metrics(folder.metrics, epoch=state.epoch),  # before the checkpoint: a line too many is cut, one too few is lost
             Decisions(folder.decisions, taken=len(state.decisions)),

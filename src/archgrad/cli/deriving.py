@@ -33,7 +33,8 @@ def derive(
     """
     if out and out.exists():
         raise ValueError(f"{out} is there already: choose another --out")
-    if latency and not any(said.name == "latency" for said in map(costing.target, ",".join(budget).split(","))):
+    targets = tuple(",".join(budget).split(","))
+    if latency and not any(costing.target(text).name == "latency" for text in targets):
         raise ValueError(f"--latency {latency}: there is no budget of latency it could be for")
     finished = RunFolder(folder)
     finished.found()  # or it says how to finish it
@@ -46,7 +47,7 @@ def derive(
     state = checkpoint.restore(method, checkpoint.read(finished.checkpoint, "cpu"), "cpu")
     if state.decisions:
         raise ValueError(f"{settings.method} decided after its search, not by alphas alone: search again, with --budget {' '.join(budget)}")
-    asked = settings.budget.model_copy(update={"targets": tuple(",".join(budget).split(",")), "latency": latency or settings.budget.latency})
+    asked = settings.budget.model_copy(update={"targets": targets, "latency": latency or settings.budget.latency})
     own = None if latency else finished.latencies
     limits = costing.costs_of(settings.model_copy(update={"budget": asked}), space, size, own).limits()
     check(state.space.groups, limits)  # what stages have left of the space

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from archgrad import chain, run, spaces
+from archgrad import chain, costing, run, spaces
 from archgrad.arch import Genotype
 from archgrad.config import SearchConfig
 from archgrad.data import stem_for
@@ -80,15 +80,14 @@ def otherwise(found: Subject, channels: int | None, cells: int | None, size: int
     if not found.within or found.run is None:
         return None
 
-    def shape(channels: int | None, cells: int | None, size: int) -> str:
-        given = {name: value for name, value in (("channels", channels), ("cells", cells)) if value is not None}
-        spec = found.space.evaluation(**given).spec()
+    def shape(costs: costing.Costs) -> str:
+        spec = costs.networks().spec()
         deep = f"{spec['cells']} cells, " if "cells" in spec else ""
-        return f"{spec['channels']} channels, {deep}{size}x{size} images"
+        return f"{spec['channels']} channels, {deep}{costs.size}x{costs.size} images"
 
-    settings = found.run.settings()
-    usual = retrain_settings(found.space, settings.retrain)
-    counted, built = shape(usual.channels, usual.cells, settings.budget.size or found.size), shape(channels, cells, size)
+    costs = costing.costs_of(found.run.settings(), found.space, found.size)
+    recipe = {**costs.recipe, "channels": channels, "cells": cells}
+    counted, built = shape(costs), shape(replace(costs, size=size, recipe=recipe))
     names = " and ".join(str(one["cost"]) for one in found.within)
     return f"the budget of {names} was counted at {counted}: it says nothing of {built}" if counted != built else None
 

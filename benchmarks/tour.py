@@ -1,0 +1,120 @@
+"""Types every command of README and of the pages in docs once, in order, and says how long each took and whether its result was searched.
+
+    python benchmarks/tour.py                        # all pages but docs/results.md
+    python benchmarks/tour.py README.md docs/guide.md
+
+The commands of a page run in one new folder, where the names in them exist: `recipes` and `benchmarks` of this checkout, a folder of drawn
+images `photos` (four classes), `other` (the same classes), `more` and `folder` (without classes), and `photo.jpg`. Left out are `make`, dry
+runs, and commands whose comment names their hours or days. Columns: wall seconds, exit code, and the judgement of each search that the
+command finished. Threads are as a user has them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any, NamedTuple
+
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "results.md")]
+LONG = re.compile(r"#.*\b(hours?|days?)\b")
+SHAPES = ("circle", "cross", "square", "triangle")
+
+
+class Typed(NamedTuple):
+    """One command, how it ended, and every search that it finished."""
+
+    line: str
+    seconds: float
+    code: int
+    output: str
+    judgements: dict[str, Any]  # run folder -> `searched` of its genotype.json
+
+
+def commands(page: str) -> list[str]:
+    """The lines of a page's shell blocks that a reader types here and that end within minutes."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith(("archgrad ", "python "))]
+    return [line for line in lines if not LONG.search(line) and "--dry-run" not in line]
+
+
+def prepare(folder: Path) -> None:
+    """Makes the folder and files that the pages name."""
+    for name in ("recipes", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
+    for name, count in (("photos", 100), ("other", 10)):
+        for shape in SHAPES:
+            (folder / name / shape).mkdir(parents=True)
+            for k in range(count):
+                draw(shape, f"{name}/{k}").save(folder / name / shape / f"{k:03}.jpg")
+    for name in ("more", "folder"):
+        (folder / name).mkdir()
+        draw("circle", name).save(folder / name / "one.jpg")
+    draw("square", "photo").save(folder / "photo.jpg")
+
+
+def draw(shape: str, place: str) -> Image.Image:
+    """One shape of a random colour, size and place on a random ground, 32x32 pixels."""
+    rng = random.Random(f"{shape}/{place}")
+    ground, colour = (tuple(rng.randrange(low, low + 96) for _ in range(3)) for low in rng.sample((0, 160), 2))
+    image = Image.new("RGB", (32, 32), ground)
+    pen, side = ImageDraw.Draw(image), rng.randrange(12, 22)
+    x, y = (rng.randrange(2, 30 - side) for _ in range(2))
+    box = (x, y, x + side, y + side)
+    if shape == "circle":
+        pen.ellipse(box, fill=colour)
+    elif shape == "square":
+        pen.rectangle(box, fill=colour)
+    elif shape == "triangle":
+        pen.polygon([(x, y + side), (x + side, y + side), (x + side // 2, y)], fill=colour)
+    else:
+        pen.line([(x, y), (x + side, y + side)], fill=colour, width=4)
+        pen.line([(x + side, y), (x, y + side)], fill=colour, width=4)
+    return image
+
+
+def typed(page: str, folder: Path) -> Iterator[Typed]:
+    """Runs the commands of a page in a prepared folder."""
+    found = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    known: dict[Path, int] = {}
+    for line in commands(page):
+        began = monotonic()
+        done = subprocess.run(["bash", "-c", line], cwd=folder, env=found, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        took, judged = monotonic() - began, {}
+        for file in sorted(folder.rglob("genotype.json")):
+            if known.get(file) != file.stat().st_mtime_ns:
+                known[file] = file.stat().st_mtime_ns
+                judged[str(file.parent.relative_to(folder))] = json.loads(file.read_text()).get("searched")
+        yield Typed(line, took, done.returncode, done.stdout + done.stderr, judged)
+
+
+def main() -> int:
+    failed = 0
+    for page in sys.argv[1:] or PAGES:
+        if not commands(page):
+            continue
+        print(page)
+        with tempfile.TemporaryDirectory() as folder:
+            prepare(Path(folder))
+            for one in typed(page, Path(folder)):
+                told = "; ".join(f"{name}: {' '.join(found['reasons']) or 'searched'}" for name, found in one.judgements.items())
+                print(f"  {one.seconds:6.1f} s  rc {one.code}  {one.line.split('  ')[0]}  {told}", flush=True)
+                if one.code or any(found["reasons"] for found in one.judgements.values()):
+                    failed += 1
+                if one.code:
+                    print("\n".join(f"      {text}" for text in one.output.splitlines()[-5:]))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -77,7 +77,10 @@ METHODS: dict[str, Entry] = {
     "random": Entry(random, "Li, Talwalkar 2019, arXiv 1902.07638", "control arm: k random architectures at equal cost, best on validation"),
     "stdarts": Entry(stdarts, "2023, arXiv 2306.06855", "a softmax so cold that the supernet is nearly the derived network", stdarts_presets),
     "sddarts": Entry(sddarts, "2023, arXiv 2302.05629", "the supernet also learns from its own earlier selves, which vote"),
-    "cdarts": Entry(cdarts, "2022, arXiv 2006.10724", "a search and an evaluation network that teach each other in cycles", cdarts_presets, {"darts": Length(32)}),
+    "cdarts": Entry(
+        cdarts, "2022, arXiv 2006.10724", "a search and an evaluation network that teach each other in cycles", cdarts_presets,
+        {"darts": Length(32)},
+    ),
     "snas": Entry(
         snas, "Xie et al. 2019, arXiv 1812.09926", "a mixture drawn from a concrete distribution; one level", {},
         {"darts": Length(150, 96, 45_000)},  # on all images, of which 0.9 train both here
@@ -98,20 +101,35 @@ METHODS: dict[str, Entry] = {
         fairdarts, "Chu et al. 2020, arXiv 1911.12126", "ops that do not compete, each driven to 0 or 1; selection by threshold", {},
         {"darts": Length(50, 128)},
     ),
-    "drnas": Entry(drnas, "Chen et al. 2021, arXiv 2006.10355", "a mixture drawn from a learned Dirichlet distribution", drnas_presets, IN_NASBENCH201),
+    "drnas": Entry(
+        drnas, "Chen et al. 2021, arXiv 2006.10355", "a mixture drawn from a learned Dirichlet distribution", drnas_presets,
+        IN_NASBENCH201,
+    ),
     "progressive": Entry(
         progressive, "Chen et al. 2021, arXiv 2006.10355", "stages: ever fewer ops, ever more channels; for any method", progressive_presets,
         IN_NASBENCH201,
     ),
     "dartsminus": Entry(dartsminus, "Chu et al. 2021, arXiv 2009.01027", "a second, unsearched skip on every edge, whose weight falls to 0"),
-    "dartspt": Entry(dartspt, "Wang et al. 2021, arXiv 2108.04392", "selects the op whose removal hurts, after any search", dartspt_presets, IN_NASBENCH201),
-    "betadarts": Entry(betadarts, "Ye et al. 2022, arXiv 2203.01665", "a growing pull of alphas on an edge to each other", betadarts_presets, IN_NASBENCH201),
+    "dartspt": Entry(
+        dartspt, "Wang et al. 2021, arXiv 2108.04392", "selects the op whose removal hurts, after any search", dartspt_presets,
+        IN_NASBENCH201,
+    ),
+    "betadarts": Entry(
+        betadarts, "Ye et al. 2022, arXiv 2203.01665", "a growing pull of alphas on an edge to each other", betadarts_presets,
+        IN_NASBENCH201,
+    ),
     "robustdarts": Entry(robustdarts, "Zela et al. 2020, arXiv 1909.09656", "stops where the alphas' curvature rises", robustdarts_presets),
     "smoothdarts": Entry(smoothdarts, "Chen, Hsieh 2020, arXiv 2002.05283", "weights learn at a random or at the worst mixture near by"),
-    "lambdadarts": Entry(lambdadarts, "Movahedi et al. 2023, arXiv 2210.07998", "weights that make cells agree", lambdadarts_presets, IN_NASBENCH201),
+    "lambdadarts": Entry(
+        lambdadarts, "Movahedi et al. 2023, arXiv 2210.07998", "weights that make cells agree", lambdadarts_presets,
+        IN_NASBENCH201,
+    ),
     "oles": Entry(oles, "Jiang et al. 2023, arXiv 2311.04591", "ops whose training and validation gradients part stop learning"),
     "reinmax": Entry(reinmax, "Liu et al. 2023, arXiv 2304.08612", "GDAS with a second-order gradient of the draw", gdas_presets),
-    "rsws": Entry(rsws, "Li, Talwalkar 2019, arXiv 1902.07638", "a random path a step; the best of many by shared weights", rsws_presets, {"nasbench201": Length(250)}),
+    "rsws": Entry(
+        rsws, "Li, Talwalkar 2019, arXiv 1902.07638", "a random path a step; the best of many by shared weights", rsws_presets,
+        {"nasbench201": Length(250)},
+    ),
 }
 
 

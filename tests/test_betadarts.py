@@ -67,7 +67,8 @@ def test_padding_and_removed_edges_count_for_nothing():
 
 
 def test_strength_zero_is_darts_without_decay_bit_for_bit():
-    off, plain = betadarts(start=0, end=0), method("darts", space("nasbench201", **SMALL), alphas={"decay": 0.0})
+    off = betadarts(start=0, end=0, settings={"alphas": {"lr": 3e-4}})
+    plain = method("darts", space("nasbench201", **SMALL), alphas={"lr": 3e-4, "decay": 0.0})
     assert off.alphas == plain.alphas
     a, b = (checkpoint.pack(plain, searched(m).state) for m in (off, plain))
     assert same(a, b)

@@ -123,7 +123,7 @@ def test_nothing_to_align():
 
 
 def test_strength_zero_is_darts_bit_for_bit():
-    m, plain = lambdadarts(strength=0, alpha_lr=3e-4), method("darts", space("nasbench201", **SMALL))
+    m, plain = lambdadarts(strength=0, alpha_lr=3e-4), method("darts", space("nasbench201", **SMALL), alphas={"lr": 3e-4})
     assert same(*(checkpoint.pack(plain, searched(one).state) for one in (m, plain)))
 
 

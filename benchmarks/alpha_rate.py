@@ -56,6 +56,7 @@ def share(method: archgrad.Method, halves: data.Data, epochs: int, seed: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder of images beside the digits")
+    parser.add_argument("--first", type=int, default=1, help="the smallest c that is tried: for going on")
     parser.add_argument("--up-to", type=int, default=8, help="the largest c that is tried")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -83,7 +84,7 @@ def main() -> None:
         print(f"{name} c={c}: {'every' if below else 'not every'} setting below {BOUND:.0%} of uniform", flush=True)
         return below
 
-    chosen = next((c for c in range(1, given.up_to + 1) if measured("darts", c, SEEDS, False)), None)
+    chosen = next((c for c in range(given.first, given.up_to + 1) if measured("darts", c, SEEDS, False)), None)
     for name in ("stdarts", "gdas") if chosen else ():
         measured(name, chosen, SEEDS[:1], True)
     print(f"c = {chosen}")

@@ -10,9 +10,10 @@ import yaml
 
 from archgrad import config, rate
 from archgrad.cli import main
-from archgrad.methods import METHODS, method
+from archgrad.methods import METHODS, Entry, method
 from archgrad.methods.pcdarts import pcdarts
 from archgrad.methods.stdarts import stdarts
+from archgrad.patch import Patch
 from archgrad.rate import Length, alpha_steps, factor, fitting, sentences
 from archgrad.run import build
 from archgrad.search_method import Method
@@ -207,3 +208,10 @@ def test_a_rate_far_below_what_fits_is_said_before_the_first_step(capsys, tmp_pa
     shown = capsys.readouterr().out
     said = ("alphas: 9 steps at 0.0003 (published: 19,500 at 0.0003)", "less than a third", "epoch 1/3")
     assert sorted(said, key=shown.index) == list(said)
+
+
+def test_a_method_of_the_users_own_is_as_long_as_its_space(monkeypatch):
+    """It has no published length, its patch may have another name, and an option of it may have no default."""
+    monkeypatch.setitem(METHODS, "own", Entry(lambda *, strength: Patch("other", alphas={"lr": 0.002}), "", ""))
+    made = method("own", NB, strength=2)
+    assert made.published == rate.Published(0.002, (Length().plan,), True)

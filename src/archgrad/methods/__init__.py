@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
 
@@ -64,6 +64,12 @@ class Entry(NamedTuple):
         if named is not None and named not in self.presets:
             raise unknown("preset", named, self.presets)
         return {**self.presets.get(space_name, {}), **self.presets.get(named or "", {}), **own}
+
+    def usual(self, name: str, space_name: str, given: Mapping[str, Any]) -> Patch:
+        """The method at its defaults in a space; of what was ``given`` it has only what has no default."""
+        fields = options.model(self.patch).model_fields
+        needed = {key: value for key, value in given.items() if key in fields and fields[key].is_required()}
+        return options.call(name, self.patch, self.options(space_name, needed))
 
     def model(self) -> type[BaseModel]:
         """The options a user may set."""
@@ -167,20 +173,19 @@ def method(name: str, space: Space, *, budget: Patch | None = None, **given: Any
     own = {name: value for name, value in word.items() if not (auto and name == "lr")}
     patch = compose(*patches, *([budget] if budget else []), settle=_user(sections, own))
     with_rate = tuple(name for name in patch.with_rate if name not in own)
-    return Method(replace(patch, with_rate=with_rate), space, published(names, space, auto, patch))
+    usual = {one: METHODS[one].usual(one, space.name, sections.get(one, {})) for one in names if one != "darts"}
+    return Method(replace(patch, with_rate=with_rate), space, published(usual, space, patch, auto))
 
 
-def published(names: Iterable[str], space: Space, auto: bool, patch: Patch) -> Published | None:
-    """What the literature says of the alphas' rate of these methods; None where they disagree and the user decides. A rate that the user set by
-    an option of a method (``drnas.alphas_lr``) is no automatic one."""
-    named = [METHODS[one] for one in names if one != "darts"]
-    usual = (one.patch(**one.options(space.name, {})).alphas for one in named)
-    rates = {alphas["lr"] for alphas in usual if "lr" in alphas} or {space.defaults.alphas.lr}
-    length = Length(space.defaults.epochs, space.defaults.batch)
-    lengths = {one.lengths.get(space.name, length).plan for one in named} or {length.plan}
-    (lr, *others) = sorted(rates)
-    as_usual = patch.alphas.get("lr", space.defaults.alphas.lr) == lr
-    return None if others else Published(lr, tuple(sorted(lengths)), auto and as_usual)
+def published(usual: Mapping[str, Patch], space: Space, patch: Patch, auto: bool) -> Published | None:
+    """What the literature says of the alphas' rate of methods that are ``usual`` by name and make up ``patch``; None where they disagree, and so
+    the user decides. A rate that an option of a method set otherwise (``drnas.alphas_lr``) is the user's word, and no automatic one."""
+    own = space.defaults
+    rates = {one.alphas["lr"] for one in usual.values() if "lr" in one.alphas} or {own.alphas.lr}
+    length = Length(own.epochs, own.batch)
+    plans = {METHODS[one].lengths.get(space.name, length).plan for one in usual} or {length.plan}
+    lr, *others = sorted(rates)
+    return None if others else Published(lr, tuple(sorted(plans)), auto and patch.alphas.get("lr", own.alphas.lr) == lr)
 
 
 def _user(sections: Mapping[str, Mapping[str, Any]], alphas: Mapping[str, Any]) -> Patch:

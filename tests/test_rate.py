@@ -215,3 +215,18 @@ def test_a_method_of_the_users_own_is_as_long_as_its_space(monkeypatch):
     monkeypatch.setitem(METHODS, "own", Entry(lambda *, strength: Patch("other", alphas={"lr": 0.002}), "", ""))
     made = method("own", NB, strength=2)
     assert made.published == rate.Published(0.002, (Length().plan,), True)
+
+
+def test_the_table_of_lengths_is_that_of_the_methods():
+    def words(length: Length) -> str:
+        own = {"epochs": f"{length.epochs} epochs", "batch": f"batch {length.batch}", "images": f"{length.images:,} images"}
+        return ", ".join(text for field, text in own.items() if getattr(length, field) != getattr(Length(), field))
+
+    section = (ROOT.parent / "docs" / "methods.md").read_text().split("## The rate of the alphas")[1].split("\n## ")[0]
+    header, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("|")]
+    shown = {name.strip("` "): cells for names, *cells in rows for name in names.split(",")}
+    alphas_move = {name: entry for name, entry in METHODS.items() if entry.lengths and name != "rsws"}
+    spaces = [name.strip("`") for name in header[1:]]
+    assert shown == {
+        name: [words(entry.lengths[where]) if where in entry.lengths else "" for where in spaces] for name, entry in alphas_move.items()
+    }

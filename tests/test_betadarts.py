@@ -86,7 +86,7 @@ def test_it_holds_the_alphas_together():
 
 def test_cdarts_reads_it_too():
     record = Record()
-    m = method("cdarts+betadarts", space("nasbench201", **SMALL), betadarts={"start": 1.0, "end": 5.0})
+    m = method("cdarts+betadarts", space("nasbench201", **SMALL), betadarts={"start": 1.0, "end": 5.0}, alphas={"lr": 3e-4})
     searched(m, [record])
     assert [row["beta_decay"] for row in record.rows] == [1.0, 2.0, 3.0, 4.0]
     assert all(row["regulariser"] > 1 for row in record.rows if "regulariser" in row)

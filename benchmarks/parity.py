@@ -262,7 +262,7 @@ def quark0_search(peer: SimpleNamespace) -> Iterator[Check]:
         with peers.on_cpu():
             network = peer.search.Network(16, 10, 8, nn.CrossEntropyLoss())
         disturb(network)
-        method = archgrad.method("darts", space, hypergradient=hypergradient)
+        method = archgrad.method("darts", space, hypergradient=hypergradient, alphas={"lr": 3e-4})
         state = method.start(seed=0, epochs=50, steps=8)
         alphas = dict(zip(NORMAL_AND_REDUCE, network.arch_parameters()))
         same_alphas(state, alphas)
@@ -315,7 +315,7 @@ def autodl_search(peer: SimpleNamespace) -> Iterator[Check]:
     for name, parameter in network.named_parameters():
         if biases.fullmatch(name):
             parameter.data.zero_()
-    method = archgrad.method("darts", space)
+    method = archgrad.method("darts", space, alphas={"lr": 3e-4})
     state = method.start(seed=0, epochs=50, steps=8)
     alphas = {"cell": network.arch_parameters}
     same_alphas(state, alphas)

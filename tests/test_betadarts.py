@@ -67,7 +67,8 @@ def test_padding_and_removed_edges_count_for_nothing():
 
 
 def test_strength_zero_is_darts_without_decay_bit_for_bit():
-    off, plain = betadarts(start=0, end=0), method("darts", space("nasbench201", **SMALL), alphas={"decay": 0.0})
+    off = betadarts(start=0, end=0, settings={"alphas": {"lr": 3e-4}})
+    plain = method("darts", space("nasbench201", **SMALL), alphas={"lr": 3e-4, "decay": 0.0})
     assert off.alphas == plain.alphas
     a, b = (checkpoint.pack(plain, searched(m).state) for m in (off, plain))
     assert same(a, b)
@@ -85,7 +86,7 @@ def test_it_holds_the_alphas_together():
 
 def test_cdarts_reads_it_too():
     record = Record()
-    m = method("cdarts+betadarts", space("nasbench201", **SMALL), betadarts={"start": 1.0, "end": 5.0})
+    m = method("cdarts+betadarts", space("nasbench201", **SMALL), betadarts={"start": 1.0, "end": 5.0}, alphas={"lr": 3e-4})
     searched(m, [record])
     assert [row["beta_decay"] for row in record.rows] == [1.0, 2.0, 3.0, 4.0]
     assert all(row["regulariser"] > 1 for row in record.rows if "regulariser" in row)

@@ -8,6 +8,7 @@ import pytest
 
 from archgrad import config, run
 from archgrad.config import DataSettings, SearchConfig, SearchSettings, read, read_yaml
+from archgrad.state import Plan
 
 ROOT = Path(__file__).parent.parent / "recipes"
 RECIPES = sorted(path for path in ROOT.rglob("*.yaml") if path.parent.name != "claims")  # those are studies: test_compare
@@ -117,6 +118,7 @@ def test_there_are_recipes():
     assert all((ROOT / space / f"{method}.yaml").is_file() for space in ("darts", "nasbench201") for method in ("stdarts", "sddarts", "cdarts"))
 
 
+FULL = Plan(50, 10_000)  # as long as any published search
 SPELLED = [recipe for recipe in RECIPES if recipe.stem in ("stdarts", "sddarts")]
 
 
@@ -125,7 +127,7 @@ def test_recipes_spell_out_what_a_space_has_anyway(recipe):
     """Every option that has a default, at that default."""
     full = read(read_yaml(recipe))
     bare = full.model_copy(update={"methods": {}, "alphas": {}, "search": SearchSettings()})
-    said, found = (run.resolve(settings, run.build(settings)).to_mapping() for settings in (full, bare))
+    said, found = (run.resolve(settings, run.build(settings), FULL).to_mapping() for settings in (full, bare))
     assert set(full.methods[full.method]) >= set(found[full.method])
     assert said == found
 
@@ -139,7 +141,7 @@ def test_recipes_of_cdarts_spell_out_a_preset(recipe):
     given = full.methods["cdarts"]
     named = {"cdarts": {"preset": given["preset"]}} if "preset" in given else {}
     bare = full.model_copy(update={"methods": named, "alphas": {}, "weights": {"lr": full.weights["lr"]}})
-    said, found = (run.resolve(settings, run.build(settings)).to_mapping() for settings in (full, bare))
+    said, found = (run.resolve(settings, run.build(settings), FULL).to_mapping() for settings in (full, bare))
     assert set(given) - {"preset"} == set(found["cdarts"])
     assert said == found
 

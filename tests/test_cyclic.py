@@ -29,7 +29,7 @@ EPOCHS, STEPS = 3, 2
 def made(name: str = "nasbench201", settings: dict | None = None, **options) -> Method:
     """An evaluation network of 4 cells in the DARTS space; alphas that differ; what presets say is said here."""
     options = {"depth": 4 / 3 if name == "darts" else 1.0, "joint": 2, "fix_heads": True, "fade": 2 / 3} | options
-    return method("cdarts", space(name, **SPACES[name]), alphas={"init": 0.5}, **(settings or {}), cdarts=options)
+    return method("cdarts", space(name, **SPACES[name]), alphas={"lr": 3e-4, "init": 0.5}, **(settings or {}), cdarts=options)
 
 
 def place(m: Method, state, phase: str) -> None:

@@ -123,7 +123,7 @@ def test_nothing_to_align():
 
 
 def test_strength_zero_is_darts_bit_for_bit():
-    m, plain = lambdadarts(strength=0, alpha_lr=3e-4), method("darts", space("nasbench201", **SMALL))
+    m, plain = lambdadarts(strength=0, alpha_lr=3e-4), method("darts", space("nasbench201", **SMALL), alphas={"lr": 3e-4})
     assert same(*(checkpoint.pack(plain, searched(one).state) for one in (m, plain)))
 
 
@@ -131,7 +131,7 @@ def test_it_aligns():
     """After the same steps, the cells' gradients on an unseen batch agree more than DARTS's."""
 
     def alignment(strength: float) -> float:
-        m = lambdadarts(strength=strength)
+        m = method("lambdadarts", space("nasbench201", **SMALL), strength=strength, alphas={"lr": 1e-4})
         state = searched(m, epochs=8).state
         net, batch = state.nets["search"], next(Noise(seed=7).batches("train", 99))
         ((name, a),) = state.alphas.items()

@@ -78,7 +78,7 @@ def test_too_late_is_refused():
 @pytest.mark.parametrize("space_name", SMALL)
 def test_without_its_parts_it_is_darts_bit_for_bit(space_name):
     as_darts = {"weights": {"lr": 0.025, "lr_end": 0.001}, "alphas": {"lr": 3e-4}}
-    plain = method("darts", space(space_name, **SMALL[space_name]))
+    plain = method("darts", space(space_name, **SMALL[space_name]), alphas={"lr": 3e-4})
     ours = made(space_name, pcdarts={"partial": 1, "edges": False, "frozen": 0}, **as_darts)
     a, b = (checkpoint.pack(plain, run(m, epochs=2).state) for m in (plain, ours))
     assert same(a, b)

@@ -208,7 +208,7 @@ class Alphas:
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_alphas_are_frozen_in_the_warmup(freeze):
-    m, watch = method("stdarts", space("nasbench201", **SMALL), warmup=2, freeze=freeze), Alphas()
+    m, watch = method("stdarts", space("nasbench201", **SMALL), warmup=2, freeze=freeze, alphas={"lr": 3e-4}), Alphas()
     start = m.start(seed=1, epochs=4, steps=3).alphas
     searched(m, [watch])
     assert watch.phases == (["weights only"] * 2 if freeze else ["search"] * 2) + ["search"] * 2
@@ -236,7 +236,7 @@ def test_the_step_runs_at_the_temperature_of_its_epoch():
             if state.step == 3:  # the epoch's last: its alphas are those of `seen`
                 mixtures.append(method.mixture(state.alphas, method.context(state, "weight")).weights["cell"].detach())
 
-    m, watch = method("stdarts", space("nasbench201", **SMALL)), Watch()
+    m, watch = method("stdarts", space("nasbench201", **SMALL), alphas={"lr": 3e-4}), Watch()
     searched(m, [watch])
     assert watch.temperatures == sorted(watch.temperatures, reverse=True)
     for mixture, alphas, t in zip(mixtures, watch.seen, watch.temperatures, strict=True):
@@ -246,7 +246,7 @@ def test_the_step_runs_at_the_temperature_of_its_epoch():
 @cache
 def packed(name: str = "stdarts", **options) -> dict:
     """All of a searched state but its memory."""
-    m = method(name, space("nasbench201", **SMALL), **({"alphas": {"decay": 0}} if name == "darts" else options))
+    m = method(name, space("nasbench201", **SMALL), alphas={"lr": 3e-4, "decay": 0}, **options)
     return {key: value for key, value in checkpoint.pack(m, searched(m).state).items() if key not in ("method", "memory")}
 
 

@@ -29,9 +29,9 @@ from pydantic import (
 
 from archgrad import options
 from archgrad.errors import unknown
-from archgrad.methods import METHODS
+from archgrad.methods import ALPHAS, METHODS
 from archgrad.retraining.settings import RetrainSettings
-from archgrad.search_space import AlphaSettings, WeightSettings
+from archgrad.search_space import WeightSettings
 from archgrad.spaces import SPACES
 from archgrad.stopping import StopSettings
 
@@ -156,7 +156,7 @@ def sections() -> dict[str, type[BaseModel]]:
         "data": DataSettings,
         "space": create_model("Space", **of_spaces),
         "weights": options.model(WeightSettings),
-        "alphas": options.model(AlphaSettings),
+        "alphas": ALPHAS,
         "budget": BudgetSettings,
         "stop": StopSettings,
         "diagnostics": DiagnosticSettings,

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def model(function: Callable[..., Any], **more: Any) -> type[BaseModel]:
-    """A pydantic model with one field per parameter of a function or a dataclass, and ``more``, each (type, default). Made once."""
+    """A pydantic model with one field per parameter of a function or a dataclass, and ``more``, each (type, default), which win. Made once."""
     return _model(function, tuple(more.items()))
 
 
@@ -26,12 +26,16 @@ def _model(function: Callable[..., Any], more: tuple[tuple[str, Any], ...]) -> t
         name: (hints.get(name, Any), ... if parameter.default is inspect.Parameter.empty else parameter.default)
         for name, parameter in inspect.signature(function).parameters.items()
     }
-    return create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **fields, **dict(more))
+    return create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **(fields | dict(more)))
 
 
 def call(owner: str, function: Callable[..., T], options: Mapping[str, Any]) -> T:
     """``function(**options)`` with values converted to its annotations. ValueError: ``owner.option: what is wrong, not 'value'``."""
-    kind = model(function)
+    return function(**values(owner, model(function), options))
+
+
+def values(owner: str, kind: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as the fields of a model convert them. ValueError as `call`."""
     for name in options:
         if name not in kind.model_fields:
             raise unknown(f"option of {owner}", name, kind.model_fields)
@@ -39,7 +43,7 @@ def call(owner: str, function: Callable[..., T], options: Mapping[str, Any]) -> 
         checked = kind(**options)
     except ValidationError as error:
         raise ValueError(one_line(error, owner)) from None
-    return function(**{name: getattr(checked, name) for name in options})
+    return {name: getattr(checked, name) for name in options}
 
 
 def one_line(error: ValidationError, owner: str) -> str:

@@ -85,6 +85,7 @@ class Patch:
     space: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Any] = field(default_factory=dict)  # of WeightSettings
     alphas: Mapping[str, Any] = field(default_factory=dict)  # of AlphaSettings
+    with_rate: tuple[str, ...] = ()  # those of AlphaSettings that grow with an automatic lr (`archgrad.rate`)
     stepper: Stepper | None = None
 
     def sets(self) -> frozenset[str]:
@@ -95,7 +96,7 @@ class Patch:
 
 UNIT = ("relax", "readout", "select")
 EXCLUSIVE = ("hypergradient", "alpha_split", "perturb", "stages", "finalise", "order", "stepper")
-ADDED = ("reshape", "weight_terms", "alpha_terms", "transforms", "lengths", "limits")
+ADDED = ("reshape", "weight_terms", "alpha_terms", "transforms", "lengths", "limits", "with_rate")
 SETTLED = ("order", "hypergradient", "weights", "alphas")  # where the user's own options decide: darts.*, weights.*, alphas.*
 MERGED = ("memory", "scalars", "extra_alphas", "space", "weights", "alphas")
 

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.filesize import decimal
 
-from archgrad import benchmarks, checkpoint, costing, data, front, loop, methods, options, seeds, spaces
+from archgrad import benchmarks, checkpoint, costing, data, front, loop, methods, options, rate, seeds, spaces
 from archgrad.arch import Genotype
 from archgrad.budget import budget
 from archgrad.config import DataSettings, SearchConfig
@@ -29,7 +29,7 @@ from archgrad.patch import Patch
 from archgrad.probes import Curvature, Entropies, Gap, Ranking, Sharpness
 from archgrad.search_method import Method
 from archgrad.search_space import Space
-from archgrad.state import State
+from archgrad.state import Plan, State
 from archgrad.stopping import early
 
 Say = Callable[[str], Any]
@@ -106,13 +106,13 @@ def prepare(config: SearchConfig, say: Say = print, latencies: Path | None = Non
     costs = costing.costs_of(config, space, images.size, latencies)
     costs.networks()  # what is to be retrained should not be refused only then
     method = build(config, space, limiting(config, costs.limits()))
-    config = resolve(config, method)
     reading = {name: getattr(given, name) for name in ("share", "augment", "cutout", "flip", "jitter", "workers")}
     batch = config.search.batch or space.defaults.batch
     halves = data.search_data(images, batch=batch, seed=config.seed, device=device, limit=config.search.limit, **reading)
     for note in halves.notes:
         say(note)
     augment = halves.splits["train"].augment
+    config = resolve(config, method, Plan(config.search.epochs or space.defaults.epochs, halves.steps()))
     resolved = config.model_copy(
         update={
             "device": device,
@@ -141,8 +141,9 @@ def limiting(config: SearchConfig, limits: Limits) -> Patch | None:
     return budget(limits, rate=config.budget.rate) if limits else None
 
 
-def resolve(config: SearchConfig, method: Method) -> SearchConfig:
-    """Every setting that no image decides, written out: length, batch, both optimizers, the options of each method."""
+def resolve(config: SearchConfig, method: Method, plan: Plan | None = None) -> SearchConfig:
+    """Every setting that no image decides, written out: length, batch, both optimizers, the options of each method. An automatic rate of the
+    alphas is a number where the ``plan`` is known, of which images decide the steps."""
     usual = method.base.defaults
     length = {"epochs": config.search.epochs or usual.epochs, "batch": config.search.batch or usual.batch}
     sections = {}
@@ -157,7 +158,7 @@ def resolve(config: SearchConfig, method: Method) -> SearchConfig:
         update={
             "search": config.search.model_copy(update=length),
             "weights": asdict(method.weights),
-            "alphas": asdict(method.alphas),
+            "alphas": asdict(method.alpha_settings(plan)) if plan else rate.as_said(method),
             "methods": sections,
         }
     )
@@ -314,6 +315,7 @@ def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:
         f"{config.method} in {config.space['name']}: {place}, batch {config.search.batch}, {config.device}, {threads}, "
         f"seed {config.seed}, into {folder.path}"
         + "".join(f"\nits {name} take {decimal(size)} of memory" for name, size in sizes.items() if size)
+        + "".join(f"\n{line}" for line in (rate.sentences(prepared.method, state.plan) if not resumed else []))
         + "".join(f"\n{line}" for line in costing.ranges(prepared.method.limits, state.space.groups))
         + "".join(f"\n{one.cost(state)}" for one in ranking(config))
     )

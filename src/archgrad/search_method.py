@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
 
+from archgrad import rate
 from archgrad.arch import Alphas, Batch, Context, Genotype, Mixture, Progress
 from archgrad.errors import unknown
 from archgrad.hypergradient import Hypergradient, first_order
@@ -29,6 +30,7 @@ class Method:
 
     patch: Patch
     base: Space
+    published: rate.Published | None = None  # what alphas.lr is fitted to a search's length by; None: it is as the patch has it
 
     def __post_init__(self) -> None:
         unread = self.patch.sets() - self.stepper.reads
@@ -104,7 +106,13 @@ class Method:
 
     @cached_property
     def alphas(self) -> AlphaSettings:
+        """As the patch has them; those of a search are `alpha_settings`."""
         return replace(self.base.defaults.alphas, **self.patch.alphas)
+
+    @cached_property
+    def alpha_settings(self) -> Callable[[Plan], AlphaSettings]:
+        """The alphas' settings in a search of a length (`archgrad.rate.settings`): asked in every pass, and so remembered."""
+        return cache(partial(rate.settings, self))
 
     # A search.
     def start(
@@ -149,7 +157,7 @@ class Method:
             seeded(net, state.seed)
         for net in state.nets.values():
             net.to(state.device).train()
-        state.alphas = normal_alphas(space, dict(self.patch.extra_alphas), self.alphas.init, state.seed, state.device)
+        state.alphas = normal_alphas(space, dict(self.patch.extra_alphas), self.alpha_settings(state.plan).init, state.seed, state.device)
         state.optimizers = self.stepper.optimizers(self, state)
         if not state.memory:
             state.memory = {name: make() for name, make in self.patch.memory.items()}
@@ -216,9 +224,11 @@ class Method:
         return (self.patch.alpha_from or share(0, of=1))(epochs)
 
     def moves_alphas(self, state: State) -> bool:
-        """Whether the current epoch has alpha steps: not before `alpha_from`, nor before that of the stage it is in."""
-        epochs = state.plan.epochs
-        epoch = self.progress(state).epoch
+        """Whether the current epoch has alpha steps."""
+        return self.moves_alphas_in(self.progress(state).epoch, state.plan.epochs)
+
+    def moves_alphas_in(self, epoch: int, epochs: int) -> bool:
+        """Whether an epoch of so many has alpha steps: not before `alpha_from`, nor before that of the stage it is in."""
         begun = [stage for stage in self.stages if stage.begin(epochs) <= epoch]
         latest = max(begun, key=lambda stage: stage.begin(epochs), default=None)
         own = latest.alpha_from if latest else None
@@ -229,7 +239,8 @@ class Method:
         return Progress(epoch, state.step, state.plan.epochs, self.steps(state), state.born, state.dies, past=state.epoch - epoch)
 
     def context(self, state: State, phase: str) -> Context:
-        return Context(state.space.groups, self.progress(state), phase, state.memory, state.seed, self.alphas.init, self.limits)
+        init = self.alpha_settings(state.plan).init
+        return Context(state.space.groups, self.progress(state), phase, state.memory, state.seed, init, self.limits)
 
     def mixture(self, alphas: Alphas, context: Context) -> Mixture:
         """alphas -> relax -> reshapes; the readout phase reads ``readout`` instead of ``relax`` where the patch has one."""

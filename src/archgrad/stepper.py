@@ -38,6 +38,9 @@ class Stepper(Protocol):
     def steps(self, method: Method, plan: Plan, epoch: int) -> int:
         """Steps of an epoch."""
 
+    def alpha_steps(self, method: Method, plan: Plan, epoch: int) -> int:
+        """Steps of an epoch that move alphas."""
+
     def begin_epoch(self, method: Method, state: State) -> None:
         """Before the first step of an epoch, again where a search goes on from there."""
 
@@ -105,10 +108,10 @@ def set_rate(method: Method, state: State, optimizer: str) -> None:
         group["lr"] = cosine(s.lr, s.lr_end, s.per)(method.context(state, "weight"))
 
 
-def adam(alphas: Alphas, method: Method) -> torch.optim.Adam:
-    """Adam of the alphas, by the method's alpha settings."""
-    s = method.alphas
-    return torch.optim.Adam(alphas.values(), s.lr, betas=(s.beta1, s.beta2), weight_decay=s.decay, foreach=True)
+def adam(method: Method, state: State) -> torch.optim.Adam:
+    """Adam of the alphas, by the method's alpha settings in a search of this length."""
+    s = method.alpha_settings(state.plan)
+    return torch.optim.Adam(state.alphas.values(), s.lr, betas=(s.beta1, s.beta2), weight_decay=s.decay, foreach=True)
 
 
 @dataclass(frozen=True)
@@ -118,17 +121,20 @@ class Bilevel:
     reads = frozenset({
         "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "hypergradient",
         "alpha_split", "perturb", "transforms", "stages", "finalise", "order", "alpha_from", "lengths", "limits", "space", "weights",
-        "alphas", "stepper",
+        "alphas", "with_rate", "stepper",
     })  # fmt: skip
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
         return {"search": space.supernet()}
 
     def optimizers(self, method: Method, state: State) -> dict[str, torch.optim.Optimizer]:
-        return {"weights": sgd(state.nets["search"].parameters(), method), "alphas": adam(state.alphas, method)}
+        return {"weights": sgd(state.nets["search"].parameters(), method), "alphas": adam(method, state)}
 
     def steps(self, method: Method, plan: Plan, epoch: int) -> int:
         return plan.steps
+
+    def alpha_steps(self, method: Method, plan: Plan, epoch: int) -> int:
+        return plan.steps if method.moves_alphas_in(epoch, plan.epochs) else 0
 
     def begin_epoch(self, method: Method, state: State) -> None:
         pass

@@ -137,7 +137,8 @@ def check_settings(asked: Study, home: Home) -> None:
     for one in summary.read_all(home.summaries):
         arm = one["arm"]
         if arm in asked.arms:
-            was, now = studies.flat(one["config"]), asked.resolved(arm)
+            was, images = studies.flat(one["config"]), one["data"]["splits"]["train"]
+            now = asked.resolved(arm, images // min(was["search.batch"], images))
             shared = (was.keys() & now.keys()) - BY_IMAGES
             for name, then, new in studies.differences({name: was[name] for name in shared}, {name: now[name] for name in shared}):
                 raise ValueError(f"arm {arm}: {name} was {then!r} in seed {one['seed']} and is {new!r} now: set it, or choose another --out")

@@ -68,7 +68,9 @@ def plain(annotation: Any) -> Any:
     if origin is Annotated:
         return plain(arguments[0])
     if origin in (Union, UnionType):
-        return next((kind for one in arguments if one is not NoneType and (kind := plain(one)) is not None), None)
+        kinds = [kind for one in arguments if one is not NoneType and (kind := plain(one)) is not None]
+        words = [kind for kind in kinds[1:] if get_origin(kind) is Literal]  # a number, or a word in its place
+        return Union[(kinds[0], *words)] if kinds else None
     if origin is tuple:
         kind = plain(arguments[0])
         return GenericAlias(list, (kind,)) if kind in (int, float, str) else None

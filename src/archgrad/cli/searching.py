@@ -21,7 +21,7 @@ from archgrad.retraining.files import CARD, home
 ABOUT = {
     "space": "Of the spaces that have the option: `archgrad spaces`.",
     "weights": "SGD of the supernet weights. Defaults are the space's.",
-    "alphas": "Adam of the alphas. Defaults are the space's.",
+    "alphas": "Adam of the alphas. Defaults are the space's, the rate fitted to the length of the search.",
     "retrain": "For `archgrad retrain` of what is found; budgets count networks of this width and depth.",
     **{name: inspect.getdoc(entry.patch) or "" for name, entry in METHODS.items()},
 }

@@ -22,7 +22,9 @@ from archgrad.compare.arms import arms_of, check_equal, check_used, searches_ran
 from archgrad.config import Given, SearchConfig
 from archgrad.errors import unknown
 from archgrad.methods import METHODS
+from archgrad.rate import AUTO
 from archgrad.retraining.settings import retrain_settings
+from archgrad.state import Plan
 
 OWN = ("arms", "seeds", "control", "blind", "controls", "equal", "retrain_seeds")
 SEEDS = 4
@@ -44,16 +46,19 @@ class Study:
 
     def settings(self, arm: str, seed: int = 0) -> SearchConfig:
         """Of one search. A study's searches take one thread unless it says otherwise: its numbers must not depend on the machine's cores.
-        A blind one's look up nothing while they run."""
+        A blind one's look up nothing while they run. Where no rate of the alphas is named they have the published one: a new study names one."""
         shared = {"threads": 1, **self.shared}
         blind = {"diagnostics": {"ranking_table": False}} if self.blind else {}
         try:
-            return config.read(("", shared), ("", self.arms[arm]), ("", blind)).model_copy(update={"seed": seed})
+            found = config.read(("", shared), ("", self.arms[arm]), ("", blind)).model_copy(update={"seed": seed})
+            named = {"lr": run.build(found).alphas.lr} if "lr" not in found.alphas else {}
+            return found.model_copy(update={"alphas": {**found.alphas, **named}})
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from None
 
-    def resolved(self, arm: str) -> Given:
-        """Every setting of an arm that no image decides, as ``section.name`` -> value; without those that decide no result."""
+    def resolved(self, arm: str, steps: int | None = None) -> Given:
+        """Every setting of an arm that no image decides, as ``section.name`` -> value; without those that decide no result. With the ``steps``
+        of an epoch, one pass over the training half, an automatic rate of the alphas is a number."""
         settings = self.settings(arm)
         try:
             method = run.build(settings)
@@ -61,7 +66,8 @@ class Study:
                 retrain_settings(method.base, settings.retrain)
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from None
-        whole = run.resolve(settings, method).to_mapping() | {"space": {"name": settings.space["name"], **method.base.spec()}}
+        plan = None if steps is None else Plan(settings.search.epochs or method.base.defaults.epochs, steps)
+        whole = run.resolve(settings, method, plan).to_mapping() | {"space": {"name": settings.space["name"], **method.base.spec()}}
         return {name: value for name, value in flat(whole).items() if name not in LOCAL | {"seed"}}
 
     def to_mapping(self) -> Given:
@@ -83,6 +89,7 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
 
     ``names`` are the arms to be run: those of the file, or methods (``a``, ``a+b``), an arm each; by default all arms of the file, and one of
     random search. ``before``: the study that this one goes on with, whose control arms are taken over. A ``recorded`` one is read as it stands.
+    A new study in which ``alphas.lr`` is not named says that it is automatic; one that was begun without it goes on at the published rates.
     ValueError: what `archgrad.config.read` refuses, in the shared settings or in an arm; no arm, no seed, no such control; unequal budgets.
     """
     own: Given = {}
@@ -96,6 +103,9 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
             shared = config.merged(shared, config.checked(rest))
         except ValueError as error:
             raise ValueError(f"{where}: {error}" if where else str(error)) from None
+    named = before.shared.get("alphas", {}) if before else {"lr": AUTO}
+    if not recorded and "lr" in named:
+        shared = config.merged({"alphas": {"lr": AUTO}}, shared)
     usual = {name: getattr(before or Study, name) for name in ("controls", "equal", "retrain_seeds")} | {"blind": False} | own
     said = {name: _truth(name, usual[name]) for name in ("blind", "controls", "equal")}
     known = before.arms if before else {}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from archgrad import options
 from archgrad.errors import unknown
@@ -42,6 +43,7 @@ from archgrad.methods.snas import snas
 from archgrad.methods.stdarts import PRESETS as stdarts_presets
 from archgrad.methods.stdarts import stdarts
 from archgrad.patch import Patch, compose
+from archgrad.rate import AUTO, Length, Published, Rate
 from archgrad.search_method import Method
 from archgrad.search_space import AlphaSettings, Space, WeightSettings
 
@@ -51,6 +53,7 @@ class Entry(NamedTuple):
     paper: str
     summary: str
     presets: Mapping[str, Mapping[str, Any]] = {}  # options that differ in a space, by its name, and further sets of options, by theirs
+    lengths: Mapping[str, Length] = {}  # published searches by the name of their space; elsewhere a search is as long as the space's own
 
     def options(self, space_name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """The space's preset, over it the one named by ``preset``, and over both what was given. ValueError for an unknown preset."""
@@ -62,36 +65,84 @@ class Entry(NamedTuple):
             raise unknown("preset", named, self.presets)
         return {**self.presets.get(space_name, {}), **self.presets.get(named or "", {}), **own}
 
+    def usual(self, name: str, space_name: str, given: Mapping[str, Any]) -> Patch:
+        """The method at its defaults in a space; of what was ``given`` it has only what has no default."""
+        fields = options.model(self.patch).model_fields
+        needed = {key: value for key, value in given.items() if key in fields and fields[key].is_required()}
+        return options.call(name, self.patch, self.options(space_name, needed))
+
     def model(self) -> type[BaseModel]:
         """The options a user may set."""
         return options.model(self.patch, **({"preset": (str | None, None)} if self.presets else {}))
 
+
+IN_NASBENCH201 = {"nasbench201": Length(100)}  # [author code] as all lengths
 
 METHODS: dict[str, Entry] = {
     "darts": Entry(darts, "Liu, Simonyan, Yang 2019, arXiv 1806.09055", "softmax mixture; alphas on validation, weights on training images"),
     "random": Entry(random, "Li, Talwalkar 2019, arXiv 1902.07638", "control arm: k random architectures at equal cost, best on validation"),
     "stdarts": Entry(stdarts, "2023, arXiv 2306.06855", "a softmax so cold that the supernet is nearly the derived network", stdarts_presets),
     "sddarts": Entry(sddarts, "2023, arXiv 2302.05629", "the supernet also learns from its own earlier selves, which vote"),
-    "cdarts": Entry(cdarts, "2022, arXiv 2006.10724", "a search and an evaluation network that teach each other in cycles", cdarts_presets),
-    "snas": Entry(snas, "Xie et al. 2019, arXiv 1812.09926", "a mixture drawn from a concrete distribution; one level"),
-    "gdas": Entry(gdas, "Dong, Yang 2019, arXiv 1910.04465", "one drawn op an edge runs; straight-through Gumbel softmax", gdas_presets),
-    "pdarts": Entry(pdarts, "Chen et al. 2019, arXiv 1904.12760", "three stages: ever deeper, over ever fewer ops; few skips", pdarts_presets),
-    "pcdarts": Entry(pcdarts, "Xu et al. 2020, arXiv 1907.05737", "a part of the channels goes through the ops; a softmax over a node's inputs"),
-    "fairdarts": Entry(fairdarts, "Chu et al. 2020, arXiv 1911.12126", "ops that do not compete, each driven to 0 or 1; selection by threshold"),
-    "drnas": Entry(drnas, "Chen et al. 2021, arXiv 2006.10355", "a mixture drawn from a learned Dirichlet distribution", drnas_presets),
+    "cdarts": Entry(
+        cdarts, "2022, arXiv 2006.10724", "a search and an evaluation network that teach each other in cycles", cdarts_presets,
+        {"darts": Length(32)},
+    ),
+    "snas": Entry(
+        snas, "Xie et al. 2019, arXiv 1812.09926", "a mixture drawn from a concrete distribution; one level", {},
+        {"darts": Length(150, 96, 45_000)},  # on all images, of which 0.9 train both here
+    ),
+    "gdas": Entry(
+        gdas, "Dong, Yang 2019, arXiv 1910.04465", "one drawn op an edge runs; straight-through Gumbel softmax", gdas_presets,
+        {"darts": Length(250, 256), "nasbench201": Length(250)},
+    ),
+    "pdarts": Entry(
+        pdarts, "Chen et al. 2019, arXiv 1904.12760", "three stages: ever deeper, over ever fewer ops; few skips", pdarts_presets,
+        {"darts": Length(75, 96)},
+    ),
+    "pcdarts": Entry(
+        pcdarts, "Xu et al. 2020, arXiv 1907.05737", "a part of the channels goes through the ops; a softmax over a node's inputs", {},
+        {"darts": Length(50, 256)},
+    ),
+    "fairdarts": Entry(
+        fairdarts, "Chu et al. 2020, arXiv 1911.12126", "ops that do not compete, each driven to 0 or 1; selection by threshold", {},
+        {"darts": Length(50, 128)},
+    ),
+    "drnas": Entry(
+        drnas, "Chen et al. 2021, arXiv 2006.10355", "a mixture drawn from a learned Dirichlet distribution", drnas_presets,
+        IN_NASBENCH201,
+    ),
     "progressive": Entry(
-        progressive, "Chen et al. 2021, arXiv 2006.10355", "stages: ever fewer ops, ever more channels; for any method", progressive_presets
+        progressive, "Chen et al. 2021, arXiv 2006.10355", "stages: ever fewer ops, ever more channels; for any method", progressive_presets,
+        IN_NASBENCH201,
     ),
     "dartsminus": Entry(dartsminus, "Chu et al. 2021, arXiv 2009.01027", "a second, unsearched skip on every edge, whose weight falls to 0"),
-    "dartspt": Entry(dartspt, "Wang et al. 2021, arXiv 2108.04392", "selects the op whose removal hurts, after any search", dartspt_presets),
-    "betadarts": Entry(betadarts, "Ye et al. 2022, arXiv 2203.01665", "a growing pull of alphas on an edge to each other", betadarts_presets),
+    "dartspt": Entry(
+        dartspt, "Wang et al. 2021, arXiv 2108.04392", "selects the op whose removal hurts, after any search", dartspt_presets,
+        IN_NASBENCH201,
+    ),
+    "betadarts": Entry(
+        betadarts, "Ye et al. 2022, arXiv 2203.01665", "a growing pull of alphas on an edge to each other", betadarts_presets,
+        IN_NASBENCH201,
+    ),
     "robustdarts": Entry(robustdarts, "Zela et al. 2020, arXiv 1909.09656", "stops where the alphas' curvature rises", robustdarts_presets),
     "smoothdarts": Entry(smoothdarts, "Chen, Hsieh 2020, arXiv 2002.05283", "weights learn at a random or at the worst mixture near by"),
-    "lambdadarts": Entry(lambdadarts, "Movahedi et al. 2023, arXiv 2210.07998", "weights that make cells agree", lambdadarts_presets),
+    "lambdadarts": Entry(
+        lambdadarts, "Movahedi et al. 2023, arXiv 2210.07998", "weights that make cells agree", lambdadarts_presets,
+        IN_NASBENCH201,
+    ),
     "oles": Entry(oles, "Jiang et al. 2023, arXiv 2311.04591", "ops whose training and validation gradients part stop learning"),
     "reinmax": Entry(reinmax, "Liu et al. 2023, arXiv 2304.08612", "GDAS with a second-order gradient of the draw", gdas_presets),
-    "rsws": Entry(rsws, "Li, Talwalkar 2019, arXiv 1902.07638", "a random path a step; the best of many by shared weights", rsws_presets),
+    "rsws": Entry(
+        rsws, "Li, Talwalkar 2019, arXiv 1902.07638", "a random path a step; the best of many by shared weights", rsws_presets,
+        {"nasbench201": Length(250)},
+    ),
 }
+
+
+ALPHAS = options.model(
+    AlphaSettings, lr=(Annotated[Rate, Field(description="Learning rate; auto fits the published one to the number of alpha steps")], AUTO)
+)
+"""What a user may say of the alphas' settings."""
 
 
 def method(name: str, space: Space, *, budget: Patch | None = None, **given: Any) -> Method:
@@ -99,7 +150,8 @@ def method(name: str, space: Space, *, budget: Patch | None = None, **given: Any
 
     Options go under their owner's name (``darts={"order": "weight_first"}``), and for a single method directly. ``weights`` and ``alphas``
     set the optimizers (fields of `WeightSettings` and `AlphaSettings`); ``budget`` is what `archgrad.budget.budget` makes of limits.
-    ValueError: what is unknown, out of range or in conflict.
+    The alphas' ``lr`` may be "auto", and is so by default: the published rate, fitted to the length of the search where that starts
+    (`archgrad.rate`). ValueError: what is unknown, out of range or in conflict.
     """
     names = name.split("+")
     for one in names:
@@ -116,18 +168,28 @@ def method(name: str, space: Space, *, budget: Patch | None = None, **given: Any
     patches = [
         options.call(one, METHODS[one].patch, METHODS[one].options(space.name, sections.get(one, {}))) for one in names if one != "darts"
     ]
-    return Method(compose(*patches, *([budget] if budget else []), settle=_user(sections, space)), space)
+    word = options.values("alphas", ALPHAS, sections.get("alphas", {}))
+    auto = word.get("lr", AUTO) == AUTO
+    own = {name: value for name, value in word.items() if not (auto and name == "lr")}
+    patch = compose(*patches, *([budget] if budget else []), settle=_user(sections, own))
+    with_rate = tuple(name for name in patch.with_rate if name not in own)
+    usual = {one: METHODS[one].usual(one, space.name, sections.get(one, {})) for one in names if one != "darts"}
+    return Method(replace(patch, with_rate=with_rate), space, published(usual, space, patch, auto))
 
 
-def _user(sections: Mapping[str, Mapping[str, Any]], space: Space) -> Patch:
+def published(usual: Mapping[str, Patch], space: Space, patch: Patch, auto: bool) -> Published | None:
+    """What the literature says of the alphas' rate of methods that are ``usual`` by name and make up ``patch``; None where they disagree, and so
+    the user decides. A rate that an option of a method set otherwise (``drnas.alphas_lr``) is the user's word, and no automatic one."""
+    own = space.defaults
+    rates = {one.alphas["lr"] for one in usual.values() if "lr" in one.alphas} or {own.alphas.lr}
+    length = Length(own.epochs, own.batch)
+    plans = {METHODS[one].lengths.get(space.name, length).plan for one in usual} or {length.plan}
+    lr, *others = sorted(rates)
+    return None if others else Published(lr, tuple(sorted(plans)), auto and patch.alphas.get("lr", own.alphas.lr) == lr)
+
+
+def _user(sections: Mapping[str, Mapping[str, Any]], alphas: Mapping[str, Any]) -> Patch:
     """What the user set himself, as one patch: it settles what the methods disagree on."""
     own = options.call("darts", darts, sections.get("darts", {}))
-    weights = _settings("weights", WeightSettings, sections.get("weights", {}))
-    alphas = _settings("alphas", AlphaSettings, sections.get("alphas", {}))
+    weights = options.values("weights", options.model(WeightSettings), sections.get("weights", {}))
     return Patch("darts", order=own.order, hypergradient=own.hypergradient, weights=weights, alphas=alphas)
-
-
-def _settings(owner: str, kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The given fields of a settings class, converted and checked by building one."""
-    made = options.call(owner, kind, given)
-    return {name: getattr(made, name) for name in given}

@@ -61,7 +61,7 @@ class Cyclic:
 
     reads = frozenset({
         "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "perturb", "transforms",
-        "finalise", "alpha_from", "lengths", "limits", "space", "weights", "alphas", "stepper",
+        "finalise", "alpha_from", "lengths", "limits", "space", "weights", "alphas", "with_rate", "stepper",
     })  # fmt: skip
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
@@ -89,7 +89,7 @@ class Cyclic:
         """The stem is in both networks' sets, with a momentum in each."""
         return {
             "weights": sgd(state.nets["search"].parameters(), method),
-            "alphas": adam(state.alphas, method),
+            "alphas": adam(method, state),
             "evaluation": sgd(taught(state).values(), method),
         }
 
@@ -99,6 +99,10 @@ class Cyclic:
 
     def steps(self, method: Method, plan: Plan, epoch: int) -> int:
         return self.lap(plan) * (1 if epoch < method.alpha_from(plan.epochs) else self.warmup + self.joint)
+
+    def alpha_steps(self, method: Method, plan: Plan, epoch: int) -> int:
+        """Those of the joint passes."""
+        return self.lap(plan) * self.joint if method.moves_alphas_in(epoch, plan.epochs) else 0
 
     def begin_epoch(self, method: Method, state: State) -> None:
         if method.moves_alphas(state):

@@ -70,6 +70,7 @@ def stdarts(
         alpha_from=begin if freeze else None,
         lengths=(begin, updates) if temperature == "adaptive" else (begin,),
         alphas={"decay": 0.0},  # the authors' own choice: DARTS has 1e-3
+        with_rate=("init",),  # the temperature follows from it, and must keep its proportion to a step
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from archgrad.search_method import Method
 
 AUTO = "auto"
-STRETCH = 4.0
+STRETCH = 3.0
 """c of the rule, fixed by `benchmarks/alpha_rate.py` on the entropy of darts alone."""
 
 LOW = 3.0

@@ -127,7 +127,8 @@ def by_primitive(name: str, groups: Groups, primitives: Mapping[str, float], bas
         raise ValueError(f"the cost {name!r} says nothing of {', '.join(missing)}")
     known = dict(primitives)
     ops = {
-        group.name: {(source, target, k): known.get(k, 0.0) for source, target, names in group.edges for k in names} for group in groups.values()
+        group.name: {(source, target, k): known.get(k, 0.0) for source, target, names in group.edges for k in names}
+        for group in groups.values()
     }
     return Cost(name, unit, base, ops)
 

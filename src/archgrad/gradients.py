@@ -12,7 +12,9 @@ from torch import Tensor, nn
 Named = Mapping[str, Tensor]
 
 
-def gradients(loss: Tensor, named: Named, *, create_graph: bool = False, retain: bool = False, zeros: bool = False) -> dict[str, Tensor | None]:
+def gradients(
+    loss: Tensor, named: Named, *, create_graph: bool = False, retain: bool = False, zeros: bool = False
+) -> dict[str, Tensor | None]:
     """d loss / d tensor for every named tensor, averaged over processes (with ``create_graph`` each process keeps its own: the product
     it goes into is averaged in its turn). ``retain``: the loss may be asked again.
 

@@ -78,7 +78,9 @@ def _unrolled(problem: Problem, product: Callable[[Named], dict[str, Tensor]]) -
     return {name: direct[name] - xi * correction[name] for name in direct}, forward
 
 
-def virtual_step(optimizer: torch.optim.Optimizer, weights: Named, found: dict[str, Tensor | None]) -> tuple[dict[str, Tensor], float]:
+def virtual_step(
+    optimizer: torch.optim.Optimizer, weights: Named, found: dict[str, Tensor | None]
+) -> tuple[dict[str, Tensor], float]:
     """Where SGD with momentum and decay would go (without clipping, as in the authors' code), and ``-dw'/dgradient`` = lr, times
     1 + momentum under Nesterov. Nothing is written. A weight without gradient stays."""
     settings = optimizer.param_groups[0]

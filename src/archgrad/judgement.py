@@ -181,7 +181,7 @@ def edge_of(group: EdgeGroup, edge: int, final: torch.Tensor, learned: torch.Ten
     size = len(group.edges[edge].primitives)
     shares = weights[:size] / weights[:size].sum().clamp_min(1e-30)
     decided = 1 - float(torch.special.entr(shares).sum()) / math.log(size) if shares.sum() > 0 else 0.0
-    return float(final[first] - final[second]), float(learned[first] - learned[second]), max(decided, 0.0)
+    return float(final[first] - final[second]), float(learned[first] - learned[second]), max(round(decided, 9), 0.0)  # of rounding nothing is left
 
 
 def unmoved(still: Mapping[str, Part], parts: Mapping[str, Part], rate: float) -> str:

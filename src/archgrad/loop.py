@@ -40,15 +40,8 @@ class Found(NamedTuple):
 
 
 def search(
-    method: Method,
-    data: Data,
-    epochs: int,
-    *,
-    seed: int = 0,
-    state: State | None = None,
-    observers: Iterable[Observer] = (),
-    device: torch.device | str = "cpu",
-    precision: str = "32",
+    method: Method, data: Data, epochs: int, *, seed: int = 0, state: State | None = None, observers: Iterable[Observer] = (),
+    device: torch.device | str = "cpu", precision: str = "32",
 ) -> Found:
     """Runs ``method`` for ``epochs`` epochs over ``data``; with a ``state`` it goes on where that stopped, in mid-epoch too.
 
@@ -91,7 +84,9 @@ def stop(state: State, row: Row) -> None:
         state.stopped, state.ended = row["stop"], state.epoch
 
 
-def begin(method: Method, data: Data, epochs: int, *, seed: int = 0, device: torch.device | str = "cpu", precision: str = "32") -> State:
+def begin(
+    method: Method, data: Data, epochs: int, *, seed: int = 0, device: torch.device | str = "cpu", precision: str = "32"
+) -> State:
     """The state before the first step of a search over ``data``."""
     images = (data.count("train"), data.count("val"))
     return method.start(seed=seed, epochs=epochs, steps=data.steps("train"), images=images, device=device, precision=precision)

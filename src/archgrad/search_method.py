@@ -108,13 +108,7 @@ class Method:
 
     # A search.
     def start(
-        self,
-        *,
-        seed: int,
-        epochs: int,
-        steps: int,
-        images: tuple[int, int] = (0, 0),
-        device: torch.device | str = "cpu",
+        self, *, seed: int, epochs: int, steps: int, images: tuple[int, int] = (0, 0), device: torch.device | str = "cpu",
         precision: str = "32",
     ) -> State:
         """A state at epoch 0 of ``epochs``; ``steps`` batches are a pass over the training half; ``images`` of the training and the validation
@@ -261,3 +255,4 @@ class Method:
         exact = {name: rows.double() for name, rows in state.alphas.items()}
         mixture = self.mixture(exact, self.context(state, "readout"))
         return self.select(mixture, state.space.groups, self.limits if limits is None else limits)
+

@@ -49,13 +49,7 @@ class Stepper(Protocol):
 
 
 def forward(
-    method: Method,
-    state: State,
-    net: str,
-    phase: str,
-    batch: Batch,
-    alphas: Alphas,
-    weights: Named | None = None,
+    method: Method, state: State, net: str, phase: str, batch: Batch, alphas: Alphas, weights: Named | None = None,
     mixture: Mixture | None = None,
 ) -> Forward:
     """One pass of ``state.nets[net]`` under the mixture of ``alphas`` (or one given); ``weights`` stand in for the net's own.

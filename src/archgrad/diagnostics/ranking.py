@@ -24,7 +24,9 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> tuple[float 
     return float(kendalltau(first, second).statistic), float(spearmanr(first, second).statistic)
 
 
-def accuracies(net: nn.Module, genotypes: Iterable[Genotype], groups: Groups, batches: Sequence[Batch], *place: object) -> list[float]:
+def accuracies(
+    net: nn.Module, genotypes: Iterable[Genotype], groups: Groups, batches: Sequence[Batch], *place: object
+) -> list[float]:
     """Share of images right, in [0, 1], of each genotype alone in a supernet (`Genotype.one_hot`), with the weights as they are: an op that
     never ran is judged by its initial ones.
 

@@ -61,14 +61,8 @@ def sharpness(loss: Loss, at: Named, rho: float, steps: int = 1) -> float:
 
 
 def supernet_sharpness(
-    net: nn.Module,
-    alphas: Alphas,
-    mixture: Callable[[Alphas], Mixture],
-    batches: Iterable[Batch],
-    *place: object,
-    over: Sequence[str] = tuple(MOVED),
-    rho: float = 0.05,
-    steps: int = 1,
+    net: nn.Module, alphas: Alphas, mixture: Callable[[Alphas], Mixture], batches: Iterable[Batch], *place: object,
+    over: Sequence[str] = tuple(MOVED), rho: float = 0.05, steps: int = 1,
 ) -> dict[str, Estimate]:
     """`sharpness` of a supernet's cross-entropy under ``mixture(alphas)``, for each of ``over``: "weights", "alphas", "both".
 

@@ -113,7 +113,9 @@ def method(name: str, space: Space, *, budget: Patch | None = None, **given: Any
     if loose and len(names) > 1:
         raise unknown("section of options", next(iter(loose)), owners)
     sections.setdefault(names[0], {}).update(loose)
-    patches = [options.call(one, METHODS[one].patch, METHODS[one].options(space.name, sections.get(one, {}))) for one in names if one != "darts"]
+    patches = [
+        options.call(one, METHODS[one].patch, METHODS[one].options(space.name, sections.get(one, {}))) for one in names if one != "darts"
+    ]
     return Method(compose(*patches, *([budget] if budget else []), settle=_user(sections, space)), space)
 
 

@@ -67,7 +67,6 @@ def perturbation(tune: float, rate: float, criterion: str, order: str, images: i
 
         def decide(choice: Choice) -> dict[str, Any]:
             name, group, mixture = choice.group, groups[choice.group], method.readout(state).whole()
-
             def allowed(fixed: dict[int, int]) -> bool:
                 return fit(pinned(groups, {**projection.fixed, name: {**projection.fixed.get(name, {}), **fixed}}), method.limits)
 

@@ -150,3 +150,5 @@ class EntropyAdaptive:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         self.delta, self.growths = saved["delta"], [(epoch, growth) for epoch, growth in saved["growths"]]
+
+

@@ -131,7 +131,9 @@ class Cell(nn.Module):
     def _module(self, op: Op) -> nn.Module:
         return (self.shared if op.shared else self.edges)[op.place][op.key]  # type: ignore[index]
 
-    def _node(self, ops: list[Op], states: Mapping[int, Node], mixture: CellMixture | None, rows: Rows | None, drop_path: float) -> Tensor:
+    def _node(
+        self, ops: list[Op], states: Mapping[int, Node], mixture: CellMixture | None, rows: Rows | None, drop_path: float
+    ) -> Tensor:
         """A node without any input is zero."""
         weights, outs, idle = [], [], []
         for op in ops:

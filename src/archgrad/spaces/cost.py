@@ -35,7 +35,7 @@ def count(network: nn.Module, size: int | tuple[int, int], channels: int = 3) ->
 
 
 def costs(space: Space, size: int | tuple[int, int], **options: Any) -> dict[str, Cost]:
-    """ "params" and "macs" of the networks that ``space.derive(genotype, **options)`` gives, as `count` has them.
+    """"params" and "macs" of the networks that ``space.derive(genotype, **options)`` gives, as `count` has them.
 
     One pass of the supernet says what each op adds. `Cost.added` is the exact number, except where a derived network leaves out nodes
     (DARTS cells with nodes that nothing leads to): what reads those is then narrower, and the sum an upper bound. `Cost.of` is always exact.

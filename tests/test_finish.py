@@ -13,6 +13,7 @@ from archgrad import finished
 from archgrad.cli import main
 from archgrad.compare.jobs import Home, Run
 from archgrad.folder import RunFolder
+from archgrad.observers import Metrics, append
 from archgrad.search_method import Method
 from running import SMALL, STEPS, after, outcome, same
 from studying import TWO, here
@@ -57,7 +58,8 @@ def test_what_it_has_is_its_result(halfway, tmp_path, capsys):
     shown = told(capsys, "finish", folder)
     assert "a stopped search, finished after epoch 2 of 3 and 1 step as it was" in shown and "next: " in shown
     content = json.loads((folder / "genotype.json").read_text())
-    assert content["finished"] == {"epochs": 2, "of": 3, "steps": 1} and content["searched"]["fails"]["short"].endswith("(epochs: 2). Train longer.")
+    assert content["finished"] == {"epochs": 2, "of": 3, "steps": 1}
+    assert content["searched"]["fails"]["short"].endswith("(epochs: 2). Train longer.")
     assert content == json.loads((halfway / "run" / "genotype.json").read_text())
     assert all((folder / name).exists() for name in RESULT)
     assert (folder / "checkpoint.pt").read_bytes() == (halfway / "before" / "checkpoint.pt").read_bytes()
@@ -72,12 +74,16 @@ def test_what_it_has_is_its_result(halfway, tmp_path, capsys):
 
 
 def test_between_two_epochs_it_is_what_the_last_row_says(tmp_path, capsys):
-    folder = stopped(tmp_path / "run", 2 * STEPS)
+    folder = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Metrics, "append", lambda one, row: (append(one.path, row), row["epoch"] and os.kill(os.getpid(), signal.SIGINT)))
+        assert main(["search", *SMALL, "--out", str(folder)]) == 130
     told(capsys, "finish", folder)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     content = json.loads((folder / "genotype.json").read_text())
     assert content["text"] == rows[-1]["genotype"] and len(rows) == 2 and content["finished"]["steps"] == 0
-    assert "after epoch 2 of 3\n" not in told(capsys, "show", folder) and RunFolder(folder).finished_by_hand() == "after epoch 2 of 3"
+    assert RunFolder(folder).finished_by_hand() == "after epoch 2 of 3"
+    assert "finished after epoch 2 of 3 as it was" in told(capsys, "show", folder)
 
 
 def test_resume_wants_to_be_told(halfway, tmp_path, capsys):
@@ -140,11 +146,11 @@ def test_a_method_that_decides_later_says_what_was_taken(tmp_path, capsys):
 
 def test_a_study_leaves_it_out(tmp_path, capsys):
     out = tmp_path / "study"
-    with pytest.MonkeyPatch.context() as patched:
-        here(patched)
-        patched.setattr(Method, "step", after(STEPS + 1, lambda: os.kill(os.getpid(), signal.SIGINT)))
-        assert main(["compare", *TWO, "--out", str(out)]) == 130
     one = Run("darts", 1, Home(out))
+    assert main(["compare", *TWO, "--out", str(out), "--print-commands"]) == 0  # writes what the search is told
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Method, "step", after(STEPS + 1, lambda: os.kill(os.getpid(), signal.SIGINT)))
+        assert main(one.arguments()) == 130
     assert main(["finish", str(one.folder.path)]) == 0 and one.left_out == "after epoch 1 of 2 and 1 step"
     assert not one.record() and not one.summary.exists()
     assert "darts-seed1: darts in nasbench201, 2 epochs, seed 1 (left out)" in told(capsys, "compare", *TWO, "--out", out, "--dry-run")

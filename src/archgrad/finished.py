@@ -44,7 +44,7 @@ def searched(folder: RunFolder) -> Judgement | None:
     try:
         method, state = restored(folder)
         return judge(method, state, folder.found(), rows(folder.metrics), read_json(folder.data)["per_class"]["val"])
-    except (ValueError, KeyError, OSError):  # a checkpoint that is gone or of another version, a method of a plugin
+    except (ValueError, KeyError, RuntimeError, OSError):  # a checkpoint that is gone or of another version, a method of a plugin
         return None
     finally:
         torch.set_num_threads(threads)

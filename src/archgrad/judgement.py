@@ -180,8 +180,8 @@ def edge_of(group: EdgeGroup, edge: int, final: torch.Tensor, learned: torch.Ten
     first, second = sorted(choices(group, edge), key=lambda k: -float(final[k]))[:2]
     size = len(group.edges[edge].primitives)
     shares = weights[:size] / weights[:size].sum().clamp_min(1e-30)
-    decided = 1 - float(torch.special.entr(shares).sum()) / math.log(size) if shares.sum() > 0 else 0.0
-    return float(final[first] - final[second]), float(learned[first] - learned[second]), max(round(decided, 9), 0.0)  # of rounding nothing is left
+    decided = round(1 - float(torch.special.entr(shares).sum()) / math.log(size), 9) if shares.sum() > 0 else 0.0  # without rounding errors
+    return float(final[first] - final[second]), float(learned[first] - learned[second]), max(decided, 0.0)
 
 
 def unmoved(still: Mapping[str, Part], parts: Mapping[str, Part], rate: float) -> str:

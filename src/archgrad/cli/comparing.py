@@ -19,7 +19,6 @@ from archgrad.compare.comparison import tidy
 from archgrad.compare.jobs import Ending, Home, Run, execute, prepared, runs_of
 from archgrad.compare.study import Study
 from archgrad.folder import read_json
-from archgrad.judgement import CAUSES
 from archgrad.observers import bar, ending, stop_requests, write_atomically
 
 Flags: Any = flags(
@@ -178,6 +177,8 @@ def run_all(runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending],
 
 def result(found: summary.Summary) -> str:
     """A finished run in a few words."""
+    from archgrad.judgement import CAUSES
+
     final, fails = found["final"], found.get("searched", {}).get("fails", {})
     doubts = [f"{CAUSES[cause]}: the search says little" for cause in fails][:1]
     known = {"entropy": "entropy {:.3f}", "skips": "skips {:.0f}", "cifar10_test": "CIFAR-10 true test accuracy {:.2f} %"}

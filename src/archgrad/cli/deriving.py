@@ -9,8 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import costing, finished, run
-from archgrad.cli.verdict import onward
+from archgrad import costing, run
 from archgrad.folder import RunFolder, read_json, write_json
 from archgrad.limits import check
 
@@ -32,6 +31,9 @@ def derive(
     folder: Path
         The run folder.
     """
+    from archgrad import finished
+    from archgrad.cli.verdict import onward
+
     if out and out.exists():
         raise ValueError(f"{out} is there already: choose another --out")
     targets = tuple(",".join(budget).split(","))

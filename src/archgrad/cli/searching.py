@@ -9,10 +9,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, costing, finished, run
+from archgrad import config, costing, run
 from archgrad.cli.flags import flags, said
 from archgrad.cli.training import go_on
-from archgrad.cli.verdict import onward, show_verdict
 from archgrad.folder import RunFolder, read_json
 from archgrad.loop import Found
 from archgrad.methods import METHODS
@@ -69,6 +68,8 @@ def resume(
     folder: Path
         The run folder.
     """
+    from archgrad import finished
+
     console = Console(highlight=False, soft_wrap=True)
     run_folder, say = RunFolder(folder), run.say_on(console)
     if reopen:
@@ -99,6 +100,8 @@ def finish(folder: Path) -> int:
     folder: Path
         The run folder.
     """
+    from archgrad import finished
+
     console = Console(highlight=False, soft_wrap=True)
     if found := finished.finish(folder, console=console):
         conclude(RunFolder(folder), found, console)
@@ -109,6 +112,9 @@ def finish(folder: Path) -> int:
 
 def over(folder: Path, say: run.Say) -> None:
     """That a search has a result already, and what to type next."""
+    from archgrad import finished
+    from archgrad.cli.verdict import onward
+
     by_hand = RunFolder(folder).finished_by_hand()
     judgement = finished.searched(RunFolder(folder))
     say(f"the search in {folder} is finished{f' already, {by_hand}' if by_hand else ''}: see `archgrad show {folder}`")
@@ -122,6 +128,8 @@ def then(folder: Path) -> str:
 
 def conclude(folder: RunFolder, found: Found, console: Console) -> None:
     """What came out, where it lies, whether it was searched, what a benchmark knows of it, and what to type next."""
+    from archgrad import finished
+    from archgrad.cli.verdict import onward, show_verdict
     from archgrad.report import cell_table, front_table
 
     say = run.say_on(console)

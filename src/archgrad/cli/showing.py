@@ -14,7 +14,6 @@ from rich.table import Column, Table
 
 from archgrad import benchmarks, costing, run
 from archgrad.cli.subject import Subject, otherwise, subject
-from archgrad.cli.verdict import show_verdict
 from archgrad.errors import unknown
 from archgrad.methods import METHODS
 from archgrad.published import published
@@ -41,6 +40,7 @@ def show(
     what: str
         A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
     """
+    from archgrad.cli.verdict import show_verdict
     from archgrad.report import cell_table, save_svg
 
     found = subject(what, space)
@@ -48,7 +48,7 @@ def show(
     costs, spec = cost(network, side, network.space.in_channels), network.space.spec()
     console = Console(highlight=False, soft_wrap=True)
     say = run.say_on(console)
-    for why in found.folder.ended() if found.folder else ():
+    for why in found.run.ended() if found.run else ():
         say(why)
     console.print(cell_table(found.genotype))
     say(f"genotype: {found.genotype}")

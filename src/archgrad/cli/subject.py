@@ -7,19 +7,21 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from archgrad import chain, costing, finished, run, spaces
+from archgrad import chain, costing, run, spaces
 from archgrad.arch import Genotype
 from archgrad.config import SearchConfig
 from archgrad.data import stem_for
 from archgrad.folder import RunFolder, read_json
-from archgrad.judgement import Judgement
 from archgrad.notation import CELL
 from archgrad.retraining.files import CARD, home, read_card
 from archgrad.retraining.settings import retrain_settings
 from archgrad.search_space import Space
 from archgrad.spaces.derived import Derived
+
+if TYPE_CHECKING:
+    from archgrad.judgement import Judgement
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Subject:
 
     def judged(self) -> list[str]:
         """Whether its search was one, for people; empty where it is of no search that is known."""
+        from archgrad import finished
+
         if self.run is None:
             return self.says.lines() if self.says else []
         return finished.said(finished.searched(self.run))
@@ -120,8 +124,14 @@ def from_file(path: Path) -> tuple[Genotype, RunFolder | None, list[Mapping[str,
         raise ValueError(f"{path}: {error}") from None
     if searched is not None and not RunFolder(Path(searched)).config.is_file():
         raise ValueError(f"{path} was derived from {searched}, which is not there any more: give its genotype as text, '{content['text']}'")
-    says = Judgement.from_json(content["searched"]) if "searched" in content else None
-    return genotype, searched and RunFolder(Path(searched)), content.get("budget", []), says
+    return genotype, searched and RunFolder(Path(searched)), content.get("budget", []), judgement_of(content)
+
+
+def judgement_of(content: Mapping[str, Any]) -> Judgement | None:
+    """That which such a file holds, if it does."""
+    from archgrad.judgement import Judgement
+
+    return Judgement.from_json(content["searched"]) if "searched" in content else None
 
 
 def usual_space(genotype: Genotype) -> str:

@@ -186,7 +186,7 @@ def test_a_run_that_fails_twice_is_reported(done, tmp_path, capsys, monkeypatch)
     numbers = json.loads((out / "compare.json").read_text())
     assert numbers["seeds"] == {"darts": [1], "random": [1]} and numbers["mean"]["cifar10_test"]["darts"]["n"] == 1
     assert numbers["failed"] == {arm: {"2": "exit code 3: it broke here"} for arm in ("darts", "random")}
-    assert shown.count("1 (1 failed)") > 2 and "Failed: darts, seed 2: exit code 3: it broke here; random, seed 2" in " ".join(shown.split())
+    assert shown.count("1* (1 failed)") > 2 and "Failed: darts, seed 2: exit code 3: it broke here; random, seed 2" in " ".join(shown.split())
     assert "darts,2,failed,1\n" in (out / "compare.csv").read_text()
     here(monkeypatch)
     assert main(["compare", *TWO[:3], "1", *TWO[4:], "--out", str(out)]) == 0  # the second seed is not asked for, and not forgotten

@@ -36,11 +36,13 @@ MAY: dict[str, set[str]] = {
     "loop": VALUES | METHOD | {"diagnostics"},
     "probes": VALUES | METHOD | {"loop", "diagnostics", "select"},
     "stopping": VALUES | METHOD | {"loop", "diagnostics"},
+    "judgement": VALUES | METHOD | {"loop", "methods"},
     "checkpoint": VALUES | METHOD,
     "observers": VALUES | METHOD | {"loop", "checkpoint"},
     "data": {"arch", "seeds", "errors"},
 }
 OPEN = {"__init__", "__main__", "run", "costing", "front", "compare", "config", "cli", "retraining", "folder", "data_files"}
+OPEN |= {"results", "finished"}
 
 
 def part(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 from itertools import combinations
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from archgrad import checkpoint
+from archgrad.judgement import Judgement, judge
 from archgrad.loop import search
 from archgrad.methods import METHODS, method
 from archgrad.patch import SETTLED, Patch, claims, compose
@@ -54,8 +56,11 @@ def test_runs_derives_and_moves_every_alpha(name, space_name):
     assert all(torch.isfinite(torch.tensor(v)) for row in record.rows for v in row.values() if isinstance(v, float))
     derived = m.base.derive(found.genotype, channels=4, cells=SPACES[space_name].get("cells")).eval()
     assert derived(next(DATA.evaluation("val")).images).shape == (DATA.batch, DATA.classes)
+    judgement = judge(m, found.state, found.genotype, record.rows, [6] * 4)
+    assert Judgement.from_json(json.loads(json.dumps(judgement.to_json()))) == judgement and judgement.accuracy is not None
     if m.alpha_from(EPOCHS) >= EPOCHS:
         return  # a control arm
+    assert judgement.parts or found.state.decisions
     for group_name, a in found.state.alphas.items():
         seen = found.state.optimizers["alphas"].state[a]["exp_avg_sq"]
         assert torch.isfinite(seen).all()

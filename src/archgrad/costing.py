@@ -23,6 +23,10 @@ UNITS = {"": {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}, "ms": {"ms": 1.0, "us": 1e
 """Unit of a cost -> what may stand behind a number, and what it is worth. Behind any, % is a share of the largest network's."""
 
 
+IDLE = 0.5
+"""A network below this share of its budget leaves most of it idle, which is said."""
+
+
 class Target(NamedTuple):
     """A budget as it was said: ``macs``, 300, ``M``."""
 
@@ -154,9 +158,14 @@ def ranges(limits: Limits, groups: Groups) -> list[str]:
     return found
 
 
-def kept(limits: Limits, genotype: Genotype) -> list[dict[str, Any]]:
-    """What a genotype costs beside each budget, JSON-able: as it stands in a run's genotype.json."""
-    return [{"cost": one.cost.name, "unit": one.cost.unit, "budget": one.bound, "found": one.cost.of(genotype)} for one in limits]
+def kept(limits: Limits, genotype: Genotype, free: Genotype | None = None) -> list[dict[str, Any]]:
+    """What a genotype costs beside each budget, JSON-able: as it stands in a run's genotype.json. ``free``: what its alphas say without any
+    budget, whose cost is ``wanted``."""
+
+    def wanted(one: Limit) -> dict[str, float]:
+        return {} if free is None else {"wanted": one.cost.of(free)}
+
+    return [{"cost": one.cost.name, "unit": one.cost.unit, "budget": one.bound, "found": one.cost.of(genotype), **wanted(one)} for one in limits]
 
 
 def bounds(found: Iterable[Mapping[str, Any]], known: Mapping[str, Any]) -> dict[str, float]:
@@ -171,9 +180,13 @@ def _where(one: Mapping[str, Any]) -> str:
 
 
 def sentences(found: Iterable[Mapping[str, Any]]) -> list[str]:
-    """``macs: 287.3M of a budget of 300M, 12.7M (4.2 %) to spare``, for each of `kept`."""
-    return [
-        f"{one['cost']}: {written(one['found'], one['unit'])} of a budget of {written(one['budget'], one['unit'])}, "
-        f"{written(one['budget'] - one['found'], one['unit'])} ({100 * (1 - one['found'] / one['budget']):.1f} %) to spare{_where(one)}"
-        for one in found
-    ]
+    """``macs: 287.3M of a budget of 300M, 12.7M (4.2 %) to spare``, for each of `kept`; and a line more where most of a budget is idle."""
+    lines = []
+    for one in found:
+        budget, has, unit = one["budget"], one["found"], one["unit"]
+        spare = f"{written(budget - has, unit)} ({100 * (1 - has / budget):.1f} %) to spare"
+        lines.append(f"{one['cost']}: {written(has, unit)} of a budget of {written(budget, unit)}, {spare}{_where(one)}")
+        if has < IDLE * budget:
+            asks = f": without any budget the alphas ask for {written(one['wanted'], unit)}" if "wanted" in one else ""
+            lines.append(f"more than half of this budget of {one['cost']} is idle{asks}")
+    return lines

@@ -58,7 +58,8 @@ class RunFolder:
 
     @property
     def genotype(self) -> Path:
-        """{"genotype": our JSON, "text": the field's notation, "budget": `archgrad.costing.kept`}"""
+        """{"genotype": our JSON, "text": the field's notation, "budget": `archgrad.costing.kept`, "searched": `archgrad.judgement.Judgement`};
+        and "finished": {"epochs", "of", "steps"} where `archgrad finish` ended the search there."""
         return self.path / "genotype.json"
 
     @property
@@ -110,6 +111,18 @@ class RunFolder:
         """Why the epochs ended early, and when; None where they did not."""
         last = rows(self.metrics)[-1:] if self.metrics.exists() else []
         return next((f"stopped early, after epoch {row['epoch'] + 1}: {row['stop']}" for row in last if row.get("stop")), None)
+
+    def finished_by_hand(self) -> str | None:
+        """``after epoch 2 of 3``, where `archgrad finish` ended the search there; None where it ended by itself, or not yet."""
+        if not self.genotype.is_file() or not (place := read_json(self.genotype, "genotype").get("finished")):
+            return None
+        steps = f" and {place['steps']} step{'s' * (place['steps'] != 1)}" if place["steps"] else ""
+        return f"after epoch {place['epochs']} of {place['of']}{steps}"
+
+    def ended(self) -> list[str]:
+        """A line for each reason why a search ended before its last epoch: a rule, or `archgrad finish`."""
+        by_hand = self.finished_by_hand()
+        return [*filter(None, [self.stopped(), by_hand and f"a stopped search, finished {by_hand} as it was"])]
 
     @contextmanager
     def locked(self) -> Iterator[None]:

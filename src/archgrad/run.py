@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.filesize import decimal
 
-from archgrad import benchmarks, checkpoint, costing, data, front, loop, methods, options, rate, seeds, spaces
+from archgrad import benchmarks, checkpoint, costing, data, loop, methods, options, rate, results, seeds, spaces
 from archgrad.arch import Genotype
 from archgrad.budget import budget
 from archgrad.config import DataSettings, SearchConfig
@@ -75,20 +75,25 @@ def resume(path: Path, *, console: Console | None = None) -> Found | None:
     """
     console = console or Console(highlight=False, soft_wrap=True)
     folder = RunFolder(path)
-    settings = folder.settings()
+    folder.settings()
     if folder.genotype.exists():
         return None
     with folder.locked():
-        prepared = prepare(settings, say_on(console), folder.latencies)
-        was = read_json(folder.data, "fingerprint")["fingerprint"]
-        if was != prepared.data.summary()["fingerprint"]:
-            raise ValueError(f"the images in {settings.data.path} have changed since {path} began: start a new search")
-        device = prepared.config.device
-        if folder.checkpoint.exists():
-            state = checkpoint.restore(prepared.method, checkpoint.read(folder.checkpoint, device), device)
-        else:
-            state = begin(prepared)
+        prepared, state = recorded(folder, say_on(console))
         return _run(prepared, folder, state, console)
+
+
+def recorded(folder: RunFolder, say: Say) -> tuple[Prepared, State]:
+    """A run that began, ready to go on: from its checkpoint, or from its start where there is none. ValueError if its images have changed."""
+    settings = folder.settings()
+    prepared = prepare(settings, say, folder.latencies)
+    was = read_json(folder.data, "fingerprint")["fingerprint"]
+    if was != prepared.data.summary()["fingerprint"]:
+        raise ValueError(f"the images in {settings.data.path} have changed since {folder.path} began: start a new search")
+    device = prepared.config.device
+    if folder.checkpoint.exists():
+        return prepared, checkpoint.restore(prepared.method, checkpoint.read(folder.checkpoint, device), device)
+    return prepared, begin(prepared)
 
 
 def prepare(config: SearchConfig, say: Say = print, latencies: Path | None = None) -> Prepared:
@@ -233,24 +238,8 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
             found = loop.search(prepared.method, prepared.data, prepared.epochs, state=state, observers=watchers)
         finally:
             bar.close()
-    write_pictures(folder, found)
-    within = costing.kept(prepared.method.limits, found.genotype)
-    write_json(folder.genotype, {"genotype": found.genotype.to_json(), "text": str(found.genotype), "budget": within})
-    if config.diagnostics.front:
-        write_json(folder.front, seen(prepared, found, rows(folder.metrics)))
+    results.write(prepared, folder, found)
     return found
-
-
-def seen(prepared: Prepared, found: Found, past: list[loop.Row]) -> dict[str, Any]:
-    """Cost and accuracy of the networks that this search saw: by the cost of its first budget, by MACs where it has none."""
-    config, method, state = prepared.config, prepared.method, found.state
-    limited = next((limit.cost for limit in method.limits), None)
-    cost = limited or prepared.costs.cost("macs")
-    s = config.diagnostics
-    points = front.of_epochs(past, cost)
-    points += front.of_end(method, state, prepared.data, found.genotype, cost, s.front_points, s.gap_images)
-    best = set(front.front(points))
-    return {"cost": cost.name, "unit": cost.unit, "points": [{**point._asdict(), "front": point in best} for point in points]}
 
 
 def diagnostics(config: SearchConfig) -> tuple[Observer, ...]:
@@ -291,13 +280,6 @@ def true_accuracies(space: Space) -> dict[str, Callable[[Genotype], float]]:
     """CIFAR-10 test accuracy (percent) of a genotype, where a table knows all of the space; empty where none does."""
     table = benchmark(space)
     return {"cifar10": lambda genotype: float(table.query(genotype)["cifar10_test"])} if table else {}
-
-
-def write_pictures(folder: RunFolder, found: Found) -> None:
-    from archgrad.report import curves_svg, save_svg  # matplotlib takes a second
-
-    save_svg(found.genotype, folder.cells)
-    curves_svg(rows(folder.metrics), folder.curves)
 
 
 def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:

@@ -21,6 +21,7 @@ MAKE, LOOK = Group("Search and train", sort_key=1), Group("Look", sort_key=2)
 for name, home, group, summary in (
     ("search", "searching", MAKE, "Search an architecture for a set of images, into a new run folder."),
     ("resume", "searching", MAKE, "Go on with a search or a retraining exactly where it stopped."),
+    ("finish", "searching", MAKE, "Make what a stopped search has now its result."),
     ("derive", "deriving", MAKE, "Another architecture from a finished search, under another budget."),
     ("compare", "comparing", MAKE, "Several methods, several seeds: what differs, and how surely."),
     ("retrain", "training", MAKE, "Train the network of a run or of a genotype from scratch."),

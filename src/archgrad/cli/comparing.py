@@ -71,13 +71,17 @@ def compare(
         for one in runs:
             console.print(f"{one.name}: {heads[one.arm]}, seed {one.seed} ({one.state()})", markup=False)
         return 0
-    if missing := [one for one in runs if not one.done]:
+    left_out = [one for one in runs if one.left_out]
+    if missing := [one for one in runs if not one.done and one not in left_out]:
         check_images(asked, home, console)
         check_settings(asked, home)
         check_folders(missing)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(home.study, whole.to_yaml())
     prepared(asked, missing)
+    for one in left_out:
+        why = f"its search was ended by `archgrad finish` {one.left_out}"
+        run.say_on(console)(f"{one.name}: left out, {why}: archgrad resume {one.folder.path} --reopen goes on with it")
     if print_commands:
         left = [one for one in missing if not one.record()]
         for one in left:
@@ -174,9 +178,12 @@ def run_all(runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending],
 
 def result(found: summary.Summary) -> str:
     """A finished run in a few words."""
-    final = found["final"]
+    from archgrad.judgement import CAUSES
+
+    final, fails = found["final"], found.get("searched", {}).get("fails", {})
+    doubts = [f"{CAUSES[cause]}: the search says little" for cause in fails][:1]
     known = {"entropy": "entropy {:.3f}", "skips": "skips {:.0f}", "cifar10_test": "CIFAR-10 true test accuracy {:.2f} %"}
-    return ", ".join([f"{found['seconds']:.0f} s", *(text.format(final[name]) for name, text in known.items() if name in final)])
+    return ", ".join([f"{found['seconds']:.0f} s", *doubts, *(text.format(final[name]) for name, text in known.items() if name in final)])
 
 
 def report(whole: Study, home: Home, failed: list[Ending], console: Console) -> None:
@@ -203,6 +210,6 @@ def failures(whole: Study, home: Home, failed: list[Ending]) -> dict[str, dict[i
     for one in runs_of(whole, home):
         now = next((end.failure for end in failed if (end.run.arm, end.run.seed) == (one.arm, one.seed)), None)
         why = now or before.get(one.arm, {}).get(str(one.seed))
-        if why and not one.done:
+        if why and not one.done and not one.left_out:
             found.setdefault(one.arm, {})[one.seed] = why
     return found

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import checkpoint, costing, run
+from archgrad import costing, run
 from archgrad.folder import RunFolder, read_json, write_json
 from archgrad.limits import check
 
@@ -31,35 +31,39 @@ def derive(
     folder: Path
         The run folder.
     """
+    from archgrad import finished
+    from archgrad.cli.verdict import onward
+
     if out and out.exists():
         raise ValueError(f"{out} is there already: choose another --out")
     targets = tuple(",".join(budget).split(","))
     if latency and not any(costing.target(text).name == "latency" for text in targets):
         raise ValueError(f"--latency {latency}: there is no budget of latency it could be for")
-    finished = RunFolder(folder)
-    finished.found()  # or it says how to finish it
-    settings = finished.settings()
-    size = read_json(finished.data, "preprocess")["preprocess"]["size"]
-    space = run.space_of(settings)
-    method = run.build(settings, space, run.limiting(settings, costing.costs_of(settings, space, size, finished.latencies).limits()))
+    ended = RunFolder(folder)
+    ended.found()  # or it says how to finish it
+    settings = ended.settings()
+    method, state = finished.restored(ended)
     if method.alpha_from(settings.search.epochs or 1) >= (settings.search.epochs or 1):
         raise ValueError(f"{settings.method} moves no alphas that a budget could be asked of: search again, with --budget {' '.join(budget)}")
-    state = checkpoint.restore(method, checkpoint.read(finished.checkpoint, "cpu"), "cpu")
     if state.decisions:
         raise ValueError(f"{settings.method} decided after its search, not by alphas alone: search again, with --budget {' '.join(budget)}")
     asked = settings.budget.model_copy(update={"targets": targets, "latency": latency or settings.budget.latency})
-    own = None if latency else finished.latencies
-    limits = costing.costs_of(settings.model_copy(update={"budget": asked}), space, size, own).limits()
+    own, size = None if latency else ended.latencies, read_json(ended.data, "preprocess")["preprocess"]["size"]
+    limits = costing.costs_of(settings.model_copy(update={"budget": asked}), run.space_of(settings), size, own).limits()
     check(state.space.groups, limits)  # what stages have left of the space
     genotype = method.selected(state, limits)
-    within = costing.kept(limits, genotype)
-    found = {"genotype": genotype.to_json(), "text": str(genotype), "budget": within, "run": str(folder.resolve())}
+    within = costing.kept(limits, genotype, method.selected(state, ()))
+    judgement = finished.searched(ended)
+    says = {"searched": judgement.to_json()} if judgement else {}
+    found = {"genotype": genotype.to_json(), "text": str(genotype), "budget": within, **says, "run": str(folder.resolve())}
     if out:
         write_json(out, found)
     if as_json:
         print(json.dumps(found))
         return
     say = run.say_on(Console(highlight=False, soft_wrap=True))
-    for line in (*costing.ranges(limits, state.space.groups), f"genotype: {genotype}", *costing.sentences(within)):
+    shown = (*ended.ended(), *costing.ranges(limits, state.space.groups), f"genotype: {genotype}", *costing.sentences(within))
+    for line in (*shown, *finished.said(judgement)):
         say(line)
-    say(f"next: archgrad retrain {out}" if out else "next: add --out FILE, and then archgrad retrain FILE")
+    follow = f"archgrad retrain {out}" if out else "add --out FILE, and then archgrad retrain FILE"
+    say(onward(judgement, follow))

@@ -1,4 +1,4 @@
-"""``archgrad search`` and ``archgrad resume``."""
+"""``archgrad search``, ``archgrad resume`` and ``archgrad finish``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,11 @@ def search(
     return 0
 
 
-def resume(folder: Path) -> int:
+def resume(
+    folder: Path,
+    *,
+    reopen: Annotated[bool, Parameter(help="remove the result that `finish` wrote, and go on", negative="", show_default=False)] = False,
+) -> int:
     """Go on with a search or a retraining exactly where it stopped, in mid-epoch too.
 
     Parameters
@@ -64,38 +68,82 @@ def resume(folder: Path) -> int:
     folder: Path
         The run folder.
     """
+    from archgrad import finished
+
     console = Console(highlight=False, soft_wrap=True)
     run_folder, say = RunFolder(folder), run.say_on(console)
+    if reopen:
+        finished.reopen(folder)
     try:
         if run_folder.config.exists() and (found := run.resume(folder, console=console)):
             conclude(run_folder, found, console)
         elif (network := home(folder)) and (network / CARD).exists():
             go_on(network, say)
+        elif by_hand := run_folder.finished_by_hand():
+            raise ValueError(f"the search in {folder} was ended by `archgrad finish` {by_hand}: add --reopen to remove that result and go on")
         else:
             run_folder.settings()
-            say(f"the search in {folder} is finished: see `archgrad show {folder}`; next: archgrad retrain {folder}")
+            over(folder, say)
     except Interrupted as stop:
         say(str(stop))
         return 130
     return 0
 
 
+def finish(folder: Path) -> int:
+    """Make what a stopped search has now its result, so that `derive` and `retrain` work. `resume --reopen` goes on with the search.
+
+    Of a method that decides after its last epoch the result is what its alphas say now; of one without alphas, what it can decide now.
+
+    Parameters
+    ----------
+    folder: Path
+        The run folder.
+    """
+    from archgrad import finished
+
+    console = Console(highlight=False, soft_wrap=True)
+    if found := finished.finish(folder, console=console):
+        conclude(RunFolder(folder), found, console)
+    else:
+        over(folder, run.say_on(console))
+    return 0
+
+
+def over(folder: Path, say: run.Say) -> None:
+    """That a search has a result already, and what to type next."""
+    from archgrad import finished
+    from archgrad.cli.verdict import onward
+
+    by_hand = RunFolder(folder).finished_by_hand()
+    judgement = finished.searched(RunFolder(folder))
+    say(f"the search in {folder} is finished{f' already, {by_hand}' if by_hand else ''}: see `archgrad show {folder}`")
+    for line in (*finished.said(judgement), onward(judgement, then(folder))):
+        say(line)
+
+
+def then(folder: Path) -> str:
+    return f"archgrad retrain {folder}  and then  archgrad evaluate {folder}"
+
+
 def conclude(folder: RunFolder, found: Found, console: Console) -> None:
-    """What came out, where it lies, what to type next, and what a benchmark knows of it."""
-    from archgrad.report import cell_table, front_table, verdict_table
+    """What came out, where it lies, whether it was searched, what a benchmark knows of it, and what to type next."""
+    from archgrad import finished
+    from archgrad.cli.verdict import onward, show_verdict
+    from archgrad.report import cell_table, front_table
 
     say = run.say_on(console)
-    if why := folder.stopped():
+    for why in folder.ended():
         say(why)
     console.print(cell_table(found.genotype))
-    space = found.state.space
     say(f"genotype: {found.genotype}")
     for line in costing.sentences(folder.found_within()):
         say(line)
     if folder.front.exists():
         console.print(front_table(**read_json(folder.front, "cost", "unit", "points")))
-    say(f"pictures: {folder.cells} and {folder.curves}")
-    if table := run.benchmark(space):
-        bounds = costing.bounds(folder.found_within(), table.query(found.genotype))
-        console.print(verdict_table(table.verdict(found.genotype, bounds), table.MEASURED))
-    say(f"next: archgrad retrain {folder.path}  and then  archgrad evaluate {folder.path}")
+    say(f"pictures: {folder.cells} and {folder.curves}" if folder.curves.exists() else f"picture: {folder.cells}")
+    judgement = finished.searched(folder)
+    for line in finished.said(judgement):
+        say(line)
+    show_verdict(console, found.state.space, found.genotype, folder.found_within(), folder)
+    say(onward(judgement, then(folder.path)))

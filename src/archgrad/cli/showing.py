@@ -40,14 +40,15 @@ def show(
     what: str
         A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
     """
-    from archgrad.report import cell_table, save_svg, verdict_table
+    from archgrad.cli.verdict import show_verdict
+    from archgrad.report import cell_table, save_svg
 
     found = subject(what, space)
     network, side = _derived(found, size, channels=channels, cells=cells, classes=classes), size or found.size
     costs, spec = cost(network, side, network.space.in_channels), network.space.spec()
     console = Console(highlight=False, soft_wrap=True)
     say = run.say_on(console)
-    if found.folder and (why := found.folder.stopped()):
+    for why in found.run.ended() if found.run else ():
         say(why)
     console.print(cell_table(found.genotype))
     say(f"genotype: {found.genotype}")
@@ -62,9 +63,9 @@ def show(
     if picture and (svg or not picture.exists()):
         save_svg(found.genotype, picture)
     say(f"picture: {picture}" if picture else "picture: add --svg FILE")
-    if table := run.benchmark(found.space):
-        bounds = costing.bounds(found.within, table.query(found.genotype))
-        console.print(verdict_table(table.verdict(found.genotype, bounds), table.MEASURED))
+    for line in found.judged():
+        say(line)
+    show_verdict(console, found.space, found.genotype, found.within, found.run)
 
 
 def count(

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from archgrad import chain, costing, run, spaces
 from archgrad.arch import Genotype
@@ -19,6 +19,9 @@ from archgrad.retraining.files import CARD, home, read_card
 from archgrad.retraining.settings import retrain_settings
 from archgrad.search_space import Space
 from archgrad.spaces.derived import Derived
+
+if TYPE_CHECKING:
+    from archgrad.judgement import Judgement
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,20 @@ class Subject:
     run: RunFolder | None = None  # whose search it is of
     file: Path | None = None  # that `derive` wrote of that search; else it is what the run found
     within: Sequence[Mapping[str, Any]] = ()  # budgets it keeps to, `archgrad.costing.kept`
+    says: Judgement | None = None  # of its search, where a file without a run has it
 
     @property
     def folder(self) -> RunFolder | None:
         """The run that found it."""
         return self.run if self.file is None else None
+
+    def judged(self) -> list[str]:
+        """Whether its search was one, for people; empty where it is of no search that is known."""
+        from archgrad import finished
+
+        if self.run is None:
+            return self.says.lines() if self.says else []
+        return finished.said(finished.searched(self.run))
 
     def derive(self, *, size: int | None = None, **given: Any) -> Derived:
         """The network that was or would be retrained, or as ``given``. ValueError if the genotype does not fit the space."""
@@ -62,9 +74,9 @@ def subject(what: str, space: str | None = None) -> Subject:
             raise ValueError(f"there is no run folder and no file {what}")
         genotype = Genotype.parse(what)
         return Subject(genotype, spaces.space(space or usual_space(genotype)))
-    genotype, searched, within = from_file(path)
+    genotype, searched, within, says = from_file(path)
     if searched is None:
-        return Subject(genotype, spaces.space(space or usual_space(genotype)))
+        return Subject(genotype, spaces.space(space or usual_space(genotype)), says=says)
     settings = searched.settings()
     return Subject(genotype, run.space_of(settings), side(searched), settings.retrain, searched, path, within)
 
@@ -98,20 +110,28 @@ def recipe(folder: RunFolder, settings: SearchConfig) -> Mapping[str, Any]:
     return asdict(read_card(network).settings) if (network / CARD).exists() else settings.retrain
 
 
-def from_file(path: Path) -> tuple[Genotype, RunFolder | None, list[Mapping[str, Any]]]:
-    """A genotype in any notation, a run's ``genotype.json``, or what `derive` wrote, with its run and its budgets. ValueError names the file."""
+def from_file(path: Path) -> tuple[Genotype, RunFolder | None, list[Mapping[str, Any]], Judgement | None]:
+    """A genotype in any notation, a run's ``genotype.json``, or what `derive` wrote, with its run, its budgets and its judgement. ValueError
+    names the file."""
     try:
         text = path.read_text("utf-8")
         try:
             content = json.loads(text)
             genotype, searched = Genotype.from_json(content["genotype"]), content.get("run")
         except (json.JSONDecodeError, KeyError, TypeError):
-            return Genotype.parse(text), None, []
+            return Genotype.parse(text), None, [], None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if searched is not None and not RunFolder(Path(searched)).config.is_file():
         raise ValueError(f"{path} was derived from {searched}, which is not there any more: give its genotype as text, '{content['text']}'")
-    return genotype, searched and RunFolder(Path(searched)), content.get("budget", [])
+    return genotype, searched and RunFolder(Path(searched)), content.get("budget", []), judgement_of(content)
+
+
+def judgement_of(content: Mapping[str, Any]) -> Judgement | None:
+    """That which such a file holds, if it does."""
+    from archgrad.judgement import Judgement
+
+    return Judgement.from_json(content["searched"]) if "searched" in content else None
 
 
 def usual_space(genotype: Genotype) -> str:

@@ -69,6 +69,8 @@ def retrain(
     out = settings.out or _default_out(found, what, settings)
     _check_free(out)
     device, say = run.set_up(settings), run.say_on(Console(highlight=False, soft_wrap=True))
+    for line in (*(found.run.ended() if found.run else ()), *found.judged()):
+        say(line)
     place = run.settled(settings.data)
     origin = {name: getattr(place, name) for name in LOADING}
     dataset = data.load(**origin, report=say)

@@ -17,12 +17,13 @@ from archgrad.compare.summary import Summary
 from archgrad.compare.trajectory import Trajectory, of_run, trajectory
 
 Failures = Mapping[str, Mapping[int, str]]  # arm -> seed -> why
+Judged = Mapping[str, Mapping[int, Mapping[str, Any]]]  # arm -> seed -> what is missing: {"ok", "fails": cause -> sentence}
 
 
 @dataclass(frozen=True)
 class Comparison:
     """``arms`` in order; measure -> arm -> spread, and difference to ``control`` where there is one; ``bars``: name -> measure -> value of
-    architectures that took no search; ``failed`` runs are in no number but counted."""
+    architectures that took no search; ``failed`` runs are in no number but counted; ``searched``: of the runs that were judged."""
 
     control: str
     arms: tuple[str, ...]
@@ -34,11 +35,18 @@ class Comparison:
     best: Mapping[str, Best] = field(default_factory=dict)
     retrained: Mapping[str, Retrained] = field(default_factory=dict)
     trajectory: Trajectory | None = None
+    searched: Judged = field(default_factory=dict)
+    images: tuple[str, int] | None = None  # name and side of those that were searched on
+
+    def doubtful(self, arm: str) -> dict[int, tuple[str, ...]]:
+        """Seeds whose search says little, and the causes (`archgrad.judgement.CAUSES`)."""
+        return {seed: tuple(one["fails"]) for seed, one in self.searched.get(arm, {}).items() if one["fails"]}
 
     def to_json(self) -> dict[str, Any]:
         def plain(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             return {measure: {arm: one.to_json() for arm, one in row.items()} for measure, row in table.items()}
 
+        searched = {arm: {str(seed): one for seed, one in own.items()} for arm, own in self.searched.items()}
         return {
             "control": self.control,
             "seeds": {arm: list(seeds) for arm, seeds in self.seeds.items()},
@@ -48,6 +56,7 @@ class Comparison:
             "without_search": {name: dict(bar) for name, bar in self.bars.items()},
             **plain({"best_by_validation": self.best, "retrained": self.retrained}),
             "trajectory": self.trajectory and self.trajectory.to_json(),
+            **({"searched": searched} if searched else {}),
         }
 
 
@@ -67,6 +76,7 @@ def comparison(summaries: Iterable[Summary], control: str, arms: Sequence[str] =
         row = {arm: difference(by_seed, table[name].get(control, {})) for arm, by_seed in table[name].items() if arm != control}
         differences[name] = holm({arm: one for arm, one in row.items() if one is not None})
     tests = {arm: {one["seed"]: own for one in by_arm.get(arm, ()) if (own := retraining.tests_of(one))} for arm in order}
+    judged = {arm: {one["seed"]: brief(one["searched"]) for one in by_arm.get(arm, ()) if "searched" in one} for arm in order}
     asked = {arm: [(one, benchmark) for one in by_arm.get(arm, ()) if (benchmark := table_of(one))] for arm in order}
     judged_by = next((benchmark.JUDGED_BY for pairs in asked.values() for _, benchmark in pairs), "")
     return Comparison(
@@ -80,15 +90,24 @@ def comparison(summaries: Iterable[Summary], control: str, arms: Sequence[str] =
         best={arm: chosen for arm in order if (chosen := selection.best(arm, table, JUDGED)) is not None},
         retrained={arm: retraining.retrained(own) for arm, own in tests.items() if own},
         trajectory=trajectory({arm: [of_run(one, benchmark) for one, benchmark in pairs] for arm, pairs in asked.items()}, judged_by),
+        searched={arm: own for arm, own in judged.items() if own},
+        images=next(((one["data"]["name"], one["config"]["data"]["size"]) for one in runs if one.get("data") and one["benchmark"]), None),
     )
 
 
+def brief(searched: Mapping[str, Any]) -> dict[str, Any]:
+    """What a comparison keeps of a judgement."""
+    return {"ok": not searched["fails"], "fails": dict(searched["fails"])}
+
+
 def tidy(summaries: Iterable[Summary], control: str, failed: Failures | None = None) -> str:
-    """CSV with a row for each arm, seed and measure; each retraining is a measure of its own, and a run that failed has the one ``failed``."""
+    """CSV with a row for each arm, seed and measure; each retraining is a measure of its own, a run that was judged
+    has ``searched`` (1: all holds, 0: not), and a run that failed has the one ``failed``."""
     found = list(summaries)
     rows = [(arm, seed, name, value) for name, row in values(found, control).items() for arm, own in row.items() for seed, value in own.items()]
     for one in found:
         rows += [(one["arm"], one["seed"], f"retrained_test_{k}", test) for k, test in enumerate(retraining.tests_of(one), 1)]
+    rows += [(one["arm"], one["seed"], "searched", int(not one["searched"]["fails"])) for one in found if "searched" in one]
     rows += [(arm, seed, "failed", 1) for arm, by_seed in (failed or {}).items() for seed in by_seed]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("arm", "seed", "measure", "value"), *sorted(rows, key=lambda row: row[:3])])

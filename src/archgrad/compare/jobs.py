@@ -85,9 +85,14 @@ class Run:
     def done(self) -> bool:
         return self.summary.exists() and (not self.retrain_seeds or len(retraining.tests_of(summary.read(self.summary))) >= self.retrain_seeds)
 
+    @property
+    def left_out(self) -> str | None:
+        """Where `archgrad finish` ended its search: it is neither done nor has it failed, for it is shorter than the others."""
+        return None if self.done else self.folder.finished_by_hand()
+
     def state(self) -> str:
-        """``done``, ``goes on`` or ``new``"""
-        return "done" if self.done else "goes on" if self.folder.config.exists() else "new"
+        """``done``, ``left out``, ``goes on`` or ``new``"""
+        return "done" if self.done else "left out" if self.left_out else "goes on" if self.folder.config.exists() else "new"
 
     def steps(self) -> list[list[str]]:
         """All that is left to do, each as arguments of the command line ``archgrad``; paths whole, so that they work from anywhere."""
@@ -111,7 +116,7 @@ class Run:
 
     def record(self) -> bool:
         """Writes the summary if the search is finished, with the retrainings that are; whether nothing is left to do."""
-        if self.folder.genotype.exists():
+        if self.folder.genotype.exists() and not self.folder.finished_by_hand():
             found = summary.summarise(self.folder, self.arm, self.seed, blind=self.blind, retrain_seeds=self.retrain_seeds)
             summary.write(self.summary, found)
         return self.done

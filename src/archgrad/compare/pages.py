@@ -8,7 +8,7 @@ from archgrad.compare.comparison import Comparison, Failures, comparison
 from archgrad.compare.measures import GROUPS, JUDGED
 from archgrad.compare.statistics import Spread
 from archgrad.compare.summary import Summary
-from archgrad.compare.tables import count_failed, interval, listed, number, shown, signed
+from archgrad.compare.tables import count_failed, doubts, interval, listed, marked, number, shown, signed
 from archgrad.compare.trajectory import Trajectory
 
 
@@ -30,6 +30,8 @@ def _tables(found: Comparison) -> Iterator[str]:
                 yield _trajectory(found.trajectory)
             if any(one.worth for one in found.best.values()):
                 yield _best(found)
+    if lines := doubts(found):
+        yield "\n".join(line.replace("*", "\\*", 1) for line in lines) + "\n"
 
 
 def _table(found: Comparison, measures: Mapping[str, str]) -> str:
@@ -73,7 +75,7 @@ def _mean(one: Spread | None) -> str:
 
 
 def _seeds(found: Comparison, arm: str) -> str:
-    return (listed(found.seeds[arm]) or "none") + count_failed(found, arm)
+    return (listed(found.seeds[arm]) or "none") + marked(found, arm).replace("*", "\\*") + count_failed(found, arm)
 
 
 def _head(*names: str) -> list[str]:

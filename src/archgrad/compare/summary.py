@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from archgrad import costing, run
+from archgrad import costing, finished, run
 from archgrad.arch import Genotype
 from archgrad.compare import retraining, selection
 from archgrad.compare.study import local
@@ -28,7 +28,7 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
     genotype, its ``validation`` accuracy (`selection.validation`), and true accuracies in percent (``cifar10_test`` ...) where a benchmark
     knows them and is asked: ``blind`` ones ask none; ``found_NAME``, what the network costs beside a budget of NAME. ``benchmark``: its
     verdict. ``seconds`` and ``cpu_seconds``: all epochs and decisions.
-    ``retrained``: `retraining.results` of so many, where any is finished.
+    ``retrained``: `retraining.results` of so many, where any is finished. ``searched``: the `Judgement` of the search, where there is one.
     ``left_out``: metrics too large for `LIMIT`. ValueError if the run is not finished.
     """
     genotype, settings, metrics = folder.found(), folder.settings(), rows(folder.metrics)
@@ -41,6 +41,7 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
     within = folder.found_within()
     verdict = table.verdict(genotype, costing.bounds(within, table.query(genotype))) if table else None
     retrained = {"retrained": short(results)} if (results := retraining.results(folder, retrain_seeds)) else {}
+    judgement = finished.searched(folder)
     summary = {
         "arm": arm,
         "seed": seed,
@@ -48,9 +49,11 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
         "data": {name: images[name] for name in ("fingerprint", "splits")} | {"name": Path(source).name if local(source) else source},
         "environment": read_json(folder.environment),
         "genotype": {"text": str(genotype), "json": genotype.to_json()},
-        "final": final(metrics, genotype, verdict[0] if verdict else {}) | ({} if judged is None else {"validation": short(judged)})
+        "final": final(metrics, genotype, verdict[0] if verdict else {})
+        | ({} if judged is None else {"validation": short(judged)})
         | {f"found_{one['cost']}": one["found"] for one in within},
         **retrained,
+        **({"searched": judgement.to_json()} if judgement else {}),
         **{name: short(sum(row[name] for row in spent)) for name in ("seconds", "cpu_seconds") if all(name in row for row in spent)},
         "benchmark": verdict,
         "epochs": columns(metrics),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -9,10 +10,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from archgrad.benchmarks import elsewhere
 from archgrad.compare.comparison import Comparison, comparison
-from archgrad.compare.measures import GROUPS, JUDGED, REGRET, RELATIVE, REPEATED, STANDING
+from archgrad.compare.measures import GROUPS, JUDGED, REGRET, RELATIVE, REPEATED, STANDING, TRUE
 from archgrad.compare.statistics import LEVEL, Difference, Spread
 from archgrad.compare.trajectory import Trajectory
+from archgrad.judgement import CAUSES
 
 __all__ = ["comparison", "table"]
 
@@ -52,6 +55,10 @@ def table(found: Comparison) -> Group:
     if any(one.worth for one in found.best.values()):
         add("Best by validation, and its test accuracy, %", _best(found))
         notes.append(CHOSEN)
+    if any(found.doubtful(arm) for arm in found.arms):
+        notes += doubts(found)
+    if shown(found, TRUE) and found.images and (note := elsewhere(*found.images)):
+        notes.append(note)
     if found.failed:
         notes.append("Failed: " + "; ".join(failures(found)) + ".")
     return Group(*parts, *notes)
@@ -64,7 +71,8 @@ def _measure(found: Comparison, measure: str) -> Table:
         if own or not found.seeds[arm]:
             other = found.differences.get(measure, {}).get(arm)
             values = (number(own.mean), number(own.sd), interval(own)) if own else ("-", "-", "-")
-            one.add_row(arm, f"{own.n if own else 0}{failed}", *values, *([] if measure in REPEATED else [signed(other), _says(other)]))
+            count = f"{own.n if own else 0}{marked(found, arm)}{failed}"
+            one.add_row(arm, count, *values, *([] if measure in REPEATED else [signed(other), _says(other)]))
     for bar, known in found.bars.items():
         if measure in known:
             one.add_row(bar, "-", number(known[measure]))
@@ -75,7 +83,7 @@ def _standing(found: Comparison, measures: Mapping[str, str]) -> Table:
     names = shown(found, measures)
     one = _empty("arm", *(label.rpartition(", ")[2] for label in names.values()))
     for arm in found.arms:
-        one.add_row(arm, *(mean(found.spreads[name].get(arm)) for name in names))
+        one.add_row(arm + marked(found, arm), *(mean(found.spreads[name].get(arm)) for name in names))
     for bar, known in found.bars.items():
         one.add_row(bar, *(number(known.get(name)) for name in names))
     return one
@@ -84,7 +92,8 @@ def _standing(found: Comparison, measures: Mapping[str, str]) -> Table:
 def _retrained(found: Comparison) -> Table:
     one = _empty("arm", "searches", "of each", "mean", "sd between searches", "sd between retrainings")
     for arm, own in found.retrained.items():
-        one.add_row(arm, str(own.n), listed(sorted(set(own.each))), number(own.mean), number(own.sd), number(own.sd_retraining))
+        count = f"{own.n}{marked(found, arm)}"
+        one.add_row(arm, count, listed(sorted(set(own.each))), number(own.mean), number(own.sd), number(own.sd_retraining))
     return one
 
 
@@ -100,7 +109,8 @@ def _best(found: Comparison) -> Table:
     names = {name: label for name, label in JUDGED.items() if any(name in one.worth for one in found.best.values())}
     one = _empty("arm", "seed", "validation accuracy", *names.values())
     for arm, own in found.best.items():
-        one.add_row(arm, own.chosen(len(found.seeds[arm])), number(own.validation), *(number(own.worth.get(name)) for name in names))
+        seed = own.chosen(len(found.seeds[arm])) + "*" * (own.seed in found.doubtful(arm))
+        one.add_row(arm, seed, number(own.validation), *(number(own.worth.get(name)) for name in names))
     return one
 
 
@@ -141,6 +151,24 @@ def signed(one: Difference | None) -> str:
 def count_failed(found: Comparison, arm: str) -> str:
     failed = len(found.failed.get(arm, ()))
     return f" ({failed} failed)" if failed else ""
+
+
+def marked(found: Comparison, arm: str) -> str:
+    """``*`` where a search of this arm says little: the note below tells how many, and why."""
+    return "*" if found.doubtful(arm) else ""
+
+
+def doubts(found: Comparison) -> list[str]:
+    """``* darts: 2 of 4 searches say little (alphas hardly moved 2, selection still changes 1)``, an arm each."""
+    lines = []
+    for arm in found.arms:
+        if doubtful := found.doubtful(arm):
+            causes = Counter(cause for fails in doubtful.values() for cause in fails)
+            why = ", ".join(f"{text} {causes[cause]}" for cause, text in CAUSES.items() if causes[cause])
+            count = len(found.seeds[arm])
+            unknown = f"; {missing} not judged" if (missing := count - len(found.searched[arm])) else ""
+            lines.append(f"* {arm}: {len(doubtful)} of {count} searches say little ({why}{unknown}).")
+    return lines
 
 
 def failures(found: Comparison) -> Iterable[str]:

@@ -1,0 +1,42 @@
+"""What a benchmark's table says of a found network, of which images it speaks, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from archgrad import benchmarks, costing, run
+from archgrad.arch import Genotype
+from archgrad.folder import RunFolder, read_json
+from archgrad.judgement import Judgement
+from archgrad.search_space import Space
+
+
+def show_verdict(
+    console: Console, space: Space, genotype: Genotype, within: Sequence[Mapping[str, Any]], folder: RunFolder | None
+) -> None:  # fmt: skip
+    """The table, where one knows all of the space. ``folder``: of the search that found the network, which may have seen other images."""
+    from archgrad.report import verdict_table
+
+    table = run.benchmark(space)
+    if table is None:
+        return
+    bounds = costing.bounds(within, table.query(genotype))
+    console.print(verdict_table(table.verdict(genotype, bounds), table.MEASURED))
+    if folder and (note := elsewhere(folder)):
+        run.say_on(console)(note)
+
+
+def elsewhere(folder: RunFolder) -> str | None:
+    """The sentence for a search on other images than the tables'; None where they are the same."""
+    images = read_json(folder.data, "name", "preprocess")
+    return benchmarks.elsewhere(Path(images["name"]).name, images["preprocess"]["size"])
+
+
+def onward(judgement: Judgement | None, follow: str) -> str:
+    """What to type next, by default ``follow``: to train what was not searched is a waste."""
+    first = "" if judgement and judgement.ok else "search again first, as said above; for this network all the same: "
+    return f"next: {first}{follow}"

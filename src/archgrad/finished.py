@@ -1,0 +1,109 @@
+"""A run after its search: its state read back, its judgement, and a stopped search whose result is what it has now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from archgrad import checkpoint, costing, results, run
+from archgrad.folder import RunFolder, read_json
+from archgrad.judgement import Judgement, judge
+from archgrad.loop import Found
+from archgrad.observers import rows
+from archgrad.search_method import Method
+from archgrad.state import State
+
+
+def restored(folder: RunFolder) -> tuple[Method, State]:
+    """The method of a run and the state in its checkpoint, on the CPU, without its images. ValueError where one cannot be had."""
+    settings = folder.settings()
+    space = run.space_of(settings)
+    limits = costing.costs_of(settings, space, read_json(folder.data, "preprocess")["preprocess"]["size"], folder.latencies).limits()
+    method = run.build(settings, space, run.limiting(settings, limits))
+    state = checkpoint.restore(method, checkpoint.read(folder.checkpoint, "cpu"), "cpu")
+    return method, as_ended(state) if folder.finished_by_hand() else state
+
+
+def as_ended(state: State) -> State:
+    """A stopped search read as one that ended there: between two epochs it is at the end of the first, not before the second."""
+    if not state.step and 0 < state.epoch < state.plan.epochs and state.ended is None:
+        state.ended = state.epoch
+    return state
+
+
+def searched(folder: RunFolder) -> Judgement | None:
+    """The judgement that a run ended with; of a run recorded before there was one it is made from the run's files. None where they do not
+    suffice."""
+    content = read_json(folder.genotype, "genotype")
+    if "searched" in content:
+        return Judgement.from_json(content["searched"])
+    threads = torch.get_num_threads()
+    try:
+        method, state = restored(folder)
+        return judge(method, state, folder.found(), rows(folder.metrics), read_json(folder.data)["per_class"]["val"])
+    except (ValueError, KeyError, RuntimeError, OSError):  # a checkpoint that is gone or of another version, a method of a plugin
+        return None
+    finally:
+        torch.set_num_threads(threads)
+
+
+def said(judgement: Judgement | None) -> list[str]:
+    """Its lines, or that there is none."""
+    return judgement.lines() if judgement else ["not judged whether this was searched: the run has no checkpoint that can be read"]
+
+
+def finish(path: Path, *, console: Console | None = None) -> Found | None:
+    """Makes what the stopped search in ``path`` has now its result; None if it has a result already. Its checkpoint stays as it is.
+
+    Where alphas moved, the result is what they say now, without the decisions that a method would take after its last epoch; where no alphas
+    ever move, these decisions are all there is, and are taken now. ValueError if there is no run, no checkpoint, or nothing to decide among.
+    """
+    console = console or Console(highlight=False, soft_wrap=True)
+    folder, say = RunFolder(path), run.say_on(console)
+    folder.settings()
+    if folder.genotype.exists():
+        return None
+    if not folder.checkpoint.exists():
+        raise ValueError(f"the search in {path} has no checkpoint yet, so there is nothing to finish: go on with `archgrad resume {path}`")
+    with folder.locked():
+        prepared, state = run.recorded(folder, say)
+        method, epochs = prepared.method, state.plan.epochs
+        own = method.alpha_from(epochs) >= epochs
+        if own and not state.decisions:
+            say(f"{method.name} moves no alphas: it decides now, by what it has")
+            for decision in method.finalise(state, prepared.data):
+                said = {name: value for name, value in decision.note.items() if isinstance(value, str | int | float)}
+                say(f"decided {len(state.decisions)}: " + ", ".join(f"{name} {value}" for name, value in said.items()))
+            if not state.decisions:
+                raise ValueError(f"{method.name} has nothing to choose among yet in {path}: go on with `archgrad resume {path}`")
+        elif method.patch.finalise and not own:
+            taken = f"its first {len(state.decisions)} decisions" if state.decisions else "what its alphas say now"
+            say(f"{method.name} decides after its last epoch: the result is {taken}")
+        as_ended(state)
+        found = Found(method.genotype(state), state)
+        results.write(prepared, folder, found, place(state))
+    return found
+
+
+def place(state: State) -> dict[str, Any]:
+    """Where the search stood: whole epochs, ``of`` how many, steps of the next."""
+    return {"epochs": min(state.epoch, state.plan.epochs), "of": state.plan.epochs, "steps": state.step}
+
+
+def reopen(path: Path) -> None:
+    """Removes the result that `finish` wrote, so that the search can go on as if it had never been there. ValueError for any other result,
+    and where a network was trained of it."""
+    folder = RunFolder(path)
+    folder.settings()
+    if not folder.finished_by_hand():
+        raise ValueError(f"the search in {path} was not ended by `archgrad finish`: leave out --reopen")
+    network = folder.path / "retrain"
+    if network.exists():
+        raise ValueError(f"{network} holds the network of what was found so far: move it elsewhere before --reopen")
+    with folder.locked():
+        folder.genotype.unlink()  # first: without it the run is a stopped one, whatever else is left of the result
+        for path in (folder.front, folder.cells, folder.curves):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,171 @@
+"""`archgrad finish`: what a stopped search has becomes its result; `resume --reopen` goes on as if that had never been."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+
+import pytest
+
+from archgrad import finished
+from archgrad.cli import main
+from archgrad.compare.jobs import Home, Run
+from archgrad.folder import RunFolder
+from archgrad.observers import Metrics, append
+from archgrad.search_method import Method
+from running import SMALL, STEPS, after, outcome, same
+from studying import TWO, here
+
+RESULT = ("genotype.json", "front.json", "cells.svg", "curves.svg")
+
+
+def stopped(folder, steps: int, *more: str):
+    """A search that Ctrl-C stopped after so many steps."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Method, "step", after(steps, lambda: os.kill(os.getpid(), signal.SIGINT)))
+        assert main(["search", *SMALL, *more, "--out", str(folder)]) == 130
+    return folder
+
+
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory):
+    """Two epochs of three and a step, finished; the very same run without, and one that was never stopped."""
+    home = tmp_path_factory.mktemp("finish")
+    folder = stopped(home / "run", 2 * STEPS + 1)
+    shutil.copytree(folder, home / "before")
+    assert main(["finish", str(folder)]) == 0
+    assert main(["search", *SMALL, "--out", str(home / "whole")]) == 0
+    return home
+
+
+def copied(halfway, tmp_path, name: str = "run"):
+    folder = tmp_path / name
+    shutil.copytree(halfway / name, folder)
+    return folder
+
+
+def told(capsys, *arguments: object, code: int = 0) -> str:
+    capsys.readouterr()
+    assert main([*map(str, arguments)]) == code
+    both = capsys.readouterr()
+    return both.out if code in (0, 1) else both.err
+
+
+def test_what_it_has_is_its_result(halfway, tmp_path, capsys):
+    folder = copied(halfway, tmp_path, "before")
+    shown = told(capsys, "finish", folder)
+    assert "a stopped search, finished after epoch 2 of 3 and 1 step as it was" in shown and "next: " in shown
+    content = json.loads((folder / "genotype.json").read_text())
+    assert content["finished"] == {"epochs": 2, "of": 3, "steps": 1}
+    assert content["searched"]["fails"]["short"].endswith("(epochs: 2). Train longer.")
+    assert content == json.loads((halfway / "run" / "genotype.json").read_text())
+    assert all((folder / name).exists() for name in RESULT)
+    assert (folder / "checkpoint.pt").read_bytes() == (halfway / "before" / "checkpoint.pt").read_bytes()
+    assert (folder / "metrics.jsonl").read_text() == (halfway / "before" / "metrics.jsonl").read_text()
+    for command in (["show"], ["derive", "--budget", "macs=50%"]):
+        assert "after epoch 2 of 3 and 1 step" in told(capsys, command[0], folder, *command[1:])
+    less = ["--retrain.preset", "quick", "--retrain.epochs", "1", "--retrain.limit", "40", "--threads", "1"]
+    assert "after epoch 2 of 3" in told(capsys, "retrain", folder, *less).splitlines()[0]
+    assert f"{folder / 'retrain'} holds the network" in told(capsys, "resume", folder, "--reopen", code=2)
+    assert "the training in" in told(capsys, "resume", folder)  # of the network there is nothing left to do
+    assert "is finished already, after epoch 2 of 3 and 1 step" in told(capsys, "finish", folder)
+
+
+def test_between_two_epochs_it_is_what_the_last_row_says(tmp_path, capsys):
+    folder = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Metrics, "append", lambda one, row: (append(one.path, row), row["epoch"] and os.kill(os.getpid(), signal.SIGINT)))
+        assert main(["search", *SMALL, "--out", str(folder)]) == 130
+    told(capsys, "finish", folder)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    content = json.loads((folder / "genotype.json").read_text())
+    assert content["text"] == rows[-1]["genotype"] and len(rows) == 2 and content["finished"]["steps"] == 0
+    assert RunFolder(folder).finished_by_hand() == "after epoch 2 of 3"
+    assert "finished after epoch 2 of 3 as it was" in told(capsys, "show", folder)
+
+
+def test_resume_wants_to_be_told(halfway, tmp_path, capsys):
+    """And then goes on bit for bit as if it had never been finished."""
+    folder = copied(halfway, tmp_path)
+    error = told(capsys, "resume", folder, code=2)
+    assert "was ended by `archgrad finish` after epoch 2 of 3 and 1 step: add --reopen" in error and error.count("\n") == 1
+    assert main(["resume", str(folder), "--reopen"]) == 0
+    assert same(outcome(folder), outcome(halfway / "whole"))
+    assert RunFolder(folder).finished_by_hand() is None
+    assert "leave out --reopen" in told(capsys, "resume", folder, "--reopen", code=2)
+    assert "is finished: see" in told(capsys, "finish", folder)
+
+
+def test_a_kill_while_it_is_reopened_leaves_a_stopped_run(halfway, tmp_path, monkeypatch):
+    """The mark goes first: what is left of the result is written over."""
+    folder = copied(halfway, tmp_path)
+    RunFolder(folder).genotype.unlink()
+    assert (folder / "front.json").exists() and main(["resume", str(folder)]) == 0
+    assert same(outcome(folder), outcome(halfway / "whole"))
+
+
+def test_what_cannot_be_finished(halfway, tmp_path, capsys):
+    assert "there is no run in" in told(capsys, "finish", tmp_path, code=2)
+    folder = copied(halfway, tmp_path, "before")
+    with RunFolder(folder).locked():
+        assert "another process" in told(capsys, "finish", folder, code=2)
+    images = json.loads((folder / "data.json").read_text())
+    (folder / "data.json").write_text(json.dumps(images | {"fingerprint": "other"}))
+    assert "have changed since" in told(capsys, "finish", folder, code=2)
+    (folder / "checkpoint.pt").unlink()
+    assert "has no checkpoint yet, so there is nothing to finish" in told(capsys, "finish", folder, code=2)
+    assert not (folder / "genotype.json").exists()
+
+
+def test_random_search_needs_a_draw(tmp_path, capsys):
+    """Without one that was judged there is nothing to choose; with some it is the best of these, never the one in training."""
+    draws = ["--method", "random", "--random.draws", "3"]
+    first = stopped(tmp_path / "first", STEPS - 1, *draws)
+    assert "random has nothing to choose among yet" in told(capsys, "finish", first, code=2) and not (first / "genotype.json").exists()
+    assert main(["resume", str(first)]) == 0 and RunFolder(first).finished_by_hand() is None
+    second = stopped(tmp_path / "second", 2 * STEPS + 1, *draws)
+    assert "random moves no alphas: it decides now, by what it has" in told(capsys, "finish", second)
+    rows = [json.loads(line) for line in (second / "metrics.jsonl").read_text().splitlines()]
+    best = max(rows, key=lambda row: row["draw_accuracy"])
+    content = json.loads((second / "genotype.json").read_text())
+    assert content["text"] == best["genotype"] and content["searched"]["by"] == "decisions"
+    assert main(["resume", str(second), "--reopen"]) == 0
+    assert same(outcome(second), outcome(first))
+
+
+def test_a_method_that_decides_later_says_what_was_taken(tmp_path, capsys):
+    folder = stopped(tmp_path / "pt", 2 * STEPS, "--method", "dartspt", "--dartspt.tune", "1")
+    assert "dartspt decides after its last epoch: the result is what its alphas say now" in told(capsys, "finish", folder)
+    assert json.loads((folder / "genotype.json").read_text())["searched"]["by"] == "alphas"
+    shared = stopped(tmp_path / "rsws", STEPS, "--method", "rsws", "--rsws.samples", "3")
+    shown = told(capsys, "finish", shared)
+    assert "rsws moves no alphas: it decides now" in shown and "decided 3: samples 3, accuracy " in shown
+
+
+def test_a_study_leaves_it_out(tmp_path, capsys):
+    out = tmp_path / "study"
+    one = Run("darts", 1, Home(out))
+    assert main(["compare", *TWO, "--out", str(out), "--print-commands"]) == 0  # writes what the search is told
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Method, "step", after(STEPS + 1, lambda: os.kill(os.getpid(), signal.SIGINT)))
+        assert main(one.arguments()) == 130
+    assert main(["finish", str(one.folder.path)]) == 0 and one.left_out == "after epoch 1 of 2 and 1 step"
+    assert not one.record() and not one.summary.exists()
+    assert "darts-seed1: darts in nasbench201, 2 epochs, seed 1 (left out)" in told(capsys, "compare", *TWO, "--out", out, "--dry-run")
+    with pytest.MonkeyPatch.context() as patched:
+        here(patched)
+        shown = told(capsys, "compare", *TWO, "--out", out)
+        says = "darts-seed1: left out, its search was ended by `archgrad finish` after epoch 1 of 2 and 1 step"
+        assert says in shown and "failed" not in shown
+        numbers = json.loads((out / "compare.json").read_text())
+        assert numbers["seeds"] == {"darts": [2], "random": [1, 2]} and not numbers["failed"]
+        assert main(["resume", str(one.folder.path), "--reopen"]) == 0
+        assert main(["compare", *TWO, "--out", str(out)]) == 0 and one.done
+    assert json.loads((out / "compare.json").read_text())["seeds"]["darts"] == [1, 2]
+
+
+def test_reading_a_finished_run_is_reading_it_as_it_ended(halfway):
+    method, state = finished.restored(RunFolder(halfway / "run"))
+    assert str(method.genotype(state)) == json.loads((halfway / "run" / "genotype.json").read_text())["text"]

@@ -107,7 +107,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             prepare(Path(folder))
             for one in typed(page, Path(folder)):
-                told = "; ".join(f"{name}: {' '.join(found['reasons']) or 'searched'}" for name, found in one.judgements.items())
+                told = "; ".join(f"{name}: {' '.join(found['fails'].values()) or 'searched'}" for name, found in one.judgements.items())
                 print(f"  {one.seconds:6.1f} s  rc {one.code}  {one.line.split('  ')[0]}  {told}", flush=True)
                 if one.code or any(found["reasons"] for found in one.judgements.values()):
                     failed += 1

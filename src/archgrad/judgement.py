@@ -119,7 +119,7 @@ def judge(method: Method, state: State, genotype: Genotype, rows: Sequence[Row],
     least = None if chance is None else beyond(chance, sum(classes), tries)
     fails = {}
     if still := {name: part for name, part in parts.items() if part.edges and not part.moved}:
-        fails["alphas"] = unmoved(still, parts, method.alphas.lr)
+        fails["alphas"] = unmoved(still, parts, method.alpha_settings(state.plan).lr)
     if chance is not None and least is not None and (accuracy is None or accuracy <= least):
         fails["chance"] = at_chance(what, accuracy, chance, least)
     if by_alphas and not over:
@@ -138,7 +138,7 @@ def initial(method: Method, state: State) -> Alphas:
     epochs = state.plan.epochs
     carried = any(stage.carry for stage in method.stages if stage.begin(epochs) <= state.epoch)
     space, groups = method.space if carried else state.space, state.space.groups
-    drawn = normal_alphas(space, dict(method.patch.extra_alphas), method.alphas.init, state.seed, torch.device("cpu"))
+    drawn = normal_alphas(space, dict(method.patch.extra_alphas), method.alpha_settings(state.plan).init, state.seed, torch.device("cpu"))
 
     def kept(name: str) -> torch.Tensor:
         group = name.split("/")[0]

@@ -18,6 +18,7 @@ from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.folder import RunFolder
 from archgrad.judgement import Judgement, Part, beyond, higher, initial, judge, percent
 from archgrad.methods import method
+from archgrad.patch import Decision
 from fakes import Noise
 from running import SMALL
 from searching import run
@@ -49,8 +50,11 @@ def judged(m, state, count: int = EPOCHS, **columns) -> Judgement:
     return judge(m, state, genotype, rows([str(genotype)] * count, **columns), CLASSES)
 
 
-@pytest.mark.parametrize("name", ["darts", "stdarts", "gdas", "drnas", "snas", "pcdarts", "dartsminus", "fairdarts"])
-@pytest.mark.parametrize("space", [BASE, DARTS, CHAIN], ids=lambda one: one.name)
+METHODS = ("darts", "stdarts", "gdas", "drnas", "snas", "pcdarts", "dartsminus", "fairdarts")
+PLACES = [*((name, BASE) for name in METHODS), *((name, space) for name in ("darts", "pcdarts") for space in (DARTS, CHAIN))]
+
+
+@pytest.mark.parametrize(("name", "space"), PLACES, ids=lambda one: getattr(one, "name", one))
 def test_the_initial_draw_alone_is_no_search(name, space):
     m = method(name, space)
     found = judged(m, started(m))
@@ -153,6 +157,16 @@ def test_the_selection_agrees_with_itself():
         short = judged(m, state, count).fails["short"]
         assert short == f"The search is too short to tell whether its selection is stable (epochs: {count}). Train longer."
     assert "No epoch of this search is finished" in judged(m, state, 0).fails["chance"]
+
+
+def test_a_decision_that_goes_back_is_still_of_the_alphas():
+    """`robustdarts` takes what the alphas said some epochs before: those epochs must agree, whatever came later."""
+    m = method("darts", BASE)
+    state = moved(started(m))
+    text = str(m.genotype(state))
+    state.decisions = [Decision(m.genotype(state), {"after_epochs": 10})]
+    found = judge(m, state, m.genotype(state), rows([text] * 10 + [text.replace("skip_connect", "none")] * 10), CLASSES)
+    assert found.by == "alphas" and found.ok and found.parts["cell"].held == 1
 
 
 @pytest.mark.parametrize(("name", "options"), [("random", {"draws": 2}), ("rsws", {"samples": 3}), ("dartspt", {"tune": 1})])

@@ -69,6 +69,8 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
     if not folder.checkpoint.exists():
         raise ValueError(f"the search in {path} has no checkpoint yet, so there is nothing to finish: go on with `archgrad resume {path}`")
     with folder.locked():
+        if folder.genotype.exists():  # another process was faster
+            return None
         prepared, state = run.recorded(folder, say)
         method, epochs = prepared.method, state.plan.epochs
         own = method.alpha_from(epochs) >= epochs

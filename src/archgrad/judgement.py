@@ -88,7 +88,7 @@ class Judgement:
         return list(self.fails.values()) or [f"searched: {', '.join(self._holds())}"]
 
     def _holds(self) -> list[str]:
-        by_alphas = "alphas moved" if self.parts else "no edge has a choice"
+        by_alphas = "alphas moved" if any(part.edges for part in self.parts.values()) else "no edge has a choice"
         said = [by_alphas if self.by == "alphas" else "decided after the epochs"]
         if self.accuracy is not None and self.chance is not None:
             said.append(f"{self.what.replace('%', percent(self.accuracy))} (chance {percent(self.chance)})")

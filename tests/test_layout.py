@@ -13,7 +13,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # What a file (or folder) may import of archgrad, besides itself. The first match counts.
 VALUES = {"arch", "chain", "cost", "schedules", "seeds", "errors", "options", "published", "notation"}
 PIECES = {"relax", "terms", "select", "limits", "perturb", "memory", "gradients", "hypergradient", "search_space"}
-METHOD = {"patch", "state", "stepper", "search_method", "budget"}
+METHOD = {"finite", "patch", "state", "stepper", "search_method", "budget"}
 MAY: dict[str, set[str]] = {
     "seeds": set(),
     "errors": set(),

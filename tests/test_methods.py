@@ -201,12 +201,6 @@ def test_an_early_stop_survives_a_resume(tmp_path):
     assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, whole.state))
 
 
-def test_a_diverged_search_says_so():
-    m = made("darts", "nasbench201", weights={"lr": 1e20})
-    with pytest.raises(ValueError, match=r"diverged in epoch 1: try a --weights.lr below 1e\+20"):
-        run(m)
-
-
 def test_random_says_when_a_search_is_too_short():
     m = method("random", space("nasbench201", **SPACES["nasbench201"]))
     with pytest.raises(ValueError, match="a search of 3 epochs has no room for its 4 stages"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from time import monotonic, process_time
 from typing import Any, NamedTuple, Protocol
@@ -45,7 +44,7 @@ def search(
 ) -> Found:
     """Runs ``method`` for ``epochs`` epochs over ``data``; with a ``state`` it goes on where that stopped, in mid-epoch too.
 
-    ValueError if the state was planned for another length.
+    ValueError if the state was planned for another length, or the search diverges.
     """
     observers = tuple(observers)
     state = state or begin(method, data, epochs, seed=seed, device=device, precision=precision)
@@ -64,8 +63,6 @@ def search(
             for observer in observers:
                 observer.on_step(method, state, values)
         row = summary(method, state)
-        if not all(math.isfinite(value) for value in state.averages().values()):
-            raise ValueError(f"the search diverged in epoch {state.epoch + 1}: try a --weights.lr below {method.weights.lr}")
         row |= method.end_epoch(state, data)
         row |= {"seconds": monotonic() - began, "cpu_seconds": process_time() - busy}
         for observer in observers:

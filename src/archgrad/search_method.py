@@ -11,6 +11,7 @@ import torch
 
 from archgrad.arch import Alphas, Batch, Context, Genotype, Mixture, Progress
 from archgrad.errors import unknown
+from archgrad.finite import EVERY, check
 from archgrad.hypergradient import Hypergradient, first_order
 from archgrad.limits import Limits
 from archgrad.patch import Decision, Finalise, Patch, Perturb, Relaxation, Reshape, Select, Stage
@@ -174,10 +175,14 @@ class Method:
             stage.carry(old, state)
 
     def step(self, state: State, train: Batch, val: Batch) -> Values:
-        """One step of the search: alphas on ``val``, weights on ``train``. Scalar tensors for the metrics; moves ``state.step``."""
+        """One step of the search: alphas on ``val``, weights on ``train``. Scalar tensors for the metrics; moves ``state.step``.
+
+        ValueError, some steps later at most, if the search has diverged: names what did, and the setting that drives it."""
         values = self.stepper.step(self, state, train, val)
         state.add(values)
         state.step += 1
+        if state.step % EVERY == 0:
+            check(self, state)
         return values
 
     def steps(self, state: State) -> int:
@@ -207,6 +212,7 @@ class Method:
         finalise: Finalise | None = self.patch.finalise
         if finalise is not None:
             for decision in finalise(self, state, data, list(state.decisions)):
+                check(self, state)
                 state.decisions.append(decision)
                 yield decision
 
@@ -241,7 +247,8 @@ class Method:
 
     @torch.no_grad()
     def readout(self, state: State) -> Mixture:
-        """The mixture that discretisation reads."""
+        """The mixture that discretisation reads. ValueError if the search has diverged, as of `selected`."""
+        check(self, state)
         return self.mixture(state.alphas, self.context(state, "readout"))
 
     def genotype(self, state: State) -> Genotype:
@@ -251,7 +258,8 @@ class Method:
     @torch.no_grad()
     def selected(self, state: State, limits: Limits | None = None) -> Genotype:
         """What the alphas say within ``limits``, by default its own. They are read in float64: ops and edges that a cold softmax rounds to 0
-        and 1 in float32 still have their order."""
+        and 1 in float32 still have their order. ValueError if the search has diverged."""
+        check(self, state)
         exact = {name: rows.double() for name, rows in state.alphas.items()}
         mixture = self.mixture(exact, self.context(state, "readout"))
         return self.select(mixture, state.space.groups, self.limits if limits is None else limits)

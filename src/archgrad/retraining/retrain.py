@@ -124,6 +124,7 @@ def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[],
         nonlocal saved
         stop = stopping()
         if always or stop or monotonic() - saved >= seconds:
+            run.check()  # the checkpoint before is worth more than one of a training that diverged
             checkpoint.save(folder / "checkpoint.pt", run.pack())
             saved = monotonic()
         if stop and run.epoch < epochs:
@@ -141,8 +142,7 @@ def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[],
                 watch.on_step(run.epoch, run.step, run.averages)
                 save(always=False)
             row = {"epoch": run.epoch, **run.averages(), "lr": settings.rate(run.epoch), "drop_path": settings.dropping(run.epoch)}
-            if not math.isfinite(row["train_loss"]):
-                raise ValueError(f"the training diverged in epoch {run.epoch + 1}: try a --retrain.lr below {settings.lr}")
+            run.check()
             if (run.epoch + 1) % settings.evaluate_every == 0 or run.epoch + 1 == epochs:
                 row |= _test(run, images)
             row["seconds"] = monotonic() - began

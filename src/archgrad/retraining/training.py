@@ -10,6 +10,7 @@ from torch import Tensor
 
 from archgrad.arch import Batch
 from archgrad.checkpoint import VERSION
+from archgrad.finite import whole
 from archgrad.retraining.files import Card
 from archgrad.retraining.measure import fabric
 from archgrad.seeds import forked
@@ -55,6 +56,11 @@ class Training:
         """train_loss (with the auxiliary head's share, as the field logs it) and train_accuracy of this epoch so far."""
         images = self.sums["images"].item()
         return {name: self.sums[name].item() / images for name in ("train_loss", "train_accuracy")}
+
+    def check(self) -> None:
+        """ValueError if this epoch's loss, or a weight, statistic or momentum, is not finite."""
+        if not (all(value.isfinite() for value in self.sums.values()) and whole([self.derived], [self.optimizer])):
+            raise ValueError(f"the training diverged in epoch {self.epoch + 1}: try a --retrain.lr below {self.card.settings.lr}")
 
     def next_epoch(self) -> None:
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}

@@ -33,7 +33,7 @@ MAY: dict[str, set[str]] = {
     "latency": VALUES | {"search_space", "select", "spaces", "data"},
     "benchmarks": VALUES | {"data_files"},
     "report": VALUES | {"benchmarks"},
-    "loop": VALUES | METHOD | {"diagnostics"},
+    "loop": VALUES | METHOD | {"diagnostics", "search_space"},
     "probes": VALUES | METHOD | {"loop", "diagnostics", "select"},
     "stopping": VALUES | METHOD | {"loop", "diagnostics"},
     "checkpoint": VALUES | METHOD,

@@ -12,6 +12,7 @@ from archgrad.arch import Genotype
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.patch import Decision
 from archgrad.search_method import Method
+from archgrad.search_space import check_cells
 from archgrad.state import Data, State
 from archgrad.stepper import Values
 
@@ -44,9 +45,11 @@ def search(
 ) -> Found:
     """Runs ``method`` for ``epochs`` epochs over ``data``; with a ``state`` it goes on where that stopped, in mid-epoch too.
 
-    ValueError if the state was planned for another length, or the search diverges.
+    ValueError if an edge group of the space of a new search is in no cell, the state was planned for another length, or the search diverges.
     """
     observers = tuple(observers)
+    if state is None:
+        check_cells(method.base, "cells")
     state = state or begin(method, data, epochs, seed=seed, device=device, precision=precision)
     if state.plan[:2] != (epochs, data.steps("train")):
         raise ValueError(

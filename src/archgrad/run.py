@@ -27,8 +27,9 @@ from archgrad.loop import Found, Observer
 from archgrad.observers import Bar, Checkpoints, Decisions, Estimate, Metrics, rows, stop_requests, write_atomically
 from archgrad.patch import Patch
 from archgrad.probes import Curvature, Entropies, Gap, Ranking, Sharpness
+from archgrad.retraining.settings import retrain_settings
 from archgrad.search_method import Method
-from archgrad.search_space import Space
+from archgrad.search_space import Space, check_cells
 from archgrad.state import State
 from archgrad.stopping import early
 
@@ -57,6 +58,7 @@ def search(config: SearchConfig, *, console: Console | None = None) -> Found:
     console = console or Console(highlight=False, soft_wrap=True)
     folder = RunFolder(config.out or default_out(config))
     folder.check_free()
+    check_depths(config)
     prepared = prepare(config, say_on(console))
     state = begin(prepared)  # before anything is written: it may be refused
     with folder.locked():
@@ -134,6 +136,13 @@ def build(config: SearchConfig, space: Space | None = None, limited: Patch | Non
     config.stop.check(method, epochs)
     method.check_space()
     return method
+
+
+def check_depths(config: SearchConfig) -> None:
+    """ValueError where the supernet of a new search, or the network that would be retrained, has too few cells for all edge groups."""
+    space = space_of(config)
+    check_cells(space, "--space.cells")
+    check_cells(space.evaluation(cells=retrain_settings(space, config.retrain).cells), "--retrain.cells")
 
 
 def limiting(config: SearchConfig, limits: Limits) -> Patch | None:

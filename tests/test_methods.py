@@ -24,7 +24,7 @@ SPACES = {
     "nasbench201": {"channels": 4, "cells": 1, "classes": 4},
     "darts": {"channels": 4, "cells": 3, "nodes": 2, "classes": 4},
     "s1": {"channels": 2, "cells": 3, "classes": 4},
-    "s4": {"channels": 2, "cells": 2, "classes": 4},
+    "s4": {"channels": 2, "cells": 3, "classes": 4},
     "nasbenchmacro": {"channels": 2, "classes": 4},
     "mbconv": {"channels": 4, "classes": 4, "stages": ((8, 2, 1), (8, 2, 2), (16, 1, 2)), "kernels": (3, 5), "expansions": (1,)},
 }

@@ -41,7 +41,7 @@ class Found(NamedTuple):
 
 def search(
     method: Method, data: Data, epochs: int, *, seed: int = 0, state: State | None = None, observers: Iterable[Observer] = (),
-    device: torch.device | str = "cpu", precision: str = "32",
+    device: torch.device | str = "cpu", precision: str = "32", recompute: str = "none",
 ) -> Found:
     """Runs ``method`` for ``epochs`` epochs over ``data``; with a ``state`` it goes on where that stopped, in mid-epoch too.
 
@@ -50,7 +50,7 @@ def search(
     observers = tuple(observers)
     if state is None:
         check_cells(method.base, "cells")
-    state = state or begin(method, data, epochs, seed=seed, device=device, precision=precision)
+    state = state or begin(method, data, epochs, seed=seed, device=device, precision=precision, recompute=recompute)
     if state.plan[:2] != (epochs, data.steps("train")):
         raise ValueError(
             f"this search was planned for {state.plan.epochs} epochs of {state.plan.steps} steps and cannot go on with {epochs} of "
@@ -85,11 +85,13 @@ def stop(state: State, row: Row) -> None:
 
 
 def begin(
-    method: Method, data: Data, epochs: int, *, seed: int = 0, device: torch.device | str = "cpu", precision: str = "32"
+    method: Method, data: Data, epochs: int, *, seed: int = 0, device: torch.device | str = "cpu", precision: str = "32",
+    recompute: str = "none",
 ) -> State:
     """The state before the first step of a search over ``data``."""
     images = (data.count("train"), data.count("val"))
-    return method.start(seed=seed, epochs=epochs, steps=data.steps("train"), images=images, device=device, precision=precision)
+    more = {"device": device, "precision": precision, "recompute": recompute}
+    return method.start(seed=seed, epochs=epochs, steps=data.steps("train"), images=images, **more)
 
 
 def summary(method: Method, state: State) -> Row:

@@ -88,6 +88,7 @@ def resume(path: Path, *, console: Console | None = None) -> Found | None:
         device = prepared.config.device
         if folder.checkpoint.exists():
             state = checkpoint.restore(prepared.method, checkpoint.read(folder.checkpoint, device), device)
+            state.recompute = prepared.config.search.recompute
         else:
             state = begin(prepared)
         return _run(prepared, folder, state, console)
@@ -216,7 +217,8 @@ def say_on(console: Console) -> Say:
 def begin(prepared: Prepared) -> State:
     """The state before the first step. ValueError for what the method cannot remember in so long a search of so many images."""
     c = prepared.config
-    return loop.begin(prepared.method, prepared.data, prepared.epochs, seed=c.seed, device=c.device, precision=c.search.precision)
+    more = {"precision": c.search.precision, "recompute": c.search.recompute}
+    return loop.begin(prepared.method, prepared.data, prepared.epochs, seed=c.seed, device=c.device, **more)
 
 
 def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) -> Found:

@@ -110,14 +110,16 @@ class Method:
     # A search.
     def start(
         self, *, seed: int, epochs: int, steps: int, images: tuple[int, int] = (0, 0), device: torch.device | str = "cpu",
-        precision: str = "32",
+        precision: str = "32", recompute: str = "none",
     ) -> State:
         """A state at epoch 0 of ``epochs``; ``steps`` batches are a pass over the training half; ``images`` of the training and the validation
         half, for what remembers each of them. ValueError where a schedule does not fit the length."""
         self.check(epochs, steps)
         if precision not in ("32", "bf16"):
             raise unknown("precision", precision, ("32", "bf16"))
-        state = State(seed, Plan(epochs, steps, images, self.alpha_split), torch.device(device), precision, self.space)
+        if recompute not in ("none", "cells"):
+            raise unknown("recompute", recompute, ("none", "cells"))
+        state = State(seed, Plan(epochs, steps, images, self.alpha_split), torch.device(device), precision, self.space, recompute=recompute)
         self.build(state, self.space)
         for scalar in self.patch.scalars.values():
             scalar(self.context(state, "readout"))  # a schedule that cannot be is refused before the first step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -63,6 +63,7 @@ def forward(
     place = (state.seed, net, phase, state.epoch, state.step)
 
     def run(mixture: Mixture, weights: Named | None) -> Output:
+        mixture = replace(mixture, recompute=state.recompute == "cells")
         with forked(*place, device=state.device), autocast(state):
             arguments, drop = (batch.images, mixture), {"drop_path": mixture.drop_path}
             return module(*arguments, **drop) if weights is None else functional_call(module, dict(weights), arguments, drop)

@@ -90,8 +90,9 @@ def begin(
 ) -> State:
     """The state before the first step of a search over ``data``."""
     images = (data.count("train"), data.count("val"))
-    more = {"device": device, "precision": precision, "recompute": recompute}
-    return method.start(seed=seed, epochs=epochs, steps=data.steps("train"), images=images, **more)
+    return method.start(
+        seed=seed, epochs=epochs, steps=data.steps("train"), images=images, device=device, precision=precision, recompute=recompute
+    )
 
 
 def summary(method: Method, state: State) -> Row:

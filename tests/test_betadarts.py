@@ -7,6 +7,7 @@ import torch
 
 from archgrad import checkpoint
 from archgrad.arch import Context, Edge, EdgeGroup, Forward, Progress
+from archgrad.finite import Trace
 from archgrad.methods import method
 from archgrad.spaces import space
 from archgrad.stepper import forward, total
@@ -42,7 +43,8 @@ def test_the_alpha_gradient_is_the_papers():
     batch = next(Noise(dtype=torch.double).batches("val", 0))
     passed = forward(m, state, "search", "alpha", batch, state.alphas)
     (a,) = state.alphas.values()
-    found, plain = (torch.autograd.grad(loss, a, retain_graph=True)[0] for loss in (total(m.alpha_terms, passed), m.alpha_terms[0](passed)))
+    losses = total(m.alpha_terms, passed, Trace()), m.alpha_terms[0](passed)
+    found, plain = (torch.autograd.grad(loss, a, retain_graph=True)[0] for loss in losses)
     exponents = a.detach().exp()
     expected = plain + 3.0 * exponents / exponents.sum(1, keepdim=True) / len(a)
     assert (found - expected).abs().max() < 1e-10

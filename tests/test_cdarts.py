@@ -28,7 +28,7 @@ SMALL = {"channels": 2, "cells": 1, "classes": 4}
 SPACES = {
     "nasbench201": SMALL,
     "darts": {"channels": 2, "cells": 3, "nodes": 2, "classes": 4},
-    **{name: {"channels": 2, "cells": 2, "classes": 4} for name in ("s1", "s2", "s3", "s4")},
+    **{name: {"channels": 2, "cells": 3, "classes": 4} for name in ("s1", "s2", "s3", "s4")},
 }
 
 
@@ -277,7 +277,8 @@ def flags(**given: str) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("space.name=darts space.cells=1", "a head behind the first and the second stage .* space 'darts' the stages have 16, 16, 16 channels"),
+        ("space.name=darts space.cells=1", "a network of 1 cell has no normal cell in space darts: --space.cells must be at least 3"),
+        ("space.name=darts space.cells=3 cdarts.depth=0.3", "a head behind the first and the second stage .* 32 channels with 3 .* 16 with 1"),
         ("cdarts.warmup=3", "cdarts.warmup is 3, but the search has 3 epochs: choose at most 2"),
         ("cdarts.pretrain=3", "cdarts.pretrain is 3, but the search has 3 epochs: choose at most 2"),
         ("cdarts.pretrain=1.5", "cdarts.pretrain: whole epochs from 0 on, or a share of the search between 0 and 1, not 1.5"),
@@ -339,6 +340,6 @@ def test_images_of_eight_pixels(name):
 
 def test_digits_in_the_darts_space(tmp_path):
     folder = tmp_path / "run"
-    small = {"space.name": "darts", "space.cells": "2", "space.nodes": "2", "search.limit": "20", "search.epochs": "2"}
+    small = {"space.name": "darts", "space.cells": "3", "space.nodes": "2", "search.limit": "20", "search.epochs": "2"}
     assert main(["search", *flags(**small), "--out", str(folder)]) == 0
     assert [row["phase"] for row in outcome(folder)["metrics"]] == ["pretraining", "joint"]

@@ -24,7 +24,7 @@ from watching import Rows, Several, assert_equal, trace
 
 TINY = {
     "nasbench201": {"channels": 2, "cells": 1, "classes": 4},
-    "s1": {"channels": 2, "cells": 2, "classes": 4},
+    "s1": {"channels": 2, "cells": 3, "classes": 4},
 }
 DATA = Several(dtype=torch.float64)
 

@@ -21,7 +21,7 @@ from searching import run, same
 SPACES = {
     "nasbench201": {"channels": 2, "cells": 1, "classes": 4},
     "darts": {"channels": 2, "cells": 3, "nodes": 2, "classes": 4},
-    "s1": {"channels": 2, "cells": 2, "classes": 4},
+    "s1": {"channels": 2, "cells": 3, "classes": 4},
 }
 EPOCHS, STEPS = 3, 2
 
@@ -386,7 +386,7 @@ def test_the_evaluation_network_is_the_derived_one(name, options):
     m = made(name, pretrain=0, joint=1, **options)
     state = run(m, epochs=1).state
     net, weights = state.nets["evaluation"], state.nets["evaluation"].state_dict()
-    sizes = {"channels": 2, "cells": {"nasbench201": 1, "darts": 4, "s1": 2}[name], "affine": options.get("bn_affine", False), "track": True}
+    sizes = {"channels": 2, "cells": {"nasbench201": 1, "darts": 4, "s1": 3}[name], "affine": options.get("bn_affine", False), "track": True}
     sizes |= {} if name == "nasbench201" else {"pool_bn": options.get("pool_bn", False)}
     network = m.base.derive(state.genotype, **sizes).network
     assert network.state_dict().keys() < weights.keys()

@@ -126,7 +126,7 @@ def test_the_alpha_gradient_is_the_papers(anchor):
 
 @pytest.mark.parametrize("name", ["s1", "nasbench201"])
 def test_the_divergence_is_of_an_edges_own_ops(name):
-    base = space(name, channels=2, cells=1 if name == "nasbench201" else 2, classes=4)
+    base = space(name, channels=2, cells=1 if name == "nasbench201" else 3, classes=4)
     found = run(method("drnas", base, anchor="kl", strength=1.0, alphas={"lr": 6e-4}), epochs=1)
     rows = [(a, e) for group in base.groups.values() for a, e in zip(found.state.alphas[group.name].detach(), group.edges, strict=True)]
     value = sum(

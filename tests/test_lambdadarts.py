@@ -117,7 +117,7 @@ def test_only_weights_learn_from_it_and_only_where_cells_are_enough():
 
 def test_nothing_to_align():
     """Two normal and no reduction cells enough: DARTS to the last bit, whatever the strength."""
-    small = {"channels": 2, "cells": 2, "nodes": 2, "classes": 4}
+    small = {"channels": 2, "cells": 3, "nodes": 2, "classes": 4}
     m, plain = lambdadarts("darts", small=small, strength=5.0), method("darts", space("darts", **small))
     assert same(*(checkpoint.pack(plain, searched(one, epochs=2).state) for one in (m, plain)))
 

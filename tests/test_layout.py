@@ -13,7 +13,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # What a file (or folder) may import of archgrad, besides itself. The first match counts.
 VALUES = {"arch", "chain", "cost", "schedules", "seeds", "errors", "options", "published", "notation"}
 PIECES = {"relax", "terms", "select", "limits", "perturb", "memory", "gradients", "hypergradient", "search_space"}
-METHOD = {"patch", "state", "stepper", "search_method", "budget", "rate"}
+METHOD = {"finite", "patch", "state", "stepper", "search_method", "budget", "rate"}
 MAY: dict[str, set[str]] = {
     "seeds": set(),
     "errors": set(),
@@ -33,7 +33,7 @@ MAY: dict[str, set[str]] = {
     "latency": VALUES | {"search_space", "select", "spaces", "data"},
     "benchmarks": VALUES | {"data_files"},
     "report": VALUES | {"benchmarks"},
-    "loop": VALUES | METHOD | {"diagnostics"},
+    "loop": VALUES | METHOD | {"diagnostics", "search_space"},
     "probes": VALUES | METHOD | {"loop", "diagnostics", "select"},
     "stopping": VALUES | METHOD | {"loop", "diagnostics"},
     "judgement": VALUES | METHOD | {"loop", "methods"},

@@ -26,7 +26,7 @@ SPACES = {
     "nasbench201": {"channels": 4, "cells": 1, "classes": 4},
     "darts": {"channels": 4, "cells": 3, "nodes": 2, "classes": 4},
     "s1": {"channels": 2, "cells": 3, "classes": 4},
-    "s4": {"channels": 2, "cells": 2, "classes": 4},
+    "s4": {"channels": 2, "cells": 3, "classes": 4},
     "nasbenchmacro": {"channels": 2, "classes": 4},
     "mbconv": {"channels": 4, "classes": 4, "stages": ((8, 2, 1), (8, 2, 2), (16, 1, 2)), "kernels": (3, 5), "expansions": (1,)},
 }
@@ -204,12 +204,6 @@ def test_an_early_stop_survives_a_resume(tmp_path):
     again = run(m, [late], checkpoint.restore(m, checkpoint.read(path)))
     assert not late.rows and again.state.stopped == "enough"
     assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, whole.state))
-
-
-def test_a_diverged_search_says_so():
-    m = made("darts", "nasbench201", weights={"lr": 1e20})
-    with pytest.raises(ValueError, match=r"diverged in epoch 1: try a --weights.lr below 1e\+20"):
-        run(m)
 
 
 def test_random_says_when_a_search_is_too_short():

@@ -21,7 +21,7 @@ from searching import DATA, Record, Saves, Watch, gone_on, run, same
 SMALL = {
     "nasbench201": {"channels": 4, "cells": 1, "classes": 4},
     "darts": {"channels": 4, "cells": 3, "nodes": 2, "classes": 4},
-    "s1": {"channels": 4, "cells": 2, "classes": 4},
+    "s1": {"channels": 4, "cells": 3, "classes": 4},
 }
 
 
@@ -54,7 +54,7 @@ def test_ever_fewer_ops_and_ever_more_channels(space_name):
     narrow = min(3, width)
     assert seen == {0: (4, width, "weights only"), 1: (4, width, "search"), 2: (2, narrow, "weights only"), 3: (2, narrow, "search")}
     assert (found.state.born, found.state.dies) == (0, 4)  # one life: the learning rate falls once
-    m.base.derive(found.genotype, channels=4, cells=2)
+    m.base.derive(found.genotype, channels=4, cells=3)
 
 
 @pytest.mark.parametrize(("rest", "epochs", "first"), [(0.4, 50, (10, 35)), (0.2, 100, (10, 60)), (0.4, 10, (2, 7)), (0.0, 10, (0, 5))])
@@ -159,7 +159,7 @@ def test_a_stage_that_continues_is_no_new_life():
 def test_what_cannot_be_is_refused_before_the_first_step():
     with pytest.raises(ValueError, match="progressive does not fit space 'darts': channels is 16, which is no multiple of partial_channels 6"):
         begin(method("progressive", space("darts", classes=4), partial=(6, 4)), DATA, 4)
-    later = method("progressive", space("darts", classes=4, channels=6, cells=2), partial=(6, 4))
+    later = method("progressive", space("darts", classes=4, channels=6, cells=3), partial=(6, 4))
     record = Record()
     with pytest.raises(ValueError, match="channels is 6, which is no multiple of partial_channels 4"):
         run(later, [record])

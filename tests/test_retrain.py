@@ -254,6 +254,15 @@ def test_a_diverging_training_says_so(tmp_path: Path) -> None:
         trained(tmp_path / "run", lr=1e30, clip=0.0)
 
 
+@pytest.mark.parametrize("clip", [0.0, 5.0])
+def test_a_diverging_training_leaves_a_finite_checkpoint(clip: float, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"diverged in epoch 1: try a --retrain\.lr below 1e"):
+        trained(tmp_path / "run", lr=1e30, clip=clip, seconds=0)  # saves after every step
+    saved = tmp_path / "run" / "checkpoint.pt"
+    content = checkpoint.read(saved) if saved.exists() else {"net": {}}
+    assert all(value.isfinite().all() for value in content["net"].values())
+
+
 # Stop and resume.
 
 

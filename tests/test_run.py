@@ -151,7 +151,7 @@ def test_space_and_images_must_agree(tmp_path):
 
 
 def test_photos_get_the_imagenet_stem():
-    settings = config.read(("", {"data": {"path": "digits", "size": 96}, "space": {"name": "darts", "channels": 4, "cells": 2}}))
+    settings = config.read(("", {"data": {"path": "digits", "size": 96}, "space": {"name": "darts", "channels": 4, "cells": 3}}))
     assert run.prepare(settings, lambda line: None).config.space["stem"] == "imagenet"
 
 

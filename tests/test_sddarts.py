@@ -152,8 +152,8 @@ def test_plain_cross_entropy_until_the_first_teacher(options, step):
 
 SPACES = {
     "nasbench201": SMALL,
-    "darts": {"channels": 2, "cells": 1, "nodes": 2, "classes": 4},
-    **{name: {"channels": 2, "cells": 1, "classes": 4} for name in ("s1", "s2", "s3", "s4")},
+    "darts": {"channels": 2, "cells": 3, "nodes": 2, "classes": 4},
+    **{name: {"channels": 2, "cells": 3, "classes": 4} for name in ("s1", "s2", "s3", "s4")},
 }
 
 

@@ -81,6 +81,7 @@ class CellMixture(NamedTuple):
     active: list[list[bool]] | None
     idle: bool
     dropout: Mapping[str, float]
+    recompute: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Mixture:
     idle: bool = True  # what is not executed sends its weight the gradient of a scalar in its place (GDAS)
     dropout: Mapping[str, float] = field(default_factory=dict)  # primitive -> probability, of its elements (P-DARTS)
     drop_path: float = 0.0  # probability of whole ops, identities apart (RobustDARTS)
+    recompute: bool = False  # while training, activations of a cell are dropped and made again in its backward: less memory, more time
     extras: Mapping[str, Tensor] = field(default_factory=dict)  # group -> (edges, extras); else `EdgeGroup.extras` rest, and where nothing runs
 
     def cell(self, group: str, k: int | None) -> CellMixture:
@@ -109,7 +111,7 @@ class Mixture:
             extras = self.extras[group]
             weights = torch.cat([weights, extras.to(weights)], 1)
             active = active and [row + [any(row)] * extras.shape[1] for row in active]
-        return CellMixture(weights, active, self.idle, self.dropout)
+        return CellMixture(weights, active, self.idle, self.dropout, self.recompute)
 
     def detach(self) -> Mixture:
         return self.map(Tensor.detach)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from archgrad.arch import Genotype
+from archgrad.finite import check_whole
 from archgrad.patch import Decision
 from archgrad.search_method import Method
 from archgrad.state import Plan, State
@@ -18,7 +19,11 @@ VERSION = 3
 
 
 def pack(method: Method, state: State) -> dict[str, Any]:
-    """All of a state. Written out by hand: saving by reflection takes what it should not and misses ties."""
+    """All of a state. Written out by hand: saving by reflection takes what it should not and misses ties.
+
+    ValueError if the search has diverged: the checkpoint before it is worth more.
+    """
+    check_whole(method, state)
     return {
         "version": VERSION,
         "method": method.name,

@@ -47,6 +47,9 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid"):
     epochs: Annotated[PositiveInt | None, Field(description="epochs; the space's default is that of its literature (50)")] = None
     batch: Annotated[int | None, Field(ge=2, description="images of one step and half; the space's default is 64")] = None
     precision: Annotated[Literal["32", "bf16"], Field(description="of the supernet's forward; alphas are always float32")] = "32"
+    recompute: Annotated[
+        Literal["none", "cells"], Field(description="cells: each cell's activations are made again in the backward: less memory, more time")
+    ] = "none"
     limit: Annotated[PositiveInt | None, Field(description="images per half, for a reduced run: a stratified choice")] = None
     checkpoint_seconds: Annotated[PositiveFloat, Field(description="seconds between checkpoints within an epoch")] = 60.0
 

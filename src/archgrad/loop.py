@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from time import monotonic, process_time
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +12,7 @@ from archgrad.arch import Genotype
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.patch import Decision
 from archgrad.search_method import Method
+from archgrad.search_space import check_cells
 from archgrad.state import Data, State
 from archgrad.stepper import Values
 
@@ -41,14 +41,16 @@ class Found(NamedTuple):
 
 def search(
     method: Method, data: Data, epochs: int, *, seed: int = 0, state: State | None = None, observers: Iterable[Observer] = (),
-    device: torch.device | str = "cpu", precision: str = "32",
+    device: torch.device | str = "cpu", precision: str = "32", recompute: str = "none",
 ) -> Found:
     """Runs ``method`` for ``epochs`` epochs over ``data``; with a ``state`` it goes on where that stopped, in mid-epoch too.
 
-    ValueError if the state was planned for another length.
+    ValueError if an edge group of the space of a new search is in no cell, the state was planned for another length, or the search diverges.
     """
     observers = tuple(observers)
-    state = state or begin(method, data, epochs, seed=seed, device=device, precision=precision)
+    if state is None:
+        check_cells(method.base, "cells")
+    state = state or begin(method, data, epochs, seed=seed, device=device, precision=precision, recompute=recompute)
     if state.plan[:2] != (epochs, data.steps("train")):
         raise ValueError(
             f"this search was planned for {state.plan.epochs} epochs of {state.plan.steps} steps and cannot go on with {epochs} of "
@@ -64,8 +66,6 @@ def search(
             for observer in observers:
                 observer.on_step(method, state, values)
         row = summary(method, state)
-        if not all(math.isfinite(value) for value in state.averages().values()):
-            raise ValueError(f"the search diverged in epoch {state.epoch + 1}: try a --weights.lr below {method.weights.lr}")
         row |= method.end_epoch(state, data)
         row |= {"seconds": monotonic() - began, "cpu_seconds": process_time() - busy}
         for observer in observers:
@@ -85,11 +85,14 @@ def stop(state: State, row: Row) -> None:
 
 
 def begin(
-    method: Method, data: Data, epochs: int, *, seed: int = 0, device: torch.device | str = "cpu", precision: str = "32"
+    method: Method, data: Data, epochs: int, *, seed: int = 0, device: torch.device | str = "cpu", precision: str = "32",
+    recompute: str = "none",
 ) -> State:
     """The state before the first step of a search over ``data``."""
     images = (data.count("train"), data.count("val"))
-    return method.start(seed=seed, epochs=epochs, steps=data.steps("train"), images=images, device=device, precision=precision)
+    return method.start(
+        seed=seed, epochs=epochs, steps=data.steps("train"), images=images, device=device, precision=precision, recompute=recompute
+    )
 
 
 def summary(method: Method, state: State) -> Row:

@@ -69,6 +69,7 @@ class Patch:
     reshape: tuple[Reshape, ...] = ()  # in order, in the readout too
     weight_terms: tuple[Term, ...] = ()
     alpha_terms: tuple[Term, ...] = ()
+    drives: Mapping[Any, str] = field(default_factory=dict)  # term -> what to try where it diverges, as in "--sddarts.strength below 1"
     memory: Mapping[str, Callable[[], Memory]] = field(default_factory=dict)
     scalars: Mapping[str, Scalar] = field(default_factory=dict)  # schedules worth a column of the metrics
     extra_alphas: Mapping[str, Callable[[EdgeGroup], tuple[int, ...]]] = field(default_factory=dict)  # name -> shape; kept as group/name
@@ -89,16 +90,16 @@ class Patch:
     stepper: Stepper | None = None
 
     def sets(self) -> frozenset[str]:
-        """The fields this patch sets, its name aside."""
+        """The fields this patch sets, its name and what only messages read aside."""
         unset = Patch("")
-        return frozenset(f.name for f in fields(self) if f.name != "name" and getattr(self, f.name) != getattr(unset, f.name))
+        return frozenset(f.name for f in fields(self) if f.name not in ("name", "drives") and getattr(self, f.name) != getattr(unset, f.name))
 
 
 UNIT = ("relax", "readout", "select")
 EXCLUSIVE = ("hypergradient", "alpha_split", "perturb", "stages", "finalise", "order", "stepper")
 ADDED = ("reshape", "weight_terms", "alpha_terms", "transforms", "lengths", "limits", "with_rate")
 SETTLED = ("order", "hypergradient", "weights", "alphas")  # where the user's own options decide: darts.*, weights.*, alphas.*
-MERGED = ("memory", "scalars", "extra_alphas", "space", "weights", "alphas")
+MERGED = ("drives", "memory", "scalars", "extra_alphas", "space", "weights", "alphas")
 
 
 def claims(patch: Patch) -> dict[str, Any]:

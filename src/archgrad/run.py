@@ -27,8 +27,9 @@ from archgrad.loop import Found, Observer
 from archgrad.observers import Bar, Checkpoints, Decisions, Estimate, Metrics, rows, stop_requests, write_atomically
 from archgrad.patch import Patch
 from archgrad.probes import Curvature, Entropies, Gap, Ranking, Sharpness
+from archgrad.retraining.settings import retrain_settings
 from archgrad.search_method import Method
-from archgrad.search_space import Space
+from archgrad.search_space import Space, check_cells
 from archgrad.state import Plan, State
 from archgrad.stopping import early
 
@@ -57,6 +58,7 @@ def search(config: SearchConfig, *, console: Console | None = None) -> Found:
     console = console or Console(highlight=False, soft_wrap=True)
     folder = RunFolder(config.out or default_out(config))
     folder.check_free()
+    check_depths(config)
     prepared = prepare(config, say_on(console))
     state = begin(prepared)  # before anything is written: it may be refused
     with folder.locked():
@@ -92,7 +94,9 @@ def recorded(folder: RunFolder, say: Say) -> tuple[Prepared, State]:
         raise ValueError(f"the images in {settings.data.path} have changed since {folder.path} began: start a new search")
     device = prepared.config.device
     if folder.checkpoint.exists():
-        return prepared, checkpoint.restore(prepared.method, checkpoint.read(folder.checkpoint, device), device)
+        state = checkpoint.restore(prepared.method, checkpoint.read(folder.checkpoint, device), device)
+        state.recompute = prepared.config.search.recompute
+        return prepared, state
     return prepared, begin(prepared)
 
 
@@ -139,6 +143,13 @@ def build(config: SearchConfig, space: Space | None = None, limited: Patch | Non
     config.stop.check(method, epochs)
     method.check_space()
     return method
+
+
+def check_depths(config: SearchConfig) -> None:
+    """ValueError where the supernet of a new search, or the network that would be retrained, has too few cells for all edge groups."""
+    space = space_of(config)
+    check_cells(space, "--space.cells")
+    check_cells(space.evaluation(cells=retrain_settings(space, config.retrain).cells), "--retrain.cells")
 
 
 def limiting(config: SearchConfig, limits: Limits) -> Patch | None:
@@ -213,7 +224,8 @@ def say_on(console: Console) -> Say:
 def begin(prepared: Prepared) -> State:
     """The state before the first step. ValueError for what the method cannot remember in so long a search of so many images."""
     c = prepared.config
-    return loop.begin(prepared.method, prepared.data, prepared.epochs, seed=c.seed, device=c.device, precision=c.search.precision)
+    more = {"precision": c.search.precision, "recompute": c.search.recompute}
+    return loop.begin(prepared.method, prepared.data, prepared.epochs, seed=c.seed, device=c.device, **more)
 
 
 def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) -> Found:

@@ -12,6 +12,7 @@ import torch
 from archgrad import rate
 from archgrad.arch import Alphas, Batch, Context, Genotype, Mixture, Progress
 from archgrad.errors import unknown
+from archgrad.finite import EVERY, check
 from archgrad.hypergradient import Hypergradient, first_order
 from archgrad.limits import Limits
 from archgrad.patch import Decision, Finalise, Patch, Perturb, Relaxation, Reshape, Select, Stage
@@ -117,14 +118,16 @@ class Method:
     # A search.
     def start(
         self, *, seed: int, epochs: int, steps: int, images: tuple[int, int] = (0, 0), device: torch.device | str = "cpu",
-        precision: str = "32",
+        precision: str = "32", recompute: str = "none",
     ) -> State:
         """A state at epoch 0 of ``epochs``; ``steps`` batches are a pass over the training half; ``images`` of the training and the validation
         half, for what remembers each of them. ValueError where a schedule does not fit the length."""
         self.check(epochs, steps)
         if precision not in ("32", "bf16"):
             raise unknown("precision", precision, ("32", "bf16"))
-        state = State(seed, Plan(epochs, steps, images, self.alpha_split), torch.device(device), precision, self.space)
+        if recompute not in ("none", "cells"):
+            raise unknown("recompute", recompute, ("none", "cells"))
+        state = State(seed, Plan(epochs, steps, images, self.alpha_split), torch.device(device), precision, self.space, recompute=recompute)
         self.build(state, self.space)
         for scalar in self.patch.scalars.values():
             scalar(self.context(state, "readout"))  # a schedule that cannot be is refused before the first step
@@ -182,10 +185,14 @@ class Method:
             stage.carry(old, state)
 
     def step(self, state: State, train: Batch, val: Batch) -> Values:
-        """One step of the search: alphas on ``val``, weights on ``train``. Scalar tensors for the metrics; moves ``state.step``."""
+        """One step of the search: alphas on ``val``, weights on ``train``. Scalar tensors for the metrics; moves ``state.step``.
+
+        ValueError, some steps later at most, if the search has diverged: names what did, and the setting that drives it."""
         values = self.stepper.step(self, state, train, val)
         state.add(values)
         state.step += 1
+        if state.step % EVERY == 0:
+            check(self, state)
         return values
 
     def steps(self, state: State) -> int:
@@ -215,6 +222,7 @@ class Method:
         finalise: Finalise | None = self.patch.finalise
         if finalise is not None:
             for decision in finalise(self, state, data, list(state.decisions)):
+                check(self, state)
                 state.decisions.append(decision)
                 yield decision
 
@@ -252,7 +260,8 @@ class Method:
 
     @torch.no_grad()
     def readout(self, state: State) -> Mixture:
-        """The mixture that discretisation reads."""
+        """The mixture that discretisation reads. ValueError if the search has diverged, as of `selected`."""
+        check(self, state)
         return self.mixture(state.alphas, self.context(state, "readout"))
 
     def genotype(self, state: State) -> Genotype:
@@ -262,7 +271,8 @@ class Method:
     @torch.no_grad()
     def selected(self, state: State, limits: Limits | None = None) -> Genotype:
         """What the alphas say within ``limits``, by default its own. They are read in float64: ops and edges that a cold softmax rounds to 0
-        and 1 in float32 still have their order."""
+        and 1 in float32 still have their order. ValueError if the search has diverged."""
+        check(self, state)
         exact = {name: rows.double() for name, rows in state.alphas.items()}
         mixture = self.mixture(exact, self.context(state, "readout"))
         return self.select(mixture, state.space.groups, self.limits if limits is None else limits)

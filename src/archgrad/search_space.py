@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
@@ -97,3 +98,19 @@ class Space(Protocol):
 
     def derive(self, genotype: Genotype, **options: Any) -> nn.Module:
         """The derived network of a genotype: `evaluation` with one op an edge at most. ValueError if it does not fit."""
+
+
+def check_cells(space: Space, option: str) -> None:
+    """ValueError if an edge group of ``space`` is in none of its cells, so that its alphas and its genotype would be noise: names the least
+    depth at which all are, as ``option`` sets it. Only what begins asks: runs recorded with fewer cells still open."""
+    if not (lacking := absent(space)):
+        return
+    cells = space.spec()["cells"]
+    least = next(depth for depth in count(cells) if not absent(space.resized(cells=depth)))
+    shallow = f"{cells} cell{'s' * (cells != 1)}"
+    raise ValueError(f"a network of {shallow} has no {' and no '.join(lacking)} cell in space {space.name}: {option} must be at least {least}")
+
+
+def absent(space: Space) -> list[str]:
+    """The edge groups that are in no cell."""
+    return [name for name, group in space.groups.items() if group.edges and not group.cells]

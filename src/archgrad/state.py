@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from archgrad.arch import Alphas, Batch, Genotype
+from archgrad.finite import Trace
 from archgrad.memory import Memory
 from archgrad.patch import Decision
 from archgrad.search_space import Space
@@ -63,6 +64,8 @@ class State:
     decisions: list[Decision] = field(default_factory=list)
     stopped: str | None = None  # why the epochs ended early, and how many there were
     ended: int | None = None
+    recompute: str = "none"  # "none" | "cells": whose activations are made again in the backward; no result depends on it
+    trace: Trace = field(default_factory=Trace)  # of this process alone: a state that is saved is fine
 
     def averages(self) -> dict[str, float]:
         """This epoch's step metrics so far, averaged."""

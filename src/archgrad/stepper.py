@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from archgrad.arch import Alphas, Batch, Forward, Mixture, Output
+from archgrad.finite import ALPHAS, Trace, largest
 from archgrad.gradients import Named, clip, frozen, gradients, probing, update
 from archgrad.hypergradient import Problem
 from archgrad.schedules import cosine
@@ -65,6 +66,7 @@ def forward(
     place = (state.seed, net, phase, state.epoch, state.step)
 
     def run(mixture: Mixture, weights: Named | None) -> Output:
+        mixture = replace(mixture, recompute=state.recompute == "cells")
         with forked(*place, device=state.device), autocast(state):
             arguments, drop = (batch.images, mixture), {"drop_path": mixture.drop_path}
             return module(*arguments, **drop) if weights is None else functional_call(module, dict(weights), arguments, drop)
@@ -82,9 +84,11 @@ def autocast(state: State) -> torch.autocast:
     return torch.autocast(state.device.type, torch.bfloat16, enabled=state.precision == "bf16")
 
 
-def total(terms: tuple[Term, ...], passed: Forward) -> Tensor:
-    """The sum of the terms."""
-    return torch.stack([term(passed) for term in terms]).sum() if len(terms) > 1 else terms[0](passed)
+def total(terms: tuple[Term, ...], passed: Forward, trace: Trace) -> Tensor:
+    """The sum of the terms, whose sizes the trace notes."""
+    each = torch.stack([term(passed) for term in terms])
+    trace.note(terms, each)
+    return each.sum() if len(terms) > 1 else each[0]
 
 
 @torch.no_grad()
@@ -156,14 +160,14 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
 
     def upper(alphas: Alphas, weights: Named | None) -> tuple[Tensor, Forward]:
         passed = forward(method, state, "search", "alpha", images, alphas, weights)
-        return total(method.alpha_terms, passed), passed
+        return total(method.alpha_terms, passed, state.trace), passed
 
     def lower(alphas: Alphas, weights: Named | None) -> tuple[Tensor, Forward]:
         return weight_loss(method, state, train, alphas, weights)
 
     problem = Problem(net, state.alphas, dict(net.named_parameters()), state.optimizers["weights"], upper, lower)
     found, passed = method.hypergradient(problem)
-    update(state.optimizers["alphas"], state.alphas, found)
+    move_alphas(state, found)
     remember(state, passed)
     return measures(method.alpha_split, passed)
 
@@ -179,6 +183,12 @@ def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Value
     descend(method, state, "weights", named, found)
     remember(state, passed)
     return measures("train", passed)
+
+
+def move_alphas(state: State, found: Named) -> None:
+    """One step of Adam on the alphas, whose largest the trace notes."""
+    update(state.optimizers["alphas"], state.alphas, found)
+    state.trace.note((ALPHAS,), largest(state.alphas.values()))
 
 
 def descend(method: Method, state: State, optimizer: str, named: Named, found: dict[str, Tensor | None]) -> None:
@@ -199,7 +209,7 @@ def weight_loss(method: Method, state: State, train: Batch, alphas: Alphas, weig
 
     def at(mixture: Mixture) -> tuple[Tensor, Forward]:
         passed = forward(method, state, "search", "weight", train, alphas, weights, mixture)
-        return total(method.weight_terms, passed), passed
+        return total(method.weight_terms, passed, state.trace), passed
 
     context = method.context(state, "weight")
     mixture = method.mixture(alphas, context)

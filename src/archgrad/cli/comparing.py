@@ -76,6 +76,7 @@ def compare(
         check_images(asked, home, console)
         check_settings(asked, home)
         check_folders(missing)
+        check_depths(asked, missing)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(home.study, whole.to_yaml())
     prepared(asked, missing)
@@ -146,6 +147,15 @@ def check_settings(asked: Study, home: Home) -> None:
             shared = (was.keys() & now.keys()) - BY_IMAGES
             for name, then, new in studies.differences({name: was[name] for name in shared}, {name: now[name] for name in shared}):
                 raise ValueError(f"arm {arm}: {name} was {then!r} in seed {one['seed']} and is {new!r} now: set it, or choose another --out")
+
+
+def check_depths(asked: Study, runs: list[Run]) -> None:
+    """ValueError where a run that is to begin has too few cells for all edge groups."""
+    for arm in dict.fromkeys(one.arm for one in runs if one.state() == "new"):
+        try:
+            run.check_depths(asked.settings(arm))
+        except ValueError as error:
+            raise ValueError(f"arm {arm}: {error}") from None
 
 
 def check_folders(runs: list[Run]) -> None:

@@ -45,6 +45,7 @@ def search(
     console = Console(highlight=False, soft_wrap=True)
     costing.targets(settings.budget)  # what is wrong with them should be said before images are read, and by a dry run too
     if dry_run:
+        run.check_depths(settings)
         console.print(run.resolve(settings, run.build(settings)).to_yaml(), markup=False, end="")
         return 0
     folder = settings.out or run.default_out(settings)

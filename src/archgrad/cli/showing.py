@@ -20,6 +20,7 @@ from archgrad.published import published
 from archgrad.spaces import SPACES
 from archgrad.spaces.cost import count as cost
 from archgrad.spaces.derived import Derived
+from archgrad.spaces.noise import said
 
 Space = Annotated[str | None, Parameter(help="of a genotype; by default the one its cells belong to")]
 Channels = Annotated[int | None, Parameter(help="of the derived network's first cell")]
@@ -55,6 +56,8 @@ def show(
     depth = f"{spec['cells']} cells, " if "cells" in spec else ""
     shape = f"{spec['channels']} channels, {depth}{side}x{side} images, {spec['classes']} classes"
     say(f"derived network ({shape}): {costs['params']:,} parameters, {costs['macs']:,} multiply-adds")
+    if random := said(found.genotype):
+        say(random)
     if note := otherwise(found, spec["channels"], spec.get("cells"), side):
         say(note)
     for line in costing.sentences(found.within):

@@ -135,7 +135,23 @@ def judgement_of(content: Mapping[str, Any]) -> Judgement | None:
 
 
 def usual_space(genotype: Genotype) -> str:
-    """The space whose cells or layers these are."""
+    """The space whose cells or layers these are. ValueError if it has not all primitives, and another space of such cells has."""
+    name = _space_of_shape(genotype)
+    used = {link.primitive for cell in genotype.cells for link in cell.links}
+    if foreign := used - _primitives(name):
+        groups = set(spaces.space(name).groups)
+        homes = [other for other in spaces.SPACES if set(spaces.space(other).groups) == groups and foreign <= _primitives(other)]
+        if homes:
+            named = " and ".join(sorted(foreign))
+            raise ValueError(f"space {name} has no primitive {named}, but space {homes[0]} has: add --space {homes[0]}")
+    return name
+
+
+def _primitives(name: str) -> set[str]:
+    return {primitive for group in spaces.space(name).groups.values() for edge in group.edges for primitive in edge.primitives}
+
+
+def _space_of_shape(genotype: Genotype) -> str:
     if chain.stages(genotype):
         return "nasbenchmacro" if chain.is_macro(genotype) else "mbconv"
     return "nasbench201" if [cell.group for cell in genotype.cells] == [CELL] else "darts"

@@ -28,7 +28,8 @@ from archgrad.state import Plan
 
 OWN = ("arms", "seeds", "control", "blind", "controls", "equal", "retrain_seeds")
 SEEDS = 4
-LOCAL = {"data.path", "data.test", "data.cache", "data.workers", "search.checkpoint_seconds"}  # decide where and how fast, not what
+LOCAL = {"data.path", "data.test", "data.cache", "data.workers", "search.checkpoint_seconds", "search.recompute"}
+"""Settings that decide where and how fast, not what."""
 
 
 @dataclass(frozen=True)

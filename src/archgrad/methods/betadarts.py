@@ -23,9 +23,11 @@ def betadarts(*, start: NotNegative = 0.0, end: NotNegative = 5.0) -> Patch:
     """The strength grows from ``start`` in the first epoch towards ``end``, as a share of the search whatever its length:
     ``start + (end - start) * epoch / epochs``."""
     strength = toward(start, end)
+    decay = weighted(strength, logsumexp)
     return Patch(
         "betadarts",
-        alpha_terms=(weighted(strength, logsumexp),),
+        alpha_terms=(decay,),
+        drives={decay: f"--betadarts.end below {max(start, end):g}"},
         scalars={"beta_decay": strength},
         alphas={"decay": 0.0},  # [paper] it stands in for Adam's; the released script leaves that at 1e-3
     )

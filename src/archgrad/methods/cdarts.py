@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch import Context, EdgeGroup, Forward
-from archgrad.methods.cyclic import Cyclic
+from archgrad.methods.cyclic import DISTILLATION, Cyclic
 from archgrad.methods.introspection import DISTANCES, Heads
 from archgrad.patch import Patch
 from archgrad.schedules import Scalar, Span, When, lasting, span
@@ -84,6 +84,7 @@ def cdarts(
     """
     begin = span(pretrain, "cdarts.pretrain")
     coefficient = fading(3 * regular if per_stage and regular_on == "free" else regular, begin, warmup, joint, fade)
+    pull = weighted(coefficient, magnitude(regular_on))
     heads = partial(Heads, windows=(6, second_window), frozen=fix_heads, learned=ensemble == "learned", summed=merge == "sum")
     stepper = Cyclic(
         depth, bn_affine, share_fc, heads, warmup, joint, share, keep_optimizers,
@@ -94,7 +95,8 @@ def cdarts(
         stepper=stepper,
         alpha_from=begin,
         lengths=(lasting(warmup, "cdarts.warmup"),),
-        alpha_terms=(weighted(coefficient, magnitude(regular_on)),),
+        alpha_terms=(pull,),
+        drives={DISTILLATION: f"--cdarts.strength below {strength:g}", pull: f"--cdarts.regular below {regular:g}"},
         scalars={"regular": coefficient},
         space={} if pool_bn is None else {"pool_bn": pool_bn},
         # constant: the authors build cosine schedules and never step them [author code]

@@ -16,13 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from archgrad.arch import Batch, EdgeGroup, Forward, Genotype, Mixture, groups_of
-from archgrad.gradients import frozen, gradients, present, update
+from archgrad.gradients import frozen, gradients, present
 from archgrad.methods.introspection import Distance, Heads
 from archgrad.search_method import Method
 from archgrad.search_space import Space
 from archgrad.state import Plan, State
-from archgrad.stepper import Values, adam, autocast, descend, forward, measures, remember, set_rate, sgd, total, weight_step
+from archgrad.stepper import Values, adam, autocast, descend, forward, measures, move_alphas, remember, set_rate, sgd, total, weight_step
 from archgrad.terms import cross_entropy
+
+DISTILLATION = "distillation"
+"""How a trace and `Patch.drives` name that term of the loss."""
 
 
 class Joint(NamedTuple):
@@ -128,7 +131,8 @@ class Cyclic:
         """SGD on E's set by E's cross-entropy."""
         passed = evaluate(method, state, "weight", val)
         moved = taught(state)
-        descend(method, state, "evaluation", moved, gradients(cross_entropy(passed), moved))
+        loss = total((cross_entropy,), passed, state.trace)
+        descend(method, state, "evaluation", moved, gradients(loss, moved))
         return measures("warmup", passed)
 
     def joint_step(self, method: Method, state: State, val: Batch) -> Values:
@@ -138,7 +142,7 @@ class Cyclic:
             met = self.joint_loss(method, state, val)
             found = gradients(met.loss, {**moved, **state.alphas})
         descend(method, state, "evaluation", moved, {name: found[name] for name in moved})
-        update(state.optimizers["alphas"], state.alphas, present(found, state.alphas))
+        move_alphas(state, present(found, state.alphas))
         remember(state, met.search)
         terms = {"distillation": met.distillation.detach(), "regulariser": met.further.detach()}
         return {**measures("val", met.search), **measures("evaluation", met.evaluation), **terms}
@@ -147,12 +151,13 @@ class Cyclic:
         """``CE_S + CE_E + strength * distance(S, E) + the method's further terms of the alphas``."""
         search = forward(method, state, "search", "alpha", val, state.alphas)
         evaluation = evaluate(method, state, "alpha", val)
-        labels = cross_entropy(search) + cross_entropy(evaluation)
+        labels = total((cross_entropy,), search, state.trace) + total((cross_entropy,), evaluation, state.trace)
         none = labels.new_zeros(())
         if self.divide and self.strength:
             labels = labels / self.strength
-        further = total(method.alpha_terms[1:], search) if method.alpha_terms[1:] else none
+        further = total(method.alpha_terms[1:], search, state.trace) if method.alpha_terms[1:] else none
         distillation = self.strength * self.distillation(state, search, evaluation) if self.strength else none
+        state.trace.note((DISTILLATION,), distillation.view(1))
         return Joint(labels, distillation, further, search, evaluation)
 
     def distillation(self, state: State, search: Forward, evaluation: Forward) -> Tensor:

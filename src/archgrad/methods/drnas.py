@@ -40,6 +40,7 @@ def drnas(
         relax=dirichlet,
         readout=dirichlet_mean if readout == "mean" else softmax,
         alpha_terms=(divergence,) if anchor == "kl" else (),
+        drives={divergence: f"--drnas.strength below {strength:g}"},
         weights={"lr": weights_lr[0], "lr_end": weights_lr[1]},
         alphas={"lr": alphas_lr, "decay": strength if anchor == "l2" else 0.0},
     )

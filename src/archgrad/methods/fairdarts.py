@@ -31,11 +31,13 @@ def fairdarts(
 ) -> Patch:
     """``strength`` of the zero-one loss; ``distance`` of a sigmoid from 1/2: squared, or absolute. ``threshold``: an op below it is not
     selected."""
+    push = weighted(constant(strength), zero_one(2 if distance == "l2" else 1))
     return Patch(
         "fairdarts",
         relax=sigmoid,
         select=above(threshold),
-        alpha_terms=(weighted(constant(strength), zero_one(2 if distance == "l2" else 1)),),
+        alpha_terms=(push,),
+        drives={push: f"--fairdarts.strength below {strength:g}"},
         weights={"lr": 0.005},  # [author code], at a batch of 128
         alphas={"lr": 3e-3, "beta1": 0.9, "init": 0.0},  # [author code]
     )

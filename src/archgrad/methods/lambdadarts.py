@@ -34,10 +34,12 @@ def lambdadarts(
     ``<g, h> / <|g|, |h|>``, which heeds signs. ``least``: groups with fewer cells are left alone. ``alpha_lr``: rate of the alphas (None: the
     space's)."""
     scale = linear(0, strength)
+    alignment = weighted(scale, disagreement(measure, least))
     return Patch(
         "lambdadarts",
         reshape=(apart(scale, least),),
-        weight_terms=(weighted(scale, disagreement(measure, least)),),
+        weight_terms=(alignment,),
+        drives={alignment: f"--lambdadarts.strength below {strength:g}"},
         scalars={"lambda": scale},
         alphas={} if alpha_lr is None else {"lr": alpha_lr},
     )

@@ -54,11 +54,12 @@ def sddarts(
         "average": lambda: Average(interval, unit, max_gb),
     }
     begin = span(first, "sddarts.first")
-    term = (weighted(from_epoch(begin, strength), self_distillation(VOTES[vote], tau)),)
+    term = weighted(from_epoch(begin, strength), self_distillation(VOTES[vote], tau))
     return Patch(
         "sddarts",
-        weight_terms=term if "weight" in phases else (),
-        alpha_terms=term if "alpha" in phases else (),
+        weight_terms=(term,) if "weight" in phases else (),
+        alpha_terms=(term,) if "alpha" in phases else (),
+        drives={term: f"--sddarts.strength below {strength:g}"},
         memory={"teachers": makes[teachers]},
         lengths=(begin, lasting(interval, "sddarts.interval")) if unit == "epoch" else (begin,),
     )

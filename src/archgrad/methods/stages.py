@@ -10,7 +10,7 @@ from torch import Tensor
 from archgrad.arch import Context, EdgeGroup, Forward, Primitives
 from archgrad.schedules import When
 from archgrad.search_method import Method
-from archgrad.search_space import Space
+from archgrad.search_space import Space, absent
 from archgrad.select import strongest
 from archgrad.state import Data, State
 
@@ -53,7 +53,7 @@ def deepened(space: Space, cells: int | None, times: float) -> Space:
 def filled(space: Space, cells: int) -> Space:
     """The space with so many cells, or as many more as it takes for every group of edges to be in one: alphas that no cell reads stay noise."""
     made = space.resized(cells=cells)
-    return made if all(group.cells for group in made.groups.values() if group.edges) else filled(space, cells + 1)
+    return filled(space, cells + 1) if absent(made) else made
 
 
 class Cells:

@@ -18,7 +18,7 @@ from archgrad.arch import Genotype
 from archgrad.data import Preprocess
 from archgrad.observers import write_atomically
 from archgrad.retraining.settings import RetrainSettings, checked
-from archgrad.spaces import space
+from archgrad.spaces import noise, space
 from archgrad.spaces.derived import Derived
 
 VERSION = 1
@@ -43,9 +43,13 @@ class Card:
     reading: Mapping[str, Any]  # what `archgrad.data.retrain_data` was called with besides the settings
     fingerprint: str  # of those images
 
-    def build(self, *, auxiliary: bool = False) -> Derived:
-        """The network, with torch's initial weights. ValueError if it cannot be built, or its space has no auxiliary head."""
-        return Derived(self.genotype, space(self.space).resized(**{**self.spec, **({"auxiliary": True} if auxiliary else {})}))
+    def build(self, *, auxiliary: bool = False, fixed: bool = False) -> Derived:
+        """The network, with torch's initial weights; ``fixed``: its noise ops have their draws for evaluation (`archgrad.spaces.noise`).
+        ValueError if it cannot be built, or its space has no auxiliary head."""
+        derived = Derived(self.genotype, space(self.space).resized(**{**self.spec, **({"auxiliary": True} if auxiliary else {})}))
+        if fixed:
+            noise.fix(derived.network, self.preprocess.size, self.spec["in_channels"], self.seed)
+        return derived
 
     def place(self, device: torch.device | str | None = None) -> torch.device:
         """Where to run: by default where it was trained, or on the CPU if this machine has no such device."""
@@ -103,10 +107,11 @@ def read_card(folder: str | Path) -> Card:
 
 
 def save_weights(folder: Path, derived: Derived, card: Card) -> None:
-    """Parameters and BatchNorm statistics of the card's network; an auxiliary head of ``derived`` stays out."""
+    """Parameters, BatchNorm statistics and draws of noise of the card's network; an auxiliary head of ``derived`` stays out."""
     from safetensors.torch import save
 
-    state, names = derived.state_dict(), card.build().state_dict()
+    state = derived.state_dict()
+    names = card.build(fixed=noise.are_fixed(state)).state_dict()
     # safetensors takes neither channels_last nor tied tensors.
     plain = {name: state[name].detach().cpu().clone(memory_format=torch.contiguous_format) for name in names}
     path = folder / WEIGHTS
@@ -127,9 +132,10 @@ def load(folder: str | Path) -> Network:
     path = folder / WEIGHTS
     if not path.exists():
         raise ValueError(f"the training in {folder} has not reached its end, so there are no weights: archgrad resume {folder}")
-    derived = card.build()
     try:
-        derived.load_state_dict(load_file(path))  # into channels_last parameters, as they were trained
+        state = load_file(path)
+        derived = card.build(fixed=noise.are_fixed(state))  # weights recorded without draws go on drawing in every pass
+        derived.load_state_dict(state)  # into channels_last parameters, as they were trained
     except Exception as error:  # a damaged file, or one of another network
         raise ValueError(f"{path} is damaged or of another network ({str(error).splitlines()[0]}): restore it from a copy") from None
     derived.eval()

@@ -17,6 +17,7 @@ from archgrad.data import Preprocess
 from archgrad.data.folders import IMAGES, UNSUPPORTED
 from archgrad.retraining.files import load
 from archgrad.retraining.measure import fabric, logits, surroundings
+from archgrad.spaces import noise
 
 
 class Prediction(NamedTuple):
@@ -50,6 +51,8 @@ def predict(
     if not files and not refused:
         raise ValueError(f"no image in {', '.join(str(path) for path in paths) or 'nothing'}")
     rows: list[Prediction] = []
+    if noise.are_fixed(derived.state_dict()):
+        batch = 1  # a network with noise is asked one by one, so that no digit of its answer hangs on the images beside it
     with surroundings(card.threads, card.deterministic):
         net = fabric(device, "32").setup_module(derived.network)
         for start in range(0, len(files), batch):

@@ -25,8 +25,9 @@ from archgrad.retraining.measure import BATCH, measure, surroundings
 from archgrad.retraining.progress import Watch
 from archgrad.retraining.settings import QUICK, RetrainSettings
 from archgrad.retraining.training import Training
-from archgrad.search_space import Space
+from archgrad.search_space import Space, check_cells
 from archgrad.spaces.cost import count
+from archgrad.spaces.noise import said
 
 Say = Callable[[str], Any]
 
@@ -124,6 +125,7 @@ def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[],
         nonlocal saved
         stop = stopping()
         if always or stop or monotonic() - saved >= seconds:
+            run.check()  # the checkpoint before is worth more than one of a training that diverged
             checkpoint.save(folder / "checkpoint.pt", run.pack())
             saved = monotonic()
         if stop and run.epoch < epochs:
@@ -141,8 +143,7 @@ def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[],
                 watch.on_step(run.epoch, run.step, run.averages)
                 save(always=False)
             row = {"epoch": run.epoch, **run.averages(), "lr": settings.rate(run.epoch), "drop_path": settings.dropping(run.epoch)}
-            if not math.isfinite(row["train_loss"]):
-                raise ValueError(f"the training diverged in epoch {run.epoch + 1}: try a --retrain.lr below {settings.lr}")
+            run.check()
             if (run.epoch + 1) % settings.evaluate_every == 0 or run.epoch + 1 == epochs:
                 row |= _test(run, images)
             row["seconds"] = monotonic() - began
@@ -177,6 +178,7 @@ def _derived(space: Space, genotype: Genotype, dataset: Dataset, settings: Retra
     bare = {"auxiliary": False} if "auxiliary" in space.spec() else {}
     derived = space.derive(genotype, **size, **bare, classes=len(dataset.classes), in_channels=dataset.in_channels)
     found: Space = derived.space  # type: ignore[assignment]
+    check_cells(found, "--retrain.cells")
     if settings.auxiliary and "auxiliary" not in found.spec():
         raise ValueError(f"the networks of {space.name} have no auxiliary head: --retrain.auxiliary must be 0, not {settings.auxiliary}")
     return found
@@ -189,6 +191,8 @@ def _headline(run: Training, images: Data, folder: Path) -> Iterator[str]:
     cells = f"{spec['cells']} cells, " if "cells" in spec else ""
     size = f"{spec['channels']} channels, {cells}{cost['params']:,} parameters, {cost['macs'] / 1e6:.2f} M multiply-adds"
     yield f"network: {card.space}, {size}"
+    if random := said(card.genotype):
+        yield random
     if settings.preset == "quick":
         yield "recipe: quick, REDUCED for a laptop: its accuracy is not to be compared with published ones"
     start = f"from epoch {run.epoch + 1}, step {run.step}, " if run.epoch or run.step else ""

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from archgrad.arch import Batch
 from archgrad.checkpoint import VERSION
+from archgrad.finite import whole
 from archgrad.retraining.files import Card
 from archgrad.retraining.measure import fabric
 from archgrad.seeds import forked
+from archgrad.spaces import noise
 from archgrad.state import seeded
 
 
@@ -23,7 +25,7 @@ class Training:
         settings = card.settings
         self.card, self.device = card, torch.device(device or card.device)
         self.fabric = fabric(self.device, settings.precision)
-        self.derived = card.build(auxiliary=settings.auxiliary > 0)
+        self.derived = card.build(auxiliary=settings.auxiliary > 0, fixed=True)
         seeded(self.derived, card.seed).to(self.device)
         self.net = self.fabric.setup_module(self.derived.network)
         sgd: dict[str, Any] = {"momentum": settings.momentum, "nesterov": settings.nesterov, "weight_decay": settings.decay}
@@ -56,6 +58,11 @@ class Training:
         images = self.sums["images"].item()
         return {name: self.sums[name].item() / images for name in ("train_loss", "train_accuracy")}
 
+    def check(self) -> None:
+        """ValueError if this epoch's loss, or a weight, statistic or momentum, is not finite."""
+        if not (all(value.isfinite() for value in self.sums.values()) and whole([self.derived], [self.optimizer])):
+            raise ValueError(f"the training diverged in epoch {self.epoch + 1}: try a --retrain.lr below {self.card.settings.lr}")
+
     def next_epoch(self) -> None:
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
 
@@ -76,6 +83,8 @@ class Training:
         """Inverse of `pack`. ValueError if it is no retraining's, or of another network."""
         if content.get("kind") != "retrain":
             raise ValueError("the checkpoint is that of a search, not of a retraining")
+        if not noise.are_fixed(content["net"]):  # of a network without noise, or one that began before its draws were fixed
+            noise.free(self.derived)
         try:
             self.derived.load_state_dict(content["net"])
             self.optimizer.load_state_dict(content["optimizer"])

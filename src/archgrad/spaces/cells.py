@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from archgrad.arch import CellMixture, EdgeGroup
 from archgrad.spaces import bypass
 from archgrad.spaces.primitives import Primitive, Style, primitive
+from archgrad.spaces.recompute import recomputed
 from archgrad.spaces.weighted import weighted_sum
 
 Rows = list[list[Tensor]]
@@ -111,6 +112,12 @@ class Cell(nn.Module):
 
     def forward(self, inputs: Iterable[Tensor], mixture: CellMixture | None = None, drop_path: float = 0.0) -> Tensor:
         """inputs (B, ?, H, W) each -> (B, len(concat) * channels, H', W'). ``None``: weight 1 on every searched op."""
+        inputs = tuple(inputs)
+        if mixture is not None and mixture.recompute and self.training and torch.is_grad_enabled():
+            return recomputed(self, lambda: self._pass(inputs, mixture, drop_path))
+        return self._pass(inputs, mixture, drop_path)
+
+    def _pass(self, inputs: tuple[Tensor, ...], mixture: CellMixture | None, drop_path: float) -> Tensor:
         states = {i: Node(fit(x), self.k, self.stride) for i, (fit, x) in enumerate(zip(self.preprocess, inputs))}
         assert mixture is None or mixture.weights.shape[1] in (self.width, self.width + self.extras), mixture.weights.shape
         rows = None if mixture is None else _scalars(mixture.weights.to(states[0].value))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from archgrad.errors import unknown
 from archgrad.spaces.depthwise import depthwise_conv2d
+from archgrad.spaces.noise import Noise
 
 
 class Style(NamedTuple):
@@ -153,17 +154,6 @@ class Pool(nn.Module):
         if self.kind == "max":
             return self.bn(F.max_pool2d(state, 3, self.stride, 1))
         return self.bn(F.avg_pool2d(state, 3, self.stride, 1, count_include_pad=False))
-
-
-class Noise(nn.Module):
-    """N(0, 1) of the input's shape, instead of the input (space S4, arXiv 1909.09656): no parameters, no gradient."""
-
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, state: Tensor) -> Tensor:
-        return torch.randn_like(state.detach()[:, :, :: self.stride, :: self.stride])
 
 
 class Zero(nn.Module):

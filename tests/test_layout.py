@@ -16,6 +16,8 @@ PIECES = {"relax", "terms", "select", "limits", "perturb", "memory", "gradients"
 METHOD = {"patch", "state", "stepper", "search_method", "budget"}
 MAY: dict[str, set[str]] = {
     "seeds": set(),
+    "interrupts": set(),
+    "duration": set(),
     "errors": set(),
     "options": {"errors"},
     "arch": {"seeds", "notation"},
@@ -28,19 +30,20 @@ MAY: dict[str, set[str]] = {
     **{piece: VALUES | PIECES for piece in PIECES - {"search_space"}},
     **{part: VALUES | PIECES | METHOD for part in METHOD},
     "diagnostics": VALUES | {"gradients"},
-    "methods": VALUES | PIECES | METHOD | {"diagnostics"},
+    "methods": VALUES | PIECES | METHOD | {"diagnostics", "duration"},
     "spaces": VALUES | {"search_space", "data_files"},
     "latency": VALUES | {"search_space", "select", "spaces", "data"},
     "benchmarks": VALUES | {"data_files"},
     "report": VALUES | {"benchmarks"},
     "loop": VALUES | METHOD | {"diagnostics"},
-    "probes": VALUES | METHOD | {"loop", "diagnostics", "select"},
+    "probes": VALUES | METHOD | {"loop", "diagnostics", "select", "duration"},
     "stopping": VALUES | METHOD | {"loop", "diagnostics"},
     "checkpoint": VALUES | METHOD,
-    "observers": VALUES | METHOD | {"loop", "checkpoint"},
+    "observers": VALUES | METHOD | {"loop", "checkpoint", "interrupts"},
+    "progress": VALUES | METHOD | {"loop", "probes", "duration"},
     "data": {"arch", "seeds", "errors"},
 }
-OPEN = {"__init__", "__main__", "run", "costing", "front", "compare", "config", "cli", "retraining", "folder", "data_files"}
+OPEN = {"__init__", "__main__", "run", "watching", "costing", "front", "compare", "config", "cli", "retraining", "folder", "data_files"}
 
 
 def part(path: Path) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.filesize import decimal
 
-from archgrad import benchmarks, checkpoint, costing, data, front, loop, methods, options, seeds, spaces
+from archgrad import benchmarks, checkpoint, costing, data, front, interrupts, loop, methods, options, seeds, spaces, watching
 from archgrad.arch import Genotype
 from archgrad.budget import budget
 from archgrad.config import DataSettings, SearchConfig
@@ -22,13 +23,16 @@ from archgrad.data import Data, stem_for
 from archgrad.diagnostics.sharpness import MOVED
 from archgrad.errors import unknown
 from archgrad.folder import RunFolder, environment, read_json, write_json
+from archgrad.interrupts import stop_requests
 from archgrad.limits import Limits
 from archgrad.loop import Found, Observer
-from archgrad.observers import Bar, Checkpoints, Decisions, Estimate, Metrics, rows, stop_requests, write_atomically
+from archgrad.observers import Checkpoints, Decisions, Metrics, Reading, rows, write_atomically
 from archgrad.patch import Patch
-from archgrad.probes import Curvature, Entropies, Gap, Ranking, Sharpness
+from archgrad.probes import Curvature, Entropies, Gap, Probe, Ranking, Sharpness
+from archgrad.progress import Bar, Estimate, Timed
 from archgrad.search_method import Method
 from archgrad.search_space import Space
+from archgrad.state import Data as Readable
 from archgrad.state import State
 from archgrad.stopping import early
 
@@ -57,8 +61,9 @@ def search(config: SearchConfig, *, console: Console | None = None) -> Found:
     console = console or Console(highlight=False, soft_wrap=True)
     folder = RunFolder(config.out or default_out(config))
     folder.check_free()
-    prepared = prepare(config, say_on(console))
-    state = begin(prepared)  # before anything is written: it may be refused
+    with watching.life(console):
+        prepared = prepare(config, say_on(console))
+        state = begin(prepared)  # before anything is written: it may be refused
     with folder.locked():
         folder.check_free()
         write_json(folder.environment, environment(prepared.config.device))
@@ -79,7 +84,8 @@ def resume(path: Path, *, console: Console | None = None) -> Found | None:
     if folder.genotype.exists():
         return None
     with folder.locked():
-        prepared = prepare(settings, say_on(console), folder.latencies)
+        with watching.life(console):
+            prepared = prepare(settings, say_on(console), folder.latencies)
         was = read_json(folder.data, "fingerprint")["fingerprint"]
         if was != prepared.data.summary()["fingerprint"]:
             raise ValueError(f"the images in {settings.data.path} have changed since {path} began: start a new search")
@@ -102,6 +108,7 @@ def prepare(config: SearchConfig, say: Say = print, latencies: Path | None = Non
         config.data.path, size=given.size, test=given.test, image_column=given.image_column, label_column=given.label_column,
         cache=given.cache, report=say,
     )  # fmt: skip
+    interrupts.check()
     space = space_of(config.model_copy(update={"space": fitted(config, images)}))
     costs = costing.costs_of(config, space, images.size, latencies)
     costs.networks()  # what is to be retrained should not be refused only then
@@ -214,45 +221,53 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
     config, say = prepared.config, say_on(console)
     how = f"archgrad resume {folder.path}"
     say(headline(prepared, folder, state))
-    bar = Bar(console)
     past = [row for row in rows(folder.metrics) if row["epoch"] < state.epoch] if folder.metrics.exists() else []
-    with stop_requests() as stopping:
+    timing = watching.timed(config, prepared.method, state, prepared.data, [*curvature(config), *diagnostics(config)], past)
+    with stop_requests() as stopping, watching.life(console) as alive:
+        bar, measured = Bar(console, timing, alive), [Timed(probe, timing, alive) for probe in curvature(config)]
+        checkpoints = Checkpoints(folder.checkpoint, seconds=config.search.checkpoint_seconds, stopping=stopping, how=how)
+        images = Reading(prepared.data, checkpoints.measuring, checkpoints.tuning)
         watchers: tuple[Observer, ...] = (
-            *curvature(config),  # which the next may read
+            *measured,  # which the next may read
             *early(config.stop, prepared.method, prepared.epochs, past),  # before what measures after the last epoch
-            *curvature(config),  # again: another rule may have ended the search with an epoch that it had passed over
-            *diagnostics(config),  # before the metrics, which get their columns
+            *measured,  # again: another rule may have ended the search with an epoch that it had passed over
+            *(Timed(probe, timing, alive) for probe in diagnostics(config)),  # before the metrics, which get their columns
             Metrics(folder.metrics, epoch=state.epoch),  # before the checkpoint: a line too many is cut, one too few is lost
             Decisions(folder.decisions, taken=len(state.decisions)),
-            Checkpoints(folder.checkpoint, seconds=config.search.checkpoint_seconds, stopping=stopping, how=how),
+            checkpoints,
+            timing,  # behind all that takes time
             bar,
-            Estimate(say),
+            Estimate(timing, say, partial(watching.shortened, config, prepared.data, bool(past)), folder.expect),
         )
         try:
-            found = loop.search(prepared.method, prepared.data, prepared.epochs, state=state, observers=watchers)
+            found = loop.search(prepared.method, images, prepared.epochs, state=state, observers=watchers)
+            alive.at("cost and accuracy of what was seen", timing.left(found.state).seconds)
+            points = seen(prepared, found, rows(folder.metrics), images) if config.diagnostics.front else None
         finally:
             bar.close()
     write_pictures(folder, found)
+    if points is not None:
+        write_json(folder.front, points)
     within = costing.kept(prepared.method.limits, found.genotype)
+    folder.estimate.unlink(missing_ok=True)
+    # the last file: a run that has it is finished
     write_json(folder.genotype, {"genotype": found.genotype.to_json(), "text": str(found.genotype), "budget": within})
-    if config.diagnostics.front:
-        write_json(folder.front, seen(prepared, found, rows(folder.metrics)))
     return found
 
 
-def seen(prepared: Prepared, found: Found, past: list[loop.Row]) -> dict[str, Any]:
+def seen(prepared: Prepared, found: Found, past: list[loop.Row], images: Readable | None = None) -> dict[str, Any]:
     """Cost and accuracy of the networks that this search saw: by the cost of its first budget, by MACs where it has none."""
     config, method, state = prepared.config, prepared.method, found.state
     limited = next((limit.cost for limit in method.limits), None)
     cost = limited or prepared.costs.cost("macs")
     s = config.diagnostics
     points = front.of_epochs(past, cost)
-    points += front.of_end(method, state, prepared.data, found.genotype, cost, s.front_points, s.gap_images)
+    points += front.of_end(method, state, images or prepared.data, found.genotype, cost, s.front_points, s.gap_images)
     best = set(front.front(points))
     return {"cost": cost.name, "unit": cost.unit, "points": [{**point._asdict(), "front": point in best} for point in points]}
 
 
-def diagnostics(config: SearchConfig) -> tuple[Observer, ...]:
+def diagnostics(config: SearchConfig) -> tuple[Probe, ...]:
     """The measurements that are on, `curvature` apart."""
     s = config.diagnostics
     over = tuple(MOVED) if s.sharpness_over == "all" else (s.sharpness_over,)

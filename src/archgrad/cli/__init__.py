@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Group
 
-from archgrad import __version__
+from archgrad import __version__, interrupts
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
 
 `archgrad search --method darts --space nasbench201 --data digits` is a whole search; `archgrad COMMAND --help` says the rest.
 """
 
-app = App(name="archgrad", help=HELP, version=__version__, help_format="markdown", result_action="return_value")
+app = App(name="archgrad", help=HELP, version=__version__, help_format="markdown", result_action="return_value", suppress_keyboard_interrupt=False)
 
 MAKE, LOOK = Group("Search and train", sort_key=1), Group("Look", sort_key=2)
 for name, home, group, summary in (
@@ -40,7 +40,12 @@ SHORT = {"--data": "--data.path", "--space": "--space.name", "--budget": "--budg
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; its exit code. What a user can mend is one line on stderr and code 2; all else keeps its traceback."""
+    """Runs one command; its exit code, 130 where it was asked to stop. What a user can mend is one line on stderr and code 2; all else keeps
+    its traceback."""
+    return interrupts.obeyed(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         return app(spelled(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=False) or 0
     except (CycloptsError, ValueError) as error:
@@ -52,9 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:
             raise
         return _complain(f"{error.filename}: {error.strerror}")
-    except KeyboardInterrupt:
-        print("archgrad: stopped", file=sys.stderr)
-        return 130
 
 
 def spelled(tokens: Sequence[str]) -> list[str]:

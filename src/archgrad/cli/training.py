@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, data, run
+from archgrad import config, data, run, watching
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.subject import Subject, otherwise, subject
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.folder import RunFolder
-from archgrad.observers import Interrupted, stop_requests
+from archgrad.interrupts import Interrupted, stop_requests
 from archgrad.retraining import evaluate as evaluation
 from archgrad.retraining import predict as prediction
 from archgrad.retraining import retrain as retraining
@@ -68,10 +68,12 @@ def retrain(
         raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
     out = settings.out or _default_out(found, what, settings)
     _check_free(out)
-    device, say = run.set_up(settings), run.say_on(Console(highlight=False, soft_wrap=True))
+    console = Console(highlight=False, soft_wrap=True)
+    device, say = run.set_up(settings), run.say_on(console)
     place = run.settled(settings.data)
     origin = {name: getattr(place, name) for name in LOADING}
-    dataset = data.load(**origin, report=say)
+    with watching.life(console):
+        dataset = data.load(**origin, report=say)
     space = run.space_of(settings.model_copy(update={"space": run.fitted(settings, dataset)}))
     recipe = retrain_settings(space, settings.retrain)
     reading = {name: getattr(settings.data, name) for name in READING}

@@ -243,6 +243,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
             found = loop.search(prepared.method, images, prepared.epochs, state=state, observers=watchers)
             alive.at("cost and accuracy of what was seen", timing.left(found.state).seconds)
             points = seen(prepared, found, rows(folder.metrics), images) if config.diagnostics.front else None
+            checkpoints.measuring()  # a request that came meanwhile
         finally:
             bar.close()
     write_pictures(folder, found)

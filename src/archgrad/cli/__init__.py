@@ -15,7 +15,9 @@ HELP = """Neural architecture search by gradient: search, derive, retrain, evalu
 `archgrad search --method darts --space nasbench201 --data digits` is a whole search; `archgrad COMMAND --help` says the rest.
 """
 
-app = App(name="archgrad", help=HELP, version=__version__, help_format="markdown", result_action="return_value", suppress_keyboard_interrupt=False)
+app = App(
+    name="archgrad", help=HELP, version=__version__, help_format="markdown", result_action="return_value", suppress_keyboard_interrupt=False
+)  # fmt: skip
 
 MAKE, LOOK = Group("Search and train", sort_key=1), Group("Look", sort_key=2)
 for name, home, group, summary in (

@@ -77,7 +77,9 @@ class Herald:
     """What a study says while its runs write to their logs: the whole as soon as a run expects an end, then a sign of life every ``period``
     seconds in which it said nothing else, if it is to give any."""
 
-    def __init__(self, runs: Sequence[Run], jobs: int, *, signs: bool = True, period: float = 30.0, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, runs: Sequence[Run], jobs: int, *, signs: bool = True, period: float = 30.0, clock: Callable[[], float] = monotonic
+    ) -> None:
         self.runs, self.jobs, self.signs, self.period, self.clock = list(runs), jobs, signs, period, clock
         self.whole, self.spoken, self.looked = False, clock(), clock()
 

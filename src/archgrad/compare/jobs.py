@@ -172,7 +172,8 @@ def execute(
 ) -> None:  # fmt: skip
     """Runs all, ``jobs`` at a time, each step by step; a step that fails is tried `ATTEMPTS` times, from where it stopped.
 
-    ``ended`` hears of each at its end, ``tick`` of those that run, every ``pause`` seconds. When ``stopping`` says so nothing is begun, what runs is asked to save, and this returns once it has.
+    ``ended`` hears of each at its end, ``tick`` of those that run, every ``pause`` seconds. When ``stopping`` says so nothing is begun,
+    what runs is asked to save, and this returns once it has.
     """
     waiting, alive, tries, asked = deque(runs), dict[Run, Alive](), Counter[Run](), False
     told: set[Run] = set()

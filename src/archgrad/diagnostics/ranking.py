@@ -31,6 +31,7 @@ def accuracies(
     never ran is judged by its initial ones.
 
     BatchNorm takes the statistics of each batch under the genotype at hand. All genotypes see the same draws, by ``place``, which begins
-    with the seed, and all images, which are gone through once for each. The net is left as it was. ValueError for a genotype that does not fit ``groups``, and if there are no images.
+    with the seed, and all images, which are gone through once for each. The net is left as it was. ValueError for a genotype that does not
+    fit ``groups``, and if there are no images.
     """
     return [accuracy(net, genotype.one_hot(groups), batches, *place, batch_statistics=True)[0] for genotype in genotypes]

@@ -18,6 +18,7 @@ MAY: dict[str, set[str]] = {
     "seeds": set(),
     "interrupts": set(),
     "duration": set(),
+    "room": set(),
     "errors": set(),
     "options": {"errors"},
     "arch": {"seeds", "notation"},
@@ -43,7 +44,10 @@ MAY: dict[str, set[str]] = {
     "progress": VALUES | METHOD | {"loop", "probes", "duration"},
     "data": {"arch", "seeds", "errors"},
 }
-OPEN = {"__init__", "__main__", "run", "watching", "costing", "front", "compare", "config", "cli", "retraining", "folder", "data_files"}
+OPEN = {
+    "__init__", "__main__", "run", "watching", "estimating", "costing", "front", "compare", "config", "cli", "retraining", "folder",
+    "data_files",
+}  # fmt: skip
 
 
 def part(path: Path) -> str:

@@ -23,6 +23,7 @@ MAKE, LOOK = Group("Search and train", sort_key=1), Group("Look", sort_key=2)
 for name, home, group, summary in (
     ("search", "searching", MAKE, "Search an architecture for a set of images, into a new run folder."),
     ("resume", "searching", MAKE, "Go on with a search or a retraining exactly where it stopped."),
+    ("estimate", "estimating", MAKE, "Time and memory of a search or a retraining, before it begins."),
     ("derive", "deriving", MAKE, "Another architecture from a finished search, under another budget."),
     ("compare", "comparing", MAKE, "Several methods, several seeds: what differs, and how surely."),
     ("retrain", "training", MAKE, "Train the network of a run or of a genotype from scratch."),
@@ -64,7 +65,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 def spelled(tokens: Sequence[str]) -> list[str]:
     """Flags with dashes for underscores, and the short ones of search, compare and retrain written out."""
     tokens = list(tokens)
-    names = SHORT if tokens[:1] in (["search"], ["compare"], ["retrain"]) else {}
+    names = SHORT if tokens[:1] in (["search"], ["compare"], ["retrain"], ["estimate"]) else {}
     for i, token in enumerate(tokens):
         if token.startswith("--"):
             flag, equals, value = token.partition("=")

@@ -67,7 +67,21 @@ def retrain(
     ``seconds``; `Interrupted` when ``stopping`` says so. ValueError for what cannot be, and if the folder holds a network already.
     """
     folder = Path(folder)
-    card = Card(
+    card = card_of(space, genotype, dataset, settings, seed=seed, device=device, deterministic=deterministic, origin=origin, reading=reading)
+    run = Training(card)  # refuses what cannot be trained before anything is written
+    with RunFolder(folder).locked():
+        if (folder / CARD).exists():
+            raise ValueError(f"{folder} holds a network already: go on with `archgrad resume {folder}`, or choose another folder")
+        write_card(folder, card)
+        return _train(run, dataset, folder, stopping, seconds, report)
+
+
+def card_of(
+    space: Space, genotype: Genotype, dataset: Dataset, settings: RetrainSettings, *, seed: int, device: torch.device | str,
+    deterministic: bool, origin: Mapping[str, Any] | None, reading: Mapping[str, Any] | None,
+) -> Card:  # fmt: skip
+    """What `retrain` will train. ValueError if genotype, settings and space do not fit."""
+    return Card(
         genotype=genotype,
         space=space.name,
         spec=_derived(space, genotype, dataset, settings).spec(),
@@ -82,12 +96,6 @@ def retrain(
         reading=dict(reading or {}),
         fingerprint=dataset.fingerprint,
     )
-    run = Training(card)  # refuses what cannot be trained before anything is written
-    with RunFolder(folder).locked():
-        if (folder / CARD).exists():
-            raise ValueError(f"{folder} holds a network already: go on with `archgrad resume {folder}`, or choose another folder")
-        write_card(folder, card)
-        return _train(run, dataset, folder, stopping, seconds, report)
 
 
 def resume(
@@ -117,7 +125,7 @@ def resume(
 
 def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[], bool], seconds: float, report: Say) -> Retrained:
     card, settings = run.card, run.card.settings
-    images = _images(card, dataset, run.device, report)
+    images = images_of(card, dataset, run.device, report)
     epochs = settings.epochs
     metrics = Metrics(folder / "metrics.jsonl", epoch=run.epoch)
     saved = monotonic()
@@ -163,7 +171,8 @@ def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[],
     return _conclude(folder, report)
 
 
-def _images(card: Card, dataset: Dataset, device: torch.device, report: Say) -> Data:
+def images_of(card: Card, dataset: Dataset, device: torch.device, report: Say) -> Data:
+    """As the card has them read."""
     settings = card.settings
     erased, jitter = settings.erased(dataset.size), settings.jitter if dataset.in_channels == 3 else 0.0
     if erased < settings.cutout:

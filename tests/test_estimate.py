@@ -47,14 +47,14 @@ def test_the_command_writes_nothing_and_refuses_as_search_does(tmp_path, monkeyp
     found = json.loads(capsys.readouterr().out)
     assert found["what"] == "search" and found["epochs"] == 3 and found["batch"] == 20 and os.listdir(tmp_path) == []
     for arguments, message in [
-        (["--data", "digits", "--search.epochs", "0"], "--search.epochs|search.epochs|greater than 0"),
+        (["--data", "digits", "--search.epochs", "0"], "search.epochs"),
         (["--data", "nowhere"], "no such file or folder: nowhere"),
         ([], "which images"),
         (["DARTS_V2", "--data", "digits", "--search.epochs", "3"], "--search.epochs is of a search, and DARTS_V2 is to be retrained"),
         (["DARTS_V2", "--data", "digits", "--data.share", "0.3"], "--data.share is of a search"),
     ]:
         assert main(["estimate", *arguments]) == 2
-        assert any(one in capsys.readouterr().err for one in message.split("|")), arguments
+        assert message in capsys.readouterr().err, arguments
 
 
 def test_a_retraining_is_estimated_with_its_tests():

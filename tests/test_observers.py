@@ -12,6 +12,7 @@ from archgrad import checkpoint
 from archgrad.interrupts import Interrupted, stop_requests
 from archgrad.loop import search
 from archgrad.observers import Checkpoints, Metrics, Reading, rows
+from archgrad.probes import Curvature
 from fakes import Noise
 from watching import Several, assert_equal, trace
 
@@ -191,3 +192,19 @@ def test_the_last_step_of_an_epoch_is_saved_where_the_checkpoint_is_older_than_a
     saved.clear()
     search(m, Noise(per_epoch=4), 1, observers=[Clock(), Checkpoints(tmp_path / "c", seconds=60)])
     assert saved == [(1, 0)]
+
+
+def test_a_curvature_ends_within_a_product():
+    """Of one batch it makes as many products as there are alphas, and more."""
+    m, products = method(), []
+
+    def between():
+        products.append(len(products))
+        if len(products) == 4:
+            raise Interrupted("now")
+
+    with pytest.raises(Interrupted, match="now"):
+        search(m, Noise(), 1, observers=[Curvature(between=between)])
+    assert len(products) == 4
+    search(m, Noise(), 1, observers=[Curvature(between=lambda: products.append(0))])
+    assert len(products) > 4 + 10

@@ -123,6 +123,7 @@ class Curvature:
     every: int = 1
     batches: int = 1
     batch: int = 64
+    between: Callable[[], object] = lambda: None  # called before each product, of which a batch has many; it may raise
     name = "curvature"
 
     def interval(self, epochs: int) -> int | Fraction:
@@ -139,7 +140,8 @@ class Curvature:
         mixture, groups = reading(method, at_end(method, state, row)), state.space.groups
         images = whole(data.evaluation("val", self.batch, self.batches * self.batch), self.batch)
         place = (state.seed, "curvature", row["epoch"])
-        return {"eigenvalue": finite(supernet_curvature(state.nets["search"], state.alphas, mixture, groups, images, *place))}
+        net, alphas = state.nets["search"], state.alphas
+        return {"eigenvalue": finite(supernet_curvature(net, alphas, mixture, groups, images, *place, between=self.between))}
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -224,8 +224,9 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
     past = [row for row in rows(folder.metrics) if row["epoch"] < state.epoch] if folder.metrics.exists() else []
     timing = watching.timed(config, prepared.method, state, prepared.data, [*curvature(config), *diagnostics(config)], past)
     with stop_requests() as stopping, watching.life(console) as alive:
-        bar, measured = Bar(console, timing, alive), [Timed(probe, timing, alive) for probe in curvature(config)]
+        bar = Bar(console, timing, alive)
         checkpoints = Checkpoints(folder.checkpoint, seconds=config.search.checkpoint_seconds, stopping=stopping, how=how)
+        measured = [Timed(replace(probe, between=checkpoints.measuring), timing, alive) for probe in curvature(config)]
         images = Reading(prepared.data, checkpoints.measuring, checkpoints.tuning)
         watchers: tuple[Observer, ...] = (
             *measured,  # which the next may read

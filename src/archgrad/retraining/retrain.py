@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import torch
+from rich.console import Console
 
 from archgrad import checkpoint, data
 from archgrad.arch import Genotype
@@ -29,6 +30,7 @@ from archgrad.retraining.settings import RetrainSettings, retrain_settings
 from archgrad.retraining.training import Training
 from archgrad.search_space import Space
 from archgrad.spaces.cost import count
+from archgrad.watching import life
 
 Say = Callable[[str], Any]
 
@@ -113,7 +115,8 @@ def resume(
     """
     folder = home(folder)
     card = read_card(folder)
-    dataset = dataset or data.load(**card.data, report=report)
+    with life(Console()):
+        dataset = dataset or data.load(**card.data, report=report)
     if dataset.fingerprint != card.fingerprint:
         raise ValueError(f"the images in {dataset.name} have changed since the training in {folder} began: train anew, into another folder")
     with RunFolder(folder).locked():

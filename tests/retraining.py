@@ -42,7 +42,8 @@ def trained(
 
 
 def stop_at(place: int, how: Callable[[], Any] = lambda: True) -> Callable[[], bool]:
-    """A stop request at the given place of a run; places, counted from 1, are the ends of its steps and of its epochs."""
+    """A stop request at the given place of a run; places, counted from 1, are the ends of its
+    steps, of the batches of its tests (two) and of its epochs."""
     asked = [0]
 
     def stopping() -> bool:
@@ -56,4 +57,4 @@ if __name__ == "__main__":  # a process of its own, which kills itself in its se
     import torch
 
     torch.set_num_threads(1)
-    trained(Path(sys.argv[1]), stopping=stop_at(6, lambda: os.kill(os.getpid(), signal.SIGKILL)), seconds=0)
+    trained(Path(sys.argv[1]), stopping=stop_at(8, lambda: os.kill(os.getpid(), signal.SIGKILL)), seconds=0)

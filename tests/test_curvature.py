@@ -215,7 +215,7 @@ def test_whole_batches_count_alike():
 
 def test_what_is_not_finite_is_null_and_what_a_method_measured_is_kept(monkeypatch):
     m = method("darts", space("nasbench201", **TINY["nasbench201"]))
-    monkeypatch.setattr("archgrad.probes.supernet_curvature", lambda *_: math.inf)
+    monkeypatch.setattr("archgrad.probes.supernet_curvature", lambda *_, **__: math.inf)
     assert [row["eigenvalue"] for row in measured(Curvature(), m)[1]] == [None] * 3
     assert Curvature().on_epoch(m, None, None, {"epoch": 0, "eigenvalue": 1.0}) is None
 

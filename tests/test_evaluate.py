@@ -15,7 +15,8 @@ from PIL import Image
 from rich.console import Console
 
 from archgrad.arch import Genotype
-from archgrad.observers import Interrupted, rows
+from archgrad.interrupts import Interrupted
+from archgrad.observers import rows
 from archgrad.retraining import evaluate as evaluating
 from archgrad.retraining.evaluate import Evaluation, evaluate, show
 from archgrad.retraining.files import home, load, read_card

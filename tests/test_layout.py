@@ -16,6 +16,9 @@ PIECES = {"relax", "terms", "select", "limits", "perturb", "memory", "gradients"
 METHOD = {"finite", "patch", "state", "stepper", "search_method", "budget", "rate"}
 MAY: dict[str, set[str]] = {
     "seeds": set(),
+    "interrupts": set(),
+    "duration": set(),
+    "room": set(),
     "errors": set(),
     "options": {"errors"},
     "arch": {"seeds", "notation"},
@@ -28,21 +31,24 @@ MAY: dict[str, set[str]] = {
     **{piece: VALUES | PIECES for piece in PIECES - {"search_space"}},
     **{part: VALUES | PIECES | METHOD for part in METHOD},
     "diagnostics": VALUES | {"gradients"},
-    "methods": VALUES | PIECES | METHOD | {"diagnostics"},
+    "methods": VALUES | PIECES | METHOD | {"diagnostics", "duration"},
     "spaces": VALUES | {"search_space", "data_files"},
     "latency": VALUES | {"search_space", "select", "spaces", "data"},
     "benchmarks": VALUES | {"data_files"},
     "report": VALUES | {"benchmarks"},
     "loop": VALUES | METHOD | {"diagnostics", "search_space"},
-    "probes": VALUES | METHOD | {"loop", "diagnostics", "select"},
+    "probes": VALUES | METHOD | {"loop", "diagnostics", "select", "duration"},
     "stopping": VALUES | METHOD | {"loop", "diagnostics"},
     "judgement": VALUES | METHOD | {"loop", "methods"},
     "checkpoint": VALUES | METHOD,
-    "observers": VALUES | METHOD | {"loop", "checkpoint"},
+    "observers": VALUES | METHOD | {"loop", "checkpoint", "interrupts"},
+    "progress": VALUES | METHOD | {"loop", "probes", "duration"},
     "data": {"arch", "seeds", "errors"},
 }
-OPEN = {"__init__", "__main__", "run", "costing", "front", "compare", "config", "cli", "retraining", "folder", "data_files"}
-OPEN |= {"results", "finished"}
+OPEN = {
+    "__init__", "__main__", "run", "watching", "estimating", "costing", "front", "compare", "config", "cli", "retraining", "folder",
+    "data_files", "results", "finished",
+}  # fmt: skip
 
 
 def part(path: Path) -> str:

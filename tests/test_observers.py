@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 import archgrad
 from archgrad import checkpoint
+from archgrad.interrupts import Interrupted, stop_requests
 from archgrad.loop import search
-from archgrad.observers import Checkpoints, Estimate, Interrupted, Metrics, ending, rows, stop_requests
+from archgrad.observers import Checkpoints, Metrics, Reading, rows
+from archgrad.probes import Curvature
 from fakes import Noise
+from watching import Several, assert_equal, trace
 
 
-def method():
-    return archgrad.method("darts", archgrad.space("nasbench201", channels=2, cells=1, classes=4))
+def method(name="darts", **options):
+    return archgrad.method(name, archgrad.space("nasbench201", channels=2, cells=1, classes=4), **options)
 
 
 def test_metrics_lines_newer_than_the_checkpoint_are_cut(tmp_path):
@@ -44,20 +48,6 @@ def test_a_stop_request_saves_after_the_step_and_says_how_to_go_on(tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
     state = checkpoint.restore(m, checkpoint.read(path))
     assert (state.epoch, state.step) == (1, 2)
-
-
-def test_a_second_ctrl_c_stops_at_once():
-    with pytest.raises(KeyboardInterrupt), stop_requests():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_the_end_is_estimated_once_after_ten_steps():
-    said = []
-    search(method(), Noise(per_epoch=6), 3, observers=[Estimate(said.append)])
-    assert len(said) == 1 and "to go" in said[0]
-    assert ending(90 * 60, "x").startswith("about 90 min to go (x), until ")
-    assert ending(3 * 3600, "x").startswith("about 3.0 h to go")
 
 
 def test_an_observer_may_stop_a_search_early_and_in_order():
@@ -101,9 +91,120 @@ def test_checkpoints_refuse_what_is_not_theirs(tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_the_end_is_estimated_for_each_phase():
-    """Short passes: their times add up from cycle to cycle."""
-    said = []
-    m = archgrad.method("cdarts", archgrad.space("nasbench201", channels=2, cells=1, classes=4), pretrain=1, joint=2)
-    search(m, Noise(per_epoch=3), 4, observers=[Estimate(said.append, steps=3)])
-    assert [line.split(", ")[1].split(")")[0] for line in said] == ["joint", "warm-up"]
+class Asked:
+    """A request to stop that is made at a moment of its own."""
+
+    def __init__(self):
+        self.now = False
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_measurement_ends_within_a_batch_and_is_done_again_on_resume(tmp_path):
+    """Asked to stop in the middle of the draw's evaluation: the last step is saved, and the resumed search is the undisturbed one."""
+    m, path, asked = method("random", draws=2), tmp_path / "checkpoint.pt", Asked()
+
+    class Broken(Several):
+        def evaluation(self, split, batch=256, limit=None):
+            for k, found in enumerate(super().evaluation(split, batch, limit)):
+                asked.now = k == 1
+                seen.append(k)
+                yield found
+
+    seen = []
+    saves = Checkpoints(path, seconds=0, stopping=asked, how="archgrad resume x")
+    with pytest.raises(Interrupted, match=r"^stopped in what comes after epoch 1; all before that is saved\. Go on with: archgrad resume x$"):
+        search(m, Reading(Broken(), saves.measuring, saves.tuning), 2, observers=[saves])
+    assert seen == [0, 1]  # of three batches
+    state = checkpoint.restore(m, checkpoint.read(path))
+    assert (state.epoch, state.step) == (0, 3)
+    again, whole = search(m, Several(), 2, state=state), search(m, Several(), 2)
+    assert_equal(trace(again.state, again.state.nets["search"]), trace(whole.state, whole.state.nets["search"]))
+    assert again.genotype == whole.genotype
+
+
+@pytest.mark.parametrize("name, options, reading", [
+    ("rsws", {"samples": 20, "images": 8, "finalists": 2}, "evaluation"),
+    ("dartspt", {"tune": 1}, "evaluation"),
+    ("dartspt", {"tune": 1}, "batches"),
+])  # fmt: skip
+def test_a_finalisation_ends_within_a_batch_and_goes_on_from_its_last_decision(tmp_path, name, options, reading):
+    m, path, asked = method(name, **options), tmp_path / "checkpoint.pt", Asked()
+
+    @dataclass(frozen=True)
+    class Broken(Noise):
+        def after(self, epoch, found):
+            read.append(epoch)
+            asked.now = len(read) == 4
+            return found
+
+        def evaluation(self, split, batch=256, limit=None):
+            for found in super().evaluation(split, batch, limit):
+                yield self.after(2, found) if reading == "evaluation" else found
+
+        def batches(self, split, epoch, start=0, steps=None):
+            for found in super().batches(split, epoch, start, steps):
+                yield self.after(epoch, found) if reading == "batches" and epoch >= 2 else found
+
+    read = []
+    saves = Checkpoints(path, stopping=asked)
+    with pytest.raises(Interrupted, match=r"after epoch 2|after decision"):
+        search(m, Reading(Broken(), saves.measuring, saves.tuning), 2, observers=[saves])
+    assert len(read) == 4
+    state = checkpoint.restore(m, checkpoint.read(path))
+    again, whole = search(m, Noise(), 2, state=state), search(m, Noise(), 2)
+    assert_equal(trace(again.state, again.state.nets["search"]), trace(whole.state, whole.state.nets["search"]))
+    assert again.genotype == whole.genotype and again.state.decisions == whole.state.decisions
+
+
+def test_a_request_between_two_steps_is_heard_by_the_step_that_saves(tmp_path):
+    """Reading a batch for a step must not stop the search: the steps since the last checkpoint would be lost."""
+    m, path, asked = method(), tmp_path / "checkpoint.pt", Asked()
+
+    class Asks:
+        def on_step(self, method, state, values):
+            asked.now = (state.epoch, state.step) == (1, 1)
+
+        def on_epoch(self, *_): ...
+        def on_decision(self, *_): ...
+
+    saves = Checkpoints(path, stopping=asked)
+    with pytest.raises(Interrupted, match="stopped at epoch 2, step 2; everything is saved"):
+        search(m, Reading(Noise(), saves.measuring, saves.tuning), 3, observers=[saves, Asks()])
+    assert checkpoint.read(path)["step"] == 2
+
+
+def test_the_last_step_of_an_epoch_is_saved_where_the_checkpoint_is_older_than_a_tenth(tmp_path, monkeypatch):
+    m, now, saved = method(), [0.0], []
+    monkeypatch.setattr("archgrad.observers.monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpoint, "save", lambda path, content: saved.append((content["epoch"], content["step"])))
+
+    class Clock:
+        def on_step(self, *_):
+            now[0] += 1
+
+        def on_epoch(self, *_): ...
+        def on_decision(self, *_): ...
+
+    search(m, Noise(per_epoch=4), 1, observers=[Clock(), Checkpoints(tmp_path / "c", seconds=30)])
+    assert saved == [(0, 4), (1, 0)]
+    saved.clear()
+    search(m, Noise(per_epoch=4), 1, observers=[Clock(), Checkpoints(tmp_path / "c", seconds=60)])
+    assert saved == [(1, 0)]
+
+
+def test_a_curvature_ends_within_a_product():
+    """Of one batch it makes as many products as there are alphas, and more."""
+    m, products = method(), []
+
+    def between():
+        products.append(len(products))
+        if len(products) == 4:
+            raise Interrupted("now")
+
+    with pytest.raises(Interrupted, match="now"):
+        search(m, Noise(), 1, observers=[Curvature(between=between)])
+    assert len(products) == 4
+    search(m, Noise(), 1, observers=[Curvature(between=lambda: products.append(0))])
+    assert len(products) > 4 + 10

@@ -175,4 +175,4 @@ def test_without_its_parts_it_is_darts_bit_for_bit():
 def test_presets_are_the_papers_three():
     assert set(PRESETS) == {"es", "l2", "dp"}
     fields = {name: METHODS["robustdarts"].patch(**preset).sets() for name, preset in PRESETS.items()}
-    assert fields == {"es": {"memory", "finalise", "lengths"}, "l2": {"weights"}, "dp": {"reshape", "scalars"}}
+    assert fields == {"es": {"memory", "finalise", "lengths", "ahead"}, "l2": {"weights"}, "dp": {"reshape", "scalars"}}

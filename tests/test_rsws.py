@@ -16,7 +16,7 @@ from archgrad.diagnostics.ranking import accuracies
 from archgrad.gradients import gradients
 from archgrad.methods import method
 from archgrad.methods.pcdarts import edge_softmax
-from archgrad.observers import Bar
+from archgrad.progress import Bar
 from archgrad.select import uniform
 from archgrad.spaces import space
 from archgrad.stepper import weight_loss

@@ -1,8 +1,20 @@
-"""``python -m archgrad``: the command line of the very interpreter that is asked."""
+"""The program ``archgrad``, also as ``python -m archgrad``. Whoever asks it to stop is heard while its commands are still being imported."""
 
 import sys
 
-from archgrad.cli import main
+from archgrad.interrupts import obeyed
+
+
+def main() -> int:
+    """Runs one command; its exit code."""
+    return obeyed(_command)
+
+
+def _command() -> int:
+    from archgrad.cli import main as command
+
+    return command()
+
 
 if __name__ == "__main__":
     sys.exit(main())

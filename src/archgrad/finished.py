@@ -86,7 +86,7 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
             say(f"{method.name} decides after its last epoch: the result is {taken}")
         as_ended(state)
         found = Found(method.genotype(state), state)
-        results.write(prepared, folder, found, place(state))
+        results.write(prepared, folder, found, results.seen(prepared, folder, found), place(state))
     return found
 
 

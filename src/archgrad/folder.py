@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from time import time
 from typing import Any
 
 import torch
@@ -71,6 +72,15 @@ class RunFolder:
     def front(self) -> Path:
         """Cost against validation accuracy: {"cost": name, "unit": ..., "points": [...]}, each with what `archgrad.front.Point` has."""
         return self.path / "front.json"
+
+    @property
+    def estimate(self) -> Path:
+        """What an unfinished run expects: {"left": seconds, "total": seconds, "when": of the epoch, in seconds}"""
+        return self.path / "estimate.json"
+
+    def expect(self, left: float, total: float) -> None:
+        """Writes it down, for whoever waits for several runs."""
+        write_json(self.estimate, {"left": left, "total": total, "when": time()})
 
     @property
     def cells(self) -> Path:

@@ -1,30 +1,22 @@
-"""Watching a search: metrics on disk, progress on the terminal, checkpoints, the estimated end. They read; they never write to the state."""
+"""What a search leaves on the disk while it runs: metrics, decisions, checkpoints. Observers read; they never write to the state."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, process_time
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from archgrad import checkpoint
+from archgrad.arch import Batch
+from archgrad.interrupts import Interrupted
 from archgrad.loop import Row
 from archgrad.patch import Decision
 from archgrad.search_method import Method
 from archgrad.state import Data, State
 from archgrad.stepper import Values
-
-
-class Interrupted(Exception):
-    """The user asked to stop; everything is saved. ``str`` says how to go on."""
 
 
 class Metrics:
@@ -67,21 +59,42 @@ class Decisions:
 
 
 class Checkpoints:
-    """Saves after every epoch, every ``seconds`` within one, after every decision, and when ``stopping`` says so (then `Interrupted`)."""
+    """Saves after every epoch, every ``seconds`` within one, after every decision, and when ``stopping`` says so (then `Interrupted`).
+
+    What happens between an epoch's last step and its end, and between two decisions, is saved by neither: a request to stop there is heard
+    by `measuring` and `tuning`, and a resumed search does that part again. For this the last step of an epoch is saved too, if the checkpoint
+    there is older than a tenth of ``seconds``.
+    """
 
     def __init__(self, path: Path, *, seconds: float = 60, stopping: Callable[[], bool] = lambda: False, how: str = "") -> None:
         self.path, self.seconds, self.stopping, self.how = path, seconds, stopping, how
         self.last = monotonic()
+        self.place = "before the first step"
+        self.over = True  # no epoch is at work: what steps now belongs to a finalisation
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
-        if self.stopping() or monotonic() - self.last >= self.seconds:
+        self.over, self.place = False, f"in what comes after epoch {state.epoch + 1}"
+        ends = state.step == method.steps(state)
+        if self.stopping() or monotonic() - self.last >= self.seconds / (10 if ends else 1):
             self._save(method, state)
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+        self.over = bool(state.stopped) or state.epoch == state.plan.epochs
         self._save(method, state)
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None:
+        self.place = f"in what comes after decision {len(state.decisions)}"
         self._save(method, state)
+
+    def measuring(self) -> None:
+        """Called before each batch that something is measured on. `Interrupted` if it was asked for."""
+        if self.stopping():
+            raise Interrupted(f"stopped {self.place}; all before that is saved. Go on with: {self.how}")
+
+    def tuning(self) -> None:
+        """Called before each batch that is learned from. `Interrupted` if it was asked for and no epoch is at work, which would save first."""
+        if self.over:
+            self.measuring()
 
     def _save(self, method: Method, state: State) -> None:
         checkpoint.save(self.path, checkpoint.pack(method, state))
@@ -90,90 +103,31 @@ class Checkpoints:
             raise Interrupted(f"stopped at epoch {state.epoch + 1}, step {state.step}; everything is saved. Go on with: {self.how}")
 
 
-class Bar:
-    """A progress bar over all steps, with the phase and the running accuracies; a line per epoch where there is no terminal."""
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The same images, with ``measuring`` called before each batch that is evaluated on and ``tuning`` before each that is learned from."""
 
-    def __init__(self, console: Console) -> None:
-        self.progress = bar(console)
-        self.task: Any = None
+    data: Data
+    measuring: Callable[[], object]
+    tuning: Callable[[], object]
 
-    def on_step(self, method: Method, state: State, values: Values) -> None:
-        if self.task is None:
-            self.progress.start()
-            self.task = self.progress.add_task("", total=method.done(state) + method.left(state))
-        if state.step % 10 == 0 or state.step == method.steps(state):  # reading a number off a GPU waits for it
-            self.progress.update(self.task, description=self._line(method, state, state.averages()), completed=method.done(state))
+    def count(self, split: str = "train") -> int:
+        return self.data.count(split)
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
-        self.progress.console.print(self._line(method, state, row, row["epoch"]) + f"  {row['seconds']:.0f} s", highlight=False)
+    def steps(self, split: str = "train") -> int:
+        return self.data.steps(split)
 
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None:
-        said = {name: value for name, value in decision.note.items() if isinstance(value, str | int | float)}  # the rest is for going on
-        note = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in said.items())
-        self.progress.console.print(f"decided {len(state.decisions)}: {note}", highlight=False, markup=False)
+    def batches(self, split: str, epoch: int, start: int = 0, steps: int | None = None) -> Iterator[Batch]:
+        self.tuning()
+        for batch in self.data.batches(split, epoch, start, steps):
+            yield batch
+            self.tuning()
 
-    def close(self) -> None:
-        self.progress.stop()
-
-    def _line(self, method: Method, state: State, row: Row, epoch: int | None = None) -> str:
-        shown = {"train": "train_accuracy", "val": "val_accuracy", "evaluation": "evaluation_accuracy", "draw": "draw_accuracy"}
-        parts = [f"{label} {100 * row[key]:.2f} %" for label, key in shown.items() if key in row]
-        parts += [f"entropy {row['entropy']:.3f}"] if "entropy" in row else []
-        place = f"epoch {(state.epoch if epoch is None else epoch) + 1}/{state.plan.epochs} {row.get('phase') or method.phase(state)}"
-        return "  ".join([place, *parts])
-
-
-class Estimate:
-    """After ten steps of this process in a phase, passes too short for ten added up, says when the end is to be expected at that pace."""
-
-    def __init__(self, say: Callable[[str], None], steps: int = 10) -> None:
-        self.say, self.steps, self.phase = say, steps, ""
-        self.paces: dict[str, Pace] = {}
-
-    def on_step(self, method: Method, state: State, values: Values) -> None:
-        if (phase := method.phase(state)) != self.phase:
-            self.phase = phase
-            self.paces.setdefault(phase, Pace(self.steps)).pause()
-        if (each := self.paces[phase].tick()) is not None:
-            self.say(ending(each * method.left(state), f"{each:.2f} s a step, {phase}"))
-
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
-        self.phase = ""  # what others measure between epochs is no step
-
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
-
-
-class Pace:
-    """How fast steps go: the mean of ``steps``, without the first and the first after a pause, which pay for warming up."""
-
-    def __init__(self, steps: int = 10) -> None:
-        self.steps, self.at = steps, 0.0
-        self.took: list[float] = []  # seconds
-
-    def pause(self) -> None:
-        self.at = 0.0
-
-    def tick(self) -> float | None:
-        """Called after every step; seconds a step, said once."""
-        last, self.at = self.at, monotonic()
-        if not last or len(self.took) == self.steps:
-            return None
-        self.took.append(self.at - last)
-        return sum(self.took) / self.steps if len(self.took) == self.steps else None
-
-
-def bar(console: Console) -> Progress:
-    """A bar that shows only where there is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)
-
-
-def ending(seconds: float, rate: str) -> str:
-    """``about 12 min to go (0.31 s a step), until 14:05``"""
-    minutes = seconds / 60
-    span = f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-    until = datetime.now() + timedelta(seconds=seconds)
-    return f"about {span} to go ({rate}), until {until:{'%H:%M' if minutes < 720 else '%Y-%m-%d %H:%M'}}"
+    def evaluation(self, split: str, batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
+        self.measuring()
+        for found in self.data.evaluation(split, batch, limit):
+            yield found
+            self.measuring()
 
 
 def append(path: Path, row: Row) -> None:
@@ -203,21 +157,3 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
-
-
-@contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM only set a flag inside: the step in progress ends first. A second Ctrl-C stops at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

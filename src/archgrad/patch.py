@@ -45,6 +45,8 @@ Transform = Callable[[Found, Forward], Found]
 """The gradients of the supernet weights by name, and the pass they come from -> those the weights are moved by; None rests (OLES)."""
 
 Carry = Callable[["State", "State"], None]
+Ahead = Callable[["Method", "State"], float]
+"""Forward passes of an image that are still to come beside the steps, to tell how long a search takes; a backward pass counts as two."""
 
 
 class Stage(NamedTuple):
@@ -87,6 +89,7 @@ class Patch:
     weights: Mapping[str, Any] = field(default_factory=dict)  # of WeightSettings
     alphas: Mapping[str, Any] = field(default_factory=dict)  # of AlphaSettings
     with_rate: tuple[str, ...] = ()  # those of AlphaSettings that grow with an automatic lr (`archgrad.rate`)
+    ahead: Mapping[str, Ahead] = field(default_factory=dict)  # what memories measure and a finalisation does -> how much is to come
     stepper: Stepper | None = None
 
     def sets(self) -> frozenset[str]:
@@ -99,7 +102,7 @@ UNIT = ("relax", "readout", "select")
 EXCLUSIVE = ("hypergradient", "alpha_split", "perturb", "stages", "finalise", "order", "stepper")
 ADDED = ("reshape", "weight_terms", "alpha_terms", "transforms", "lengths", "limits", "with_rate")
 SETTLED = ("order", "hypergradient", "weights", "alphas")  # where the user's own options decide: darts.*, weights.*, alphas.*
-MERGED = ("drives", "memory", "scalars", "extra_alphas", "space", "weights", "alphas")
+MERGED = ("drives", "memory", "scalars", "extra_alphas", "space", "weights", "alphas", "ahead")
 
 
 def claims(patch: Patch) -> dict[str, Any]:

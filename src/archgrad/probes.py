@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
+from typing import Protocol
 
 from archgrad.arch import Alphas, Batch, Genotype, Groups, Mixture
 from archgrad.diagnostics import entropy
@@ -18,6 +19,7 @@ from archgrad.diagnostics.curvature import supernet_curvature
 from archgrad.diagnostics.gap import gap
 from archgrad.diagnostics.ranking import accuracies, correlation
 from archgrad.diagnostics.sharpness import MOVED, supernet_sharpness
+from archgrad.duration import EIGENVALUE
 from archgrad.loop import Row
 from archgrad.patch import Decision
 from archgrad.search_method import Method
@@ -29,6 +31,26 @@ TIMES = 5
 """How often the gap and the ranking are measured in a search by default."""
 
 
+class Probe(Protocol):
+    """An observer that measures something after some epochs."""
+
+    @property
+    def name(self) -> str:
+        """What it measures, in words."""
+
+    def interval(self, epochs: int) -> int | Fraction:
+        """Epochs between two measurements in a search of so many; after the last epoch there is always one."""
+
+    def passes(self, state: State) -> float:
+        """Forward passes of an image that a measurement takes, about; a backward pass counts as two."""
+
+    def on_step(self, method: Method, state: State, values: Values) -> None: ...
+
+    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None: ...
+
+    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
+
+
 @dataclass(frozen=True)
 class Gap:
     """`archgrad.diagnostics.gap` of the readout mixture and its genotype on at most ``images`` validation images as they are, in batches of
@@ -36,11 +58,18 @@ class Gap:
 
     every: int | None = None
     images: int = 1024
+    name = "discretisation gap"
+
+    def interval(self, epochs: int) -> int | Fraction:
+        return self.every or Fraction(epochs, TIMES)
+
+    def passes(self, state: State) -> float:
+        return 2 * validation(state, self.images)
 
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        if not due(self.every or Fraction(state.plan.epochs, TIMES), state, row):
+        if not due(self.interval(state.plan.epochs), state, row):
             return None
         past = at_end(method, state, row)
         single = method.genotype(past).one_hot(state.space.groups)
@@ -62,11 +91,18 @@ class Sharpness:
     steps: int = 1
     batches: int = 8
     batch: int = 64
+    name = "sharpness"
+
+    def interval(self, epochs: int) -> int | Fraction:
+        return self.every or epochs
+
+    def passes(self, state: State) -> float:
+        return float(self.batches * self.batch * len(self.over) * (3 * self.steps + 1))
 
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        if not due(self.every or state.plan.epochs, state, row):
+        if not due(self.interval(state.plan.epochs), state, row):
             return None
         mixture = reading(method, at_end(method, state, row))
         images = whole(data.evaluation("train", self.batch, self.batches * self.batch), self.batch)
@@ -87,6 +123,14 @@ class Curvature:
     every: int = 1
     batches: int = 1
     batch: int = 64
+    between: Callable[[], object] = lambda: None  # called before each product, of which a batch has many; it may raise
+    name = "curvature"
+
+    def interval(self, epochs: int) -> int | Fraction:
+        return self.every
+
+    def passes(self, state: State) -> float:
+        return EIGENVALUE * self.batches * self.batch
 
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
@@ -96,7 +140,8 @@ class Curvature:
         mixture, groups = reading(method, at_end(method, state, row)), state.space.groups
         images = whole(data.evaluation("val", self.batch, self.batches * self.batch), self.batch)
         place = (state.seed, "curvature", row["epoch"])
-        return {"eigenvalue": finite(supernet_curvature(state.nets["search"], state.alphas, mixture, groups, images, *place))}
+        net, alphas = state.nets["search"], state.alphas
+        return {"eigenvalue": finite(supernet_curvature(net, alphas, mixture, groups, images, *place, between=self.between))}
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
@@ -106,6 +151,13 @@ class Entropies:
     """Entropy (nats) and margin of each edge of the readout mixture, after every ``every`` epochs and always after the last."""
 
     every: int = 1
+    name = "entropies"
+
+    def interval(self, epochs: int) -> int | Fraction:
+        return self.every
+
+    def passes(self, state: State) -> float:
+        return 0.0
 
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
@@ -139,18 +191,25 @@ class Ranking:
     architectures: int = 32
     images: int = 256
     known: Mapping[str, Callable[[Genotype], float]] = field(default_factory=dict)
+    name = "ranking"
 
     def __post_init__(self) -> None:
         if self.architectures < 2 or self.images < 1:
             raise ValueError(f"a ranking needs at least 2 architectures and 1 image, not {self.architectures} and {self.images}")
 
+    def interval(self, epochs: int) -> int | Fraction:
+        return self.every or Fraction(epochs, TIMES)
+
+    def passes(self, state: State) -> float:
+        return (2 if "evaluation" in state.nets else 1) * self.architectures * validation(state, self.images)
+
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        if not due(self.every or Fraction(state.plan.epochs, TIMES), state, row):
+        if not due(self.interval(state.plan.epochs), state, row):
             return None
         groups = state.space.groups
-        sample, batches = self.sample(groups, state.seed), tuple(data.evaluation("val", limit=self.images))
+        sample, batches = self.sample(groups, state.seed), Again(partial(data.evaluation, "val", limit=self.images))
         judges = ("search", "evaluation") if state.genotype else ("search",)  # an evaluation network runs from the first cycle on
         by_net = {name: accuracies(state.nets[name], sample, groups, batches, state.seed, "ranking", row["epoch"]) for name in judges}
         by_table = {name: [value(genotype) for genotype in sample] for name, value in self.known.items()}
@@ -167,11 +226,31 @@ class Ranking:
 
     def cost(self, state: State) -> str:
         """What it will do in a whole search, in a few words."""
-        every, epochs = self.every or Fraction(state.plan.epochs, TIMES), state.plan.epochs
-        times = sum(falls(every, epoch) or epoch == epochs - 1 for epoch in range(epochs))
+        times = moments(self, state.plan.epochs)
         nets = "2 networks" if "evaluation" in state.nets else "1 network"
-        images = min(self.images, state.plan.images[1] or self.images)
+        images = int(validation(state, self.images))
         return f"ranking: {self.architectures} architectures on {images:,} images in {nets}, {times} time{'s' * (times != 1)}"
+
+
+@dataclass(frozen=True)
+class Again:
+    """Batches that are read anew each time they are gone through: one who wants to stop is asked before each."""
+
+    read: Callable[[], Iterable[Batch]]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.read())
+
+
+def moments(probe: Probe, epochs: int, begin: int = 0) -> int:
+    """How often it measures from epoch ``begin`` on."""
+    every = probe.interval(epochs)
+    return sum(falls(every, epoch) or epoch == epochs - 1 for epoch in range(begin, epochs))
+
+
+def validation(state: State, images: int) -> float:
+    """Images of the validation half, at most so many."""
+    return float(min(images, state.plan.images[1] or images))
 
 
 def at_end(method: Method, state: State, row: Row) -> State:

@@ -9,18 +9,22 @@ from archgrad.folder import RunFolder, write_json
 from archgrad.judgement import judge
 from archgrad.loop import Found, Row
 from archgrad.observers import rows
+from archgrad.state import Data, State
 
 if TYPE_CHECKING:
     from archgrad.run import Prepared
 
 
-def write(prepared: Prepared, folder: RunFolder, found: Found, finished: dict[str, Any] | None = None) -> None:
-    """All files of a result. The genotype, which marks the run as ended, comes last. ``finished``: where `archgrad finish` ended the search."""
+def write(
+    prepared: Prepared, folder: RunFolder, found: Found, points: dict[str, Any] | None, finished: dict[str, Any] | None = None
+) -> None:
+    """All files of a result. The genotype, which marks the run as ended, comes last. ``points``: what `seen` says. ``finished``: where
+    `archgrad finish` ended the search."""
     state, method = found.state, prepared.method
-    past = [row for row in rows(folder.metrics) if row["epoch"] < state.epoch] if folder.metrics.exists() else []
+    past = past_of(folder, state)
     write_pictures(folder, found, past)
-    if prepared.config.diagnostics.front:
-        write_json(folder.front, seen(prepared, found, past))
+    if points is not None:
+        write_json(folder.front, points)
     free = method.selected(state, ()) if method.limits and not state.decisions else None
     searched = judge(method, state, found.genotype, past, prepared.data.summary()["per_class"]["val"])
     content = {
@@ -29,19 +33,28 @@ def write(prepared: Prepared, folder: RunFolder, found: Found, finished: dict[st
         "budget": costing.kept(method.limits, found.genotype, free),
         "searched": searched.to_json(),
     }
+    folder.estimate.unlink(missing_ok=True)
     write_json(folder.genotype, content | ({"finished": finished} if finished else {}))
 
 
-def seen(prepared: Prepared, found: Found, past: list[Row]) -> dict[str, Any]:
-    """Cost and accuracy of the networks that this search saw: by the cost of its first budget, by MACs where it has none."""
+def seen(prepared: Prepared, folder: RunFolder, found: Found, images: Data | None = None) -> dict[str, Any] | None:
+    """Cost and accuracy of the networks that this search saw: by the cost of its first budget, by MACs where it has none. None where the front
+    is not asked for. ``images``: where they are read from, by default the search's own."""
     config, method, state = prepared.config, prepared.method, found.state
+    s = config.diagnostics
+    if not s.front:
+        return None
     limited = next((limit.cost for limit in method.limits), None)
     cost = limited or prepared.costs.cost("macs")
-    s = config.diagnostics
-    points = front.of_epochs(past, cost)
-    points += front.of_end(method, state, prepared.data, found.genotype, cost, s.front_points, s.gap_images)
+    points = front.of_epochs(past_of(folder, state), cost)
+    points += front.of_end(method, state, images or prepared.data, found.genotype, cost, s.front_points, s.gap_images)
     best = set(front.front(points))
     return {"cost": cost.name, "unit": cost.unit, "points": [{**point._asdict(), "front": point in best} for point in points]}
+
+
+def past_of(folder: RunFolder, state: State) -> list[Row]:
+    """The rows of the epochs that ended."""
+    return [row for row in rows(folder.metrics) if row["epoch"] < state.epoch] if folder.metrics.exists() else []
 
 
 def write_pictures(folder: RunFolder, found: Found, past: list[Row]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.filesize import decimal
 
-from archgrad import benchmarks, checkpoint, costing, data, loop, methods, options, rate, results, seeds, spaces
+from archgrad import benchmarks, checkpoint, costing, data, interrupts, loop, methods, options, rate, results, seeds, spaces, watching
 from archgrad.arch import Genotype
 from archgrad.budget import budget
 from archgrad.config import DataSettings, SearchConfig
@@ -22,11 +23,13 @@ from archgrad.data import Data, stem_for
 from archgrad.diagnostics.sharpness import MOVED
 from archgrad.errors import unknown
 from archgrad.folder import RunFolder, environment, read_json, write_json
+from archgrad.interrupts import stop_requests
 from archgrad.limits import Limits
 from archgrad.loop import Found, Observer
-from archgrad.observers import Bar, Checkpoints, Decisions, Estimate, Metrics, rows, stop_requests, write_atomically
+from archgrad.observers import Checkpoints, Decisions, Metrics, Reading, rows, write_atomically
 from archgrad.patch import Patch
-from archgrad.probes import Curvature, Entropies, Gap, Ranking, Sharpness
+from archgrad.probes import Curvature, Entropies, Gap, Probe, Ranking, Sharpness
+from archgrad.progress import Bar, Estimate, Timed
 from archgrad.retraining.settings import retrain_settings
 from archgrad.search_method import Method
 from archgrad.search_space import Space, check_cells
@@ -59,8 +62,9 @@ def search(config: SearchConfig, *, console: Console | None = None) -> Found:
     folder = RunFolder(config.out or default_out(config))
     folder.check_free()
     check_depths(config)
-    prepared = prepare(config, say_on(console))
-    state = begin(prepared)  # before anything is written: it may be refused
+    with watching.life(console):
+        prepared = prepare(config, say_on(console))
+        state = begin(prepared)  # before anything is written: it may be refused
     with folder.locked():
         folder.check_free()
         write_json(folder.environment, environment(prepared.config.device))
@@ -81,7 +85,8 @@ def resume(path: Path, *, console: Console | None = None) -> Found | None:
     if folder.genotype.exists():
         return None
     with folder.locked():
-        prepared, state = recorded(folder, say_on(console))
+        with watching.life(console):
+            prepared, state = recorded(folder, say_on(console))
         return _run(prepared, folder, state, console)
 
 
@@ -111,6 +116,7 @@ def prepare(config: SearchConfig, say: Say = print, latencies: Path | None = Non
         config.data.path, size=given.size, test=given.test, image_column=given.image_column, label_column=given.label_column,
         cache=given.cache, report=say,
     )  # fmt: skip
+    interrupts.check()
     space = space_of(config.model_copy(update={"space": fitted(config, images)}))
     costs = costing.costs_of(config, space, images.size, latencies)
     costs.networks()  # what is to be retrained should not be refused only then
@@ -232,29 +238,37 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
     config, say = prepared.config, say_on(console)
     how = f"archgrad resume {folder.path}"
     say(headline(prepared, folder, state))
-    bar = Bar(console)
     past = [row for row in rows(folder.metrics) if row["epoch"] < state.epoch] if folder.metrics.exists() else []
-    with stop_requests() as stopping:
+    timing = watching.timed(config, prepared.method, state, prepared.data, [*curvature(config), *diagnostics(config)], past)
+    with stop_requests() as stopping, watching.life(console) as alive:
+        bar = Bar(console, timing, alive)
+        checkpoints = Checkpoints(folder.checkpoint, seconds=config.search.checkpoint_seconds, stopping=stopping, how=how)
+        measured = [Timed(replace(probe, between=checkpoints.measuring), timing, alive) for probe in curvature(config)]
+        images = Reading(prepared.data, checkpoints.measuring, checkpoints.tuning)
         watchers: tuple[Observer, ...] = (
-            *curvature(config),  # which the next may read
+            *measured,  # which the next may read
             *early(config.stop, prepared.method, prepared.epochs, past),  # before what measures after the last epoch
-            *curvature(config),  # again: another rule may have ended the search with an epoch that it had passed over
-            *diagnostics(config),  # before the metrics, which get their columns
+            *measured,  # again: another rule may have ended the search with an epoch that it had passed over
+            *(Timed(probe, timing, alive) for probe in diagnostics(config)),  # before the metrics, which get their columns
             Metrics(folder.metrics, epoch=state.epoch),  # before the checkpoint: a line too many is cut, one too few is lost
             Decisions(folder.decisions, taken=len(state.decisions)),
-            Checkpoints(folder.checkpoint, seconds=config.search.checkpoint_seconds, stopping=stopping, how=how),
+            checkpoints,
+            timing,  # behind all that takes time
             bar,
-            Estimate(say),
+            Estimate(timing, say, partial(watching.shortened, config, prepared.data, bool(past)), folder.expect),
         )
         try:
-            found = loop.search(prepared.method, prepared.data, prepared.epochs, state=state, observers=watchers)
+            found = loop.search(prepared.method, images, prepared.epochs, state=state, observers=watchers)
+            alive.at("cost and accuracy of what was seen", timing.left(found.state).seconds)
+            points = results.seen(prepared, folder, found, images)
+            checkpoints.measuring()  # a request that came meanwhile
         finally:
             bar.close()
-    results.write(prepared, folder, found)
+    results.write(prepared, folder, found, points)
     return found
 
 
-def diagnostics(config: SearchConfig) -> tuple[Observer, ...]:
+def diagnostics(config: SearchConfig) -> tuple[Probe, ...]:
     """The measurements that are on, `curvature` apart."""
     s = config.diagnostics
     over = tuple(MOVED) if s.sharpness_over == "all" else (s.sharpness_over,)

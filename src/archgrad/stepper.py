@@ -124,7 +124,7 @@ class Bilevel:
 
     reads = frozenset({
         "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "hypergradient",
-        "alpha_split", "perturb", "transforms", "stages", "finalise", "order", "alpha_from", "lengths", "limits", "space", "weights",
+        "alpha_split", "perturb", "transforms", "stages", "finalise", "ahead", "order", "alpha_from", "lengths", "limits", "space", "weights",
         "alphas", "with_rate", "stepper",
     })  # fmt: skip
 

@@ -8,20 +8,23 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Group
 
-from archgrad import __version__
+from archgrad import __version__, interrupts
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
 
 `archgrad search --method darts --space nasbench201 --data digits` is a whole search; `archgrad COMMAND --help` says the rest.
 """
 
-app = App(name="archgrad", help=HELP, version=__version__, help_format="markdown", result_action="return_value")
+app = App(
+    name="archgrad", help=HELP, version=__version__, help_format="markdown", result_action="return_value", suppress_keyboard_interrupt=False
+)  # fmt: skip
 
 MAKE, LOOK = Group("Search and train", sort_key=1), Group("Look", sort_key=2)
 for name, home, group, summary in (
     ("search", "searching", MAKE, "Search an architecture for a set of images, into a new run folder."),
     ("resume", "searching", MAKE, "Go on with a search or a retraining exactly where it stopped."),
     ("finish", "searching", MAKE, "Make what a stopped search has now its result."),
+    ("estimate", "estimating", MAKE, "Time and memory of a search or a retraining, before it begins."),
     ("derive", "deriving", MAKE, "Another architecture from a finished search, under another budget."),
     ("compare", "comparing", MAKE, "Several methods, several seeds: what differs, and how surely."),
     ("retrain", "training", MAKE, "Train the network of a run or of a genotype from scratch."),
@@ -41,7 +44,12 @@ SHORT = {"--data": "--data.path", "--space": "--space.name", "--budget": "--budg
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; its exit code. What a user can mend is one line on stderr and code 2; all else keeps its traceback."""
+    """Runs one command; its exit code, 130 where it was asked to stop. What a user can mend is one line on stderr and code 2; all else keeps
+    its traceback."""
+    return interrupts.obeyed(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         return app(spelled(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=False) or 0
     except (CycloptsError, ValueError) as error:
@@ -53,15 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:
             raise
         return _complain(f"{error.filename}: {error.strerror}")
-    except KeyboardInterrupt:
-        print("archgrad: stopped", file=sys.stderr)
-        return 130
 
 
 def spelled(tokens: Sequence[str]) -> list[str]:
     """Flags with dashes for underscores, and the short ones of search, compare and retrain written out."""
     tokens = list(tokens)
-    names = SHORT if tokens[:1] in (["search"], ["compare"], ["retrain"]) else {}
+    names = SHORT if tokens[:1] in (["search"], ["compare"], ["retrain"], ["estimate"]) else {}
     for i, token in enumerate(tokens):
         if token.startswith("--"):
             flag, equals, value = token.partition("=")

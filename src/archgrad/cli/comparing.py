@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from time import monotonic
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, data, run
+from archgrad import config, data, run, watching
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.searching import ABOUT, FLOATING
+from archgrad.compare import forecast, summary, tables
 from archgrad.compare import study as studies
-from archgrad.compare import summary, tables
 from archgrad.compare.comparison import tidy
 from archgrad.compare.jobs import Ending, Home, Run, execute, prepared, runs_of
 from archgrad.compare.study import Study
 from archgrad.folder import read_json
-from archgrad.observers import bar, ending, stop_requests, write_atomically
+from archgrad.interrupts import stop_requests
+from archgrad.observers import write_atomically
+from archgrad.progress import bar
 
 Flags: Any = flags(
     config.sections(),
@@ -28,6 +29,7 @@ Flags: Any = flags(
     floating=FLOATING,
 )
 NOTHING = Flags()
+STOPPING = "stopping once every run has saved; once more to stop now"
 BY_IMAGES = {"device", "data.size", "data.flip", "space.classes", "space.in_channels", "space.stem"}  # settled when a run begins
 
 
@@ -126,10 +128,11 @@ def check_images(asked: Study, home: Home, console: Console) -> None:
     place = settings.data
     if place.path is None:
         raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
-    images = data.load(
-        place.path, size=place.size, test=place.test, image_column=place.image_column, label_column=place.label_column, cache=place.cache,
-        report=run.say_on(console),
-    )  # fmt: skip
+    with watching.life(console):
+        images = data.load(
+            place.path, size=place.size, test=place.test, image_column=place.image_column, label_column=place.label_column,
+            cache=place.cache, report=run.say_on(console),
+        )  # fmt: skip
     run.fitted(settings, images)
     for one in summary.read_all(home.summaries):
         if one["data"]["fingerprint"] != images.fingerprint:
@@ -168,9 +171,13 @@ def check_folders(runs: list[Run]) -> None:
 def run_all(runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending], bool]:
     """What failed for good, and whether the user asked to stop."""
     failed: list[Ending] = []
-    say, began = run.say_on(console), monotonic()
-    with bar(console) as progress, stop_requests() as stopping:
+    say, herald = run.say_on(console), forecast.Herald(runs, jobs, signs=not console.is_terminal)
+    with bar(console) as progress, stop_requests(STOPPING) as stopping:
         task = progress.add_task("searches", total=len(runs))
+
+        def tick(alive: list[Run]) -> None:
+            for line in [] if stopping() else herald.lines(alive):
+                say(line)
 
         def ended(end: Ending) -> None:
             progress.advance(task)
@@ -178,11 +185,10 @@ def run_all(runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending],
             if end.failure:
                 failed.append(end)
             says = f"failed for good: {end.failure}" if end.failure else result(summary.read(end.run.summary))
-            each = (monotonic() - began) / done  # of several at a time
-            left = f"; {ending(each * (len(runs) - done), f'{each:.0f} s a run')}" if done < len(runs) and not stopping() else ""
-            say(f"{done}/{len(runs)} {end.run.name}: {says}{left}")
+            left = herald.ended(end.run, failed=bool(end.failure))
+            say(f"{done}/{len(runs)} {end.run.name}: {says}{left if done < len(runs) and not stopping() else ''}")
 
-        execute(runs, jobs=jobs, stopping=stopping, ended=ended, say=say)
+        execute(runs, jobs=jobs, stopping=stopping, ended=ended, say=say, tick=tick)
         return failed, stopping()
 
 

@@ -16,7 +16,7 @@ from archgrad import latency as latencies
 from archgrad.data import stem_for
 from archgrad.errors import unknown
 from archgrad.latency import Profile
-from archgrad.observers import bar
+from archgrad.progress import bar
 from archgrad.search_space import Space
 
 SHOWN = 8

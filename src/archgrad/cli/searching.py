@@ -13,9 +13,9 @@ from archgrad import config, costing, run
 from archgrad.cli.flags import flags, said
 from archgrad.cli.training import go_on
 from archgrad.folder import RunFolder, read_json
+from archgrad.interrupts import Interrupted
 from archgrad.loop import Found
 from archgrad.methods import METHODS
-from archgrad.observers import Interrupted
 from archgrad.retraining.files import CARD, home
 
 ABOUT = {

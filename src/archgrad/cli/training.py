@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, data, run
+from archgrad import config, data, run, watching
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.subject import Subject, otherwise, subject
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.folder import RunFolder
-from archgrad.observers import Interrupted, stop_requests
+from archgrad.interrupts import Interrupted, stop_requests
 from archgrad.retraining import evaluate as evaluation
 from archgrad.retraining import predict as prediction
 from archgrad.retraining import retrain as retraining
-from archgrad.retraining.files import WEIGHTS, home
-from archgrad.retraining.settings import retrain_settings
+from archgrad.retraining.files import WEIGHTS, Card, home
+from archgrad.retraining.settings import RetrainSettings, retrain_settings
+from archgrad.search_space import Space
 
 LOADING = ("path", "size", "test", "image_column", "label_column", "cache")
 READING = ("augment", "flip", "workers")
@@ -58,39 +60,76 @@ def retrain(
     what: str
         A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
     """
-    said_here = said(given)
-    found = subject(what, said_here.get("space", {}).get("name"))
-    if found.run and "space" in said_here:
-        raise ValueError(f"{what} is of a run, which has its space: leave out --space")
-    users = [*([config.read_yaml(config_file)] if config_file else []), ("", said_here)]
-    settings = config.read(_origin(found, elsewhere=config.read(*users).data.path is not None), *users)
-    if settings.data.path is None:
-        raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
+    found, settings = asked(what, [*([config.read_yaml(config_file)] if config_file else []), ("", said(given))])
     out = settings.out or _default_out(found, what, settings)
     _check_free(out)
-    device, say = run.set_up(settings), run.say_on(Console(highlight=False, soft_wrap=True))
+    console = Console(highlight=False, soft_wrap=True)
+    say = run.say_on(console)
     for line in (*(found.run.ended() if found.run else ()), *found.judged()):
         say(line)
-    place = run.settled(settings.data)
-    origin = {name: getattr(place, name) for name in LOADING}
-    dataset = data.load(**origin, report=say)
-    space = run.space_of(settings.model_copy(update={"space": run.fitted(settings, dataset)}))
-    recipe = retrain_settings(space, settings.retrain)
-    reading = {name: getattr(settings.data, name) for name in READING}
-    if note := otherwise(found, recipe.channels, recipe.cells, dataset.size):
-        say(note)
-    keep = {name: str(value) if isinstance(value, Path) else value for name, value in origin.items()}
+    made = _made(found, settings, console)
     try:
         with stop_requests() as stopping:
             retraining.retrain(
-                space, found.genotype, dataset, recipe, out, seed=settings.seed, device=device, deterministic=settings.deterministic,
-                origin=keep, reading=reading, stopping=stopping, seconds=settings.search.checkpoint_seconds, report=say,
+                made.space, found.genotype, made.dataset, made.recipe, out, seed=settings.seed, device=made.device,
+                deterministic=settings.deterministic, origin=made.origin, reading=made.reading, stopping=stopping,
+                seconds=settings.search.checkpoint_seconds, report=say,
             )  # fmt: skip
     except Interrupted as stop:
         say(str(stop))
         return 130
     say(f"next: archgrad evaluate {found.folder.path if found.folder and not settings.out else out}")
     return 0
+
+
+def asked(what: str, users: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Subject, SearchConfig]:
+    """What is to be retrained, and how: by the run it is of, and what users said. ValueError for what cannot be."""
+    told = config.read(*users)
+    flags_said = users[-1][1]
+    found = subject(what, flags_said.get("space", {}).get("name"))
+    if found.run and "space" in flags_said:
+        raise ValueError(f"{what} is of a run, which has its space: leave out --space")
+    settings = config.read(_origin(found, elsewhere=told.data.path is not None), *users)
+    if settings.data.path is None:
+        raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
+    return found, settings
+
+
+class Made(NamedTuple):
+    """All that a retraining needs beside its genotype."""
+
+    space: Space
+    dataset: data.Dataset
+    recipe: RetrainSettings
+    device: str
+    origin: dict[str, Any]
+    reading: dict[str, Any]
+
+
+def _made(found: Subject, settings: SearchConfig, console: Console) -> Made:
+    """Reads the images."""
+    device, say = run.set_up(settings), run.say_on(console)
+    place = run.settled(settings.data)
+    origin = {name: getattr(place, name) for name in LOADING}
+    with watching.life(console):
+        dataset = data.load(**origin, report=say)
+    space = run.space_of(settings.model_copy(update={"space": run.fitted(settings, dataset)}))
+    recipe = retrain_settings(space, settings.retrain)
+    if note := otherwise(found, recipe.channels, recipe.cells, dataset.size):
+        say(note)
+    keep = {name: str(value) if isinstance(value, Path) else value for name, value in origin.items()}
+    return Made(space, dataset, recipe, device, keep, {name: getattr(settings.data, name) for name in READING})
+
+
+def card_and_images(what: str, users: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Card, data.Dataset]:
+    """Of a retraining that is not begun. ValueError for what cannot be."""
+    found, settings = asked(what, users)
+    made = _made(found, settings, Console(quiet=True))
+    card = retraining.card_of(
+        made.space, found.genotype, made.dataset, made.recipe, seed=settings.seed, device=made.device,
+        deterministic=settings.deterministic, origin=made.origin, reading=made.reading,
+    )  # fmt: skip
+    return card, made.dataset
 
 
 def _origin(found: Subject, *, elsewhere: bool) -> tuple[str, dict[str, Any]]:

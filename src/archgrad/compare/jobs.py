@@ -173,10 +173,12 @@ class Alive(NamedTuple):
 def execute(
     runs: Sequence[Run], *, jobs: int, stopping: Callable[[], bool], ended: Callable[[Ending], Any], say: Callable[[str], Any],
     start: Callable[[Run], subprocess.Popen[bytes]] = start, pause: float = 0.2,
+    tick: Callable[[list[Run]], Any] = lambda alive: None,
 ) -> None:  # fmt: skip
     """Runs all, ``jobs`` at a time, each step by step; a step that fails is tried `ATTEMPTS` times, from where it stopped.
 
-    ``ended`` hears of each at its end. When ``stopping`` says so nothing is begun, what runs is asked to save, and this returns once it has.
+    ``ended`` hears of each at its end, ``tick`` of those that run, every ``pause`` seconds. When ``stopping`` says so nothing is begun,
+    what runs is asked to save, and this returns once it has.
     """
     waiting, alive, tries, asked = deque(runs), dict[Run, Alive](), Counter[Run](), False
     told: set[Run] = set()
@@ -207,6 +209,7 @@ def execute(
                 step = one.arguments()
                 alive[one] = Alive(start(one), step)
             sleep(pause)
+            tick(list(alive))
             for one, (process, step) in list(alive.items()):
                 if process.poll() is None:
                     continue

@@ -54,14 +54,15 @@ def largest_eigenvalue(product: Product, size: int, *place: object, tolerance: f
 
 
 def supernet_curvature(
-    net: nn.Module, alphas: Alphas, mixture: Callable[[Alphas], Mixture], groups: Groups, batches: Iterable[Batch], *place: object
+    net: nn.Module, alphas: Alphas, mixture: Callable[[Alphas], Mixture], groups: Groups, batches: Iterable[Batch], *place: object,
+    between: Callable[[], object] = lambda: None,
 ) -> float:
     """`largest_eigenvalue` of the Hessian of a supernet's cross-entropy under ``mixture(alphas)``, its mean over ``batches``, over all alphas:
     further logits (``group/name``) among them, padding not. nan where the loss overflows.
 
     BatchNorm takes the statistics of each batch (training mode); no op is dropped out; draws are a function of ``place``, which begins with
     the seed. The graphs of all batches are held at once. Mode, buffers, gradients and ``requires_grad`` of the net are left as they were.
-    ValueError if there are no batches.
+    ``between`` is called before each product, and may raise. ValueError if there are no batches.
     """
     masks = {name: groups[name].mask(a.device) if name in groups else torch.ones_like(a, dtype=torch.bool) for name, a in alphas.items()}
     sizes = [int(mask.sum()) for mask in masks.values()]
@@ -78,6 +79,7 @@ def supernet_curvature(
     slope = torch.stack(slopes).mean(0)
 
     def product(vector: np.ndarray) -> np.ndarray:
+        between()
         along = torch.from_numpy(np.ravel(vector)).to(flat)
         return _derivative(slope @ along, flat, retain=True).double().cpu().numpy()
 

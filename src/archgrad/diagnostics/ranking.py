@@ -25,12 +25,13 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> tuple[float 
 
 
 def accuracies(
-    net: nn.Module, genotypes: Iterable[Genotype], groups: Groups, batches: Sequence[Batch], *place: object
+    net: nn.Module, genotypes: Iterable[Genotype], groups: Groups, batches: Iterable[Batch], *place: object
 ) -> list[float]:
     """Share of images right, in [0, 1], of each genotype alone in a supernet (`Genotype.one_hot`), with the weights as they are: an op that
     never ran is judged by its initial ones.
 
     BatchNorm takes the statistics of each batch under the genotype at hand. All genotypes see the same draws, by ``place``, which begins
-    with the seed. The net is left as it was. ValueError for a genotype that does not fit ``groups``, and if there are no images.
+    with the seed, and all images, which are gone through once for each. The net is left as it was. ValueError for a genotype that does not
+    fit ``groups``, and if there are no images.
     """
     return [accuracy(net, genotype.one_hot(groups), batches, *place, batch_statistics=True)[0] for genotype in genotypes]

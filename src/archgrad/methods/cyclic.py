@@ -64,7 +64,7 @@ class Cyclic:
 
     reads = frozenset({
         "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "perturb", "transforms",
-        "finalise", "alpha_from", "lengths", "limits", "space", "weights", "alphas", "with_rate", "stepper",
+        "finalise", "ahead", "alpha_from", "lengths", "limits", "space", "weights", "alphas", "with_rate", "stepper",
     })  # fmt: skip
 
     def nets(self, space: Space) -> dict[str, nn.Module]:

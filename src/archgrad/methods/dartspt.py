@@ -15,9 +15,10 @@ from pydantic import Field
 
 from archgrad.arch import Mixture
 from archgrad.diagnostics.accuracy import accuracy
+from archgrad.duration import STEP
 from archgrad.limits import fit
 from archgrad.methods.projection import Choice, Projection, choices, columns, inputs, pinned, projected, without
-from archgrad.patch import Decision, Finalise, Patch
+from archgrad.patch import Ahead, Decision, Finalise, Patch
 from archgrad.schedules import Span, never
 from archgrad.search_method import Method
 from archgrad.select import strongest
@@ -43,6 +44,7 @@ def dartspt(
         reshape=(projected,),
         memory={"projection": Projection},
         finalise=perturbation(tune, rate, criterion, order, images),
+        ahead={"finalisation": judging(tune, order, images)},
         alpha_from=never if fixed else None,
     )
 
@@ -54,8 +56,7 @@ def perturbation(tune: float, rate: float, criterion: str, order: str, images: i
 
     def finalise(method: Method, state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
         learner = replace(method, patch=replace(method.patch, weights={**method.patch.weights, "lr": rate * method.weights.lr, "per": "never"}))
-        each = method.stepper.steps(method, state.plan, state.plan.epochs - 1)
-        steps = tune * each if isinstance(tune, int) else max(1, round(tune * state.plan.epochs * each))
+        each, steps = tuning(method, state, tune)
         groups = state.space.groups
         projection: Any = state.memory["projection"]
 
@@ -90,8 +91,8 @@ def perturbation(tune: float, rate: float, criterion: str, order: str, images: i
         if not decisions:
             state.optimizers["weights"].state.clear()
         agenda = choices(groups, order, state.seed)
-        tuned = decisions[-1].note.get("tuned", 0) if decisions else 0  # steps since the last choice
-        for turn in range(sum("tuned" not in decision.note for decision in decisions), len(agenda)):
+        begin, tuned = at(decisions)
+        for turn in range(begin, len(agenda)):
             while turn and agenda[turn].first and tuned < steps:
                 some = min(each, steps - tuned)
                 learn_on(learner, state, data, some)
@@ -102,6 +103,33 @@ def perturbation(tune: float, rate: float, criterion: str, order: str, images: i
             yield Decision(strongest(method.readout(state), groups, method.limits), note)
 
     return finalise
+
+
+def tuning(method: Method, state: State, tune: float) -> tuple[int, int]:
+    """Steps of an epoch, and those between two rounds of decisions."""
+    each = method.stepper.steps(method, state.plan, state.plan.epochs - 1)
+    return each, tune * each if isinstance(tune, int) else max(1, round(tune * state.plan.epochs * each))
+
+
+def at(decisions: list[Decision]) -> tuple[int, int]:
+    """The choice that comes next, and the steps since the last one."""
+    tuned = decisions[-1].note.get("tuned", 0) if decisions else 0
+    return sum("tuned" not in decision.note for decision in decisions), tuned
+
+
+def judging(tune: float, order: str, images: int | None) -> Ahead:
+    """What `perturbation` has still to do: of each choice a pass for all that may be removed, and the steps between rounds."""
+
+    def ahead(method: Method, state: State) -> float:
+        groups, (turn, tuned) = state.space.groups, at(state.decisions)
+        left = choices(groups, order, state.seed)[turn:]
+        tried = sum(len((columns if one.what == "op" else inputs)(groups[one.group], one.place)) for one in left)
+        rounds = sum(one.first for one in left) - (turn == 0 and bool(left))
+        train, val = state.plan.images
+        steps = max(rounds * tuning(method, state, tune)[1] - tuned, 0)
+        return tried * min(images or val, val) + steps * STEP * train / state.plan.steps
+
+    return ahead
 
 
 def learn_on(method: Method, state: State, data: Data, steps: int) -> None:

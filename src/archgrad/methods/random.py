@@ -12,7 +12,7 @@ from pydantic import Field
 
 from archgrad.arch import CellGenotype, Context, Forward, Genotype, Groups, Link
 from archgrad.diagnostics.accuracy import accuracy
-from archgrad.patch import Decision, Patch, Stage
+from archgrad.patch import Ahead, Decision, Patch, Stage
 from archgrad.schedules import never, share
 from archgrad.search_method import Method
 from archgrad.search_space import Space
@@ -27,8 +27,14 @@ def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
         stages=tuple(Stage(share(k, of=draws), draw(k)) for k in range(draws)),
         memory={"draws": Draws},
         finalise=best,
+        ahead={"draws": judging(draws)},
         alpha_from=never,
     )
+
+
+def judging(draws: int) -> Ahead:
+    """A pass over the validation half at the end of each draw."""
+    return lambda method, state: float((draws - len(state.memory["draws"].state_dict()["tried"])) * state.plan.images[1])
 
 
 def draw(k: int) -> Callable[[Method, State], Space]:

@@ -12,9 +12,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from archgrad.arch import Alphas, Context, Mixture
+from archgrad.duration import EIGENVALUE
 from archgrad.methods.rising import Curvature, before_the_rise
-from archgrad.patch import Patch, Reshape
+from archgrad.patch import Ahead, Patch, Reshape
 from archgrad.schedules import Interval, Scalar, Span, lasting, linear, span
+from archgrad.search_method import Method
+from archgrad.state import State
 
 PRESETS: dict[str, dict[str, Any]] = {
     "es": {"stop": True},
@@ -39,7 +42,8 @@ def robustdarts(
     whole ops to be dropped in the last epoch; it grows from 0 in the first."""
     widths, begin, dropping = lasting(window, "robustdarts.window"), span(start, "robustdarts.start"), linear(0.0, drop_path)
     memory = {"curvature": lambda: Curvature(widths, ratio, begin, images)}
-    early: dict[str, Any] = {"memory": memory, "finalise": before_the_rise, "lengths": (widths, begin)}
+    ahead = {"curvature of the alphas": watching(images)}
+    early: dict[str, Any] = {"memory": memory, "finalise": before_the_rise, "lengths": (widths, begin), "ahead": ahead}
     dropped: dict[str, Any] = {"reshape": (drop_paths(dropping),), "scalars": {"drop_path": dropping}}
     return Patch(
         "robustdarts",
@@ -47,6 +51,15 @@ def robustdarts(
         **(early if stop else {}),
         **(dropped if drop_path else {}),
     )
+
+
+def watching(images: int) -> Ahead:
+    """A measurement of the curvature after every epoch with alpha steps."""
+
+    def ahead(method: Method, state: State) -> float:
+        return EIGENVALUE * images * sum(method.moves_alphas(replace(state, epoch=epoch)) for epoch in range(state.epoch, state.plan.epochs))
+
+    return ahead
 
 
 def drop_paths(probability: Scalar) -> Reshape:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from archgrad.arch import Alphas, Context, Genotype, Mixture
 from archgrad.diagnostics.accuracy import accuracy
-from archgrad.patch import Decision, Finalise, Patch
+from archgrad.patch import Ahead, Decision, Finalise, Patch
 from archgrad.relax import softmax
 from archgrad.schedules import never
 from archgrad.search_method import Method
@@ -33,7 +33,21 @@ PRESETS: dict[str, dict[str, Any]] = {  # [author code]; in NAS-Bench-201 that o
 def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) -> Patch:
     """``samples``: architectures drawn after the last epoch. ``images`` of the validation half on which each is judged. ``finalists``: how
     many of the best are judged again, on the whole half; 1 is chosen at once."""
-    return Patch("rsws", relax=one_path, readout=softmax, finalise=best_of(samples, images, finalists), alpha_from=never)
+    finalise, left = best_of(samples, images, finalists), judging(samples, images, finalists)
+    return Patch("rsws", relax=one_path, readout=softmax, finalise=finalise, ahead={"finalisation": left}, alpha_from=never)
+
+
+def judging(samples: int, images: int, finalists: int) -> Ahead:
+    """What `best_of` has still to judge, in images."""
+    parts = min(10, samples)
+
+    def ahead(method: Method, state: State) -> float:
+        done, whole = len(state.decisions), state.plan.images[1]
+        drawn, judged = samples * min(done, parts) // parts, max(done - parts, 0)
+        last = min(finalists, samples) if finalists > 1 else 0
+        return float((samples - drawn) * min(images, whole) + (last - judged) * whole)
+
+    return ahead
 
 
 def one_path(alphas: Alphas, context: Context) -> Mixture:

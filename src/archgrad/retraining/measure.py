@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -75,8 +75,11 @@ def logits(net: nn.Module, batches: Iterator[Tensor], seed: int) -> Iterator[Ten
             yield net(images).logits.float()
 
 
-def measure(net: nn.Module, images: Images, preprocess: Preprocess, *, batch: int, seed: int, device: torch.device | str) -> Measured:
-    """All images once, in order. ValueError if there is none."""
+def measure(
+    net: nn.Module, images: Images, preprocess: Preprocess, *, batch: int, seed: int, device: torch.device | str,
+    between: Callable[[], object] = lambda: None,
+) -> Measured:  # fmt: skip
+    """All images once, in order; ``between`` is called after each batch, and may raise. ValueError if there is none."""
     if not len(images):
         raise ValueError("there is no image to evaluate on")
     classes = len(preprocess.classes)
@@ -87,4 +90,5 @@ def measure(net: nn.Module, images: Images, preprocess: Preprocess, *, batch: in
         labels = images.labels[chunk].to(device)
         loss += F.cross_entropy(found, labels, reduction="sum")
         pairs += torch.bincount(labels * classes + found.argmax(1), minlength=classes * classes)
+        between()
     return Measured(loss.item() / len(images), pairs.view(classes, classes).cpu())

@@ -1,48 +1,87 @@
-"""Watching a retraining on the terminal: a bar over all steps, a line an epoch, the estimated end. It reads and never writes."""
+"""Watching a retraining on the terminal: a bar over all steps, a line an epoch, the time left. It reads and never writes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 from rich.console import Console
 
+from archgrad.duration import Costs, Left, Part
 from archgrad.loop import Row
-from archgrad.observers import Pace, bar, ending
+from archgrad.progress import LONG, Clock, Life, bar, expected, to_go
 
-LONG = 2 * 3600
-"""Seconds beyond which a retraining on a CPU is told of the quick preset."""
+STEP = 3.0
+"""Forward passes of an image in a step: forward and backward."""
 
 
 class Watch:
-    """``say`` takes whole lines; ``hint`` is said if the end is further off than `LONG`."""
+    """``say`` takes whole lines; those of ``long`` are said if the end is further off than an hour. ``tests``: epochs that end with a test;
+    ``test_steps``: how many steps' worth of images a test passes. ``keep`` is told the seconds left and the seconds in all."""
 
-    def __init__(self, epochs: int, steps: int, say: Callable[[str], Any], hint: str = "") -> None:
-        self.progress, self.pace = bar(Console()), Pace()
-        self.task = self.progress.add_task("", total=epochs * steps)
-        self.epochs, self.steps, self.say, self.hint = epochs, steps, say, hint
+    def __init__(
+        self, epochs: int, steps: int, say: Callable[[str], Any], *, tests: Sequence[int] = (), test_steps: float = 0.0, past: float = 0.0,
+        long: Callable[[Left], Sequence[str]] = lambda left: (), keep: Callable[[float, float], Any] = lambda left, total: None,
+        clock: Clock = monotonic,
+    ) -> None:  # fmt: skip
+        console = Console()
+        self.epochs, self.steps, self.say, self.tests, self.like = epochs, steps, say, tests, test_steps / STEP
+        self.long, self.keep, self.clock = long, keep, clock
+        self.progress, self.life = bar(console, own=True), Life(None if console.is_terminal else say)
+        self.task = self.progress.add_task("", total=epochs * steps, left="")
+        self.costs, self.seen, self.said = Costs(), 0, False
+        self.began, self.past, self.at = clock(), past, clock()
 
     def __enter__(self) -> Watch:
         self.progress.start()
+        self.life.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.life.__exit__(*error)
         self.progress.stop()
 
     def on_step(self, epoch: int, step: int, averages: Callable[[], dict[str, float]]) -> None:
         """After a step; ``step`` counts those of this epoch that are done."""
-        done = epoch * self.steps + step
-        self.progress.update(self.task, completed=done)
+        now = self.clock()
+        self.costs.add("steps", now - self.at)
+        self.at, self.seen = now, self.seen + 1
+        left = self.left(epoch, step)
+        self.progress.update(self.task, completed=epoch * self.steps + step)
         if not self.progress.disable and (step % 10 == 0 or step == self.steps):  # reading a number off a GPU waits for it
             line = f"epoch {epoch + 1}/{self.epochs}  train {100 * averages()['train_accuracy']:.2f} %"
-            self.progress.update(self.task, description=line)
-        if (each := self.pace.tick()) is not None:
-            left = each * (self.epochs * self.steps - done)
-            self.say(ending(left, f"{each:.2f} s a step, tests not counted"))
-            if left > LONG and self.hint:
-                self.say(self.hint)
+            self.progress.update(self.task, description=line, left=to_go(left.seconds))
+        self.life.at(f"epoch {epoch + 1}/{self.epochs}, step {step}/{self.steps}", left.seconds)
+        if not self.said and (self.seen >= 3 or now - self.began >= 10):
+            self.said = True
+            for text in (expected(left), *(self.long(left) if left.seconds > LONG else ())):
+                self.say(text)
+            self._keep(left)
+
+    @contextmanager
+    def testing(self, epoch: int) -> Iterator[None]:
+        """The test after an epoch happens inside."""
+        began = self.clock()
+        self.life.at(f"epoch {epoch + 1}/{self.epochs}, its test")
+        yield
+        self.costs.add("tests", self.clock() - began)
 
     def on_epoch(self, row: Row) -> None:
         parts = [f"epoch {row['epoch'] + 1}/{self.epochs}", f"train {100 * row['train_accuracy']:.2f} %"]
         parts += [f"test {100 * row['test_accuracy']:.2f} %"] if "test_accuracy" in row else []
-        self.say("  ".join([*parts, f"lr {row['lr']:.4g}", f"{row['seconds']:.0f} s"]))
+        left = self.left(row["epoch"] + 1, 0)
+        parts += [f"lr {row['lr']:.4g}", f"{row['seconds']:.0f} s{', ' + to_go(left.seconds) if left.terms else ''}"]
+        self.say("  ".join(parts))
+        self.life.spoke()
+        self.at = self.clock()
+        self._keep(left)
+
+    def left(self, epoch: int, step: int) -> Left:
+        """What is to come after a step."""
+        tests = sum(one >= epoch for one in self.tests)
+        return self.costs.left([Part("steps", (self.epochs - epoch) * self.steps - step), Part("tests", tests, "steps", self.like)])
+
+    def _keep(self, left: Left) -> None:
+        self.keep(left.seconds, self.past + self.clock() - self.began + left.seconds)

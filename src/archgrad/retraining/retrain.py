@@ -13,21 +13,25 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import torch
+from rich.console import Console
 
 from archgrad import checkpoint, data
 from archgrad.arch import Genotype
 from archgrad.data import Data, Dataset
+from archgrad.duration import Left, span
 from archgrad.folder import RunFolder
+from archgrad.interrupts import Interrupted
 from archgrad.loop import Row
-from archgrad.observers import Interrupted, Metrics, rows
+from archgrad.observers import Metrics, rows
 from archgrad.retraining.files import CARD, Card, home, read_card, save_weights, write_card
 from archgrad.retraining.measure import BATCH, measure, surroundings
 from archgrad.retraining.progress import Watch
-from archgrad.retraining.settings import QUICK, RetrainSettings
+from archgrad.retraining.settings import RetrainSettings, retrain_settings
 from archgrad.retraining.training import Training
 from archgrad.search_space import Space, check_cells
 from archgrad.spaces.cost import count
 from archgrad.spaces.noise import said
+from archgrad.watching import life
 
 Say = Callable[[str], Any]
 
@@ -66,7 +70,21 @@ def retrain(
     ``seconds``; `Interrupted` when ``stopping`` says so. ValueError for what cannot be, and if the folder holds a network already.
     """
     folder = Path(folder)
-    card = Card(
+    card = card_of(space, genotype, dataset, settings, seed=seed, device=device, deterministic=deterministic, origin=origin, reading=reading)
+    run = Training(card)  # refuses what cannot be trained before anything is written
+    with RunFolder(folder).locked():
+        if (folder / CARD).exists():
+            raise ValueError(f"{folder} holds a network already: go on with `archgrad resume {folder}`, or choose another folder")
+        write_card(folder, card)
+        return _train(run, dataset, folder, stopping, seconds, report)
+
+
+def card_of(
+    space: Space, genotype: Genotype, dataset: Dataset, settings: RetrainSettings, *, seed: int, device: torch.device | str,
+    deterministic: bool, origin: Mapping[str, Any] | None, reading: Mapping[str, Any] | None,
+) -> Card:  # fmt: skip
+    """What `retrain` will train. ValueError if genotype, settings and space do not fit."""
+    return Card(
         genotype=genotype,
         space=space.name,
         spec=_derived(space, genotype, dataset, settings).spec(),
@@ -81,12 +99,6 @@ def retrain(
         reading=dict(reading or {}),
         fingerprint=dataset.fingerprint,
     )
-    run = Training(card)  # refuses what cannot be trained before anything is written
-    with RunFolder(folder).locked():
-        if (folder / CARD).exists():
-            raise ValueError(f"{folder} holds a network already: go on with `archgrad resume {folder}`, or choose another folder")
-        write_card(folder, card)
-        return _train(run, dataset, folder, stopping, seconds, report)
 
 
 def resume(
@@ -104,7 +116,8 @@ def resume(
     """
     folder = home(folder)
     card = read_card(folder)
-    dataset = dataset or data.load(**card.data, report=report)
+    with life(Console()):
+        dataset = dataset or data.load(**card.data, report=report)
     if dataset.fingerprint != card.fingerprint:
         raise ValueError(f"the images in {dataset.name} have changed since the training in {folder} began: train anew, into another folder")
     with RunFolder(folder).locked():
@@ -116,8 +129,8 @@ def resume(
 
 def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[], bool], seconds: float, report: Say) -> Retrained:
     card, settings = run.card, run.card.settings
-    images = _images(card, dataset, run.device, report)
-    epochs, steps = settings.epochs, images.steps("train")
+    images = images_of(card, dataset, run.device, report)
+    epochs = settings.epochs
     metrics = Metrics(folder / "metrics.jsonl", epoch=run.epoch)
     saved = monotonic()
 
@@ -132,10 +145,16 @@ def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[],
             place = f"epoch {run.epoch + 1}, step {run.step}"
             raise Interrupted(f"stopped at {place}; everything is saved. Go on with: archgrad resume {folder}")
 
+    def tested() -> Row:
+        """Nothing of a test is in the state: one that is cut short is saved as the step before it, and done again."""
+        with watch.testing(run.epoch):
+            return _test(run, images, lambda: save(always=False))
+
     if run.epoch < epochs:
         for line in _headline(run, images, folder):
             report(line)
-    with surroundings(card.threads, card.deterministic), Watch(epochs, steps, report, _hint(run)) as watch:
+    watch = _watch(run, images, metrics.path, report)
+    with surroundings(card.threads, card.deterministic), watch:
         while run.epoch < epochs:
             began = monotonic()
             for batch in images.batches("train", run.epoch, run.step):
@@ -144,18 +163,20 @@ def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[],
                 save(always=False)
             row = {"epoch": run.epoch, **run.averages(), "lr": settings.rate(run.epoch), "drop_path": settings.dropping(run.epoch)}
             run.check()
-            if (run.epoch + 1) % settings.evaluate_every == 0 or run.epoch + 1 == epochs:
-                row |= _test(run, images)
+            if run.epoch in watch.tests:
+                row |= tested()
             row["seconds"] = monotonic() - began
             metrics.append(row)  # before the checkpoint: a line too many is cut at resume, one too few is lost
             watch.on_epoch(row)
             run.next_epoch()
             save(always=True)
+    RunFolder(folder).estimate.unlink(missing_ok=True)
     save_weights(folder, run.derived, card)
     return _conclude(folder, report)
 
 
-def _images(card: Card, dataset: Dataset, device: torch.device, report: Say) -> Data:
+def images_of(card: Card, dataset: Dataset, device: torch.device, report: Say) -> Data:
+    """As the card has them read."""
     settings = card.settings
     erased, jitter = settings.erased(dataset.size), settings.jitter if dataset.in_channels == 3 else 0.0
     if erased < settings.cutout:
@@ -166,9 +187,19 @@ def _images(card: Card, dataset: Dataset, device: torch.device, report: Say) -> 
     return data.retrain_data(dataset, seed=card.seed, device=device, **options, **card.reading)
 
 
-def _test(run: Training, images: Data) -> Row:
+def _watch(run: Training, images: Data, metrics: Path, report: Say) -> Watch:
+    settings, folder = run.card.settings, RunFolder(metrics.parent)
+    tests = [epoch for epoch in range(settings.epochs) if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs]
+    past, batch = sum(row["seconds"] for row in rows(metrics)), min(settings.batch, images.count("train"))
+    return Watch(
+        settings.epochs, images.steps("train"), report, tests=tests, test_steps=images.count("test") / batch, past=past,
+        long=lambda left: _shorter(run, images, left) if not run.epoch else [], keep=folder.expect,
+    )  # fmt: skip
+
+
+def _test(run: Training, images: Data, between: Callable[[], object]) -> Row:
     test = images.splits["test"].images
-    found = measure(run.net, test, run.card.preprocess, batch=run.card.batch, seed=run.card.seed, device=run.device)
+    found = measure(run.net, test, run.card.preprocess, batch=run.card.batch, seed=run.card.seed, device=run.device, between=between)
     return {"test_loss": found.loss if math.isfinite(found.loss) else None, "test_accuracy": found.accuracy}
 
 
@@ -202,10 +233,18 @@ def _headline(run: Training, images: Data, folder: Path) -> Iterator[str]:
     )
 
 
-def _hint(run: Training) -> str:
-    if run.device.type != "cpu" or run.card.settings.preset == "quick":
-        return ""
-    return f"that is long on a CPU: --retrain.preset quick trains a small network for {QUICK.epochs} epochs (reduced, and says so)"
+def _shorter(run: Training, images: Data, left: Left) -> list[str]:
+    """What would make such a training shorter, and by how much: time falls with epochs and images, and about with multiply-adds."""
+    settings, space, own = run.card.settings, run.derived.space, run.card
+    said = [f"--retrain.epochs {settings.epochs // 2} (about {span(left.seconds / 2)})"] if settings.epochs > 1 else []
+    if settings.preset != "quick":
+        quick = retrain_settings(space, {"preset": "quick"})
+        size = {name: value for name, value in (("channels", quick.channels), ("cells", quick.cells)) if name in own.spec and value is not None}
+        small, whole = (count(net, images.size, images.in_channels)["macs"] for net in (space.derive(own.genotype, **size), own.build()))
+        seen = min(quick.limit or images.count("train"), images.count("train")) / images.count("train")
+        reduced = left.seconds * small / whole * quick.epochs / settings.epochs * seen
+        said.append(f"--retrain.preset quick (a small network for {quick.epochs} epochs, reduced, and says so: about {span(reduced)})")
+    return [f"a shorter training: {', '.join(said)}"] if said else []
 
 
 def _conclude(folder: Path, report: Say) -> Retrained:

@@ -1,0 +1,82 @@
+"""``archgrad estimate``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.filesize import decimal
+
+from archgrad import config, costing, estimating, run
+from archgrad.cli import training
+from archgrad.cli.flags import said
+from archgrad.cli.searching import Flags
+from archgrad.duration import span
+
+NOTHING = Flags()
+
+
+def estimate(
+    what: str | None = None,
+    *,
+    config_file: Annotated[Path | None, Parameter(name="--config", help="YAML with the same sections; flags win over it")] = None,
+    as_json: Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)] = False,
+    given: Annotated[Flags, Parameter(name="*")] = NOTHING,
+) -> None:
+    """Time and peak memory of a search, or of the retraining of WHAT, by a few steps in a process of its own.
+
+    The flags are those of `archgrad search`; with WHAT they are those of `archgrad retrain`. Nothing is written but the cache of images. Where
+    memory does not suffice, it says which settings would fit.
+
+    Parameters
+    ----------
+    what: str
+        What `archgrad retrain` takes: a run folder, a genotype, a file. Leave it out for a search.
+    """
+    here = said(given)
+    sources = [*([config.read_yaml(config_file)] if config_file else []), ("", here)]
+    if what is None:
+        settings = config.read(*sources)
+        costing.targets(settings.budget)
+        run.build(settings)
+        if settings.data.path is None:
+            raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
+    else:
+        known = {field.name: getattr(training.NOTHING, field.name) for field in fields(training.Flags)}
+        for section, values in here.items():
+            for name in values if isinstance(values, dict) else [None]:
+                if section not in known or (name and not hasattr(known[section], name)):
+                    flag = f"--{section}{f'.{name}' if name else ''}".replace("_", "-")
+                    raise ValueError(f"{flag} is of a search, and {what} is to be retrained: leave out one of them")
+        training.asked(what, sources)
+    found = estimating.apart(what, sources)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        for line in lines(found):
+            Console(highlight=False, soft_wrap=True).print(line, markup=False)
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """What a dry run found, in words."""
+    parts = ", ".join(f"{name} {span(seconds)}" for name, seconds in found["parts"].items() if seconds >= 0.005 * found["seconds"])
+    unknown = f"; not known: {', '.join(found['not_known'])}" if found["not_known"] else ""
+    kind = "search" if found["what"] == "search" else "retraining"
+    said = [
+        f"time: about {span(found['seconds'])} for the {kind}, {span(found['seconds_an_epoch'])} for the steps of an epoch "
+        f"({found['epochs']} epochs)",
+        f"parts: {parts}{unknown}",
+    ]
+    room = f" of {decimal(found['room_bytes'])} that this process may have" if found["room_bytes"] else ""
+    where = "of the GPU" if found["device"].startswith("cuda") else "of the process"
+    partly = "" if found["ran_whole_batches"] else " (expected from smaller batches: the whole one was not tried)"
+    said.append(f"peak memory {where}: {decimal(found['peak_bytes'])}{room}{partly}")
+    if not found["fits"]:
+        some = [f"{flag} {value}" + ("" if "batch" in flag else " (about)") for flag, value in found["would_fit"].items()]
+        base = f"not even the {decimal(found['base_bytes'])} before the first step leave room"
+        said.append(f"that does not fit; any of these would: {', '.join(some)}" if some else f"that does not fit: {base}")
+    return said

@@ -1,0 +1,140 @@
+"""`archgrad estimate`: a few steps of everything that is to come, in a process of its own; and what would fit, by numbers made up."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from archgrad import config, estimating, room
+from archgrad.arch import Batch
+from archgrad.cli import main
+from archgrad.cli.estimating import lines
+from archgrad.duration import Costs
+from archgrad.estimating import Tried, smaller
+from running import SMALL
+
+MB = 10**6
+
+
+def settings(method, **search):
+    size = {"space": {"name": "nasbench201", "channels": 4, "cells": 1}, "search": {"limit": 40, "batch": 16, **search}}
+    return config.read(("test", {"data": "digits", "method": method, "threads": 1, **size}))
+
+
+@pytest.mark.parametrize("method, epochs, kinds", [
+    ("darts", 3, {"search steps", "discretisation gap", "front"}),
+    ("cdarts", 4, {"warm-up steps", "joint steps", "discretisation gap", "front"}),
+    ("random", 4, {f"weights only steps{end}" for end in ("", *(f" in supernet {k}" for k in (2, 3, 4)))} | {"draws"}),
+    ("rsws", 3, {"weights only steps", "finalisation"}),
+])  # fmt: skip
+def test_every_kind_of_step_is_tried_and_nothing_is_left_unknown(method, epochs, kinds):
+    found = estimating.search(settings(method, epochs=epochs))
+    assert kinds <= found["parts"].keys() and found["not_known"] == [] and found["epochs"] == epochs
+    assert found["seconds"] == pytest.approx(sum(found["parts"].values())) and found["seconds"] > 0
+    steps = sum(seconds for kind, seconds in found["parts"].items() if " steps" in kind)
+    assert found["seconds_an_epoch"] == pytest.approx(steps / epochs)
+    assert found["peak_bytes"] > 50 * MB and found["fits"] and found["would_fit"] == {}
+
+
+def test_the_command_writes_nothing_and_refuses_as_search_does(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["estimate", *SMALL, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["what"] == "search" and found["epochs"] == 3 and found["batch"] == 20 and os.listdir(tmp_path) == []
+    for arguments, message in [
+        (["--data", "digits", "--search.epochs", "0"], "search.epochs"),
+        (["--data", "nowhere"], "no such file or folder: nowhere"),
+        ([], "which images"),
+        (["DARTS_V2", "--data", "digits", "--search.epochs", "3"], "--search.epochs is of a search, and DARTS_V2 is to be retrained"),
+        (["DARTS_V2", "--data", "digits", "--data.share", "0.3"], "--data.share is of a search"),
+    ]:
+        assert main(["estimate", *arguments]) == 2
+        assert message in capsys.readouterr().err, arguments
+
+
+def test_a_retraining_is_estimated_with_its_tests():
+    from archgrad.cli import training
+
+    own = {"retrain": {"preset": "quick", "epochs": 4, "evaluate_every": 2, "channels": 2, "cells": 3, "limit": 100, "batch": 32}}
+    found = estimating.retrain(*training.card_and_images("DARTS_V2", [("", {"data": {"path": "digits"}, "threads": 1, **own})]))
+    assert found["parts"].keys() == {"steps", "tests"} and found["what"] == "retrain" and found["batch"] == 32
+    assert found["seconds_an_epoch"] == pytest.approx(found["parts"]["steps"] / 4)
+
+
+def test_what_would_fit_is_as_much_of_the_batch_as_memory_allows():
+    """Steps take 800 MB beside the 200 there were; of 700 they may take 0.9 x 700 - 200 = 430."""
+    tried = Tried(200 * MB, 700 * MB, "cpu", 64, 1000 * MB)
+    assert tried.share() == pytest.approx(430 / 800)
+    assert smaller(tried.share(), 64, 2, 1) == 34
+    assert smaller(tried.share(), 16, 1, 1) == 8
+    assert smaller(tried.share(), 1, 16, -1) == 2 and smaller(0.2, 1, 16, -1) == 8  # a divisor of 16 channels
+    assert smaller(0.01, 64, 2, 1) is None and smaller(-1.0, 64, 2, 1) is None and smaller(0.01, 1, 16, -1) is None
+    assert Tried(200, 1200, "cpu", 64, 1000).share() > 1 and Tried(200, None, "cpu", 64, 1000).share() > 1
+
+
+def test_a_batch_that_would_not_fit_is_not_tried(monkeypatch):
+    """Memory grows by 10 MB an image from 100: of 64 images it would take 740. With room for 400 no more than 16 of them are."""
+    sizes = []
+
+    @contextmanager
+    def peak(device):
+        found = room.Peak()
+        yield found
+        found.process = (100 + 10 * sizes[-1]) * MB
+
+    monkeypatch.setattr(room, "peak", peak)
+    images = Batch(torch.zeros(64, 1, 8, 8), torch.zeros(64, dtype=torch.long), torch.arange(64))
+    tried, costs = Tried(100 * MB, 400 * MB, "cpu", 64), Costs()
+    tried.step(costs, "search steps", lambda train, val: sizes.append(len(train.labels)), lambda: (images, images))
+    assert sizes == [8, 16] or sizes == [8, 16, 32]
+    assert not tried.whole and tried.peak == 740 * MB and "search steps" in costs.each
+    assert tried.to_json()["fits"] is False
+    sizes.clear()
+    tried = Tried(100 * MB, 4000 * MB, "cpu", 64)
+    tried.step(Costs(), "search steps", lambda train, val: sizes.append(len(train.labels)), lambda: (images, images))
+    assert sizes == [8, 16, 32, 64, 64, 64] and tried.whole and tried.peak == 740 * MB
+
+
+def test_the_words_name_what_would_fit():
+    tried = Tried(200 * MB, 700 * MB, "cpu", 64, 1000 * MB, whole=False)
+    found = {"what": "search", "seconds": 7200.0, "seconds_an_epoch": 100.0, "epochs": 50, "parts": {"search steps": 7000.0, "front": 1.0},
+             "not_known": ["draws"], **tried.to_json(), "would_fit": {"--search.batch": 34, "--space.channels": 8}}  # fmt: skip
+    time, parts, memory, fits = lines(found)
+    assert time == "time: about 2.0 h for the search, 100 s for the steps of an epoch (50 epochs)"
+    assert parts == "parts: search steps 117 min; not known: draws"
+    assert "1.0 GB of 700.0 MB that this process may have" in memory and "the whole one was not tried" in memory
+    assert fits == "that does not fit; any of these would: --search.batch 34, --space.channels 8 (about)"
+
+
+def test_room_is_what_the_machine_has_and_the_group_allows(tmp_path):
+    def write(name, text):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    assert room.room(tmp_path) is None
+    write("proc/self/status", "Name:\tpython\nVmRSS:\t   1000 kB\n")
+    write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    4000 kB\n")
+    assert room.room(tmp_path) == 5000 * 1024
+    write("sys/fs/cgroup/memory.max", "max\n")
+    assert room.room(tmp_path) == 5000 * 1024
+    write("sys/fs/cgroup/memory.max", f"{3000 * 1024}\n")
+    write("sys/fs/cgroup/memory.current", f"{2500 * 1024}\n")
+    write("sys/fs/cgroup/memory.stat", f"file 12\ninactive_file {500 * 1024}\n")
+    assert room.room(tmp_path) == (3000 - 2500 + 500 + 1000) * 1024
+    assert Path("/proc/self/status").exists() is False or room.resident() > 20 * MB
+
+
+def test_the_peak_is_of_what_happened_inside():
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux forgets an earlier peak")
+    with room.peak(torch.device("cpu")) as high:
+        torch.ones(50 * MB // 4).sum()
+    with room.peak(torch.device("cpu")) as low:
+        pass
+    assert high.process - low.process > 30 * MB and low.gpu == 0

@@ -21,6 +21,9 @@ MAY: dict[str, set[str]] = {
     "arch": {"seeds", "notation"},
     "chain": {"arch"},
     "cost": {"arch", "errors"},
+    "field_types": {"schedules"},
+    "catalogue": {"arch", "errors", "field_types", "published", "data_files"},
+    "places": set(),
     "published": {"arch", "errors", "notation", "data_files"},
     "notation": {"arch", "chain", "errors", "published"},
     "schedules": {"arch"},
@@ -38,7 +41,7 @@ MAY: dict[str, set[str]] = {
     "stopping": VALUES | METHOD | {"loop", "diagnostics"},
     "checkpoint": VALUES | METHOD,
     "observers": VALUES | METHOD | {"loop", "checkpoint"},
-    "data": {"arch", "seeds", "errors"},
+    "data": {"arch", "seeds", "errors", "places"},
 }
 OPEN = {"__init__", "__main__", "run", "costing", "front", "compare", "config", "cli", "retraining", "folder", "data_files"}
 

@@ -10,17 +10,20 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic, process_time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from archgrad import checkpoint
-from archgrad.loop import Row
-from archgrad.patch import Decision
-from archgrad.search_method import Method
-from archgrad.state import Data, State
-from archgrad.stepper import Values
+if TYPE_CHECKING:
+    from archgrad.loop import Row
+    from archgrad.patch import Decision
+    from archgrad.search_method import Method
+    from archgrad.state import Data, State
+    from archgrad.stepper import Values
+
+
+Say = Callable[[str], Any]
 
 
 class Interrupted(Exception):
@@ -84,6 +87,8 @@ class Checkpoints:
         self._save(method, state)
 
     def _save(self, method: Method, state: State) -> None:
+        from archgrad import checkpoint
+
         checkpoint.save(self.path, checkpoint.pack(method, state))
         self.last = monotonic()
         if self.stopping():
@@ -166,6 +171,11 @@ def bar(console: Console) -> Progress:
     """A bar that shows only where there is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def say_on(console: Console) -> Say:
+    """Plain lines: what users named is no markup."""
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def ending(seconds: float, rate: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,18 +20,16 @@ from archgrad.config import DataSettings, SearchConfig
 from archgrad.data import Data, stem_for
 from archgrad.diagnostics.sharpness import MOVED
 from archgrad.errors import unknown
-from archgrad.folder import RunFolder, environment, read_json, write_json
+from archgrad.folder import RunFolder, default_out, environment, read_json, write_json
 from archgrad.limits import Limits
 from archgrad.loop import Found, Observer
-from archgrad.observers import Bar, Checkpoints, Decisions, Estimate, Metrics, rows, stop_requests, write_atomically
+from archgrad.observers import Bar, Checkpoints, Decisions, Estimate, Metrics, Say, rows, say_on, stop_requests, write_atomically
 from archgrad.patch import Patch
 from archgrad.probes import Curvature, Entropies, Gap, Ranking, Sharpness
 from archgrad.search_method import Method
 from archgrad.search_space import Space
 from archgrad.state import State
 from archgrad.stopping import early
-
-Say = Callable[[str], Any]
 
 
 @dataclass(frozen=True)
@@ -191,17 +188,6 @@ def device_named(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device: there is no CUDA GPU here; use --device cpu")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def default_out(config: SearchConfig) -> Path:
-    """runs/METHOD-SPACE-DATA-seedN"""
-    images = Path(config.data.path or "data").name
-    return Path("runs") / re.sub(r"[^\w.+-]", "_", f"{config.method}-{config.space['name']}-{images}-seed{config.seed}")
-
-
-def say_on(console: Console) -> Say:
-    """Plain lines: what users named is no markup."""
-    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def begin(prepared: Prepared) -> State:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import Field
-from torch import Tensor, nn
 
 from archgrad.arch import Genotype, Groups, Mixture, Output
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]

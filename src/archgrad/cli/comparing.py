@@ -10,7 +10,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, data, run
+from archgrad import config
+from archgrad.cli import checking
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.searching import ABOUT, FLOATING
 from archgrad.compare import study as studies
@@ -19,7 +20,7 @@ from archgrad.compare.comparison import tidy
 from archgrad.compare.jobs import Ending, Home, Run, execute, prepared, runs_of
 from archgrad.compare.study import Study
 from archgrad.folder import read_json
-from archgrad.observers import bar, ending, stop_requests, write_atomically
+from archgrad.observers import bar, ending, say_on, stop_requests, write_atomically
 
 Flags: Any = flags(
     config.sections(),
@@ -86,7 +87,7 @@ def compare(
         return 0
     failed, stopped = run_all(missing, jobs, console)
     report(whole, home, failed, console)
-    say = run.say_on(console)
+    say = say_on(console)
     for end in failed:
         say(f"{end.run.name}: FAILED, {end.failure} (log: {end.run.log})")
     if stopped:
@@ -119,11 +120,13 @@ def check_images(asked: Study, home: Home, console: Console) -> None:
     """Reads the images once, before any search does. ValueError if they are not there, not for this space, or not those of the summaries."""
     settings = asked.settings(next(iter(asked.arms)))
     place = settings.data
-    if place.path is None:
-        raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
+    checking.check_images(place)
+    assert place.path is not None  # checked
+    from archgrad import data, run  # take torch
+
     images = data.load(
         place.path, size=place.size, test=place.test, image_column=place.image_column, label_column=place.label_column, cache=place.cache,
-        report=run.say_on(console),
+        report=say_on(console),
     )  # fmt: skip
     run.fitted(settings, images)
     for one in summary.read_all(home.summaries):
@@ -153,7 +156,7 @@ def check_folders(runs: list[Run]) -> None:
 def run_all(runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending], bool]:
     """What failed for good, and whether the user asked to stop."""
     failed: list[Ending] = []
-    say, began = run.say_on(console), monotonic()
+    say, began = say_on(console), monotonic()
     with bar(console) as progress, stop_requests() as stopping:
         task = progress.add_task("searches", total=len(runs))
 
@@ -180,7 +183,7 @@ def result(found: summary.Summary) -> str:
 
 def report(whole: Study, home: Home, failed: list[Ending], console: Console) -> None:
     """The table, and all numbers as JSON and as CSV."""
-    say, found, lost = run.say_on(console), summary.read_all(home.summaries), failures(whole, home, failed)
+    say, found, lost = say_on(console), summary.read_all(home.summaries), failures(whole, home, failed)
     if not found and not lost:
         return
     compared = tables.comparison(found, whole.control, tuple(whole.arms), lost)

@@ -9,9 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import checkpoint, costing, run
+from archgrad import costing
 from archgrad.folder import RunFolder, read_json, write_json
-from archgrad.limits import check
+from archgrad.observers import say_on
 
 
 def derive(
@@ -39,6 +39,9 @@ def derive(
     finished = RunFolder(folder)
     finished.found()  # or it says how to finish it
     settings = finished.settings()
+    from archgrad import checkpoint, run  # take torch
+    from archgrad.limits import check
+
     size = read_json(finished.data, "preprocess")["preprocess"]["size"]
     space = run.space_of(settings)
     method = run.build(settings, space, run.limiting(settings, costing.costs_of(settings, space, size, finished.latencies).limits()))
@@ -59,7 +62,7 @@ def derive(
     if as_json:
         print(json.dumps(found))
         return
-    say = run.say_on(Console(highlight=False, soft_wrap=True))
+    say = say_on(Console(highlight=False, soft_wrap=True))
     for line in (*costing.ranges(limits, state.space.groups), f"genotype: {genotype}", *costing.sentences(within)):
         say(line)
     say(f"next: archgrad retrain {out}" if out else "next: add --out FILE, and then archgrad retrain FILE")

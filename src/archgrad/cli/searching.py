@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, costing, run
+from archgrad import catalogue, config, costing
+from archgrad.cli.checking import check_search
 from archgrad.cli.flags import flags, said
 from archgrad.cli.training import go_on
 from archgrad.folder import RunFolder, read_json
-from archgrad.loop import Found
-from archgrad.methods import METHODS
-from archgrad.observers import Interrupted
+from archgrad.observers import Interrupted, say_on
 from archgrad.retraining.files import CARD, home
+
+if TYPE_CHECKING:
+    from archgrad.loop import Found
 
 ABOUT = {
     "space": "Of the spaces that have the option: `archgrad spaces`.",
     "weights": "SGD of the supernet weights. Defaults are the space's.",
     "alphas": "Adam of the alphas. Defaults are the space's.",
     "retrain": "For `archgrad retrain` of what is found; budgets count networks of this width and depth.",
-    **{name: inspect.getdoc(entry.patch) or "" for name, entry in METHODS.items()},
+    **{name: entry.about for name, entry in catalogue.methods().items()},
 }
-FLOATING = ("space", "weights", "alphas", "retrain", *(name for name, entry in METHODS.items() if entry.presets))  # defaults differ by space
+BY_SPACE = (name for name, entry in catalogue.methods().items() if entry.presets)
+FLOATING = ("space", "weights", "alphas", "retrain", *BY_SPACE)  # defaults differ by space
 Flags: Any = flags(config.sections(), config.scalars(), ABOUT, floating=FLOATING)
 NOTHING = Flags()
 
@@ -44,6 +46,9 @@ def search(
     settings = config.read(*sources, ("", said(given)))
     console = Console(highlight=False, soft_wrap=True)
     costing.targets(settings.budget)  # what is wrong with them should be said before images are read, and by a dry run too
+    check_search(settings, dry=dry_run)
+    from archgrad import run  # takes torch
+
     if dry_run:
         console.print(run.resolve(settings, run.build(settings)).to_yaml(), markup=False, end="")
         return 0
@@ -51,7 +56,7 @@ def search(
     try:
         conclude(RunFolder(folder), run.search(settings, console=console), console)
     except Interrupted as stop:
-        run.say_on(console)(str(stop))
+        say_on(console)(str(stop))
         return 130
     return 0
 
@@ -65,7 +70,12 @@ def resume(folder: Path) -> int:
         The run folder.
     """
     console = Console(highlight=False, soft_wrap=True)
-    run_folder, say = RunFolder(folder), run.say_on(console)
+    run_folder = RunFolder(folder)
+    if not (home(folder) / CARD).exists():
+        run_folder.settings()  # or it says that there is no run
+    from archgrad import run  # takes torch
+
+    say = say_on(console)
     try:
         if run_folder.config.exists() and (found := run.resume(folder, console=console)):
             conclude(run_folder, found, console)
@@ -82,9 +92,10 @@ def resume(folder: Path) -> int:
 
 def conclude(folder: RunFolder, found: Found, console: Console) -> None:
     """What came out, where it lies, what to type next, and what a benchmark knows of it."""
+    from archgrad import run
     from archgrad.report import cell_table, front_table, verdict_table
 
-    say = run.say_on(console)
+    say = say_on(console)
     if why := folder.stopped():
         say(why)
     console.print(cell_table(found.genotype))

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, data, run
+from archgrad import config
+from archgrad.cli.checking import check_images
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.subject import Subject, otherwise, subject
 from archgrad.config import DataSettings, SearchConfig
-from archgrad.folder import RunFolder
-from archgrad.observers import Interrupted, stop_requests
-from archgrad.retraining import evaluate as evaluation
-from archgrad.retraining import predict as prediction
-from archgrad.retraining import retrain as retraining
-from archgrad.retraining.files import WEIGHTS, home
+from archgrad.folder import RunFolder, default_out
+from archgrad.observers import Interrupted, say_on, stop_requests
+from archgrad.retraining.files import CARD, WEIGHTS, home, read_card
 from archgrad.retraining.settings import retrain_settings
+
+if TYPE_CHECKING:
+    from archgrad.observers import Say
 
 LOADING = ("path", "size", "test", "image_column", "label_column", "cache")
 READING = ("augment", "flip", "workers")
@@ -66,9 +67,13 @@ def retrain(
     settings = config.read(_origin(found, elsewhere=config.read(*users).data.path is not None), *users)
     if settings.data.path is None:
         raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
+    check_images(settings.data)
     out = settings.out or _default_out(found, what, settings)
     _check_free(out)
-    device, say = run.set_up(settings), run.say_on(Console(highlight=False, soft_wrap=True))
+    from archgrad import data, run  # take torch
+    from archgrad.retraining import retrain as retraining
+
+    device, say = run.set_up(settings), say_on(Console(highlight=False, soft_wrap=True))
     place = run.settled(settings.data)
     origin = {name: getattr(place, name) for name in LOADING}
     dataset = data.load(**origin, report=say)
@@ -102,11 +107,13 @@ def _origin(found: Subject, *, elsewhere: bool) -> tuple[str, dict[str, Any]]:
     return str(found.run.config), settings
 
 
-def go_on(folder: Path, say: run.Say) -> None:
+def go_on(folder: Path, say: Say) -> None:
     """The retraining in ``folder``, from where it stopped."""
     if (folder / WEIGHTS).exists():
         say(f"the training in {folder} is finished: see `archgrad evaluate {folder}`")
         return
+    from archgrad.retraining import retrain as retraining
+
     with stop_requests() as stopping:
         retraining.resume(folder, stopping=stopping, report=say)
     say(f"next: archgrad evaluate {folder}")
@@ -130,6 +137,10 @@ def evaluate(
         The run folder, or that of a retraining.
     """
     given = (("image_column", image_column), ("label_column", label_column))
+    read_card(home(folder))  # or it says that there is none
+    from archgrad import run  # takes torch
+    from archgrad.retraining import evaluate as evaluation
+
     columns: dict[str, Any] = {name: value for name, value in given if value is not None}
     found = evaluation.evaluate(home(folder), data, split=split, device=device and run.device_named(device), **columns)
     if as_json:
@@ -156,6 +167,10 @@ def predict(
     """
     if not images:
         raise ValueError("which images? name files or folders behind the run folder")
+    read_card(home(folder))
+    from archgrad import run  # takes torch
+    from archgrad.retraining import predict as prediction
+
     found = prediction.predict(home(folder), images, top=top, device=device and run.device_named(device))
     if csv:
         prediction.write_csv(found, sys.stdout)
@@ -170,7 +185,7 @@ def _default_out(found: Subject, what: str, settings: SearchConfig) -> Path:
     if found.run:
         return found.run.path / (f"retrain-{found.file.stem}" if found.file else "retrain")
     name = what if len(what) < 40 else "genotype"
-    return run.default_out(settings.model_copy(update={"method": f"retrain-{Path(name).stem}"}))
+    return default_out(settings.model_copy(update={"method": f"retrain-{Path(name).stem}"}))
 
 
 def _check_free(folder: Path) -> None:
@@ -179,5 +194,5 @@ def _check_free(folder: Path) -> None:
         raise ValueError(f"{folder} is a file: choose another --out")
     if (RunFolder(folder).config).exists():
         raise ValueError(f"{folder} holds a search: choose another --out")
-    if (folder / retraining.CARD).exists():
+    if (folder / CARD).exists():
         raise ValueError(f"{folder} holds a network already: go on with `archgrad resume {folder}`, or choose another --out")

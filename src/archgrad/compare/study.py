@@ -17,11 +17,10 @@ from typing import Any
 
 import yaml
 
-from archgrad import config, run
+from archgrad import catalogue, config
 from archgrad.compare.arms import arms_of, check_equal, check_used, searches_randomly
 from archgrad.config import Given, SearchConfig
 from archgrad.errors import unknown
-from archgrad.methods import METHODS
 from archgrad.retraining.settings import retrain_settings
 
 OWN = ("arms", "seeds", "control", "blind", "controls", "equal", "retrain_seeds")
@@ -54,6 +53,8 @@ class Study:
 
     def resolved(self, arm: str) -> Given:
         """Every setting of an arm that no image decides, as ``section.name`` -> value; without those that decide no result."""
+        from archgrad import run
+
         settings = self.settings(arm)
         try:
             method = run.build(settings)
@@ -105,7 +106,7 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
     control = own.get("control") or (before.control if before else usual_control(arms))
     if control not in {**known, **arms}:
         raise unknown("control arm", control, {**known, **arms})
-    shared = {name: value for name, value in shared.items() if name != "method" and name not in METHODS}
+    shared = {name: value for name, value in shared.items() if name != "method" and name not in catalogue.methods()}
     found = Study(shared, arms, seeds_of(own.get("seeds", SEEDS)), control, **said, retrain_seeds=_count(usual["retrain_seeds"]))
     if found.blind and found.retrain_seeds:
         raise ValueError("retrain_seeds: a blind study sees no test image, so it retrains nothing: leave out one of the two")

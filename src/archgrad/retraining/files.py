@@ -10,16 +10,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archgrad.arch import Genotype
-from archgrad.data import Preprocess
 from archgrad.observers import write_atomically
 from archgrad.retraining.settings import RetrainSettings, checked
-from archgrad.spaces import space
-from archgrad.spaces.derived import Derived
+
+if TYPE_CHECKING:
+    import torch
+
+    from archgrad.data import Preprocess
+    from archgrad.spaces.derived import Derived
 
 VERSION = 1
 CARD, WEIGHTS = "network.json", "weights.safetensors"
@@ -45,10 +46,15 @@ class Card:
 
     def build(self, *, auxiliary: bool = False) -> Derived:
         """The network, with torch's initial weights. ValueError if it cannot be built, or its space has no auxiliary head."""
+        from archgrad.spaces import space
+        from archgrad.spaces.derived import Derived
+
         return Derived(self.genotype, space(self.space).resized(**{**self.spec, **({"auxiliary": True} if auxiliary else {})}))
 
     def place(self, device: torch.device | str | None = None) -> torch.device:
         """Where to run: by default where it was trained, or on the CPU if this machine has no such device."""
+        import torch
+
         trained = self.device if torch.cuda.is_available() or not self.device.startswith("cuda") else "cpu"
         return torch.device(device or trained)
 
@@ -66,6 +72,8 @@ class Card:
         """Inverse of `to_json`. ValueError if it is of another version."""
         if data.get("version") != VERSION:
             raise ValueError(f"it is of version {data.get('version')}, this archgrad reads version {VERSION}")
+        from archgrad.data import Preprocess
+
         made: dict[str, Any] = {
             "genotype": Genotype.from_json(data["genotype"]),
             "preprocess": Preprocess.from_json(data["preprocess"]),
@@ -104,6 +112,7 @@ def read_card(folder: str | Path) -> Card:
 
 def save_weights(folder: Path, derived: Derived, card: Card) -> None:
     """Parameters and BatchNorm statistics of the card's network; an auxiliary head of ``derived`` stays out."""
+    import torch
     from safetensors.torch import save
 
     state, names = derived.state_dict(), card.build().state_dict()

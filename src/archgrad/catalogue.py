@@ -1,0 +1,112 @@
+"""All methods and spaces with their options, as plain data: what the command line reads, lists and refuses before torch is imported.
+
+``data_files/catalogue.json`` is written by ``python -m archgrad.cli.tabulate`` from the tables `METHODS` and `SPACES`, and a test compares them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from archgrad import field_types
+from archgrad.arch import Genotype
+from archgrad.errors import unknown
+
+FILE = "catalogue.json"
+
+
+class MethodListing(NamedTuple):
+    """A method: ``summary`` and ``paper`` as `archgrad methods` shows them, ``about`` as its section of the help, the names of its presets."""
+
+    summary: str
+    paper: str
+    about: str
+    presets: tuple[str, ...]
+    options: Mapping[str, Any]  # as `field_types.described`
+
+
+class SpaceListing(NamedTuple):
+    """A space: ``paper`` and ``cells`` as `archgrad spaces` shows them, and what its options may be."""
+
+    paper: str
+    cells: tuple[str, ...]
+    stems: tuple[str, ...]
+    options: tuple[str, ...]
+    least: Mapping[str, int]  # option -> its smallest whole number
+    primitives: tuple[str, ...]  # all that are known there; empty where they are no list
+
+    def check(self, given: Mapping[str, Any]) -> None:
+        """ValueError for an option that the space does not have, or a value out of range: what `Space.resized` says of it."""
+        for name, value in given.items():
+            if name not in self.options:
+                raise unknown("option", name, self.options)
+            if name in self.least and isinstance(value, int) and value < self.least[name]:
+                raise ValueError(f"{name} must be a whole number of at least {self.least[name]}, not {value!r}")
+            if name == "stem" and self.stems and value not in self.stems:
+                raise unknown("stem", value, self.stems)
+            if name == "primitives" and self.primitives and not isinstance(value, Mapping):
+                for one in (one for one in value or () if one not in self.primitives):
+                    raise unknown("primitive", one, self.primitives)
+
+
+class Count(NamedTuple):
+    """What a derived network has: parameters, multiply-adds of one image, and the size it was counted at."""
+
+    params: int
+    macs: int
+    channels: int
+    cells: int | None  # of a chain there are none
+    classes: int = 10
+    size: int = 32
+
+
+@cache
+def methods() -> dict[str, MethodListing]:
+    return {name: MethodListing(**{**one, "presets": tuple(one["presets"])}) for name, one in _content()["methods"].items()}
+
+
+@cache
+def spaces() -> dict[str, SpaceListing]:
+    lists = ("cells", "stems", "options", "primitives")
+    return {name: SpaceListing(**{**one, **{part: tuple(one[part]) for part in lists}}) for name, one in _content()["spaces"].items()}
+
+
+@cache
+def method_options(name: str) -> type[BaseModel]:
+    """The options of a method, as its `Entry.model` has them."""
+    return create_model("Options", __config__=ConfigDict(extra="forbid"), **field_types.fields(methods()[name].options))
+
+
+@cache
+def space_options() -> type[BaseModel]:
+    """The options of all spaces together."""
+    return create_model("Space", **field_types.fields(_content()["space_options"]))
+
+
+def check_space(name: str, options: Mapping[str, Any]) -> None:
+    """ValueError for an unknown space, or an option that it cannot have, as far as that is known without building it."""
+    if name not in spaces():
+        raise unknown("space", name, spaces())
+    try:
+        spaces()[name].check(options)
+    except ValueError as error:
+        raise ValueError(f"space {name}: {error}") from None
+
+
+def counted(genotype: Genotype) -> Count | None:
+    """The count of a published architecture as `archgrad count` builds it without any option; None for any other."""
+    from archgrad.published import published
+
+    known = _content()["counts"]
+    return next((Count(**known[one.qualified]) for one in published() if one.qualified in known and one.genotype == genotype), None)
+
+
+@cache
+def _content() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(files("archgrad.data_files").joinpath(FILE).read_text("utf-8"))
+    return content

@@ -1,0 +1,39 @@
+"""What the command line sets in its own process before torch is imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+COMPILER = "torch._dynamo"
+
+
+class Later(ModuleType):
+    """Stands for torch's compiler until something asks for more of it than an uncompiled program does.
+
+    torch imports its compiler at the first step of any optimizer, to tell it "not here". That takes as long as torch itself, and a program
+    that compiles nothing has nobody to tell.
+    """
+
+    @staticmethod
+    def disable(fn: Callable[..., Any], recursive: bool = True, *, wrapping: bool = True) -> Callable[..., Any]:
+        return fn
+
+    @staticmethod
+    def graph_break(msg: str = "") -> None: ...
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__path__":  # `inspect` asks every module for its file
+            raise AttributeError(name)
+        if sys.modules.get(COMPILER) is self:
+            del sys.modules[COMPILER]
+        return getattr(import_module(COMPILER), name)
+
+
+def compile_nothing() -> None:
+    """Leaves torch's compiler out of a process that has not imported torch yet."""
+    if "torch" not in sys.modules:
+        sys.modules[COMPILER] = Later(COMPILER)

@@ -99,7 +99,7 @@ def retrain(
 def _origin(found: Subject, *, elsewhere: bool) -> tuple[str, dict[str, Any]]:
     """What a retraining starts from: the run's settings, but for what follows from its images where it trains on others."""
     if found.run is None:
-        return "", {"space": {"name": found.space.name}}
+        return "", {"space": {"name": found.space_name}}
     settings = found.run.settings().to_mapping()
     if elsewhere:
         settings["data"] = {}

@@ -24,6 +24,7 @@ MAY: dict[str, set[str]] = {
     "field_types": {"schedules"},
     "catalogue": {"arch", "errors", "field_types", "published", "data_files"},
     "places": set(),
+    "processors": set(),
     "published": {"arch", "errors", "notation", "data_files"},
     "notation": {"arch", "chain", "errors", "published"},
     "schedules": {"arch"},

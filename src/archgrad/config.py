@@ -117,7 +117,7 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     seed: Annotated[NonNegativeInt, Field(description="decides split, order, augmentation, initial weights and every draw")] = 0
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto takes a GPU where there is one")] = "auto"
     deterministic: Annotated[bool, Field(description="bit for bit on a GPU too, at some cost (a CPU always is)")] = False
-    threads: Annotated[PositiveInt | None, Field(description="of torch; a resumed run keeps its number")] = None
+    threads: Annotated[PositiveInt | None, Field(description="of torch, by default by size and processors; a resumed run keeps its own")] = None
     out: Annotated[Path | None, Field(description="run folder; by default runs/METHOD-SPACE-DATA-seedN")] = None
     search: SearchSettings = SearchSettings()
     data: DataSettings = DataSettings()

@@ -51,6 +51,12 @@ def check(path: str | Path) -> None:
         classes(root / "train" if (root / "train").is_dir() else root)
 
 
+def check_exists(path: Path) -> None:
+    """ValueError where neither a file nor a folder is."""
+    if not path.exists():
+        raise ValueError(f"no such file or folder: {path}")
+
+
 def check_side(size: int | None) -> None:
     """ValueError for images too small for any network here; None is to be decided by the images."""
     if size is not None and size < 8:

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.filesize import decimal
 
-from archgrad import benchmarks, checkpoint, costing, data, front, loop, methods, options, seeds, spaces
+from archgrad import benchmarks, checkpoint, costing, data, front, loop, methods, options, processors, seeds, spaces
 from archgrad.arch import Genotype
 from archgrad.budget import budget
 from archgrad.config import DataSettings, SearchConfig
@@ -106,6 +106,8 @@ def prepare(config: SearchConfig, say: Say = print, latencies: Path | None = Non
     config = resolve(config, method)
     reading = {name: getattr(given, name) for name in ("share", "augment", "cutout", "flip", "jitter", "workers")}
     batch = config.search.batch or space.defaults.batch
+    if config.threads is None:
+        torch.set_num_threads(processors.threads(batch, space.spec()["channels"], images.size))
     halves = data.search_data(images, batch=batch, seed=config.seed, device=device, limit=config.search.limit, **reading)
     for note in halves.notes:
         say(note)

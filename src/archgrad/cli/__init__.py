@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Group
 
 from archgrad import __version__
-from archgrad.cli.process import compile_nothing
+from archgrad.cli.process import compile_nothing, wait_asleep
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
 
@@ -42,6 +42,7 @@ SHORT = {"--data": "--data.path", "--space": "--space.name", "--budget": "--budg
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; its exit code. What a user can mend is one line on stderr and code 2; all else keeps its traceback."""
+    wait_asleep()
     compile_nothing()
     try:
         return app(spelled(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=False) or 0

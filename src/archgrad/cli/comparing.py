@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config
+from archgrad import config, places
 from archgrad.cli import checking
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.searching import ABOUT, FLOATING
@@ -59,6 +59,8 @@ def compare(
         raise ValueError(f"--jobs: at least one search at a time, not {jobs}")
     if out is None:
         raise ValueError("where to? name the study's folder by --out")
+    if not dry_run and (place := said(given).get("data", {}).get("path")):
+        places.check(place)
     home = Home(out)
     before = recorded(home)
     sources = [config.read_yaml(config_file)] if config_file else [(str(home.study), before.to_mapping())] if before and not methods else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -31,6 +32,16 @@ class Later(ModuleType):
         if sys.modules.get(COMPILER) is self:
             del sys.modules[COMPILER]
         return getattr(import_module(COMPILER), name)
+
+
+def wait_asleep() -> None:
+    """OpenMP's threads sleep while they wait for work, unless the user has said how they wait.
+
+    By default they spin for a while. Beside another busy process a spinning thread has the processor that the thread with the work needs.
+    GNU's runtime, which torch's builds for Linux bring, reads OMP_WAIT_POLICY; Intel's and LLVM's read KMP_BLOCKTIME (milliseconds) too.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ.update(OMP_WAIT_POLICY="PASSIVE", KMP_BLOCKTIME="0")
 
 
 def compile_nothing() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config
+from archgrad import config, places
 from archgrad.cli.checking import check_images
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.subject import Subject, otherwise, subject
@@ -70,7 +70,9 @@ def retrain(
     check_images(settings.data)
     out = settings.out or _default_out(found, what, settings)
     _check_free(out)
-    from archgrad import data, run  # take torch
+    import torch
+
+    from archgrad import data, processors, run
     from archgrad.retraining import retrain as retraining
 
     device, say = run.set_up(settings), say_on(Console(highlight=False, soft_wrap=True))
@@ -79,6 +81,8 @@ def retrain(
     dataset = data.load(**origin, report=say)
     space = run.space_of(settings.model_copy(update={"space": run.fitted(settings, dataset)}))
     recipe = retrain_settings(space, settings.retrain)
+    if settings.threads is None:
+        torch.set_num_threads(processors.threads(recipe.batch, recipe.channels or space.spec()["channels"], dataset.size))
     reading = {name: getattr(settings.data, name) for name in READING}
     if note := otherwise(found, recipe.channels, recipe.cells, dataset.size):
         say(note)
@@ -168,6 +172,8 @@ def predict(
     if not images:
         raise ValueError("which images? name files or folders behind the run folder")
     read_card(home(folder))
+    for path in images:
+        places.check_exists(path)
     from archgrad import run  # takes torch
     from archgrad.retraining import predict as prediction
 

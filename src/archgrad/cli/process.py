@@ -9,6 +9,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 COMPILER = "torch._dynamo"
 
 
@@ -40,8 +41,8 @@ def wait_asleep() -> None:
     By default they spin for a while. Beside another busy process a spinning thread has the processor that the thread with the work needs.
     GNU's runtime, which torch's builds for Linux bring, reads OMP_WAIT_POLICY; Intel's and LLVM's read KMP_BLOCKTIME (milliseconds) too.
     """
-    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
-        os.environ.update(OMP_WAIT_POLICY="PASSIVE", KMP_BLOCKTIME="0")
+    if not {*ASLEEP, "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ.update(ASLEEP)
 
 
 def compile_nothing() -> None:

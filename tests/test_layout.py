@@ -22,7 +22,7 @@ MAY: dict[str, set[str]] = {
     "chain": {"arch"},
     "cost": {"arch", "errors"},
     "field_types": {"schedules"},
-    "catalogue": {"arch", "errors", "field_types", "published", "data_files"},
+    "catalogue": {"arch", "errors", "options", "field_types", "published", "spaces", "data_files"},
     "places": set(),
     "processors": set(),
     "published": {"arch", "errors", "notation", "data_files"},

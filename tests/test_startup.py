@@ -242,3 +242,13 @@ def test_digits_are_those_of_scikit_learn():
     bunch = load_digits()
     assert np.array_equal(levels, bunch.data) and np.array_equal(labels, bunch.target)
     assert [str(name) for name in bunch.target_names] == [*map(str, range(10))]
+
+
+def test_what_a_user_adds_to_the_tables_is_known(monkeypatch):
+    monkeypatch.setitem(METHODS, "mine", METHODS["stdarts"])
+    monkeypatch.setitem(SPACES, "own", SPACES["nasbench201"])
+    found = config.read(("", {"method": "mine", "mine": {"sigma": 0.5}, "space": {"name": "own", "channels": 4}}))
+    assert found.methods == {"mine": {"sigma": 0.5}} and found.space["name"] == "own"
+    catalogue.check_space("own", {"channels": 4})
+    with pytest.raises(ValueError, match="space own: channels must be"):
+        catalogue.check_space("own", {"channels": 0})

@@ -5,17 +5,23 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from archgrad import field_types
+from archgrad import field_types, options
 from archgrad.arch import Genotype
 from archgrad.errors import unknown
+
+if TYPE_CHECKING:
+    from archgrad.search_space import Space
 
 FILE = "catalogue.json"
 
@@ -65,27 +71,24 @@ class Count(NamedTuple):
     size: int = 32
 
 
-@cache
 def methods() -> dict[str, MethodListing]:
-    return {name: MethodListing(**{**one, "presets": tuple(one["presets"])}) for name, one in _content()["methods"].items()}
+    return {**_methods(), **{name: method_listing(entry) for name, entry in _own("methods", _methods()).items()}}
 
 
-@cache
 def spaces() -> dict[str, SpaceListing]:
-    lists = ("cells", "stems", "options", "primitives")
-    return {name: SpaceListing(**{**one, **{part: tuple(one[part]) for part in lists}}) for name, one in _content()["spaces"].items()}
+    return {**_spaces(), **{name: space_listing(entry) for name, entry in _own("spaces", _spaces()).items()}}
 
 
-@cache
 def method_options(name: str) -> type[BaseModel]:
     """The options of a method, as its `Entry.model` has them."""
-    return create_model("Options", __config__=ConfigDict(extra="forbid"), **field_types.fields(methods()[name].options))
+    own = _own("methods", _methods())
+    return own[name].model() if name in own else _method_options(name)
 
 
-@cache
 def space_options() -> type[BaseModel]:
     """The options of all spaces together."""
-    return create_model("Space", **field_types.fields(_content()["space_options"]))
+    own = _own("spaces", _spaces())
+    return together(_space_options(), *(model_of(entry) for entry in own.values())) if own else _space_options()
 
 
 def check_space(name: str, options: Mapping[str, Any]) -> None:
@@ -104,6 +107,78 @@ def counted(genotype: Genotype) -> Count | None:
 
     known = _content()["counts"]
     return next((Count(**known[one.qualified]) for one in published() if one.qualified in known and one.genotype == genotype), None)
+
+
+def method_listing(entry: Any) -> MethodListing:
+    """Of an entry of `METHODS`."""
+    described = field_types.described(entry.model())
+    return MethodListing(entry.summary, entry.paper, inspect.getdoc(entry.patch) or "", tuple(entry.presets), described)
+
+
+def space_listing(entry: Any) -> SpaceListing:
+    """Of an entry of `SPACES`: what its options may be is asked of the space itself."""
+    from archgrad.spaces.primitives import PRIMITIVES
+
+    space = entry.build()
+    least = {}
+    for option in space.spec():
+        if found := re.match(rf"{option} must be a whole number of at least (\d+), not -1", refusal(space, **{option: -1})):
+            least[option] = int(found[1])
+    return SpaceListing(
+        entry.paper,
+        tuple(f"{group.name}: {len(group.edges)} edges of {group.width} primitives at most" for group in space.groups.values()),
+        tuple(entry.stems),
+        tuple(space.spec()),
+        least,
+        tuple(PRIMITIVES) if refusal(space, primitives=("?",)) == str(unknown("primitive", "?", PRIMITIVES)) else (),
+    )
+
+
+def refusal(space: Space, **changes: Any) -> str:
+    """The words in which a space refuses an option; none where it takes it."""
+    try:
+        space.resized(**changes)
+    except (ValueError, TypeError) as error:
+        return str(error)
+    return ""
+
+
+def model_of(entry: Any) -> type[BaseModel]:
+    """The options of an entry of `SPACES`."""
+    return options.model(getattr(entry.build, "func", entry.build))
+
+
+def together(*models: type[BaseModel]) -> type[BaseModel]:
+    """One model with the fields of all; of a name that stands twice the later."""
+    fields: dict[str, Any] = {name: (field.annotation, field) for model in models for name, field in model.model_fields.items()}
+    return create_model("Space", **fields)
+
+
+def _own(module: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries that a user has added to the table ``METHODS`` or ``SPACES``, which is imported then."""
+    table: Mapping[str, Any] = getattr(sys.modules.get(f"archgrad.{module}"), module.upper(), {})
+    return {name: entry for name, entry in table.items() if name not in known}
+
+
+@cache
+def _methods() -> dict[str, MethodListing]:
+    return {name: MethodListing(**{**one, "presets": tuple(one["presets"])}) for name, one in _content()["methods"].items()}
+
+
+@cache
+def _spaces() -> dict[str, SpaceListing]:
+    lists = ("cells", "stems", "options", "primitives")
+    return {name: SpaceListing(**{**one, **{part: tuple(one[part]) for part in lists}}) for name, one in _content()["spaces"].items()}
+
+
+@cache
+def _method_options(name: str) -> type[BaseModel]:
+    return create_model("Options", __config__=ConfigDict(extra="forbid"), **field_types.fields(_methods()[name].options))
+
+
+@cache
+def _space_options() -> type[BaseModel]:
+    return create_model("Space", **field_types.fields(_content()["space_options"]))
 
 
 @cache

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor
-
 from archgrad.seeds import generator
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch is imported by what computes: a genotype is read and looked up without it
+    import torch
+    from torch import Tensor
+
     from archgrad.limits import Limits
 
-Alphas = dict[str, Tensor]
+Alphas = dict[str, "Tensor"]
 """Group name -> (edges, ops) logits, float32; further logits under ``group/name``. Padding (edges with fewer ops) is 0."""
 
 
@@ -51,12 +51,16 @@ class EdgeGroup:
 
     def mask(self, device: torch.device | str | None = None) -> Tensor:
         """Bool (edges, ops): True where an edge has that column; the rest is padding."""
+        import torch
+
         columns = torch.arange(self.width, device=device)
         sizes = torch.tensor([len(edge.primitives) for edge in self.edges], device=device)
         return columns < sizes[:, None]
 
     def columns(self, primitives: Iterable[str]) -> Tensor:
         """Bool (edges, ops): True where a column is one of ``primitives``."""
+        import torch
+
         wanted = set(primitives)
         rows = [[k < len(edge.primitives) and edge.primitives[k] in wanted for k in range(self.width)] for edge in self.edges]
         return torch.tensor(rows, dtype=torch.bool).reshape(len(self.edges), self.width)
@@ -108,13 +112,15 @@ class Mixture:
                 host = host.any(0) if k is None else host[k]
             active = host.tolist()
         if k is not None and group in self.extras:
+            import torch
+
             extras = self.extras[group]
             weights = torch.cat([weights, extras.to(weights)], 1)
             active = active and [row + [any(row)] * extras.shape[1] for row in active]
         return CellMixture(weights, active, self.idle, self.dropout, self.recompute)
 
     def detach(self) -> Mixture:
-        return self.map(Tensor.detach)
+        return self.map(lambda weights: weights.detach())
 
     def whole(self) -> Mixture:
         """Without dropout: what is looked at, not trained."""
@@ -203,6 +209,8 @@ class Genotype:
     def one_hot(self, groups: Groups) -> Mixture:
         """The mixture that runs exactly this genotype: weight 1 and active on its links, 0 and idle elsewhere. ValueError if it does not
         fit, or concatenates other nodes than the supernet does."""
+        import torch
+
         self.check(groups)
         weights, active = {}, {}
         for cell in self.cells:
@@ -297,6 +305,8 @@ class Output(NamedTuple):
     @property
     def exact(self) -> Tensor:
         """The logits in float32 at least, for losses."""
+        import torch
+
         return self.logits.to(torch.promote_types(self.logits.dtype, torch.float32))
 
 

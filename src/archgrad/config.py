@@ -27,12 +27,10 @@ from pydantic import (
     create_model,
 )
 
-from archgrad import options
+from archgrad import catalogue, options
 from archgrad.errors import unknown
-from archgrad.methods import ALPHAS, METHODS
 from archgrad.retraining.settings import RetrainSettings
-from archgrad.search_space import WeightSettings
-from archgrad.spaces import SPACES
+from archgrad.search_space import ALPHAS, WeightSettings
 from archgrad.stopping import StopSettings
 
 Given = dict[str, Any]
@@ -122,7 +120,7 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     seed: Annotated[NonNegativeInt, Field(description="decides split, order, augmentation, initial weights and every draw")] = 0
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto takes a GPU where there is one")] = "auto"
     deterministic: Annotated[bool, Field(description="bit for bit on a GPU too, at some cost (a CPU always is)")] = False
-    threads: Annotated[PositiveInt | None, Field(description="of torch; a resumed run keeps its number")] = None
+    threads: Annotated[PositiveInt | None, Field(description="of torch, by default by size and processors; a resumed run keeps its own")] = None
     out: Annotated[Path | None, Field(description="run folder; by default runs/METHOD-SPACE-DATA-seedN")] = None
     search: SearchSettings = SearchSettings()
     data: DataSettings = DataSettings()
@@ -150,21 +148,17 @@ SCALARS = ("method", "seed", "device", "deterministic", "threads", "out")
 
 def sections() -> dict[str, type[BaseModel]]:
     """Section -> what may stand in it. A method's are the arguments of its function, a space's those of all spaces."""
-    of_spaces: dict[str, Any] = {}
-    for entry in SPACES.values():
-        kind = options.model(getattr(entry.build, "func", entry.build))
-        of_spaces |= {name: (field.annotation, field) for name, field in kind.model_fields.items()}
     return {
         "search": SearchSettings,
         "data": DataSettings,
-        "space": create_model("Space", **of_spaces),
+        "space": catalogue.space_options(),
         "weights": options.model(WeightSettings),
         "alphas": ALPHAS,
         "budget": BudgetSettings,
         "stop": StopSettings,
         "diagnostics": DiagnosticSettings,
         "retrain": options.model(RetrainSettings),
-        **{name: entry.model() for name, entry in METHODS.items()},
+        **{name: catalogue.method_options(name) for name in catalogue.methods()},
     }
 
 
@@ -187,17 +181,17 @@ def read(*sources: tuple[str, Mapping[str, Any]]) -> SearchConfig:
             found = checked(settings)
         given = merged(given, found)
         origin |= dict.fromkeys(found, where)
-    used = given.get("method", SearchConfig().method).split("+")
+    used, known = given.get("method", SearchConfig().method).split("+"), catalogue.methods()
     with _named(origin.get("method", "")):
         for name in used:
-            if name not in METHODS:
-                raise unknown("method", name, METHODS)
+            if name not in known:
+                raise unknown("method", name, known)
     for name in given:
-        if name in METHODS and name not in (*used, "darts"):  # DARTS's options are the user's own word on any method's step
+        if name in known and name not in (*used, "darts"):  # DARTS's options are the user's own word on any method's step
             with _named(origin[name]):
                 both = "+".join(one for one in (*used, name) if one != "darts")
                 raise ValueError(f"section {name!r} is of a method that is not used: leave it out, or say method {both}")
-    methods = {name: given.pop(name) for name in list(given) if name in METHODS}
+    methods = {name: given.pop(name) for name in list(given) if name in known}
     given["space"] = {**SearchConfig().space, **given.get("space", {})}
     return SearchConfig(**given, methods=methods)
 

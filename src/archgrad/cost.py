@@ -11,12 +11,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from archgrad.arch import EdgeGroup, Genotype, Groups, Mixture
 from archgrad.errors import unknown
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Added = Mapping[str, Mapping[tuple[int, int, str], float]]
 """Group name -> (source, target, primitive) -> what that op adds, in all cells of the group together."""
@@ -50,6 +52,8 @@ class Cost:
         return {name: self._table(group) for name, group in groups.items()}
 
     def _table(self, group: EdgeGroup) -> Tensor:
+        import torch
+
         table = torch.zeros(len(group.edges), group.width, dtype=torch.float64)
         for row, (source, target, primitives) in zip(table, group.edges):
             for column, primitive in enumerate(primitives):
@@ -84,6 +88,8 @@ def expected(cost: Cost, mixture: Mixture, groups: Groups) -> Tensor:
 
 
 def _expected(cost: Cost, group: EdgeGroup, weights: Tensor) -> Tensor:
+    import torch
+
     weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
     selectable, factors, table = _terms(cost, group, weights.device, weights.dtype)
     weights = weights * selectable
@@ -95,6 +101,8 @@ def _expected(cost: Cost, group: EdgeGroup, weights: Tensor) -> Tensor:
 @lru_cache(maxsize=256)
 def _terms(cost: Cost, group: EdgeGroup, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """What stays the same from step to step: 1 for the ops that count (edges, ops), the factor of each edge, what each op adds."""
+    import torch
+
     selectable = group.mask() & ~group.columns(group.hidden)
     selectable = torch.where(selectable.any(1, keepdim=True), selectable, group.mask())  # an edge of hidden ops alone keeps one of them
     factors = shares(group) * selectable.sum(1).clamp(max=group.pick)
@@ -104,6 +112,8 @@ def _terms(cost: Cost, group: EdgeGroup, device: torch.device, dtype: torch.dtyp
 
 def shares(group: EdgeGroup) -> Tensor:
     """float64 (edges,): how likely each edge is kept if all of its node are equally likely; removed edges are not kept."""
+    import torch
+
     share = torch.zeros(len(group.edges), dtype=torch.float64)
     for incoming in group.nodes().values():
         there = [edge for edge in incoming if group.edges[edge].primitives]
@@ -112,6 +122,8 @@ def shares(group: EdgeGroup) -> Tensor:
 
 
 def _zero(mixture: Mixture) -> Tensor:
+    import torch
+
     like = next(iter(mixture.weights.values()))
     return like.new_zeros((), dtype=torch.promote_types(like.dtype, torch.float32))
 
@@ -149,6 +161,8 @@ def fitted(
     fit leaves a freedom (every node has two links, so ``base`` and all of its ops may move against each other) it takes the solution of
     least norm: sums are what is fitted. ValueError for fewer samples than ops, or a number that is not finite.
     """
+    import torch
+
     drawn = [draw(groups, seed, "cost/fitted", i) for i in range(samples + max(2, samples // 4))]
     values = torch.tensor([_number(name, function(genotype), genotype) for genotype in drawn], dtype=torch.float64)
     return least_squares(name, unit, groups, drawn, values, held_out=len(drawn) - samples, exact=function)
@@ -165,6 +179,8 @@ def least_squares(
     exact: Callable[[Genotype], float] | None = None,
 ) -> Cost:
     """``values`` float64 (n,) of ``genotypes``, fitted as in `fitted`; the last ``held_out`` of them are what ``r2`` is of (0: all)."""
+    import torch
+
     places = {(group.name, *op): i for i, (group, op) in enumerate(_ops(groups), 1)}
     seen = len(genotypes) - held_out
     if seen <= len(places):

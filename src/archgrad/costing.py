@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from archgrad import benchmarks, latency
+from archgrad import benchmarks
 from archgrad.arch import Genotype, Groups
 from archgrad.config import BudgetSettings, SearchConfig
 from archgrad.cost import Cost, written
 from archgrad.errors import unknown
-from archgrad.limits import Limit, Limits, cheapest, check, dearest
 from archgrad.retraining.settings import retrain_settings
 from archgrad.search_space import Space
-from archgrad.spaces.cost import costs
+
+if TYPE_CHECKING:
+    from archgrad import latency
+    from archgrad.limits import Limit, Limits
 
 UNITS = {"": {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}, "ms": {"ms": 1.0, "us": 1e-3, "s": 1e3}}
 """Unit of a cost -> what may stand behind a number, and what it is worth. Behind any, % is a share of the largest network's."""
@@ -65,6 +67,8 @@ def targets(settings: BudgetSettings) -> tuple[Target, ...]:
 
 def limit(said: Target, cost: Cost, groups: Groups) -> Limit:
     """ValueError for a unit that the cost does not have, or a share above the whole."""
+    from archgrad.limits import Limit, dearest
+
     if said.unit == "%":
         if said.number > 100:
             raise ValueError(f"budget {said}: more than the largest network, which is 100%")
@@ -102,6 +106,8 @@ class Costs:
 
     def limits(self) -> Limits:
         """Those of the settings. ValueError where they cannot be met."""
+        from archgrad.limits import check
+
         found = tuple(limit(said, self.cost(said.name), self.space.groups) for said in targets(self.settings))
         check(self.space.groups, found)
         return found
@@ -109,6 +115,8 @@ class Costs:
     @cached_property
     def _counted(self) -> dict[str, Cost]:
         """One pass of the whole supernet, which takes seconds, for however many budgets."""
+        from archgrad.spaces.cost import costs
+
         return costs(self.space, self.size, **self.built())
 
     def _of_counted(self, name: str) -> Cost:
@@ -118,6 +126,8 @@ class Costs:
         return self._profile().cost()
 
     def _profile(self) -> latency.Profile:
+        from archgrad import latency
+
         s = self.settings
         if self.recorded and self.recorded.exists():
             return latency.recorded(self.recorded)
@@ -127,6 +137,8 @@ class Costs:
 
     def record(self, path: Path) -> None:
         """Writes the table of latencies there, if a budget is set by it."""
+        from archgrad import latency
+
         if any(said.name == "latency" for said in targets(self.settings)):
             latency.write(self._profile(), path)
 
@@ -148,6 +160,8 @@ def costs_of(config: SearchConfig, space: Space, size: int, latencies: Path | No
 
 def ranges(limits: Limits, groups: Groups) -> list[str]:
     """``budget macs=3M: networks here have 0.9M to 6.6M``, for each limit; of a cost that is fitted, its ends are as the fit has them."""
+    from archgrad.limits import cheapest, dearest
+
     found = []
     for one in limits:
         least, most = (end(one.cost, groups) for end in (cheapest, dearest))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +13,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from time import time
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 import archgrad
 from archgrad import config
 from archgrad.arch import Genotype
 from archgrad.config import SearchConfig
 from archgrad.observers import rows, write_atomically
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,12 @@ class RunFolder:
             yield
 
 
+def default_out(config: SearchConfig) -> Path:
+    """runs/METHOD-SPACE-DATA-seedN"""
+    images = Path(config.data.path or "data").name
+    return Path("runs") / re.sub(r"[^\w.+-]", "_", f"{config.method}-{config.space['name']}-{images}-seed{config.seed}")
+
+
 def read_json(path: Path, *keys: str) -> dict[str, Any]:
     """ValueError in one line if it is missing, cut short, or lacks one of the ``keys``."""
     try:
@@ -173,6 +181,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def environment(device: torch.device | str) -> dict[str, Any]:
     """Versions, commit, machine, threads: what a result may depend on besides its settings."""
+    import torch
+
     device = torch.device(device)
     return {
         "archgrad": archgrad.__version__,

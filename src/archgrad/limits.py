@@ -11,17 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from archgrad.arch import CellGenotype, Genotype, Groups, Link
 from archgrad.cost import Cost, written
 
-Scores = Mapping[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Scores = Mapping[str, "Tensor"]
 """Group -> (edges, ops): what a link of each kind is worth."""
 
 LEAST = -1e6
@@ -212,6 +213,8 @@ def _scale(cost: Cost, groups: Groups) -> float:
 
 def fit(groups: Groups, limits: Limits) -> bool:
     """Whether any genotype keeps to all limits."""
+    import torch
+
     return not limits or best({name: torch.zeros(len(g.edges), g.width) for name, g in groups.items()}, groups, limits) is not None
 
 

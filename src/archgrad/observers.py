@@ -8,15 +8,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, process_time
+from typing import TYPE_CHECKING, Any
 
-from archgrad import checkpoint
-from archgrad.arch import Batch
+from rich.console import Console
+
 from archgrad.interrupts import Interrupted
-from archgrad.loop import Row
-from archgrad.patch import Decision
-from archgrad.search_method import Method
-from archgrad.state import Data, State
-from archgrad.stepper import Values
+
+if TYPE_CHECKING:
+    from archgrad.arch import Batch
+    from archgrad.loop import Row
+    from archgrad.patch import Decision
+    from archgrad.search_method import Method
+    from archgrad.state import Data, State
+    from archgrad.stepper import Values
+
+
+Say = Callable[[str], Any]
 
 
 class Metrics:
@@ -97,6 +104,8 @@ class Checkpoints:
             self.measuring()
 
     def _save(self, method: Method, state: State) -> None:
+        from archgrad import checkpoint
+
         checkpoint.save(self.path, checkpoint.pack(method, state))
         self.last = monotonic()
         if self.stopping():
@@ -128,6 +137,11 @@ class Reading:
         for found in self.data.evaluation(split, batch, limit):
             yield found
             self.measuring()
+
+
+def say_on(console: Console) -> Say:
+    """Plain lines: what users named is no markup."""
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def append(path: Path, row: Row) -> None:

@@ -7,35 +7,19 @@ began, and the genotype is the noise of their initial values.
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BeforeValidator
-
-from archgrad.search_space import AlphaSettings
+from archgrad.search_space import AUTO, AlphaSettings
 from archgrad.state import Plan
 
 if TYPE_CHECKING:
     from archgrad.search_method import Method
 
-AUTO = "auto"
 STRETCH = 3.0
 """c of the rule, fixed by `benchmarks/alpha_rate.py` on the entropy of darts alone."""
 
 LOW = 3.0
 """A rate of the user that is so many times below the one that fits is remarked on."""
-
-
-def _number_or_auto(given: Any) -> Any:
-    try:
-        if given == AUTO or float(given) >= 0:
-            return given
-    except (TypeError, ValueError):
-        pass
-    raise ValueError("a number from 0 on, or auto, is expected")
-
-
-Rate = Annotated[float | Literal["auto"], BeforeValidator(_number_or_auto)]
-"""What a user may say of ``alphas.lr``."""
 
 
 class Length(NamedTuple):

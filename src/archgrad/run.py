@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,18 +14,33 @@ import torch
 from rich.console import Console
 from rich.filesize import decimal
 
-from archgrad import benchmarks, checkpoint, costing, data, interrupts, loop, methods, options, rate, results, seeds, spaces, watching
+from archgrad import (
+    benchmarks,
+    checkpoint,
+    costing,
+    data,
+    interrupts,
+    loop,
+    methods,
+    options,
+    processors,
+    rate,
+    results,
+    seeds,
+    spaces,
+    watching,
+)
 from archgrad.arch import Genotype
 from archgrad.budget import budget
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.data import Data, stem_for
 from archgrad.diagnostics.sharpness import MOVED
 from archgrad.errors import unknown
-from archgrad.folder import RunFolder, environment, read_json, write_json
+from archgrad.folder import RunFolder, default_out, environment, read_json, write_json
 from archgrad.interrupts import stop_requests
 from archgrad.limits import Limits
 from archgrad.loop import Found, Observer
-from archgrad.observers import Checkpoints, Decisions, Metrics, Reading, rows, write_atomically
+from archgrad.observers import Checkpoints, Decisions, Metrics, Reading, Say, rows, say_on, write_atomically
 from archgrad.patch import Patch
 from archgrad.probes import Curvature, Entropies, Gap, Probe, Ranking, Sharpness
 from archgrad.progress import Bar, Estimate, Timed
@@ -35,8 +49,6 @@ from archgrad.search_method import Method
 from archgrad.search_space import Space, check_cells
 from archgrad.state import Plan, State
 from archgrad.stopping import early
-
-Say = Callable[[str], Any]
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,8 @@ def prepare(config: SearchConfig, say: Say = print, latencies: Path | None = Non
     method = build(config, space, limiting(config, costs.limits()))
     reading = {name: getattr(given, name) for name in ("share", "augment", "cutout", "flip", "jitter", "workers")}
     batch = config.search.batch or space.defaults.batch
+    if config.threads is None:
+        torch.set_num_threads(processors.threads(batch, space.spec()["channels"], images.size))
     halves = data.search_data(images, batch=batch, seed=config.seed, device=device, limit=config.search.limit, **reading)
     for note in halves.notes:
         say(note)
@@ -214,17 +228,6 @@ def device_named(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device: there is no CUDA GPU here; use --device cpu")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def default_out(config: SearchConfig) -> Path:
-    """runs/METHOD-SPACE-DATA-seedN"""
-    images = Path(config.data.path or "data").name
-    return Path("runs") / re.sub(r"[^\w.+-]", "_", f"{config.method}-{config.space['name']}-{images}-seed{config.seed}")
-
-
-def say_on(console: Console) -> Say:
-    """Plain lines: what users named is no markup."""
-    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def begin(prepared: Prepared) -> State:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-from pydantic import Field
-from torch import Tensor, nn
+from pydantic import BeforeValidator, Field
 
+from archgrad import options
 from archgrad.arch import Genotype, Groups, Mixture, Output
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -37,6 +40,27 @@ class AlphaSettings:
     beta2: Share = 0.999
     decay: NotNegative = 1e-3
     init: NotNegative = 1e-3
+
+
+AUTO = "auto"
+
+
+def _number_or_auto(given: Any) -> Any:
+    try:
+        if given == AUTO or float(given) >= 0:
+            return given
+    except (TypeError, ValueError):
+        pass
+    raise ValueError("a number from 0 on, or auto, is expected")
+
+
+Rate = Annotated[float | Literal["auto"], BeforeValidator(_number_or_auto)]
+"""What a user may say of ``alphas.lr``."""
+
+ALPHAS = options.model(
+    AlphaSettings, lr=(Annotated[Rate, Field(description="Learning rate; auto fits the published one to the number of alpha steps")], AUTO)
+)
+"""What a user may say of the alphas' settings."""
 
 
 @dataclass(frozen=True)

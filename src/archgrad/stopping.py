@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field
 
 from archgrad.arch import Genotype
-from archgrad.diagnostics.curvature import rise
-from archgrad.loop import Row
-from archgrad.patch import Decision
 from archgrad.schedules import Interval, Span, lasting, span
-from archgrad.search_method import Method
-from archgrad.state import Data, State
-from archgrad.stepper import Values
+
+if TYPE_CHECKING:
+    from archgrad.loop import Row
+    from archgrad.patch import Decision
+    from archgrad.search_method import Method
+    from archgrad.state import Data, State
+    from archgrad.stepper import Values
 
 MATCH, REPORTER = "gradient_match", "oles"
 """A column, and the memory whose it is."""
 
-Rule = Callable[[Sequence[Row]], str | None]
+Rule = Callable[[Sequence["Row"]], "str | None"]
 """The rows that count, the last of them that of the epoch that ended -> why to stop, or None."""
 
 
@@ -57,6 +58,8 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
 
 def curved(ratio: float, window: int) -> Rule:
     """`rise` of the column ``eigenvalue`` (DARTS-ES, arXiv 1909.09656)."""
+    from archgrad.diagnostics.curvature import rise
+
     return lambda rows: rise([row.get("eigenvalue") for row in rows], window, ratio)
 
 

@@ -12,7 +12,6 @@ from functools import cache
 from importlib.resources import files
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from archgrad.arch import Edge, EdgeGroup, Genotype, groups_of
@@ -33,6 +32,8 @@ def devices() -> tuple[str, ...]:
 def cost(device: str) -> Cost:
     """Latency of a cell on a device: exactly the table's; where the table has none, the fit by ops, or the least of all cells if that is more.
     ``ops`` are the least squares over all cells that it has, which ``r2`` is of too. ValueError for an unknown device."""
+    import torch
+
     column = _column(device)
     there = np.flatnonzero(~np.isnan(column))
     fit = least_squares(device, "ms", GROUPS, [table().genotype(int(i)) for i in there], torch.from_numpy(column[there]))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Group
 
 from archgrad import __version__, interrupts
+from archgrad.cli.process import compile_nothing, wait_asleep
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
 
@@ -46,6 +47,8 @@ SHORT = {"--data": "--data.path", "--space": "--space.name", "--budget": "--budg
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; its exit code, 130 where it was asked to stop. What a user can mend is one line on stderr and code 2; all else keeps
     its traceback."""
+    wait_asleep()
+    compile_nothing()
     return interrupts.obeyed(lambda: _run(arguments))
 
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, data, run, watching
+from archgrad import config, places
+from archgrad.cli import checking
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.searching import ABOUT, FLOATING
 from archgrad.compare import forecast, summary, tables
@@ -19,7 +20,7 @@ from archgrad.compare.jobs import Ending, Home, Run, execute, prepared, runs_of
 from archgrad.compare.study import Study
 from archgrad.folder import read_json
 from archgrad.interrupts import stop_requests
-from archgrad.observers import write_atomically
+from archgrad.observers import say_on, write_atomically
 from archgrad.progress import bar
 
 Flags: Any = flags(
@@ -60,6 +61,8 @@ def compare(
         raise ValueError(f"--jobs: at least one search at a time, not {jobs}")
     if out is None:
         raise ValueError("where to? name the study's folder by --out")
+    if not dry_run and (place := said(given).get("data", {}).get("path")):
+        places.check(place)
     home = Home(out)
     before = recorded(home)
     sources = [config.read_yaml(config_file)] if config_file else [(str(home.study), before.to_mapping())] if before and not methods else []
@@ -84,7 +87,7 @@ def compare(
     prepared(asked, missing)
     for one in left_out:
         why = f"its search was ended by `archgrad finish` {one.left_out}"
-        run.say_on(console)(f"{one.name}: left out, {why}: archgrad resume {one.folder.path} --reopen goes on with it")
+        say_on(console)(f"{one.name}: left out, {why}: archgrad resume {one.folder.path} --reopen goes on with it")
     if print_commands:
         left = [one for one in missing if not one.record()]
         for one in left:
@@ -93,7 +96,7 @@ def compare(
         return 0
     failed, stopped = run_all(missing, jobs, console)
     report(whole, home, failed, console)
-    say = run.say_on(console)
+    say = say_on(console)
     for end in failed:
         say(f"{end.run.name}: FAILED, {end.failure} (log: {end.run.log})")
     if stopped:
@@ -126,12 +129,14 @@ def check_images(asked: Study, home: Home, console: Console) -> None:
     """Reads the images once, before any search does. ValueError if they are not there, not for this space, or not those of the summaries."""
     settings = asked.settings(next(iter(asked.arms)))
     place = settings.data
-    if place.path is None:
-        raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
+    checking.check_images(place)
+    assert place.path is not None  # checked
+    from archgrad import data, run, watching  # take torch
+
     with watching.life(console):
         images = data.load(
             place.path, size=place.size, test=place.test, image_column=place.image_column, label_column=place.label_column,
-            cache=place.cache, report=run.say_on(console),
+            cache=place.cache, report=say_on(console),
         )  # fmt: skip
     run.fitted(settings, images)
     for one in summary.read_all(home.summaries):
@@ -154,6 +159,8 @@ def check_settings(asked: Study, home: Home) -> None:
 
 def check_depths(asked: Study, runs: list[Run]) -> None:
     """ValueError where a run that is to begin has too few cells for all edge groups."""
+    from archgrad import run
+
     for arm in dict.fromkeys(one.arm for one in runs if one.state() == "new"):
         try:
             run.check_depths(asked.settings(arm))
@@ -171,7 +178,7 @@ def check_folders(runs: list[Run]) -> None:
 def run_all(runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending], bool]:
     """What failed for good, and whether the user asked to stop."""
     failed: list[Ending] = []
-    say, herald = run.say_on(console), forecast.Herald(runs, jobs, signs=not console.is_terminal)
+    say, herald = say_on(console), forecast.Herald(runs, jobs, signs=not console.is_terminal)
     with bar(console) as progress, stop_requests(STOPPING) as stopping:
         task = progress.add_task("searches", total=len(runs))
 
@@ -204,7 +211,7 @@ def result(found: summary.Summary) -> str:
 
 def report(whole: Study, home: Home, failed: list[Ending], console: Console) -> None:
     """The table, and all numbers as JSON and as CSV."""
-    say, found, lost = run.say_on(console), summary.read_all(home.summaries), failures(whole, home, failed)
+    say, found, lost = say_on(console), summary.read_all(home.summaries), failures(whole, home, failed)
     if not found and not lost:
         return
     compared = tables.comparison(found, whole.control, tuple(whole.arms), lost)

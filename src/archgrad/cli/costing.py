@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Column, Table
 
-from archgrad import config, costing, run, spaces
-from archgrad import latency as latencies
-from archgrad.data import stem_for
+from archgrad import catalogue, config, costing
 from archgrad.errors import unknown
-from archgrad.latency import Profile
 from archgrad.progress import bar
 from archgrad.search_space import Space
+
+if TYPE_CHECKING:
+    from archgrad.latency import Profile
 
 SHOWN = 8
 
@@ -50,13 +50,19 @@ def latency(
     if space and config_file:
         raise ValueError(f"{config_file} names a space: leave out --space, or --config")
     settings = config.read(config.read_yaml(config_file)) if config_file else config.read(("", {"space": {"name": space}}))
-    made = run.space_of(settings)
+    named = settings.space["name"]
+    catalogue.check_space(named, {name: value for name, value in settings.space.items() if name != "name"})
     options: dict[str, Any] = {"channels": channels, "cells": cells, "classes": classes, "in_channels": in_channels}
-    spec = made.spec()
+    spec = catalogue.spaces()[named].options
     for name, value in options.items():
         if value is not None and name not in spec:
-            raise unknown(f"option of space {made.name!r}", name, spec)
-    options |= {"stem": stem_for(size, spaces.SPACES[made.name].stems)} if "stem" in spec else {}
+            raise unknown(f"option of space {named!r}", name, spec)
+    from archgrad import latency as latencies
+    from archgrad import run  # takes torch
+    from archgrad.data import stem_for
+
+    made = run.space_of(settings)
+    options |= {"stem": stem_for(size, catalogue.spaces()[named].stems)} if "stem" in spec else {}
     usual = costing.costs_of(settings, made, size).built() if config_file else {}
     options = usual | {name: value for name, value in options.items() if value is not None}
     wanted = latencies.setting(made, size, batch=batch, device=run.device_named(device), threads=threads, **options)

@@ -9,9 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import costing, run
+from archgrad import costing
 from archgrad.folder import RunFolder, read_json, write_json
-from archgrad.limits import check
+from archgrad.observers import say_on
 
 
 def derive(
@@ -31,9 +31,6 @@ def derive(
     folder: Path
         The run folder.
     """
-    from archgrad import finished
-    from archgrad.cli.verdict import onward
-
     if out and out.exists():
         raise ValueError(f"{out} is there already: choose another --out")
     targets = tuple(",".join(budget).split(","))
@@ -42,6 +39,10 @@ def derive(
     ended = RunFolder(folder)
     ended.found()  # or it says how to finish it
     settings = ended.settings()
+    from archgrad import finished, run  # take torch
+    from archgrad.cli.verdict import onward
+    from archgrad.limits import check
+
     method, state = finished.restored(ended)
     if method.alpha_from(settings.search.epochs or 1) >= (settings.search.epochs or 1):
         raise ValueError(f"{settings.method} moves no alphas that a budget could be asked of: search again, with --budget {' '.join(budget)}")
@@ -61,7 +62,7 @@ def derive(
     if as_json:
         print(json.dumps(found))
         return
-    say = run.say_on(Console(highlight=False, soft_wrap=True))
+    say = say_on(Console(highlight=False, soft_wrap=True))
     shown = (*ended.ended(), *costing.ranges(limits, state.space.groups), f"genotype: {genotype}", *costing.sentences(within))
     for line in (*shown, *finished.said(judgement)):
         say(line)

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, costing, run
+from archgrad import catalogue, config, costing
+from archgrad.cli.checking import check_search
 from archgrad.cli.flags import flags, said
 from archgrad.cli.training import go_on
 from archgrad.folder import RunFolder, read_json
 from archgrad.interrupts import Interrupted
-from archgrad.loop import Found
-from archgrad.methods import METHODS
+from archgrad.observers import say_on
 from archgrad.retraining.files import CARD, home
+
+if TYPE_CHECKING:
+    from archgrad.loop import Found
+    from archgrad.observers import Say
 
 ABOUT = {
     "space": "Of the spaces that have the option: `archgrad spaces`.",
     "weights": "SGD of the supernet weights. Defaults are the space's.",
     "alphas": "Adam of the alphas. Defaults are the space's, the rate fitted to the length of the search.",
     "retrain": "For `archgrad retrain` of what is found; budgets count networks of this width and depth.",
-    **{name: inspect.getdoc(entry.patch) or "" for name, entry in METHODS.items()},
+    **{name: entry.about for name, entry in catalogue.methods().items()},
 }
-FLOATING = ("space", "weights", "alphas", "retrain", *(name for name, entry in METHODS.items() if entry.presets))  # defaults differ by space
+BY_SPACE = (name for name, entry in catalogue.methods().items() if entry.presets)
+FLOATING = ("space", "weights", "alphas", "retrain", *BY_SPACE)  # defaults differ by space
 Flags: Any = flags(config.sections(), config.scalars(), ABOUT, floating=FLOATING)
 NOTHING = Flags()
 
@@ -44,6 +48,9 @@ def search(
     settings = config.read(*sources, ("", said(given)))
     console = Console(highlight=False, soft_wrap=True)
     costing.targets(settings.budget)  # what is wrong with them should be said before images are read, and by a dry run too
+    check_search(settings, dry=dry_run)
+    from archgrad import run  # takes torch
+
     if dry_run:
         run.check_depths(settings)
         console.print(run.resolve(settings, run.build(settings)).to_yaml(), markup=False, end="")
@@ -52,7 +59,7 @@ def search(
     try:
         conclude(RunFolder(folder), run.search(settings, console=console), console)
     except Interrupted as stop:
-        run.say_on(console)(str(stop))
+        say_on(console)(str(stop))
         return 130
     return 0
 
@@ -69,10 +76,12 @@ def resume(
     folder: Path
         The run folder.
     """
-    from archgrad import finished
-
     console = Console(highlight=False, soft_wrap=True)
-    run_folder, say = RunFolder(folder), run.say_on(console)
+    run_folder, say = RunFolder(folder), say_on(console)
+    if not (home(folder) / CARD).exists():
+        run_folder.settings()  # or it says that there is no run
+    from archgrad import finished, run  # take torch
+
     if reopen:
         finished.reopen(folder)
     try:
@@ -107,11 +116,11 @@ def finish(folder: Path) -> int:
     if found := finished.finish(folder, console=console):
         conclude(RunFolder(folder), found, console)
     else:
-        over(folder, run.say_on(console))
+        over(folder, say_on(console))
     return 0
 
 
-def over(folder: Path, say: run.Say) -> None:
+def over(folder: Path, say: Say) -> None:
     """That a search has a result already, and what to type next."""
     from archgrad import finished
     from archgrad.cli.verdict import onward
@@ -129,11 +138,11 @@ def then(folder: Path) -> str:
 
 def conclude(folder: RunFolder, found: Found, console: Console) -> None:
     """What came out, where it lies, whether it was searched, what a benchmark knows of it, and what to type next."""
-    from archgrad import finished
+    from archgrad import finished, run
     from archgrad.cli.verdict import onward, show_verdict
     from archgrad.report import cell_table, front_table
 
-    say = run.say_on(console)
+    say = say_on(console)
     for why in folder.ended():
         say(why)
     console.print(cell_table(found.genotype))
@@ -146,5 +155,6 @@ def conclude(folder: RunFolder, found: Found, console: Console) -> None:
     judgement = finished.searched(folder)
     for line in finished.said(judgement):
         say(line)
-    show_verdict(console, found.state.space, found.genotype, folder.found_within(), folder)
+    if table := run.benchmark(found.state.space):
+        show_verdict(console, table, found.genotype, folder.found_within(), folder)
     say(onward(judgement, then(folder.path)))

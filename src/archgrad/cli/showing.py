@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Column, Table
 
-from archgrad import benchmarks, costing, run
-from archgrad.cli.subject import Subject, otherwise, subject
+from archgrad import benchmarks, catalogue, costing
+from archgrad.catalogue import Count
+from archgrad.cli.subject import Subject, check_size, otherwise, subject
 from archgrad.errors import unknown
-from archgrad.methods import METHODS
+from archgrad.observers import say_on
 from archgrad.published import published
-from archgrad.spaces import SPACES
-from archgrad.spaces.cost import count as cost
-from archgrad.spaces.derived import Derived
-from archgrad.spaces.noise import said
 
 Space = Annotated[str | None, Parameter(help="of a genotype; by default the one its cells belong to")]
 Channels = Annotated[int | None, Parameter(help="of the derived network's first cell")]
@@ -42,23 +38,22 @@ def show(
         A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
     """
     from archgrad.cli.verdict import show_verdict
-    from archgrad.report import cell_table, save_svg
+    from archgrad.report import cell_table, noise_note, save_svg
 
     found = subject(what, space)
-    network, side = _derived(found, size, channels=channels, cells=cells, classes=classes), size or found.size
-    costs, spec = cost(network, side, network.space.in_channels), network.space.spec()
+    built = _counted(found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes)
     console = Console(highlight=False, soft_wrap=True)
-    say = run.say_on(console)
+    say = say_on(console)
     for why in found.run.ended() if found.run else ():
         say(why)
     console.print(cell_table(found.genotype))
     say(f"genotype: {found.genotype}")
-    depth = f"{spec['cells']} cells, " if "cells" in spec else ""
-    shape = f"{spec['channels']} channels, {depth}{side}x{side} images, {spec['classes']} classes"
-    say(f"derived network ({shape}): {costs['params']:,} parameters, {costs['macs']:,} multiply-adds")
-    if random := said(found.genotype):
+    depth = "" if built.cells is None else f"{built.cells} cells, "
+    shape = f"{built.channels} channels, {depth}{built.size}x{built.size} images, {built.classes} classes"
+    say(f"derived network ({shape}): {built.params:,} parameters, {built.macs:,} multiply-adds")
+    if random := noise_note(found.genotype):
         say(random)
-    if note := otherwise(found, spec["channels"], spec.get("cells"), side):
+    if note := otherwise(found, built.channels, built.cells, built.size):
         say(note)
     for line in costing.sentences(found.within):
         say(line)
@@ -68,7 +63,8 @@ def show(
     say(f"picture: {picture}" if picture else "picture: add --svg FILE")
     for line in found.judged():
         say(line)
-    show_verdict(console, found.space, found.genotype, found.within, found.run)
+    if table := found.benchmark():
+        show_verdict(console, table, found.genotype, found.within, found.run)
 
 
 def count(
@@ -83,9 +79,9 @@ def count(
         A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
     """
     found = subject(what, space)
-    network = _derived(found, size, channels=channels, cells=cells, classes=classes)
-    costs = cost(network, size or found.size, network.space.in_channels)
-    print(json.dumps(costs) if as_json else f"{costs['params']:,} parameters, {costs['macs']:,} multiply-adds")
+    built = _counted(found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes)
+    costs = {"params": built.params, "macs": built.macs}
+    print(json.dumps(costs) if as_json else f"{built.params:,} parameters, {built.macs:,} multiply-adds")
 
 
 def query(
@@ -147,24 +143,19 @@ def methods(
     """The search methods, each with its options and paper. Several compose: --method a+b."""
     if pairs:
         return _pairs(space)
-    _table("method", {name: (entry.summary, entry.paper, _options(entry.model())) for name, entry in METHODS.items()})
+    _table("method", {name: (entry.summary, entry.paper, ", ".join(entry.options)) for name, entry in catalogue.methods().items()})
 
 
 def spaces() -> None:
     """The search spaces, each with its options and paper."""
-    rows = {}
-    for name, entry in SPACES.items():
-        space = entry.build()
-        cells = [f"{group.name}: {len(group.edges)} edges of {group.width} primitives at most" for group in space.groups.values()]
-        rows[name] = ("\n".join(cells), entry.paper, ", ".join(space.spec()))
-    _table("space", rows)
+    _table("space", {name: ("\n".join(entry.cells), entry.paper, ", ".join(entry.options)) for name, entry in catalogue.spaces().items()})
 
 
 def _pairs(name: str) -> None:
+    catalogue.check_space(name, {})
     from archgrad.methods.pairs import pairs
+    from archgrad.spaces import SPACES
 
-    if name not in SPACES:
-        raise unknown("space", name, SPACES)
     table = Table("", "", "how it is")
     for (one, other), found in pairs(SPACES[name].build()).items():
         says = "composes" if not found.both and not found.unread else ""
@@ -173,12 +164,13 @@ def _pairs(name: str) -> None:
     Console().print(table)
 
 
-def _derived(found: Subject, size: int | None, **given: int | None) -> Derived:
-    return found.derive(size=size, **{name: value for name, value in given.items() if value is not None})
-
-
-def _options(model: type[BaseModel]) -> str:
-    return ", ".join(model.model_fields)
+def _counted(found: Subject, *, usual: bool, size: int | None, **given: int | None) -> Count:
+    """Of the network that the flags name: looked up where they name a published one as published. What is wrong with them is said first."""
+    check_size(size or found.size)
+    asked = {name: value for name, value in given.items() if value is not None}
+    catalogue.spaces()[found.space_name].check(asked)
+    known = catalogue.counted(found.genotype) if usual and found.run is None and size is None and not asked else None
+    return known or found.count(size=size, **asked)
 
 
 def _table(title: str, rows: Mapping[str, tuple[str, str, str]]) -> None:

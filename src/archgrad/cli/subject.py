@@ -6,22 +6,24 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from archgrad import chain, costing, run, spaces
+from archgrad import benchmarks, catalogue, chain, costing
 from archgrad.arch import Genotype
+from archgrad.catalogue import Count
 from archgrad.config import SearchConfig
-from archgrad.data import stem_for
 from archgrad.folder import RunFolder, read_json
 from archgrad.notation import CELL
 from archgrad.retraining.files import CARD, home, read_card
 from archgrad.retraining.settings import retrain_settings
 from archgrad.search_space import Space
-from archgrad.spaces.derived import Derived
 
 if TYPE_CHECKING:
     from archgrad.judgement import Judgement
+    from archgrad.spaces.derived import Derived
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Subject:
     """A genotype, its space, the images it is meant for, and how it is to be retrained."""
 
     genotype: Genotype
-    space: Space
+    space_name: str
+    space_options: Mapping[str, Any] = field(default_factory=dict)
     size: int = 32
     recipe: Mapping[str, Any] = field(default_factory=dict)  # fields of RetrainSettings
     run: RunFolder | None = None  # whose search it is of
@@ -44,20 +47,44 @@ class Subject:
 
     def judged(self) -> list[str]:
         """Whether its search was one, for people; empty where it is of no search that is known."""
-        from archgrad import finished
-
         if self.run is None:
             return self.says.lines() if self.says else []
+        from archgrad import finished  # takes torch
+
         return finished.said(finished.searched(self.run))
+
+    @cached_property
+    def space(self) -> Space:
+        """Built when it is asked for, which takes torch."""
+        from archgrad.spaces import space
+
+        return space(self.space_name, **self.space_options)
 
     def derive(self, *, size: int | None = None, **given: Any) -> Derived:
         """The network that was or would be retrained, or as ``given``. ValueError if the genotype does not fit the space."""
-        if (size or self.size) < 8:
-            raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}")
-        stems = spaces.SPACES[self.space.name].stems
+        check_size(size or self.size)
+        from archgrad.data import stem_for
+
+        stems = catalogue.spaces()[self.space_name].stems
         space = self.space.resized(stem=stem_for(size or self.size, stems)) if stems else self.space
         usual = retrain_settings(space, self.recipe)
         return cast("Derived", space.derive(self.genotype, **({"channels": usual.channels, "cells": usual.cells} | given)))
+
+    def count(self, *, size: int | None = None, **given: Any) -> Count:
+        """Parameters and multiply-adds of that network."""
+        from archgrad.spaces.cost import count
+
+        network, side = self.derive(size=size, **given), size or self.size
+        spec, found = network.space.spec(), count(network, side, network.space.in_channels)
+        return Count(found["params"], found["macs"], spec["channels"], spec.get("cells"), spec["classes"], side)
+
+    def benchmark(self) -> ModuleType | None:
+        """The table that knows all networks of its space; None where none does."""
+        if not self.space_options:
+            return benchmarks.lookup(self.space_name)
+        from archgrad import run
+
+        return run.benchmark(self.space)
 
 
 def subject(what: str, space: str | None = None) -> Subject:
@@ -67,18 +94,35 @@ def subject(what: str, space: str | None = None) -> Subject:
         folder = RunFolder(path)
         settings = folder.settings()
         genotype = folder.found()
-        whole = run.space_of(settings) if space is None else spaces.space(space)
-        return Subject(genotype, whole, side(folder), recipe(folder, settings), folder, within=folder.found_within())
+        about = named(space) if space else of_settings(settings)
+        return Subject(genotype, *about, side(folder), recipe(folder, settings), folder, within=folder.found_within())
     if not os.path.isfile(what):
         if os.sep in what or path.suffix == ".json":
             raise ValueError(f"there is no run folder and no file {what}")
         genotype = Genotype.parse(what)
-        return Subject(genotype, spaces.space(space or usual_space(genotype)))
+        return Subject(genotype, *named(space or usual_space(genotype)))
     genotype, searched, within, says = from_file(path)
     if searched is None:
-        return Subject(genotype, spaces.space(space or usual_space(genotype)), says=says)
+        return Subject(genotype, *named(space or usual_space(genotype)), says=says)
     settings = searched.settings()
-    return Subject(genotype, run.space_of(settings), side(searched), settings.retrain, searched, path, within)
+    return Subject(genotype, *of_settings(settings), side(searched), settings.retrain, searched, path, within)
+
+
+def check_size(size: int) -> None:
+    """ValueError below 8 pixels."""
+    if size < 8:
+        raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}")
+
+
+def named(space: str, **options: Any) -> tuple[str, Mapping[str, Any]]:
+    """A space by name. ValueError where there is none, or it cannot have these options."""
+    catalogue.check_space(space, options)
+    return space, options
+
+
+def of_settings(settings: SearchConfig) -> tuple[str, Mapping[str, Any]]:
+    """The space of a search."""
+    return named(**{"space" if option == "name" else option: value for option, value in settings.space.items()})
 
 
 def side(folder: RunFolder) -> int:
@@ -129,26 +173,24 @@ def from_file(path: Path) -> tuple[Genotype, RunFolder | None, list[Mapping[str,
 
 def judgement_of(content: Mapping[str, Any]) -> Judgement | None:
     """That which such a file holds, if it does."""
-    from archgrad.judgement import Judgement
+    if "searched" not in content:
+        return None
+    from archgrad.judgement import Judgement  # takes torch
 
-    return Judgement.from_json(content["searched"]) if "searched" in content else None
+    return Judgement.from_json(content["searched"])
 
 
 def usual_space(genotype: Genotype) -> str:
     """The space whose cells or layers these are. ValueError if it has not all primitives, and another space of such cells has."""
     name = _space_of_shape(genotype)
     used = {link.primitive for cell in genotype.cells for link in cell.links}
-    if foreign := used - _primitives(name):
-        groups = set(spaces.space(name).groups)
-        homes = [other for other in spaces.SPACES if set(spaces.space(other).groups) == groups and foreign <= _primitives(other)]
+    known = catalogue.spaces()
+    if foreign := used - set(known[name].used):
+        homes = [other for other, one in known.items() if one.groups == known[name].groups and foreign <= set(one.used)]
         if homes:
             named = " and ".join(sorted(foreign))
             raise ValueError(f"space {name} has no primitive {named}, but space {homes[0]} has: add --space {homes[0]}")
     return name
-
-
-def _primitives(name: str) -> set[str]:
-    return {primitive for group in spaces.space(name).groups.values() for edge in group.edges for primitive in edge.primitives}
 
 
 def _space_of_shape(genotype: Genotype) -> str:

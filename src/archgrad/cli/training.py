@@ -6,23 +6,26 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, data, run, watching
+from archgrad import config, places
+from archgrad.cli.checking import check_images
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.subject import Subject, otherwise, subject
 from archgrad.config import DataSettings, SearchConfig
-from archgrad.folder import RunFolder
+from archgrad.folder import RunFolder, default_out
 from archgrad.interrupts import Interrupted, stop_requests
-from archgrad.retraining import evaluate as evaluation
-from archgrad.retraining import predict as prediction
-from archgrad.retraining import retrain as retraining
-from archgrad.retraining.files import WEIGHTS, Card, home
+from archgrad.observers import say_on
+from archgrad.retraining.files import CARD, WEIGHTS, Card, home, read_card
 from archgrad.retraining.settings import RetrainSettings, retrain_settings
 from archgrad.search_space import Space
+
+if TYPE_CHECKING:
+    from archgrad.data import Dataset
+    from archgrad.observers import Say
 
 LOADING = ("path", "size", "test", "image_column", "label_column", "cache")
 READING = ("augment", "flip", "workers")
@@ -63,8 +66,10 @@ def retrain(
     found, settings = asked(what, [*([config.read_yaml(config_file)] if config_file else []), ("", said(given))])
     out = settings.out or _default_out(found, what, settings)
     _check_free(out)
+    from archgrad.retraining import retrain as retraining  # takes torch
+
     console = Console(highlight=False, soft_wrap=True)
-    say = run.say_on(console)
+    say = say_on(console)
     for line in (*(found.run.ended() if found.run else ()), *found.judged()):
         say(line)
     made = _made(found, settings, console)
@@ -90,8 +95,7 @@ def asked(what: str, users: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Su
     if found.run and "space" in flags_said:
         raise ValueError(f"{what} is of a run, which has its space: leave out --space")
     settings = config.read(_origin(found, elsewhere=told.data.path is not None), *users)
-    if settings.data.path is None:
-        raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
+    check_images(settings.data)
     return found, settings
 
 
@@ -99,7 +103,7 @@ class Made(NamedTuple):
     """All that a retraining needs beside its genotype."""
 
     space: Space
-    dataset: data.Dataset
+    dataset: Dataset
     recipe: RetrainSettings
     device: str
     origin: dict[str, Any]
@@ -107,22 +111,30 @@ class Made(NamedTuple):
 
 
 def _made(found: Subject, settings: SearchConfig, console: Console) -> Made:
-    """Reads the images."""
-    device, say = run.set_up(settings), run.say_on(console)
+    """Reads the images. Sets torch's threads and determinism."""
+    import torch
+
+    from archgrad import data, processors, run, watching
+
+    device, say = run.set_up(settings), say_on(console)
     place = run.settled(settings.data)
     origin = {name: getattr(place, name) for name in LOADING}
     with watching.life(console):
         dataset = data.load(**origin, report=say)
     space = run.space_of(settings.model_copy(update={"space": run.fitted(settings, dataset)}))
     recipe = retrain_settings(space, settings.retrain)
+    if settings.threads is None:
+        torch.set_num_threads(processors.threads(recipe.batch, recipe.channels or space.spec()["channels"], dataset.size))
     if note := otherwise(found, recipe.channels, recipe.cells, dataset.size):
         say(note)
     keep = {name: str(value) if isinstance(value, Path) else value for name, value in origin.items()}
     return Made(space, dataset, recipe, device, keep, {name: getattr(settings.data, name) for name in READING})
 
 
-def card_and_images(what: str, users: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Card, data.Dataset]:
+def card_and_images(what: str, users: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Card, Dataset]:
     """Of a retraining that is not begun. ValueError for what cannot be."""
+    from archgrad.retraining import retrain as retraining
+
     found, settings = asked(what, users)
     made = _made(found, settings, Console(quiet=True))
     card = retraining.card_of(
@@ -135,7 +147,7 @@ def card_and_images(what: str, users: Sequence[tuple[str, Mapping[str, Any]]]) -
 def _origin(found: Subject, *, elsewhere: bool) -> tuple[str, dict[str, Any]]:
     """What a retraining starts from: the run's settings, but for what follows from its images where it trains on others."""
     if found.run is None:
-        return "", {"space": {"name": found.space.name}}
+        return "", {"space": {"name": found.space_name}}
     settings = found.run.settings().to_mapping()
     if elsewhere:
         settings["data"] = {}
@@ -143,11 +155,13 @@ def _origin(found: Subject, *, elsewhere: bool) -> tuple[str, dict[str, Any]]:
     return str(found.run.config), settings
 
 
-def go_on(folder: Path, say: run.Say) -> None:
+def go_on(folder: Path, say: Say) -> None:
     """The retraining in ``folder``, from where it stopped."""
     if (folder / WEIGHTS).exists():
         say(f"the training in {folder} is finished: see `archgrad evaluate {folder}`")
         return
+    from archgrad.retraining import retrain as retraining
+
     with stop_requests() as stopping:
         retraining.resume(folder, stopping=stopping, report=say)
     say(f"next: archgrad evaluate {folder}")
@@ -171,6 +185,10 @@ def evaluate(
         The run folder, or that of a retraining.
     """
     given = (("image_column", image_column), ("label_column", label_column))
+    read_card(home(folder))  # or it says that there is none
+    from archgrad import run  # takes torch
+    from archgrad.retraining import evaluate as evaluation
+
     columns: dict[str, Any] = {name: value for name, value in given if value is not None}
     found = evaluation.evaluate(home(folder), data, split=split, device=device and run.device_named(device), **columns)
     if as_json:
@@ -197,6 +215,12 @@ def predict(
     """
     if not images:
         raise ValueError("which images? name files or folders behind the run folder")
+    read_card(home(folder))
+    for path in images:
+        places.check_exists(path)
+    from archgrad import run  # takes torch
+    from archgrad.retraining import predict as prediction
+
     found = prediction.predict(home(folder), images, top=top, device=device and run.device_named(device))
     if csv:
         prediction.write_csv(found, sys.stdout)
@@ -211,7 +235,7 @@ def _default_out(found: Subject, what: str, settings: SearchConfig) -> Path:
     if found.run:
         return found.run.path / (f"retrain-{found.file.stem}" if found.file else "retrain")
     name = what if len(what) < 40 else "genotype"
-    return run.default_out(settings.model_copy(update={"method": f"retrain-{Path(name).stem}"}))
+    return default_out(settings.model_copy(update={"method": f"retrain-{Path(name).stem}"}))
 
 
 def _check_free(folder: Path) -> None:
@@ -220,5 +244,5 @@ def _check_free(folder: Path) -> None:
         raise ValueError(f"{folder} is a file: choose another --out")
     if (RunFolder(folder).config).exists():
         raise ValueError(f"{folder} holds a search: choose another --out")
-    if (folder / retraining.CARD).exists():
+    if (folder / CARD).exists():
         raise ValueError(f"{folder} holds a network already: go on with `archgrad resume {folder}`, or choose another --out")

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from archgrad import benchmarks, costing, run
+from archgrad import benchmarks, costing
 from archgrad.arch import Genotype
 from archgrad.folder import RunFolder, read_json
-from archgrad.judgement import Judgement
-from archgrad.search_space import Space
+from archgrad.observers import say_on
+
+if TYPE_CHECKING:
+    from archgrad.judgement import Judgement
 
 
 def show_verdict(
-    console: Console, space: Space, genotype: Genotype, within: Sequence[Mapping[str, Any]], folder: RunFolder | None
+    console: Console, table: ModuleType, genotype: Genotype, within: Sequence[Mapping[str, Any]], folder: RunFolder | None
 ) -> None:  # fmt: skip
-    """The table, where one knows all of the space. ``folder``: of the search that found the network, which may have seen other images."""
+    """What ``table`` knows of it. ``folder``: of the search that found the network, which may have seen other images."""
     from archgrad.report import verdict_table
 
-    table = run.benchmark(space)
-    if table is None:
-        return
     bounds = costing.bounds(within, table.query(genotype))
     console.print(verdict_table(table.verdict(genotype, bounds), table.MEASURED))
     if folder and (note := elsewhere(folder)):
-        run.say_on(console)(note)
+        say_on(console)(note)
 
 
 def elsewhere(folder: RunFolder) -> str | None:

@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from archgrad import config
+from archgrad import catalogue, config
 from archgrad.config import Given, SearchConfig
 from archgrad.errors import unknown
-from archgrad.methods import METHODS
 
 Arms = Mapping[str, Mapping[str, Any]]
 RANDOM = "random"
@@ -41,7 +40,7 @@ def check_used(shared: Given, arms: Arms) -> None:
     """ValueError for a section of a method that no arm has."""
     used = {"darts", *(name for own in arms.values() for name in own["method"].split("+"))}
     for name in shared:
-        if name in METHODS and name not in used:
+        if name in catalogue.methods() and name not in used:
             raise ValueError(f"section {name!r} is of a method that no arm uses: leave it out")
 
 
@@ -68,7 +67,7 @@ def _arm(arm: str, said: Mapping[str, Any], shared: Given, every: Iterable[str])
         raise ValueError(f"arm {arm}: {error}") from None
     method: str = own.get("method") or shared.get("method") or SearchConfig().method
     for one in method.split("+"):
-        if one not in METHODS:
-            raise unknown("method", one, [*METHODS, *every])
+        if one not in catalogue.methods():
+            raise unknown("method", one, [*catalogue.methods(), *every])
     theirs = {name: shared[name] for name in (*method.split("+"), "darts") if name in shared}
     return {"method": method, **config.merged(theirs, own)}

@@ -14,7 +14,6 @@ from pathlib import Path
 from time import sleep
 from typing import Any, NamedTuple
 
-from archgrad import run
 from archgrad.compare import retraining, summary
 from archgrad.compare.study import Study
 from archgrad.folder import RunFolder
@@ -142,6 +141,8 @@ def runs_of(study: Study, home: Home) -> list[Run]:
 
 def prepared(study: Study, runs: Iterable[Run]) -> None:
     """Writes what each search is told, its images by their whole path."""
+    from archgrad import run
+
     for one in runs:
         one.settings.parent.mkdir(parents=True, exist_ok=True)
         told = study.settings(one.arm, one.seed)

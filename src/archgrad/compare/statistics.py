@@ -10,7 +10,6 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 LEVEL = 0.95
 
@@ -59,6 +58,8 @@ def spread(values: Sequence[float]) -> Spread:
         return Spread(n, mean, sd, edge, edge)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # scipy renames random_state
+        from scipy import stats  # takes half a second to import
+
         found = stats.bootstrap(
             (np.asarray(values, float),), np.mean, confidence_level=LEVEL, method="percentile", n_resamples=9999,
             random_state=np.random.default_rng(0),
@@ -79,6 +80,8 @@ def difference(values: Mapping[int, float], control: Mapping[int, float]) -> Dif
     if not sd:
         edge = None if sd is None else mean
         return Difference(n, mean, sd, edge, edge, p=None, corrected=None)
+    from scipy import stats
+
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n)
     p = float(stats.ttest_1samp(pairs, 0).pvalue)
     return Difference(n, mean, sd, mean - half, mean + half, p=p, corrected=p)

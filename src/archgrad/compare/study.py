@@ -17,14 +17,12 @@ from typing import Any
 
 import yaml
 
-from archgrad import config, run
+from archgrad import catalogue, config
 from archgrad.compare.arms import arms_of, check_equal, check_used, searches_randomly
 from archgrad.config import Given, SearchConfig
 from archgrad.errors import unknown
-from archgrad.methods import METHODS
-from archgrad.rate import AUTO
 from archgrad.retraining.settings import retrain_settings
-from archgrad.state import Plan
+from archgrad.search_space import AUTO
 
 OWN = ("arms", "seeds", "control", "blind", "controls", "equal", "retrain_seeds")
 SEEDS = 4
@@ -50,6 +48,8 @@ class Study:
         A blind one's look up nothing while they run. Where no rate of the alphas is named they have the published one: a new study names one."""
         shared = {"threads": 1, **self.shared}
         blind = {"diagnostics": {"ranking_table": False}} if self.blind else {}
+        from archgrad import run
+
         try:
             found = config.read(("", shared), ("", self.arms[arm]), ("", blind)).model_copy(update={"seed": seed})
             named = {"lr": run.build(found).alphas.lr} if "lr" not in found.alphas else {}
@@ -60,6 +60,9 @@ class Study:
     def resolved(self, arm: str, steps: int | None = None) -> Given:
         """Every setting of an arm that no image decides, as ``section.name`` -> value; without those that decide no result. With the ``steps``
         of an epoch, one pass over the training half, an automatic rate of the alphas is a number."""
+        from archgrad import run
+        from archgrad.state import Plan
+
         settings = self.settings(arm)
         try:
             method = run.build(settings)
@@ -116,7 +119,7 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
     control = own.get("control") or (before.control if before else usual_control(arms))
     if control not in {**known, **arms}:
         raise unknown("control arm", control, {**known, **arms})
-    shared = {name: value for name, value in shared.items() if name != "method" and name not in METHODS}
+    shared = {name: value for name, value in shared.items() if name != "method" and name not in catalogue.methods()}
     found = Study(shared, arms, seeds_of(own.get("seeds", SEEDS)), control, **said, retrain_seeds=_count(usual["retrain_seeds"]))
     if found.blind and found.retrain_seeds:
         raise ValueError("retrain_seeds: a blind study sees no test image, so it retrains nothing: leave out one of the two")

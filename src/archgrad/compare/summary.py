@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from archgrad import costing, finished, run
+from archgrad import costing
 from archgrad.arch import Genotype
 from archgrad.compare import retraining, selection
 from archgrad.compare.study import local
@@ -31,6 +31,8 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
     ``retrained``: `retraining.results` of so many, where any is finished. ``searched``: the `Judgement` of the search, where there is one.
     ``left_out``: metrics too large for `LIMIT`. ValueError if the run is not finished.
     """
+    from archgrad import finished, run
+
     genotype, settings, metrics = folder.found(), folder.settings(), rows(folder.metrics)
     decisions = rows(folder.decisions) if folder.decisions.exists() else []
     judged, spent = selection.validation(str(genotype), metrics, decisions), [*metrics, *decisions]

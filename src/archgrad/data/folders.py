@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from archgrad import places
 from archgrad.data.sources import Source, listing_key
 
 IMAGES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2"}
@@ -27,9 +28,7 @@ def splits(root: Path) -> dict[str, Source]:
 
 
 def _split(root: Path) -> Source:
-    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not classes:
-        raise ValueError(f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg")
+    classes = places.classes(root)
     names: list[str] = []
     labels: list[int] = []
     ignored = 0

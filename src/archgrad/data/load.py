@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from archgrad import errors
+from archgrad import errors, places
 from archgrad.data.cache import default_cache, facts, pixels
 from archgrad.data.dataset import Dataset, Images
 from archgrad.data.preprocess import Preprocess, stored_side
@@ -42,8 +42,7 @@ def load(
     """
     if streaming:
         raise ValueError("streaming is not supported: a search reads every image by its index (split, order, teachers)")
-    if size is not None and size < 8:
-        raise ValueError(f"the image size must be at least 8, not {size}")
+    places.check_side(size)
     folder = default_cache() if cache is None else Path(cache)
 
     def found(place: str | Path) -> dict[str, Source]:

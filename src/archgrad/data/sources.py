@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from archgrad import errors
-
-HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+from archgrad import errors, places
 
 
 @dataclass(frozen=True)
@@ -50,36 +50,38 @@ def find(path: str | Path, *, image_column: str | None = None, label_column: str
     from archgrad.data import folders, tables
 
     place = Path(path).expanduser()
-    if str(path) == "digits":
-        return {"train": digits()}
-    if place.is_dir():
-        parquet = sorted([*place.glob("*.parquet"), *place.glob("*/*.parquet")])
-        return tables.parquet(place, parquet, image_column, label_column, cache) if parquet else folders.splits(place)
-    if place.suffix == ".parquet" and place.is_file():
-        return tables.parquet(place, [place], image_column, label_column, cache)
-    if place.exists():
-        raise ValueError(f"{path} is neither a folder nor a .parquet file (an archive has to be unpacked first)")
-    missing = f"no such file or folder: {path}, and not a hub name we can reach"
-    if not HUB_NAME.fullmatch(str(path)):
-        raise ValueError(missing)
-    return tables.hub(str(path), image_column, label_column, missing)
+    match places.kind(path):
+        case "digits":
+            return {"train": digits()}
+        case "folder":
+            return folders.splits(place)
+        case "parquet":
+            return tables.parquet(place, places.parquet_files(place), image_column, label_column, cache)
+    return tables.hub(str(path), image_column, label_column, places.missing(path))
 
 
 def digits() -> Source:
     """scikit-learn's 1,797 handwritten digits, 8x8 grey, 17 levels (0..16) spread over 0..255."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    pixels = (bunch.images * (255 / 16)).round().astype("uint8")
+    levels, labels = digits_table()
+    pixels = (levels.reshape(-1, 8, 8) * (255 / 16)).round().astype("uint8")
     return Source(
         name="digits",
-        classes=tuple(str(name) for name in bunch.target_names),
-        labels=torch.from_numpy(bunch.target).long(),
+        classes=tuple(map(str, range(10))),
+        labels=torch.from_numpy(labels).long(),
         open=lambda i: Image.fromarray(pixels[i]),
         where=lambda i: f"digits, image {i}",
         key=None,
         size=8,
     )
+
+
+def digits_table() -> tuple[np.ndarray, np.ndarray]:
+    """Levels (1797, 64) and labels (1797,), float64: the file that scikit-learn's ``load_digits`` reads, whose import takes two seconds."""
+    package = find_spec("sklearn")
+    assert package is not None and package.origin is not None  # archgrad depends on it
+    with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt") as lines:
+        table = np.loadtxt(lines, delimiter=",")
+    return table[:, :-1], table[:, -1]
 
 
 def listing_key(root: str | Path, names: Iterable[str]) -> str:

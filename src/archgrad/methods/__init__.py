@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from archgrad import options
 from archgrad.errors import unknown
@@ -43,9 +43,9 @@ from archgrad.methods.snas import snas
 from archgrad.methods.stdarts import PRESETS as stdarts_presets
 from archgrad.methods.stdarts import stdarts
 from archgrad.patch import Patch, compose
-from archgrad.rate import AUTO, Length, Published, Rate
+from archgrad.rate import Length, Published
 from archgrad.search_method import Method
-from archgrad.search_space import AlphaSettings, Space, WeightSettings
+from archgrad.search_space import ALPHAS, AUTO, Space, WeightSettings
 
 
 class Entry(NamedTuple):
@@ -137,12 +137,6 @@ METHODS: dict[str, Entry] = {
         {"nasbench201": Length(250)},
     ),
 }
-
-
-ALPHAS = options.model(
-    AlphaSettings, lr=(Annotated[Rate, Field(description="Learning rate; auto fits the published one to the number of alpha steps")], AUTO)
-)
-"""What a user may say of the alphas' settings."""
 
 
 def method(name: str, space: Space, *, budget: Patch | None = None, **given: Any) -> Method:

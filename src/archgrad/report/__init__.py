@@ -2,6 +2,6 @@
 
 from archgrad.report.curves import curves_svg
 from archgrad.report.picture import cells_svg, save_svg
-from archgrad.report.tables import cell_table, front_table, verdict_table
+from archgrad.report.tables import cell_table, front_table, noise_note, verdict_table
 
-__all__ = ["cell_table", "cells_svg", "curves_svg", "front_table", "save_svg", "verdict_table"]
+__all__ = ["cell_table", "cells_svg", "curves_svg", "front_table", "noise_note", "save_svg", "verdict_table"]

@@ -62,3 +62,9 @@ def front_table(cost: str, unit: str, points: Iterable[Mapping[str, Any]]) -> Ta
 def _by_node(cell: CellGenotype) -> dict[int, list[Link]]:
     first, last = inputs_of(cell), max((*cell.concat, *(link.target for link in cell.links)), default=0)
     return {node: [link for link in cell.links if link.target == node] for node in range(first, last + 1)}
+
+
+def noise_note(genotype: Genotype) -> str | None:
+    """The sentence that a person must know of a network with noise; None of any other."""
+    ops = [link for cell in genotype.cells for link in cell.links if link.primitive == "noise"]
+    return f"this network is random: {len(ops)} of its genotype's ops are noise, which is N(0, 1) whatever the image" if ops else None

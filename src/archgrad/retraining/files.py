@@ -10,16 +10,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archgrad.arch import Genotype
-from archgrad.data import Preprocess
 from archgrad.observers import write_atomically
 from archgrad.retraining.settings import RetrainSettings, checked
-from archgrad.spaces import noise, space
-from archgrad.spaces.derived import Derived
+
+if TYPE_CHECKING:
+    import torch
+
+    from archgrad.data import Preprocess
+    from archgrad.spaces.derived import Derived
 
 VERSION = 1
 CARD, WEIGHTS = "network.json", "weights.safetensors"
@@ -46,6 +47,9 @@ class Card:
     def build(self, *, auxiliary: bool = False, fixed: bool = False) -> Derived:
         """The network, with torch's initial weights; ``fixed``: its noise ops have their draws for evaluation (`archgrad.spaces.noise`).
         ValueError if it cannot be built, or its space has no auxiliary head."""
+        from archgrad.spaces import noise, space
+        from archgrad.spaces.derived import Derived
+
         derived = Derived(self.genotype, space(self.space).resized(**{**self.spec, **({"auxiliary": True} if auxiliary else {})}))
         if fixed:
             noise.fix(derived.network, self.preprocess.size, self.spec["in_channels"], self.seed)
@@ -53,6 +57,8 @@ class Card:
 
     def place(self, device: torch.device | str | None = None) -> torch.device:
         """Where to run: by default where it was trained, or on the CPU if this machine has no such device."""
+        import torch
+
         trained = self.device if torch.cuda.is_available() or not self.device.startswith("cuda") else "cpu"
         return torch.device(device or trained)
 
@@ -70,6 +76,8 @@ class Card:
         """Inverse of `to_json`. ValueError if it is of another version."""
         if data.get("version") != VERSION:
             raise ValueError(f"it is of version {data.get('version')}, this archgrad reads version {VERSION}")
+        from archgrad.data import Preprocess
+
         made: dict[str, Any] = {
             "genotype": Genotype.from_json(data["genotype"]),
             "preprocess": Preprocess.from_json(data["preprocess"]),
@@ -108,7 +116,10 @@ def read_card(folder: str | Path) -> Card:
 
 def save_weights(folder: Path, derived: Derived, card: Card) -> None:
     """Parameters, BatchNorm statistics and draws of noise of the card's network; an auxiliary head of ``derived`` stays out."""
+    import torch
     from safetensors.torch import save
+
+    from archgrad.spaces import noise
 
     state = derived.state_dict()
     names = card.build(fixed=noise.are_fixed(state)).state_dict()
@@ -126,6 +137,8 @@ def save_weights(folder: Path, derived: Derived, card: Card) -> None:
 def load(folder: str | Path) -> Network:
     """The trained network of a folder (see `home`), on the CPU, in evaluation mode. ValueError in one line for what is missing or damaged."""
     from safetensors.torch import load_file
+
+    from archgrad.spaces import noise
 
     folder = home(folder)
     card = read_card(folder)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from archgrad import places
 from archgrad.data import Preprocess
 from archgrad.data.folders import IMAGES, UNSUPPORTED
 from archgrad.retraining.files import load
@@ -68,8 +69,7 @@ def listed(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     files: list[Path] = []
     refused: list[str] = []
     for path in map(Path, paths):
-        if not path.exists():
-            raise ValueError(f"no such file or folder: {path}")
+        places.check_exists(path)
         for file in _below(path) if path.is_dir() else [path]:
             kind = file.suffix.lower()
             if kind in UNSUPPORTED:

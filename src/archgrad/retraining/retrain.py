@@ -23,6 +23,7 @@ from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.loop import Row
 from archgrad.observers import Metrics, rows
+from archgrad.report import noise_note
 from archgrad.retraining.files import CARD, Card, home, read_card, save_weights, write_card
 from archgrad.retraining.measure import BATCH, measure, surroundings
 from archgrad.retraining.progress import Watch
@@ -30,7 +31,6 @@ from archgrad.retraining.settings import RetrainSettings, retrain_settings
 from archgrad.retraining.training import Training
 from archgrad.search_space import Space, check_cells
 from archgrad.spaces.cost import count
-from archgrad.spaces.noise import said
 from archgrad.watching import life
 
 Say = Callable[[str], Any]
@@ -222,7 +222,7 @@ def _headline(run: Training, images: Data, folder: Path) -> Iterator[str]:
     cells = f"{spec['cells']} cells, " if "cells" in spec else ""
     size = f"{spec['channels']} channels, {cells}{cost['params']:,} parameters, {cost['macs'] / 1e6:.2f} M multiply-adds"
     yield f"network: {card.space}, {size}"
-    if random := said(card.genotype):
+    if random := noise_note(card.genotype):
         yield random
     if settings.preset == "quick":
         yield "recipe: quick, REDUCED for a laptop: its accuracy is not to be compared with published ones"

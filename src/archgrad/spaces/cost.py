@@ -95,6 +95,12 @@ def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
+def _convolved(x: torch.Tensor, weight: torch.Tensor, stride: list[int], padding: list[int], dilation: list[int]) -> list[int]:
+    """Shape of a convolution's output."""
+    sides = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    return [len(x), len(weight), *((side + 2 * p - d * (kernel - 1) - 1) // step + 1 for side, kernel, step, p, d in sides)]
+
+
 class _Flops(TorchDispatchMode):
     """torch's own formulas (two FLOPs a MAC), without the decompositions that make `FlopCounterMode` slow on many small layers."""
 
@@ -104,8 +110,11 @@ class _Flops(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if func._overloadpacket is torch.ops.aten.native_batch_norm:  # counts nothing, and would be two thirds of the time
-            return (torch.empty_like(args[0]), *args[0].new_empty(2, 0))
-        out = func(*args, **(kwargs or {}))
+            return (args[0].new_empty(args[0].shape), *args[0].new_empty(2, 0))
+        if func._overloadpacket is torch.ops.aten.convolution:  # torch's own rule for its shape would import sympy, and be most of the time
+            out = args[0].new_empty(_convolved(*args[:2], *args[3:6]))
+        else:
+            out = func(*args, **(kwargs or {}))
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
             self.flops += formula(*args, **(kwargs or {}), out_val=out)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from archgrad.arch import Genotype
 from archgrad.seeds import generator
 
 DRAWN = "drawn"
@@ -72,9 +71,3 @@ def free(network: nn.Module) -> None:
 def are_fixed(state: dict[str, Tensor]) -> bool:
     """Whether a saved state holds the draws of noise ops."""
     return any(name.endswith(f".{DRAWN}") for name in state)
-
-
-def said(genotype: Genotype) -> str | None:
-    """The sentence that a person must know of a network with noise; None of any other."""
-    ops = [link for cell in genotype.cells for link in cell.links if link.primitive == "noise"]
-    return f"this network is random: {len(ops)} of its genotype's ops are noise, which is N(0, 1) whatever the image" if ops else None

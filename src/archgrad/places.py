@@ -1,0 +1,63 @@
+"""Where images may lie: which kind of place a path is, said before torch is imported or an image read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["digits", "parquet", "folder", "hub"]
+
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+def kind(path: str | Path) -> Kind:
+    """``digits``, an image folder, a parquet file or a folder of them, or what may be a hub name. ValueError for anything else."""
+    place = Path(path).expanduser()
+    if str(path) == "digits":
+        return "digits"
+    if place.is_dir():
+        return "parquet" if parquet_files(place) else "folder"
+    if place.suffix == ".parquet" and place.is_file():
+        return "parquet"
+    if place.exists():
+        raise ValueError(f"{path} is neither a folder nor a .parquet file (an archive has to be unpacked first)")
+    if not HUB_NAME.fullmatch(str(path)):
+        raise ValueError(missing(path))
+    return "hub"
+
+
+def missing(path: str | Path) -> str:
+    return f"no such file or folder: {path}, and not a hub name we can reach"
+
+
+def parquet_files(place: Path) -> list[Path]:
+    """A parquet file itself, or those in a folder and in the folders in it."""
+    return [place] if place.is_file() else sorted([*place.glob("*.parquet"), *place.glob("*/*.parquet")])
+
+
+def classes(root: Path) -> list[str]:
+    """The class folders of one split of an image folder, in order. ValueError where there is none."""
+    found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not found:
+        raise ValueError(f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg")
+    return found
+
+
+def check(path: str | Path) -> None:
+    """ValueError where no images can be: nothing there, another kind of file, a folder without class folders."""
+    if kind(path) == "folder":
+        root = Path(path).expanduser()
+        classes(root / "train" if (root / "train").is_dir() else root)
+
+
+def check_exists(path: Path) -> None:
+    """ValueError where neither a file nor a folder is."""
+    if not path.exists():
+        raise ValueError(f"no such file or folder: {path}")
+
+
+def check_side(size: int | None) -> None:
+    """ValueError for images too small for any network here; None is to be decided by the images."""
+    if size is not None and size < 8:
+        raise ValueError(f"the image size must be at least 8, not {size}")

@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from archgrad import processors
+from archgrad import config, processors, run
 from archgrad.processors import available, by_size, folders, quota, quotas, threads
 
 
@@ -79,6 +80,19 @@ def test_the_environment_is_the_users_word(monkeypatch):
         assert threads(64, 16, 32) == taken
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert threads(64, 16, 32) == 4 and threads(2, 2, 8) == 1
+
+
+@pytest.mark.parametrize(("told", "recorded"), [({}, 1), ({"threads": 2}, 2)])
+def test_a_run_records_its_threads(told, recorded, monkeypatch):
+    """The digits take one; a number that a run has recorded stays."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        settings = {"data": "digits", "space": {"channels": 2, "cells": 1}, "search": {"epochs": 1, "limit": 60, "batch": 20}, **told}
+        assert run.prepare(config.read(("", settings)), lambda line: None).config.threads == recorded == torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
 
 
 def displayed(**environment: str) -> str:

@@ -102,7 +102,7 @@ UNIT = ("relax", "readout", "select")
 EXCLUSIVE = ("hypergradient", "alpha_split", "perturb", "stages", "finalise", "order", "stepper")
 ADDED = ("reshape", "weight_terms", "alpha_terms", "transforms", "lengths", "limits", "with_rate")
 SETTLED = ("order", "hypergradient", "weights", "alphas")  # where the user's own options decide: darts.*, weights.*, alphas.*
-MERGED = ("drives", "memory", "scalars", "extra_alphas", "space", "weights", "alphas", "ahead")
+MERGED = ("drives", "memory", "scalars", "extra_alphas", "space", "weights", "alphas")
 
 
 def claims(patch: Patch) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
         values[name] = next((v for patch in reversed(everyone) if (v := getattr(patch, name)) is not None), None)
     for name in ADDED:
         values[name] = tuple(item for patch in everyone for item in getattr(patch, name))
-    for name in MERGED:
+    for name in (*MERGED, "ahead"):  # which nobody can disagree on: it goes with a finalisation or a memory
         values[name] = {key: value for patch in everyone for key, value in getattr(patch, name).items()}
     begins = [patch.alpha_from for patch in everyone if patch.alpha_from is not None]
     values["alpha_from"] = (lambda epochs: max(begin(epochs) for begin in begins)) if begins else None

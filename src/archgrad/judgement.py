@@ -23,8 +23,9 @@ from archgrad.state import State, normal_alphas
 
 LEARNED = 0.5
 """Share of the lead of the first op over the second that a search must have learned: below it the initial draw decides most."""
-DECIDED = 0.05
-"""Least decidedness of what was learned: 5 % of the entropy of a uniform mixture gone. An alpha rate that took 4.4 % off was too weak."""
+DECIDED = 0.01
+"""Least decidedness of what was learned. Between two searches by `darts` at the published rate in NAS-Bench-201: one of a tenth of the published
+length, whose cell changed with the seed (0.1 % of the uniform entropy gone), and one of the whole length (1.6 %)."""
 STABLE = 0.75
 """Least share of the final links that all of the last epochs' genotypes have: of 8 links two may change, of 6 one."""
 LAST = 0.1

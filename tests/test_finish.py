@@ -98,6 +98,19 @@ def test_resume_wants_to_be_told(halfway, tmp_path, capsys):
     assert "is finished: see" in told(capsys, "finish", folder)
 
 
+def test_a_result_that_cannot_be_reopened_stays(halfway, tmp_path, capsys):
+    """Neither can the search go on nor could `finish` make that result again."""
+    folder = copied(halfway, tmp_path)
+    before = {name: (folder / name).read_bytes() for name in RESULT}
+    images = json.loads((folder / "data.json").read_text())
+    (folder / "data.json").write_text(json.dumps(images | {"fingerprint": "other"}))
+    assert "have changed since" in told(capsys, "resume", folder, "--reopen", code=2)
+    (folder / "checkpoint.pt").write_bytes(b"cut short")
+    (folder / "data.json").write_text(json.dumps(images))
+    assert "is damaged" in told(capsys, "resume", folder, "--reopen", code=2)
+    assert {name: (folder / name).read_bytes() for name in RESULT} == before
+
+
 def test_a_kill_while_it_is_reopened_leaves_a_stopped_run(halfway, tmp_path, monkeypatch):
     """The mark goes first: what is left of the result is written over."""
     folder = copied(halfway, tmp_path)

@@ -93,19 +93,3 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
 def place(state: State) -> dict[str, Any]:
     """Where the search stood: whole epochs, ``of`` how many, steps of the next."""
     return {"epochs": min(state.epoch, state.plan.epochs), "of": state.plan.epochs, "steps": state.step}
-
-
-def reopen(path: Path) -> None:
-    """Removes the result that `finish` wrote, so that the search can go on as if it had never been there. ValueError for any other result,
-    and where a network was trained of it."""
-    folder = RunFolder(path)
-    folder.settings()
-    if not folder.finished_by_hand():
-        raise ValueError(f"the search in {path} was not ended by `archgrad finish`: leave out --reopen")
-    network = folder.path / "retrain"
-    if network.exists():
-        raise ValueError(f"{network} holds the network of what was found so far: move it elsewhere before --reopen")
-    with folder.locked():
-        folder.genotype.unlink()  # first: without it the run is a stopped one, whatever else is left of the result
-        for path in (folder.front, folder.cells, folder.curves):
-            path.unlink(missing_ok=True)

@@ -80,12 +80,12 @@ def resume(
     run_folder, say = RunFolder(folder), say_on(console)
     if not (home(folder) / CARD).exists():
         run_folder.settings()  # or it says that there is no run
-    from archgrad import finished, run  # take torch
-
     if reopen:
-        finished.reopen(folder)
+        run_folder.check_reopen()
+    from archgrad import run  # takes torch
+
     try:
-        if run_folder.config.exists() and (found := run.resume(folder, console=console)):
+        if run_folder.config.exists() and (found := run.resume(folder, reopen=reopen, console=console)):
             conclude(run_folder, found, console)
         elif (network := home(folder)) and (network / CARD).exists():
             go_on(network, say)

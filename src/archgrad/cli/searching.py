@@ -47,8 +47,7 @@ def search(
     sources = [config.read_yaml(config_file)] if config_file else []
     settings = config.read(*sources, ("", said(given)))
     console = Console(highlight=False, soft_wrap=True)
-    costing.targets(settings.budget)  # what is wrong with them should be said before images are read, and by a dry run too
-    check_search(settings, dry=dry_run)
+    check_search(settings, reads=not dry_run, writes=not dry_run)
     from archgrad import run  # takes torch
 
     if dry_run:
@@ -110,7 +109,8 @@ def finish(folder: Path) -> int:
     folder: Path
         The run folder.
     """
-    from archgrad import finished
+    RunFolder(folder).settings()  # or it says that there is no run
+    from archgrad import finished  # takes torch
 
     console = Console(highlight=False, soft_wrap=True)
     if found := finished.finish(folder, console=console):

@@ -9,11 +9,12 @@ import signal
 
 import pytest
 
-from archgrad import finished
+from archgrad import finished, watching
 from archgrad.cli import main
 from archgrad.compare.jobs import Home, Run
 from archgrad.folder import RunFolder
 from archgrad.observers import Metrics, append
+from archgrad.progress import Life
 from archgrad.search_method import Method
 from running import SMALL, STEPS, after, outcome, same
 from studying import TWO, here
@@ -84,6 +85,19 @@ def test_between_two_epochs_it_is_what_the_last_row_says(tmp_path, capsys):
     assert content["text"] == rows[-1]["genotype"] and len(rows) == 2 and content["finished"]["steps"] == 0
     assert RunFolder(folder).finished_by_hand() == "after epoch 2 of 3"
     assert "finished after epoch 2 of 3 as it was" in told(capsys, "show", folder)
+
+
+def test_it_gives_signs_of_life(halfway, tmp_path, monkeypatch):
+    """Where many paths are to be judged it takes minutes."""
+    places = []
+
+    class Noted(Life):
+        def at(self, place, left=None):
+            places.append(place)
+
+    monkeypatch.setattr(watching, "Life", Noted)
+    assert main(["finish", str(copied(halfway, tmp_path, "before"))]) == 0
+    assert places == ["reading the images", "cost and accuracy of what was seen"]
 
 
 def test_resume_wants_to_be_told(halfway, tmp_path, capsys):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from archgrad import checkpoint, costing, results, run
+from archgrad import checkpoint, costing, results, run, watching
 from archgrad.folder import RunFolder, read_json
 from archgrad.judgement import Judgement, judge
 from archgrad.loop import Found
@@ -68,7 +68,7 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
         return None
     if not folder.checkpoint.exists():
         raise ValueError(f"the search in {path} has no checkpoint yet, so there is nothing to finish: go on with `archgrad resume {path}`")
-    with folder.locked():
+    with folder.locked(), watching.life(console) as alive:
         if folder.genotype.exists():  # another process was faster
             return None
         prepared, state = run.recorded(folder, say)
@@ -76,6 +76,7 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
         own = method.alpha_from(epochs) >= epochs
         if own and not state.decisions:
             say(f"{method.name} moves no alphas: it decides now, by what it has")
+            alive.at("deciding")
             for decision in method.finalise(state, prepared.data):
                 said = {name: value for name, value in decision.note.items() if isinstance(value, str | int | float)}
                 say(f"decided {len(state.decisions)}: " + ", ".join(f"{name} {value}" for name, value in said.items()))
@@ -85,6 +86,7 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
             taken = f"its first {len(state.decisions)} decisions" if state.decisions else "what its alphas say now"
             say(f"{method.name} decides after its last epoch: the result is {taken}")
         as_ended(state)
+        alive.at("cost and accuracy of what was seen")
         found = Found(method.genotype(state), state)
         results.write(prepared, folder, found, results.seen(prepared, folder, found), place(state))
     return found

@@ -87,6 +87,14 @@ def test_between_two_epochs_it_is_what_the_last_row_says(tmp_path, capsys):
     assert "finished after epoch 2 of 3 as it was" in told(capsys, "show", folder)
 
 
+def test_a_command_that_needs_a_result_names_it(halfway, tmp_path, capsys):
+    folder = copied(halfway, tmp_path, "before")
+    for command in (["show"], ["retrain"], ["derive", "--budget", "macs=50%"]):
+        assert f"`archgrad finish {folder}`" in told(capsys, command[0], folder, *command[1:], code=2)
+    (folder / "checkpoint.pt").unlink()
+    assert "archgrad finish" not in told(capsys, "show", folder, code=2)
+
+
 def test_it_gives_signs_of_life(halfway, tmp_path, monkeypatch):
     """Where many paths are to be judged it takes minutes."""
     places = []

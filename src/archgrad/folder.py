@@ -112,7 +112,8 @@ class RunFolder:
         """What the search ended with. ValueError if it has not."""
         if not self.genotype.is_file():
             self.settings()
-            raise ValueError(f"the search in {self.path} is not finished: go on with `archgrad resume {self.path}`")
+            more = f", or take what it has now by `archgrad finish {self.path}`" if self.checkpoint.exists() else ""
+            raise ValueError(f"the search in {self.path} is not finished: go on with `archgrad resume {self.path}`{more}")
         return Genotype.from_json(read_json(self.genotype, "genotype")["genotype"])
 
     def found_within(self) -> list[dict[str, Any]]:

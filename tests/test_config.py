@@ -84,6 +84,20 @@ def test_a_refusal_of_a_flag_names_no_file():
         read(("recipe.yaml", {"search": {"epochs": 3}}), ("", {"search": {"epochs": -3}}))
 
 
+INFINITE = ("weights.lr", "weights.lr_end", "weights.decay", "alphas.lr", "alphas.init", "alphas.decay", "retrain.lr", "budget.rate")
+
+
+@pytest.mark.parametrize("setting", INFINITE)
+def test_an_infinite_setting_is_refused(setting):
+    section, name = setting.split(".")
+    with pytest.raises(ValueError, match=name):
+        config.read(("", {section: {name: float("inf")}}))
+
+
+def test_a_gradient_may_be_clipped_at_no_norm():
+    assert config.read(("", {"weights": {"clip": float("inf")}})).weights["clip"] == float("inf")
+
+
 def test_a_section_may_wait_for_the_method_of_a_later_source():
     assert read(("recipe.yaml", {"random": {"draws": 2}}), ("", {"method": "random"})).methods == {"random": {"draws": 2}}
 

@@ -50,6 +50,7 @@ def test_the_command_writes_nothing_and_refuses_as_search_does(tmp_path, monkeyp
         (["--data", "digits", "--search.epochs", "0"], "search.epochs"),
         (["--data", "nowhere"], "no such file or folder: nowhere"),
         ([], "which images"),
+        (["--data", "digits", "--space", "darts", "--space.cells", "2"], "--space.cells must be at least 3"),
         (["DARTS_V2", "--data", "digits", "--search.epochs", "3"], "--search.epochs is of a search, and DARTS_V2 is to be retrained"),
         (["DARTS_V2", "--data", "digits", "--data.share", "0.3"], "--data.share is of a search"),
     ]:

@@ -9,11 +9,12 @@ import signal
 
 import pytest
 
-from archgrad import finished
+from archgrad import finished, watching
 from archgrad.cli import main
 from archgrad.compare.jobs import Home, Run
 from archgrad.folder import RunFolder
 from archgrad.observers import Metrics, append
+from archgrad.progress import Life
 from archgrad.search_method import Method
 from running import SMALL, STEPS, after, outcome, same
 from studying import TWO, here
@@ -86,6 +87,27 @@ def test_between_two_epochs_it_is_what_the_last_row_says(tmp_path, capsys):
     assert "finished after epoch 2 of 3 as it was" in told(capsys, "show", folder)
 
 
+def test_a_command_that_needs_a_result_names_it(halfway, tmp_path, capsys):
+    folder = copied(halfway, tmp_path, "before")
+    for command in (["show"], ["retrain"], ["derive", "--budget", "macs=50%"]):
+        assert f"`archgrad finish {folder}`" in told(capsys, command[0], folder, *command[1:], code=2)
+    (folder / "checkpoint.pt").unlink()
+    assert "archgrad finish" not in told(capsys, "show", folder, code=2)
+
+
+def test_it_gives_signs_of_life(halfway, tmp_path, monkeypatch):
+    """Where many paths are to be judged it takes minutes."""
+    places = []
+
+    class Noted(Life):
+        def at(self, place, left=None):
+            places.append(place)
+
+    monkeypatch.setattr(watching, "Life", Noted)
+    assert main(["finish", str(copied(halfway, tmp_path, "before"))]) == 0
+    assert places == ["reading the images", "cost and accuracy of what was seen"]
+
+
 def test_resume_wants_to_be_told(halfway, tmp_path, capsys):
     """And then goes on bit for bit as if it had never been finished."""
     folder = copied(halfway, tmp_path)
@@ -96,6 +118,19 @@ def test_resume_wants_to_be_told(halfway, tmp_path, capsys):
     assert RunFolder(folder).finished_by_hand() is None
     assert "leave out --reopen" in told(capsys, "resume", folder, "--reopen", code=2)
     assert "is finished: see" in told(capsys, "finish", folder)
+
+
+def test_a_result_that_cannot_be_reopened_stays(halfway, tmp_path, capsys):
+    """Neither can the search go on nor could `finish` make that result again."""
+    folder = copied(halfway, tmp_path)
+    before = {name: (folder / name).read_bytes() for name in RESULT}
+    images = json.loads((folder / "data.json").read_text())
+    (folder / "data.json").write_text(json.dumps(images | {"fingerprint": "other"}))
+    assert "have changed since" in told(capsys, "resume", folder, "--reopen", code=2)
+    (folder / "checkpoint.pt").write_bytes(b"cut short")
+    (folder / "data.json").write_text(json.dumps(images))
+    assert "is damaged" in told(capsys, "resume", folder, "--reopen", code=2)
+    assert {name: (folder / name).read_bytes() for name in RESULT} == before
 
 
 def test_a_kill_while_it_is_reopened_leaves_a_stopped_run(halfway, tmp_path, monkeypatch):

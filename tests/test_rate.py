@@ -152,7 +152,7 @@ def test_a_resumed_search_has_the_same_rate(name, given, tmp_path):
         assert equal(found.state.alphas, whole.state.alphas) and found.genotype == whole.genotype
 
 
-@pytest.mark.parametrize("given", ["fast", -1, "nan"])
+@pytest.mark.parametrize("given", ["fast", -1, "nan", "inf"])
 def test_what_is_no_rate_is_refused(given, capsys, tmp_path):
     with pytest.raises(ValueError, match=r"alphas\.lr: a number from 0 on, or auto"):
         method("darts", NB, alphas={"lr": given})

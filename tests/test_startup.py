@@ -18,7 +18,7 @@ from archgrad.published import published
 from archgrad.spaces import SPACES
 
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
-HELP = "search resume derive compare retrain evaluate predict show count latency query genotypes methods spaces"
+HELP = "search resume finish estimate derive compare retrain evaluate predict show count latency query genotypes methods spaces"
 LOOKS = [
     *([command, "--help"] for command in HELP.split()),
     ["query", "nasbench201", BEST],
@@ -56,6 +56,17 @@ REFUSED = [
     ["search"],
     ["search", "digits"],
     ["resume", "full"],
+    ["resume", "full", "--reopen"],
+    ["finish", "full"],
+    ["estimate"],
+    ["estimate", "--data", "digits", "--method", "dart"],
+    ["estimate", "--data", "digits", "--search.epoch", "3"],
+    ["estimate", "--data", "digits", "--space.nodes", "3"],
+    ["estimate", "--data", "digits", "--budget", "macs=many"],
+    ["estimate", "--data", "nowhere/at/all"],
+    ["estimate", "DARTS_V3", "--data", "digits"],
+    ["estimate", "DARTS_V2", "--data", "nowhere/at/all"],
+    ["estimate", "DARTS_V2", "--data", "digits", "--search.epochs", "3"],
     ["derive", "full", "--budget", "macs=3M"],
     ["retrain", "DARTS_V2"],
     ["retrain", "DARTS_V3", "--data", "digits"],

@@ -77,7 +77,9 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
         BeforeValidator(lambda given: [one for text in ([given] if isinstance(given, str) else given) for one in str(text).split(",")]),
         Field(description="macs=300M, params=60% (of the largest network), latency=15ms or DEVICE=15ms; several for all of them"),
     ] = ()
-    rate: Annotated[float, Field(ge=0, description="how fast a multiplier grows: by this an epoch where twice the budget is asked for")] = 0.1
+    rate: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="how fast a multiplier grows: by this an epoch where twice the budget is asked for")
+    ] = 0.1
     size: Annotated[int | None, Field(ge=8, description="side of the images the network is for; by default those of the search")] = None
     latency: Annotated[Path | None, Field(description="table of `archgrad latency`; by default the one of this device and space")] = None
     latency_batch: Annotated[PositiveInt, Field(description="images at a time, as it was measured")] = 1

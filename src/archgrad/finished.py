@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from archgrad import checkpoint, costing, results, run
+from archgrad import checkpoint, costing, results, run, watching
 from archgrad.folder import RunFolder, read_json
 from archgrad.judgement import Judgement, judge
 from archgrad.loop import Found
@@ -68,7 +68,7 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
         return None
     if not folder.checkpoint.exists():
         raise ValueError(f"the search in {path} has no checkpoint yet, so there is nothing to finish: go on with `archgrad resume {path}`")
-    with folder.locked():
+    with folder.locked(), watching.life(console) as alive:
         if folder.genotype.exists():  # another process was faster
             return None
         prepared, state = run.recorded(folder, say)
@@ -76,6 +76,7 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
         own = method.alpha_from(epochs) >= epochs
         if own and not state.decisions:
             say(f"{method.name} moves no alphas: it decides now, by what it has")
+            alive.at("deciding")
             for decision in method.finalise(state, prepared.data):
                 said = {name: value for name, value in decision.note.items() if isinstance(value, str | int | float)}
                 say(f"decided {len(state.decisions)}: " + ", ".join(f"{name} {value}" for name, value in said.items()))
@@ -85,6 +86,7 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
             taken = f"its first {len(state.decisions)} decisions" if state.decisions else "what its alphas say now"
             say(f"{method.name} decides after its last epoch: the result is {taken}")
         as_ended(state)
+        alive.at("cost and accuracy of what was seen")
         found = Found(method.genotype(state), state)
         results.write(prepared, folder, found, results.seen(prepared, folder, found), place(state))
     return found
@@ -93,19 +95,3 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
 def place(state: State) -> dict[str, Any]:
     """Where the search stood: whole epochs, ``of`` how many, steps of the next."""
     return {"epochs": min(state.epoch, state.plan.epochs), "of": state.plan.epochs, "steps": state.step}
-
-
-def reopen(path: Path) -> None:
-    """Removes the result that `finish` wrote, so that the search can go on as if it had never been there. ValueError for any other result,
-    and where a network was trained of it."""
-    folder = RunFolder(path)
-    folder.settings()
-    if not folder.finished_by_hand():
-        raise ValueError(f"the search in {path} was not ended by `archgrad finish`: leave out --reopen")
-    network = folder.path / "retrain"
-    if network.exists():
-        raise ValueError(f"{network} holds the network of what was found so far: move it elsewhere before --reopen")
-    with folder.locked():
-        folder.genotype.unlink()  # first: without it the run is a stopped one, whatever else is left of the result
-        for path in (folder.front, folder.cells, folder.curves):
-            path.unlink(missing_ok=True)

@@ -112,7 +112,8 @@ class RunFolder:
         """What the search ended with. ValueError if it has not."""
         if not self.genotype.is_file():
             self.settings()
-            raise ValueError(f"the search in {self.path} is not finished: go on with `archgrad resume {self.path}`")
+            more = f", or take what it has now by `archgrad finish {self.path}`" if self.checkpoint.exists() else ""
+            raise ValueError(f"the search in {self.path} is not finished: go on with `archgrad resume {self.path}`{more}")
         return Genotype.from_json(read_json(self.genotype, "genotype")["genotype"])
 
     def found_within(self) -> list[dict[str, Any]]:
@@ -135,6 +136,21 @@ class RunFolder:
         """A line for each reason why a search ended before its last epoch: a rule, or `archgrad finish`."""
         by_hand = self.finished_by_hand()
         return [*filter(None, [self.stopped(), by_hand and f"a stopped search, finished {by_hand} as it was"])]
+
+    def check_reopen(self) -> None:
+        """ValueError if this run has no result of `archgrad finish`, or a network was trained of it."""
+        self.settings()
+        if not self.finished_by_hand():
+            raise ValueError(f"the search in {self.path} was not ended by `archgrad finish`: leave out --reopen")
+        network = self.path / "retrain"
+        if network.exists():
+            raise ValueError(f"{network} holds the network of what was found so far: move it elsewhere before --reopen")
+
+    def reopen(self) -> None:
+        """Removes the result that `archgrad finish` wrote, so that the search can go on as if it had never been there."""
+        self.genotype.unlink()  # first: without it the run is a stopped one, whatever else is left of the result
+        for path in (self.front, self.cells, self.curves):
+            path.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

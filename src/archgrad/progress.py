@@ -8,18 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from archgrad.duration import STEP, Costs, Left, Part, span
-from archgrad.loop import Row
-from archgrad.patch import Decision
-from archgrad.probes import Probe, moments
-from archgrad.search_method import Method
-from archgrad.state import Data, State
-from archgrad.stepper import Values
+
+if TYPE_CHECKING:
+    from archgrad.loop import Row
+    from archgrad.patch import Decision
+    from archgrad.probes import Probe
+    from archgrad.search_method import Method
+    from archgrad.state import Data, State
+    from archgrad.stepper import Values
 
 Clock = Callable[[], float]
 
@@ -94,6 +96,8 @@ class Timing:
     def parts(self, state: State) -> list[Part]:
         """All that is to come. A kind of steps is guessed by the one before it, what measures by the passes of an image that it takes, and
         such a pass by the steps."""
+        from archgrad.probes import moments  # takes torch; `compare` refuses without it
+
         epochs = state.plan.epochs
         over = state.stopped is not None or state.epoch >= epochs
         counts: dict[str, int] = {}

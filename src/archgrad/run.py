@@ -86,19 +86,24 @@ def search(config: SearchConfig, *, console: Console | None = None) -> Found:
         return _run(prepared, folder, state, console)
 
 
-def resume(path: Path, *, console: Console | None = None) -> Found | None:
-    """Goes on exactly where the run in ``path`` stopped; None if it is finished already.
+def resume(path: Path, *, reopen: bool = False, console: Console | None = None) -> Found | None:
+    """Goes on exactly where the run in ``path`` stopped; None if it is finished already. ``reopen``: `archgrad finish` ended it, and its result
+    is removed as soon as it is sure that the search can go on.
 
-    ValueError if there is no run, its checkpoint is damaged, or its data or plan have changed.
+    ValueError if there is no run, its checkpoint is damaged, its data or plan have changed, or there is nothing to reopen.
     """
     console = console or Console(highlight=False, soft_wrap=True)
     folder = RunFolder(path)
     folder.settings()
-    if folder.genotype.exists():
+    if reopen:
+        folder.check_reopen()
+    elif folder.genotype.exists():
         return None
     with folder.locked():
         with watching.life(console):
             prepared, state = recorded(folder, say_on(console))
+        if reopen:
+            folder.reopen()
         return _run(prepared, folder, state, console)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
@@ -14,7 +15,7 @@ from archgrad.arch import Genotype, Groups, Mixture, Output
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NotNegative = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -28,7 +29,7 @@ class WeightSettings:
     momentum: Share = 0.9
     nesterov: bool = False
     decay: NotNegative = 3e-4
-    clip: NotNegative = 5.0  # global gradient norm; 0 is off
+    clip: Annotated[float, Field(ge=0)] = 5.0  # global gradient norm; 0 is off
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ AUTO = "auto"
 
 def _number_or_auto(given: Any) -> Any:
     try:
-        if given == AUTO or float(given) >= 0:
+        if given == AUTO or 0 <= float(given) < math.inf:
             return given
     except (TypeError, ValueError):
         pass

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from archgrad import catalogue, places
+from archgrad import catalogue, costing, places
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.folder import RunFolder, default_out
 
 
-def check_search(settings: SearchConfig, *, dry: bool) -> None:
-    """ValueError for a space, an option of it, a run folder or a place of images that cannot be; a dry run reads and writes none."""
-    if not dry:
+def check_search(settings: SearchConfig, *, reads: bool = True, writes: bool = True) -> None:
+    """ValueError for a budget, a space, an option of it, a run folder or a place of images that cannot be. ``reads`` images, ``writes`` a run
+    folder: a dry run does neither."""
+    costing.targets(settings.budget)
+    if writes:
         RunFolder(settings.out or default_out(settings)).check_free()
+    if reads:
         check_images(settings.data)
     catalogue.check_space(settings.space["name"], {name: value for name, value in settings.space.items() if name != "name"})
 

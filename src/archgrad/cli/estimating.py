@@ -11,8 +11,9 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.filesize import decimal
 
-from archgrad import config, costing, estimating, run
+from archgrad import config
 from archgrad.cli import training
+from archgrad.cli.checking import check_search
 from archgrad.cli.flags import said
 from archgrad.cli.searching import Flags
 from archgrad.duration import span
@@ -41,10 +42,11 @@ def estimate(
     sources = [*([config.read_yaml(config_file)] if config_file else []), ("", here)]
     if what is None:
         settings = config.read(*sources)
-        costing.targets(settings.budget)
+        check_search(settings, writes=False)
+        from archgrad import run  # takes torch
+
+        run.check_depths(settings)
         run.build(settings)
-        if settings.data.path is None:
-            raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
     else:
         known = {field.name: getattr(training.NOTHING, field.name) for field in fields(training.Flags)}
         for section, values in here.items():
@@ -53,6 +55,8 @@ def estimate(
                     flag = f"--{section}{f'.{name}' if name else ''}".replace("_", "-")
                     raise ValueError(f"{flag} is of a search, and {what} is to be retrained: leave out one of them")
         training.asked(what, sources)
+    from archgrad import estimating
+
     found = estimating.apart(what, sources)
     if as_json:
         print(json.dumps(found))

@@ -47,8 +47,7 @@ def search(
     sources = [config.read_yaml(config_file)] if config_file else []
     settings = config.read(*sources, ("", said(given)))
     console = Console(highlight=False, soft_wrap=True)
-    costing.targets(settings.budget)  # what is wrong with them should be said before images are read, and by a dry run too
-    check_search(settings, dry=dry_run)
+    check_search(settings, reads=not dry_run, writes=not dry_run)
     from archgrad import run  # takes torch
 
     if dry_run:
@@ -80,12 +79,12 @@ def resume(
     run_folder, say = RunFolder(folder), say_on(console)
     if not (home(folder) / CARD).exists():
         run_folder.settings()  # or it says that there is no run
-    from archgrad import finished, run  # take torch
-
     if reopen:
-        finished.reopen(folder)
+        run_folder.check_reopen()
+    from archgrad import run  # takes torch
+
     try:
-        if run_folder.config.exists() and (found := run.resume(folder, console=console)):
+        if run_folder.config.exists() and (found := run.resume(folder, reopen=reopen, console=console)):
             conclude(run_folder, found, console)
         elif (network := home(folder)) and (network / CARD).exists():
             go_on(network, say)
@@ -110,7 +109,8 @@ def finish(folder: Path) -> int:
     folder: Path
         The run folder.
     """
-    from archgrad import finished
+    RunFolder(folder).settings()  # or it says that there is no run
+    from archgrad import finished  # takes torch
 
     console = Console(highlight=False, soft_wrap=True)
     if found := finished.finish(folder, console=console):

@@ -15,7 +15,6 @@ from archgrad.compare.comparison import Comparison, comparison
 from archgrad.compare.measures import GROUPS, JUDGED, REGRET, RELATIVE, REPEATED, STANDING, TRUE
 from archgrad.compare.statistics import LEVEL, Difference, Spread
 from archgrad.compare.trajectory import Trajectory
-from archgrad.judgement import CAUSES
 
 __all__ = ["comparison", "table"]
 
@@ -160,6 +159,8 @@ def marked(found: Comparison, arm: str) -> str:
 
 def doubts(found: Comparison) -> list[str]:
     """``* darts: 2 of 4 searches say little (alphas hardly moved 2, selection still changes 1)``, an arm each."""
+    from archgrad.judgement import CAUSES  # takes torch; `compare` refuses without it
+
     lines = []
     for arm in found.arms:
         if doubtful := found.doubtful(arm):

@@ -28,7 +28,7 @@ def lambdadarts(
     strength: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.25,
     measure: Literal["cosine", "sign"] = "cosine",
     least: Annotated[int, Field(ge=2)] = 3,
-    alpha_lr: Annotated[float, Field(gt=0)] | None = None,
+    alpha_lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
 ) -> Patch:
     """``strength`` of the alignment in the last epoch, growing from 0 in the first. ``measure`` of two gradients: their cosine, or
     ``<g, h> / <|g|, |h|>``, which heeds signs. ``least``: groups with fewer cells are left alone. ``alpha_lr``: rate of the alphas (None: the

@@ -25,7 +25,7 @@ class RetrainSettings:
     epochs: Annotated[Positive, Field(description="passes over the training images")] = 600
     batch: Annotated[int, Field(ge=2, description="images a step")] = 96
     limit: Annotated[Positive | None, Field(description="train on that many images only, a stratified choice")] = None
-    lr: Annotated[float, Field(gt=0, description="learning rate at its highest")] = 0.025
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="learning rate at its highest")] = 0.025
     lr_end: Annotated[NotNegative, Field(description="learning rate the schedule falls to")] = 0.0
     schedule: Annotated[Literal["cosine", "linear"], Field(description="how the learning rate falls, once an epoch")] = "cosine"
     warmup: Annotated[Count, Field(description="epochs in which the learning rate rises; at most half of all")] = 0

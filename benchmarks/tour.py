@@ -5,8 +5,8 @@
 
 The commands of a page run in one new folder, where the names in them exist: `recipes` and `benchmarks` of this checkout, a folder of drawn
 images `photos` (four classes), `other` (the same classes), `more` and `folder` (without classes), and `photo.jpg`. Left out are `make`, dry
-runs, and commands whose comment names their hours or days. Columns: wall seconds, exit code, and the judgement of each search that the
-command finished. Threads are as a user has them.
+runs, and commands whose comment names their hours or days. Columns: CPU seconds in user mode, wall seconds, exit code, and the judgement of
+each search that the command finished. Threads are as a user has them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,7 @@ class Typed(NamedTuple):
     """One command, how it ended, and every search that it finished."""
 
     line: str
+    cpu: float  # seconds in user mode
     seconds: float
     code: int
     output: str
@@ -88,14 +90,14 @@ def typed(page: str, folder: Path) -> Iterator[Typed]:
     found = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     known: dict[Path, int] = {}
     for line in commands(page):
-        began = monotonic()
+        began, before = monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         done = subprocess.run(["bash", "-c", line], cwd=folder, env=found, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        took, judged = monotonic() - began, {}
+        took, cpu, judged = monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before, {}
         for file in sorted(folder.rglob("genotype.json")):
             if known.get(file) != file.stat().st_mtime_ns:
                 known[file] = file.stat().st_mtime_ns
                 judged[str(file.parent.relative_to(folder))] = json.loads(file.read_text()).get("searched")
-        yield Typed(line, took, done.returncode, done.stdout + done.stderr, judged)
+        yield Typed(line, cpu, took, done.returncode, done.stdout + done.stderr, judged)
 
 
 def main() -> int:
@@ -103,13 +105,13 @@ def main() -> int:
     for page in sys.argv[1:] or PAGES:
         if not commands(page):
             continue
-        print(page)
+        print(f"{page}, load average {os.getloadavg()[0]:.1f}")
         with tempfile.TemporaryDirectory() as folder:
             prepare(Path(folder))
             for one in typed(page, Path(folder)):
                 told = "; ".join(f"{name}: {' '.join(found['fails'].values()) or 'searched'}" for name, found in one.judgements.items())
-                print(f"  {one.seconds:6.1f} s  rc {one.code}  {one.line.split('  ')[0]}  {told}", flush=True)
-                if one.code or any(found["reasons"] for found in one.judgements.values()):
+                print(f"  {one.cpu:6.1f} CPU s  {one.seconds:6.1f} s  rc {one.code}  {one.line.split('  ')[0]}  {told}", flush=True)
+                if one.code or any(found["fails"] for found in one.judgements.values()):
                     failed += 1
                 if one.code:
                     print("\n".join(f"      {text}" for text in one.output.splitlines()[-5:]))

@@ -6,7 +6,7 @@
 The commands of a page run in one new folder, where the names in them exist: `recipes` and `benchmarks` of this checkout, a folder of drawn
 images `photos` (four classes), `other` (the same classes), `more` and `folder` (without classes), and `photo.jpg`. Left out are `make`, dry
 runs, and commands whose comment names their hours or days. Columns: CPU seconds in user mode, wall seconds, exit code, and the judgement of
-each search that the command finished. Threads are as a user has them.
+each search that the command finished. A search whose comment says `Ctrl-C after epoch 12` is interrupted there. Threads are as a user has them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import os
 import random
 import re
 import resource
+import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw
@@ -29,6 +31,7 @@ from PIL import Image, ImageDraw
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "results.md")]
 LONG = re.compile(r"#.*\b(hours?|days?)\b")
+STOPPED = re.compile(r"#.*\bCtrl-C after epoch (\d+)\b")
 SHAPES = ("circle", "cross", "square", "triangle")
 
 
@@ -41,6 +44,11 @@ class Typed(NamedTuple):
     code: int
     output: str
     judgements: dict[str, Any]  # run folder -> `searched` of its genotype.json
+
+    @property
+    def well(self) -> bool:
+        """Whether it ended as its line says."""
+        return self.code == (130 if STOPPED.search(self.line) else 0)
 
 
 def commands(page: str) -> list[str]:
@@ -91,13 +99,30 @@ def typed(page: str, folder: Path) -> Iterator[Typed]:
     known: dict[Path, int] = {}
     for line in commands(page):
         began, before = monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-        done = subprocess.run(["bash", "-c", line], cwd=folder, env=found, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        code, output = run(line, folder, found)
         took, cpu, judged = monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before, {}
         for file in sorted(folder.rglob("genotype.json")):
             if known.get(file) != file.stat().st_mtime_ns:
                 known[file] = file.stat().st_mtime_ns
                 judged[str(file.parent.relative_to(folder))] = json.loads(file.read_text()).get("searched")
-        yield Typed(line, cpu, took, done.returncode, done.stdout + done.stderr, judged)
+        yield Typed(line, cpu, took, code, output, judged)
+
+
+def run(line: str, folder: Path, variables: dict[str, str]) -> tuple[int, str]:
+    """Exit code and output of a command; Ctrl-C comes after the epoch that its comment names."""
+    out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(
+        ["bash", "-c", line], cwd=folder, env=variables, stdin=subprocess.DEVNULL, text=True, start_new_session=True, **out
+    )
+    if stop := STOPPED.search(line):
+        tokens = shlex.split(line, comments=True)
+        rows = folder / tokens[tokens.index("--out") + 1] / "metrics.jsonl"
+        while process.poll() is None and not (rows.exists() and len(rows.read_text().splitlines()) >= int(stop.group(1))):
+            sleep(0.1)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate()
+    return process.returncode, output
 
 
 def main() -> int:
@@ -111,9 +136,9 @@ def main() -> int:
             for one in typed(page, Path(folder)):
                 told = "; ".join(f"{name}: {' '.join(found['fails'].values()) or 'searched'}" for name, found in one.judgements.items())
                 print(f"  {one.cpu:6.1f} CPU s  {one.seconds:6.1f} s  rc {one.code}  {one.line.split('  ')[0]}  {told}", flush=True)
-                if one.code or any(found["fails"] for found in one.judgements.values()):
+                if not one.well or any(found["fails"] for found in one.judgements.values()):
                     failed += 1
-                if one.code:
+                if not one.well:
                     print("\n".join(f"      {text}" for text in one.output.splitlines()[-5:]))
     return 1 if failed else 0
 

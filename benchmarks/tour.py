@@ -5,8 +5,8 @@
 
 The commands of a page run in one new folder, where the names in them exist: `recipes` and `benchmarks` of this checkout, a folder of drawn
 images `photos` (four classes), `other` (the same classes), `more` and `folder` (without classes), and `photo.jpg`. Left out are `make`, dry
-runs, and commands whose comment names their hours or days. Columns: wall seconds, exit code, and the judgement of each search that the
-command finished. Threads are as a user has them.
+runs, and commands whose comment names their hours or days. Columns: CPU seconds in user mode, wall seconds, exit code, and the judgement of
+each search that the command finished. A search whose comment says `Ctrl-C after epoch 12` is interrupted there. Threads are as a user has them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import json
 import os
 import random
 import re
+import resource
+import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw
@@ -28,6 +31,7 @@ from PIL import Image, ImageDraw
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "results.md")]
 LONG = re.compile(r"#.*\b(hours?|days?)\b")
+STOPPED = re.compile(r"#.*\bCtrl-C after epoch (\d+)\b")
 SHAPES = ("circle", "cross", "square", "triangle")
 
 
@@ -35,10 +39,16 @@ class Typed(NamedTuple):
     """One command, how it ended, and every search that it finished."""
 
     line: str
+    cpu: float  # seconds in user mode
     seconds: float
     code: int
     output: str
     judgements: dict[str, Any]  # run folder -> `searched` of its genotype.json
+
+    @property
+    def well(self) -> bool:
+        """Whether it ended as its line says."""
+        return self.code == (130 if STOPPED.search(self.line) else 0)
 
 
 def commands(page: str) -> list[str]:
@@ -88,14 +98,31 @@ def typed(page: str, folder: Path) -> Iterator[Typed]:
     found = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     known: dict[Path, int] = {}
     for line in commands(page):
-        began = monotonic()
-        done = subprocess.run(["bash", "-c", line], cwd=folder, env=found, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        took, judged = monotonic() - began, {}
+        began, before = monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        code, output = run(line, folder, found)
+        took, cpu, judged = monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before, {}
         for file in sorted(folder.rglob("genotype.json")):
             if known.get(file) != file.stat().st_mtime_ns:
                 known[file] = file.stat().st_mtime_ns
                 judged[str(file.parent.relative_to(folder))] = json.loads(file.read_text()).get("searched")
-        yield Typed(line, took, done.returncode, done.stdout + done.stderr, judged)
+        yield Typed(line, cpu, took, code, output, judged)
+
+
+def run(line: str, folder: Path, variables: dict[str, str]) -> tuple[int, str]:
+    """Exit code and output of a command; Ctrl-C comes after the epoch that its comment names."""
+    out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(
+        ["bash", "-c", line], cwd=folder, env=variables, stdin=subprocess.DEVNULL, text=True, start_new_session=True, **out
+    )
+    if stop := STOPPED.search(line):
+        tokens = shlex.split(line, comments=True)
+        rows = folder / tokens[tokens.index("--out") + 1] / "metrics.jsonl"
+        while process.poll() is None and not (rows.exists() and len(rows.read_text().splitlines()) >= int(stop.group(1))):
+            sleep(0.1)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate()
+    return process.returncode, output
 
 
 def main() -> int:
@@ -103,15 +130,15 @@ def main() -> int:
     for page in sys.argv[1:] or PAGES:
         if not commands(page):
             continue
-        print(page)
+        print(f"{page}, load average {os.getloadavg()[0]:.1f}")
         with tempfile.TemporaryDirectory() as folder:
             prepare(Path(folder))
             for one in typed(page, Path(folder)):
                 told = "; ".join(f"{name}: {' '.join(found['fails'].values()) or 'searched'}" for name, found in one.judgements.items())
-                print(f"  {one.seconds:6.1f} s  rc {one.code}  {one.line.split('  ')[0]}  {told}", flush=True)
-                if one.code or any(found["reasons"] for found in one.judgements.values()):
+                print(f"  {one.cpu:6.1f} CPU s  {one.seconds:6.1f} s  rc {one.code}  {one.line.split('  ')[0]}  {told}", flush=True)
+                if not one.well or any(found["fails"] for found in one.judgements.values()):
                     failed += 1
-                if one.code:
+                if not one.well:
                     print("\n".join(f"      {text}" for text in one.output.splitlines()[-5:]))
     return 1 if failed else 0
 

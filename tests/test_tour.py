@@ -18,7 +18,7 @@ import tour
 def test_every_command_ends_with_a_result_to_stand_by(page, tmp_path):
     tour.prepare(tmp_path)
     for one in tour.typed(page, tmp_path):
-        assert one.code == 0, f"{one.line}\n{one.output}"
+        assert one.well, f"{one.line}\n{one.output}"
         for folder, judged in one.judgements.items():
             assert judged["ok"], f"{one.line}: {folder}: {judged['fails']}"
 

@@ -109,7 +109,7 @@ def test_until_the_epochs_are_over_it_is_darts(tmp_path):
     rows, states = [], []
     for name in ("darts", "dartspt"):
         saves = Saves([("epoch", EPOCHS, 0)], tmp_path)
-        run(method(name, BASE), [saves])
+        run(method(name, BASE, alphas={"lr": 3e-4}), [saves])
         rows.append(saves.rows)
         states.append({key: value for key, value in checkpoint.read(tmp_path / f"epoch-{EPOCHS}-0").items() if key not in ("method", "memory")})
     assert rows[0] == rows[1] and same(*states)
@@ -233,7 +233,8 @@ def test_after_an_early_stop_schedules_stay_where_they_were():
         def on_epoch(self, method, state, data, row):
             return {"stop": "enough"} if row["epoch"] == 1 else None
 
-    m = method("stdarts+dartspt", BASE, stdarts={"temperature": "exponential", "warmup": 1}, dartspt={"tune": 1})
+    options = {"stdarts": {"temperature": "exponential", "warmup": 1}, "dartspt": {"tune": 1}, "alphas": {"lr": 3e-4, "init": 1e-3}}
+    m = method("stdarts+dartspt", BASE, **options)
     temperatures = []
 
     class Sees(Record):

@@ -127,7 +127,7 @@ def test_the_alpha_gradient_is_the_papers(anchor):
 @pytest.mark.parametrize("name", ["s1", "nasbench201"])
 def test_the_divergence_is_of_an_edges_own_ops(name):
     base = space(name, channels=2, cells=1 if name == "nasbench201" else 3, classes=4)
-    found = run(method("drnas", base, anchor="kl", strength=1.0, alphas={"lr": 6e-4}), epochs=1)
+    found = run(method("drnas", base, anchor="kl", strength=1.0, alphas={"lr": 0.05}), epochs=1)
     rows = [(a, e) for group in base.groups.values() for a, e in zip(found.state.alphas[group.name].detach(), group.edges, strict=True)]
     value = sum(
         kl_divergence(Dirichlet(F.elu(a[: len(e.primitives)]) + 1), Dirichlet(torch.ones(len(e.primitives))))
@@ -139,7 +139,7 @@ def test_the_divergence_is_of_an_edges_own_ops(name):
 
     here = Context(base.groups, Progress(0, 0, 1, 1, 0, 1), "alpha", {}, 0)
     passed = Forward(found.state.alphas, None, Output(torch.zeros(1, 4)), None, None, here, None)  # type: ignore[arg-type]
-    assert torch.allclose(term(passed), value) and (name == "s1" or value > 0)
+    assert torch.allclose(term(passed), value, rtol=1e-3) and (name == "s1" or value > 0)
 
 
 def test_presets_and_readouts():

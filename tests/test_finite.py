@@ -62,7 +62,7 @@ def test_a_term_that_diverges_is_named_by_its_setting(name):
     said = rf"^the search diverged in epoch \d, a term of the loss first: try a --{name}\.{setting} below 1e\+30$"
     sized = space("nasbench201", **SPACE | {"cells": 2})
     with pytest.raises(ValueError, match=said):
-        run(method(name, sized, **TERMS[name]))
+        run(method(name, sized, **TERMS[name], alphas={"lr": 3e-4}))
 
 
 def test_a_term_of_ones_own_is_named_by_its_place():
@@ -112,7 +112,7 @@ def test_a_periodic_checkpoint_never_overwrites_a_good_one(choose, tmp_path):
 
 def test_a_loaded_state_is_read_only_where_its_alphas_are_numbers(tmp_path):
     """As `derive` reads a checkpoint that was saved before saving was checked."""
-    m = made("darts")
+    m = made("darts", alphas={"lr": 3e-4})
     content = checkpoint.pack(m, run(m, epochs=1).state)
     content["alphas"]["cell"][0, 0] = math.nan
     state = checkpoint.restore(m, content)

@@ -222,7 +222,7 @@ def test_the_table_of_lengths_is_that_of_the_methods():
         own = {"epochs": f"{length.epochs} epochs", "batch": f"batch {length.batch}", "images": f"{length.images:,} images"}
         return ", ".join(text for field, text in own.items() if getattr(length, field) != getattr(Length(), field))
 
-    section = (ROOT.parent / "docs" / "methods.md").read_text().split("## The rate of the alphas")[1].split("\n## ")[0]
+    section = (ROOT.parent / "docs" / "methods.md").read_text().split("## The rate of the alphas")[1].split("**How c was fixed.**")[0]
     header, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("|")]
     shown = {name.strip("` "): cells for names, *cells in rows for name in names.split(",")}
     alphas_move = {name: entry for name, entry in METHODS.items() if entry.lengths and name != "rsws"}

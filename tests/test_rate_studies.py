@@ -143,7 +143,7 @@ def test_our_own_studies_resolve_to_what_they_recorded(folder):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_our_own_studies_go_on_by_their_commands(command, capsys, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
-    assert main([*shlex.split(command), "--dry-run"]) == 0
+    assert main([*shlex.split(command, comments=True), "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) >= 12 and (all(line.endswith("(done)") for line in lines) or "full_length" in command)
 

@@ -28,6 +28,8 @@ DECIDED = 0.01
 length, whose cell changed with the seed (0.1 % of the uniform entropy gone), and one of the whole length (1.6 %)."""
 STABLE = 0.75
 """Least share of the final links that all of the last epochs' genotypes have: of 8 links two may change, of 6 one."""
+ENOUGH = 50
+"""Alpha steps below which nothing can be told: a rate that is fitted to so few moves the alphas by the noise of the batches."""
 LAST = 0.1
 """Share of the epochs that must agree, at least `FEWEST` of them."""
 FEWEST = 2
@@ -125,9 +127,16 @@ def judge(method: Method, state: State, genotype: Genotype, rows: Sequence[Row],
         fails["chance"] = at_chance(what, accuracy, chance, least)
     if by_alphas and not over:
         fails["short"] = f"The search is too short to tell whether its selection is stable (epochs: {len(rows)}). Train longer."
+    elif by_alphas and (steps := alpha_steps(method, state)) < ENOUGH:
+        fails["short"] = f"The search has {steps} alpha steps: that is too short to tell what it learned from noise. Train longer."
     if changes := {name: part for name, part in parts.items() if part.held is not None and part.held < STABLE}:
         fails["selection"] = unstable(changes, parts, len(last))
     return Judgement("alphas" if by_alphas else "decisions", parts, what, rounded(accuracy), rounded(chance), rounded(least), len(last), fails)
+
+
+def alpha_steps(method: Method, state: State) -> int:
+    """How many steps of the search moved alphas."""
+    return sum(method.stepper.alpha_steps(method, state.plan, epoch) for epoch in range(state.ended or state.plan.epochs))
 
 
 # Did the alphas move?

@@ -287,6 +287,7 @@ def test_a_table_marks_the_arms_and_says_why(capsys):
     shown = capsys.readouterr().out
     assert " 3* " in shown and " 2 " in shown and " 2* " not in shown
     note = "darts: 2 of 3 searches say little (alphas hardly moved 2, selection still changes 1; 1 not judged)."
+    assert "1 of 5 searches were recorded before searches were judged." in " ".join(shown.split())
     assert f"* {note}" in " ".join(shown.split()) and f"\\* {note}" in markdown(runs, "darts")
     assert "| darts | 1 to 3\\* |" in markdown(runs, "darts")
     numbers = tables.comparison(runs, "darts").to_json()["searched"]

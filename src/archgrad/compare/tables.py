@@ -56,6 +56,8 @@ def table(found: Comparison) -> Group:
         notes.append(CHOSEN)
     if any(found.doubtful(arm) for arm in found.arms):
         notes += doubts(found)
+    if missing := sum(len(found.seeds[arm]) - len(found.searched.get(arm, {})) for arm in found.arms):
+        notes.append(f"{missing} of {sum(map(len, found.seeds.values()))} searches were recorded before searches were judged.")
     if shown(found, TRUE) and found.images and (note := elsewhere(*found.images)):
         notes.append(note)
     if found.failed:

@@ -143,7 +143,7 @@ RULES = {  # flags, the epoch that ends the search where epoch 0 does not count,
 def planted():
     with pytest.MonkeyPatch.context() as patch:
         for module in (probes, rising):
-            patch.setattr(module, "supernet_curvature", lambda *arguments: RISING[arguments[-1]])
+            patch.setattr(module, "supernet_curvature", lambda *arguments, **between: RISING[arguments[-1]])
         yield
 
 

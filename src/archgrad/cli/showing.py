@@ -169,8 +169,10 @@ def _counted(found: Subject, *, usual: bool, size: int | None, **given: int | No
     check_size(size or found.size)
     asked = {name: value for name, value in given.items() if value is not None}
     catalogue.spaces()[found.space_name].check(asked)
-    known = catalogue.counted(found.genotype) if usual and found.run is None and size is None and not asked else None
-    return known or found.count(size=size, **asked)
+    known = catalogue.counted(found.genotype) if usual and found.run is None else None
+    if known and all(getattr(known, name) == value for name, value in (asked | {"size": size or known.size}).items()):
+        return known
+    return found.count(size=size, **asked)
 
 
 def _table(title: str, rows: Mapping[str, tuple[str, str, str]]) -> None:

@@ -63,7 +63,8 @@ def test_available(tmp_path, monkeypatch):
     ("values", "cpus", "taken"),
     [
         (64 * 16 * 32 * 32, 2, 2),  # the search of the DARTS paper
-        (64 * 16 * 32 * 32, 64, 8),
+        (64 * 16 * 32 * 32, 64, 2),
+        (16 * 16 * 32 * 32, 2, 1),  # two threads were slower there (docs/performance.md)
         (64 * 8 * 16 * 16, 64, 1),  # the small searches of docs/results.md
         (32 * 16 * 8 * 8, 2, 1),  # the digits
         (64 * 16 * 32 * 32, 1, 1),
@@ -75,11 +76,11 @@ def test_threads_follow_size_and_processors(values, cpus, taken):
 
 def test_the_environment_is_the_users_word(monkeypatch):
     monkeypatch.setattr(processors, "available", lambda: 4)
-    for told, taken in (("3", 3), ("3,2", 3), ("", 4), ("0", 4), ("many", 4)):
+    for told, taken in (("3", 3), ("3,2", 3), ("", 2), ("0", 2), ("many", 2)):
         monkeypatch.setenv("OMP_NUM_THREADS", told)
         assert threads(64, 16, 32) == taken
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert threads(64, 16, 32) == 4 and threads(2, 2, 8) == 1
+    assert threads(64, 16, 32) == 2 and threads(2, 2, 8) == 1
 
 
 @pytest.mark.parametrize(("told", "recorded"), [({}, 1), ({"threads": 2}, 2)])

@@ -11,20 +11,21 @@ import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-GRAIN = 32768  # values below which torch gives an elementwise op to one thread (at::internal::GRAIN_SIZE)
-SHRINKS = 4  # how many times smaller the feature maps of the last stage are: twice half the width and height, twice the channels
+EACH = 524_288
+"""Values of the first feature map that each thread must have. Measured (docs/performance.md): with half of that, two threads that sleep while
+they wait are slower than one; with all of it they are as fast or faster."""
 
 
 def threads(images: int, channels: int, side: int) -> int:
-    """For steps of so many images, in a network whose first cell has (images, channels, side, side): each thread has at least a `GRAIN` of every
-    feature map, those of the last stage included, and no processor has two. A number in the environment is the user's own, and stays."""
+    """For steps of so many images, in a network whose first cell has (images, channels, side, side): each thread has at least `EACH` values
+    of the first feature map, and no processor has two threads. A number in the environment is the user's own, and stays."""
     told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     return int(told) if told.isdigit() and int(told) else by_size(images * channels * side**2, available())
 
 
 def by_size(values: int, processors: int) -> int:
     """For feature maps of so many values."""
-    return max(1, min(processors, values // (SHRINKS * GRAIN)))
+    return max(1, min(processors, values // EACH))
 
 
 def available(root: Path = Path("/")) -> int:

@@ -139,9 +139,9 @@ def test_chance_by_hand():
     assert "chance" not in judged(m, state, val_accuracy=0.34).fails  # 0.25 + 2 * sqrt(0.25 * 0.75 / 100) = 0.337
     says = judged(m, state, val_accuracy=0.33).fails["chance"]
     assert says.startswith("The supernet is right on 33 % of validation images, no more than chance (guessing has 25 %, with luck 34 %).")
-    lopsided = judge(m, state, m.genotype(state), rows([str(m.genotype(state))] * 4, val_accuracy=0.6), [60, 20, 10, 10])
+    lopsided = judge(m, state, m.genotype(state), rows([str(m.genotype(state))] * EPOCHS, val_accuracy=0.6), [60, 20, 10, 10])
     assert lopsided.chance == 0.6 and "chance" in lopsided.fails
-    unknown = judge(m, state, m.genotype(state), rows([str(m.genotype(state))] * 4), [])
+    unknown = judge(m, state, m.genotype(state), rows([str(m.genotype(state))] * EPOCHS), [])
     assert unknown.ok and unknown.lines() == ["searched: alphas moved, selection stable"]
 
 
@@ -296,3 +296,10 @@ def test_a_table_marks_the_arms_and_says_why(capsys):
     for one in runs:
         one.pop("searched", None)
     assert "searched" not in tables.comparison(runs, "darts").to_json() and "*" not in markdown(runs, "darts")
+
+
+def test_alpha_steps_are_counted_to_where_the_search_stopped():
+    m = method("darts", BASE)
+    state = moved(started(m), 1.0)
+    few, all_of_them = (judge(m, state, m.genotype(state), rows([str(m.genotype(state))] * count), CLASSES) for count in (10, EPOCHS))
+    assert few.fails["short"].startswith("The search has 30 alpha steps") and "short" not in all_of_them.fails

@@ -245,7 +245,8 @@ def test_phases_are_found_whatever_their_lengths():
 def test_an_unfinished_run_keeps_what_it_expects(tmp_path, monkeypatch):
     from archgrad import front
     from archgrad.cli import main
-    from archgrad.folder import RunFolder, read_json
+    from archgrad.files import read_json
+    from archgrad.folder import RunFolder
     from running import SMALL
 
     folder = RunFolder(tmp_path / "run")

@@ -13,7 +13,8 @@ from archgrad import config, run
 from archgrad.arch import Genotype
 from archgrad.cli import main
 from archgrad.config import DataSettings, SearchConfig, SearchSettings
-from archgrad.folder import RunFolder, read_json
+from archgrad.files import read_json
+from archgrad.folder import RunFolder
 from running import SMALL, outcome, same
 
 QUIET = Console(quiet=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from archgrad import files
 from archgrad.arch import Genotype
 from archgrad.finite import check_whole
 from archgrad.patch import Decision
@@ -50,13 +50,9 @@ def pack(method: Method, state: State) -> dict[str, Any]:
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Writes beside and renames: a kill at any moment leaves the old file or the new one, whole."""
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
+    """Writes a draft that becomes ``path``: a kill at any moment leaves the old file or the new one, whole."""
+    with files.draft(path) as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
 
 
 def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

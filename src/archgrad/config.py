@@ -27,7 +27,7 @@ from pydantic import (
     create_model,
 )
 
-from archgrad import catalogue, options
+from archgrad import catalogue, files, options
 from archgrad.errors import unknown
 from archgrad.retraining.settings import RetrainSettings
 from archgrad.search_space import ALPHAS, WeightSettings
@@ -203,7 +203,7 @@ def read_yaml(path: Path) -> tuple[str, Given]:
     if not path.is_file():
         raise ValueError(f"no such file: {path}")
     try:
-        found = yaml.safe_load(path.read_text("utf-8"))
+        found = yaml.safe_load(files.text(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found or {}, Mapping):

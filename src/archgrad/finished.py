@@ -9,7 +9,8 @@ import torch
 from rich.console import Console
 
 from archgrad import checkpoint, costing, results, run, watching
-from archgrad.folder import RunFolder, read_json
+from archgrad.files import read_json
+from archgrad.folder import RunFolder
 from archgrad.judgement import Judgement, judge
 from archgrad.loop import Found
 from archgrad.observers import rows

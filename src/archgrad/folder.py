@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -19,7 +18,8 @@ import archgrad
 from archgrad import config
 from archgrad.arch import Genotype
 from archgrad.config import SearchConfig
-from archgrad.observers import rows, write_atomically
+from archgrad.files import is_draft, open_unlinked, read_json, sweep, write_json
+from archgrad.observers import rows
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +99,7 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file: choose another --out")
         ours = {self.environment.name, self.data.name, "lock"}  # what a run killed before its first step leaves
-        if self.path.exists() and any(item.name.removesuffix(".part") not in ours for item in self.path.iterdir()):
+        if self.path.exists() and any(item.name not in ours and not is_draft(item) for item in self.path.iterdir()):
             raise ValueError(f"{self.path} is not empty: choose another --out")
 
     def settings(self) -> SearchConfig:
@@ -158,7 +158,7 @@ class RunFolder:
         import fcntl
 
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a+") as file:
+        with open_unlinked(self.path / "lock") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -167,6 +167,7 @@ class RunFolder:
             file.truncate(0)
             file.write(f"pid {os.getpid()} on {platform.node()}\n")
             file.flush()
+            sweep(self.path)
             yield
 
 
@@ -174,25 +175,6 @@ def default_out(config: SearchConfig) -> Path:
     """runs/METHOD-SPACE-DATA-seedN"""
     images = Path(config.data.path or "data").name
     return Path("runs") / re.sub(r"[^\w.+-]", "_", f"{config.method}-{config.space['name']}-{images}-seed{config.seed}")
-
-
-def read_json(path: Path, *keys: str) -> dict[str, Any]:
-    """ValueError in one line if it is missing, cut short, or lacks one of the ``keys``."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        if not isinstance(content, dict) or not set(keys) <= content.keys():
-            raise ValueError(f"{path} is damaged: it lacks {' or '.join(keys)}")
-        return content
-    except FileNotFoundError:
-        raise ValueError(f"no such file: {path}") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """One line per entry."""
-    lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
-    write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def environment(device: torch.device | str) -> dict[str, Any]:

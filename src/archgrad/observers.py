@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from archgrad import files
 from archgrad.interrupts import Interrupted
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ class Metrics:
     def __init__(self, path: Path, *, epoch: int = 0) -> None:
         self.path = path
         kept = [row for row in rows(path) if row["epoch"] < epoch] if path.exists() else []
-        write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+        files.write(path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def append(self, row: Row) -> None:
-        append(self.path, row)
+        files.append(self.path, json.dumps(row))
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
         self.append(row)
@@ -51,7 +51,7 @@ class Decisions:
     def __init__(self, path: Path, *, taken: int = 0) -> None:
         self.path, self.since = path, (monotonic(), process_time())
         if path.exists():
-            write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows(path)[:taken]))
+            files.write(path, "".join(json.dumps(row) + "\n" for row in rows(path)[:taken]))
 
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
@@ -61,7 +61,7 @@ class Decisions:
     def on_decision(self, method: Method, state: State, decision: Decision) -> None:
         now = monotonic(), process_time()
         took = {"seconds": now[0] - self.since[0], "cpu_seconds": now[1] - self.since[1]}
-        append(self.path, {"note": decision.note, **took})
+        files.append(self.path, json.dumps({"note": decision.note, **took}))
         self.since = monotonic(), process_time()
 
 
@@ -144,30 +144,12 @@ def say_on(console: Console) -> Say:
     return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def append(path: Path, row: Row) -> None:
-    """A line more, on the disk when it returns."""
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def rows(path: Path) -> list[Row]:
     """The rows of a file of metrics or decisions; a last line cut short by a kill is left out."""
     found = []
-    for line in path.read_text().splitlines():
+    for line in files.text(path).splitlines():
         try:
             found.append(json.loads(line))
         except json.JSONDecodeError:
             break
     return found
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes beside and renames."""
-    beside = path.with_name(path.name + ".part")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from archgrad import costing, front
-from archgrad.folder import RunFolder, write_json
+from archgrad.files import write_json
+from archgrad.folder import RunFolder
 from archgrad.judgement import judge
 from archgrad.loop import Found, Row
 from archgrad.observers import rows
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
     from archgrad.run import Prepared
 
 
-def write(
-    prepared: Prepared, folder: RunFolder, found: Found, points: dict[str, Any] | None, finished: dict[str, Any] | None = None
-) -> None:
+def write(prepared: Prepared, folder: RunFolder, found: Found, points: dict[str, Any] | None, finished: dict[str, Any] | None = None) -> None:
     """All files of a result. The genotype, which marks the run as ended, comes last. ``points``: what `seen` says. ``finished``: where
     `archgrad finish` ended the search."""
     state, method = found.state, prepared.method

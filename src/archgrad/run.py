@@ -19,6 +19,7 @@ from archgrad import (
     checkpoint,
     costing,
     data,
+    files,
     interrupts,
     loop,
     methods,
@@ -36,11 +37,12 @@ from archgrad.config import DataSettings, SearchConfig
 from archgrad.data import Data, stem_for
 from archgrad.diagnostics.sharpness import MOVED
 from archgrad.errors import unknown
-from archgrad.folder import RunFolder, default_out, environment, read_json, write_json
+from archgrad.files import read_json, write_json
+from archgrad.folder import RunFolder, default_out, environment
 from archgrad.interrupts import stop_requests
 from archgrad.limits import Limits
 from archgrad.loop import Found, Observer
-from archgrad.observers import Checkpoints, Decisions, Metrics, Reading, Say, rows, say_on, write_atomically
+from archgrad.observers import Checkpoints, Decisions, Metrics, Reading, Say, rows, say_on
 from archgrad.patch import Patch
 from archgrad.probes import Curvature, Entropies, Gap, Probe, Ranking, Sharpness
 from archgrad.progress import Bar, Estimate, Timed
@@ -82,7 +84,7 @@ def search(config: SearchConfig, *, console: Console | None = None) -> Found:
         write_json(folder.environment, environment(prepared.config.device))
         write_json(folder.data, prepared.data.summary())
         prepared.costs.record(folder.latencies)
-        write_atomically(folder.config, prepared.config.to_yaml())
+        files.write(folder.config, prepared.config.to_yaml())
         return _run(prepared, folder, state, console)
 
 

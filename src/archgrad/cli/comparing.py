@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, places
+from archgrad import config, files, places
 from archgrad.cli import checking
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.searching import ABOUT, FLOATING
@@ -18,9 +18,9 @@ from archgrad.compare import study as studies
 from archgrad.compare.comparison import tidy
 from archgrad.compare.jobs import Ending, Home, Run, execute, prepared, runs_of
 from archgrad.compare.study import Study
-from archgrad.folder import read_json
+from archgrad.files import read_json
 from archgrad.interrupts import stop_requests
-from archgrad.observers import say_on, write_atomically
+from archgrad.observers import say_on
 from archgrad.progress import bar
 
 Flags: Any = flags(
@@ -83,7 +83,7 @@ def compare(
         check_folders(missing)
         check_depths(asked, missing)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(home.study, whole.to_yaml())
+    files.write(home.study, whole.to_yaml())
     prepared(asked, missing)
     for one in left_out:
         why = f"its search was ended by `archgrad finish` {one.left_out}"
@@ -215,8 +215,8 @@ def report(whole: Study, home: Home, failed: list[Ending], console: Console) -> 
     if not found and not lost:
         return
     compared = tables.comparison(found, whole.control, tuple(whole.arms), lost)
-    write_atomically(home.numbers, json.dumps(compared.to_json(), indent=1) + "\n")
-    write_atomically(home.table, tidy(found, whole.control, lost))
+    files.write(home.numbers, json.dumps(compared.to_json(), indent=1) + "\n")
+    files.write(home.table, tidy(found, whole.control, lost))
     if not console.quiet:
         Console(highlight=False, width=max(console.width, tables.WIDTH)).print(tables.table(compared))
     if not whole.equal:

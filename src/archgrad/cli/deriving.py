@@ -10,7 +10,8 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from archgrad import costing
-from archgrad.folder import RunFolder, read_json, write_json
+from archgrad.files import read_json, write_json
+from archgrad.folder import RunFolder
 from archgrad.observers import say_on
 
 

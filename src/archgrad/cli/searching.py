@@ -12,7 +12,8 @@ from archgrad import catalogue, config, costing
 from archgrad.cli.checking import check_search
 from archgrad.cli.flags import flags, said
 from archgrad.cli.training import go_on
-from archgrad.folder import RunFolder, read_json
+from archgrad.files import read_json
+from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.observers import say_on
 from archgrad.retraining.files import CARD, home

@@ -11,11 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from archgrad import benchmarks, catalogue, chain, costing
+from archgrad import benchmarks, catalogue, chain, costing, files
 from archgrad.arch import Genotype
 from archgrad.catalogue import Count
 from archgrad.config import SearchConfig
-from archgrad.folder import RunFolder, read_json
+from archgrad.files import read_json
+from archgrad.folder import RunFolder
 from archgrad.notation import CELL
 from archgrad.retraining.files import CARD, home, read_card
 from archgrad.retraining.settings import retrain_settings
@@ -158,7 +159,7 @@ def from_file(path: Path) -> tuple[Genotype, RunFolder | None, list[Mapping[str,
     """A genotype in any notation, a run's ``genotype.json``, or what `derive` wrote, with its run, its budgets and its judgement. ValueError
     names the file."""
     try:
-        text = path.read_text("utf-8")
+        text = files.text(path)
         try:
             content = json.loads(text)
             genotype, searched = Genotype.from_json(content["genotype"]), content.get("run")

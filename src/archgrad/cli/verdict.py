@@ -11,7 +11,8 @@ from rich.console import Console
 
 from archgrad import benchmarks, costing
 from archgrad.arch import Genotype
-from archgrad.folder import RunFolder, read_json
+from archgrad.files import read_json
+from archgrad.folder import RunFolder
 from archgrad.observers import say_on
 
 if TYPE_CHECKING:

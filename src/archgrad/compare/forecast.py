@@ -11,7 +11,8 @@ from time import monotonic, time
 from archgrad.compare import retraining, summary
 from archgrad.compare.jobs import Run
 from archgrad.duration import Costs, Left, Part, span
-from archgrad.folder import RunFolder, read_json
+from archgrad.files import read_json
+from archgrad.folder import RunFolder
 from archgrad.progress import LONG, expected, to_go
 
 

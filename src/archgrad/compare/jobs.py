@@ -14,10 +14,10 @@ from pathlib import Path
 from time import sleep
 from typing import Any, NamedTuple
 
+from archgrad import files
 from archgrad.compare import retraining, summary
 from archgrad.compare.study import Study
 from archgrad.folder import RunFolder
-from archgrad.observers import write_atomically
 
 ATTEMPTS = 2
 PROGRAM = (sys.executable, "-P", "-m", "archgrad")
@@ -146,7 +146,7 @@ def prepared(study: Study, runs: Iterable[Run]) -> None:
     for one in runs:
         one.settings.parent.mkdir(parents=True, exist_ok=True)
         told = study.settings(one.arm, one.seed)
-        write_atomically(one.settings, told.model_copy(update={"data": run.settled(told.data)}).to_yaml())
+        files.write(one.settings, told.model_copy(update={"data": run.settled(told.data)}).to_yaml())
 
 
 def start(one: Run) -> subprocess.Popen[bytes]:

@@ -11,7 +11,8 @@ from archgrad import costing
 from archgrad.arch import Genotype
 from archgrad.compare import retraining, selection
 from archgrad.compare.study import local
-from archgrad.folder import RunFolder, read_json, write_json
+from archgrad.files import read_json, write_json
+from archgrad.folder import RunFolder
 from archgrad.observers import rows
 
 Summary = dict[str, Any]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from archgrad import files
 from archgrad.arch import Genotype
 from archgrad.cost import Added, Cost
 from archgrad.data.cache import default_cache
@@ -100,14 +101,14 @@ def place(wanted: Setting) -> Path:
 
 def write(found: Profile, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found.to_json()) + "\n", "utf-8")
+    files.write(path, json.dumps(found.to_json()) + "\n")
 
 
 def read(path: Path, wanted: Setting) -> Profile:
     """The file at ``path``. ValueError if it is no such file, or of another device, torch, space, size, batch or number of threads: it names
     the first, and the command that measures anew."""
     try:
-        found = Profile.from_json(json.loads(path.read_text("utf-8")))
+        found = Profile.from_json(json.loads(files.text(path)))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
         raise ValueError(f"{path} holds no latencies: write them by `{wanted.command()} --out {path}`") from None
     for field in fields(Setting):
@@ -125,7 +126,7 @@ def read(path: Path, wanted: Setting) -> Profile:
 def recorded(path: Path) -> Profile:
     """The file at ``path``, whatever it was measured on: what a run in progress was begun with. ValueError if it is no such file."""
     try:
-        return Profile.from_json(json.loads(path.read_text("utf-8")))
+        return Profile.from_json(json.loads(files.text(path)))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
         raise ValueError(f"{path} is damaged: it holds no latencies") from None
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from archgrad import files
 from archgrad.report.style import BAND, BLUE, FONT, GREEN, INK, MUTED, ORANGE, PAPER, svg
 
 PANELS = {  # title -> {metrics key: (legend, colour, factor)}; accuracies are recorded as shares, shown in percent
@@ -24,7 +25,7 @@ def curves_svg(rows: Iterable[Mapping[str, Any]], path: str | Path) -> None:
     panels = {title: lines for title, keys in PANELS.items() if (lines := _lines(rows, keys))}
     if not panels:
         raise ValueError(f"nothing to draw: no row has an epoch and one of {', '.join(key for keys in PANELS.values() for key in keys)}")
-    Path(path).write_text(svg(lambda: _figure(panels)), encoding="utf-8")
+    files.write(Path(path), svg(lambda: _figure(panels)))
 
 
 Line = tuple[str, str, list[int], list[float]]  # legend, colour, epochs from 1, values

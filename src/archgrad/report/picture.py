@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from archgrad import chain
+from archgrad import chain, files
 from archgrad.arch import Genotype
 from archgrad.report.layout import Plan, Route, plan
 from archgrad.report.style import BAND, FAINT, FONT, INK, MUTED, PAPER, colour, label, svg
@@ -33,7 +33,7 @@ def cells_svg(genotype: Genotype) -> str:
 
 def save_svg(genotype: Genotype, path: str | Path) -> None:
     """Write `cells_svg` to a file."""
-    Path(path).write_text(cells_svg(genotype), encoding="utf-8")
+    files.write(Path(path), cells_svg(genotype))
 
 
 def _figure(genotype: Genotype) -> Any:

@@ -6,14 +6,13 @@ Everything is written beside and renamed, so that a kill leaves the old file or 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from archgrad import files
 from archgrad.arch import Genotype
-from archgrad.observers import write_atomically
 from archgrad.retraining.settings import RetrainSettings, checked
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def home(path: str | Path) -> Path:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    write_atomically(folder / CARD, json.dumps(card.to_json(), indent=1) + "\n")
+    files.write(folder / CARD, json.dumps(card.to_json(), indent=1) + "\n")
 
 
 def read_card(folder: str | Path) -> Card:
@@ -109,7 +108,7 @@ def read_card(folder: str | Path) -> Card:
     if not path.exists():
         raise ValueError(f"no network was trained in {folder} yet: archgrad retrain {folder}")
     try:
-        return Card.from_json(json.loads(path.read_text("utf-8")))
+        return Card.from_json(json.loads(files.text(path)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}): restore it from a copy") from None
 
@@ -126,12 +125,8 @@ def save_weights(folder: Path, derived: Derived, card: Card) -> None:
     # safetensors takes neither channels_last nor tied tensors.
     plain = {name: state[name].detach().cpu().clone(memory_format=torch.contiguous_format) for name in names}
     path = folder / WEIGHTS
-    beside = path.with_name(WEIGHTS + ".part")
-    with beside.open("wb") as file:
+    with files.draft(path) as file:
         file.write(save(plain, metadata={"format": "pt"}))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
 
 
 def load(folder: str | Path) -> Network:

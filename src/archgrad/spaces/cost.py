@@ -1,4 +1,4 @@
-"""What a network costs, and what each op of a space adds, counted on the meta device: nothing is computed."""
+"""What a network costs, and what each op of a space adds, counted in one pass in which no convolution is computed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from archgrad.arch import Genotype
@@ -27,7 +28,7 @@ def count(network: nn.Module, size: int | tuple[int, int], channels: int = 3) ->
     try:
         network.eval()
         with torch.no_grad(), _Flops() as counter:
-            functional_call(network, meta, torch.empty(1, channels, *_sides(size), device="meta"))
+            functional_call(network, meta, torch.empty(1, channels, *_sides(size)))
     finally:
         for module, training in modes:
             module.training = training
@@ -54,7 +55,7 @@ def costs(space: Space, size: int | tuple[int, int], **options: Any) -> dict[str
     flops = dict.fromkeys(distinct, 0)
     with torch.no_grad(), _Flops() as counter:
         hooks = [hook for module in distinct for hook in _watch(module, counter, flops)]
-        network(torch.empty(1, whole.in_channels, *_sides(size), device="meta"))
+        network(torch.empty(1, whole.in_channels, *_sides(size)))
     for hook in hooks:
         hook.remove()
     params = {module: _parameters(module) for module in distinct}
@@ -101,6 +102,11 @@ def _convolved(x: torch.Tensor, weight: torch.Tensor, stride: list[int], padding
     return [len(x), len(weight), *((side + 2 * p - d * (kernel - 1) - 1) // step + 1 for side, kernel, step, p, d in sides)]
 
 
+def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
+    """Any numbers in its shape: torch's own rules for shapes on the meta device import sympy, which takes longer than one image does here."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor
+
+
 class _Flops(TorchDispatchMode):
     """torch's own formulas (two FLOPs a MAC), without the decompositions that make `FlopCounterMode` slow on many small layers."""
 
@@ -111,10 +117,10 @@ class _Flops(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if func._overloadpacket is torch.ops.aten.native_batch_norm:  # counts nothing, and would be two thirds of the time
             return (args[0].new_empty(args[0].shape), *args[0].new_empty(2, 0))
-        if func._overloadpacket is torch.ops.aten.convolution:  # torch's own rule for its shape would import sympy, and be most of the time
+        if func._overloadpacket is torch.ops.aten.convolution:
             out = args[0].new_empty(_convolved(*args[:2], *args[3:6]))
         else:
-            out = func(*args, **(kwargs or {}))
+            out = func(*tree_map_only(torch.Tensor, _on_cpu, args), **(kwargs or {}))
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
             self.flops += formula(*args, **(kwargs or {}), out_val=out)

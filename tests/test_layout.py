@@ -48,7 +48,7 @@ MAY: dict[str, set[str]] = {
     "checkpoint": VALUES | METHOD | {"files"},
     "observers": VALUES | METHOD | {"loop", "checkpoint", "files", "interrupts"},
     "progress": VALUES | METHOD | {"loop", "probes", "duration"},
-    "data": {"arch", "seeds", "errors", "places"},
+    "data": {"arch", "seeds", "errors", "files", "places"},
 }
 OPEN = {
     "__init__", "__main__", "run", "watching", "estimating", "costing", "front", "compare", "config", "cli", "retraining", "folder",

@@ -6,6 +6,7 @@ planted there is followed. A kill may leave a draft behind; whoever holds the fo
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -38,6 +39,8 @@ def draft(path: Path) -> Iterator[BinaryIO]:
         descriptor = os.open(beside, ALONE, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -133,6 +136,18 @@ def sweep(folder: Path) -> None:
 def is_draft(path: Path) -> bool:
     """Whether a file is a draft that was not finished."""
     return path.name.endswith(DRAFT) and not path.is_dir()
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process is still writing a draft: the system lets go of a dead one's lock. OSError where it cannot be told."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def sync(folder: Path) -> None:

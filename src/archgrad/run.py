@@ -113,9 +113,10 @@ def recorded(folder: RunFolder, say: Say) -> tuple[Prepared, State]:
     """A run that began, ready to go on: from its checkpoint, or from its start where there is none. ValueError if its images have changed."""
     settings = folder.settings()
     prepared = prepare(settings, say, folder.latencies)
-    was = read_json(folder.data, "fingerprint")["fingerprint"]
-    if was != prepared.data.summary()["fingerprint"]:
-        raise ValueError(f"the images in {settings.data.path} have changed since {folder.path} began: start a new search")
+    was, images = read_json(folder.data, "fingerprint"), prepared.data.dataset
+    if not data.same_images(was["fingerprint"], images):
+        how = data.difference(was.get("preprocess", {}), images)
+        raise ValueError(f"the images in {settings.data.path} have changed since {folder.path} began ({how}): start a new search")
     device = prepared.config.device
     if folder.checkpoint.exists():
         state = checkpoint.restore(prepared.method, checkpoint.read(folder.checkpoint, device), device)

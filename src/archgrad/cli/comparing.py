@@ -140,9 +140,10 @@ def check_images(asked: Study, home: Home, console: Console) -> None:
         )  # fmt: skip
     run.fitted(settings, images)
     for one in summary.read_all(home.summaries):
-        if one["data"]["fingerprint"] != images.fingerprint:
-            was = f"{one['data']['name']} ({one['data']['fingerprint']})"
-            raise ValueError(f"{home.path} was made with other images, {was}, not {images.name} ({images.fingerprint}): choose another --out")
+        was = one["data"]["fingerprint"]
+        if not data.same_images(was, images):
+            now = f"{images.name} ({data.fingerprint_like(was, images)})"
+            raise ValueError(f"{home.path} was made with other images, {one['data']['name']} ({was}), not {now}: choose another --out")
 
 
 def check_settings(asked: Study, home: Home) -> None:

@@ -118,8 +118,11 @@ def resume(
     card = read_card(folder)
     with life(Console()):
         dataset = dataset or data.load(**card.data, report=report)
-    if dataset.fingerprint != card.fingerprint:
-        raise ValueError(f"the images in {dataset.name} have changed since the training in {folder} began: train anew, into another folder")
+    if not data.same_images(card.fingerprint, dataset):
+        how = data.difference(card.preprocess.to_json(), dataset)
+        raise ValueError(
+            f"the images in {dataset.name} have changed since the training in {folder} began ({how}): train anew, into another folder"
+        )
     with RunFolder(folder).locked():
         run = Training(card, device)
         if (saved := folder / "checkpoint.pt").exists():

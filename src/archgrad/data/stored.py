@@ -17,8 +17,6 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from archgrad import files
-
 BLOCK = 64  # images
 DIGEST = 32  # bytes
 
@@ -77,7 +75,8 @@ def read(path: Path, shape: tuple[int, ...]) -> Stored:
     Raises:
         ValueError: They are not what was written there; the message goes on from "the cached images".
     """
-    files.check_plain(path)
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise ValueError("were damaged")
     count = shape[0]
     with path.open("rb") as file:
         start = _start(file, shape)

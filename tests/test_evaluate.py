@@ -167,6 +167,8 @@ def test_csv_has_a_line_an_image(run: Path, images: Path) -> None:
 def test_missing_and_damaged_things_are_named(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"no network was trained in {tmp_path} yet: archgrad retrain {tmp_path}"):
         evaluate(tmp_path)
+    with pytest.raises(ValueError, match=f"there is no folder {tmp_path / 'nowhere'}$"):  # which retrain could not use either
+        evaluate(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"no such file or folder: nothing\.png"):
         predict(run, ["nothing.png"])
     (tmp_path / "empty").mkdir()

@@ -19,6 +19,7 @@ from archgrad.cli.searching import Flags
 from archgrad.duration import span
 
 NOTHING = Flags()
+TRYING = "trying a few steps"
 
 
 def estimate(
@@ -55,9 +56,11 @@ def estimate(
                     flag = f"--{section}{f'.{name}' if name else ''}".replace("_", "-")
                     raise ValueError(f"{flag} is of a search, and {what} is to be retrained: leave out one of them")
         training.asked(what, sources)
-    from archgrad import estimating
+    from archgrad import estimating, watching
 
-    found = estimating.apart(what, sources)
+    waiting = Console(stderr=True)  # beside the answer, which programs read
+    with watching.life(waiting, TRYING), waiting.status(TRYING):
+        found = estimating.apart(what, sources)
     if as_json:
         print(json.dumps(found))
     else:

@@ -16,7 +16,7 @@ from archgrad.files import read_json
 from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.observers import say_on
-from archgrad.retraining.files import CARD, home
+from archgrad.retraining.files import CARD, WEIGHTS, home
 
 if TYPE_CHECKING:
     from archgrad.loop import Found
@@ -134,7 +134,10 @@ def over(folder: Path, say: Say) -> None:
 
 
 def then(folder: Path) -> str:
-    return f"archgrad retrain {folder}  and then  archgrad evaluate {folder}"
+    """The commands that lead from this search to a tested network: those that are left."""
+    if not (home(folder) / CARD).exists():
+        return f"archgrad retrain {folder}  and then  archgrad evaluate {folder}"
+    return f"archgrad evaluate {folder}" if (home(folder) / WEIGHTS).exists() else f"archgrad resume {folder}"
 
 
 def conclude(folder: RunFolder, found: Found, console: Console) -> None:

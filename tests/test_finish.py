@@ -13,8 +13,9 @@ from archgrad import finished, watching
 from archgrad.cli import main
 from archgrad.cli.searching import then
 from archgrad.compare.jobs import Home, Run
+from archgrad.files import append
 from archgrad.folder import RunFolder
-from archgrad.observers import Metrics, append
+from archgrad.observers import Metrics
 from archgrad.progress import Life
 from archgrad.retraining.files import CARD, WEIGHTS
 from archgrad.search_method import Method
@@ -78,8 +79,14 @@ def test_what_it_has_is_its_result(halfway, tmp_path, capsys):
 
 def test_between_two_epochs_it_is_what_the_last_row_says(tmp_path, capsys):
     folder = tmp_path / "run"
+
+    def interrupted(metrics, row):
+        append(metrics.path, json.dumps(row))
+        if row["epoch"]:
+            os.kill(os.getpid(), signal.SIGINT)
+
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Metrics, "append", lambda one, row: (append(one.path, row), row["epoch"] and os.kill(os.getpid(), signal.SIGINT)))
+        patched.setattr(Metrics, "append", interrupted)
         assert main(["search", *SMALL, "--out", str(folder)]) == 130
     told(capsys, "finish", folder)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.filesize import decimal
 
-from archgrad import config
+from archgrad import config, terminal
 from archgrad.cli import training
 from archgrad.cli.checking import check_search
 from archgrad.cli.flags import said
@@ -62,10 +61,10 @@ def estimate(
     with watching.life(waiting, TRYING), waiting.status(TRYING):
         found = estimating.apart(what, sources)
     if as_json:
-        print(json.dumps(found))
+        terminal.say(json.dumps(found))
     else:
         for line in lines(found):
-            Console(highlight=False, soft_wrap=True).print(line, markup=False)
+            terminal.console(soft_wrap=True).print(line, markup=False)
 
 
 def lines(found: dict[str, Any]) -> list[str]:

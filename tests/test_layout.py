@@ -20,6 +20,7 @@ MAY: dict[str, set[str]] = {
     "duration": set(),
     "room": set(),
     "errors": set(),
+    "terminal": set(),
     "files": set(),
     "options": {"errors"},
     "arch": {"seeds", "notation"},
@@ -48,7 +49,7 @@ MAY: dict[str, set[str]] = {
     "checkpoint": VALUES | METHOD | {"files"},
     "observers": VALUES | METHOD | {"loop", "checkpoint", "files", "interrupts"},
     "progress": VALUES | METHOD | {"loop", "probes", "duration"},
-    "data": {"arch", "seeds", "errors", "files", "places"},
+    "data": {"arch", "seeds", "errors", "files", "places", "terminal"},
 }
 OPEN = {
     "__init__", "__main__", "run", "watching", "estimating", "costing", "front", "compare", "config", "cli", "retraining", "folder",

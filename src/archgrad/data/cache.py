@@ -17,10 +17,10 @@ from typing import Annotated, Any, BinaryIO, NamedTuple, TypeVar
 
 from PIL import Image
 from pydantic import Field, TypeAdapter
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
-from archgrad import files
+from archgrad import files, terminal
 from archgrad.data import stored
 from archgrad.data.cache_folder import checked, draft
 from archgrad.data.decode import GREY, RULE, decode, read
@@ -103,13 +103,14 @@ def _each(source: Source, doing: str, what: Callable[[BinaryIO], T]) -> Iterator
         indices = range(start, min(start + stored.BLOCK, len(source)))
         return [read(source.where(index), partial(source.open, index), what) for index in indices]
 
-    console = Console(stderr=True)
+    console = terminal.console(stderr=True)
     quiet = not console.is_terminal or len(source) < 2000
     starts = range(0, len(source), stored.BLOCK)
     # Threads, not processes: decoding and resizing of photos release the interpreter lock, and nothing has to be pickled.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(block, starts)
-        yield from track(done, f"{doing} {source.name}", total=len(starts), console=console, transient=True, disable=quiet)
+        title = escape(terminal.visible(f"{doing} {source.name}"))
+        yield from track(done, title, total=len(starts), console=console, transient=True, disable=quiet)
 
 
 def _file(source: Source, cache: Path, what: str, suffix: str) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from archgrad import errors, places
+from archgrad import errors, places, terminal
 from archgrad.data import fingerprint
 from archgrad.data.cache import facts, pixels
 from archgrad.data.cache_folder import default_cache
@@ -33,7 +33,7 @@ def load(
     cache: str | Path | None = None,
     seed: int = 0,
     streaming: bool = False,
-    report: Callable[[str], Any] = print,
+    report: Callable[[str], Any] = terminal.say,
 ) -> Dataset:
     """Images from ``digits``, a folder (``train/CLASS/*`` with or without ``test/``, or ``CLASS/*``), parquet, or a hub name.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from archgrad import config, estimating, room
+from archgrad import config, estimating, room, watching
 from archgrad.arch import Batch
 from archgrad.cli import main
 from archgrad.cli.estimating import lines
@@ -56,6 +56,16 @@ def test_the_command_writes_nothing_and_refuses_as_search_does(tmp_path, monkeyp
     ]:
         assert main(["estimate", *arguments]) == 2
         assert message in capsys.readouterr().err, arguments
+
+
+def test_it_gives_signs_of_life_beside_its_answer(monkeypatch, capsys):
+    """A step of a large supernet takes minutes, and programs read the answer."""
+    life, lives = watching.life, []
+    answer = estimating.answer("search", Costs().left([]), 3, " steps", Tried(0, None, "cpu", 20), {})
+    monkeypatch.setattr(watching, "life", lambda console, place: lives.append((console.stderr, place)) or life(console, place))
+    monkeypatch.setattr(estimating, "apart", lambda what, sources: answer)
+    assert main(["estimate", *SMALL, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == answer and lives == [(True, "trying a few steps")]
 
 
 def test_a_retraining_is_estimated_with_its_tests():

@@ -15,7 +15,7 @@ import torch
 
 from archgrad import files, saved, seals
 from archgrad.arch import Genotype
-from archgrad.errors import clipped, out_of_memory
+from archgrad.errors import out_of_memory, shown
 from archgrad.finite import check_whole
 from archgrad.patch import Decision
 from archgrad.saved import VERSION
@@ -145,7 +145,7 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
         ValueError: A part is of another method, or it is not what a state built anew has in its place.
     """
     if content.get("method") != method.name:
-        raise ValueError(f"the checkpoint belongs to method {clipped(content.get('method'))}, not {method.name!r}")
+        raise ValueError(f"the checkpoint belongs to method {shown(content.get('method'))}, not {method.name!r}")
     plain = saved.plain(saved.SavedSearch, content)
     plan = Plan(**plain.plan.model_dump())
     _check_place(method, plain, plan)

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, Field, Json, ValidationError
 from torch import Tensor
 
-from archgrad.errors import clipped, out_of_memory, shortened
+from archgrad.errors import out_of_memory, shortened, shown
 
 VERSION = 3
 MOST = 2**31 - 1
@@ -98,7 +98,7 @@ def plain(kind: type[Part], content: Mapping[str, Any]) -> Part:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = shortened(".".join(map(str, first["loc"])), 60)
-        raise ValueError(f"{field}: {shortened(first['msg'])}, not {clipped(first['input'])}") from None
+        raise ValueError(f"{field}: {shortened(first['msg'], 100)}, not {shown(first['input'])}") from None
 
 
 def check_bound(field: str, value: int, most: int) -> None:
@@ -110,11 +110,11 @@ def check_bound(field: str, value: int, most: int) -> None:
 def check_keys(field: str, found: object, expected: Mapping[str, object]) -> None:
     """ValueError where ``found`` is no mapping with exactly the keys of ``expected``."""
     if not isinstance(found, Mapping):
-        raise ValueError(f"{field}: it should be a dictionary, not {clipped(found)}")
+        raise ValueError(f"{field}: it should be a dictionary, not {shown(found)}")
     if missing := [name for name in expected if name not in found]:
-        raise ValueError(f"{field}: it lacks {clipped(missing[0], 100)}")
+        raise ValueError(f"{field}: it lacks {shown(missing[0])}")
     if foreign := [name for name in found if name not in expected]:
-        raise ValueError(f"{field}: nothing here is called {clipped(foreign[0], 100)}")
+        raise ValueError(f"{field}: nothing here is called {shown(foreign[0])}")
 
 
 def check_tensors(field: str, found: object, expected: Mapping[str, Tensor]) -> None:
@@ -128,7 +128,7 @@ def check_tensors(field: str, found: object, expected: Mapping[str, Tensor]) -> 
 def check_tensor(field: str, found: object, like: Tensor) -> None:
     """ValueError where ``found`` is no finite tensor of the shape and the type of ``like``."""
     if not torch.is_tensor(found):
-        raise ValueError(f"{field}: it should be a tensor, not {clipped(found)}")
+        raise ValueError(f"{field}: it should be a tensor, not {shown(found)}")
     if (found.dtype, found.layout, found.is_meta) != (like.dtype, like.layout, False) or found.shape != like.shape:
         raise ValueError(f"{field}: it should be {_kind(like)}, not {_kind(found)}")
     if not _finite(found):
@@ -142,22 +142,22 @@ def check_optimizer(field: str, found: object, optimizer: torch.optim.Optimizer)
     assert isinstance(found, Mapping)  # checked
     groups, slots = found["param_groups"], found["state"]
     if not isinstance(groups, list) or len(groups) != len(fresh["param_groups"]):
-        raise ValueError(f"{field}.param_groups: there should be {len(fresh['param_groups'])}, not {clipped(groups)}")
+        raise ValueError(f"{field}.param_groups: there should be {len(fresh['param_groups'])}, not {shown(groups)}")
     for place, (group, own) in enumerate(zip(groups, fresh["param_groups"], strict=True)):
         where = f"{field}.param_groups.{place}"
         if not isinstance(group, Mapping):
-            raise ValueError(f"{where}: it should be a dictionary, not {clipped(group)}")
+            raise ValueError(f"{where}: it should be a dictionary, not {shown(group)}")
         check_keys(where, group, {"params": [], **{name: own[name] for name in own if name in group}})  # an older torch knew fewer options
         if group["params"] != own["params"]:
-            raise ValueError(f"{where}.params: it should be {clipped(own['params'])}, not {clipped(group['params'])}")
+            raise ValueError(f"{where}.params: it should be {shown(own['params'])}, not {shown(group['params'])}")
         for name, value in group.items():
             if isinstance(own[name], float) and not (isinstance(value, int | float) and math.isfinite(value)):
-                raise ValueError(f"{where}.{name}: it should be a finite number, not {clipped(value)}")
+                raise ValueError(f"{where}.{name}: it should be a finite number, not {shown(value)}")
     tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
     check_keys(f"{field}.state", slots, slots if isinstance(slots, Mapping) else {})
     for index, own in slots.items():
         if not isinstance(index, int) or not 0 <= index < len(tensors):
-            raise ValueError(f"{field}.state: there is no tensor {clipped(index)}")
+            raise ValueError(f"{field}.state: there is no tensor {shown(index)}")
         expected = {name: like if like.dim() == 0 else tensors[index] for name, like in _slots(optimizer).items()}
         check_tensors(f"{field}.state.{index}", own, expected)
 
@@ -171,11 +171,11 @@ def check_like(field: str, found: object, fresh: object) -> None:
         if fresh and all(map(torch.is_tensor, fresh.values())):
             return check_tensors(field, found, dict(fresh))
         if not isinstance(found, Mapping):
-            raise ValueError(f"{field}: it should be a dictionary, not {clipped(found)}")
+            raise ValueError(f"{field}: it should be a dictionary, not {shown(found)}")
         for name in found.keys() & fresh.keys():
             check_like(f"{field}.{name}", found[name], fresh[name])
     elif fresh is not None and not isinstance(found, _kinds(fresh)):
-        raise ValueError(f"{field}: it should be {type(fresh).__name__}, not {clipped(found)}")
+        raise ValueError(f"{field}: it should be {type(fresh).__name__}, not {shown(found)}")
     if not all(_finite(tensor) for tensor in _tensors(found)):
         raise ValueError(f"{field}: it holds numbers that are not finite")
 
@@ -190,7 +190,7 @@ def naming(field: str) -> Iterator[None]:
     except Exception as error:  # what is read into an own structure may be anything
         if out_of_memory(error):
             raise
-        says = shortened(str(error)) or type(error).__name__
+        says = shortened(" ".join(str(error).split()), 120) or type(error).__name__
         raise ValueError(says if says.startswith(field) else f"{field}: {says}") from None
 
 

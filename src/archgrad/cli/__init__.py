@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Group
 
-from archgrad import __version__, interrupts
+from archgrad import __version__, interrupts, terminal
 from archgrad.cli.process import compile_nothing, wait_asleep
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
@@ -79,5 +79,5 @@ def spelled(tokens: Sequence[str]) -> list[str]:
 
 
 def _complain(message: str) -> int:
-    print(f"archgrad: {message}", file=sys.stderr)
+    terminal.say(f"archgrad: {message}", error=True)
     return 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import catalogue, config, costing
+from archgrad import catalogue, config, costing, terminal
 from archgrad.cli.checking import check_search
 from archgrad.cli.flags import flags, said
 from archgrad.cli.training import go_on
@@ -16,7 +16,7 @@ from archgrad.files import read_json
 from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.observers import say_on
-from archgrad.retraining.files import CARD, home
+from archgrad.retraining.files import CARD, WEIGHTS, home
 
 if TYPE_CHECKING:
     from archgrad.loop import Found
@@ -47,7 +47,7 @@ def search(
     """
     sources = [config.read_yaml(config_file)] if config_file else []
     settings = config.read(*sources, ("", said(given)))
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal.console(soft_wrap=True)
     check_search(settings, reads=not dry_run, writes=not dry_run)
     from archgrad import run  # takes torch
 
@@ -77,7 +77,7 @@ def resume(
     folder: Path
         The run folder.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal.console(soft_wrap=True)
     run_folder, say = RunFolder(folder), say_on(console)
     if not (home(folder) / CARD).exists():
         run_folder.settings()  # or it says that there is no run
@@ -114,7 +114,7 @@ def finish(folder: Path) -> int:
     RunFolder(folder).settings()  # or it says that there is no run
     from archgrad import finished  # takes torch
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal.console(soft_wrap=True)
     if found := finished.finish(folder, console=console):
         conclude(RunFolder(folder), found, console)
     else:
@@ -135,7 +135,10 @@ def over(folder: Path, say: Say) -> None:
 
 
 def then(folder: Path) -> str:
-    return f"archgrad retrain {folder}  and then  archgrad evaluate {folder}"
+    """The commands that lead from this search to a tested network: those that are left."""
+    if not (home(folder) / CARD).exists():
+        return f"archgrad retrain {folder}  and then  archgrad evaluate {folder}"
+    return f"archgrad evaluate {folder}" if (home(folder) / WEIGHTS).exists() else f"archgrad resume {folder}"
 
 
 def conclude(folder: RunFolder, found: Found, console: Console) -> None:

@@ -39,7 +39,7 @@ class Subject:
     run: RunFolder | None = None  # whose search it is of
     file: Path | None = None  # that `derive` wrote of that search; else it is what the run found
     within: Sequence[Mapping[str, Any]] = ()  # budgets it keeps to, `archgrad.costing.kept`
-    says: Judgement | None = None  # of its search, where a file without a run has it
+    says: Judgement | None = None  # of its search, as a file has it
 
     @property
     def folder(self) -> RunFolder | None:
@@ -48,8 +48,10 @@ class Subject:
 
     def judged(self) -> list[str]:
         """Whether its search was one, for people; empty where it is of no search that is known."""
+        if self.says:  # of the search as it was then: its run may have been reopened since
+            return self.says.lines()
         if self.run is None:
-            return self.says.lines() if self.says else []
+            return []
         from archgrad import finished  # takes torch
 
         return finished.said(finished.searched(self.run))
@@ -106,7 +108,7 @@ def subject(what: str, space: str | None = None) -> Subject:
     if searched is None:
         return Subject(genotype, *named(space or usual_space(genotype)), says=says)
     settings = searched.settings()
-    return Subject(genotype, *of_settings(settings), side(searched), settings.retrain, searched, path, within)
+    return Subject(genotype, *of_settings(settings), side(searched), settings.retrain, searched, path, within, says)
 
 
 def check_size(size: int) -> None:

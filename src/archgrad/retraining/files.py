@@ -107,8 +107,10 @@ def write_card(folder: Path, card: Card) -> None:
 
 
 def read_card(folder: str | Path) -> Card:
-    """ValueError if nothing was retrained in ``folder`` yet, or its card is damaged."""
+    """ValueError if there is no ``folder``, nothing was retrained in it yet, or its card is damaged."""
     path = Path(folder) / CARD
+    if not Path(folder).is_dir():
+        raise ValueError(f"there is no folder {folder}")
     if not path.exists():
         raise ValueError(f"no network was trained in {folder} yet: archgrad retrain {folder}")
     try:
@@ -168,7 +170,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # of the library's own kinds
-        raise ValueError(f"{path} is damaged ({shortened(str(error))}): restore it from a copy") from None
+        raise ValueError(f"{path} is damaged ({shortened(str(error), 120)}): restore it from a copy") from None
     if told.keys() - {DIGEST, "format"} or told.get(DIGEST, own := digest(state)) != own:
         raise ValueError(f"{path} is damaged (its numbers are not those that were written): restore it from a copy")
     return state

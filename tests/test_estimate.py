@@ -109,6 +109,12 @@ def test_a_batch_that_would_not_fit_is_not_tried(monkeypatch):
     tried = Tried(100 * MB, 4000 * MB, "cpu", 64)
     tried.step(Costs(), "search steps", lambda train, val: sizes.append(len(train.labels)), lambda: (images, images))
     assert sizes == [8, 16, 32, 64, 64, 64] and tried.whole and tried.peak == 740 * MB
+    sizes.clear()
+    seconds = iter(range(0, 1000, 25))  # each step takes 25: one of an eighth of the batch says enough
+    monkeypatch.setattr(estimating, "monotonic", lambda: next(seconds))
+    slow, costs = Tried(100 * MB, 4000 * MB, "cpu", 64), Costs()
+    slow.step(costs, "search steps", lambda train, val: sizes.append(len(train.labels)), lambda: (images, images))
+    assert sizes == [8] and not slow.whole and slow.peak == 740 * MB
 
 
 def test_the_words_name_what_would_fit():

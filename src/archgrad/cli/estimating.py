@@ -57,7 +57,7 @@ def estimate(
         training.asked(what, sources)
     from archgrad import estimating, watching
 
-    waiting = Console(stderr=True)  # beside the answer, which programs read
+    waiting = terminal.console(stderr=True)  # beside the answer, which programs read
     with watching.life(waiting, TRYING), waiting.status(TRYING):
         found = estimating.apart(what, sources)
     if as_json:

@@ -51,7 +51,7 @@ MAY: dict[str, set[str]] = {
     "checkpoint": VALUES | METHOD | {"files", "saved", "seals"},
     "observers": VALUES | METHOD | {"loop", "checkpoint", "files", "interrupts"},
     "progress": VALUES | METHOD | {"loop", "probes", "duration"},
-    "data": {"arch", "seeds", "errors", "places", "terminal"},
+    "data": {"arch", "seeds", "errors", "files", "places", "terminal"},
 }
 OPEN = {
     "__init__", "__main__", "run", "watching", "estimating", "costing", "front", "compare", "config", "cli", "retraining", "folder",

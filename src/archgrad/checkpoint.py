@@ -99,7 +99,7 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise ValueError(f"there is no checkpoint {path}: {_instead(path, 'the run stopped before its first one; start it again')}")
     files.check_plain(path)
     try:
-        with files.named(path), path.open("rb") as file:
+        with files.named(path), files.opened(path) as file:
             seals.check(file)
             content = torch.load(file, map_location=device, weights_only=True)
     except (OSError, MemoryError):

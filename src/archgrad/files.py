@@ -96,12 +96,12 @@ def append(path: Path, line: str) -> None:
 
 
 def open_unlinked(path: Path) -> TextIO:
-    """A file open for reading and appending, made if it is not there. OSError where ``path`` is a link, which might lead anywhere; ValueError
-    where it is no plain file."""
+    """A file open for reading and appending, made if it is not there. OSError where ``path`` is a link, which might lead anywhere, or no plain
+    file."""
     descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ValueError(f"{path} is no plain file: a file is expected there")
+        raise OSError(errno.EEXIST, "it is no plain file", str(path))
     return os.fdopen(descriptor, "a+", encoding="utf-8")
 
 
@@ -126,11 +126,16 @@ def text(path: Path, limit: int = LIMIT) -> str:
 
 def content(path: Path, limit: int = LIMIT) -> bytes:
     """The bytes of a plain file. ValueError as `text`."""
-    check_plain(path)
-    with named(path), path.open("rb") as file:
+    with named(path), opened(path) as file:
         if os.fstat(file.fileno()).st_size > limit:
             raise ValueError(f"{path} is too large to be a file of archgrad: more than {limit:,} bytes")
         return file.read(limit)
+
+
+def opened(path: Path) -> BinaryIO:
+    """A plain file, open for reading. ValueError as `text`."""
+    check_plain(path)
+    return path.open("rb")
 
 
 def check_plain(path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from archgrad import files
 
 T = TypeVar("T")
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
@@ -14,6 +17,12 @@ GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 
 RULE = 1
 """Number of the rules below: raised when a change of them changes pixels, so that old cache files are not read."""
+
+
+def opened(path: str | Path) -> Image.Image:
+    """An image file. ValueError where it is no plain file; whatever Pillow raises on a damaged one."""
+    files.check_plain(Path(path))
+    return Image.open(path)
 
 
 def read(where: str, open_image: Callable[[], Image.Image], what: Callable[[Image.Image], T]) -> T:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from archgrad.data.decode import decode, read
+from archgrad.data.decode import decode, opened, read
 
 LARGE = 96
 """From this side on images are photos: ImageNet stem, random-resized crops, and a margin around the centre crop."""
@@ -56,7 +56,7 @@ class Preprocess:
         """Image files -> uint8 (N, C, S, S), as `images` takes them; ValueError names a file that cannot be read."""
         if not paths:
             raise ValueError("no image files given")
-        return torch.from_numpy(np.stack([read(str(path), partial(Image.open, path), self._decode) for path in paths]))
+        return torch.from_numpy(np.stack([read(str(path), partial(opened, path), self._decode) for path in paths]))
 
     def _decode(self, image: Image.Image) -> np.ndarray:
         return decode(image, self.in_channels, stored_side(self.size))

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from archgrad import errors
+from archgrad.data.decode import opened
 from archgrad.data.sources import Source, listing_key
 
 SHORT = {
@@ -105,7 +106,7 @@ def _source(name: str, classes: tuple[str, ...], labels: Tensor, rows: Table, co
 def _open(cell: dict[str, Any] | None) -> Image.Image:
     if cell is None:
         raise ValueError("the cell is empty")
-    return Image.open(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"])
+    return Image.open(io.BytesIO(cell["bytes"])) if cell["bytes"] is not None else opened(cell["path"])
 
 
 def _column(name: str, features: Mapping[str, Any], wanted: str | None, kind: str, tests: tuple[Callable[[Any], bool], ...]) -> str:

@@ -168,7 +168,7 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
     state.sums, state.counts = dict(content["sums"]), dict(content["counts"])
     state.stopped, state.ended = plain.stopped, plain.ended
     with saved.naming("genotype"):
-        state.genotype = Genotype.from_json(plain.genotype) if plain.genotype else None
+        state.genotype = None if plain.genotype is None else Genotype.from_json(plain.genotype)
     for place, one in enumerate(plain.decisions):
         with saved.naming(f"decisions.{place}"):
             state.decisions.append(Decision(Genotype.from_json(one.genotype), one.note))

@@ -31,8 +31,8 @@ class Sealing:
 
     def write(self, data: bytes | memoryview) -> int:
         """Writes all of ``data``. OSError as the file raises it."""
-        self.digest.update(data)
         try:
+            self.digest.update(data)
             return self.file.write(data)
         except BaseException as error:
             self.error = error

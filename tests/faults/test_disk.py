@@ -10,11 +10,13 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
+from threading import Event
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ import torch
 
 from archgrad import checkpoint, files, run
 from archgrad.cli import faults, main
+from archgrad.progress import Life
 from archgrad.report import curves, picture
 from archgrad.search_method import Method
 from running import outcome, same
@@ -263,6 +266,24 @@ def test_a_fault_behind_a_complaint_has_the_code_of_a_fault(monkeypatch, capsys)
     for cause, code in ((OSError(errno.EMFILE, "Too many open files"), 1), (OSError(errno.ENOENT, "no"), 2), (KeyError("x"), 2)):
         monkeypatch.setattr(Method, "check_space", lambda self, cause=cause: read(cause))
         assert main(["search", "--dry-run", "--data", "digits"]) == code and "x.png" in line(capsys)
+
+
+def test_a_sign_of_life_that_cannot_be_printed_is_no_traceback():
+    """It comes from a thread of its own; the main thread's next line says what is wrong."""
+    tried = Event()
+
+    def say(line: str) -> None:
+        tried.set()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patched:
+        seen: list[Any] = []
+        patched.setattr(threading, "excepthook", seen.append)
+        with Life(say, seconds=0.01) as alive:
+            alive.at("reading")
+            assert tried.wait(10)
+            tried.clear()
+            assert tried.wait(10) and not seen
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("of no number"), KeyError("x"), ImportError("no module")])

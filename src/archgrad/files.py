@@ -6,10 +6,12 @@ planted there is followed. A kill may leave a draft behind; whoever holds the fo
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,15 +20,18 @@ from typing import Any, BinaryIO, TextIO
 
 DRAFT = ".part"
 LIMIT = 2**27  # bytes of a text file of ours: a study of thousands of epochs has some megabytes
+UNLINKABLE = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""Where a file system knows no second name of a file, or no further one."""
 ALONE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def draft(path: Path) -> Iterator[BinaryIO]:
+def draft(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
     """A new file that becomes ``path`` in one step where the block ends well, and vanishes where it does not.
 
     Args:
         path: The file to write. A link there is replaced, never followed.
+        previous: Where the file is kept that ``path`` was until now; None where it is not kept.
 
     Yields:
         The draft, open for writing bytes.
@@ -34,7 +39,7 @@ def draft(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: It cannot be written; the error names ``path``.
     """
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}{DRAFT}")
+    beside = _beside(path)
     with named(path):
         descriptor = os.open(beside, ALONE, 0o666)
         try:
@@ -44,12 +49,33 @@ def draft(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            if previous is not None and path.exists():
+                keep(path, previous)
             os.replace(beside, path)
         except BaseException:
             with suppress(OSError):
                 beside.unlink()
             raise
         sync(path.parent)
+
+
+def keep(path: Path, copy: Path) -> None:
+    """``copy`` becomes the file that ``path`` is, in one step; ``path`` stays where it is. OSError names ``copy``."""
+    beside = _beside(copy)
+    with named(copy):
+        try:
+            os.link(path, beside)
+        except OSError as error:
+            if error.errno not in UNLINKABLE:
+                raise
+            with draft(copy) as new, path.open("rb") as old:
+                shutil.copyfileobj(old, new)
+            return
+        try:
+            os.replace(beside, copy)
+        finally:
+            beside.unlink(missing_ok=True)  # of two names of one file a rename leaves both
+        sync(copy.parent)
 
 
 def write(path: Path, text: str) -> None:
@@ -73,8 +99,13 @@ def append(path: Path, line: str) -> None:
 
 
 def open_unlinked(path: Path) -> TextIO:
-    """A file open for reading and appending, made if it is not there. OSError where ``path`` is a link, which might lead anywhere."""
-    return os.fdopen(os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "a+", encoding="utf-8")
+    """A file open for reading and appending, made if it is not there. OSError where ``path`` is a link, which might lead anywhere, or no plain
+    file."""
+    descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EEXIST, "it is no plain file", str(path))
+    return os.fdopen(descriptor, "a+", encoding="utf-8")
 
 
 def text(path: Path, limit: int = LIMIT) -> str:
@@ -98,11 +129,16 @@ def text(path: Path, limit: int = LIMIT) -> str:
 
 def content(path: Path, limit: int = LIMIT) -> bytes:
     """The bytes of a plain file. ValueError as `text`."""
-    check_plain(path)
-    with named(path), path.open("rb") as file:
+    with named(path), opened(path) as file:
         if os.fstat(file.fileno()).st_size > limit:
             raise ValueError(f"{path} is too large to be a file of archgrad: more than {limit:,} bytes")
         return file.read(limit)
+
+
+def opened(path: Path) -> BinaryIO:
+    """A plain file, open for reading. ValueError as `text`."""
+    check_plain(path)
+    return path.open("rb")
 
 
 def check_plain(path: Path) -> None:
@@ -148,6 +184,11 @@ def is_held(path: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
+
+
+def _beside(path: Path) -> Path:
+    """A name for a draft of ``path`` that nobody can know beforehand."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}{DRAFT}")
 
 
 def sync(folder: Path) -> None:

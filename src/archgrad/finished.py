@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from archgrad import checkpoint, costing, results, run, terminal, watching
+from archgrad import checkpoint, costing, loop, results, run, terminal, watching
 from archgrad.files import read_json
 from archgrad.folder import RunFolder
 from archgrad.judgement import Judgement, judge
@@ -24,7 +24,8 @@ def restored(folder: RunFolder) -> tuple[Method, State]:
     space = run.space_of(settings)
     limits = costing.costs_of(settings, space, read_json(folder.data, "preprocess")["preprocess"]["size"], folder.latencies).limits()
     method = run.build(settings, space, run.limiting(settings, limits))
-    state = checkpoint.restore(method, checkpoint.read(folder.checkpoint, "cpu"), "cpu")
+    state = checkpoint.load(folder.checkpoint, method)
+    loop.check_plan(state, settings.search.epochs or method.base.defaults.epochs, state.plan.steps)
     return method, as_ended(state) if folder.finished_by_hand() else state
 
 

@@ -57,6 +57,7 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
+        """Everything to go on from; the one before it lies beside it (`archgrad.checkpoint.previous`)."""
         return self.path / "checkpoint.pt"
 
     @property

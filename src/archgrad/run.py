@@ -89,9 +89,9 @@ def search(config: SearchConfig, *, console: Console | None = None) -> Found:
         return _run(prepared, folder, state, console)
 
 
-def resume(path: Path, *, reopen: bool = False, console: Console | None = None) -> Found | None:
+def resume(path: Path, *, reopen: bool = False, previous: bool = False, console: Console | None = None) -> Found | None:
     """Goes on exactly where the run in ``path`` stopped; None if it is finished already. ``reopen``: `archgrad finish` ended it, and its result
-    is removed as soon as it is sure that the search can go on.
+    is removed as soon as it is sure that the search can go on. ``previous``: from the checkpoint before the last, which becomes the last one.
 
     ValueError if there is no run, its checkpoint is damaged, its data or plan have changed, or there is nothing to reopen.
     """
@@ -104,14 +104,17 @@ def resume(path: Path, *, reopen: bool = False, console: Console | None = None) 
         return None
     with folder.locked():
         with watching.life(console):
-            prepared, state = recorded(folder, say_on(console))
+            prepared, state = recorded(folder, say_on(console), previous=previous)
+        if previous:
+            checkpoint.go_back(folder.checkpoint)
         if reopen:
             folder.reopen()
         return _run(prepared, folder, state, console)
 
 
-def recorded(folder: RunFolder, say: Say) -> tuple[Prepared, State]:
-    """A run that began, ready to go on: from its checkpoint, or from its start where there is none. ValueError if its images have changed."""
+def recorded(folder: RunFolder, say: Say, *, previous: bool = False) -> tuple[Prepared, State]:
+    """A run that began, ready to go on: from its checkpoint, or from its start where there is none; ``previous``: from the checkpoint before
+    the last. ValueError if its images have changed."""
     settings = folder.settings()
     prepared = prepare(settings, say, folder.latencies)
     was, images = read_json(folder.data, "fingerprint"), prepared.data.dataset
@@ -119,8 +122,9 @@ def recorded(folder: RunFolder, say: Say) -> tuple[Prepared, State]:
         how = data.difference(was.get("preprocess", {}), images)
         raise ValueError(f"the images in {settings.data.path} have changed since {folder.path} began ({how}): start a new search")
     device = prepared.config.device
-    if folder.checkpoint.exists():
-        state = checkpoint.restore(prepared.method, checkpoint.read(folder.checkpoint, device), device)
+    if (saved := checkpoint.wanted(folder.checkpoint, previous)).exists():
+        state = checkpoint.load(saved, prepared.method, device)
+        loop.check_plan(state, prepared.epochs, prepared.data.steps("train"))
         state.recompute = prepared.config.search.recompute
         return prepared, state
     return prepared, begin(prepared)

@@ -68,6 +68,7 @@ def resume(
     folder: Path,
     *,
     reopen: Annotated[bool, Parameter(help="remove the result that `finish` wrote, and go on", negative="", show_default=False)] = False,
+    previous: Annotated[bool, Parameter(help="from the checkpoint before the last", negative="", show_default=False)] = False,
 ) -> int:
     """Go on with a search or a retraining exactly where it stopped, in mid-epoch too.
 
@@ -85,10 +86,10 @@ def resume(
     from archgrad import run  # takes torch
 
     try:
-        if run_folder.config.exists() and (found := run.resume(folder, reopen=reopen, console=console)):
+        if run_folder.config.exists() and (found := run.resume(folder, reopen=reopen, previous=previous, console=console)):
             conclude(run_folder, found, console)
         elif (network := home(folder)) and (network / CARD).exists():
-            go_on(network, say)
+            go_on(network, say, previous=previous)
         elif by_hand := run_folder.finished_by_hand():
             raise ValueError(f"the search in {folder} was ended by `archgrad finish` {by_hand}: add --reopen to remove that result and go on")
         else:

@@ -154,15 +154,15 @@ def _origin(found: Subject, *, elsewhere: bool) -> tuple[str, dict[str, Any]]:
     return str(found.run.config), settings
 
 
-def go_on(folder: Path, say: Say) -> None:
-    """The retraining in ``folder``, from where it stopped."""
+def go_on(folder: Path, say: Say, *, previous: bool = False) -> None:
+    """The retraining in ``folder``, from where it stopped; ``previous``: from the checkpoint before the last."""
     if (folder / WEIGHTS).exists():
         say(f"the training in {folder} is finished: see `archgrad evaluate {folder}`")
         return
     from archgrad.retraining import retrain as retraining
 
     with stop_requests() as stopping:
-        retraining.resume(folder, stopping=stopping, report=say)
+        retraining.resume(folder, previous=previous, stopping=stopping, report=say)
     say(f"next: archgrad evaluate {folder}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from archgrad import places
+from archgrad import files, places
 from archgrad.data.sources import Source, listing_key
 
 IMAGES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2"}
@@ -46,7 +46,7 @@ def _split(root: Path) -> Source:
         name=str(root),
         classes=tuple(classes),
         labels=torch.tensor(labels),
-        open=lambda index: open(where(index), "rb"),
+        open=lambda index: files.opened(Path(where(index))),
         where=where,
         key=listing_key(root, names),
         notes=(f"{ignored} hidden or non-image files ignored in {root}",) if ignored else (),

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from archgrad import errors
+from archgrad import errors, files
 from archgrad.data.cache_folder import made, private
 from archgrad.data.sources import Source, listing_key
 
@@ -110,7 +110,7 @@ def _source(name: str, classes: tuple[str, ...], labels: Tensor, rows: Table, co
 def _open(cell: dict[str, Any] | None) -> BinaryIO:
     if cell is None:
         raise ValueError("the cell is empty")
-    return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else open(cell["path"], "rb")
+    return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else files.opened(Path(cell["path"]))
 
 
 def _column(name: str, features: Mapping[str, Any], wanted: str | None, kind: str, tests: tuple[Callable[[Any], bool], ...]) -> str:

@@ -26,9 +26,11 @@ def mend(folder: RunFolder, say: Say) -> None:
         OSError: A file cannot be written.
     """
     saved = checkpoint.read(folder.checkpoint) if folder.checkpoint.exists() else None
-    without = folder.epochs() if folder.genotype.exists() else 0  # what begins again has none
-    mend_metrics(folder.metrics, saved["epoch"] if saved else without, say, saved["stopped"] if saved else None)
-    if saved is not None:
+    if saved is None:
+        mend_metrics(folder.metrics, folder.epochs() if folder.genotype.exists() else 0, say)  # none of what begins again
+    else:
+        state = checkpoint.restore(folder.method(), saved)
+        mend_metrics(folder.metrics, results.epochs_of(state), say, state.stopped)
         notes = [json.loads(one["note"]) for one in saved["decisions"]]
         mended(folder.decisions, lambda: records.first(folder.decisions, len(notes)), [{"note": note} for note in notes], by_note, say)
 

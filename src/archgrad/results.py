@@ -52,7 +52,12 @@ def seen(prepared: Prepared, folder: RunFolder, found: Found, images: Data | Non
 
 def past_of(folder: RunFolder, state: State) -> list[Row]:
     """The rows of the epochs that ended, those apart that were lost. ValueError as `records.kept`."""
-    return records.measured(records.kept(folder.metrics, state.epoch))
+    return records.measured(records.kept(folder.metrics, epochs_of(state)))
+
+
+def epochs_of(state: State) -> int:
+    """How many epochs of a search ended; what is tuned after the last one counts on in ``state.epoch``."""
+    return min(state.epoch, state.plan.epochs) if state.ended is None else state.ended
 
 
 def write_pictures(folder: RunFolder, found: Found, past: list[Row]) -> None:

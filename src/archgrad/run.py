@@ -135,7 +135,7 @@ def recorded(folder: RunFolder, say: Say) -> tuple[Prepared, State]:
         state.recompute = prepared.config.search.recompute
     else:
         state = begin(prepared)
-    records.kept(folder.metrics, state.epoch)
+    records.kept(folder.metrics, results.epochs_of(state))
     records.first(folder.decisions, len(state.decisions))
     return prepared, state
 
@@ -276,7 +276,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
             *early(config.stop, prepared.method, prepared.epochs, past),  # before what measures after the last epoch
             *measured,  # again: another rule may have ended the search with an epoch that it had passed over
             *(Timed(probe, timing, alive) for probe in diagnostics(config)),  # before the metrics, which get their columns
-            Metrics(folder.metrics, epoch=state.epoch),  # before the checkpoint: a line too many is cut, one too few is lost
+            Metrics(folder.metrics, epoch=results.epochs_of(state)),  # before the checkpoint: a line too many is cut, one too few is lost
             Decisions(folder.decisions, taken=len(state.decisions)),
             checkpoints,
             timing,  # behind all that takes time

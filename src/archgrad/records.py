@@ -75,6 +75,11 @@ def every(path: Path) -> list[Row]:
     return found
 
 
+def ended(epoch: int, last: int | None, planned: int) -> int:
+    """How many epochs ended by the numbers of a state: a finalisation that tunes counts on in ``epoch`` beyond the ``last`` one, or the planned."""
+    return min(epoch, last or planned)
+
+
 def kept(path: Path, epochs: int) -> list[Row]:
     """The rows of the first ``epochs`` epochs.
 

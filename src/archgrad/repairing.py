@@ -29,8 +29,8 @@ def mend(folder: RunFolder, say: Say) -> None:
     if saved is None:
         mend_metrics(folder.metrics, folder.epochs() if folder.genotype.exists() else 0, say)  # none of what begins again
     else:
-        state = checkpoint.restore(folder.method(), saved)
-        mend_metrics(folder.metrics, results.epochs_of(state), say, state.stopped)
+        epochs = records.ended(saved["epoch"], saved.get("ended"), saved["plan"]["epochs"])
+        mend_metrics(folder.metrics, epochs, say, saved["stopped"])
         notes = [json.loads(one["note"]) for one in saved["decisions"]]
         mended(folder.decisions, lambda: records.first(folder.decisions, len(notes)), [{"note": note} for note in notes], by_note, say)
 

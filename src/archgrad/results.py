@@ -56,8 +56,8 @@ def past_of(folder: RunFolder, state: State) -> list[Row]:
 
 
 def epochs_of(state: State) -> int:
-    """How many epochs of a search ended; what is tuned after the last one counts on in ``state.epoch``."""
-    return min(state.epoch, state.plan.epochs) if state.ended is None else state.ended
+    """How many epochs of a search ended, so that each has a row."""
+    return records.ended(state.epoch, state.ended, state.plan.epochs)
 
 
 def write_pictures(folder: RunFolder, found: Found, past: list[Row]) -> None:

@@ -74,8 +74,14 @@ SAMPLE = {"darts": 3, "random": 1, "dartspt": 1, "cdarts": 1, "retrain": 2, "com
 """How many places of each are tried in `make test`."""
 
 
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory) -> None:
+    """All is imported and prepared before the first fork, so that no fork has to do it again."""
+    COMMANDS["darts"]().begin(tmp_path_factory.mktemp("warm") / "run")
+
+
 @pytest.fixture(params=COMMANDS)
-def undisturbed(request, tmp_path, monkeypatch) -> tuple[str, Whole]:
+def undisturbed(request, warm, tmp_path, monkeypatch) -> tuple[str, Whole]:
     loaded = digits()
     monkeypatch.setattr(data, "load", lambda path, **given: loaded)  # once, so that no fork has to
     return request.param, whole(COMMANDS[request.param](), tmp_path)

@@ -76,7 +76,7 @@ def every(path: Path) -> list[Row]:
 
 
 def ended(epoch: int, last: int | None, planned: int) -> int:
-    """How many epochs ended by the numbers of a state: a finalisation that tunes counts on in ``epoch`` beyond the ``last`` one, or the planned."""
+    """How many epochs ended, by the numbers of a state: what is tuned behind the ``last`` epoch, or the planned ones, counts on in ``epoch``."""
     return min(epoch, last or planned)
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from archgrad import config, data, run
 from archgrad.cli import comparing, main
 from archgrad.compare.jobs import execute
+from archgrad.report import curves, picture
 from archgrad.retraining.files import CARD
 from archgrad.retraining.retrain import resume
 from faults.crashing import Command, Whole, whole
@@ -25,6 +26,7 @@ SMALL = {
     "search": {"epochs": 2, "limit": 20, "batch": 20, "checkpoint_seconds": 1e-9},
     "diagnostics": {"front_points": 1, "gap_images": 20},
     "alphas": {"lr": 0.05},
+    "retrain": {"channels": 2, "cells": 1},  # of which the front says the cost
     "seed": 3,
     "threads": 1,
 }
@@ -36,6 +38,7 @@ METHODS = {
 }
 STUDY = ["--methods", "darts", "--no-controls", "--seeds", "1", "--data", "digits", "--space.channels", "2", "--space.cells", "1"]
 STUDY += ["--search.limit", "20", "--search.batch", "20", "--search.epochs", "1", "--alphas.lr", "0.05"]
+STUDY += ["--retrain.channels", "2", "--retrain.cells", "1"]
 
 
 def search(method: str) -> Command:
@@ -84,6 +87,8 @@ def warm(tmp_path_factory) -> None:
 def undisturbed(request, warm, tmp_path, monkeypatch) -> tuple[str, Whole]:
     loaded = digits()
     monkeypatch.setattr(data, "load", lambda path, **given: loaded)  # once, so that no fork has to
+    for module in (curves, picture):
+        monkeypatch.setattr(module, "svg", lambda draw: "<svg/>\n")  # drawing takes as long as all the rest
     return request.param, whole(COMMANDS[request.param](), tmp_path)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from archgrad.loop import Row
 
 LOCK = "lock"
-OWNER = re.compile(rb"pid \d+ on .*\n")  # how a lock of ours begins
+OWNER = b"pid "  # how a lock of ours begins
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class RunFolder:
             except BlockingIOError:
                 file.seek(0)
                 raise ValueError(f"another process ({file.read().strip() or 'unknown'}) is working in {self.path}") from None
-            file.write(f"pid {os.getpid()} on {platform.node()}\n")
+            file.write(f"{OWNER.decode()}{os.getpid()} on {platform.node()}\n")
             file.truncate()  # behind the line: at no moment is it a lock that nobody knows as ours
             os.fsync(file.fileno())
             sweep(self.path, self._names())
@@ -233,13 +233,11 @@ def leftovers(folder: Path, mark: Path, before: Collection[Path] = ()) -> list[P
             raise ValueError(f"{folder} is a file: choose another --out")
         return []
     lock, found = folder / LOCK, []
-    begun = lock.is_file() and not lock.is_symlink()
-    words = content(lock) if begun else b""
-    locked = OWNER.match(words)
+    words = content(lock)[: len(OWNER)] if lock.is_file() and not lock.is_symlink() else None
     for item in folder.iterdir():
-        if is_draft(item, [one.name for one in (mark, *before)]) or (locked and item in before and item.is_file()):
+        if is_draft(item, [one.name for one in (mark, *before)]) or (words == OWNER and item in before and item.is_file()):
             found.append(item)
-        elif item != lock or not begun or (words and not locked):  # an empty one was just made
+        elif item != lock or words is None or not OWNER.startswith(words):  # a kill may have cut the line
             raise ValueError(f"{folder} is not empty and holds no {mark.name}: choose another --out")
     return found
 

@@ -24,6 +24,7 @@ MAY: dict[str, set[str]] = {
     "files": set(),
     "seals": {"files"},
     "saved": {"errors"},
+    "records": {"files"},
     "options": {"errors"},
     "arch": {"seeds", "notation"},
     "chain": {"arch"},
@@ -49,13 +50,13 @@ MAY: dict[str, set[str]] = {
     "stopping": VALUES | METHOD | {"loop", "diagnostics"},
     "judgement": VALUES | METHOD | {"loop", "methods"},
     "checkpoint": VALUES | METHOD | {"files", "saved", "seals"},
-    "observers": VALUES | METHOD | {"loop", "checkpoint", "files", "interrupts"},
+    "observers": VALUES | METHOD | {"loop", "checkpoint", "files", "records", "interrupts"},
     "progress": VALUES | METHOD | {"loop", "probes", "duration"},
     "data": {"arch", "seeds", "errors", "files", "places", "terminal"},
 }
 OPEN = {
     "__init__", "__main__", "run", "watching", "estimating", "costing", "front", "compare", "config", "cli", "retraining", "folder",
-    "data_files", "results", "finished",
+    "data_files", "results", "finished", "repairing",
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from archgrad import checkpoint
 from archgrad.arch import Batch, Genotype
 from archgrad.data import retrain_data
 from archgrad.interrupts import Interrupted
-from archgrad.observers import rows
+from archgrad.records import rows
 from archgrad.retraining import progress as retrain_progress
 from archgrad.retraining.files import Card, load, read_card
 from archgrad.retraining.retrain import resume, retrain

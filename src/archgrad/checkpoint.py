@@ -55,20 +55,15 @@ def pack(method: Method, state: State) -> dict[str, Any]:
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Writes a draft that becomes ``path``: a kill at any moment leaves the old file or the new one, whole. The old one is kept: `previous`."""
-    with seals.sealed(path, previous(path)) as file:
+    """Writes a draft that becomes ``path``: a kill at any moment leaves the old file or the new one, whole. `files.previous` keeps the old one."""
+    with seals.sealed(path, files.previous(path)) as file:
         torch.save(content, cast("IO[bytes]", file))  # it writes and flushes
-
-
-def previous(path: Path) -> Path:
-    """Where the checkpoint before the last is kept: ``checkpoint.previous.pt``."""
-    return path.with_stem(f"{path.stem}.previous")
 
 
 def wanted(path: Path, back: bool) -> Path:
     """The checkpoint to go on from: ``path``, which need not be there yet, or the one before it. ValueError where that one is not there, or
     is there alone."""
-    found = previous(path)
+    found = files.previous(path)
     if back and not found.exists():
         raise ValueError(f"there is no checkpoint before the last ({found}): leave out --previous")
     if not back and found.exists() and not path.exists():
@@ -78,7 +73,7 @@ def wanted(path: Path, back: bool) -> Path:
 
 def go_back(path: Path) -> None:
     """Makes the checkpoint before the last the last one. OSError names ``path``."""
-    files.keep(previous(path), path)
+    files.keep(files.previous(path), path)
 
 
 def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -204,4 +199,4 @@ def _check_tensors(state: State, plain: saved.SavedSearch) -> None:
 
 def _instead(path: Path, otherwise: str = "restore it from a copy") -> str:
     """How to go on without ``path``."""
-    return f"go on from the one before it by `archgrad resume {path.parent} --previous`" if previous(path).exists() else otherwise
+    return f"go on from the one before it by `archgrad resume {path.parent} --previous`" if files.previous(path).exists() else otherwise

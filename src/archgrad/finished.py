@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from archgrad import checkpoint, costing, loop, results, run, terminal, watching
+from archgrad import checkpoint, costing, loop, records, results, run, terminal, watching
 from archgrad.files import read_json
 from archgrad.folder import RunFolder
 from archgrad.judgement import Judgement, judge
 from archgrad.loop import Found
-from archgrad.observers import rows
 from archgrad.search_method import Method
 from archgrad.state import State
 
@@ -45,7 +44,7 @@ def searched(folder: RunFolder) -> Judgement | None:
     threads = torch.get_num_threads()
     try:
         method, state = restored(folder)
-        return judge(method, state, folder.found(), rows(folder.metrics), read_json(folder.data)["per_class"]["val"])
+        return judge(method, state, folder.found(), records.measured(folder.history()), read_json(folder.data)["per_class"]["val"])
     except (ValueError, KeyError, RuntimeError, OSError):  # a checkpoint that is gone or of another version, a method of a plugin
         return None
     finally:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import archgrad
-from archgrad import checkpoint, seals
+from archgrad import checkpoint, files, seals
 from archgrad.cli import main
 from archgrad.interrupts import Interrupted
 from archgrad.retraining.files import DIGEST, load, read_weights
@@ -222,7 +222,7 @@ def test_a_retraining_that_cannot_be_is_refused(stopped_training, tmp_path, plac
     content = checkpoint.read(path)
     put(content, place, value)
     checkpoint.save(path, content)
-    checkpoint.previous(path).unlink()
+    files.previous(path).unlink()
     with pytest.raises(ValueError) as error:
         resume(folder, digits(), report=quiet)
     assert str(error.value).startswith(f"checkpoint {path} does not fit its run ({says}"), error.value
@@ -288,9 +288,9 @@ def test_without_a_checkpoint_before_it_there_is_nothing_to_go_back_to(stopped, 
     shutil.copytree(stopped / "run", folder)
     damage(folder / "checkpoint.pt")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    checkpoint.previous(folder / "checkpoint.pt").write_bytes(b"cut")
+    files.previous(folder / "checkpoint.pt").write_bytes(b"cut")
     assert main(["resume", str(folder), "--previous"]) == 2 and "is damaged" in capsys.readouterr().err
-    checkpoint.previous(folder / "checkpoint.pt").unlink()
+    files.previous(folder / "checkpoint.pt").unlink()
     assert main(["resume", str(folder), "--previous"]) == 2 and "leave out --previous" in capsys.readouterr().err
     assert main(["resume", str(folder)]) == 2 and "restore it from a copy" in capsys.readouterr().err
     del before["checkpoint.previous.pt"], before["lock"]
@@ -320,7 +320,7 @@ def test_a_whole_checkpoint_is_there_at_every_instant(tmp_path, monkeypatch, lin
     for step in (0, 1, 2):
         state.step = step
         checkpoint.save(path, checkpoint.pack(one, state))
-    assert checkpoint.read(path)["step"] == 2 and checkpoint.read(checkpoint.previous(path))["step"] == 1
+    assert checkpoint.read(path)["step"] == 2 and checkpoint.read(files.previous(path))["step"] == 1
     assert seen == [None, 0, *(links * [0, 0]), 0, 0, 0, 1, *(links * [1, 1]), 1, 1, 1, 2]
     assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint.previous.pt", "checkpoint.pt"]
     checkpoint.go_back(path)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from archgrad import files
 from archgrad.arch import Genotype
 from archgrad.errors import shortened
+from archgrad.folder import RunFolder, leftovers
 from archgrad.retraining.settings import RetrainSettings, checked
 
 if TYPE_CHECKING:
@@ -100,6 +101,15 @@ def home(path: str | Path) -> Path:
     """The folder of the network that ``path`` names: itself, or a search's run folder, in which the network lies under ``retrain``."""
     inside = Path(path) / "retrain"
     return inside if not (Path(path) / CARD).exists() and (inside / CARD).exists() else Path(path)
+
+
+def check_free(folder: Path) -> list[Path]:
+    """What a kill left of a training that had not begun. ValueError if a new one would write over anything else."""
+    if RunFolder(folder).config.exists():
+        raise ValueError(f"{folder} holds a search: choose another --out")
+    if (folder / CARD).exists():
+        raise ValueError(f"{folder} holds a network already: go on with `archgrad resume {folder}`, or choose another --out")
+    return leftovers(folder, folder / CARD)
 
 
 def write_card(folder: Path, card: Card) -> None:

@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Group
 
 from archgrad import __version__, interrupts
 from archgrad.cli.process import compile_nothing, wait_asleep
+from archgrad.errors import shortened
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
 
@@ -79,5 +80,5 @@ def spelled(tokens: Sequence[str]) -> list[str]:
 
 
 def _complain(message: str) -> int:
-    print(f"archgrad: {message}", file=sys.stderr)
+    print(f"archgrad: {shortened(message)}", file=sys.stderr)
     return 2

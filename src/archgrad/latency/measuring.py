@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, channels_last, nn
 
+from archgrad import room
 from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture
 from archgrad.cost import Cost, r_squared
 from archgrad.latency.profile import Net, Profile, Setting
@@ -97,6 +98,7 @@ def line(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
 
 
 def _ops_ms(space: Space, wanted: Setting, seconds: float, tick: Tick) -> dict[str, dict[tuple[int, int, str], float]]:
+    room.check(space)
     network = space.supernet().to(wanted.device).eval()
     supernet = cast("Supernet", network)
     places = [

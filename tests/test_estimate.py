@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from archgrad import config, estimating, room
+from archgrad import config, estimating, room, watching
 from archgrad.arch import Batch
 from archgrad.cli import main
 from archgrad.cli.estimating import lines
@@ -58,6 +58,16 @@ def test_the_command_writes_nothing_and_refuses_as_search_does(tmp_path, monkeyp
         assert message in capsys.readouterr().err, arguments
 
 
+def test_it_gives_signs_of_life_beside_its_answer(monkeypatch, capsys):
+    """A step of a large supernet takes minutes, and programs read the answer."""
+    life, lives = watching.life, []
+    answer = estimating.answer("search", Costs().left([]), 3, " steps", Tried(0, None, "cpu", 20), {})
+    monkeypatch.setattr(watching, "life", lambda console, place: lives.append((console.stderr, place)) or life(console, place))
+    monkeypatch.setattr(estimating, "apart", lambda what, sources: answer)
+    assert main(["estimate", *SMALL, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == answer and lives == [(True, "trying a few steps")]
+
+
 def test_a_retraining_is_estimated_with_its_tests():
     from archgrad.cli import training
 
@@ -99,6 +109,12 @@ def test_a_batch_that_would_not_fit_is_not_tried(monkeypatch):
     tried = Tried(100 * MB, 4000 * MB, "cpu", 64)
     tried.step(Costs(), "search steps", lambda train, val: sizes.append(len(train.labels)), lambda: (images, images))
     assert sizes == [8, 16, 32, 64, 64, 64] and tried.whole and tried.peak == 740 * MB
+    sizes.clear()
+    seconds = iter(range(0, 1000, 25))  # each step takes 25: one of an eighth of the batch says enough
+    monkeypatch.setattr(estimating, "monotonic", lambda: next(seconds))
+    slow, costs = Tried(100 * MB, 4000 * MB, "cpu", 64), Costs()
+    slow.step(costs, "search steps", lambda train, val: sizes.append(len(train.labels)), lambda: (images, images))
+    assert sizes == [8] and not slow.whole and slow.peak == 740 * MB
 
 
 def test_the_words_name_what_would_fit():

@@ -20,7 +20,7 @@ from archgrad.observers import rows
 from archgrad.retraining import evaluate as evaluating
 from archgrad.retraining.evaluate import Evaluation, evaluate, show
 from archgrad.retraining.files import home, load, read_card
-from archgrad.retraining.predict import predict, write_csv
+from archgrad.retraining.predict import predict, to_csv
 from archgrad.retraining.predict import show as show_predictions
 from archgrad.retraining.retrain import retrain
 from archgrad.spaces import space
@@ -156,9 +156,8 @@ def test_unreadable_files_are_named_and_the_others_predicted(run: Path, images: 
 
 
 def test_csv_has_a_line_an_image(run: Path, images: Path) -> None:
-    found, file = predict(run, [images / "3"], top=2), io.StringIO()
-    write_csv(found, file)
-    lines = file.getvalue().splitlines()
+    found = predict(run, [images / "3"], top=2)
+    lines = to_csv(found).splitlines()
     assert lines[0] == "file,class,probability,class 2,probability 2"
     assert len(lines) == 1 + len(found.rows)
     assert lines[1].split(",")[1:3] == [found.rows[0].name, f"{found.rows[0].probability:.6f}"]
@@ -167,6 +166,8 @@ def test_csv_has_a_line_an_image(run: Path, images: Path) -> None:
 def test_missing_and_damaged_things_are_named(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"no network was trained in {tmp_path} yet: archgrad retrain {tmp_path}"):
         evaluate(tmp_path)
+    with pytest.raises(ValueError, match=f"there is no folder {tmp_path / 'nowhere'}$"):  # which retrain could not use either
+        evaluate(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"no such file or folder: nothing\.png"):
         predict(run, ["nothing.png"])
     (tmp_path / "empty").mkdir()

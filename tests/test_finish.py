@@ -11,10 +11,13 @@ import pytest
 
 from archgrad import finished, watching
 from archgrad.cli import main
+from archgrad.cli.searching import then
 from archgrad.compare.jobs import Home, Run
+from archgrad.files import append
 from archgrad.folder import RunFolder
-from archgrad.observers import Metrics, append
+from archgrad.observers import Metrics
 from archgrad.progress import Life
+from archgrad.retraining.files import CARD, WEIGHTS
 from archgrad.search_method import Method
 from running import SMALL, STEPS, after, outcome, same
 from studying import TWO, here
@@ -76,8 +79,14 @@ def test_what_it_has_is_its_result(halfway, tmp_path, capsys):
 
 def test_between_two_epochs_it_is_what_the_last_row_says(tmp_path, capsys):
     folder = tmp_path / "run"
+
+    def interrupted(metrics, row):
+        append(metrics.path, json.dumps(row))
+        if row["epoch"]:
+            os.kill(os.getpid(), signal.SIGINT)
+
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Metrics, "append", lambda one, row: (append(one.path, row), row["epoch"] and os.kill(os.getpid(), signal.SIGINT)))
+        patched.setattr(Metrics, "append", interrupted)
         assert main(["search", *SMALL, "--out", str(folder)]) == 130
     told(capsys, "finish", folder)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -118,6 +127,29 @@ def test_resume_wants_to_be_told(halfway, tmp_path, capsys):
     assert RunFolder(folder).finished_by_hand() is None
     assert "leave out --reopen" in told(capsys, "resume", folder, "--reopen", code=2)
     assert "is finished: see" in told(capsys, "finish", folder)
+
+
+def test_what_was_derived_before_keeps_its_judgement(halfway, tmp_path, capsys):
+    """A file that was derived of the stopped search is no better for what the search found later."""
+    folder, file = copied(halfway, tmp_path), tmp_path / "small.json"
+    assert "too short to tell" in told(capsys, "derive", folder, "--budget", "macs=60%", "--out", file)
+    own = json.loads(file.read_text())["searched"]
+    longer = json.loads((folder / "genotype.json").read_text())
+    longer["searched"] = own | {"ok": True, "fails": {}}
+    (folder / "genotype.json").write_text(json.dumps(longer))  # as of a search that was reopened and went to its end
+    assert "too short to tell" in told(capsys, "show", file) and "too short to tell" not in told(capsys, "show", folder)
+    old = {name: value for name, value in json.loads(file.read_text()).items() if name != "searched"}
+    file.write_text(json.dumps(old))  # recorded before files had a judgement: that of its run is the best there is
+    assert "searched: " in told(capsys, "show", file)
+
+
+def test_only_what_is_left_is_next(tmp_path):
+    assert then(tmp_path) == f"archgrad retrain {tmp_path}  and then  archgrad evaluate {tmp_path}"
+    (tmp_path / "retrain").mkdir()
+    (tmp_path / "retrain" / CARD).touch()
+    assert then(tmp_path) == f"archgrad resume {tmp_path}"
+    (tmp_path / "retrain" / WEIGHTS).touch()
+    assert then(tmp_path) == f"archgrad evaluate {tmp_path}"
 
 
 def test_a_result_that_cannot_be_reopened_stays(halfway, tmp_path, capsys):

@@ -16,7 +16,7 @@ from archgrad.compare import markdown, tables
 from archgrad.compare.comparison import tidy
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.folder import RunFolder
-from archgrad.judgement import Judgement, Part, beyond, higher, initial, judge, percent
+from archgrad.judgement import Judgement, Part, beyond, higher, initial, judge, percent, unmoved, unstable
 from archgrad.methods import method
 from archgrad.patch import Decision
 from fakes import Noise
@@ -99,7 +99,15 @@ def test_the_rate_that_would_move_them():
     says = judged(m, state).fails["alphas"]
     lead = judged(m, state).parts["cell"].lead
     assert says.startswith(f"The alphas hardly moved (0.02 of {lead:.2g} between first and second op): another seed would give another cell.")
-    assert says.endswith(", or train longer.") and "Raise --alphas.lr to about 0." in says
+    assert says.endswith(" Set --alphas.lr auto.")  # 0.01 is below what fits so short a search
+    fast = unmoved({"cell": Part(6, 0.30, 0.02, 0.2, None)}, {"cell": Part(6, 0.30, 0.02, 0.2, None)}, 0.01)
+    assert fast.endswith("Raise --alphas.lr to about 0.2, or train longer.")
+
+
+def test_a_search_that_a_rule_ended_is_told_to_stop_later():
+    changed = {"cell": Part(6, 0.3, 0.3, 0.2, 0.5)}
+    assert unstable(changed, changed, 2, stopped=True).endswith("A rule ended the search: set a later --stop.after.")
+    assert unstable(changed, changed, 2, stopped=False).endswith("Train longer.")
 
 
 @pytest.mark.parametrize("name", ["progressive", "pdarts", "pcdarts+progressive", "drnas+progressive"])

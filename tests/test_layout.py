@@ -19,6 +19,7 @@ MAY: dict[str, set[str]] = {
     "interrupts": set(),
     "duration": set(),
     "errors": set(),
+    "terminal": set(),
     "bounds": {"errors"},
     "yaml_files": set(),
     "schemas": {"arch", "bounds", "errors", "files"},
@@ -50,7 +51,7 @@ MAY: dict[str, set[str]] = {
     "checkpoint": VALUES | METHOD | {"files"},
     "observers": VALUES | METHOD | {"loop", "checkpoint", "files", "interrupts"},
     "progress": VALUES | METHOD | {"loop", "probes", "duration"},
-    "data": {"arch", "seeds", "errors", "places"},
+    "data": {"arch", "seeds", "errors", "places", "terminal"},
 }
 OPEN = {
     "__init__", "__main__", "run", "watching", "estimating", "costing", "front", "compare", "config", "cli", "retraining", "folder",

@@ -21,6 +21,8 @@ SEEDS = 10_000
 """Of a study."""
 SIDE = 8192
 """Of images, in pixels."""
+BATCH = 2**20
+"""Images that are measured at a time."""
 
 OPTIONS = {"channels": 2**16, "cells": 512, "nodes": 32, "in_channels": 4096, "classes": 2**20, "partial_channels": 2**16}
 """Of a space. Whether a network of that width fits into memory is asked before it is built (`archgrad.room`)."""

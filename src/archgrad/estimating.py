@@ -53,7 +53,8 @@ class Tried:
         return (SPARE * self.room - self.base) / (self.peak - self.base)
 
     def step(self, costs: Costs, kind: str, step: Callable[[Batch, Batch], object], batches: Callable[[], tuple[Batch, Batch]]) -> None:
-        """Times steps of one kind; those of a part of the batch come first, and where twice as much would not fit no others follow."""
+        """Times steps of one kind; those of a part of the batch come first, and no others follow one that was slow, or where twice as
+        much would not fit."""
         device = torch.device(self.device)
         for parts in (8, 4, 2, 1):
             train, val = (_part(batch, parts) for batch in batches())
@@ -70,7 +71,8 @@ class Tried:
                     if took > SLOW:
                         break
             doubled = self.base + 2 * max(here - self.base, 0)
-            if parts > 1 and self.room is not None and doubled > SPARE * self.room:
+            large = self.room is not None and doubled > SPARE * self.room
+            if parts > 1 and (large or took > SLOW):
                 self.peak, self.whole = max(self.peak, self.base + parts * max(here - self.base, 0)), False
                 costs.add(kind, parts * took)
                 return

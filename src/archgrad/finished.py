@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from archgrad import checkpoint, costing, results, run, watching
+from archgrad import checkpoint, costing, results, run, terminal, watching
 from archgrad.folder import RunFolder
 from archgrad.judgement import Judgement, judge
 from archgrad.loop import Found
@@ -61,7 +61,7 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
     Where alphas moved, the result is what they say now, without the decisions that a method would take after its last epoch; where no alphas
     ever move, these decisions are all there is, and are taken now. ValueError if there is no run, no checkpoint, or nothing to decide among.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or terminal.console(soft_wrap=True)
     folder, say = RunFolder(path), run.say_on(console)
     folder.settings()
     if folder.genotype.exists():

@@ -18,6 +18,7 @@ import torch
 from archgrad.arch import Alphas, EdgeGroup, Genotype
 from archgrad.loop import Row
 from archgrad.methods.carry import chosen
+from archgrad.rate import fitting
 from archgrad.search_method import Method
 from archgrad.state import State, normal_alphas
 
@@ -122,7 +123,8 @@ def judge(method: Method, state: State, genotype: Genotype, rows: Sequence[Row],
     least = None if chance is None else beyond(chance, sum(classes), tries)
     fails = {}
     if still := {name: part for name, part in parts.items() if part.edges and not part.moved}:
-        fails["alphas"] = unmoved(still, parts, method.alpha_settings(state.plan).lr)
+        rate, fitted = method.alpha_settings(state.plan).lr, fitting(method, state.plan)
+        fails["alphas"] = unmoved(still, parts, rate, fits=fitted is None or rate >= fitted)
     if chance is not None and least is not None and (accuracy is None or accuracy <= least):
         fails["chance"] = at_chance(what, accuracy, chance, least)
     if by_alphas and not over:
@@ -130,7 +132,7 @@ def judge(method: Method, state: State, genotype: Genotype, rows: Sequence[Row],
     elif by_alphas and (steps := alpha_steps(method, state, rows)) < ENOUGH:
         fails["short"] = f"The search has {steps} alpha steps: that is too short to tell what it learned from noise. Train longer."
     if changes := {name: part for name, part in parts.items() if part.held is not None and part.held < STABLE}:
-        fails["selection"] = unstable(changes, parts, len(last))
+        fails["selection"] = unstable(changes, parts, len(last), stopped=state.stopped is not None)
     return Judgement("alphas" if by_alphas else "decisions", parts, what, rounded(accuracy), rounded(chance), rounded(least), len(last), fails)
 
 
@@ -194,8 +196,9 @@ def edge_of(group: EdgeGroup, edge: int, final: torch.Tensor, learned: torch.Ten
     return float(final[first] - final[second]), float(learned[first] - learned[second]), max(decided, 0.0)
 
 
-def unmoved(still: Mapping[str, Part], parts: Mapping[str, Part], rate: float) -> str:
-    """The sentence for parts whose alphas hardly moved, with the rate that would move them."""
+def unmoved(still: Mapping[str, Part], parts: Mapping[str, Part], rate: float, *, fits: bool = True) -> str:
+    """The sentence for parts whose alphas hardly moved, with the rate that would move them: the automatic one where theirs does not fit the
+    length of the search."""
     if not sum(part.cells for part in still.values()):
         return f"No cell of the supernet reads the alphas of {listed(still)}: they are the draw of the seed. Set more --space.cells."
     lead, learned = (mean((getattr(part, name), part.edges) for part in still.values()) for name in ("lead", "learned"))
@@ -206,7 +209,9 @@ def unmoved(still: Mapping[str, Part], parts: Mapping[str, Part], rate: float) -
         return f"The alphas{which} have not moved: another seed would give another {network}. Train longer."
     early = learned <= LEARNED * lead
     how = f"{max(learned, 0.0):.2g} of {lead:.2g} between first and second op" if early else f"what they learned is {percent(decided)} decided"
-    faster = f"Raise --alphas.lr to about {wanted:g}, or train longer." if (wanted := higher(rate, still)) else "Train longer."
+    wanted = higher(rate, still)
+    faster = f"Raise --alphas.lr to about {wanted:g}, or train longer." if wanted else "Train longer."
+    faster = faster if fits else "Set --alphas.lr auto."
     return f"The alphas{which} hardly moved ({how}): another seed would give another {network}. {faster}"
 
 
@@ -278,10 +283,12 @@ def held(genotype: Genotype, last: Iterable[Genotype], names: Iterable[str]) -> 
     return len(final.intersection(*map(links, last))) / len(final) if final else 1.0
 
 
-def unstable(changes: Mapping[str, Part], parts: Mapping[str, Part], epochs: int) -> str:
+def unstable(changes: Mapping[str, Part], parts: Mapping[str, Part], epochs: int, *, stopped: bool) -> str:
+    """The sentence for parts whose selection changed in the last ``epochs``. ``stopped``: a rule of the user's ended the search."""
     which = "" if len(changes) == len(parts) else f" of {listed(changes)}"
     share = min(part.held for part in changes.values() if part.held is not None)
-    return f"The selection{which} still changes ({percent(share)} of its links held over the last {epochs} epochs). Train longer."
+    longer = "A rule ended the search: set a later --stop.after." if stopped else "Train longer."
+    return f"The selection{which} still changes ({percent(share)} of its links held over the last {epochs} epochs). {longer}"
 
 
 # Numbers and names.

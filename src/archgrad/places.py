@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -54,6 +55,25 @@ def check(path: str | Path) -> None:
     if kind(path) == "folder":
         root = Path(path).expanduser()
         classes(root / "train" if (root / "train").is_dir() else root)
+
+
+def check_new(path: Path, flag: str, *, overwrite: bool = False) -> None:
+    """Checks that a command may write a file.
+
+    Args:
+        path: The file that a user named.
+        flag: The flag that named it, such as ``--out``.
+        overwrite: Whether a file that is there may be replaced.
+
+    Raises:
+        ValueError: ``path`` is there already and may not be replaced, or it is a folder, or its folder is none.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file by {flag}")
+    if not overwrite and os.path.lexists(path):
+        raise ValueError(f"{path} is there already: choose another {flag}, or add --overwrite")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent}: make it, or choose another {flag}")
 
 
 def check_exists(path: Path) -> None:

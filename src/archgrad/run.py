@@ -29,6 +29,7 @@ from archgrad import (
     results,
     seeds,
     spaces,
+    terminal,
     watching,
 )
 from archgrad.arch import Genotype
@@ -72,7 +73,7 @@ def search(config: SearchConfig, *, console: Console | None = None) -> Found:
 
     ValueError for settings that cannot be, and for a folder that holds anything; `Interrupted` after Ctrl-C, with all saved.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or terminal.console(soft_wrap=True)
     folder = RunFolder(config.out or default_out(config))
     folder.check_free()
     check_depths(config)
@@ -94,7 +95,7 @@ def resume(path: Path, *, reopen: bool = False, console: Console | None = None) 
 
     ValueError if there is no run, its checkpoint is damaged, its data or plan have changed, or there is nothing to reopen.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or terminal.console(soft_wrap=True)
     folder = RunFolder(path)
     folder.settings()
     if reopen:
@@ -124,7 +125,7 @@ def recorded(folder: RunFolder, say: Say) -> tuple[Prepared, State]:
     return prepared, begin(prepared)
 
 
-def prepare(config: SearchConfig, say: Say = print, latencies: Path | None = None) -> Prepared:
+def prepare(config: SearchConfig, say: Say = terminal.say, latencies: Path | None = None) -> Prepared:
     """Loads the images, builds space and method to suit them, and resolves every setting. Sets torch's threads and determinism."""
     if config.data.path is None:
         raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")

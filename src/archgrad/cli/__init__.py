@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Group
 
-from archgrad import __version__, interrupts
+from archgrad import __version__, interrupts, terminal
 from archgrad.cli.process import compile_nothing, wait_asleep
 from archgrad.errors import shortened
 
@@ -80,5 +80,5 @@ def spelled(tokens: Sequence[str]) -> list[str]:
 
 
 def _complain(message: str) -> int:
-    print(f"archgrad: {shortened(message)}", file=sys.stderr)
+    terminal.say(f"archgrad: {shortened(terminal.visible(message))}", error=True)
     return 2

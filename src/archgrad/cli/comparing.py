@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, files, places, schemas
+from archgrad import config, files, places, schemas, terminal
 from archgrad.cli import checking
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.searching import ABOUT, FLOATING
@@ -69,7 +69,7 @@ def compare(
     asked = studies.read(*sources, ("", said(given) | own), names=methods.split(",") if methods else (), before=before)
     whole = studies.joined(before, asked) if before else asked
     runs = runs_of(asked, home)
-    console = Console(highlight=False, soft_wrap=True, stderr=print_commands)
+    console = terminal.console(soft_wrap=True, stderr=print_commands)
     if dry_run:
         heads = {arm: headline(asked, arm) for arm in asked.arms}
         for one in runs:
@@ -90,8 +90,8 @@ def compare(
     if print_commands:
         left = [one for one in missing if not one.record()]
         for one in left:
-            print(one.command())
-        report(whole, home, [], Console(quiet=True) if left else console)
+            terminal.say_exactly(one.command())
+        report(whole, home, [], terminal.console(quiet=True) if left else console)
         return 0
     failed, stopped = run_all(missing, jobs, console)
     report(whole, home, failed, console)
@@ -217,7 +217,7 @@ def report(whole: Study, home: Home, failed: list[Ending], console: Console) -> 
     files.write(home.numbers, json.dumps(compared.to_json(), indent=1) + "\n")
     files.write(home.table, tidy(found, whole.control, lost))
     if not console.quiet:
-        Console(highlight=False, width=max(console.width, tables.WIDTH)).print(tables.table(compared))
+        terminal.console(width=max(console.width, tables.WIDTH)).print(tables.table(compared))
     if not whole.equal:
         say("the arms need not spend the same epochs, batches and images: equal is false")
     if len(versions := sorted({str(one["environment"]["commit"] or one["environment"]["archgrad"]) for one in found})) > 1:

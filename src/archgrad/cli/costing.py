@@ -11,7 +11,8 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Column, Table
 
-from archgrad import catalogue, config, costing
+from archgrad import catalogue, config, costing, places, terminal
+from archgrad.cli.subject import check_size
 from archgrad.errors import unknown
 from archgrad.progress import bar
 from archgrad.search_space import Space
@@ -36,6 +37,7 @@ def latency(
     threads: Annotated[int, Parameter(help="of the processor")] = 1,
     nets: Annotated[int, Parameter(help="derived networks that are measured whole, at least 10")] = 12,
     out: Annotated[Path | None, Parameter(help="where to write it; by default where budgets look for it")] = None,
+    overwrite: Annotated[bool, Parameter(help="replace the file of --out if it is there", negative="", show_default=False)] = False,
     as_json: Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)] = False,
 ) -> None:
     """Measure how long a space's derived networks take on this device: op by op, calibrated on whole networks.
@@ -43,12 +45,13 @@ def latency(
     What is written holds for this very device, number of threads, version of torch, and size of networks, images and batch. Nothing else should
     run meanwhile, least of all with several threads.
     """
-    if size < 8:
-        raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}")
+    check_size(size)
     if space is None and config_file is None:
         raise ValueError("which networks? name a --space, or the settings of a search by --config")
     if space and config_file:
         raise ValueError(f"{config_file} names a space: leave out --space, or --config")
+    if out:
+        places.check_new(out, "--out", overwrite=overwrite)
     settings = config.read(config.read_yaml(config_file)) if config_file else config.read(("", {"space": {"name": space}}))
     named = settings.space["name"]
     catalogue.check_space(named, {name: value for name, value in settings.space.items() if name != "name"})
@@ -67,13 +70,13 @@ def latency(
     options = usual | {name: value for name, value in options.items() if value is not None}
     wanted = latencies.setting(made, size, batch=batch, device=run.device_named(device), threads=threads, **options)
     path = out or latencies.place(wanted)
-    console = Console(highlight=False, soft_wrap=True, stderr=as_json)
+    console = terminal.console(soft_wrap=True, stderr=as_json)
     with bar(console) as progress:
         tasks = {what: progress.add_task(what, total=None) for what in ("ops", "networks")}
         found = latencies.measure(made, wanted, nets=nets, tick=lambda what, done, of: progress.update(tasks[what], completed=done, total=of))
     latencies.write(found, path)
     if as_json:
-        print(json.dumps({"path": str(path), **found.to_json()}))
+        terminal.say(json.dumps({"path": str(path), **found.to_json()}))
     else:
         show(found, made, console)
         console.print(f"written to {path}", markup=False)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from archgrad import costing
+from archgrad import costing, places, terminal
 from archgrad.files import write_json
 from archgrad.folder import RunFolder
 from archgrad.observers import say_on
@@ -23,6 +22,7 @@ def derive(
     ],
     latency: Annotated[Path | None, Parameter(help="table of `archgrad latency`; by default the one of this device and space")] = None,
     out: Annotated[Path | None, Parameter(help="write the genotype there, a file for retrain, show and count")] = None,
+    overwrite: Annotated[bool, Parameter(help="replace the file of --out if it is there", negative="", show_default=False)] = False,
     as_json: Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)] = False,
 ) -> None:
     """Another architecture from a finished search, under another budget: what its last alphas say there. Nothing is searched again.
@@ -32,8 +32,8 @@ def derive(
     folder: Path
         The run folder.
     """
-    if out and out.exists():
-        raise ValueError(f"{out} is there already: choose another --out")
+    if out:
+        places.check_new(out, "--out", overwrite=overwrite)
     targets = tuple(",".join(budget).split(","))
     if latency and not any(costing.target(text).name == "latency" for text in targets):
         raise ValueError(f"--latency {latency}: there is no budget of latency it could be for")
@@ -61,9 +61,9 @@ def derive(
     if out:
         write_json(out, found)
     if as_json:
-        print(json.dumps(found))
+        terminal.say(json.dumps(found))
         return
-    say = say_on(Console(highlight=False, soft_wrap=True))
+    say = say_on(terminal.console(soft_wrap=True))
     shown = (*ended.ended(), *costing.ranges(limits, state.space.groups), f"genotype: {genotype}", *costing.sentences(within))
     for line in (*shown, *finished.said(judgement)):
         say(line)

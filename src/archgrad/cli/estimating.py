@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.filesize import decimal
 
-from archgrad import config
+from archgrad import config, terminal
 from archgrad.cli import training
 from archgrad.cli.checking import check_search
 from archgrad.cli.flags import said
@@ -19,6 +18,7 @@ from archgrad.cli.searching import Flags
 from archgrad.duration import span
 
 NOTHING = Flags()
+TRYING = "trying a few steps"
 
 
 def estimate(
@@ -55,14 +55,16 @@ def estimate(
                     flag = f"--{section}{f'.{name}' if name else ''}".replace("_", "-")
                     raise ValueError(f"{flag} is of a search, and {what} is to be retrained: leave out one of them")
         training.asked(what, sources)
-    from archgrad import estimating
+    from archgrad import estimating, watching
 
-    found = estimating.apart(what, sources)
+    waiting = terminal.console(stderr=True)  # beside the answer, which programs read
+    with watching.life(waiting, TRYING), waiting.status(TRYING):
+        found = estimating.apart(what, sources)
     if as_json:
-        print(json.dumps(found))
+        terminal.say(json.dumps(found))
     else:
         for line in lines(found):
-            Console(highlight=False, soft_wrap=True).print(line, markup=False)
+            terminal.console(soft_wrap=True).print(line, markup=False)
 
 
 def lines(found: dict[str, Any]) -> list[str]:

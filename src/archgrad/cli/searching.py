@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import catalogue, config, costing, schemas
+from archgrad import catalogue, config, costing, schemas, terminal
 from archgrad.cli.checking import check_search
 from archgrad.cli.flags import flags, said
 from archgrad.cli.training import go_on
 from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.observers import say_on
-from archgrad.retraining.files import CARD, home
+from archgrad.retraining.files import CARD, WEIGHTS, home
 
 if TYPE_CHECKING:
     from archgrad.loop import Found
@@ -46,7 +46,7 @@ def search(
     """
     sources = [config.read_yaml(config_file)] if config_file else []
     settings = config.read(*sources, ("", said(given)))
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal.console(soft_wrap=True)
     check_search(settings, reads=not dry_run, writes=not dry_run)
     from archgrad import run  # takes torch
 
@@ -75,7 +75,7 @@ def resume(
     folder: Path
         The run folder.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal.console(soft_wrap=True)
     run_folder, say = RunFolder(folder), say_on(console)
     if not (home(folder) / CARD).exists():
         run_folder.settings()  # or it says that there is no run
@@ -112,7 +112,7 @@ def finish(folder: Path) -> int:
     RunFolder(folder).settings()  # or it says that there is no run
     from archgrad import finished  # takes torch
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal.console(soft_wrap=True)
     if found := finished.finish(folder, console=console):
         conclude(RunFolder(folder), found, console)
     else:
@@ -133,7 +133,10 @@ def over(folder: Path, say: Say) -> None:
 
 
 def then(folder: Path) -> str:
-    return f"archgrad retrain {folder}  and then  archgrad evaluate {folder}"
+    """The commands that lead from this search to a tested network: those that are left."""
+    if not (home(folder) / CARD).exists():
+        return f"archgrad retrain {folder}  and then  archgrad evaluate {folder}"
+    return f"archgrad evaluate {folder}" if (home(folder) / WEIGHTS).exists() else f"archgrad resume {folder}"
 
 
 def conclude(folder: RunFolder, found: Found, console: Console) -> None:

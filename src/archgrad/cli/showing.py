@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Column, Table
 
-from archgrad import benchmarks, catalogue, costing
+from archgrad import benchmarks, catalogue, costing, places, terminal
 from archgrad.catalogue import Count
 from archgrad.cli.subject import Subject, check_size, otherwise, subject
 from archgrad.errors import unknown
@@ -29,6 +28,7 @@ AsJson = Annotated[bool, Parameter(name="--json", help="one JSON object on one l
 def show(
     what: str, *, space: Space = None, channels: Channels = None, cells: Cells = None, classes: Classes = None, size: Size = None,
     svg: Annotated[Path | None, Parameter(help="where to write the picture; a run has its own")] = None,
+    overwrite: Annotated[bool, Parameter(help="replace the file of --svg if it is there", negative="", show_default=False)] = False,
 ) -> None:  # fmt: skip
     """A genotype as table and picture; its parameters and multiply-adds; what a benchmark knows of it.
 
@@ -40,9 +40,11 @@ def show(
     from archgrad.cli.verdict import show_verdict
     from archgrad.report import cell_table, noise_note, save_svg
 
+    if svg:
+        places.check_new(svg, "--svg", overwrite=overwrite)
     found = subject(what, space)
     built = _counted(found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes)
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal.console(soft_wrap=True)
     say = say_on(console)
     for why in found.run.ended() if found.run else ():
         say(why)
@@ -81,7 +83,7 @@ def count(
     found = subject(what, space)
     built = _counted(found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes)
     costs = {"params": built.params, "macs": built.macs}
-    print(json.dumps(costs) if as_json else f"{built.params:,} parameters, {built.macs:,} multiply-adds")
+    terminal.say(json.dumps(costs) if as_json else f"{built.params:,} parameters, {built.macs:,} multiply-adds")
 
 
 def query(
@@ -109,12 +111,12 @@ def query(
             raise ValueError(f"--device: no latencies of {benchmark} are bundled; there are those of {', '.join(benchmarks.LATENCIES)}")
         found[f"{device}_ms"] = latencies.latency(device, asked.genotype)  # None where the device's number was dropped
     if as_json:
-        print(json.dumps(found | ({"budget": list(within)} if within else {})))
+        terminal.say(json.dumps(found | ({"budget": list(within)} if within else {})))
         return
     for name, value in found.items():
-        print(f"{name:24} {value}")
+        terminal.say(f"{name:24} {value}")
     for line in costing.sentences(within):
-        print(line)
+        terminal.say(line)
 
 
 def genotypes(containing: str = "") -> None:
@@ -132,7 +134,7 @@ def genotypes(containing: str = "") -> None:
             table.add_row(one.qualified, *numbers)
     if not table.row_count:
         raise ValueError(f"no published architecture's name contains {containing!r}; archgrad genotypes lists all")
-    Console(highlight=False).print(table)
+    terminal.console().print(table)
 
 
 def methods(
@@ -161,7 +163,7 @@ def _pairs(name: str) -> None:
         says = "composes" if not found.both and not found.unread else ""
         says = says or (f"say which: {', '.join(found.both)}" if found.settled else f"refused: {found.mark}")
         table.add_row(one, other, says)
-    Console().print(table)
+    terminal.console().print(table)
 
 
 def _counted(found: Subject, *, usual: bool, size: int | None, **given: int | None) -> Count:
@@ -179,4 +181,4 @@ def _table(title: str, rows: Mapping[str, tuple[str, str, str]]) -> None:
     table = Table(title, "what it is", "paper", "options", show_lines=True)
     for name, (summary, paper, given) in rows.items():
         table.add_row(name, summary, paper, given)
-    Console(highlight=False).print(table)
+    terminal.console().print(table)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from archgrad import benchmarks, catalogue, chain, costing, files, schemas
 from archgrad.arch import Genotype
+from archgrad.bounds import SIDE
 from archgrad.catalogue import Count
 from archgrad.config import SearchConfig
 from archgrad.folder import RunFolder
@@ -38,7 +39,7 @@ class Subject:
     run: RunFolder | None = None  # whose search it is of
     file: Path | None = None  # that `derive` wrote of that search; else it is what the run found
     within: Sequence[Mapping[str, Any]] = ()  # budgets it keeps to, `archgrad.costing.kept`
-    says: Judgement | None = None  # of its search, where a file without a run has it
+    says: Judgement | None = None  # of its search, as a file has it
 
     @property
     def folder(self) -> RunFolder | None:
@@ -47,8 +48,10 @@ class Subject:
 
     def judged(self) -> list[str]:
         """Whether its search was one, for people; empty where it is of no search that is known."""
+        if self.says:  # of the search as it was then: its run may have been reopened since
+            return self.says.lines()
         if self.run is None:
-            return self.says.lines() if self.says else []
+            return []
         from archgrad import finished  # takes torch
 
         return finished.said(finished.searched(self.run))
@@ -109,13 +112,13 @@ def subject(what: str, space: str | None = None) -> Subject:
     if searched is None:
         return Subject(genotype, *named(space or usual_space(genotype)), says=says)
     settings = searched.settings()
-    return Subject(genotype, *of_settings(settings), side(searched), settings.retrain, searched, path, within)
+    return Subject(genotype, *of_settings(settings), side(searched), settings.retrain, searched, path, within, says)
 
 
 def check_size(size: int) -> None:
-    """ValueError below 8 pixels."""
-    if size < 8:
-        raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}")
+    """ValueError below 8 pixels, and far above all that is of use."""
+    if not 8 <= size <= SIDE:
+        raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}" if size < 8 else f"size must be at most {SIDE}, not {size}")
 
 
 def named(space: str, **options: Any) -> tuple[str, Mapping[str, Any]]:

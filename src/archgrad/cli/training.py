@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, places
+from archgrad import config, places, terminal
 from archgrad.cli.checking import check_images
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.subject import Subject, otherwise, subject
@@ -68,7 +67,7 @@ def retrain(
     _check_free(out)
     from archgrad.retraining import retrain as retraining  # takes torch
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal.console(soft_wrap=True)
     say = say_on(console)
     for line in (*(found.run.ended() if found.run else ()), *found.judged()):
         say(line)
@@ -136,7 +135,7 @@ def card_and_images(what: str, users: Sequence[tuple[str, Mapping[str, Any]]]) -
     from archgrad.retraining import retrain as retraining
 
     found, settings = asked(what, users)
-    made = _made(found, settings, Console(quiet=True))
+    made = _made(found, settings, terminal.console(quiet=True))
     card = retraining.card_of(
         made.space, found.genotype, made.dataset, made.recipe, seed=settings.seed, device=made.device,
         deterministic=settings.deterministic, origin=made.origin, reading=made.reading,
@@ -192,9 +191,9 @@ def evaluate(
     columns: dict[str, Any] = {name: value for name, value in given if value is not None}
     found = evaluation.evaluate(home(folder), data, split=split, device=device and run.device_named(device), **columns)
     if as_json:
-        print(json.dumps(found.to_json()))
+        terminal.say(json.dumps(found.to_json()))
     else:
-        evaluation.show(found, Console(highlight=False))
+        evaluation.show(found, terminal.console())
 
 
 def predict(
@@ -202,6 +201,9 @@ def predict(
     *images: Path,
     top: Annotated[int, Parameter(help="likeliest classes shown per image")] = 1,
     csv: Annotated[bool, Parameter(help="as CSV: file, class, probability", negative="", show_default=False)] = False,
+    csv_raw: Annotated[
+        bool, Parameter(help="CSV whose names stay as they are, also those that a spreadsheet would compute", negative="", show_default=False)
+    ] = False,
     device: Device = None,
 ) -> int:
     """Class and probability of each image. Exit code 1 where none could be read.
@@ -222,11 +224,12 @@ def predict(
     from archgrad.retraining import predict as prediction
 
     found = prediction.predict(home(folder), images, top=top, device=device and run.device_named(device))
-    if csv:
-        prediction.write_csv(found, sys.stdout)
-        print(*found.refused, sep="\n", end="\n" * bool(found.refused), file=sys.stderr)
+    if csv or csv_raw:
+        terminal.say_exactly(prediction.to_csv(found, raw=csv_raw), end="")
+        for line in found.refused:
+            terminal.say(line, error=True)
     else:
-        prediction.show(found, Console(highlight=False))
+        prediction.show(found, terminal.console())
     return 0 if found.rows else 1
 
 

@@ -15,6 +15,7 @@ from archgrad.compare.selection import Best
 from archgrad.compare.statistics import Difference, Spread, difference, holm, spread
 from archgrad.compare.summary import Summary
 from archgrad.compare.trajectory import Trajectory, of_run, trajectory
+from archgrad.terminal import cell
 
 Failures = Mapping[str, Mapping[int, str]]  # arm -> seed -> why
 Judged = Mapping[str, Mapping[int, Mapping[str, Any]]]  # arm -> seed -> what is missing: {"ok", "fails": cause -> sentence}
@@ -110,7 +111,8 @@ def tidy(summaries: Iterable[Summary], control: str, failed: Failures | None = N
     rows += [(one["arm"], one["seed"], "searched", int(not one["searched"]["fails"])) for one in found if "searched" in one]
     rows += [(arm, seed, "failed", 1) for arm, by_seed in (failed or {}).items() for seed in by_seed]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("arm", "seed", "measure", "value"), *sorted(rows, key=lambda row: row[:3])])
+    named = ((cell(arm), seed, cell(name), value) for arm, seed, name, value in sorted(rows, key=lambda row: row[:3]))
+    csv.writer(text, lineterminator="\n").writerows([("arm", "seed", "measure", "value"), *named])
     return text.getvalue()
 
 

@@ -18,10 +18,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from torch import Tensor
 
+from archgrad import terminal
 from archgrad.data.decode import GREY, RULE, decode, read
 from archgrad.data.sources import Source
 
@@ -91,13 +92,14 @@ def _each(source: Source, doing: str, what: Callable[[Image.Image], T]) -> Itera
         indices = range(start, min(start + CHUNK, len(source)))
         return [read(source.where(index), partial(source.open, index), what) for index in indices]
 
-    console = Console(stderr=True)
+    console = terminal.console(stderr=True)
     quiet = not console.is_terminal or len(source) < 2000
     starts = range(0, len(source), CHUNK)
     # Threads, not processes: decoding and resizing of photos release the interpreter lock, and nothing has to be pickled.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(chunk, starts)
-        yield from track(done, f"{doing} {source.name}", total=len(starts), console=console, transient=True, disable=quiet)
+        title = escape(terminal.visible(f"{doing} {source.name}"))
+        yield from track(done, title, total=len(starts), console=console, transient=True, disable=quiet)
 
 
 def _file(source: Source, cache: Path, what: str, suffix: str) -> Path | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from archgrad import errors, places
+from archgrad import errors, places, terminal
 from archgrad.data.cache import default_cache, facts, pixels
 from archgrad.data.dataset import Dataset, Images
 from archgrad.data.preprocess import Preprocess, stored_side
@@ -31,7 +31,7 @@ def load(
     cache: str | Path | None = None,
     seed: int = 0,
     streaming: bool = False,
-    report: Callable[[str], Any] = print,
+    report: Callable[[str], Any] = terminal.say,
 ) -> Dataset:
     """Images from ``digits``, a folder (``train/CLASS/*`` with or without ``test/``, or ``CLASS/*``), parquet, or a hub name.
 

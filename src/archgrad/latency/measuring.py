@@ -21,7 +21,7 @@ from archgrad.select import strongest, uniform
 
 Tick = Callable[[str, int, int], None]
 """(what, done, of): how far a measurement is."""
-LEAST_NETS = 10
+LEAST_NETS, MOST_NETS = 10, 200
 ROUNDS = 15
 
 
@@ -42,6 +42,8 @@ def measure(space: Space, wanted: Setting, *, nets: int = 12, seed: int = 0, sec
     """
     if nets < LEAST_NETS:
         raise ValueError(f"nets must be at least {LEAST_NETS}, which a line is calibrated on, not {nets}")
+    if nets > MOST_NETS:
+        raise ValueError(f"nets must be at most {MOST_NETS}, not {nets}")
     whole, tell = space.resized(**wanted.spec), tick or (lambda what, done, of: None)
     with threads(wanted.threads), torch.no_grad():
         raw = Cost("latency", "ms", 0.0, _ops_ms(whole, wanted, seconds, tell))

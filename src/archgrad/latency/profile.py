@@ -13,8 +13,10 @@ import torch
 
 from archgrad import files, schemas
 from archgrad.arch import Genotype
+from archgrad.bounds import BATCH, SIDE, THREADS
 from archgrad.cost import Added, Cost
 from archgrad.data.cache import default_cache
+from archgrad.errors import shown
 from archgrad.latency.timing import hardware
 from archgrad.search_space import Space
 
@@ -44,9 +46,9 @@ class Setting:
 
 def setting(space: Space, size: int, *, batch: int = 1, device: str = "cpu", threads: int | None = None, **options: Any) -> Setting:
     """Of the networks that ``space.derive(genotype, **options)`` gives, here. ``threads``: torch's as they are, unless given."""
-    for name, value in (("size", size), ("batch", batch), ("threads", threads)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
+    for name, value, most in (("size", size, SIDE), ("batch", batch, BATCH), ("threads", threads, THREADS)):
+        if value is not None and not 1 <= value <= most:
+            raise ValueError(f"{name} must be from 1 to {most:,}, not {shown(value)}")
     spec = json.loads(json.dumps(space.evaluation(**options).spec()))
     number = torch.get_num_threads() if threads is None else threads
     return Setting(space.name, spec, size, batch, device, hardware(device), number, torch.__version__)

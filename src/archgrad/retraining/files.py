@@ -105,8 +105,10 @@ def write_card(folder: Path, card: Card) -> None:
 
 
 def read_card(folder: str | Path) -> Card:
-    """ValueError if nothing was retrained in ``folder`` yet, or its card is damaged."""
+    """ValueError if there is no ``folder``, nothing was retrained in it yet, or its card is damaged."""
     path = Path(folder) / CARD
+    if not Path(folder).is_dir():
+        raise ValueError(f"there is no folder {folder}")
     if not path.exists():
         raise ValueError(f"no network was trained in {folder} yet: archgrad retrain {folder}")
     try:

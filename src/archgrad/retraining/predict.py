@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from archgrad import places
+from archgrad import places, terminal
 from archgrad.data import Preprocess
 from archgrad.data.folders import IMAGES, UNSUPPORTED
 from archgrad.retraining.files import load
@@ -117,12 +118,23 @@ def show(predictions: Predictions, console: Console) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def write_csv(predictions: Predictions, file: TextIO) -> None:
-    """A header, then a line an image; probabilities to six digits."""
-    writer = csv.writer(file)
+def to_csv(predictions: Predictions, *, raw: bool = False) -> str:
+    """Predictions as CSV: a header, then a line an image; probabilities to six digits.
+
+    Args:
+        predictions: What `predict` returned.
+        raw: Names stay as they are. By default a name that a spreadsheet would compute begins with an apostrophe.
+
+    Returns:
+        The text of the file.
+    """
+    cell = str if raw else terminal.cell
+    text = io.StringIO()
+    writer = csv.writer(text)
     writer.writerow(_header(predictions.rows))
     for row in predictions.rows:
-        writer.writerow([row.file, *(text for name, probability in row.top for text in (name, f"{probability:.6f}"))])
+        writer.writerow([cell(row.file), *(one for name, probability in row.top for one in (cell(name), f"{probability:.6f}"))])
+    return text.getvalue()
 
 
 def _header(rows: Sequence[Prediction]) -> list[str]:

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-from rich.console import Console
-
+from archgrad import terminal
 from archgrad.duration import Costs, Left, Part
 from archgrad.loop import Row
 from archgrad.progress import LONG, Clock, Life, bar, expected, to_go
@@ -26,7 +25,7 @@ class Watch:
         long: Callable[[Left], Sequence[str]] = lambda left: (), keep: Callable[[float, float], Any] = lambda left, total: None,
         clock: Clock = monotonic,
     ) -> None:  # fmt: skip
-        console = Console()
+        console = terminal.console()
         self.epochs, self.steps, self.say, self.tests, self.like = epochs, steps, say, tests, test_steps / STEP
         self.long, self.keep, self.clock = long, keep, clock
         self.progress, self.life = bar(console, own=True), Life(None if console.is_terminal else say)

@@ -13,9 +13,8 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
 
-from archgrad import checkpoint, data
+from archgrad import checkpoint, data, terminal
 from archgrad.arch import Genotype
 from archgrad.data import Data, Dataset
 from archgrad.duration import Left, span
@@ -60,7 +59,7 @@ def retrain(
     reading: Mapping[str, Any] | None = None,
     stopping: Callable[[], bool] = lambda: False,
     seconds: float = 60,
-    report: Say = print,
+    report: Say = terminal.say,
 ) -> Retrained:
     """Trains the network that ``space`` derives of ``genotype`` into a new ``folder``: network.json, metrics.jsonl, checkpoint.pt and,
     at the end, weights.safetensors.
@@ -108,7 +107,7 @@ def resume(
     device: torch.device | str | None = None,
     stopping: Callable[[], bool] = lambda: False,
     seconds: float = 60,
-    report: Say = print,
+    report: Say = terminal.say,
 ) -> Retrained:
     """Goes on exactly where the training in ``folder`` stopped, in mid-epoch too; of a finished one, its result.
 
@@ -116,7 +115,7 @@ def resume(
     """
     folder = home(folder)
     card = read_card(folder)
-    with life(Console()):
+    with life(terminal.console()):
         dataset = dataset or data.load(**card.data, report=report)
     if dataset.fingerprint != card.fingerprint:
         raise ValueError(f"the images in {dataset.name} have changed since the training in {folder} began: train anew, into another folder")

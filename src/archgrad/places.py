@@ -46,7 +46,7 @@ def classes(root: Path) -> list[str]:
         try:
             name.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"the name of the class folder {ascii(name)} in {root} is no text in UTF-8: rename the folder") from None
+            raise ValueError(f"the name of the class folder {name!a} in {root} is no text in UTF-8: rename the folder") from None
     return found
 
 

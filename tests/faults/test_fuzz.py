@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import fuzzing
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import fuzzing
 from archgrad import config, costing, data, latency, run
 from archgrad.arch import Genotype
 from archgrad.cli import main

@@ -75,9 +75,9 @@ class Subject:
 
     def count(self, *, size: int | None = None, **given: Any) -> Count:
         """Parameters and multiply-adds of that network."""
-        from archgrad.spaces.cost import count
-
         import torch
+
+        from archgrad.spaces.cost import count
 
         side = size or self.size
         with torch.device("meta"):  # nothing is computed, however large it is

@@ -17,9 +17,7 @@ from typing import Any
 
 import yaml
 
-from archgrad import catalogue, config
-from archgrad.bounds import SEEDS as MOST
-from archgrad.bounds import WHOLE
+from archgrad import bounds, catalogue, config
 from archgrad.compare.arms import arms_of, check_equal, check_used, searches_randomly
 from archgrad.config import Given, SearchConfig
 from archgrad.errors import shown, unknown
@@ -149,9 +147,9 @@ def seeds_of(given: Any) -> tuple[int, ...]:
         given = [int(one) if one.strip().isdigit() else one for one in given.split(",")]
         given = given[0] if len(given) == 1 else given
     found = range(1, given + 1) if isinstance(given, int) and not isinstance(given, bool) else given
-    if isinstance(found, range | list | tuple) and ((isinstance(found, range) and given > MOST) or len(found) > MOST):
-        raise ValueError(f"seeds: at most {MOST:,}, not {shown(said)}")
-    if not isinstance(found, list | tuple | range) or not found or any(type(seed) is not int or not 0 <= seed <= WHOLE for seed in found):
+    if isinstance(found, range | list | tuple) and found[bounds.SEEDS :]:  # a range of 10**30 has no length
+        raise ValueError(f"seeds: at most {bounds.SEEDS:,}, not {shown(said)}")
+    if not isinstance(found, list | tuple | range) or not found or any(type(seed) is not int or not 0 <= seed <= bounds.WHOLE for seed in found):
         raise ValueError(f"seeds: a number from 1 on, or a list of seeds such as 1,2,5, not {shown(said)}")
     return tuple(dict.fromkeys(found))
 
@@ -200,6 +198,6 @@ def _truth(name: str, given: Any) -> bool:
 
 
 def _count(given: Any) -> int:
-    if type(given) is not int or not 0 <= given <= MOST:
-        raise ValueError(f"retrain_seeds: how often each found network is trained, a number from 0 to {MOST:,}, not {shown(given)}")
+    if type(given) is not int or not 0 <= given <= bounds.SEEDS:
+        raise ValueError(f"retrain_seeds: how often each found network is trained, a number from 0 to {bounds.SEEDS:,}, not {shown(given)}")
     return given

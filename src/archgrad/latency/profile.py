@@ -48,7 +48,7 @@ def setting(space: Space, size: int, *, batch: int = 1, device: str = "cpu", thr
     """Of the networks that ``space.derive(genotype, **options)`` gives, here. ``threads``: torch's as they are, unless given."""
     for name, value, most in (("size", size, SIDE), ("batch", batch, BATCH), ("threads", threads, THREADS)):
         if value is not None and not 1 <= value <= most:
-            raise ValueError(f"{name} must be from 1 to {most:,}, not {shown(value)}")
+            raise ValueError(f"{name} must be at {'least 1' if value < 1 else f'most {most:,}'}, not {shown(value)}")
     spec = json.loads(json.dumps(space.evaluation(**options).spec()))
     number = torch.get_num_threads() if threads is None else threads
     return Setting(space.name, spec, size, batch, device, hardware(device), number, torch.__version__)
@@ -112,7 +112,8 @@ def read(path: Path, wanted: Setting) -> Profile:
     try:
         found = recorded(path)
     except ValueError as error:
-        raise ValueError(f"{error}; write it anew by `{wanted.command()} --out {path}`") from None
+        why = str(error).removeprefix(f"{path} is damaged: ")
+        raise ValueError(f"{path} holds no latencies: write them by `{wanted.command()} --out {path}` ({why})") from None
     for field in fields(Setting):
         has, wants = getattr(found.setting, field.name), getattr(wanted, field.name)
         if has != wants:

@@ -55,7 +55,7 @@ def pack(method: Method, state: State) -> dict[str, Any]:
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Writes a draft that becomes ``path``: a kill at any moment leaves the old file or the new one, whole. `files.previous` keeps the old one."""
+    """Writes a draft that becomes ``path``: a kill at any moment leaves the old file or the new one, whole. The old one is kept, too."""
     with seals.sealed(path, files.previous(path)) as file:
         torch.save(content, cast("IO[bytes]", file))  # it writes and flushes
 

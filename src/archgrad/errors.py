@@ -37,14 +37,19 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     return f"{text[: longest - 5 - end]} ... {text[-end:]}"
 
 
-def unknown(kind: str, name: str, choices: Iterable[str]) -> ValueError:
+def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
     """``unknown method 'dart': did you mean 'darts'? (there are: darts, random)``"""
     choices = list(choices)
     folded = {choice.casefold(): choice for choice in choices}
-    close = get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
+    close = get_close_matches(str(name)[:NAMED].casefold(), folded, n=1, cutoff=0.5)
     hint = f": did you mean {folded[close[0]]!r}?" if close else "."
-    listed = ", ".join(choices[:24]) + (", ..." if len(choices) > 24 else "")
-    return ValueError(f"unknown {kind} {name!r}{hint} (there are: {listed})")
+    said = f"unknown {kind} {shown(name)}{hint}"
+    listed: list[str] = []
+    for choice in choices[:24]:
+        if len(said) + len(", ".join([*listed, choice])) > LONGEST - 40:  # a file's name comes before it
+            break
+        listed.append(choice)
+    return ValueError(f"{said} (there are: {', '.join(listed)}{', ...' * (len(listed) < len(choices))})")
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -159,15 +159,22 @@ def check_plain(path: Path) -> None:
         raise ValueError(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'no plain file'}: a file is expected there")
 
 
-def read_json(path: Path, *keys: str) -> dict[str, Any]:
-    """The JSON object in a file. ValueError in one line if it is missing, cut short, or lacks one of the ``keys``."""
-    try:
-        found = json.loads(text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+def read_json(path: Path, *keys: str, limit: int = LIMIT) -> dict[str, Any]:
+    """The JSON object in a file. ValueError in one line if it is missing, larger than ``limit`` bytes, cut short, or lacks one of ``keys``."""
+    found = parsed(path, text(path, limit))
     if not isinstance(found, dict) or not set(keys) <= found.keys():
         raise ValueError(f"{path} is damaged: it lacks {' or '.join(keys) or 'an object'}")
     return found
+
+
+def parsed(path: Path, written: str) -> Any:
+    """The value of JSON that was read from ``path``. ValueError in one line if it is none."""
+    try:
+        return json.loads(written)
+    except RecursionError:
+        raise ValueError(f"{path} is damaged: it is nested too deeply") from None
+    except ValueError as error:  # of a number of thousands of digits, too
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def sweep(folder: Path, names: Collection[str] = ()) -> None:

@@ -42,6 +42,11 @@ def classes(root: Path) -> list[str]:
     found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not found:
         raise ValueError(f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg")
+    for name in found:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"the name of the class folder {name!a} in {root} is no text in UTF-8: rename the folder") from None
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, files, places, terminal
+from archgrad import config, files, places, schemas, terminal
 from archgrad.cli import checking
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.searching import ABOUT, FLOATING
@@ -18,7 +18,6 @@ from archgrad.compare import study as studies
 from archgrad.compare.comparison import tidy
 from archgrad.compare.jobs import Ending, Home, Run, execute, prepared, runs_of
 from archgrad.compare.study import Study
-from archgrad.files import read_json
 from archgrad.folder import leftovers
 from archgrad.interrupts import stop_requests
 from archgrad.observers import say_on
@@ -230,7 +229,7 @@ def report(whole: Study, home: Home, failed: list[Ending], console: Console) -> 
 
 def failures(whole: Study, home: Home, failed: list[Ending]) -> dict[str, dict[int, str]]:
     """What failed now, and what failed before and was not done since: it stays in the table until it is."""
-    before = read_json(home.numbers).get("failed", {}) if home.numbers.exists() else {}
+    before = schemas.read(home.numbers, schemas.ComparisonFile).get("failed", {}) if home.numbers.exists() else {}
     found: dict[str, dict[int, str]] = {}
     for one in runs_of(whole, home):
         now = next((end.failure for end in failed if (end.run.arm, end.run.seed) == (one.arm, one.seed)), None)

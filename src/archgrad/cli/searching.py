@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import catalogue, config, costing, terminal
+from archgrad import catalogue, config, costing, schemas, terminal
 from archgrad.cli.checking import check_search
 from archgrad.cli.flags import flags, said
 from archgrad.cli.training import go_on
-from archgrad.files import read_json
 from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.observers import say_on
@@ -159,7 +158,7 @@ def conclude(folder: RunFolder, found: Found, console: Console) -> None:
     for line in costing.sentences(folder.found_within()):
         say(line)
     if folder.front.exists():
-        console.print(front_table(**read_json(folder.front, "cost", "unit", "points")))
+        console.print(front_table(**schemas.read(folder.front, schemas.FrontFile)))
     say(f"pictures: {folder.cells} and {folder.curves}" if folder.curves.exists() else f"picture: {folder.cells}")
     judgement = finished.searched(folder)
     for line in finished.said(judgement):

@@ -12,9 +12,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from archgrad import files
+from archgrad import files, schemas
 from archgrad.arch import Genotype
-from archgrad.errors import shortened
+from archgrad.errors import shortened, shown
 from archgrad.folder import RunFolder, leftovers
 from archgrad.retraining.settings import RetrainSettings, checked
 
@@ -76,10 +76,11 @@ class Card:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Card:
-        """Inverse of `to_json`. ValueError if it is of another version."""
-        if data.get("version") != VERSION:
-            raise ValueError(f"it is of version {data.get('version')}, this archgrad reads version {VERSION}")
+    def from_json(cls, data: Any) -> Card:
+        """Inverse of `to_json`. ValueError if it is of another version, or a field is not as it should be."""
+        if isinstance(data, Mapping) and data.get("version", VERSION) != VERSION:
+            raise ValueError(f"it is of version {shown(data['version'])}, this archgrad reads version {VERSION}")
+        data = schemas.checked(data, schemas.CardFile)
         from archgrad.data import Preprocess
 
         made: dict[str, Any] = {
@@ -124,8 +125,8 @@ def read_card(folder: str | Path) -> Card:
     if not path.exists():
         raise ValueError(f"no network was trained in {folder} yet: archgrad retrain {folder}")
     try:
-        return Card.from_json(json.loads(files.text(path)))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return Card.from_json(files.parsed(path, files.text(path, schemas.LIMIT)))
+    except ValueError as error:
         raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}): restore it from a copy") from None
 
 

@@ -23,6 +23,7 @@ from archgrad.compare import study, summary
 from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.latency import profile
+from archgrad.spaces import cost as spaces_cost
 from running import SMALL
 
 LONGEST = 300
@@ -33,7 +34,8 @@ class Home:
 
     def __init__(self, path: Path) -> None:
         self.path, run_folder = path, str(path / "run")
-        small = ["--retrain.preset", "quick", "--retrain.epochs", "1", "--retrain.channels", "2", "--retrain.cells", "1", "--retrain.limit", "40"]
+        small = ["--retrain.preset", "quick", "--retrain.epochs", "1", "--retrain.channels", "2", "--retrain.cells", "1", "--retrain.limit",
+        "40"]
         said([*("search", *SMALL), "--budget", "params=90%", "--budget.rate", "0", *small, "--out", run_folder])
         said(["retrain", run_folder])
         said(["derive", run_folder, "--budget", "params=80%", "--out", str(path / "derived.json")])
@@ -103,21 +105,22 @@ def home(tmp_path_factory) -> Any:
         patched.setattr(RunFolder, "locked", lambda folder: contextlib.nullcontext())
         patched.setattr(run, "write_json", lambda path, content: None)
         patched.setattr(run.files, "write", lambda path, text: None)
-        patched.setattr(data, "load", remembered(data.load))
+        for place, name in ((data, "load"), (study.Study, "resolved"), (spaces_cost, "costs")):
+            patched.setattr(place, name, remembered(getattr(place, name)))
         yield made
 
 
-def remembered(load: Any) -> Any:
-    """Reads digits once for the same options."""
+def remembered(work: Any) -> Any:
+    """``work`` done once for the same arguments: what every case reads alike takes a second."""
     known: dict[str, Any] = {}
 
-    def loaded(path: Any, *, report: Any, **options: Any) -> Any:
-        key = repr((path, options))
-        if path != "digits" or key not in known:
-            known[key] = load(path, report=report, **options)
+    def found(*given: Any, report: Any = None, **options: Any) -> Any:
+        key = repr((given, options))
+        if key not in known:
+            known[key] = work(*given, **options, **({"report": report} if report else {}))
         return known[key]
 
-    return loaded
+    return found
 
 
 def never(*arguments: Any) -> Any:

@@ -20,8 +20,9 @@ from archgrad.diagnostics.gap import gap
 from archgrad.diagnostics.sharpness import estimate, sharpness, supernet_sharpness
 from archgrad.loop import search
 from archgrad.methods import method as build
-from archgrad.observers import Checkpoints, Interrupted, rows
+from archgrad.observers import Checkpoints, Interrupted
 from archgrad.patch import Patch, compose
+from archgrad.records import rows
 from archgrad.schedules import geometric
 from archgrad.search_method import Method
 from fakes import Noise

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from archgrad.arch import Genotype
 from archgrad.interrupts import Interrupted
-from archgrad.observers import rows
+from archgrad.records import rows
 from archgrad.retraining import evaluate as evaluating
 from archgrad.retraining.evaluate import Evaluation, evaluate, show
 from archgrad.retraining.files import home, load, read_card

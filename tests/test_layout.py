@@ -24,6 +24,9 @@ MAY: dict[str, set[str]] = {
     "yaml_files": set(),
     "schemas": {"arch", "bounds", "errors", "files"},
     "files": set(),
+    "seals": {"files"},
+    "saved": {"errors"},
+    "records": {"files"},
     "options": {"bounds", "errors"},
     "arch": {"seeds", "notation"},
     "chain": {"arch"},
@@ -48,14 +51,14 @@ MAY: dict[str, set[str]] = {
     "probes": VALUES | METHOD | {"loop", "diagnostics", "select", "duration"},
     "stopping": VALUES | METHOD | {"loop", "diagnostics"},
     "judgement": VALUES | METHOD | {"loop", "methods"},
-    "checkpoint": VALUES | METHOD | {"files"},
-    "observers": VALUES | METHOD | {"loop", "checkpoint", "files", "interrupts"},
+    "checkpoint": VALUES | METHOD | {"files", "saved", "seals"},
+    "observers": VALUES | METHOD | {"loop", "checkpoint", "files", "records", "interrupts"},
     "progress": VALUES | METHOD | {"loop", "probes", "duration"},
-    "data": {"arch", "seeds", "errors", "places", "terminal"},
+    "data": {"arch", "seeds", "errors", "files", "places", "terminal"},
 }
 OPEN = {
     "__init__", "__main__", "run", "watching", "estimating", "costing", "front", "compare", "config", "cli", "retraining", "folder",
-    "data_files", "results", "finished",
+    "data_files", "results", "finished", "repairing",
 }  # fmt: skip
 
 

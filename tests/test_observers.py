@@ -11,8 +11,9 @@ import archgrad
 from archgrad import checkpoint
 from archgrad.interrupts import Interrupted, stop_requests
 from archgrad.loop import search
-from archgrad.observers import Checkpoints, Metrics, Reading, rows
+from archgrad.observers import Checkpoints, Metrics, Reading
 from archgrad.probes import Curvature
+from archgrad.records import rows
 from fakes import Noise
 from watching import Several, assert_equal, trace
 

@@ -12,10 +12,10 @@ from rich.console import Console
 import archgrad
 from archgrad.duration import Left, Term
 from archgrad.loop import search
-from archgrad.observers import rows
 from archgrad.patch import Decision, Patch, compose
 from archgrad.probes import Curvature, Gap, Ranking, Sharpness, moments
 from archgrad.progress import Bar, Estimate, Life, Timed, Timing, expected, phases, shorter, to_go
+from archgrad.records import rows
 from archgrad.search_method import Method
 from fakes import Noise
 

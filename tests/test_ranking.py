@@ -18,7 +18,8 @@ from archgrad.compare import markdown, study, tables
 from archgrad.diagnostics.ranking import accuracies, correlation
 from archgrad.loop import search
 from archgrad.methods import method as build
-from archgrad.observers import Checkpoints, Interrupted, rows
+from archgrad.observers import Checkpoints, Interrupted
+from archgrad.records import rows
 from archgrad.search_method import Method
 from archgrad.state import Plan, State
 from watching import Rows, Several, assert_equal, trace

@@ -12,8 +12,8 @@ from archgrad import config, probes, run
 from archgrad.cli import main
 from archgrad.loop import search
 from archgrad.methods import method, rising
-from archgrad.observers import rows
 from archgrad.patch import Patch, Stage
+from archgrad.records import rows
 from archgrad.search_method import Method
 from archgrad.spaces import space
 from archgrad.stopping import Stopping, StopSettings, curved, decided, early, mismatched, skipping, stable

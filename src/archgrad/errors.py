@@ -12,6 +12,9 @@ LONGEST = 300
 NAMED = 60
 """Characters of a name or a value in it."""
 
+NO_MEMORY = ("not enough memory", "out of memory", "bad_alloc", "cannot allocate memory")
+"""Words of torch's errors where memory has run out, of a GPU's or of the machine's."""
+
 _SHORT = Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, NAMED, NAMED, NAMED
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = _SHORT.maxfrozenset = 6
@@ -47,3 +50,10 @@ def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
             break
         listed.append(choice)
     return ValueError(f"{said} (there are: {', '.join(listed)}{', ...' * (len(listed) < len(choices))})")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out: Python's own, or one of torch's, which are plain RuntimeErrors on the CPU."""
+    if isinstance(error, RuntimeError):
+        return any(words in str(error).lower() for words in NO_MEMORY)
+    return isinstance(error, MemoryError)

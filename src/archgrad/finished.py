@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from archgrad import checkpoint, costing, results, run, terminal, watching
+from archgrad import checkpoint, costing, loop, records, results, run, terminal, watching
 from archgrad.folder import RunFolder
 from archgrad.judgement import Judgement, judge
 from archgrad.loop import Found
-from archgrad.observers import rows
 from archgrad.search_method import Method
 from archgrad.state import State
 
@@ -23,7 +22,8 @@ def restored(folder: RunFolder) -> tuple[Method, State]:
     space = run.space_of(settings)
     limits = costing.costs_of(settings, space, folder.images()["preprocess"]["size"], folder.latencies).limits()
     method = run.build(settings, space, run.limiting(settings, limits))
-    state = checkpoint.restore(method, checkpoint.read(folder.checkpoint, "cpu"), "cpu")
+    state = checkpoint.load(folder.checkpoint, method)
+    loop.check_plan(state, settings.search.epochs or method.base.defaults.epochs, state.plan.steps)
     return method, as_ended(state) if folder.finished_by_hand() else state
 
 
@@ -43,7 +43,7 @@ def searched(folder: RunFolder) -> Judgement | None:
     threads = torch.get_num_threads()
     try:
         method, state = restored(folder)
-        return judge(method, state, folder.found(), rows(folder.metrics), folder.images()["per_class"]["val"])
+        return judge(method, state, folder.found(), records.measured(folder.history()), folder.images()["per_class"]["val"])
     except (ValueError, KeyError, RuntimeError, OSError):  # a checkpoint that is gone or of another version, a method of a plugin
         return None
     finally:

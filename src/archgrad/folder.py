@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,14 +15,18 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 import archgrad
-from archgrad import config, schemas
+from archgrad import config, records, schemas
 from archgrad.arch import Genotype
 from archgrad.config import SearchConfig
-from archgrad.files import is_draft, open_unlinked, sweep, write_json
-from archgrad.observers import rows
+from archgrad.files import content, is_draft, open_unlinked, previous, read_json, sweep, write, write_json
 
 if TYPE_CHECKING:
     import torch
+
+    from archgrad.loop import Row
+
+LOCK = "lock"
+OWNER = b"pid "  # how a lock of ours begins
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,13 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
+        """Everything to go on from; the one before it lies beside it (`before`)."""
         return self.path / "checkpoint.pt"
+
+    @property
+    def before(self) -> Path:
+        """The checkpoint before the last one."""
+        return previous(self.checkpoint)
 
     @property
     def genotype(self) -> Path:
@@ -92,15 +102,31 @@ class RunFolder:
     def curves(self) -> Path:
         return self.path / "curves.svg"
 
-    def check_free(self) -> None:
-        """ValueError if a new run would write over anything."""
+    def check_free(self) -> list[Path]:
+        """What a kill left of the `begin` of another run. ValueError if a new run would write over anything else."""
         if self.config.exists():
             raise ValueError(f"{self.path} holds a run already: go on with `archgrad resume {self.path}`, or choose another --out")
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"{self.path} is a file: choose another --out")
-        ours = {self.environment.name, self.data.name, "lock"}  # what a run killed before its first step leaves
-        if self.path.exists() and any(item.name not in ours and not is_draft(item) for item in self.path.iterdir()):
-            raise ValueError(f"{self.path} is not empty: choose another --out")
+        return leftovers(self.path, self.config, (self.environment, self.data, self.latencies))
+
+    def begin(self, environment: dict[str, Any], images: dict[str, Any], latencies: Callable[[Path], Any], settings: str) -> None:
+        """Writes the first files of a new run, ``config`` last. Only for whoever holds the lock.
+
+        Args:
+            environment: What `environment` says.
+            images: `Data.summary`.
+            latencies: Writes the table of latencies to a path, if there is one.
+            settings: The settings as YAML.
+
+        Raises:
+            ValueError: The folder holds anything but what a kill left of such a beginning.
+            OSError: A file cannot be written.
+        """
+        for left in self.check_free():
+            left.unlink()  # of a search that may have had other settings
+        write_json(self.environment, environment)
+        write_json(self.data, images)
+        latencies(self.latencies)
+        write(self.config, settings)
 
     def settings(self) -> SearchConfig:
         """ValueError if no run began here, or its settings were damaged."""
@@ -128,9 +154,27 @@ class RunFolder:
         """What the found network costs beside each budget of its search, `archgrad.costing.kept`."""
         return list(self.result().get("budget", []))
 
+    def history(self) -> list[Row]:
+        """The rows of a finished search, an epoch each, those marked as missing too; none of a run that was cut down to its result.
+
+        Raises:
+            ValueError: A line of the metrics is damaged, or the row of an epoch is missing.
+        """
+        if not self.metrics.exists() and not self.checkpoint.exists():
+            return []
+        return records.kept(self.metrics, self.epochs())
+
+    def epochs(self) -> int:
+        """How many epochs a finished search has, as far as a file says that may be damaged."""
+        if place := read_json(self.genotype, "genotype").get("finished"):
+            return int(place["epochs"])
+        last = records.good(self.metrics)[-1:]
+        stops = next((row["epoch"] + 1 for row in last if row.get("stop")), None)
+        return stops or self.settings().search.epochs or 0
+
     def stopped(self) -> str | None:
-        """Why the epochs ended early, and when; None where they did not."""
-        last = rows(self.metrics)[-1:] if self.metrics.exists() else []
+        """Why the epochs ended early, and when; None where they did not. ValueError as `history`."""
+        last = self.history()[-1:]
         return next((f"stopped early, after epoch {row['epoch'] + 1}: {row['stop']}" for row in last if row.get("stop")), None)
 
     def finished_by_hand(self) -> str | None:
@@ -166,17 +210,50 @@ class RunFolder:
         import fcntl
 
         self.path.mkdir(parents=True, exist_ok=True)
-        with open_unlinked(self.path / "lock") as file:
+        with open_unlinked(self.path / LOCK, "r+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
                 raise ValueError(f"another process ({file.read().strip() or 'unknown'}) is working in {self.path}") from None
-            file.truncate(0)
-            file.write(f"pid {os.getpid()} on {platform.node()}\n")
-            file.flush()
-            sweep(self.path)
+            file.write(f"{OWNER.decode()}{os.getpid()} on {platform.node()}\n")
+            file.truncate()  # behind the line: at no moment is it a lock that nobody knows as ours
+            os.fsync(file.fileno())
+            sweep(self.path, self._names())
             yield
+
+    def _names(self) -> set[str]:
+        """Of all its files."""
+        parts = (getattr(self, name) for name, kind in vars(RunFolder).items() if isinstance(kind, property))
+        return {part.name for part in parts}
+
+
+def leftovers(folder: Path, mark: Path, before: Collection[Path] = ()) -> list[Path]:
+    """The files that a kill left in a folder before anything began there.
+
+    Args:
+        folder: The folder, which need not exist.
+        mark: The file that says that something began.
+        before: The files that are written before it, under a lock.
+
+    Returns:
+        Drafts of these files, and the files ``before`` themselves where there is a lock of ours.
+
+    Raises:
+        ValueError: The folder is a file, or anything else is in it.
+    """
+    if not folder.is_dir():
+        if folder.exists():
+            raise ValueError(f"{folder} is a file: choose another --out")
+        return []
+    lock, found = folder / LOCK, []
+    words = content(lock)[: len(OWNER)] if lock.is_file() and not lock.is_symlink() else None
+    for item in folder.iterdir():
+        if is_draft(item, [one.name for one in (mark, *before)]) or (words == OWNER and item in before and item.is_file()):
+            found.append(item)
+        elif item != lock or words is None or not OWNER.startswith(words):  # a kill may have cut the line
+            raise ValueError(f"{folder} is not empty and holds no {mark.name}: choose another --out")
+    return found
 
 
 def default_out(config: SearchConfig) -> Path:

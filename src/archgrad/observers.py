@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from archgrad import files
+from archgrad import files, records
 from archgrad.interrupts import Interrupted
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ Say = Callable[[str], Any]
 
 
 class Metrics:
-    """One JSON line per epoch, appended. On resume, lines newer than the checkpoint are cut, so that none stands twice."""
+    """One JSON line per epoch, appended. On resume, lines newer than the checkpoint are cut, so that none stands twice. ValueError where one
+    of an earlier ``epoch`` is damaged or missing: then the file stays as it is."""
 
     def __init__(self, path: Path, *, epoch: int = 0) -> None:
         self.path = path
-        kept = [row for row in rows(path) if row["epoch"] < epoch] if path.exists() else []
-        files.write(path, "".join(json.dumps(row) + "\n" for row in kept))
+        records.write(path, records.kept(path, epoch))
 
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
@@ -51,7 +51,7 @@ class Decisions:
     def __init__(self, path: Path, *, taken: int = 0) -> None:
         self.path, self.since = path, (monotonic(), process_time())
         if path.exists():
-            files.write(path, "".join(json.dumps(row) + "\n" for row in rows(path)[:taken]))
+            records.write(path, records.first(path, taken))
 
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
@@ -142,14 +142,3 @@ class Reading:
 def say_on(console: Console) -> Say:
     """Plain lines: what users named is no markup."""
     return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def rows(path: Path) -> list[Row]:
-    """The rows of a file of metrics or decisions; a last line cut short by a kill is left out."""
-    found = []
-    for line in files.text(path).splitlines():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return found

@@ -34,7 +34,7 @@ def missing(path: str | Path) -> str:
 
 def parquet_files(place: Path) -> list[Path]:
     """A parquet file itself, or those in a folder and in the folders in it."""
-    return [place] if place.is_file() else sorted([*place.glob("*.parquet"), *place.glob("*/*.parquet")])
+    return [place] if place.is_file() else sorted(one for one in [*place.glob("*.parquet"), *place.glob("*/*.parquet")] if one.is_file())
 
 
 def classes(root: Path) -> list[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from archgrad import costing, front
+from archgrad import costing, front, records
 from archgrad.files import write_json
 from archgrad.folder import RunFolder
 from archgrad.judgement import judge
 from archgrad.loop import Found, Row
-from archgrad.observers import rows
 from archgrad.state import Data, State
 
 if TYPE_CHECKING:
@@ -52,8 +51,13 @@ def seen(prepared: Prepared, folder: RunFolder, found: Found, images: Data | Non
 
 
 def past_of(folder: RunFolder, state: State) -> list[Row]:
-    """The rows of the epochs that ended."""
-    return [row for row in rows(folder.metrics) if row["epoch"] < state.epoch] if folder.metrics.exists() else []
+    """The rows of the epochs that ended, those apart that were lost. ValueError as `records.kept`."""
+    return records.measured(records.kept(folder.metrics, epochs_of(state)))
+
+
+def epochs_of(state: State) -> int:
+    """How many epochs of a search ended, so that each has a row."""
+    return records.ended(state.epoch, state.ended, state.plan.epochs)
 
 
 def write_pictures(folder: RunFolder, found: Found, past: list[Row]) -> None:

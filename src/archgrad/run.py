@@ -19,13 +19,14 @@ from archgrad import (
     checkpoint,
     costing,
     data,
-    files,
     interrupts,
     loop,
     methods,
     options,
     processors,
     rate,
+    records,
+    repairing,
     results,
     seeds,
     spaces,
@@ -38,12 +39,12 @@ from archgrad.config import DataSettings, SearchConfig
 from archgrad.data import Data, stem_for
 from archgrad.diagnostics.sharpness import MOVED
 from archgrad.errors import unknown
-from archgrad.files import read_json, write_json
+from archgrad.files import read_json
 from archgrad.folder import RunFolder, default_out, environment
 from archgrad.interrupts import stop_requests
 from archgrad.limits import Limits
 from archgrad.loop import Found, Observer
-from archgrad.observers import Checkpoints, Decisions, Metrics, Reading, Say, rows, say_on
+from archgrad.observers import Checkpoints, Decisions, Metrics, Reading, Say, say_on
 from archgrad.patch import Patch
 from archgrad.probes import Curvature, Entropies, Gap, Probe, Ranking, Sharpness
 from archgrad.progress import Bar, Estimate, Timed
@@ -81,48 +82,69 @@ def search(config: SearchConfig, *, console: Console | None = None) -> Found:
         prepared = prepare(config, say_on(console))
         state = begin(prepared)  # before anything is written: it may be refused
     with folder.locked():
-        folder.check_free()
-        write_json(folder.environment, environment(prepared.config.device))
-        write_json(folder.data, prepared.data.summary())
-        prepared.costs.record(folder.latencies)
-        files.write(folder.config, prepared.config.to_yaml())
+        folder.begin(environment(prepared.config.device), prepared.data.summary(), prepared.costs.record, prepared.config.to_yaml())
         return _run(prepared, folder, state, console)
 
 
-def resume(path: Path, *, reopen: bool = False, console: Console | None = None) -> Found | None:
-    """Goes on exactly where the run in ``path`` stopped; None if it is finished already. ``reopen``: `archgrad finish` ended it, and its result
-    is removed as soon as it is sure that the search can go on.
+def resume(
+    path: Path, *, reopen: bool = False, repair: bool = False, previous: bool = False, console: Console | None = None
+) -> Found | None:
+    """Goes on exactly where the run in ``path`` stopped; None if it is finished already.
 
-    ValueError if there is no run, its checkpoint is damaged, its data or plan have changed, or there is nothing to reopen.
+    Args:
+        path: The run folder.
+        reopen: `archgrad finish` ended it, and its result is removed as soon as it is sure that the search can go on.
+        repair: Damaged metrics and decisions are mended first (`archgrad.repairing`), those of a finished run too.
+        previous: It goes on from the checkpoint before the last, which becomes the last one.
+        console: Where it says how far it is.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ValueError: There is no run, its checkpoint or its metrics are damaged, its data or plan have changed, or there is nothing to reopen.
+        Interrupted: It was asked to stop; everything is saved.
     """
     console = console or terminal.console(soft_wrap=True)
     folder = RunFolder(path)
     folder.settings()
     if reopen:
         folder.check_reopen()
-    elif folder.genotype.exists():
+    elif folder.genotype.exists() and not repair:
         return None
     with folder.locked():
+        if repair:
+            repairing.mend(folder, say_on(console), previous=previous)
+        if folder.genotype.exists() and not reopen:
+            return None
         with watching.life(console):
-            prepared, state = recorded(folder, say_on(console))
+            prepared, state = recorded(folder, say_on(console), previous=previous)
+        if previous:
+            checkpoint.go_back(folder.checkpoint)
         if reopen:
             folder.reopen()
         return _run(prepared, folder, state, console)
 
 
-def recorded(folder: RunFolder, say: Say) -> tuple[Prepared, State]:
-    """A run that began, ready to go on: from its checkpoint, or from its start where there is none. ValueError if its images have changed."""
+def recorded(folder: RunFolder, say: Say, *, previous: bool = False) -> tuple[Prepared, State]:
+    """A run that began, ready to go on: from its checkpoint, or from its start where there is none; ``previous``: from the checkpoint before
+    the last. ValueError if its images have changed, or its metrics or decisions are damaged."""
     settings = folder.settings()
     prepared = prepare(settings, say, folder.latencies)
-    was = read_json(folder.data, "fingerprint")["fingerprint"]
-    if was != prepared.data.summary()["fingerprint"]:
-        raise ValueError(f"the images in {settings.data.path} have changed since {folder.path} began: start a new search")
+    was, images = read_json(folder.data, "fingerprint"), prepared.data.dataset
+    if not data.same_images(was["fingerprint"], images):
+        how = data.difference(was.get("preprocess", {}), images)
+        raise ValueError(f"the images in {settings.data.path} have changed since {folder.path} began ({how}): start a new search")
     device = prepared.config.device
-    if folder.checkpoint.exists():
-        state = checkpoint.restore(prepared.method, checkpoint.read(folder.checkpoint, device), device)
+    if (saved := checkpoint.wanted(folder.checkpoint, previous)).exists():
+        state = checkpoint.load(saved, prepared.method, device)
+        loop.check_plan(state, prepared.epochs, prepared.data.steps("train"))
         state.recompute = prepared.config.search.recompute
-        return prepared, state
-    return prepared, begin(prepared)
+    else:
+        state = begin(prepared)
+    records.kept(folder.metrics, results.epochs_of(state))
+    records.first(folder.decisions, len(state.decisions))
+    return prepared, state
 
 
 def prepare(config: SearchConfig, say: Say = terminal.say, latencies: Path | None = None) -> Prepared:
@@ -249,7 +271,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
     config, say = prepared.config, say_on(console)
     how = f"archgrad resume {folder.path}"
     say(headline(prepared, folder, state))
-    past = [row for row in rows(folder.metrics) if row["epoch"] < state.epoch] if folder.metrics.exists() else []
+    past = results.past_of(folder, state)
     timing = watching.timed(config, prepared.method, state, prepared.data, [*curvature(config), *diagnostics(config)], past)
     with stop_requests() as stopping, watching.life(console) as alive:
         bar = Bar(console, timing, alive)
@@ -261,7 +283,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
             *early(config.stop, prepared.method, prepared.epochs, past),  # before what measures after the last epoch
             *measured,  # again: another rule may have ended the search with an epoch that it had passed over
             *(Timed(probe, timing, alive) for probe in diagnostics(config)),  # before the metrics, which get their columns
-            Metrics(folder.metrics, epoch=state.epoch),  # before the checkpoint: a line too many is cut, one too few is lost
+            Metrics(folder.metrics, epoch=results.epochs_of(state)),  # before the checkpoint: a line too many is cut, one too few is lost
             Decisions(folder.decisions, taken=len(state.decisions)),
             checkpoints,
             timing,  # behind all that takes time

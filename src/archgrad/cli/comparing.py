@@ -18,6 +18,7 @@ from archgrad.compare import study as studies
 from archgrad.compare.comparison import tidy
 from archgrad.compare.jobs import Ending, Home, Run, execute, prepared, runs_of
 from archgrad.compare.study import Study
+from archgrad.folder import leftovers
 from archgrad.interrupts import stop_requests
 from archgrad.observers import say_on
 from archgrad.progress import bar
@@ -82,19 +83,20 @@ def compare(
         check_folders(missing)
         check_depths(asked, missing)
     out.mkdir(parents=True, exist_ok=True)
-    files.write(home.study, whole.to_yaml())
-    prepared(asked, missing)
-    for one in left_out:
-        why = f"its search was ended by `archgrad finish` {one.left_out}"
-        say_on(console)(f"{one.name}: left out, {why}: archgrad resume {one.folder.path} --reopen goes on with it")
-    if print_commands:
-        left = [one for one in missing if not one.record()]
-        for one in left:
-            terminal.say_exactly(one.command())
-        report(whole, home, [], terminal.console(quiet=True) if left else console)
-        return 0
-    failed, stopped = run_all(missing, jobs, console)
-    report(whole, home, failed, console)
+    with files.shared(out):
+        files.write(home.study, whole.to_yaml())
+        prepared(asked, missing)
+        for one in left_out:
+            why = f"its search was ended by `archgrad finish` {one.left_out}"
+            say_on(console)(f"{one.name}: left out, {why}: archgrad resume {one.folder.path} --reopen goes on with it")
+        if print_commands:
+            left = [one for one in missing if not one.record()]
+            for one in left:
+                terminal.say_exactly(one.command())
+            report(whole, home, [], terminal.console(quiet=True) if left else console)
+            return 0
+        failed, stopped = run_all(missing, jobs, console)
+        report(whole, home, failed, console)
     say = say_on(console)
     for end in failed:
         say(f"{end.run.name}: FAILED, {end.failure} (log: {end.run.log})")
@@ -112,8 +114,7 @@ def recorded(home: Home) -> Study | None:
     """The study that was begun in a folder. ValueError if the folder holds something else."""
     if home.study.exists():
         return studies.read(config.read_yaml(home.study), recorded=True)
-    if home.path.exists() and (not home.path.is_dir() or any(home.path.iterdir())):
-        raise ValueError(f"{home.path} is not empty and holds no study: choose another --out")
+    leftovers(home.path, home.study)
     return None
 
 
@@ -139,9 +140,10 @@ def check_images(asked: Study, home: Home, console: Console) -> None:
         )  # fmt: skip
     run.fitted(settings, images)
     for one in summary.read_all(home.summaries):
-        if one["data"]["fingerprint"] != images.fingerprint:
-            was = f"{one['data']['name']} ({one['data']['fingerprint']})"
-            raise ValueError(f"{home.path} was made with other images, {was}, not {images.name} ({images.fingerprint}): choose another --out")
+        was = one["data"]["fingerprint"]
+        if not data.same_images(was, images):
+            now = f"{images.name} ({data.fingerprint_like(was, images)})"
+            raise ValueError(f"{home.path} was made with other images, {one['data']['name']} ({was}), not {now}: choose another --out")
 
 
 def check_settings(asked: Study, home: Home) -> None:
@@ -214,8 +216,8 @@ def report(whole: Study, home: Home, failed: list[Ending], console: Console) -> 
     if not found and not lost:
         return
     compared = tables.comparison(found, whole.control, tuple(whole.arms), lost)
-    files.write(home.numbers, json.dumps(compared.to_json(), indent=1) + "\n")
     files.write(home.table, tidy(found, whole.control, lost))
+    files.write(home.numbers, json.dumps(compared.to_json(), indent=1) + "\n")  # last: it says what failed
     if not console.quiet:
         terminal.console(width=max(console.width, tables.WIDTH)).print(tables.table(compared))
     if not whole.equal:

@@ -39,6 +39,7 @@ def derive(
         raise ValueError(f"--latency {latency}: there is no budget of latency it could be for")
     ended = RunFolder(folder)
     ended.found()  # or it says how to finish it
+    reasons = ended.ended()
     settings = ended.settings()
     from archgrad import finished, run  # take torch
     from archgrad.cli.verdict import onward
@@ -64,7 +65,7 @@ def derive(
         terminal.say(json.dumps(found))
         return
     say = say_on(terminal.console(soft_wrap=True))
-    shown = (*ended.ended(), *costing.ranges(limits, state.space.groups), f"genotype: {genotype}", *costing.sentences(within))
+    shown = (*reasons, *costing.ranges(limits, state.space.groups), f"genotype: {genotype}", *costing.sentences(within))
     for line in (*shown, *finished.said(judgement)):
         say(line)
     follow = f"archgrad retrain {out}" if out else "add --out FILE, and then archgrad retrain FILE"

@@ -67,8 +67,13 @@ def resume(
     folder: Path,
     *,
     reopen: Annotated[bool, Parameter(help="remove the result that `finish` wrote, and go on", negative="", show_default=False)] = False,
+    previous: Annotated[bool, Parameter(help="from the checkpoint before the last", negative="", show_default=False)] = False,
+    repair: Annotated[bool, Parameter(help="mend damaged metrics, and go on", negative="", show_default=False)] = False,
 ) -> int:
     """Go on with a search or a retraining exactly where it stopped, in mid-epoch too.
+
+    With `--repair` every good row of a damaged `metrics.jsonl` or `decisions.jsonl` is kept, each lost one is marked
+    (`{"epoch": 3, "missing": true}`), and the damaged file stays beside it as `metrics.jsonl.damaged`.
 
     Parameters
     ----------
@@ -84,11 +89,11 @@ def resume(
     from archgrad import run  # takes torch
 
     try:
-        if run_folder.config.exists() and (found := run.resume(folder, reopen=reopen, console=console)):
+        if run_folder.config.exists() and (found := run.resume(folder, reopen=reopen, repair=repair, previous=previous, console=console)):
             conclude(run_folder, found, console)
         elif (network := home(folder)) and (network / CARD).exists():
-            go_on(network, say)
-        elif by_hand := run_folder.finished_by_hand():
+            go_on(network, say, repair=repair, previous=previous)
+        elif not repair and (by_hand := run_folder.finished_by_hand()):
             raise ValueError(f"the search in {folder} was ended by `archgrad finish` {by_hand}: add --reopen to remove that result and go on")
         else:
             run_folder.settings()

@@ -104,6 +104,8 @@ def subject(what: str, space: str | None = None) -> Subject:
         about = named(space) if space else of_settings(settings)
         return Subject(genotype, *about, side(folder), recipe(folder, settings), folder, within=folder.found_within())
     if not os.path.isfile(what):
+        if os.path.exists(what):
+            files.check_plain(path)  # it is none
         if os.sep in what or path.suffix == ".json":
             raise ValueError(f"there is no run folder and no file {what}")
         genotype = Genotype.parse(what)

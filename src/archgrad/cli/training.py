@@ -15,10 +15,10 @@ from archgrad.cli.checking import check_images
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.subject import Subject, otherwise, subject
 from archgrad.config import DataSettings, SearchConfig
-from archgrad.folder import RunFolder, default_out
+from archgrad.folder import default_out
 from archgrad.interrupts import Interrupted, stop_requests
 from archgrad.observers import say_on
-from archgrad.retraining.files import CARD, WEIGHTS, Card, home, read_card
+from archgrad.retraining.files import WEIGHTS, Card, check_free, home, read_card
 from archgrad.retraining.settings import RetrainSettings, retrain_settings
 from archgrad.search_space import Space
 
@@ -64,7 +64,7 @@ def retrain(
     """
     found, settings = asked(what, [*([config.read_yaml(config_file)] if config_file else []), ("", said(given))])
     out = settings.out or _default_out(found, what, settings)
-    _check_free(out)
+    check_free(out)
     from archgrad.retraining import retrain as retraining  # takes torch
 
     console = terminal.console(soft_wrap=True)
@@ -154,15 +154,20 @@ def _origin(found: Subject, *, elsewhere: bool) -> tuple[str, dict[str, Any]]:
     return str(found.run.config), settings
 
 
-def go_on(folder: Path, say: Say) -> None:
-    """The retraining in ``folder``, from where it stopped."""
+def go_on(folder: Path, say: Say, *, repair: bool = False, previous: bool = False) -> None:
+    """The retraining in ``folder``, from where it stopped; ``repair``: its damaged metrics are mended first; ``previous``: from the checkpoint
+    before the last."""
+    if repair:
+        from archgrad import repairing  # takes torch
+
+        repairing.mend_retraining(folder, say, previous=previous)
     if (folder / WEIGHTS).exists():
         say(f"the training in {folder} is finished: see `archgrad evaluate {folder}`")
         return
     from archgrad.retraining import retrain as retraining
 
     with stop_requests() as stopping:
-        retraining.resume(folder, stopping=stopping, report=say)
+        retraining.resume(folder, previous=previous, stopping=stopping, report=say)
     say(f"next: archgrad evaluate {folder}")
 
 
@@ -239,13 +244,3 @@ def _default_out(found: Subject, what: str, settings: SearchConfig) -> Path:
         return found.run.path / (f"retrain-{found.file.stem}" if found.file else "retrain")
     name = what if len(what) < 40 else "genotype"
     return default_out(settings.model_copy(update={"method": f"retrain-{Path(name).stem}"}))
-
-
-def _check_free(folder: Path) -> None:
-    """Before any image is read."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: choose another --out")
-    if (RunFolder(folder).config).exists():
-        raise ValueError(f"{folder} holds a search: choose another --out")
-    if (folder / CARD).exists():
-        raise ValueError(f"{folder} holds a network already: go on with `archgrad resume {folder}`, or choose another --out")

@@ -53,7 +53,8 @@ REPEATED = {*STANDING, *TIMES}  # say again what another measure says, so that t
 
 def measured(one: Summary) -> dict[str, float]:
     """Of one run. Nothing of a blind one needs a table."""
-    found = {**one["final"], **{name: one[name] for name in ("seconds", "cpu_seconds") if name in one}}
+    timed = () if one.get("missing") else ("seconds", "cpu_seconds")
+    found = {**one["final"], **{name: one[name] for name in timed if name in one}}
     found |= {f"{name}_M": found[name] / 1e6 for name in ("found_macs", "found_params") if name in found}
     if "validation" not in found and (judged := selection.of_summary(one)) is not None:
         found["validation"] = judged  # of a summary of old

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from archgrad import records
 from archgrad.compare.statistics import Spread, spread
 from archgrad.folder import RunFolder
-from archgrad.observers import rows
 from archgrad.retraining.files import CARD, WEIGHTS, read_card
 
 
@@ -36,13 +36,9 @@ class Retraining:
         return ["retrain", str(search), "--seed", str(self.seed), "--out", str(own)]
 
     def result(self) -> dict[str, Any]:
-        """Of a finished one: ``test``, its accuracy after the last epoch in percent, and what it took."""
-        own = rows(self.folder.path / "metrics.jsonl")
-        return {
-            "seed": self.seed,
-            "test": 100 * next(row["test_accuracy"] for row in reversed(own) if "test_accuracy" in row),
-            "seconds": sum(row["seconds"] for row in own),
-        }
+        """Of a finished one: ``test``, its accuracy after the last epoch in percent, and what it took. ValueError where it is not known."""
+        own = records.tested(self.folder.metrics, read_card(self.folder.path).settings.epochs)
+        return {"seed": self.seed, "test": 100 * own[-1]["test_accuracy"], "seconds": sum(row["seconds"] for row in own)}
 
 
 def results(search: RunFolder, count: int) -> dict[str, Any]:

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from archgrad import costing, schemas
+from archgrad import costing, records, schemas
 from archgrad.arch import Genotype
 from archgrad.compare import retraining, selection
 from archgrad.compare.study import local
 from archgrad.files import write_json
 from archgrad.folder import RunFolder
-from archgrad.observers import rows
 
 Summary = dict[str, Any]
 LIMIT = 20_000  # bytes
@@ -29,13 +28,15 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
     knows them and is asked: ``blind`` ones ask none; ``found_NAME``, what the network costs beside a budget of NAME. ``benchmark``: its
     verdict. ``seconds`` and ``cpu_seconds``: all epochs and decisions.
     ``retrained``: `retraining.results` of so many, where any is finished. ``searched``: the `Judgement` of the search, where there is one.
-    ``left_out``: metrics too large for `LIMIT`. ValueError if the run is not finished.
+    ``missing``: the epochs whose rows were lost, where any was; their time is in no sum. ``left_out``: metrics too large for `LIMIT`.
+    ValueError if the run is not finished, or its metrics are damaged.
     """
     from archgrad import finished, run
 
-    genotype, settings, metrics = folder.found(), folder.settings(), rows(folder.metrics)
-    decisions = rows(folder.decisions) if folder.decisions.exists() else []
-    judged, spent = selection.validation(str(genotype), metrics, decisions), [*metrics, *decisions]
+    genotype, settings, history = folder.found(), folder.settings(), folder.history()
+    metrics, lost = records.measured(history), [row["epoch"] for row in history if row.get(records.MISSING)]
+    decisions = records.every(folder.decisions) if folder.decisions.exists() else []
+    judged, spent = selection.validation(str(genotype), history, decisions), [*metrics, *records.measured(decisions)]
     whole, images = settings.to_mapping(), folder.images()
     whole["data"] = {name: value for name, value in whole["data"].items() if name not in ("path", "cache") and not local(value)}
     source = images["name"]
@@ -58,7 +59,8 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
         **({"searched": judgement.to_json()} if judgement else {}),
         **{name: short(sum(row[name] for row in spent)) for name in ("seconds", "cpu_seconds") if all(name in row for row in spent)},
         "benchmark": verdict,
-        "epochs": columns(metrics),
+        **({"missing": lost} if lost else {}),
+        "epochs": columns(history),
     }
     return small(summary)
 
@@ -73,7 +75,7 @@ def final(metrics: list[dict[str, Any]], genotype: Genotype, known: Mapping[str,
 
 
 def columns(metrics: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    names = dict.fromkeys(name for row in metrics for name in row)
+    names = dict.fromkeys(name for row in records.measured(metrics) for name in row)
     return {name: [short(row.get(name)) for row in metrics] for name in names}
 
 

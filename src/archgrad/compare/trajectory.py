@@ -36,12 +36,14 @@ class Trajectory:
 
 
 def of_run(one: Summary, table: ModuleType) -> list[float]:
-    """After each epoch, percent; empty where the genotypes are not in the summary.
+    """After each epoch, percent; empty where the genotypes are not in the summary, or one was lost.
 
     Where whole draws are trained and judged one after another (`random`) it is the best one judged so far. Of a search that stopped early the
     last one stands for the rest of its epochs: it would be found then as well. A finalisation comes after the last epoch and is not in it.
     """
     texts = one["epochs"].get("genotype", ())
+    if None in texts:
+        return []
     drawn = one["epochs"].get("draw_accuracy") or [None] * len(texts)
     ahead: tuple[float, str] | None = None
     found = []

@@ -15,7 +15,7 @@ from archgrad import files, schemas
 from archgrad.arch import Genotype
 from archgrad.bounds import BATCH, SIDE, THREADS
 from archgrad.cost import Added, Cost
-from archgrad.data.cache import default_cache
+from archgrad.data.cache_folder import checked, default_cache, made
 from archgrad.errors import shown
 from archgrad.latency.timing import hardware
 from archgrad.search_space import Space
@@ -96,13 +96,13 @@ class Profile:
 
 
 def place(wanted: Setting) -> Path:
-    """Where its file is kept unless told otherwise: ``~/.cache/archgrad/latency``."""
+    """Where its file is kept unless told otherwise: ``~/.cache/archgrad/latency``. ValueError where that belongs to another user."""
     key = sha256(json.dumps(asdict(wanted), sort_keys=True).encode()).hexdigest()[:12]
-    return default_cache() / "latency" / f"{wanted.space}-{wanted.device}-{key}.json"
+    return checked(default_cache()) / "latency" / f"{wanted.space}-{wanted.device}-{key}.json"
 
 
 def write(found: Profile, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made(path.parent)
     files.write(path, json.dumps(found.to_json()) + "\n")
 
 

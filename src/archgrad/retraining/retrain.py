@@ -14,16 +14,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from archgrad import checkpoint, data, terminal
+from archgrad import checkpoint, data, records, terminal
 from archgrad.arch import Genotype
 from archgrad.data import Data, Dataset
 from archgrad.duration import Left, span
 from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.loop import Row
-from archgrad.observers import Metrics, rows
+from archgrad.observers import Metrics
 from archgrad.report import noise_note
-from archgrad.retraining.files import CARD, Card, home, read_card, save_weights, write_card
+from archgrad.retraining.files import WEIGHTS, Card, check_free, home, read_card, save_weights, write_card
 from archgrad.retraining.measure import BATCH, measure, surroundings
 from archgrad.retraining.progress import Watch
 from archgrad.retraining.settings import RetrainSettings, retrain_settings
@@ -71,11 +71,12 @@ def retrain(
     folder = Path(folder)
     card = card_of(space, genotype, dataset, settings, seed=seed, device=device, deterministic=deterministic, origin=origin, reading=reading)
     run = Training(card)  # refuses what cannot be trained before anything is written
+    check_free(folder)
     with RunFolder(folder).locked():
-        if (folder / CARD).exists():
-            raise ValueError(f"{folder} holds a network already: go on with `archgrad resume {folder}`, or choose another folder")
+        for left in check_free(folder):
+            left.unlink()
         write_card(folder, card)
-        return _train(run, dataset, folder, stopping, seconds, report)
+        return _train(run, images_of(card, dataset, run.device, report), folder, stopping, seconds, report)
 
 
 def card_of(
@@ -105,32 +106,43 @@ def resume(
     dataset: Dataset | None = None,
     *,
     device: torch.device | str | None = None,
+    previous: bool = False,
     stopping: Callable[[], bool] = lambda: False,
     seconds: float = 60,
     report: Say = terminal.say,
 ) -> Retrained:
     """Goes on exactly where the training in ``folder`` stopped, in mid-epoch too; of a finished one, its result.
 
-    Loads the images again unless they are given; runs on the recorded number of threads. ValueError if the images have changed.
+    Loads the images again unless they are given; runs on the recorded number of threads. ``previous``: from the checkpoint
+    before the last, which becomes the last one. ValueError if the images have changed.
     """
     folder = home(folder)
     card = read_card(folder)
     with life(terminal.console()):
         dataset = dataset or data.load(**card.data, report=report)
-    if dataset.fingerprint != card.fingerprint:
-        raise ValueError(f"the images in {dataset.name} have changed since the training in {folder} began: train anew, into another folder")
+    if not data.same_images(card.fingerprint, dataset):
+        how = data.difference(card.preprocess.to_json(), dataset)
+        raise ValueError(
+            f"the images in {dataset.name} have changed since the training in {folder} began ({how}): train anew, into another folder"
+        )
     with RunFolder(folder).locked():
+        if (folder / WEIGHTS).exists():  # they are written once
+            return _conclude(folder, card, report)
         run = Training(card, device)
-        if (saved := folder / "checkpoint.pt").exists():
-            run.restore(checkpoint.read(saved, run.device))
-        return _train(run, dataset, folder, stopping, seconds, report)
+        last, images = RunFolder(folder).checkpoint, images_of(card, dataset, run.device, report)
+        if (saved := checkpoint.wanted(last, previous)).exists():
+            content = checkpoint.read(saved, run.device)
+            with checkpoint.fitting(saved):
+                run.restore(content, images.steps("train"))
+        if previous:
+            checkpoint.go_back(last)
+        return _train(run, images, folder, stopping, seconds, report)
 
 
-def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[], bool], seconds: float, report: Say) -> Retrained:
+def _train(run: Training, images: Data, folder: Path, stopping: Callable[[], bool], seconds: float, report: Say) -> Retrained:
     card, settings = run.card, run.card.settings
-    images = images_of(card, dataset, run.device, report)
     epochs = settings.epochs
-    metrics = Metrics(folder / "metrics.jsonl", epoch=run.epoch)
+    metrics = Metrics(RunFolder(folder).metrics, epoch=run.epoch)
     saved = monotonic()
 
     def save(*, always: bool) -> None:
@@ -138,7 +150,7 @@ def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[],
         stop = stopping()
         if always or stop or monotonic() - saved >= seconds:
             run.check()  # the checkpoint before is worth more than one of a training that diverged
-            checkpoint.save(folder / "checkpoint.pt", run.pack())
+            checkpoint.save(RunFolder(folder).checkpoint, run.pack())
             saved = monotonic()
         if stop and run.epoch < epochs:
             place = f"epoch {run.epoch + 1}, step {run.step}"
@@ -171,7 +183,7 @@ def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[],
             save(always=True)
     RunFolder(folder).estimate.unlink(missing_ok=True)
     save_weights(folder, run.derived, card)
-    return _conclude(folder, report)
+    return _conclude(folder, card, report)
 
 
 def images_of(card: Card, dataset: Dataset, device: torch.device, report: Say) -> Data:
@@ -189,7 +201,7 @@ def images_of(card: Card, dataset: Dataset, device: torch.device, report: Say) -
 def _watch(run: Training, images: Data, metrics: Path, report: Say) -> Watch:
     settings, folder = run.card.settings, RunFolder(metrics.parent)
     tests = [epoch for epoch in range(settings.epochs) if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs]
-    past, batch = sum(row["seconds"] for row in rows(metrics)), min(settings.batch, images.count("train"))
+    past, batch = sum(row["seconds"] for row in records.rows(metrics)), min(settings.batch, images.count("train"))
     return Watch(
         settings.epochs, images.steps("train"), report, tests=tests, test_steps=images.count("test") / batch, past=past,
         long=lambda left: _shorter(run, images, left) if not run.epoch else [], keep=folder.expect,
@@ -246,8 +258,8 @@ def _shorter(run: Training, images: Data, left: Left) -> list[str]:
     return [f"a shorter training: {', '.join(said)}"] if said else []
 
 
-def _conclude(folder: Path, report: Say) -> Retrained:
-    found = rows(folder / "metrics.jsonl")
+def _conclude(folder: Path, card: Card, report: Say) -> Retrained:
+    found = records.tested(RunFolder(folder).metrics, card.settings.epochs)
     tested = [row for row in found if "test_accuracy" in row]
     best = max(tested, key=lambda row: row["test_accuracy"])
     result = Retrained(tested[-1]["test_accuracy"], best["test_accuracy"], best["epoch"], found, folder)

@@ -1,0 +1,221 @@
+"""A command that dies at any place where it touches the disk, in a forked process, and goes on in another one.
+
+`Disk` stands before ``os`` in such a process and counts the places: each file that is made, the first write into it (half of the bytes arrive),
+each flush to the disk, before and after each rename and each removal. At one of them the process ends by ``os._exit``, so that nothing of ours
+runs any more. A file below the folder that is opened for writing in another way ends the process with an error: that place would be missed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from archgrad import checkpoint
+from running import same
+
+DIED, BYPASSED = 77, 78
+UNTIMED = ("seconds", "cpu_seconds", "began")
+Work = Callable[[Path], object]
+
+
+@dataclass(frozen=True)
+class Command:
+    """``begin`` works into a folder, ``again`` goes on there after a kill; ``mark`` is the file that says that all is done."""
+
+    begin: Work
+    again: Work
+    mark: str
+
+
+@dataclass
+class Disk:
+    """Counts the places at which files below ``root`` are touched, and dies at the one of number ``last``, counted from 0."""
+
+    root: Path
+    last: int = -1
+    places: list[str] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)
+    ours: bool = False
+
+    def at(self, place: str) -> bool:
+        """Whether to die here. Ends the process unless the caller has something to do first (`Torn`)."""
+        self.places.append(place)
+        return len(self.places) - 1 == self.last
+
+    def pass_by(self, place: str) -> None:
+        if self.at(place):
+            os._exit(DIED)
+
+    def watch(self) -> None:
+        """Stands before ``os`` from now on, in this process."""
+        real = {name: getattr(os, name) for name in ("open", "fdopen", "fsync", "replace", "unlink")}
+
+        def opened(path: Any, flags: int, mode: int = 0o777, **given: Any) -> int:
+            self.ours = True
+            found = real["open"](path, flags, mode, **given)
+            self.ours = False
+            if name := self.name(path):
+                self.names[found] = name
+                if flags & os.O_CREAT:
+                    self.pass_by(f"made {name}")
+            return int(found)
+
+        def wrapped(descriptor: int, *given: Any, **named: Any) -> Any:
+            file = real["fdopen"](descriptor, *given, **named)
+            return Torn(file, self.names[descriptor], self) if descriptor in self.names else file
+
+        def flushed(descriptor: int) -> None:
+            if descriptor in self.names:
+                self.pass_by(f"before fsync of {self.names[descriptor]}")
+            real["fsync"](descriptor)
+
+        def around(kind: str) -> Callable[..., None]:
+            def act(path: Any, *more: Any, **given: Any) -> None:
+                name = self.name(more[0] if more else path)
+                if name and (more or os.path.lexists(path)):
+                    self.pass_by(f"before {kind} of {name}")
+                real[kind](path, *more, **given)
+                if name:
+                    self.pass_by(f"after {kind} of {name}")
+
+            return act
+
+        os.open, os.fdopen, os.fsync = opened, wrapped, flushed  # type: ignore[assignment]
+        os.replace, os.unlink = around("replace"), around("unlink")  # type: ignore[assignment]
+        sys.addaudithook(self.hear)
+
+    def hear(self, event: str, given: tuple[Any, ...]) -> None:
+        """Every file that Python opens. One for writing that did not come by ``os.open`` is missed by the count."""
+        if event == "open" and not self.ours and self.name(given[0]) and given[2] & (os.O_WRONLY | os.O_RDWR):
+            print("opened past the count:", given, file=sys.stderr, flush=True)
+            os._exit(BYPASSED)
+
+    def name(self, path: Any) -> str | None:
+        """Of a file below the root, without what is random in a draft's; None for any other."""
+        if not isinstance(path, str | os.PathLike) or not Path(path).is_relative_to(self.root):
+            return None
+        return re.sub(r"\.[0-9a-f]{8}\.part$", " (draft)", str(Path(path).relative_to(self.root)))
+
+
+class Torn:
+    """A file of which the first write may be cut in the middle, and a line before its end."""
+
+    def __init__(self, file: Any, name: str, disk: Disk) -> None:
+        self.file, self.name, self.disk, self.written = file, name, disk, False
+
+    def write(self, data: Any) -> int:
+        if not self.written:
+            self.written = True
+            for place, length in (("half of", len(data) // 2), ("all but the end of", len(data) - 1)):
+                if self.disk.at(f"{place} {self.name} written"):
+                    self.file.write(data[:length])
+                    self.file.flush()
+                    os._exit(DIED)
+        return int(self.file.write(data))
+
+    def __enter__(self) -> Torn:
+        self.file.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.file.__exit__(*error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+def forked(work: Callable[[], object], log: Path) -> int:
+    """The exit code of ``work`` in a process of its own; what it prints is appended to ``log``."""
+    sys.stdout.flush(), sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        sys.stdout = sys.stderr = log.open("a")
+        work()
+        sys.stdout.flush()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(1)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An undisturbed run: what it left, and the places at which it touched the disk."""
+
+    command: Command
+    home: Path
+    content: dict[str, Any]
+    places: list[str]
+
+    def fault(self, last: int) -> str | None:
+        """What differs after a kill at that place and a second run that goes on; None where nothing does."""
+        folder, log = self.home / "run", self.home / "log"
+        shutil.rmtree(folder, ignore_errors=True)
+        log.write_text("")
+        place = f"killed at {last}: {self.places[last]}"
+        disk = Disk(folder, last)
+        if (code := forked(lambda: (disk.watch(), self.command.begin(folder)), log)) != DIED:
+            return f"{place}: ended with {code}\n{log.read_text()}"
+        if (folder / self.command.mark).exists() and (different := differences(self.content, contents(folder, drafts=False))):
+            return f"{place}: {self.command.mark} is there, but not all is whole: {different}"
+        if code := forked(lambda: self.command.again(folder), log):
+            return f"{place}: going on ended with {code}\n{log.read_text()}"
+        different = differences(self.content, contents(folder))
+        return f"{place}: {different}" if different else None
+
+
+def whole(command: Command, home: Path) -> Whole:
+    """Runs a command undisturbed, in ``home``."""
+    folder, log, counted = home / "run", home / "log", home / "places.json"
+    disk = Disk(folder)
+
+    def work() -> None:
+        disk.watch()
+        command.begin(folder)
+        counted.write_text(json.dumps(disk.places))
+
+    code = forked(work, log)
+    assert code == 0, log.read_text()
+    return Whole(command, home, contents(folder), json.loads(counted.read_text()))
+
+
+def contents(folder: Path, *, drafts: bool = True) -> dict[str, Any]:
+    """All files of a folder, but for locks and for what a clock says. ``drafts``: unfinished ones too."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "lock")
+    return {str(path.relative_to(folder)): content(path) for path in paths if drafts or path.suffix != ".part"}
+
+
+def content(path: Path) -> Any:
+    if path.suffix == ".pt":
+        return checkpoint.read(path)
+    if path.suffix == ".json":
+        return untimed(json.loads(path.read_text()))
+    if path.suffix == ".jsonl":
+        return [untimed(json.loads(line)) for line in path.read_text().splitlines()]
+    if path.suffix == ".csv":
+        return [line for line in path.read_text().splitlines() if "seconds" not in line]
+    return path.read_bytes()
+
+
+def untimed(value: Any) -> Any:
+    """A JSON value without the entries that a clock decides."""
+    if isinstance(value, dict):
+        return {key: untimed(one) for key, one in value.items() if key not in UNTIMED and not key.endswith("seconds_times")}
+    return [untimed(one) for one in value] if isinstance(value, list) else value
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The names of the files that only one of two folders has, or that differ."""
+    return sorted(name for name in one.keys() | other.keys() if name not in one or name not in other or not same(one[name], other[name]))

@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import fuzzing
 import numpy as np
 import pytest
 import torch
@@ -16,13 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from archgrad import config, costing, data, latency, run
+from archgrad import config, costing, data, files, latency, run
 from archgrad.arch import Genotype
 from archgrad.cli import main
 from archgrad.compare import study, summary
 from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.latency import profile
+from archgrad.spaces import cost as spaces_cost
+from faults import fuzzing
 from running import SMALL
 
 LONGEST = 300
@@ -33,7 +34,8 @@ class Home:
 
     def __init__(self, path: Path) -> None:
         self.path, run_folder = path, str(path / "run")
-        small = ["--retrain.preset", "quick", "--retrain.epochs", "1", "--retrain.channels", "2", "--retrain.cells", "1", "--retrain.limit", "40"]
+        small = ["--retrain.preset", "quick", "--retrain.epochs", "1", "--retrain.channels", "2", "--retrain.cells", "1"]
+        small += ["--retrain.limit", "40"]
         said([*("search", *SMALL), "--budget", "params=90%", "--budget.rate", "0", *small, "--out", run_folder])
         said(["retrain", run_folder])
         said(["derive", run_folder, "--budget", "params=80%", "--out", str(path / "derived.json")])
@@ -73,7 +75,7 @@ class Home:
         try:
             return outcome([str(self.path / one[1:]) if one.startswith("@") else one for one in case.arguments])
         finally:
-            for name in {*case.files, "study/compare.json", "study/study.yaml"}:
+            for name in case.files:
                 (self.path / name).unlink(missing_ok=True)
                 if (self.kept / name).exists():
                     shutil.copy(self.kept / name, self.path / name)
@@ -101,23 +103,23 @@ def home(tmp_path_factory) -> Any:
         made = Home(path)
         patched.setattr(run, "_run", never)
         patched.setattr(RunFolder, "locked", lambda folder: contextlib.nullcontext())
-        patched.setattr(run, "write_json", lambda path, content: None)
-        patched.setattr(run.files, "write", lambda path, text: None)
-        patched.setattr(data, "load", remembered(data.load))
+        patched.setattr(files, "draft", lambda path: contextlib.nullcontext(io.BytesIO()))
+        for place, name in ((data, "load"), (study.Study, "resolved"), (spaces_cost, "costs")):
+            patched.setattr(place, name, remembered(getattr(place, name)))
         yield made
 
 
-def remembered(load: Any) -> Any:
-    """Reads digits once for the same options."""
+def remembered(work: Any) -> Any:
+    """``work`` done once for the same arguments: what every case reads alike takes a second."""
     known: dict[str, Any] = {}
 
-    def loaded(path: Any, *, report: Any, **options: Any) -> Any:
-        key = repr((path, options))
-        if path != "digits" or key not in known:
-            known[key] = load(path, report=report, **options)
+    def found(*given: Any, report: Any = None, **options: Any) -> Any:
+        key = repr((given, options))
+        if key not in known:
+            known[key] = work(*given, **options, **({"report": report} if report else {}))
         return known[key]
 
-    return loaded
+    return found
 
 
 def never(*arguments: Any) -> Any:

@@ -124,8 +124,6 @@ def damage(path: Path, kind: str) -> None:
     lines = path.read_text().splitlines(keepends=True)
     if kind == "file":
         path.unlink()
-    elif kind == "row":
-        path.write_text("".join(lines[1:]))
     else:
         path.write_text("".join([lines[0][:40] + "\n", *lines[1:]]))
 
@@ -142,7 +140,7 @@ def refused(capsys, *arguments: str) -> str:
     return error
 
 
-@pytest.mark.parametrize("kind", ["line", "row", "file"])
+@pytest.mark.parametrize("kind", ["line", "file"])
 def test_a_search_with_a_damaged_row_is_not_touched_and_mended_when_asked(home, tmp_path, capsys, kind):
     folder = copied(home, tmp_path, "stopped")
     damage(folder.metrics, kind)
@@ -196,10 +194,10 @@ def test_a_finished_search_without_its_metrics_is_named_unless_it_is_cut_down(ho
 
 def test_a_lost_decision_has_its_note_from_the_checkpoint(tmp_path, capsys):
     out = tmp_path / "run"
-    assert main(["search", *TINY, "--method", "random", "--random.draws", "3", "--out", str(out)]) == 0
+    assert main(["search", *TINY, "--method", "random", "--random.draws", "2", "--out", str(out)]) == 0
     folder = RunFolder(out)
     whole = records.every(folder.decisions)
-    damage(folder.decisions, "line") if len(whole) > 1 else folder.decisions.write_text("")
+    folder.decisions.write_text("damaged\n" + folder.decisions.read_text().partition("\n")[2])
     folder.genotype.unlink()
     assert f"{folder.decisions}, line 1: " in refused(capsys, "resume", str(out))
     assert main(["resume", str(out), "--repair"]) == 0
@@ -215,7 +213,6 @@ def test_a_retraining_with_a_damaged_row_is_mended_when_asked(tmp_path, capsys):
     folder = RunFolder(tmp_path / "net")
     with pytest.raises(Interrupted):
         trained(folder.path, stopping=stop_at(7), epochs=3)
-    damage(folder.metrics, "row")
     folder.metrics.write_text("damaged\n" + ROW.format(1) + "\n")
     before = bytes_of(folder)
     assert f"{folder.metrics}, line 1: " in refused(capsys, "resume", str(folder.path))

@@ -11,6 +11,8 @@ LONGEST = 300
 """Characters of a complaint: more than a few lines of a terminal are not read."""
 NAMED = 60
 """Characters of a name or a value in it."""
+PATH = 1000
+"""Characters of paths in it."""
 
 NO_MEMORY = ("not enough memory", "out of memory", "bad_alloc", "cannot allocate memory")
 """Words of torch's errors where memory has run out, of a GPU's or of the machine's."""
@@ -35,6 +37,13 @@ def shortened(text: str, longest: int = LONGEST) -> str:
         return text
     end = (longest - 5) // 3
     return f"{text[: longest - 5 - end]} ... {text[-end:]}"
+
+
+def complaint(text: str) -> str:
+    """One line for people, in `LONGEST` characters beside its paths: a command whose path is cut cannot be typed."""
+    words = text.split()
+    paths = sum(len(word) for word in words if "/" in word and len(word) <= PATH)
+    return shortened(" ".join(words), LONGEST + min(paths, PATH))
 
 
 def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:

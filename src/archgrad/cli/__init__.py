@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Group
 from archgrad import __version__, interrupts, terminal
 from archgrad.cli import faults
 from archgrad.cli.process import compile_nothing, wait_asleep
-from archgrad.errors import shortened
+from archgrad.errors import complaint
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
 
@@ -86,7 +86,7 @@ def spelled(tokens: Sequence[str]) -> list[str]:
 
 def _complain(message: str, code: int) -> int:
     with suppress(OSError):  # stderr may lie on the full disk, too
-        terminal.say(f"archgrad: {shortened(terminal.visible(message))}", error=True)
+        terminal.say(f"archgrad: {complaint(terminal.visible(message))}", error=True)
     try:
         faults.flush()
     except OSError:

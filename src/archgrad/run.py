@@ -135,7 +135,7 @@ def recorded(folder: RunFolder, say: Say) -> tuple[Prepared, State]:
         state.recompute = prepared.config.search.recompute
     else:
         state = begin(prepared)
-    records.kept(folder.metrics, results.epochs_of(state))
+    records.kept(folder.metrics, results.epochs_of(state), *records.SEARCH)
     records.first(folder.decisions, len(state.decisions))
     return prepared, state
 

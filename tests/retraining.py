@@ -17,6 +17,8 @@ from archgrad.retraining.retrain import Retrained, retrain
 from archgrad.retraining.settings import RetrainSettings, retrain_settings
 from archgrad.spaces import space
 
+DIGITS_1 = "b2b9a2a04f40e788"
+"""Version 1 of the fingerprint of digits, as runs and studies recorded it."""
 TINY = {"epochs": 2, "batch": 32, "limit": 100, "channels": 2, "cells": 3}
 
 

@@ -21,6 +21,7 @@ from archgrad.compare import jobs, study, summary, tables
 from archgrad.compare.jobs import Home, Run, execute, runs_of
 from archgrad.config import read_yaml
 from archgrad.folder import RunFolder
+from retraining import DIGITS_1
 from studying import SHARED, TWO, here, refused
 
 ROOT = Path(__file__).parent.parent
@@ -66,7 +67,7 @@ def test_a_summary_is_small_and_names_no_place(done):
         assert not re.search(r'"(/|~|[A-Z]:\\)', path.read_text())
         found = summary.read(path)
         rows = [json.loads(line) for line in (done / "runs" / path.stem / "metrics.jsonl").read_text().splitlines()]
-        assert found["data"]["name"] == "digits" and len(found["data"]["fingerprint"]) == 16
+        assert found["data"]["name"] == "digits" and found["data"]["fingerprint"].startswith("2:")
         assert found["epochs"]["train_loss"] == pytest.approx([row["train_loss"] for row in rows], rel=1e-5)
         assert found["final"]["validation"] == pytest.approx(validated(path.stem, rows), rel=1e-5)
         decided = done / "runs" / path.stem / "decisions.jsonl"
@@ -343,7 +344,10 @@ def test_a_changed_default_or_other_images_are_refused(done, tmp_path, capsys):
     three = [*TWO[:3], "3", *TWO[4:], "--out", str(out)]
     path = out / "summaries" / "darts-seed1.json"
     was = path.read_text()
-    path.write_text(was.replace('"momentum": 0.9', '"momentum": 0.8'))
+    changed = was.replace('"momentum": 0.9', '"momentum": 0.8')
+    path.write_text(re.sub('"fingerprint": "[^"]+"', f'"fingerprint": "{DIGITS_1}"', changed))  # images are looked at first, as recorded once
+    assert "arm darts: weights.momentum was" in refused(capsys, *three)
+    path.write_text(changed)
     assert "arm darts: weights.momentum was 0.8 in seed 1 and is 0.9 now" in refused(capsys, *three)
     path.write_text(was.replace('"fingerprint": "', '"fingerprint": "0'))
     capsys.readouterr()

@@ -11,24 +11,28 @@ SOURCE = Path(__file__).parent.parent / "src" / "archgrad"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # What a file (or folder) may import of archgrad, besides itself. The first match counts.
-VALUES = {"arch", "chain", "cost", "schedules", "seeds", "errors", "options", "published", "notation"}
+VALUES = {"bounds", "arch", "chain", "cost", "schedules", "seeds", "errors", "options", "published", "notation"}
 PIECES = {"relax", "terms", "select", "limits", "perturb", "memory", "gradients", "hypergradient", "search_space"}
-METHOD = {"finite", "patch", "state", "stepper", "search_method", "budget", "rate"}
+METHOD = {"room", "finite", "patch", "state", "stepper", "search_method", "budget", "rate"}
 MAY: dict[str, set[str]] = {
     "seeds": set(),
     "interrupts": set(),
     "duration": set(),
-    "room": set(),
     "errors": set(),
     "terminal": set(),
+    "bounds": {"errors"},
+    "yaml_files": set(),
+    "schemas": {"arch", "bounds", "errors", "files"},
     "files": set(),
+    "seals": {"files"},
+    "saved": {"errors"},
     "records": {"files"},
-    "options": {"errors"},
+    "options": {"bounds", "errors"},
     "arch": {"seeds", "notation"},
     "chain": {"arch"},
     "cost": {"arch", "errors"},
     "field_types": {"schedules"},
-    "catalogue": {"arch", "errors", "options", "field_types", "published", "spaces", "data_files"},
+    "catalogue": {"arch", "bounds", "errors", "options", "field_types", "published", "spaces", "data_files"},
     "places": set(),
     "processors": set(),
     "published": {"arch", "errors", "notation", "data_files"},
@@ -39,18 +43,18 @@ MAY: dict[str, set[str]] = {
     **{part: VALUES | PIECES | METHOD for part in METHOD},
     "diagnostics": VALUES | {"gradients"},
     "methods": VALUES | PIECES | METHOD | {"diagnostics", "duration"},
-    "spaces": VALUES | {"search_space", "data_files"},
-    "latency": VALUES | {"files", "search_space", "select", "spaces", "data"},
+    "spaces": VALUES | {"room", "search_space", "data_files"},
+    "latency": VALUES | {"files", "room", "schemas", "search_space", "select", "spaces", "data"},
     "benchmarks": VALUES | {"data_files"},
     "report": VALUES | {"benchmarks", "files"},
     "loop": VALUES | METHOD | {"diagnostics", "search_space"},
     "probes": VALUES | METHOD | {"loop", "diagnostics", "select", "duration"},
     "stopping": VALUES | METHOD | {"loop", "diagnostics"},
     "judgement": VALUES | METHOD | {"loop", "methods"},
-    "checkpoint": VALUES | METHOD | {"files"},
+    "checkpoint": VALUES | METHOD | {"files", "saved", "seals"},
     "observers": VALUES | METHOD | {"loop", "checkpoint", "files", "records", "interrupts"},
     "progress": VALUES | METHOD | {"loop", "probes", "duration"},
-    "data": {"arch", "seeds", "errors", "places", "terminal"},
+    "data": {"arch", "seeds", "errors", "files", "places", "terminal"},
 }
 OPEN = {
     "__init__", "__main__", "run", "watching", "estimating", "costing", "front", "compare", "config", "cli", "retraining", "folder",

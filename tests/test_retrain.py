@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,7 +25,7 @@ from archgrad.retraining.retrain import resume, retrain
 from archgrad.retraining.settings import PRESETS, RetrainSettings, retrain_settings
 from archgrad.retraining.training import Training
 from archgrad.spaces import space
-from retraining import TINY, darts, digits, stop_at, tiny, trained
+from retraining import DIGITS_1, TINY, darts, digits, stop_at, tiny, trained
 
 
 def quiet(line: str) -> None: ...
@@ -300,11 +301,23 @@ def test_a_line_newer_than_the_checkpoint_is_cut(whole: Path, tmp_path: Path) ->
     assert outcome(folder) == outcome(whole)
 
 
+def test_a_training_recorded_with_the_first_fingerprint_goes_on(whole: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    card = (folder / "network.json").read_text()
+    (folder / "network.json").write_text(card.replace(digits().fingerprint, DIGITS_1))
+    resume(folder, digits(), report=quiet)
+    (folder / "network.json").write_text(card.replace(digits().fingerprint, DIGITS_1[::-1]))
+    with pytest.raises(ValueError, match="have changed"):
+        resume(folder, digits(), report=quiet)
+
+
 def test_what_cannot_be_resumed_is_refused(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no network was trained"):
         resume(tmp_path)
     with pytest.raises(ValueError, match="have changed"):
         resume(whole, replace(digits(), fingerprint="another"))
+    with pytest.raises(ValueError, match=r"have changed since .* \(the class '0' is now called 'nought'\)"):
+        resume(whole, replace(digits(), fingerprint="2:0", classes=("nought", *digits().classes[1:])))
     folder = tmp_path / "run"
     with pytest.raises(Interrupted):
         trained(folder, stopping=stop_at(1), seconds=1e9)

@@ -170,14 +170,11 @@ class Genotype:
         return {cell.group: {"links": [list(link) for link in cell.links], "concat": list(cell.concat)} for cell in self.cells}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Genotype:
-        """Inverse of `to_json`."""
-        return cls(
-            tuple(
-                CellGenotype(group, tuple(Link(int(s), int(t), str(p)) for s, t, p in cell["links"]), tuple(int(n) for n in cell["concat"]))
-                for group, cell in data.items()
-            )
-        )
+    def from_json(cls, data: Any) -> Genotype:
+        """Inverse of `to_json`. ValueError for anything else."""
+        from archgrad.notation import from_json
+
+        return from_json(data)
 
     def check(self, groups: Groups) -> None:
         """ValueError if this genotype does not fit ``groups``: the first misfit, by name."""

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from archgrad import field_types, options
 from archgrad.arch import Genotype
-from archgrad.errors import unknown
+from archgrad.bounds import check_option
+from archgrad.errors import shown, unknown
 
 if TYPE_CHECKING:
     from archgrad.search_space import Space
@@ -58,7 +59,9 @@ class SpaceListing(NamedTuple):
             if name not in self.options:
                 raise unknown("option", name, self.options)
             if name in self.least and isinstance(value, int) and value < self.least[name]:
-                raise ValueError(f"{name} must be a whole number of at least {self.least[name]}, not {value!r}")
+                raise ValueError(f"{name} must be a whole number of at least {self.least[name]}, not {shown(value)}")
+            if isinstance(value, int):
+                check_option(name, value)
             if name == "stem" and self.stems and value not in self.stems:
                 raise unknown("stem", value, self.stems)
             if name == "primitives" and self.primitives and not isinstance(value, Mapping):

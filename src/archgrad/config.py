@@ -15,20 +15,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    create_model,
-)
+from pydantic import BaseModel, BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, create_model
 
-from archgrad import catalogue, files, options
-from archgrad.errors import unknown
+from archgrad import catalogue, files, options, yaml_files
+from archgrad.bounds import SIDE, THREADS, Epochs, Threads
+from archgrad.errors import shown, unknown
 from archgrad.retraining.settings import RetrainSettings
 from archgrad.search_space import ALPHAS, WeightSettings
 from archgrad.stopping import StopSettings
@@ -42,7 +33,7 @@ SHORT = {"data": "path", "space": "name", "budget": "targets"}
 class SearchSettings(BaseModel, frozen=True, extra="forbid"):
     """How long, on how much, how exactly."""
 
-    epochs: Annotated[PositiveInt | None, Field(description="epochs; the space's default is that of its literature (50)")] = None
+    epochs: Annotated[Epochs | None, Field(description="epochs; the space's default is that of its literature (50)")] = None
     batch: Annotated[int | None, Field(ge=2, description="images of one step and half; the space's default is 64")] = None
     precision: Annotated[Literal["32", "bf16"], Field(description="of the supernet's forward; alphas are always float32")] = "32"
     recompute: Annotated[
@@ -56,7 +47,7 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     """Which images, and how they are read."""
 
     path: Annotated[str | None, Field(description="folder (train/CLASS/* or CLASS/*), parquet, hub name (cifar10), or digits")] = None
-    size: Annotated[PositiveInt | None, Field(description="side in pixels; by default 32 up to a median side of 48, else 64")] = None
+    size: Annotated[int | None, Field(ge=1, le=SIDE, description="side in pixels; by default 32 up to a median side of 48, else 64")] = None
     test: Annotated[str | None, Field(description="the split that is the test set, or another set; else 20 % are held out")] = None
     image_column: Annotated[str | None, Field(description="column of a table that holds the images")] = None
     label_column: Annotated[str | None, Field(description="column of a table that holds the classes")] = None
@@ -66,7 +57,7 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     flip: Annotated[bool | None, Field(description="mirror at random; by default unless the images are characters")] = None
     cutout: Annotated[NonNegativeInt, Field(description="side of the erased square in pixels")] = 0
     jitter: Annotated[NonNegativeFloat, Field(description="strength of colour jitter")] = 0.0
-    workers: Annotated[NonNegativeInt, Field(description="threads that read ahead, for sets too large for the device")] = 0
+    workers: Annotated[int, Field(ge=0, le=THREADS, description="threads that read ahead, for sets too large for the device")] = 0
 
 
 class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
@@ -80,11 +71,11 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
     rate: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="how fast a multiplier grows: by this an epoch where twice the budget is asked for")
     ] = 0.1
-    size: Annotated[int | None, Field(ge=8, description="side of the images the network is for; by default those of the search")] = None
+    size: Annotated[int | None, Field(ge=8, le=SIDE, description="side of the images the network is for; by default those of the search")] = None
     latency: Annotated[Path | None, Field(description="table of `archgrad latency`; by default the one of this device and space")] = None
     latency_batch: Annotated[PositiveInt, Field(description="images at a time, as it was measured")] = 1
     latency_device: Annotated[Literal["cpu", "cuda"], Field(description="where it was measured")] = "cpu"
-    latency_threads: Annotated[PositiveInt, Field(description="of the processor, as it was measured")] = 1
+    latency_threads: Annotated[Threads, Field(description="of the processor, as it was measured")] = 1
 
 
 class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
@@ -94,7 +85,7 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     gap_every: Annotated[PositiveInt | None, Field(description="epochs; by default five times a search; always after the last")] = None
     gap_images: Annotated[PositiveInt, Field(description="validation images for it")] = 1024
     front: Annotated[bool, Field(description="cost against validation accuracy of what the search saw, at its end")] = True
-    front_points: Annotated[PositiveInt, Field(description="budgets for which the last alphas are asked")] = 8
+    front_points: Annotated[int, Field(ge=1, le=10_000, description="budgets for which the last alphas are asked")] = 8
     entropy: Annotated[bool, Field(description="entropy and margin of each edge")] = True
     entropy_every: Annotated[PositiveInt, Field(description="epochs")] = 1
     sharpness: Annotated[bool, Field(description="SAM sharpness of the training loss")] = False
@@ -108,7 +99,7 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     curvature_batches: Annotated[PositiveInt, Field(description="validation batches for it")] = 1
     ranking: Annotated[bool, Field(description="rank correlation of search network, evaluation network and the space's table")] = False
     ranking_every: Annotated[PositiveInt | None, Field(description="epochs; by default five times a search; always after the last")] = None
-    ranking_architectures: Annotated[int, Field(ge=2, description="drawn uniformly from the space, the same every time")] = 32
+    ranking_architectures: Annotated[int, Field(ge=2, le=100_000, description="drawn uniformly from the space, the same every time")] = 32
     ranking_images: Annotated[PositiveInt, Field(description="validation images to judge each of them by")] = 256
     ranking_table: Annotated[bool, Field(description="look up their true accuracies, where a table knows them")] = True
 
@@ -122,7 +113,7 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     seed: Annotated[NonNegativeInt, Field(description="decides split, order, augmentation, initial weights and every draw")] = 0
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto takes a GPU where there is one")] = "auto"
     deterministic: Annotated[bool, Field(description="bit for bit on a GPU too, at some cost (a CPU always is)")] = False
-    threads: Annotated[PositiveInt | None, Field(description="of torch, by default by size and processors; a resumed run keeps its own")] = None
+    threads: Annotated[Threads | None, Field(description="of torch, by default by size and processors; a resumed run keeps its own")] = None
     out: Annotated[Path | None, Field(description="run folder; by default runs/METHOD-SPACE-DATA-seedN")] = None
     search: SearchSettings = SearchSettings()
     data: DataSettings = DataSettings()
@@ -199,15 +190,14 @@ def read(*sources: tuple[str, Mapping[str, Any]]) -> SearchConfig:
 
 
 def read_yaml(path: Path) -> tuple[str, Given]:
-    """A file as a source of `read`. ValueError if it is missing or no YAML mapping."""
-    if not path.is_file():
-        raise ValueError(f"no such file: {path}")
+    """A file as a source of `read`. ValueError if it is missing, no YAML mapping, or says a name twice."""
+    text = files.text(path, yaml_files.LIMIT)
     try:
-        found = yaml.safe_load(files.text(path))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        found = yaml_files.parsed(text)
+    except ValueError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
     if not isinstance(found or {}, Mapping):
-        raise ValueError(f"{path}: settings are expected as 'name: value' lines, not {found!r}")
+        raise ValueError(f"{path}: settings are expected as 'name: value' lines, not {shown(found)}")
     return str(path), dict(found or {})
 
 
@@ -222,7 +212,7 @@ def checked(given: Mapping[str, Any]) -> Given:
             if key in SHORT and isinstance(value, str | list):
                 value = {SHORT[key]: value}
             if not isinstance(value, Mapping):
-                raise ValueError(f"{key}: a section of settings is expected here, not {value!r}")
+                raise ValueError(f"{key}: a section of settings is expected here, not {shown(value)}")
             found[key] = _values(key, parts[key], _spelled(value))
         elif key in top.model_fields:
             found |= _values("", top, {key: value})
@@ -248,15 +238,15 @@ def _named(where: str) -> Iterator[None]:
 
 
 def _values(owner: str, kind: type[BaseModel], given: Mapping[str, Any]) -> Given:
-    for name in given:
-        if name not in kind.model_fields:
-            raise unknown(f"option of {owner}", name, kind.model_fields)
-    try:
-        made = kind(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        raise ValueError(options.one_line(error, owner)) from None
-    return {name: getattr(made, name) for name in given if given[name] is not None}
+    options.check_names(owner, kind, given)
+    return options.values(owner, kind, {name: value for name, value in given.items() if value is not None})
 
 
 def _spelled(given: Mapping[Any, Any]) -> Given:
-    return {str(key).replace("-", "_"): value for key, value in given.items()}
+    found: Given = {}
+    for key, value in given.items():
+        name = str(key).replace("-", "_")
+        if name in found:
+            raise ValueError(f"{shown(name)} is said twice, spelled {shown(key)} too: leave out one of them")
+        found[name] = value
+    return found

@@ -4,13 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import Repr
+from typing import Any
+
+LONGEST = 300
+"""Characters of a complaint: more than a few lines of a terminal are not read."""
+NAMED = 60
+"""Characters of a name or a value in it."""
+PATH = 1000
+"""Characters of paths in it."""
+
+NO_MEMORY = ("not enough memory", "out of memory", "bad_alloc", "cannot allocate memory")
+"""Words of torch's errors where memory has run out, of a GPU's or of the machine's."""
+
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, NAMED, NAMED, NAMED
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = _SHORT.maxfrozenset = 6
 
 
-def unknown(kind: str, name: str, choices: Iterable[str]) -> ValueError:
+def shown(value: Any) -> str:
+    """A value as a complaint shows it: its ``repr``, in at most 120 characters, however large or deep it is."""
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # Python writes out no whole number of thousands of digits
+        text = f"a {type(value).__name__} of {value.bit_length():,} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    return shortened(text, 2 * NAMED)
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """A text without its middle where it is longer: what is wrong stands at its beginning, the way out at its end."""
+    if len(text) <= longest:
+        return text
+    end = (longest - 5) // 3
+    return f"{text[: longest - 5 - end]} ... {text[-end:]}"
+
+
+def complaint(text: str) -> str:
+    """One line for people, in `LONGEST` characters beside its paths: a command whose path is cut cannot be typed."""
+    words = text.split()
+    paths = sum(len(word) for word in words if "/" in word and len(word) <= PATH)
+    return shortened(" ".join(words), LONGEST + min(paths, PATH))
+
+
+def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
     """``unknown method 'dart': did you mean 'darts'? (there are: darts, random)``"""
     choices = list(choices)
     folded = {choice.casefold(): choice for choice in choices}
-    close = get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
+    close = get_close_matches(str(name)[:NAMED].casefold(), folded, n=1, cutoff=0.5)
     hint = f": did you mean {folded[close[0]]!r}?" if close else "."
-    listed = ", ".join(choices[:24]) + (", ..." if len(choices) > 24 else "")
-    return ValueError(f"unknown {kind} {name!r}{hint} (there are: {listed})")
+    said = f"unknown {kind} {shown(name)}{hint}"
+    listed: list[str] = []
+    for choice in choices[:24]:
+        if len(said) + len(", ".join([*listed, choice])) > LONGEST - 40:  # a file's name comes before it
+            break
+        listed.append(choice)
+    return ValueError(f"{said} (there are: {', '.join(listed)}{', ...' * (len(listed) < len(choices))})")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out: Python's own, or one of torch's, which are plain RuntimeErrors on the CPU."""
+    if isinstance(error, RuntimeError):
+        return any(words in str(error).lower() for words in NO_MEMORY)
+    return isinstance(error, MemoryError)

@@ -6,10 +6,13 @@ planted there is followed. A kill may leave a draft behind; whoever holds the fo
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -19,15 +22,18 @@ from typing import Any, BinaryIO, Literal, TextIO
 DRAFT = ".part"
 RANDOM = re.compile(rf"(.+)\.[0-9a-f]{{8}}{re.escape(DRAFT)}")
 LIMIT = 2**27  # bytes of a text file of ours: a study of thousands of epochs has some megabytes
+UNLINKABLE = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""Where a file system knows no second name of a file, or no further one."""
 ALONE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def draft(path: Path) -> Iterator[BinaryIO]:
+def draft(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
     """A new file that becomes ``path`` in one step where the block ends well, and vanishes where it does not.
 
     Args:
         path: The file to write. A link there is replaced, never followed.
+        previous: Where the file is kept that ``path`` was until now; None where it is not kept.
 
     Yields:
         The draft, open for writing bytes.
@@ -35,20 +41,48 @@ def draft(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: It cannot be written; the error names ``path``.
     """
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}{DRAFT}")
+    beside = _beside(path)
     with named(path):
         descriptor = os.open(beside, ALONE, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            if previous is not None and path.exists():
+                keep(path, previous)
             os.replace(beside, path)
         except BaseException:
             with suppress(OSError):
                 beside.unlink()
             raise
         sync(path.parent)
+
+
+def previous(path: Path) -> Path:
+    """Where the file is kept that ``path`` was before the last one: ``checkpoint.previous.pt`` of ``checkpoint.pt``."""
+    return path.with_stem(f"{path.stem}.previous")
+
+
+def keep(path: Path, copy: Path) -> None:
+    """``copy`` becomes the file that ``path`` is, in one step; ``path`` stays where it is. OSError names ``copy``."""
+    beside = _beside(copy)
+    with named(copy):
+        try:
+            os.link(path, beside)
+        except OSError as error:
+            if error.errno not in UNLINKABLE:
+                raise
+            with draft(copy) as new, path.open("rb") as old:
+                shutil.copyfileobj(old, new)
+            return
+        try:
+            os.replace(beside, copy)
+        finally:
+            beside.unlink(missing_ok=True)  # of two names of one file a rename leaves both
+        sync(copy.parent)
 
 
 def write(path: Path, text: str) -> None:
@@ -73,9 +107,13 @@ def append(path: Path, line: str) -> None:
 
 def open_unlinked(path: Path, mode: Literal["a+", "r+"] = "a+") -> TextIO:
     """A file open for reading and appending (``r+``: for writing anywhere), made if it is not there. OSError where ``path`` is a link, which
-    might lead anywhere."""
+    might lead anywhere, or no plain file."""
     place = os.O_APPEND if mode == "a+" else 0
-    return os.fdopen(os.open(path, os.O_CREAT | place | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), mode, encoding="utf-8")
+    descriptor = os.open(path, os.O_CREAT | place | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EEXIST, "it is no plain file", str(path))
+    return os.fdopen(descriptor, mode, encoding="utf-8")
 
 
 def text(path: Path, limit: int = LIMIT) -> str:
@@ -99,11 +137,16 @@ def text(path: Path, limit: int = LIMIT) -> str:
 
 def content(path: Path, limit: int = LIMIT) -> bytes:
     """The bytes of a plain file. ValueError as `text`."""
-    check_plain(path)
-    with named(path), path.open("rb") as file:
+    with named(path), opened(path) as file:
         if os.fstat(file.fileno()).st_size > limit:
             raise ValueError(f"{path} is too large to be a file of archgrad: more than {limit:,} bytes")
         return file.read(limit)
+
+
+def opened(path: Path) -> BinaryIO:
+    """A plain file, open for reading. ValueError as `text`."""
+    check_plain(path)
+    return path.open("rb")
 
 
 def check_plain(path: Path) -> None:
@@ -116,15 +159,22 @@ def check_plain(path: Path) -> None:
         raise ValueError(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'no plain file'}: a file is expected there")
 
 
-def read_json(path: Path, *keys: str) -> dict[str, Any]:
-    """The JSON object in a file. ValueError in one line if it is missing, cut short, or lacks one of the ``keys``."""
-    try:
-        found = json.loads(text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+def read_json(path: Path, *keys: str, limit: int = LIMIT) -> dict[str, Any]:
+    """The JSON object in a file. ValueError in one line if it is missing, larger than ``limit`` bytes, cut short, or lacks one of ``keys``."""
+    found = parsed(path, text(path, limit))
     if not isinstance(found, dict) or not set(keys) <= found.keys():
         raise ValueError(f"{path} is damaged: it lacks {' or '.join(keys) or 'an object'}")
     return found
+
+
+def parsed(path: Path, written: str) -> Any:
+    """The value of JSON that was read from ``path``. ValueError in one line if it is none."""
+    try:
+        return json.loads(written)
+    except RecursionError:
+        raise ValueError(f"{path} is damaged: it is nested too deeply") from None
+    except ValueError as error:  # of a number of thousands of digits, too
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def sweep(folder: Path, names: Collection[str] = ()) -> None:
@@ -171,6 +221,23 @@ def shared(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process is still writing a draft: the system lets go of a dead one's lock. OSError where it cannot be told."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _beside(path: Path) -> Path:
+    """A name for a draft of ``path`` that nobody can know beforehand."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}{DRAFT}")
 
 
 def sync(folder: Path) -> None:

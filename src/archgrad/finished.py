@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from archgrad import checkpoint, costing, records, results, run, terminal, watching
-from archgrad.files import read_json
+from archgrad import checkpoint, costing, loop, records, results, run, terminal, watching
 from archgrad.folder import RunFolder
 from archgrad.judgement import Judgement, judge
 from archgrad.loop import Found
@@ -21,9 +20,10 @@ def restored(folder: RunFolder) -> tuple[Method, State]:
     """The method of a run and the state in its checkpoint, on the CPU, without its images. ValueError where one cannot be had."""
     settings = folder.settings()
     space = run.space_of(settings)
-    limits = costing.costs_of(settings, space, read_json(folder.data, "preprocess")["preprocess"]["size"], folder.latencies).limits()
+    limits = costing.costs_of(settings, space, folder.images()["preprocess"]["size"], folder.latencies).limits()
     method = run.build(settings, space, run.limiting(settings, limits))
-    state = checkpoint.restore(method, checkpoint.read(folder.checkpoint, "cpu"), "cpu")
+    state = checkpoint.load(folder.checkpoint, method)
+    loop.check_plan(state, settings.search.epochs or method.base.defaults.epochs, state.plan.steps)
     return method, as_ended(state) if folder.finished_by_hand() else state
 
 
@@ -37,13 +37,13 @@ def as_ended(state: State) -> State:
 def searched(folder: RunFolder) -> Judgement | None:
     """The judgement that a run ended with; of a run recorded before there was one it is made from the run's files. None where they do not
     suffice."""
-    content = read_json(folder.genotype, "genotype")
+    content = folder.result()
     if "searched" in content:
         return Judgement.from_json(content["searched"])
     threads = torch.get_num_threads()
     try:
         method, state = restored(folder)
-        return judge(method, state, folder.found(), records.measured(folder.history()), read_json(folder.data)["per_class"]["val"])
+        return judge(method, state, folder.found(), records.measured(folder.history()), folder.images()["per_class"]["val"])
     except (ValueError, KeyError, RuntimeError, OSError):  # a checkpoint that is gone or of another version, a method of a plugin
         return None
     finally:

@@ -15,10 +15,10 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 import archgrad
-from archgrad import config, records
+from archgrad import config, records, schemas
 from archgrad.arch import Genotype
 from archgrad.config import SearchConfig
-from archgrad.files import content, is_draft, open_unlinked, read_json, sweep, write, write_json
+from archgrad.files import content, is_draft, open_unlinked, previous, read_json, sweep, write, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +61,13 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
+        """Everything to go on from; the one before it lies beside it (`before`)."""
         return self.path / "checkpoint.pt"
+
+    @property
+    def before(self) -> Path:
+        """The checkpoint before the last one."""
+        return previous(self.checkpoint)
 
     @property
     def genotype(self) -> Path:
@@ -134,11 +140,19 @@ class RunFolder:
             self.settings()
             more = f", or take what it has now by `archgrad finish {self.path}`" if self.checkpoint.exists() else ""
             raise ValueError(f"the search in {self.path} is not finished: go on with `archgrad resume {self.path}`{more}")
-        return Genotype.from_json(read_json(self.genotype, "genotype")["genotype"])
+        return Genotype.from_json(self.result()["genotype"])
 
-    def found_within(self) -> list[dict[str, Any]]:
+    def result(self) -> schemas.GenotypeFile:
+        """What `genotype` holds. ValueError if it is damaged."""
+        return schemas.read(self.genotype, schemas.GenotypeFile)
+
+    def images(self) -> schemas.ImagesFile:
+        """What `data` holds. ValueError if it is damaged."""
+        return schemas.read(self.data, schemas.ImagesFile)
+
+    def found_within(self) -> list[schemas.Kept]:
         """What the found network costs beside each budget of its search, `archgrad.costing.kept`."""
-        return list(read_json(self.genotype, "genotype").get("budget", []))
+        return list(self.result().get("budget", []))
 
     def history(self) -> list[Row]:
         """The rows of a finished search, an epoch each, those marked as missing too; none of a run that was cut down to its result.
@@ -165,7 +179,7 @@ class RunFolder:
 
     def finished_by_hand(self) -> str | None:
         """``after epoch 2 of 3``, where `archgrad finish` ended the search there; None where it ended by itself, or not yet."""
-        if not self.genotype.is_file() or not (place := read_json(self.genotype, "genotype").get("finished")):
+        if not self.genotype.is_file() or not (place := self.result().get("finished")):
             return None
         steps = f" and {place['steps']} step{'s' * (place['steps'] != 1)}" if place["steps"] else ""
         return f"after epoch {place['epochs']} of {place['of']}{steps}"

@@ -51,11 +51,7 @@ def search(
     if state is None:
         check_cells(method.base, "cells")
     state = state or begin(method, data, epochs, seed=seed, device=device, precision=precision, recompute=recompute)
-    if state.plan[:2] != (epochs, data.steps("train")):
-        raise ValueError(
-            f"this search was planned for {state.plan.epochs} epochs of {state.plan.steps} steps and cannot go on with {epochs} of "
-            f"{data.steps('train')}: every schedule depends on it; start a new search"
-        )
+    check_plan(state, epochs, data.steps("train"))
     while state.epoch < epochs and not state.stopped:
         began, busy = monotonic(), process_time()
         if state.step == 0:
@@ -76,6 +72,15 @@ def search(
         for observer in observers:
             observer.on_decision(method, state, decision)
     return Found(method.genotype(state), state)
+
+
+def check_plan(state: State, epochs: int, steps: int) -> None:
+    """ValueError where a search was planned for another length."""
+    if state.plan[:2] != (epochs, steps):
+        raise ValueError(
+            f"this search was planned for {state.plan.epochs} epochs of {state.plan.steps} steps and cannot go on with {epochs} of "
+            f"{steps}: every schedule depends on it; start a new search"
+        )
 
 
 def stop(state: State, row: Row) -> None:

@@ -20,20 +20,26 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from keyword import iskeyword
 from typing import Any
 
 from archgrad import chain
 from archgrad.arch import CellGenotype, Genotype, Link
+from archgrad.errors import shortened, shown
 
 CELL = "cell"  # the one group of a NAS-Bench-201 genotype
 WORD = re.compile(r"[A-Za-z]\w*", re.ASCII)
 NODES = 64  # no published cell has more than 8; a limit keeps range(2, 10**9) from being spelled out
+LONGEST = 200_000
+"""Characters of a genotype: 64 nodes that read each other take fewer, and Python's parser takes a second for a megabyte."""
 
 
 def parse(text: str) -> Genotype:
     """The genotype that ``text`` spells in any of this module's notations. ValueError: one line, what is wrong where."""
+    if len(text) > LONGEST:
+        raise ValueError(f"a genotype has at most {LONGEST:,} characters, this one has {len(text):,}: {_short(text)}")
     text = text.strip()
     if text.startswith("|"):
         return _read_arch_string(text)
@@ -71,13 +77,20 @@ def write(genotype: Genotype) -> str:
     return json.dumps(genotype.to_json())
 
 
+def from_json(data: Any) -> Genotype:
+    """Our JSON, as a JSON reader parsed it. ValueError as `parse`."""
+    if not isinstance(data, Mapping) or not data or not all(isinstance(cell, Mapping) for cell in data.values()):
+        raise ValueError(f"a genotype is an object with 'links' and 'concat' for each cell, not {_short(data)}")
+    return Genotype(tuple(_read_cell(str(group), cell) for group, cell in data.items()))
+
+
 def from_mapping(data: Any) -> Genotype:
     """Our JSON or an object with ``NAME`` and ``NAME_concat`` per cell, as parsed by a JSON reader. ValueError as `parse`."""
     if not isinstance(data, Mapping) or not data:
         raise ValueError(f"a genotype is an object with one entry per cell, not {_short(data)}")
     if all(isinstance(cell, Mapping) for cell in data.values()):
-        return Genotype(tuple(_read_cell(str(group), cell) for group, cell in data.items()))
-    data = {key: value for key, value in data.items() if value is not None}  # AutoDL's connectN=None, connects=None
+        return from_json(data)
+    data = {str(key): value for key, value in data.items() if value is not None}  # AutoDL's connectN=None, connects=None
     groups = [key for key in data if f"{key}_concat" in data]
     if odd := [key for key in data if key not in groups and key.removesuffix("_concat") not in groups]:
         fix = f"{odd[0].removesuffix('_concat')!r}" if odd[0].endswith("_concat") else f"'{odd[0]}_concat'"
@@ -183,13 +196,15 @@ def _literal(text: str) -> Any:
     except (ValueError, RecursionError):
         pass  # not JSON: Python's notation then
     try:
-        match ast.parse(text).body:
+        with warnings.catch_warnings(action="ignore"):  # of what Python would say of such a program
+            parsed = ast.parse(text)
+        match parsed.body:
             case [ast.Expr(value=value) | ast.Assign(value=value)]:
                 return _value(value)
         raise ValueError("several statements")
     except SyntaxError as error:
         raise ValueError(f"not a genotype: {error.msg} at character {error.offset} of {_short(text)}") from None
-    except (ValueError, RecursionError, MemoryError):
+    except (ValueError, TypeError, RecursionError, MemoryError):
         raise ValueError(f"not a genotype: only names, numbers, lists and range(a, b) may stand in it: {_short(text)}") from None
 
 
@@ -222,5 +237,4 @@ def _is_entry(value: Any, *types: type) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(shown(value), 60)

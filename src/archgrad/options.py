@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from archgrad.errors import unknown
+from archgrad.bounds import WHOLE
+from archgrad.errors import shown, unknown
 
 T = TypeVar("T")
 
@@ -35,19 +36,50 @@ def call(owner: str, function: Callable[..., T], options: Mapping[str, Any]) -> 
 
 
 def values(owner: str, kind: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as the fields of a model convert them. ValueError as `call`."""
-    for name in options:
-        if name not in kind.model_fields:
-            raise unknown(f"option of {owner}", name, kind.model_fields)
+    """The options as the fields of a model convert them. ValueError as `call`, and for true or false where the field is none of the two:
+    Python, and so pydantic, takes them for 1 and 0."""
+    check_names(owner, kind, options)
+    for name, given in options.items():
+        check_sizes(".".join(filter(None, [owner, name])), given)
     try:
         checked = kind(**options)
     except ValidationError as error:
         raise ValueError(one_line(error, owner)) from None
-    return {name: getattr(checked, name) for name in options}
+    found = {name: getattr(checked, name) for name in options}
+    for name, given in options.items():
+        if _turned(given, found[name]):
+            raise ValueError(f"{'.'.join(filter(None, [owner, name]))}: true and false mean nothing here, not {shown(given)}")
+    return found
+
+
+def check_names(owner: str, kind: type[BaseModel], names: Iterable[str]) -> None:
+    """ValueError for a name that is no field of the model."""
+    for name in names:
+        if name not in kind.model_fields:
+            raise unknown(f"option of {owner}", name, kind.model_fields)
+
+
+def check_sizes(where: str, given: Any) -> None:
+    """ValueError for a whole number, here or within lists and mappings, beyond what torch can count with."""
+    if isinstance(given, int) and abs(given) > WHOLE:
+        raise ValueError(f"{where}: this number is too large, {shown(given)}")
+    for inner in given.values() if isinstance(given, Mapping) else given if isinstance(given, list | tuple) else ():
+        check_sizes(where, inner)
+
+
+def _turned(given: Any, made: Any) -> bool:
+    """Whether true or false, here or at the same place of a list or mapping, was taken for something else."""
+    if isinstance(given, bool):
+        return not isinstance(made, bool)
+    if isinstance(given, Mapping) and isinstance(made, Mapping):
+        return any(_turned(inner, made[name]) for name, inner in given.items() if name in made)
+    if isinstance(given, list | tuple) and isinstance(made, Sequence):
+        return any(map(_turned, given, made))
+    return False
 
 
 def one_line(error: ValidationError, owner: str) -> str:
     """The first complaint of pydantic as one line: where, what, and the value."""
-    first = error.errors()[0]
+    first = error.errors(include_url=False)[0]
     where = ".".join([owner, *map(str, first["loc"][:1])]).strip(".")  # deeper parts name branches of a union
-    return f"{where}: {first['msg'].removeprefix('Value error, ')}, not {first['input']!r}"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}, not {shown(first['input'])}"

@@ -34,7 +34,7 @@ def missing(path: str | Path) -> str:
 
 def parquet_files(place: Path) -> list[Path]:
     """A parquet file itself, or those in a folder and in the folders in it."""
-    return [place] if place.is_file() else sorted([*place.glob("*.parquet"), *place.glob("*/*.parquet")])
+    return [place] if place.is_file() else sorted(one for one in [*place.glob("*.parquet"), *place.glob("*/*.parquet")] if one.is_file())
 
 
 def classes(root: Path) -> list[str]:
@@ -42,6 +42,11 @@ def classes(root: Path) -> list[str]:
     found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not found:
         raise ValueError(f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg")
+    for name in found:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"the name of the class folder {name!a} in {root} is no text in UTF-8: rename the folder") from None
     return found
 
 

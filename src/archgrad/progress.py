@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import monotonic
@@ -213,7 +214,8 @@ class Life:
     def _speak(self, say: Callable[[str], Any]) -> None:
         while not self.over.wait(min(1.0, self.seconds)):
             if (line := self.sign()) is not None:
-                say(line)
+                with suppress(OSError):  # standard output is full or gone, which the next line of the main thread tells
+                    say(line)
 
 
 class Bar:

@@ -14,18 +14,20 @@ from archgrad.records import Row
 from archgrad.retraining.files import WEIGHTS, read_card
 
 
-def mend(folder: RunFolder, say: Say) -> None:
+def mend(folder: RunFolder, say: Say, *, previous: bool = False) -> None:
     """Mends metrics and decisions of a search. Only for whoever holds the lock.
 
     Args:
         folder: The run folder.
         say: Takes a line for each file.
+        previous: The checkpoint before the last says which rows there must be.
 
     Raises:
         ValueError: The checkpoint is damaged, so that nobody knows which rows there must be.
         OSError: A file cannot be written.
     """
-    saved = checkpoint.read(folder.checkpoint) if folder.checkpoint.exists() else None
+    place = checkpoint.wanted(folder.checkpoint, previous)
+    saved = checkpoint.read(place) if place.exists() else None
     if saved is None:
         epochs = folder.epochs() if folder.genotype.exists() else 0  # none of what begins again
         mend_metrics(folder.metrics, epochs, say, columns=records.SEARCH)
@@ -36,14 +38,15 @@ def mend(folder: RunFolder, say: Say) -> None:
         mended(folder.decisions, lambda: records.first(folder.decisions, len(notes)), [{"note": note} for note in notes], by_note, say)
 
 
-def mend_retraining(folder: Path, say: Say) -> None:
+def mend_retraining(folder: Path, say: Say, *, previous: bool = False) -> None:
     """Mends the metrics of a retraining. ValueError and OSError as `mend`, ValueError too while another process works there."""
     home = RunFolder(folder)
     with home.locked():
         if (folder / WEIGHTS).exists():
             epochs = read_card(folder).settings.epochs
         else:
-            epochs = checkpoint.read(home.checkpoint)["epoch"] if home.checkpoint.exists() else 0
+            place = checkpoint.wanted(home.checkpoint, previous)
+            epochs = checkpoint.read(place)["epoch"] if place.exists() else 0
         mend_metrics(home.metrics, epochs, say)
 
 

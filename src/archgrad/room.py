@@ -10,8 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rich.filesize import decimal
+
+from archgrad.search_space import Space
 
 SYSTEM = Path("/")
+USUAL = {"channels": 64, "cells": 32, "in_channels": 64, "classes": 25_000}
+"""Up to here the weights of any network of a space take some gigabytes at most, and are not counted beforehand."""
 CGROUPS = (  # limit, use, statistics, and what of the use the system takes back when memory is asked for
     ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current", "sys/fs/cgroup/memory.stat", "inactive_file"),
     ("sys/fs/cgroup/memory/memory.limit_in_bytes", "sys/fs/cgroup/memory/memory.usage_in_bytes", "sys/fs/cgroup/memory/memory.stat",
@@ -34,6 +39,20 @@ def room(root: Path = SYSTEM) -> int | None:
 def resident(root: Path = SYSTEM) -> int:
     """Bytes that this process has now; 0 where nobody says."""
     return 1024 * sum(_numbers(root / "proc/self/status", "VmRSS"))
+
+
+def check(space: Space) -> None:
+    """ValueError where the weights of a network of a space alone are more than this process may have. Nothing is built of a usual one, and of
+    none is memory asked for."""
+    spec = space.spec()
+    if all(int(spec.get(name, 1)) <= most for name, most in USUAL.items()) or torch.empty(0).is_meta:
+        return
+    with torch.device("meta"):
+        need = sum(value.numel() * value.element_size() for value in space.supernet().state_dict().values())
+    free = room()
+    if free is not None and need > free:
+        wide = ", ".join(f"{spec[name]:,} {name.replace('_', ' ')}" for name in USUAL if name in spec)
+        raise ValueError(f"the weights of a network of {wide} take {decimal(need)}, and there is room for {decimal(free)}: choose a smaller one")
 
 
 @dataclass

@@ -86,13 +86,16 @@ def search(config: SearchConfig, *, console: Console | None = None) -> Found:
         return _run(prepared, folder, state, console)
 
 
-def resume(path: Path, *, reopen: bool = False, repair: bool = False, console: Console | None = None) -> Found | None:
+def resume(
+    path: Path, *, reopen: bool = False, repair: bool = False, previous: bool = False, console: Console | None = None
+) -> Found | None:
     """Goes on exactly where the run in ``path`` stopped; None if it is finished already.
 
     Args:
         path: The run folder.
         reopen: `archgrad finish` ended it, and its result is removed as soon as it is sure that the search can go on.
         repair: Damaged metrics and decisions are mended first (`archgrad.repairing`), those of a finished run too.
+        previous: It goes on from the checkpoint before the last, which becomes the last one.
         console: Where it says how far it is.
 
     Returns:
@@ -111,27 +114,31 @@ def resume(path: Path, *, reopen: bool = False, repair: bool = False, console: C
         return None
     with folder.locked():
         if repair:
-            repairing.mend(folder, say_on(console))
+            repairing.mend(folder, say_on(console), previous=previous)
         if folder.genotype.exists() and not reopen:
             return None
         with watching.life(console):
-            prepared, state = recorded(folder, say_on(console))
+            prepared, state = recorded(folder, say_on(console), previous=previous)
+        if previous:
+            checkpoint.go_back(folder.checkpoint)
         if reopen:
             folder.reopen()
         return _run(prepared, folder, state, console)
 
 
-def recorded(folder: RunFolder, say: Say) -> tuple[Prepared, State]:
-    """A run that began, ready to go on: from its checkpoint, or from its start where there is none. ValueError if its images have changed, or
-    its metrics or decisions are damaged."""
+def recorded(folder: RunFolder, say: Say, *, previous: bool = False) -> tuple[Prepared, State]:
+    """A run that began, ready to go on: from its checkpoint, or from its start where there is none; ``previous``: from the checkpoint before
+    the last. ValueError if its images have changed, or its metrics or decisions are damaged."""
     settings = folder.settings()
     prepared = prepare(settings, say, folder.latencies)
-    was = read_json(folder.data, "fingerprint")["fingerprint"]
-    if was != prepared.data.summary()["fingerprint"]:
-        raise ValueError(f"the images in {settings.data.path} have changed since {folder.path} began: start a new search")
+    was, images = read_json(folder.data, "fingerprint"), prepared.data.dataset
+    if not data.same_images(was["fingerprint"], images):
+        how = data.difference(was.get("preprocess", {}), images)
+        raise ValueError(f"the images in {settings.data.path} have changed since {folder.path} began ({how}): start a new search")
     device = prepared.config.device
-    if folder.checkpoint.exists():
-        state = checkpoint.restore(prepared.method, checkpoint.read(folder.checkpoint, device), device)
+    if (saved := checkpoint.wanted(folder.checkpoint, previous)).exists():
+        state = checkpoint.load(saved, prepared.method, device)
+        loop.check_plan(state, prepared.epochs, prepared.data.steps("train"))
         state.recompute = prepared.config.search.recompute
     else:
         state = begin(prepared)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from archgrad import rate
+from archgrad import rate, room
 from archgrad.arch import Alphas, Batch, Context, Genotype, Mixture, Progress
 from archgrad.errors import unknown
 from archgrad.finite import EVERY, check
@@ -154,6 +154,7 @@ class Method:
 
     def build(self, state: State, space: Space) -> None:
         """The one door through which nets, alphas and optimizers come to be: at the start, at a stage, and before a state is loaded."""
+        room.check(space)
         state.space = space
         state.nets = self.stepper.nets(space)
         for net in state.nets.values():  # all drawn before any moves: what two nets share must not be drawn again on a GPU

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from cyclopts import App, CycloptsError, Group
 
 from archgrad import __version__, interrupts, terminal
+from archgrad.cli import faults
 from archgrad.cli.process import compile_nothing, wait_asleep
+from archgrad.errors import complaint
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
 
@@ -45,8 +47,8 @@ SHORT = {"--data": "--data.path", "--space": "--space.name", "--budget": "--budg
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; its exit code, 130 where it was asked to stop. What a user can mend is one line on stderr and code 2; all else keeps
-    its traceback."""
+    """Runs one command; its exit code, 130 where it was asked to stop. What a user can mend is one line on stderr and code 2; a fault of the
+    machine is one line and code 1; all else keeps its traceback."""
     wait_asleep()
     compile_nothing()
     return interrupts.obeyed(lambda: _run(arguments))
@@ -54,16 +56,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        return app(spelled(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=False) or 0
+        code = app(spelled(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=False) or 0
+        faults.flush()
+        return code
     except (CycloptsError, ValueError) as error:
-        return _complain(" ".join(str(error).split()))
+        return _complain(" ".join(str(error).split()), 1 if faults.behind(error) else 2)
     except BrokenPipeError:  # ... | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        faults.leave_stdout()
         return 1
-    except OSError as error:
-        if error.filename is None:
+    except Exception as error:
+        if (fault := faults.sentence(error)) is not None:
+            return _complain(fault, 1)
+        if not isinstance(error, OSError) or error.filename is None:
             raise
-        return _complain(f"{error.filename}: {error.strerror}")
+        return _complain(f"{error.filename}: {error.strerror}", 2)
 
 
 def spelled(tokens: Sequence[str]) -> list[str]:
@@ -78,6 +84,11 @@ def spelled(tokens: Sequence[str]) -> list[str]:
     return tokens
 
 
-def _complain(message: str) -> int:
-    terminal.say(f"archgrad: {message}", error=True)
-    return 2
+def _complain(message: str, code: int) -> int:
+    with suppress(OSError):  # stderr may lie on the full disk, too
+        terminal.say(f"archgrad: {complaint(terminal.visible(message))}", error=True)
+    try:
+        faults.flush()
+    except OSError:
+        faults.leave_stdout()
+    return code

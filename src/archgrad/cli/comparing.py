@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, files, places, terminal
+from archgrad import config, files, places, schemas, terminal
 from archgrad.cli import checking
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.searching import ABOUT, FLOATING
@@ -18,7 +18,6 @@ from archgrad.compare import study as studies
 from archgrad.compare.comparison import tidy
 from archgrad.compare.jobs import Ending, Home, Run, execute, prepared, runs_of
 from archgrad.compare.study import Study
-from archgrad.files import read_json
 from archgrad.folder import leftovers
 from archgrad.interrupts import stop_requests
 from archgrad.observers import say_on
@@ -141,9 +140,10 @@ def check_images(asked: Study, home: Home, console: Console) -> None:
         )  # fmt: skip
     run.fitted(settings, images)
     for one in summary.read_all(home.summaries):
-        if one["data"]["fingerprint"] != images.fingerprint:
-            was = f"{one['data']['name']} ({one['data']['fingerprint']})"
-            raise ValueError(f"{home.path} was made with other images, {was}, not {images.name} ({images.fingerprint}): choose another --out")
+        was = one["data"]["fingerprint"]
+        if not data.same_images(was, images):
+            now = f"{images.name} ({data.fingerprint_like(was, images)})"
+            raise ValueError(f"{home.path} was made with other images, {one['data']['name']} ({was}), not {now}: choose another --out")
 
 
 def check_settings(asked: Study, home: Home) -> None:
@@ -229,7 +229,7 @@ def report(whole: Study, home: Home, failed: list[Ending], console: Console) -> 
 
 def failures(whole: Study, home: Home, failed: list[Ending]) -> dict[str, dict[int, str]]:
     """What failed now, and what failed before and was not done since: it stays in the table until it is."""
-    before = read_json(home.numbers).get("failed", {}) if home.numbers.exists() else {}
+    before = schemas.read(home.numbers, schemas.ComparisonFile).get("failed", {}) if home.numbers.exists() else {}
     found: dict[str, dict[int, str]] = {}
     for one in runs_of(whole, home):
         now = next((end.failure for end in failed if (end.run.arm, end.run.seed) == (one.arm, one.seed)), None)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from archgrad import catalogue, config, costing, places, terminal
+from archgrad.cli.subject import check_size
 from archgrad.errors import unknown
 from archgrad.progress import bar
 from archgrad.search_space import Space
@@ -44,8 +45,7 @@ def latency(
     What is written holds for this very device, number of threads, version of torch, and size of networks, images and batch. Nothing else should
     run meanwhile, least of all with several threads.
     """
-    if size < 8:
-        raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}")
+    check_size(size)
     if space is None and config_file is None:
         raise ValueError("which networks? name a --space, or the settings of a search by --config")
     if space and config_file:

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from archgrad import costing, places, terminal
-from archgrad.files import read_json, write_json
+from archgrad.files import write_json
 from archgrad.folder import RunFolder
 from archgrad.observers import say_on
 
@@ -51,7 +51,7 @@ def derive(
     if state.decisions:
         raise ValueError(f"{settings.method} decided after its search, not by alphas alone: search again, with --budget {' '.join(budget)}")
     asked = settings.budget.model_copy(update={"targets": targets, "latency": latency or settings.budget.latency})
-    own, size = None if latency else ended.latencies, read_json(ended.data, "preprocess")["preprocess"]["size"]
+    own, size = None if latency else ended.latencies, ended.images()["preprocess"]["size"]
     limits = costing.costs_of(settings.model_copy(update={"budget": asked}), run.space_of(settings), size, own).limits()
     check(state.space.groups, limits)  # what stages have left of the space
     genotype = method.selected(state, limits)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import catalogue, config, costing, terminal
+from archgrad import catalogue, config, costing, schemas, terminal
 from archgrad.cli.checking import check_search
 from archgrad.cli.flags import flags, said
 from archgrad.cli.training import go_on
-from archgrad.files import read_json
 from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.observers import say_on
@@ -68,6 +67,7 @@ def resume(
     folder: Path,
     *,
     reopen: Annotated[bool, Parameter(help="remove the result that `finish` wrote, and go on", negative="", show_default=False)] = False,
+    previous: Annotated[bool, Parameter(help="from the checkpoint before the last", negative="", show_default=False)] = False,
     repair: Annotated[bool, Parameter(help="mend damaged metrics, and go on", negative="", show_default=False)] = False,
 ) -> int:
     """Go on with a search or a retraining exactly where it stopped, in mid-epoch too.
@@ -89,10 +89,10 @@ def resume(
     from archgrad import run  # takes torch
 
     try:
-        if run_folder.config.exists() and (found := run.resume(folder, reopen=reopen, repair=repair, console=console)):
+        if run_folder.config.exists() and (found := run.resume(folder, reopen=reopen, repair=repair, previous=previous, console=console)):
             conclude(run_folder, found, console)
         elif (network := home(folder)) and (network / CARD).exists():
-            go_on(network, say, repair=repair)
+            go_on(network, say, repair=repair, previous=previous)
         elif not repair and (by_hand := run_folder.finished_by_hand()):
             raise ValueError(f"the search in {folder} was ended by `archgrad finish` {by_hand}: add --reopen to remove that result and go on")
         else:
@@ -158,7 +158,7 @@ def conclude(folder: RunFolder, found: Found, console: Console) -> None:
     for line in costing.sentences(folder.found_within()):
         say(line)
     if folder.front.exists():
-        console.print(front_table(**read_json(folder.front, "cost", "unit", "points")))
+        console.print(front_table(**schemas.read(folder.front, schemas.FrontFile)))
     say(f"pictures: {folder.cells} and {folder.curves}" if folder.curves.exists() else f"picture: {folder.cells}")
     judgement = finished.searched(folder)
     for line in finished.said(judgement):

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from archgrad import benchmarks, catalogue, chain, costing, files
+from archgrad import benchmarks, catalogue, chain, costing, files, schemas
 from archgrad.arch import Genotype
+from archgrad.bounds import SIDE
 from archgrad.catalogue import Count
 from archgrad.config import SearchConfig
-from archgrad.files import read_json
 from archgrad.folder import RunFolder
 from archgrad.notation import CELL
 from archgrad.retraining.files import CARD, home, read_card
@@ -75,9 +75,13 @@ class Subject:
 
     def count(self, *, size: int | None = None, **given: Any) -> Count:
         """Parameters and multiply-adds of that network."""
+        import torch
+
         from archgrad.spaces.cost import count
 
-        network, side = self.derive(size=size, **given), size or self.size
+        side = size or self.size
+        with torch.device("meta"):  # nothing is computed, however large it is
+            network = self.derive(size=size, **given)
         spec, found = network.space.spec(), count(network, side, network.space.in_channels)
         return Count(found["params"], found["macs"], spec["channels"], spec.get("cells"), spec["classes"], side)
 
@@ -100,6 +104,8 @@ def subject(what: str, space: str | None = None) -> Subject:
         about = named(space) if space else of_settings(settings)
         return Subject(genotype, *about, side(folder), recipe(folder, settings), folder, within=folder.found_within())
     if not os.path.isfile(what):
+        if os.path.exists(what):
+            files.check_plain(path)  # it is none
         if os.sep in what or path.suffix == ".json":
             raise ValueError(f"there is no run folder and no file {what}")
         genotype = Genotype.parse(what)
@@ -112,9 +118,9 @@ def subject(what: str, space: str | None = None) -> Subject:
 
 
 def check_size(size: int) -> None:
-    """ValueError below 8 pixels."""
-    if size < 8:
-        raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}")
+    """ValueError below 8 pixels, and far above all that is of use."""
+    if not 8 <= size <= SIDE:
+        raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}" if size < 8 else f"size must be at most {SIDE}, not {size}")
 
 
 def named(space: str, **options: Any) -> tuple[str, Mapping[str, Any]]:
@@ -130,8 +136,7 @@ def of_settings(settings: SearchConfig) -> tuple[str, Mapping[str, Any]]:
 
 def side(folder: RunFolder) -> int:
     """Of the images of a run, in pixels."""
-    size: int = read_json(folder.data, "preprocess")["preprocess"]["size"]
-    return size
+    return folder.images()["preprocess"]["size"]
 
 
 def otherwise(found: Subject, channels: int | None, cells: int | None, size: int) -> str | None:
@@ -157,24 +162,36 @@ def recipe(folder: RunFolder, settings: SearchConfig) -> Mapping[str, Any]:
     return asdict(read_card(network).settings) if (network / CARD).exists() else settings.retrain
 
 
-def from_file(path: Path) -> tuple[Genotype, RunFolder | None, list[Mapping[str, Any]], Judgement | None]:
+def from_file(path: Path) -> tuple[Genotype, RunFolder | None, Sequence[Mapping[str, Any]], Judgement | None]:
     """A genotype in any notation, a run's ``genotype.json``, or what `derive` wrote, with its run, its budgets and its judgement. ValueError
     names the file."""
-    try:
-        text = files.text(path)
+    text = files.text(path, schemas.LIMIT)
+    content = _object(text)
+    if "genotype" not in content:
         try:
-            content = json.loads(text)
-            genotype, searched = Genotype.from_json(content["genotype"]), content.get("run")
-        except (json.JSONDecodeError, KeyError, TypeError):
             return Genotype.parse(text), None, [], None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    try:
+        found = schemas.checked(content, schemas.GenotypeFile)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    if searched is not None and not RunFolder(Path(searched)).config.is_file():
-        raise ValueError(f"{path} was derived from {searched}, which is not there any more: give its genotype as text, '{content['text']}'")
-    return genotype, searched and RunFolder(Path(searched)), content.get("budget", []), judgement_of(content)
+    genotype, searched = Genotype.from_json(found["genotype"]), found.get("run")
+    if searched is not None and not os.path.isfile(RunFolder(Path(searched)).config):
+        raise ValueError(f"{path} was derived from {searched}, which is not there any more: give its genotype as text, '{genotype}'")
+    return genotype, RunFolder(Path(searched)) if searched is not None else None, found.get("budget", []), judgement_of(found)
 
 
-def judgement_of(content: Mapping[str, Any]) -> Judgement | None:
+def _object(text: str) -> Mapping[str, Any]:
+    """The JSON object in a text; an empty one where it holds none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def judgement_of(content: schemas.GenotypeFile) -> Judgement | None:
     """That which such a file holds, if it does."""
     if "searched" not in content:
         return None

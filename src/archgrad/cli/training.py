@@ -154,19 +154,20 @@ def _origin(found: Subject, *, elsewhere: bool) -> tuple[str, dict[str, Any]]:
     return str(found.run.config), settings
 
 
-def go_on(folder: Path, say: Say, *, repair: bool = False) -> None:
-    """The retraining in ``folder``, from where it stopped; ``repair``: its damaged metrics are mended first."""
+def go_on(folder: Path, say: Say, *, repair: bool = False, previous: bool = False) -> None:
+    """The retraining in ``folder``, from where it stopped; ``repair``: its damaged metrics are mended first; ``previous``: from the checkpoint
+    before the last."""
     if repair:
         from archgrad import repairing  # takes torch
 
-        repairing.mend_retraining(folder, say)
+        repairing.mend_retraining(folder, say, previous=previous)
     if (folder / WEIGHTS).exists():
         say(f"the training in {folder} is finished: see `archgrad evaluate {folder}`")
         return
     from archgrad.retraining import retrain as retraining
 
     with stop_requests() as stopping:
-        retraining.resume(folder, stopping=stopping, report=say)
+        retraining.resume(folder, previous=previous, stopping=stopping, report=say)
     say(f"next: archgrad evaluate {folder}")
 
 

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from archgrad import benchmarks, costing
 from archgrad.arch import Genotype
-from archgrad.files import read_json
 from archgrad.folder import RunFolder
 from archgrad.observers import say_on
 
@@ -33,7 +32,7 @@ def show_verdict(
 
 def elsewhere(folder: RunFolder) -> str | None:
     """The sentence for a search on other images than the tables'; None where they are the same."""
-    images = read_json(folder.data, "name", "preprocess")
+    images = folder.images()
     return benchmarks.elsewhere(Path(images["name"]).name, images["preprocess"]["size"])
 
 

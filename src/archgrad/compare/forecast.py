@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from time import monotonic, time
 
+from archgrad import schemas
 from archgrad.compare import retraining, summary
 from archgrad.compare.jobs import Run
 from archgrad.duration import Costs, Left, Part, span
-from archgrad.files import read_json
 from archgrad.folder import RunFolder
 from archgrad.progress import LONG, expected, to_go
 
@@ -68,7 +68,7 @@ def _seen(kind: str, folder: RunFolder, finished: Callable[[], float | None], no
         if (took := finished()) is not None:
             return Ahead(kind, took, 0.0)
         if folder.estimate.exists():
-            said = read_json(folder.estimate, "left", "total", "when")
+            said = schemas.read(folder.estimate, schemas.EstimateFile)
             left = max(said["left"] - ((time() if now is None else now) - said["when"]), 0.0)
             return Ahead(kind, said["total"], min(left / said["total"], 1.0) if said["total"] else 0.0)
     return Ahead(kind, None, 1.0)

@@ -151,7 +151,7 @@ def prepared(study: Study, runs: Iterable[Run]) -> None:
 
 def start(one: Run) -> subprocess.Popen[bytes]:
     """The next step of a run as a process. It hears no Ctrl-C of the terminal, only ours: a second one would stop it before it has saved."""
-    with one.log.open("ab") as log:
+    with files.open_unlinked(one.log) as log:
         return subprocess.Popen(
             [*PROGRAM, *one.arguments()], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             env=os.environ | {"PYTHONUNBUFFERED": "1"}, start_new_session=True,

@@ -17,10 +17,10 @@ from typing import Any
 
 import yaml
 
-from archgrad import catalogue, config
+from archgrad import bounds, catalogue, config
 from archgrad.compare.arms import arms_of, check_equal, check_used, searches_randomly
 from archgrad.config import Given, SearchConfig
-from archgrad.errors import unknown
+from archgrad.errors import shown, unknown
 from archgrad.retraining.settings import retrain_settings
 from archgrad.search_space import AUTO
 
@@ -117,7 +117,7 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
     arms = arms_of(own.get("arms", {}), asked, shared, control=said["controls"] and not recorded, before=known)
     check_used(shared, arms)
     control = own.get("control") or (before.control if before else usual_control(arms))
-    if control not in {**known, **arms}:
+    if str(control) not in {**known, **arms}:
         raise unknown("control arm", control, {**known, **arms})
     shared = {name: value for name, value in shared.items() if name != "method" and name not in catalogue.methods()}
     found = Study(shared, arms, seeds_of(own.get("seeds", SEEDS)), control, **said, retrain_seeds=_count(usual["retrain_seeds"]))
@@ -147,8 +147,10 @@ def seeds_of(given: Any) -> tuple[int, ...]:
         given = [int(one) if one.strip().isdigit() else one for one in given.split(",")]
         given = given[0] if len(given) == 1 else given
     found = range(1, given + 1) if isinstance(given, int) and not isinstance(given, bool) else given
-    if not isinstance(found, list | tuple | range) or not found or any(type(seed) is not int or seed < 0 for seed in found):
-        raise ValueError(f"seeds: a number from 1 on, or a list of seeds such as 1,2,5, not {said!r}")
+    if isinstance(found, range | list | tuple) and found[bounds.SEEDS :]:  # a range of 10**30 has no length
+        raise ValueError(f"seeds: at most {bounds.SEEDS:,}, not {shown(said)}")
+    if not isinstance(found, list | tuple | range) or not found or any(type(seed) is not int or not 0 <= seed <= bounds.WHOLE for seed in found):
+        raise ValueError(f"seeds: a number from 1 on, or a list of seeds such as 1,2,5, not {shown(said)}")
     return tuple(dict.fromkeys(found))
 
 
@@ -191,11 +193,11 @@ def local(value: Any) -> bool:
 
 def _truth(name: str, given: Any) -> bool:
     if not isinstance(given, bool):
-        raise ValueError(f"{name}: true or false, not {given!r}")
+        raise ValueError(f"{name}: true or false, not {shown(given)}")
     return given
 
 
 def _count(given: Any) -> int:
-    if type(given) is not int or given < 0:
-        raise ValueError(f"retrain_seeds: how often each found network is trained, a number from 0 on, not {given!r}")
+    if type(given) is not int or not 0 <= given <= bounds.SEEDS:
+        raise ValueError(f"retrain_seeds: how often each found network is trained, a number from 0 to {bounds.SEEDS:,}, not {shown(given)}")
     return given

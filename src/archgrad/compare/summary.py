@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from archgrad import costing, records
+from archgrad import costing, records, schemas
 from archgrad.arch import Genotype
 from archgrad.compare import retraining, selection
 from archgrad.compare.study import local
-from archgrad.files import read_json, write_json
+from archgrad.files import write_json
 from archgrad.folder import RunFolder
 
 Summary = dict[str, Any]
 LIMIT = 20_000  # bytes
 NO_MEASURE = ("epoch", "seconds", "cpu_seconds")
-KEYS = ("arm", "seed", "config", "data", "genotype", "final", "epochs", "seconds", "benchmark", "environment")
 
 
 def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, retrain_seeds: int = 0) -> Summary:
@@ -38,7 +37,7 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
     metrics, lost = records.measured(history), [row["epoch"] for row in history if row.get(records.MISSING)]
     decisions = records.every(folder.decisions) if folder.decisions.exists() else []
     judged, spent = selection.validation(str(genotype), history, decisions), [*metrics, *records.measured(decisions)]
-    whole, images = settings.to_mapping(), read_json(folder.data, "name", "fingerprint", "splits")
+    whole, images = settings.to_mapping(), folder.images()
     whole["data"] = {name: value for name, value in whole["data"].items() if name not in ("path", "cache") and not local(value)}
     source = images["name"]
     table = None if blind else run.benchmark(run.space_of(settings))
@@ -51,7 +50,7 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
         "seed": seed,
         "config": whole,
         "data": {name: images[name] for name in ("fingerprint", "splits")} | {"name": Path(source).name if local(source) else source},
-        "environment": read_json(folder.environment),
+        "environment": schemas.read(folder.environment, schemas.EnvironmentFile),
         "genotype": {"text": str(genotype), "json": genotype.to_json()},
         "final": final(metrics, genotype, verdict[0] if verdict else {})
         | ({} if judged is None else {"validation": short(judged)})
@@ -111,7 +110,7 @@ def write(path: Path, summary: Summary) -> None:
 
 def read(path: Path) -> Summary:
     """ValueError if it is damaged."""
-    return read_json(path, *KEYS)
+    return cast("Summary", schemas.read(path, schemas.SummaryFile))
 
 
 def read_all(folder: Path) -> list[Summary]:

@@ -192,6 +192,8 @@ def search_data(
     labels = dataset.train.labels[chosen]
     first = stratified(labels, round(share * len(chosen)), seed, "split")
     halves = {"train": chosen[first], "val": chosen[others(first, len(chosen))]}
+    if not all(map(len, halves.values())):
+        raise ValueError(f"data.share {share:g} of {len(chosen):,} images leaves none for {'weights' if not len(first) else 'alphas'}")
     notes = []
     for name, places in halves.items():
         absent = sorted(set(range(len(dataset.classes))) - set(dataset.train.labels[places].tolist()))

@@ -52,7 +52,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     statistics: str  # "known" or "measured"
-    fingerprint: str  # of the labels and of some of the images, as they were resized and split into train and test
+    fingerprint: str  # of class names, labels and the bytes of every image, as they are split: `archgrad.data.fingerprint.second`
     notes: tuple[str, ...] = ()
 
     @property

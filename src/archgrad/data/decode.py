@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+S = TypeVar("S")
 T = TypeVar("T")
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 """Pillow modes with one channel of light; palettes count as colour."""
@@ -16,11 +18,13 @@ RULE = 1
 """Number of the rules below: raised when a change of them changes pixels, so that old cache files are not read."""
 
 
-def read(where: str, open_image: Callable[[], Image.Image], what: Callable[[Image.Image], T]) -> T:
-    """``what`` of an image while it is open; ValueError names ``where`` it lies if it cannot be read."""
+def read(where: str, opened: Callable[[], AbstractContextManager[S]], what: Callable[[S], T]) -> T:
+    """``what`` of an image, or of its file, while it is open; ValueError names ``where`` it lies if it cannot be read."""
     try:
-        with open_image() as image:
+        with opened() as image:
             return what(image)
+    except UnidentifiedImageError:
+        raise ValueError(f"cannot read the image {where}: it is of no kind that Pillow knows") from None
     except Exception as error:  # Pillow's plugins raise whatever they like on a damaged file
         raise ValueError(f"cannot read the image {where}: {error}") from error
 

@@ -10,9 +10,8 @@ import os
 from pathlib import Path
 
 import torch
-from PIL import Image
 
-from archgrad import places
+from archgrad import files, places
 from archgrad.data.sources import Source, listing_key
 
 IMAGES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2"}
@@ -47,7 +46,7 @@ def _split(root: Path) -> Source:
         name=str(root),
         classes=tuple(classes),
         labels=torch.tensor(labels),
-        open=lambda index: Image.open(where(index)),
+        open=lambda index: files.opened(Path(where(index))),
         where=where,
         key=listing_key(root, names),
         notes=(f"{ignored} hidden or non-image files ignored in {root}",) if ignored else (),

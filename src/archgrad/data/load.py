@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,14 @@ from typing import Any
 import torch
 
 from archgrad import errors, places, terminal
-from archgrad.data.cache import default_cache, facts, pixels
+from archgrad.data import fingerprint
+from archgrad.data.cache import facts, pixels
+from archgrad.data.cache_folder import default_cache
 from archgrad.data.dataset import Dataset, Images
 from archgrad.data.preprocess import Preprocess, stored_side
 from archgrad.data.sources import Source, find
 from archgrad.data.split import others, stratified
+from archgrad.data.stored import Stored
 
 TEST_SHARE = 0.2
 TESTS = ("test", "val", "validation", "valid")
@@ -52,14 +54,15 @@ def load(
     train = _training(path, splits)
     tested = _tested(splits, test, found)
     sources = [train] if tested is None else [train, tested.relabelled(train.classes)]
-    heads = [facts(source, folder) for source in sources]
+    heads = [facts(source, folder, report) for source in sources]
     side = size or train.size or (32 if heads[0].side <= 48 else 64)
     channels = 1 if all(head.grey for head in heads) else 3
     notes = [note for source in sources for note in source.notes]
     if heads[0].side != side:
         notes.append(f"images are resized to {side}x{side} (their median short side is {heads[0].side:g})")
 
-    parts = [_images(source, channels, side, folder) for source in sources]
+    stores = [pixels(source, channels, stored_side(side), folder, report) for source in sources]
+    parts = [_images(store, source) for store, source in zip(stores, sources)]
     if tested is None:
         parts = _hold_out(parts[0], train, seed)
         notes.append(f"no test split: {len(parts[1]):,} of {len(train):,} images ({TEST_SHARE:.0%} of every class) are held out as one")
@@ -78,7 +81,9 @@ def load(
         mean=mean,
         std=std,
         statistics="known" if train.statistics else "measured",
-        fingerprint=_fingerprint(parts),
+        fingerprint=fingerprint.second(
+            train.classes, side, channels, [(part.labels, store.digests[part.rows]) for part, store in zip(parts, (stores[0], stores[-1]))]
+        ),
         notes=tuple(notes),
     )
     for line in (dataset.balance(), *dataset.notes):
@@ -104,7 +109,8 @@ def load_labelled(
     if split is not None and split not in splits:
         raise errors.unknown("split", split, splits)
     name = split or next((name for name in TESTS if name in splits), next(iter(splits)))
-    return _images(splits[name].relabelled(preprocess.classes), preprocess.in_channels, preprocess.size, folder)
+    source = splits[name].relabelled(preprocess.classes)
+    return _images(pixels(source, preprocess.in_channels, stored_side(preprocess.size), folder, lambda line: None), source)
 
 
 def _training(path: str | Path, splits: dict[str, Source]) -> Source:
@@ -132,8 +138,8 @@ def _tested(splits: dict[str, Source], test: str | Path | None, found: Callable[
     return next((other[name] for name in TESTS if name in other), next(iter(other.values())))
 
 
-def _images(source: Source, channels: int, size: int, cache: Path) -> Images:
-    return Images(pixels(source, channels, stored_side(size), cache), torch.arange(len(source)), source.labels)
+def _images(store: Stored, source: Source) -> Images:
+    return Images(torch.from_numpy(store.pixels), torch.arange(len(source)), source.labels)
 
 
 def _hold_out(images: Images, source: Source, seed: int) -> list[Images]:
@@ -143,15 +149,6 @@ def _hold_out(images: Images, source: Source, seed: int) -> list[Images]:
             raise ValueError(f"{source.name}: the class {name!r} has one image only, so none can be held out as test")
     test = stratified(images.labels, round(TEST_SHARE * len(images)), seed, "test")
     return [images.subset(others(test, len(images))), images.subset(test)]
-
-
-def _fingerprint(parts: list[Images]) -> str:
-    """Of labels, order and some hundred images: of what is in a set, so that it may be moved, or decoded anew."""
-    digest = hashlib.sha256()
-    for images in parts:
-        digest.update(images.labels.numpy().tobytes())
-        digest.update(images.pixels(torch.arange(0, len(images), max(1, len(images) // 100))).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _measured(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -6,13 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from archgrad import files
 from archgrad.data.decode import decode, read
 
 LARGE = 96
@@ -56,10 +57,11 @@ class Preprocess:
         """Image files -> uint8 (N, C, S, S), as `images` takes them; ValueError names a file that cannot be read."""
         if not paths:
             raise ValueError("no image files given")
-        return torch.from_numpy(np.stack([read(str(path), partial(Image.open, path), self._decode) for path in paths]))
+        return torch.from_numpy(np.stack([read(str(path), partial(files.opened, Path(path)), self._decode) for path in paths]))
 
-    def _decode(self, image: Image.Image) -> np.ndarray:
-        return decode(image, self.in_channels, stored_side(self.size))
+    def _decode(self, file: BinaryIO) -> np.ndarray:
+        with Image.open(file) as image:
+            return decode(image, self.in_channels, stored_side(self.size))
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers, as json reads them back."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from archgrad import errors, places
@@ -25,7 +27,7 @@ class Source:
     name: str
     classes: tuple[str, ...]
     labels: Tensor
-    open: Callable[[int], Image.Image]
+    open: Callable[[int], BinaryIO]  # the file of image i, as it was encoded
     where: Callable[[int], str]  # names image i in an error
     key: str | None  # changes when the images do; None: too cheap to be worth a cache file
     size: int | None = None  # the side its images are meant to have, where the size rule is not to decide
@@ -68,7 +70,7 @@ def digits() -> Source:
         name="digits",
         classes=tuple(map(str, range(10))),
         labels=torch.from_numpy(labels).long(),
-        open=lambda i: Image.fromarray(pixels[i]),
+        open=lambda i: io.BytesIO(b"P5 8 8 255\n" + pixels[i].tobytes()),  # a grey image in the PGM format
         where=lambda i: f"digits, image {i}",
         key=None,
         size=8,
@@ -85,10 +87,15 @@ def digits_table() -> tuple[np.ndarray, np.ndarray]:
 
 
 def listing_key(root: str | Path, names: Iterable[str]) -> str:
-    """A digest of a folder and its files' names, lengths and change times: new when one was added, removed or written."""
+    """A digest of a folder and its files' names, lengths and change times: new when one was added, removed or written.
+
+    ValueError names one that is no plain file: reading a pipe would wait for ever.
+    """
     top = os.path.realpath(root)
     digest = hashlib.sha256(top.encode())
     for name in names:
         status = os.stat(os.path.join(top, name))
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{os.path.join(root, name)} is no plain file: remove it")
         digest.update(f"\n{name}\t{status.st_size}\t{status.st_mtime_ns}".encode())
     return digest.hexdigest()[:20]

@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from archgrad import errors
+from archgrad import errors, files
+from archgrad.data.cache_folder import made, private
 from archgrad.data.sources import Source, listing_key
 
 SHORT = {
@@ -37,8 +37,13 @@ def parquet(root: Path, files: list[Path], image: str | None, label: str | None,
     from datasets import load_dataset
 
     place: dict[str, Any] = {"data_files": str(root)} if root.is_file() else {"data_dir": str(root)}
+    own = None
+    if cache is not None:
+        made(cache)
+        # of the user alone even in a cache that several share: the library follows links, and verifies nothing
+        own = str(private(cache / "datasets"))
     try:
-        parts = load_dataset("parquet", **place, cache_dir=None if cache is None else str(cache / "datasets"))
+        parts = load_dataset("parquet", **place, cache_dir=own)
     except Exception as error:
         raise ValueError(f"cannot read the parquet files of {root}: {_first_line(error)}") from error
     key = listing_key(root.parent, [str(file.relative_to(root.parent)) for file in files])
@@ -102,10 +107,10 @@ def _source(name: str, classes: tuple[str, ...], labels: Tensor, rows: Table, co
     return Source(name, classes, labels, open=lambda row: _open(rows[row][column]), where=lambda row: f"{name}, row {row}", key=key)
 
 
-def _open(cell: dict[str, Any] | None) -> Image.Image:
+def _open(cell: dict[str, Any] | None) -> BinaryIO:
     if cell is None:
         raise ValueError("the cell is empty")
-    return Image.open(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"])
+    return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else files.opened(Path(cell["path"]))
 
 
 def _column(name: str, features: Mapping[str, Any], wanted: str | None, kind: str, tests: tuple[Callable[[Any], bool], ...]) -> str:

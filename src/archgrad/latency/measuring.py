@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, channels_last, nn
 
+from archgrad import room
 from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture
 from archgrad.cost import Cost, r_squared
 from archgrad.latency.profile import Net, Profile, Setting
@@ -20,7 +21,7 @@ from archgrad.select import strongest, uniform
 
 Tick = Callable[[str, int, int], None]
 """(what, done, of): how far a measurement is."""
-LEAST_NETS = 10
+LEAST_NETS, MOST_NETS = 10, 200
 ROUNDS = 15
 
 
@@ -41,6 +42,8 @@ def measure(space: Space, wanted: Setting, *, nets: int = 12, seed: int = 0, sec
     """
     if nets < LEAST_NETS:
         raise ValueError(f"nets must be at least {LEAST_NETS}, which a line is calibrated on, not {nets}")
+    if nets > MOST_NETS:
+        raise ValueError(f"nets must be at most {MOST_NETS}, not {nets}")
     whole, tell = space.resized(**wanted.spec), tick or (lambda what, done, of: None)
     with threads(wanted.threads), torch.no_grad():
         raw = Cost("latency", "ms", 0.0, _ops_ms(whole, wanted, seconds, tell))
@@ -97,6 +100,7 @@ def line(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
 
 
 def _ops_ms(space: Space, wanted: Setting, seconds: float, tick: Tick) -> dict[str, dict[tuple[int, int, str], float]]:
+    room.check(space)
     network = space.supernet().to(wanted.device).eval()
     supernet = cast("Supernet", network)
     places = [

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from archgrad import files
+from archgrad import files, schemas
 from archgrad.arch import Genotype
+from archgrad.bounds import BATCH, SIDE, THREADS
 from archgrad.cost import Added, Cost
-from archgrad.data.cache import default_cache
+from archgrad.data.cache_folder import checked, default_cache, made
+from archgrad.errors import shown
 from archgrad.latency.timing import hardware
 from archgrad.search_space import Space
 
@@ -44,9 +46,9 @@ class Setting:
 
 def setting(space: Space, size: int, *, batch: int = 1, device: str = "cpu", threads: int | None = None, **options: Any) -> Setting:
     """Of the networks that ``space.derive(genotype, **options)`` gives, here. ``threads``: torch's as they are, unless given."""
-    for name, value in (("size", size), ("batch", batch), ("threads", threads)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
+    for name, value, most in (("size", size, SIDE), ("batch", batch, BATCH), ("threads", threads, THREADS)):
+        if value is not None and not 1 <= value <= most:
+            raise ValueError(f"{name} must be at {'least 1' if value < 1 else f'most {most:,}'}, not {shown(value)}")
     spec = json.loads(json.dumps(space.evaluation(**options).spec()))
     number = torch.get_num_threads() if threads is None else threads
     return Setting(space.name, spec, size, batch, device, hardware(device), number, torch.__version__)
@@ -85,22 +87,22 @@ class Profile:
                 "setting": asdict(self.setting), "ops": ops, "nets": nets}  # fmt: skip
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Profile:
+    def from_json(cls, data: schemas.LatencyFile) -> Profile:
         """Inverse of `to_json`."""
         ops = {group: {(s, t, name): ms for s, t, name, ms in rows} for group, rows in data["ops"].items()}
         nets = tuple(Net(Genotype.from_json(net["genotype"]), net["added"], net["measured"]) for net in data["nets"])
-        numbers = {name: data[name] for name in ("base", "scale", "r2", "worst", "date")}
-        return cls(setting=Setting(**data["setting"]), ops=ops, nets=nets, **numbers)
+        setting = Setting(**data["setting"])
+        return cls(setting, ops, data["base"], data["scale"], data["r2"], data["worst"], nets, data["date"])
 
 
 def place(wanted: Setting) -> Path:
-    """Where its file is kept unless told otherwise: ``~/.cache/archgrad/latency``."""
+    """Where its file is kept unless told otherwise: ``~/.cache/archgrad/latency``. ValueError where that belongs to another user."""
     key = sha256(json.dumps(asdict(wanted), sort_keys=True).encode()).hexdigest()[:12]
-    return default_cache() / "latency" / f"{wanted.space}-{wanted.device}-{key}.json"
+    return checked(default_cache()) / "latency" / f"{wanted.space}-{wanted.device}-{key}.json"
 
 
 def write(found: Profile, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made(path.parent)
     files.write(path, json.dumps(found.to_json()) + "\n")
 
 
@@ -108,9 +110,10 @@ def read(path: Path, wanted: Setting) -> Profile:
     """The file at ``path``. ValueError if it is no such file, or of another device, torch, space, size, batch or number of threads: it names
     the first, and the command that measures anew."""
     try:
-        found = Profile.from_json(json.loads(files.text(path)))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} holds no latencies: write them by `{wanted.command()} --out {path}`") from None
+        found = recorded(path)
+    except ValueError as error:
+        why = str(error).removeprefix(f"{path} is damaged: ")
+        raise ValueError(f"{path} holds no latencies: write them by `{wanted.command()} --out {path}` ({why})") from None
     for field in fields(Setting):
         has, wants = getattr(found.setting, field.name), getattr(wanted, field.name)
         if has != wants:
@@ -125,10 +128,7 @@ def read(path: Path, wanted: Setting) -> Profile:
 
 def recorded(path: Path) -> Profile:
     """The file at ``path``, whatever it was measured on: what a run in progress was begun with. ValueError if it is no such file."""
-    try:
-        return Profile.from_json(json.loads(files.text(path)))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} is damaged: it holds no latencies") from None
+    return Profile.from_json(schemas.read(path, schemas.LatencyFile))
 
 
 def find(wanted: Setting) -> Profile:

@@ -94,8 +94,9 @@ def _test_images(card: Card, images: str | Path | None, split: str | None, colum
     own = card.data["path"]
     if split is None and (images is None or _same(images, own)):  # its other images were trained on
         dataset = data.load(**{**card.data, **columns}, report=lambda line: None)
-        if dataset.fingerprint != card.fingerprint:
-            raise ValueError(f"the images in {own} have changed since the network was trained: name a labelled folder by --data")
+        if not data.same_images(card.fingerprint, dataset):
+            how = data.difference(card.preprocess.to_json(), dataset)
+            raise ValueError(f"the images in {own} have changed since the network was trained ({how}): name a labelled folder by --data")
         return dataset.test, f"{own}, test"
     keep = ("image_column", "label_column", "cache") if images is None or _same(images, own) else ("cache",)
     reading = {name: card.data.get(name) for name in keep} | columns

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from archgrad import files
+from archgrad import files, schemas
 from archgrad.arch import Genotype
+from archgrad.errors import shortened, shown
 from archgrad.folder import RunFolder, leftovers
 from archgrad.retraining.settings import RetrainSettings, checked
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 CARD, WEIGHTS = "network.json", "weights.safetensors"
+DIGEST = "sha256"
+"""Where the weights say what `digest` made of them."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,11 @@ class Card:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Card:
-        """Inverse of `to_json`. ValueError if it is of another version."""
-        if data.get("version") != VERSION:
-            raise ValueError(f"it is of version {data.get('version')}, this archgrad reads version {VERSION}")
+    def from_json(cls, data: Any) -> Card:
+        """Inverse of `to_json`. ValueError if it is of another version, or a field is not as it should be."""
+        if isinstance(data, Mapping) and data.get("version", VERSION) != VERSION:
+            raise ValueError(f"it is of version {shown(data['version'])}, this archgrad reads version {VERSION}")
+        data = schemas.checked(data, schemas.CardFile)
         from archgrad.data import Preprocess
 
         made: dict[str, Any] = {
@@ -120,8 +125,8 @@ def read_card(folder: str | Path) -> Card:
     if not path.exists():
         raise ValueError(f"no network was trained in {folder} yet: archgrad retrain {folder}")
     try:
-        return Card.from_json(json.loads(files.text(path)))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return Card.from_json(files.parsed(path, files.text(path, schemas.LIMIT)))
+    except ValueError as error:
         raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}): restore it from a copy") from None
 
 
@@ -138,13 +143,12 @@ def save_weights(folder: Path, derived: Derived, card: Card) -> None:
     plain = {name: state[name].detach().cpu().clone(memory_format=torch.contiguous_format) for name in names}
     path = folder / WEIGHTS
     with files.draft(path) as file:
-        file.write(save(plain, metadata={"format": "pt"}))
+        file.write(save(plain, metadata={DIGEST: digest(plain)}))  # one entry: of several the library mixes the order
 
 
 def load(folder: str | Path) -> Network:
     """The trained network of a folder (see `home`), on the CPU, in evaluation mode. ValueError in one line for what is missing or damaged."""
-    from safetensors.torch import load_file
-
+    from archgrad import saved
     from archgrad.spaces import noise
 
     folder = home(folder)
@@ -152,11 +156,43 @@ def load(folder: str | Path) -> Network:
     path = folder / WEIGHTS
     if not path.exists():
         raise ValueError(f"the training in {folder} has not reached its end, so there are no weights: archgrad resume {folder}")
+    state = read_weights(path)
     try:
-        state = load_file(path)
-        derived = card.build(fixed=noise.are_fixed(state))  # weights recorded without draws go on drawing in every pass
-        derived.load_state_dict(state)  # into channels_last parameters, as they were trained
-    except Exception as error:  # a damaged file, or one of another network
-        raise ValueError(f"{path} is damaged or of another network ({str(error).splitlines()[0]}): restore it from a copy") from None
+        with saved.naming("weights"):
+            derived = card.build(fixed=noise.are_fixed(state))  # weights recorded without draws go on drawing in every pass
+            saved.check_tensors("weights", state, derived.state_dict())
+            derived.load_state_dict(state)  # into channels_last parameters, as they were trained
+    except ValueError as error:
+        raise ValueError(f"{path} is of another network, or damaged ({error}): restore it from a copy") from None
     derived.eval()
     return Network(derived, card)
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file of weights, on the CPU. ValueError where one of them is not the one that was written, or the file is no such file;
+    weights that were recorded without a digest are not held to one."""
+    from safetensors import safe_open
+
+    files.check_plain(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            names, told = file.keys(), file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in names}
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # of the library's own kinds
+        raise ValueError(f"{path} is damaged ({shortened(str(error), 120)}): restore it from a copy") from None
+    if told.keys() - {DIGEST, "format"} or told.get(DIGEST, own := digest(state)) != own:
+        raise ValueError(f"{path} is damaged (its numbers are not those that were written): restore it from a copy")
+    return state
+
+
+def digest(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of the names, types, shapes and numbers of tensors on the CPU, as hexadecimal digits."""
+    import torch
+
+    found = sha256()
+    for name, tensor in sorted(state.items()):
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        found.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()

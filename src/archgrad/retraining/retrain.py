@@ -76,7 +76,7 @@ def retrain(
         for left in check_free(folder):
             left.unlink()
         write_card(folder, card)
-        return _train(run, dataset, folder, stopping, seconds, report)
+        return _train(run, images_of(card, dataset, run.device, report), folder, stopping, seconds, report)
 
 
 def card_of(
@@ -106,32 +106,41 @@ def resume(
     dataset: Dataset | None = None,
     *,
     device: torch.device | str | None = None,
+    previous: bool = False,
     stopping: Callable[[], bool] = lambda: False,
     seconds: float = 60,
     report: Say = terminal.say,
 ) -> Retrained:
     """Goes on exactly where the training in ``folder`` stopped, in mid-epoch too; of a finished one, its result.
 
-    Loads the images again unless they are given; runs on the recorded number of threads. ValueError if the images have changed.
+    Loads the images again unless they are given; runs on the recorded number of threads. ``previous``: from the checkpoint
+    before the last, which becomes the last one. ValueError if the images have changed.
     """
     folder = home(folder)
     card = read_card(folder)
     with life(terminal.console()):
         dataset = dataset or data.load(**card.data, report=report)
-    if dataset.fingerprint != card.fingerprint:
-        raise ValueError(f"the images in {dataset.name} have changed since the training in {folder} began: train anew, into another folder")
+    if not data.same_images(card.fingerprint, dataset):
+        how = data.difference(card.preprocess.to_json(), dataset)
+        raise ValueError(
+            f"the images in {dataset.name} have changed since the training in {folder} began ({how}): train anew, into another folder"
+        )
     with RunFolder(folder).locked():
         if (folder / WEIGHTS).exists():  # they are written once
             return _conclude(folder, card, report)
         run = Training(card, device)
-        if (saved := folder / "checkpoint.pt").exists():
-            run.restore(checkpoint.read(saved, run.device))
-        return _train(run, dataset, folder, stopping, seconds, report)
+        last, images = RunFolder(folder).checkpoint, images_of(card, dataset, run.device, report)
+        if (saved := checkpoint.wanted(last, previous)).exists():
+            content = checkpoint.read(saved, run.device)
+            with checkpoint.fitting(saved):
+                run.restore(content, images.steps("train"))
+        if previous:
+            checkpoint.go_back(last)
+        return _train(run, images, folder, stopping, seconds, report)
 
 
-def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[], bool], seconds: float, report: Say) -> Retrained:
+def _train(run: Training, images: Data, folder: Path, stopping: Callable[[], bool], seconds: float, report: Say) -> Retrained:
     card, settings = run.card, run.card.settings
-    images = images_of(card, dataset, run.device, report)
     epochs = settings.epochs
     metrics = Metrics(RunFolder(folder).metrics, epoch=run.epoch)
     saved = monotonic()
@@ -141,7 +150,7 @@ def _train(run: Training, dataset: Dataset, folder: Path, stopping: Callable[[],
         stop = stopping()
         if always or stop or monotonic() - saved >= seconds:
             run.check()  # the checkpoint before is worth more than one of a training that diverged
-            checkpoint.save(folder / "checkpoint.pt", run.pack())
+            checkpoint.save(RunFolder(folder).checkpoint, run.pack())
             saved = monotonic()
         if stop and run.epoch < epochs:
             place = f"epoch {run.epoch + 1}, step {run.step}"

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from archgrad import options
+from archgrad.bounds import Epochs
 from archgrad.errors import unknown
 from archgrad.search_space import NotNegative, Share, Space
 
@@ -22,7 +23,7 @@ class RetrainSettings:
     """SGD of all weights of a derived network. The defaults are those of DARTS on CIFAR-10."""
 
     preset: Annotated[str, Field(description="the recipe to start from: cifar, imagenet, a benchmark's own, or quick for a laptop")] = "cifar"
-    epochs: Annotated[Positive, Field(description="passes over the training images")] = 600
+    epochs: Annotated[Epochs, Field(description="passes over the training images")] = 600
     batch: Annotated[int, Field(ge=2, description="images a step")] = 96
     limit: Annotated[Positive | None, Field(description="train on that many images only, a stratified choice")] = None
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="learning rate at its highest")] = 0.025

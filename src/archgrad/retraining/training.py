@@ -8,14 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from archgrad import saved
 from archgrad.arch import Batch
-from archgrad.checkpoint import VERSION
 from archgrad.finite import whole
 from archgrad.retraining.files import Card
 from archgrad.retraining.measure import fabric
 from archgrad.seeds import forked
 from archgrad.spaces import noise
 from archgrad.state import seeded
+
+SUMS = ("images", "train_loss", "train_accuracy")
 
 
 class Training:
@@ -69,7 +71,7 @@ class Training:
     def pack(self) -> dict[str, Any]:
         """Tensors and Python scalars only."""
         return {
-            "version": VERSION,
+            "version": saved.VERSION,
             "kind": "retrain",
             "epoch": self.epoch,
             "step": self.step,
@@ -79,22 +81,31 @@ class Training:
             "scaler": self.fabric.strategy.precision.state_dict(),
         }
 
-    def restore(self, content: dict[str, Any]) -> None:
-        """Inverse of `pack`. ValueError if it is no retraining's, or of another network."""
+    def restore(self, content: dict[str, Any], steps: int) -> None:
+        """Inverse of `pack`, in a training of ``steps`` steps an epoch. ValueError if it is no retraining's, or of another network: names the
+        part that says so."""
         if content.get("kind") != "retrain":
             raise ValueError("the checkpoint is that of a search, not of a retraining")
+        plain = saved.plain(saved.SavedTraining, content)
+        saved.check_bound("epoch", plain.epoch, self.card.settings.epochs)
+        saved.check_bound("step", plain.step, steps if plain.epoch < self.card.settings.epochs else 0)
         if not noise.are_fixed(content["net"]):  # of a network without noise, or one that began before its draws were fixed
             noise.free(self.derived)
-        try:
-            self.derived.load_state_dict(content["net"])
+        precision = self.fabric.strategy.precision
+        saved.check_tensors("net", plain.net, self.derived.state_dict())
+        saved.check_optimizer("optimizer", plain.optimizer, self.optimizer)
+        saved.check_keys("scaler", plain.scaler, precision.state_dict())
+        number = torch.zeros((), dtype=torch.float64)
+        saved.check_tensors("sums", plain.sums, dict.fromkeys(SUMS if plain.step else (), number))
+        self.derived.load_state_dict(content["net"])
+        with saved.naming("optimizer"):
             self.optimizer.load_state_dict(content["optimizer"])
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f"the checkpoint is of another network ({str(error).splitlines()[0]}): restore it from a copy") from None
-        self.fabric.strategy.precision.load_state_dict(content["scaler"])
-        self.epoch, self.step, self.sums = content["epoch"], content["step"], dict(content["sums"])
+        with saved.naming("scaler"):
+            precision.load_state_dict(content["scaler"])
+        self.epoch, self.step, self.sums = plain.epoch, plain.step, dict(content["sums"])
 
     def _count(self, batch: Batch, loss: Tensor, logits: Tensor) -> None:
         images = torch.tensor(float(len(batch.labels)), dtype=torch.float64, device=self.device)
         right = (logits.argmax(1) == batch.labels).sum().double()
-        for name, value in (("images", images), ("train_loss", loss.double() * images), ("train_accuracy", right)):
+        for name, value in zip(SUMS, (images, loss.double() * images, right), strict=True):
             self.sums[name] = self.sums[name] + value if name in self.sums else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from archgrad import room
 from archgrad.arch import CellGenotype, Genotype
 from archgrad.search_space import Space
 
@@ -15,6 +16,7 @@ class Derived(nn.Module):
         super().__init__()
         self.genotype = genotype
         self.space = space
+        room.check(space)
         self.network = space.supernet()
 
     def forward(self, images: Tensor) -> Tensor:

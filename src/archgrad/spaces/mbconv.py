@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from archgrad.arch import Genotype, Groups
-from archgrad.errors import unknown
+from archgrad.bounds import CHAIN, OPTIONS
+from archgrad.errors import shown, unknown
 from archgrad.search_space import Defaults
 from archgrad.spaces import blocks, chain, options
 from archgrad.spaces.blocks import InvertedResidual, Kind, rounded
@@ -133,7 +134,9 @@ class MobileHead(nn.Module):
 
 def _numbers(option: str, given: Any) -> tuple[int, ...]:
     if not isinstance(given, list | tuple) or not given or not all(type(number) is int and number >= 1 for number in given):
-        raise ValueError(f"{option} must be a list of whole numbers of at least 1, not {given!r}")
+        raise ValueError(f"{option} must be a list of whole numbers of at least 1, not {shown(given)}")
+    if max(given) > CHAIN or len(given) > CHAIN:
+        raise ValueError(f"{option} must be at most {CHAIN} numbers of at most {CHAIN}, not {shown(given)}")
     return tuple(given)
 
 
@@ -143,7 +146,9 @@ def _table(given: Any) -> tuple[tuple[int, int, int], ...]:
     for number, row in enumerate(rows, 1):
         fits = isinstance(row, list | tuple) and len(row) == 3 and all(type(n) is int and n >= 1 for n in row) and row[2] <= 2
         if not fits:
-            raise ValueError(f"stages: row {number} must be [channels, layers, stride 1 or 2], not {row!r}")
+            raise ValueError(f"stages: row {number} must be [channels, layers, stride 1 or 2], not {shown(row)}")
     if not rows:
-        raise ValueError(f"stages must be rows of [channels, layers, stride], not {given!r}")
+        raise ValueError(f"stages must be rows of [channels, layers, stride], not {shown(given)}")
+    if sum(row[1] for row in rows) > OPTIONS["cells"] or max(row[0] for row in rows) > OPTIONS["channels"]:
+        raise ValueError(f"stages must have at most {OPTIONS['cells']} layers of at most {OPTIONS['channels']:,} channels, not {shown(given)}")
     return tuple((row[0], row[1], row[2]) for row in rows)

@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from archgrad.arch import Primitives
-from archgrad.errors import unknown
+from archgrad.bounds import check_option
+from archgrad.errors import shown, unknown
 from archgrad.spaces import primitives as table
 
 S = TypeVar("S")
@@ -42,13 +43,14 @@ def whole(space: Any, least: int, *options: str) -> None:
     for option in options:
         value = getattr(space, option)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{option} must be a whole number of at least {least}, not {value!r}")
+            raise ValueError(f"{option} must be a whole number of at least {least}, not {shown(value)}")
+        check_option(option, value)
 
 
 def flags(space: Any, *options: str) -> None:
     for option in options:
         if not isinstance(getattr(space, option), bool):
-            raise ValueError(f"{option} must be true or false, not {getattr(space, option)!r}")
+            raise ValueError(f"{option} must be true or false, not {shown(getattr(space, option))}")
 
 
 def primitive_sets(value: Any, edges: Mapping[str, int], check: Callable[[Iterable[str]], None] = table.check) -> Sets:
@@ -57,6 +59,8 @@ def primitive_sets(value: Any, edges: Mapping[str, int], check: Callable[[Iterab
         return None
     if isinstance(value, Mapping):
         given = _by_group(value, edges, "primitives")
+        if odd := [group for group, sets in given.items() if not isinstance(sets, list | tuple)]:
+            raise ValueError(f"primitives of {odd[0]!r} must be a list with one of names for each edge, not {shown(given[odd[0]])}")
         per_edge = {group: tuple(_names(one, group, check) for one in sets) for group, sets in given.items()}
         for group, sets in per_edge.items():
             if len(sets) != edges[group]:
@@ -74,8 +78,8 @@ def concats(value: Any, groups: Mapping[str, int], nodes: range) -> dict[str, tu
         return None
     found = _by_group(value, groups, "concat") if isinstance(value, Mapping) else dict.fromkeys(groups, value)
     for group, chosen in found.items():
-        if not isinstance(chosen, list | tuple) or not chosen or not set(chosen) <= set(nodes):
-            raise ValueError(f"concat of {group!r} must name nodes among {list(nodes)}, not {chosen!r}")
+        if not isinstance(chosen, list | tuple) or not chosen or not all(type(node) is int and node in nodes for node in chosen):
+            raise ValueError(f"concat of {group!r} must name nodes among {list(nodes)}, not {shown(chosen)}")
     return {group: tuple(found[group]) for group in groups}
 
 
@@ -90,7 +94,7 @@ def _by_group(value: Mapping[str, Any], groups: Mapping[str, int], option: str) 
 
 def _names(value: Any, where: str, check: Callable[[Iterable[str]], None]) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"primitives of {where} must be a list of names, not {value!r}")
+        raise ValueError(f"primitives of {where} must be a list of names, not {shown(value)}")
     check(value)
     return tuple(value)
 

@@ -1,0 +1,40 @@
+"""How large a number of a user or of a file may be: far above all that is of use, and below what a machine chokes on.
+
+Without such bounds a slip of the keyboard asks for a terabyte, or for a list with an entry for each of a billion epochs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from archgrad.errors import shown
+
+WHOLE = 2**63 - 1
+"""Any whole number: what torch can count with."""
+THREADS = 1024
+"""Of a processor; torch itself breaks down at some ten thousands."""
+EPOCHS = 100_000
+"""Of a search or a training; the longest published ones have some thousands."""
+SEEDS = 10_000
+"""Of a study."""
+SIDE = 8192
+"""Of images, in pixels."""
+BATCH = 2**20
+"""Images that are measured at a time."""
+
+OPTIONS = {"channels": 2**16, "cells": 512, "nodes": 32, "in_channels": 4096, "classes": 2**20, "partial_channels": 2**16}
+"""Of a space. Whether a network of that width fits into memory is asked before it is built (`archgrad.room`)."""
+
+CHAIN = 64
+"""Kernel, expansion, and how many there are of each, in a chain."""
+
+Threads = Annotated[int, Field(ge=1, le=THREADS)]
+Epochs = Annotated[int, Field(ge=1, le=EPOCHS)]
+
+
+def check_option(name: str, value: int) -> None:
+    """ValueError for an option of a space above its bound."""
+    if name in OPTIONS and value > OPTIONS[name]:
+        raise ValueError(f"{name} must be at most {OPTIONS[name]:,}, not {shown(value)}")

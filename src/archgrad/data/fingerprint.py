@@ -1,0 +1,89 @@
+"""By its fingerprint a run knows its images again, wherever they lie and whenever they were copied there.
+
+Version 2, ``2:HEX``, is of the class names, of every label, of every byte of every image file, all in their order and split, and of the
+way they are read. Version 1, 16 hexadecimal digits, is of the labels and of some hundred images as they were resized. A record is compared
+by the version that it has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from archgrad.data.dataset import Dataset
+from archgrad.data.decode import RULE
+
+SECOND = "2:"
+
+
+def second(classes: Sequence[str], size: int, channels: int, parts: Iterable[tuple[Tensor, np.ndarray]]) -> str:
+    """Version 2.
+
+    Args:
+        classes: Their names, in the order of the labels.
+        size: Side of the images as they are read.
+        channels: Of the images as they are read.
+        parts: Labels (N,) int64 and digests (N, 32) of the training images, then of the test images.
+
+    Returns:
+        ``2:`` and 32 hexadecimal digits.
+    """
+    digest = hashlib.sha256(json.dumps([RULE, size, channels, *classes]).encode())
+    for labels, digests in parts:
+        digest.update(f"\n{len(labels)}\n".encode())
+        digest.update(labels.numpy().astype("<i8").tobytes())
+        digest.update(digests.tobytes())
+    return SECOND + digest.hexdigest()[:32]
+
+
+def first(dataset: Dataset) -> str:
+    """Version 1."""
+    digest = hashlib.sha256()
+    for images in (dataset.train, dataset.test):
+        digest.update(images.labels.numpy().tobytes())
+        digest.update(images.pixels(torch.arange(0, len(images), max(1, len(images) // 100))).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def fingerprint_like(recorded: str, dataset: Dataset) -> str:
+    """The fingerprint of ``dataset`` in the version of a recorded one."""
+    return dataset.fingerprint if recorded.startswith(SECOND) else first(dataset)
+
+
+def same_images(recorded: str, dataset: Dataset) -> bool:
+    """Whether ``dataset`` is what a fingerprint was recorded of, as far as its version can tell."""
+    return recorded == fingerprint_like(recorded, dataset)
+
+
+def difference(was: Mapping[str, Any], dataset: Dataset) -> str:
+    """What is no longer as it was, in a few words.
+
+    Args:
+        was: `Preprocess.to_json` of the images as they were recorded.
+        dataset: The images as they are.
+
+    Returns:
+        The first difference that the record tells, else all that is left.
+    """
+    then, now = list(was.get("classes", dataset.classes)), list(dataset.classes)
+    if then != now:
+        return _renamed(then, now)
+    for name, has, unit in (("size", dataset.size, "pixels a side"), ("in_channels", dataset.in_channels, "channels")):
+        if was.get(name, has) != has:
+            return f"they had {was[name]} {unit}, and have {has} now"
+    return "the files, their labels or their order differ"
+
+
+def _renamed(then: list[str], now: list[str]) -> str:
+    if sorted(then) == sorted(now):
+        return "the classes have another order"
+    gone, new = ([name for name in one if name not in other] for one, other in ((then, now), (now, then)))
+    if len(gone) == len(new):
+        return f"the class {gone[0]!r} is now called {new[0]!r}"
+    return f"the class {gone[0]!r} is gone" if len(gone) > len(new) else f"the class {new[0]!r} is new"

@@ -17,6 +17,7 @@ from archgrad.compare.measures import measured
 from archgrad.compare.trajectory import of_run
 from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
+from archgrad.repairing import mend_metrics
 from archgrad.report import curves_svg
 from archgrad.search_method import Method
 from retraining import stop_at, trained
@@ -99,6 +100,19 @@ def test_a_repair_keeps_every_good_row_and_the_damaged_file(tmp_path):
     path.write_bytes(before)  # a kill between the copy and the repair
     records.repair(path, wanted, lambda row: row.get("epoch"))
     assert not (tmp_path / "m.jsonl.damaged3").exists()
+
+
+def test_a_row_without_a_column_that_readers_need_is_damaged(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"epoch": 0, "genotype": "a"}\n{"epoch": 1}\n{"epoch": 2, "missing": true}\n{"epoch": 3, "genotype": "d"}\n')
+    with pytest.raises(ValueError, match=r"m\.jsonl, line 2: it has no genotype"):
+        records.kept(path, 4, *records.SEARCH)
+    said = []
+    mend_metrics(path, 4, said.append, "early", columns=records.SEARCH)
+    assert said == [f"{path} is repaired: 2 of 4 rows were lost and are marked as missing"]
+    assert [row["epoch"] for row in records.measured(records.kept(path, 4, *records.SEARCH))] == [0, 3]
+    mend_metrics(path, 5, said.append, "early", columns=records.SEARCH)
+    assert records.kept(path, 5)[-1] == {"epoch": 4, "stop": "early", "missing": True}
 
 
 # A search.

@@ -162,7 +162,7 @@ class RunFolder:
         """
         if not self.metrics.exists() and not self.checkpoint.exists():
             return []
-        return records.kept(self.metrics, self.epochs())
+        return records.kept(self.metrics, self.epochs(), *records.SEARCH)
 
     def epochs(self) -> int:
         """How many epochs a finished search has, as far as a file says that may be damaged."""

@@ -16,6 +16,8 @@ from pydantic import BaseModel, Field, ValidationError
 from archgrad import files
 
 Row = dict[str, Any]
+SEARCH = ("genotype",)
+"""Columns that readers of a search's metrics calculate with in every row."""
 MISSING = "missing"
 DAMAGED = ".damaged"
 CUT = "it is no JSON"
@@ -80,15 +82,16 @@ def ended(epoch: int, last: int | None, planned: int) -> int:
     return min(epoch, last or planned)
 
 
-def kept(path: Path, epochs: int) -> list[Row]:
+def kept(path: Path, epochs: int, *columns: str) -> list[Row]:
     """The rows of the first ``epochs`` epochs.
 
     Args:
         path: The file of metrics; it may be missing where no epoch has ended.
         epochs: How many epochs ended. Later rows are left out.
+        columns: Columns that every row with measurements must have.
 
     Returns:
-        A row an epoch, each once and in order.
+        A row an epoch, each once and in order, those that are marked as missing too.
 
     Raises:
         ValueError: A line is damaged, or the row of an epoch is missing: the error names the place.
@@ -101,9 +104,16 @@ def kept(path: Path, epochs: int) -> list[Row]:
     for number, row in enumerate(found):
         if row.get("epoch") != number:
             raise damaged(path, number + 1, f'"epoch" is {json.dumps(row.get("epoch"))}, and {number} belongs there')
+        if lacks := lacking(row, columns):
+            raise damaged(path, number + 1, f"it has no {lacks}")
     if len(found) < epochs:
         raise damaged(path, len(found) + 1, f'the row whose "epoch" is {len(found)} is missing, and {epochs} epochs ended')
     return found
+
+
+def lacking(row: Row, columns: Sequence[str]) -> str | None:
+    """The first of these columns that a row with measurements does not have."""
+    return next((name for name in columns if row.get(name) is None and not row.get(MISSING)), None)
 
 
 def tested(path: Path, epochs: int) -> list[Row]:
@@ -129,7 +139,7 @@ def repair(path: Path, wanted: Sequence[Row], key: Callable[[Row], Hashable]) ->
     Args:
         path: The file of metrics or decisions, or where it was.
         wanted: The rows that the file must have, in order, with all that is known of them from elsewhere.
-        key: Says of a row which one it is.
+        key: Says of a row which one it is; None of one that is not good enough.
 
     Returns:
         The marked rows that were written.
@@ -140,7 +150,8 @@ def repair(path: Path, wanted: Sequence[Row], key: Callable[[Row], Hashable]) ->
     known: dict[Hashable, list[Row]] = {}
     for line in good(path):
         known.setdefault(key(line), []).append(line)
-    found = [known[key(row)].pop(0) if known.get(key(row)) else row | {MISSING: True} for row in wanted]
+    marked = [row | {MISSING: True} for row in wanted]
+    found = [known[key(row)].pop(0) if known.get(key(row)) else row for row in marked]
     if path.exists():
         keep(path)
     write(path, found)

@@ -29,10 +29,11 @@ def mend(folder: RunFolder, say: Say, *, previous: bool = False) -> None:
     place = checkpoint.wanted(folder.checkpoint, previous)
     saved = checkpoint.read(place) if place.exists() else None
     if saved is None:
-        mend_metrics(folder.metrics, folder.epochs() if folder.genotype.exists() else 0, say)  # none of what begins again
+        epochs = folder.epochs() if folder.genotype.exists() else 0  # none of what begins again
+        mend_metrics(folder.metrics, epochs, say, columns=records.SEARCH)
     else:
         epochs = records.ended(saved["epoch"], saved.get("ended"), saved["plan"]["epochs"])
-        mend_metrics(folder.metrics, epochs, say, saved["stopped"])
+        mend_metrics(folder.metrics, epochs, say, saved["stopped"], columns=records.SEARCH)
         notes = [json.loads(one["note"]) for one in saved["decisions"]]
         mended(folder.decisions, lambda: records.first(folder.decisions, len(notes)), [{"note": note} for note in notes], by_note, say)
 
@@ -49,12 +50,16 @@ def mend_retraining(folder: Path, say: Say, *, previous: bool = False) -> None:
         mend_metrics(home.metrics, epochs, say)
 
 
-def mend_metrics(path: Path, epochs: int, say: Say, stopped: str | None = None) -> None:
-    """The metrics of so many ``epochs``. ``stopped``: why they ended early."""
+def mend_metrics(path: Path, epochs: int, say: Say, stopped: str | None = None, *, columns: Sequence[str] = ()) -> None:
+    """The metrics of so many ``epochs``, each row with these ``columns``. ``stopped``: why they ended early."""
     wanted: list[Row] = [{"epoch": epoch} for epoch in range(epochs)]
     if wanted and stopped:
         wanted[-1]["stop"] = stopped
-    mended(path, lambda: records.kept(path, epochs), wanted, lambda row: row.get("epoch"), say)
+
+    def which(row: Row) -> int | None:
+        return None if records.lacking(row, columns) else row.get("epoch")
+
+    mended(path, lambda: records.kept(path, epochs, *columns), wanted, which, say)
 
 
 def mended(path: Path, check: Callable[[], Any], wanted: Sequence[Row], key: Callable[[Row], Hashable], say: Say) -> None:

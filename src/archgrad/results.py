@@ -52,7 +52,7 @@ def seen(prepared: Prepared, folder: RunFolder, found: Found, images: Data | Non
 
 def past_of(folder: RunFolder, state: State) -> list[Row]:
     """The rows of the epochs that ended, those apart that were lost. ValueError as `records.kept`."""
-    return records.measured(records.kept(folder.metrics, epochs_of(state)))
+    return records.measured(records.kept(folder.metrics, epochs_of(state), *records.SEARCH))
 
 
 def epochs_of(state: State) -> int:

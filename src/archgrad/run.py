@@ -142,7 +142,7 @@ def recorded(folder: RunFolder, say: Say, *, previous: bool = False) -> tuple[Pr
         state.recompute = prepared.config.search.recompute
     else:
         state = begin(prepared)
-    records.kept(folder.metrics, results.epochs_of(state))
+    records.kept(folder.metrics, results.epochs_of(state), *records.SEARCH)
     records.first(folder.decisions, len(state.decisions))
     return prepared, state
 

@@ -108,7 +108,7 @@ class Stopping:
         self.rows = [row for row in rows if self.counts(row)]
 
     def counts(self, row: Row) -> bool:
-        return row["epoch"] >= self.after and row["phase"] != "weights only"
+        return row["epoch"] >= self.after and row.get("phase") != "weights only"
 
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 

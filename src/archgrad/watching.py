@@ -28,7 +28,7 @@ def timed(config: SearchConfig, method: Method, state: State, images: Data, prob
     s = config.diagnostics
     points = 1 if method.patch.finalise else 1 + s.front_points
     front = points * min(s.gap_images, images.count("val")) if s.front else 0
-    return Timing(method, state, probes, float(front), past=sum(row.get("seconds", 0.0) for row in past))
+    return Timing(method, state, probes, float(front), past=sum(row.get("seconds") or 0.0 for row in past))
 
 
 def shortened(config: SearchConfig, images: Data, begun: bool, left: Left) -> list[str]:

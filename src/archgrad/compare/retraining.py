@@ -38,7 +38,7 @@ class Retraining:
     def result(self) -> dict[str, Any]:
         """Of a finished one: ``test``, its accuracy after the last epoch in percent, and what it took. ValueError where it is not known."""
         own = records.tested(self.folder.metrics, read_card(self.folder.path).settings.epochs)
-        return {"seed": self.seed, "test": 100 * own[-1]["test_accuracy"], "seconds": sum(row["seconds"] for row in own)}
+        return {"seed": self.seed, "test": 100 * own[-1]["test_accuracy"], "seconds": sum(row.get("seconds") or 0.0 for row in own)}
 
 
 def results(search: RunFolder, count: int) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def images_of(card: Card, dataset: Dataset, device: torch.device, report: Say) -
 def _watch(run: Training, images: Data, metrics: Path, report: Say) -> Watch:
     settings, folder = run.card.settings, RunFolder(metrics.parent)
     tests = [epoch for epoch in range(settings.epochs) if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs]
-    past, batch = sum(row["seconds"] for row in records.rows(metrics)), min(settings.batch, images.count("train"))
+    past, batch = sum(row.get("seconds") or 0.0 for row in records.rows(metrics)), min(settings.batch, images.count("train"))
     return Watch(
         settings.epochs, images.steps("train"), report, tests=tests, test_steps=images.count("test") / batch, past=past,
         long=lambda left: _shorter(run, images, left) if not run.epoch else [], keep=folder.expect,
@@ -260,7 +260,7 @@ def _shorter(run: Training, images: Data, left: Left) -> list[str]:
 
 def _conclude(folder: Path, card: Card, report: Say) -> Retrained:
     found = records.tested(RunFolder(folder).metrics, card.settings.epochs)
-    tested = [row for row in found if "test_accuracy" in row]
+    tested = [row for row in found if row.get("test_accuracy") is not None]
     best = max(tested, key=lambda row: row["test_accuracy"])
     result = Retrained(tested[-1]["test_accuracy"], best["test_accuracy"], best["epoch"], found, folder)
     report(f"test accuracy {100 * result.accuracy:.2f} % (after the last epoch: the result)")

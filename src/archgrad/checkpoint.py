@@ -22,6 +22,9 @@ from archgrad.saved import VERSION
 from archgrad.search_method import Method
 from archgrad.state import Plan, State
 
+FURTHER = 1000
+"""Times the epochs of a plan that a finalisation may have behind them."""
+
 
 def pack(method: Method, state: State) -> dict[str, Any]:
     """All of a state. Written out by hand: saving by reflection takes what it should not and misses ties.
@@ -172,10 +175,13 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
 
 
 def _check_place(method: Method, plain: saved.SavedSearch, plan: Plan) -> None:
-    """ValueError where a place lies outside the plan."""
-    for name in ("epoch", "dies", "ended"):
+    """ValueError where a place lies outside the plan. A finalisation may step on behind the last epoch, in further ones (DARTS-PT)."""
+    steps_on = method.patch.finalise is not None
+    saved.check_bound("epoch", plain.epoch, FURTHER * plan.epochs if steps_on else plan.epochs)
+    for name in ("dies", "ended"):
         saved.check_bound(name, getattr(plain, name) or 0, plan.epochs)
-    saved.check_bound("step", plain.step, method.stepper.steps(method, plan, plain.epoch) if plain.epoch < plan.epochs else 0)
+    over = plain.epoch >= plan.epochs and not steps_on
+    saved.check_bound("step", plain.step, 0 if over else method.stepper.steps(method, plan, min(plain.epoch, plan.epochs - 1)))
     saved.check_bound("born", plain.born, min(plain.epoch, plain.dies - 1))
 
 

@@ -19,14 +19,13 @@ from archgrad import config, costing, data, files, latency, run
 from archgrad.arch import Genotype
 from archgrad.cli import main
 from archgrad.compare import study, summary
+from archgrad.errors import LONGEST, complaint
 from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.latency import profile
 from archgrad.spaces import cost as spaces_cost
 from faults import fuzzing
 from running import SMALL
-
-LONGEST = 300
 
 
 class Home:
@@ -134,7 +133,8 @@ def check(home: Home, case: fuzzing.Case) -> None:
     assert code in (0, 1, 2, 130), errors
     if code == 2:
         assert errors.startswith("archgrad: ") and errors.endswith("\n") and errors.count("\n") == 1, errors
-        assert len(errors.removeprefix("archgrad: ").rstrip("\n")) <= LONGEST, errors
+        text = errors.removeprefix("archgrad: ").rstrip("\n")
+        assert sum(len(word) + 1 for word in text.split() if "/" not in word) <= LONGEST and complaint(text) == text, errors
 
 
 def fuzzed(examples: int) -> Any:

@@ -177,10 +177,13 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
 
 
 def _check_place(method: Method, plain: saved.SavedSearch, plan: Plan) -> None:
-    """ValueError where a place lies outside the plan."""
-    for name in ("epoch", "dies", "ended"):
+    """ValueError where a place lies outside the plan. A method that decides after the last epoch may learn on in further ones."""
+    last = plan.epochs - 1
+    later = method.patch.finalise is not None
+    saved.check_bound("epoch", plain.epoch, saved.MOST if later else plan.epochs)
+    saved.check_bound("step", plain.step, method.stepper.steps(method, plan, min(plain.epoch, last)) if later or plain.epoch <= last else 0)
+    for name in ("dies", "ended"):
         saved.check_bound(name, getattr(plain, name) or 0, plan.epochs)
-    saved.check_bound("step", plain.step, method.stepper.steps(method, plan, plain.epoch) if plain.epoch < plan.epochs else 0)
     saved.check_bound("born", plain.born, min(plain.epoch, plain.dies - 1))
 
 

@@ -22,9 +22,6 @@ from archgrad.saved import VERSION
 from archgrad.search_method import Method
 from archgrad.state import Plan, State
 
-FURTHER = 1000
-"""Times the epochs of a plan that a finalisation may have behind them."""
-
 
 def pack(method: Method, state: State) -> dict[str, Any]:
     """All of a state. Written out by hand: saving by reflection takes what it should not and misses ties.
@@ -175,13 +172,13 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
 
 
 def _check_place(method: Method, plain: saved.SavedSearch, plan: Plan) -> None:
-    """ValueError where a place lies outside the plan. A finalisation may step on behind the last epoch, in further ones (DARTS-PT)."""
-    steps_on = method.patch.finalise is not None
-    saved.check_bound("epoch", plain.epoch, FURTHER * plan.epochs if steps_on else plan.epochs)
+    """ValueError where a place lies outside the plan. A method that decides after the last epoch may learn on in further ones."""
+    last = plan.epochs - 1
+    later = method.patch.finalise is not None
+    saved.check_bound("epoch", plain.epoch, saved.MOST if later else plan.epochs)
+    saved.check_bound("step", plain.step, method.stepper.steps(method, plan, min(plain.epoch, last)) if later or plain.epoch <= last else 0)
     for name in ("dies", "ended"):
         saved.check_bound(name, getattr(plain, name) or 0, plan.epochs)
-    over = plain.epoch >= plan.epochs and not steps_on
-    saved.check_bound("step", plain.step, 0 if over else method.stepper.steps(method, plan, min(plain.epoch, plan.epochs - 1)))
     saved.check_bound("born", plain.born, min(plain.epoch, plain.dies - 1))
 
 

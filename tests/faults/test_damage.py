@@ -161,7 +161,7 @@ WRONG = [
     ("step", -1, "step: "), ("step", 4, "step: it should be at most 3, not 4"), ("seed", True, "seed: "), ("seed", "1", "seed: "),
     ("plan/epochs", 0, "plan.epochs: "), ("plan/steps", 10**30, "plan.steps: "), ("plan/more", 1, "plan.more: "), ("plan", ..., "plan: "),
     ("threads", 0, "threads: "), ("threads", 1_000_000, "threads: "), ("precision", "64", "precision: "), ("born", 9, "born: "),
-    ("dies", 9, "dies: "),
+    ("dies", 9, "dies: "), ("ended", 5, "ended: "),
     ("ended", 9, "ended: "), ("spec", "[" * 100_000, "spec: "), ("spec", '{"nodes": 3}', "spec: "),
     ("spec", '{"channels": 4}', "nets.search"), ("genotype", "[1]", "genotype: "), ("genotype", '{"x": 1}', "genotype"),
     ("decisions", [{}], "decisions.0"),

@@ -173,7 +173,8 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
 
 def _check_place(method: Method, plain: saved.SavedSearch, plan: Plan) -> None:
     """ValueError where a place lies outside the plan."""
-    for name in ("epoch", "dies", "ended"):
+    saved.check_bound("epoch", plain.epoch, plan.epochs + len(plain.decisions))  # what is tuned before a decision counts as one
+    for name in ("dies", "ended"):
         saved.check_bound(name, getattr(plain, name) or 0, plan.epochs)
     saved.check_bound("step", plain.step, method.stepper.steps(method, plan, plain.epoch) if plain.epoch < plan.epochs else 0)
     saved.check_bound("born", plain.born, min(plain.epoch, plain.dies - 1))

@@ -143,6 +143,13 @@ def test_a_renamed_class_is_named(begun, tmp_path):
         resumed(home)
 
 
+def test_a_fingerprint_that_is_no_text_is_named(begun, tmp_path):
+    home = again(begun, tmp_path / "moved")
+    rerecord(home, fingerprint=5)
+    with pytest.raises(ValueError, match=r"data\.json .*fingerprint"):
+        resumed(home)
+
+
 def test_a_run_recorded_with_the_first_version_goes_on(begun, tmp_path):
     home = again(begun, tmp_path / "moved")
     rerecord(home, fingerprint=first(resumed(home)[0].data.dataset))

@@ -39,7 +39,6 @@ from archgrad.config import DataSettings, SearchConfig
 from archgrad.data import Data, stem_for
 from archgrad.diagnostics.sharpness import MOVED
 from archgrad.errors import unknown
-from archgrad.files import read_json
 from archgrad.folder import RunFolder, default_out, environment
 from archgrad.interrupts import stop_requests
 from archgrad.limits import Limits
@@ -131,9 +130,9 @@ def recorded(folder: RunFolder, say: Say, *, previous: bool = False) -> tuple[Pr
     the last. ValueError if its images have changed, or its metrics or decisions are damaged."""
     settings = folder.settings()
     prepared = prepare(settings, say, folder.latencies)
-    was, images = read_json(folder.data, "fingerprint"), prepared.data.dataset
+    was, images = folder.images(), prepared.data.dataset
     if not data.same_images(was["fingerprint"], images):
-        how = data.difference(was.get("preprocess", {}), images)
+        how = data.difference(was["preprocess"], images)
         raise ValueError(f"the images in {settings.data.path} have changed since {folder.path} began ({how}): start a new search")
     device = prepared.config.device
     if (saved := checkpoint.wanted(folder.checkpoint, previous)).exists():

@@ -124,7 +124,7 @@ class ImagesFile(TypedDict):
     """``data.json`` of a run: `archgrad.data.Data.summary`."""
 
     name: str
-    fingerprint: Any
+    fingerprint: str
     preprocess: Read
     splits: dict[str, Count]
     per_class: NotRequired[dict[str, list[Count]]]
@@ -169,7 +169,7 @@ class CardFile(TypedDict):
     batch: Annotated[int, Field(ge=1, le=2**31)]
     data: OriginFile
     reading: ReadingFile
-    fingerprint: Any
+    fingerprint: str
 
 
 @with_config(CLOSED)
@@ -251,7 +251,7 @@ class SummaryImages(TypedDict):
     """Of a summary."""
 
     name: str
-    fingerprint: Any
+    fingerprint: str
     splits: dict[str, Count]
 
 

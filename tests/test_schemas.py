@@ -22,7 +22,8 @@ JUDGED = {"ok": True, "by": "alphas", "parts": {"cell": {"edges": 6, "lead": 1, 
           "accuracy": 0.5, "chance": None, "least": None, "over": 0, "fails": {}}  # fmt: skip
 READ = {"size": 8, "in_channels": 1, "mean": [0.5], "std": [0.5], "classes": ["a", "b"]}
 CARD = {"version": 1, "genotype": CELL, "space": "nasbench201", "spec": {}, "preprocess": READ, "settings": {}, "seed": 0, "device": "cpu",
-        "threads": 1, "deterministic": False, "batch": 256, "data": {"path": "digits"}, "reading": {"workers": 0}, "fingerprint": "x"}  # fmt: skip
+        "threads": 1, "deterministic": False, "batch": 256, "data": {"path": "digits"}, "reading": {},
+        "fingerprint": "x"}  # fmt: skip
 TABLE = {"setting": {"space": "x", "spec": {}, "size": 8, "batch": 1, "device": "cpu", "hardware": "x", "threads": 1, "torch": "2"},
          "ops": {"cell": [[0, 1, "none", 0.5]]}, "base": -0.1, "scale": 1.0, "r2": 1, "worst": 0.1, "date": "x",
          "nets": [{"genotype": CELL, "added": 1.0, "measured": 1.0}]}  # fmt: skip

@@ -91,7 +91,8 @@ def names(model: type[BaseModel]) -> list[str]:
 
 FLAGS = flags()
 COMMANDS = [
-    ("search", "--dry-run"), ("search", "--data", "digits", "--search.limit", "20"), ("search", "--data", "nowhere/at/all"),
+    ("search", "--dry-run"), ("search", "--data", "digits", "--search.limit", "20", "--space.cells", "1"),
+    ("search", "--data", "nowhere/at/all"),
     ("search", "--data", "digits", "--search.limit", "20", "--space", "darts", "--space.channels", "2"),
     ("search", "--data", "digits", "--search.limit", "20", "--space", "nasbenchmacro", "--space.channels", "2"),
     ("compare", "--methods", "darts", "--seeds", "1", "--out", "@new", "--dry-run"), ("retrain", "DARTS_V2", "--data", "nowhere/at/all"),

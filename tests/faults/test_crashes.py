@@ -59,7 +59,7 @@ def retraining() -> Command:
         trained(folder, seconds=0, batch=50)
 
     def again(folder: Path) -> None:
-        resume(folder, digits(), report=lambda line: None) if (folder / CARD).exists() else begin(folder)
+        resume(folder, digits(), seconds=0, report=lambda line: None) if (folder / CARD).exists() else begin(folder)
 
     return Command(begin, again, "weights.safetensors")
 

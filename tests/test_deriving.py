@@ -66,7 +66,7 @@ def test_what_was_derived_is_retrained_as_its_run_would_have_been(finished, tmp_
     gone = tmp_path / "gone.json"
     gone.write_text(json.dumps(json.loads(file.read_text()) | {"run": str(tmp_path / "nowhere")}))
     assert main(["show", str(gone)]) == 2
-    assert "which is not there any more: give its genotype as text, '|" in capsys.readouterr().err
+    assert 'which is not there any more: give the genotype that stands in it as "text"' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["runs/nope", "nope.json"])

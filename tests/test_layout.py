@@ -25,7 +25,7 @@ MAY: dict[str, set[str]] = {
     "schemas": {"arch", "bounds", "errors", "files"},
     "files": set(),
     "seals": {"files"},
-    "saved": {"errors"},
+    "saved": {"bounds", "errors"},
     "records": {"files"},
     "options": {"bounds", "errors"},
     "arch": {"seeds", "notation"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import subprocess
@@ -339,6 +340,18 @@ def test_the_weights_file_is_the_network_without_its_auxiliary_head(whole: Path)
     assert any("auxiliary" in name for name in saved)
     assert all(torch.equal(names[name], saved[name]) for name in names)
     assert network.derived.network.stem.conv.conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("given", [{"origin": {"path": "digits", "streaming": False}}, {"reading": {"augmented": True}}])
+def test_a_card_that_could_not_be_read_is_refused_before_the_training(given: dict[str, Any], card: Card, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        retrain(darts(), card.genotype, digits(), card.settings, tmp_path, report=quiet, **given)
+    assert not (tmp_path / "network.json").exists()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_any_whole_number_is_a_seed(seed: int, card: Card) -> None:
+    assert Card.from_json(json.loads(json.dumps(replace(card, seed=seed).to_json()))).seed == seed
 
 
 def test_the_card_survives_json(whole: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import io
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -104,5 +105,8 @@ def test_nothing_is_overwritten_unless_it_is_asked_for(tmp_path, capsys):
     assert "choose another --out" in capsys.readouterr().err
     assert main(["show", "DARTS_V2", "--svg", str(tmp_path)]) == 2
     assert "is a folder: name a file by --svg" in capsys.readouterr().err
+    os.mkfifo(pipe := tmp_path / "pipe")
+    assert main(["show", "DARTS_V2", "--svg", str(pipe), "--overwrite"]) == 2 and pipe.is_fifo()
+    assert f"{pipe} is no plain file: name another one by --svg" in capsys.readouterr().err
     assert main(["show", "DARTS_V2", "--svg", str(tmp_path / "nowhere" / "x.svg")]) == 2
     assert "there is no folder" in capsys.readouterr().err

@@ -39,6 +39,11 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     return f"{text[: longest - 5 - end]} ... {text[-end:]}"
 
 
+def words(error: BaseException) -> str:
+    """The words of an error on one line, in at most 120 characters; its kind where it has none."""
+    return shortened(" ".join(str(error).split()), 2 * NAMED) or type(error).__name__
+
+
 def complaint(text: str) -> str:
     """One line for people, in `LONGEST` characters beside its paths: a command whose path is cut cannot be typed."""
     words = text.split()

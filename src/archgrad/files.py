@@ -208,8 +208,6 @@ def shared(folder: Path) -> Iterator[None]:
     Yields:
         Nothing. Where the file system has no such locks no draft is removed.
     """
-    import fcntl
-
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import re
@@ -207,8 +208,6 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """ValueError while another process works here. The system lets go of a dead process's lock by itself."""
-        import fcntl
-
         self.path.mkdir(parents=True, exist_ok=True)
         with open_unlinked(self.path / LOCK, "r+") as file:
             try:

@@ -66,10 +66,12 @@ def check_new(path: Path, flag: str, *, overwrite: bool = False) -> None:
         overwrite: Whether a file that is there may be replaced.
 
     Raises:
-        ValueError: ``path`` is there already and may not be replaced, or it is a folder, or its folder is none.
+        ValueError: ``path`` is there already and may not be replaced, or it is a folder, a device or a pipe, or its folder is none.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file by {flag}")
+    if path.exists() and not path.is_file():  # a new file would take the place of a device for every program
+        raise ValueError(f"{path} is no plain file: name another one by {flag}")
     if not overwrite and os.path.lexists(path):
         raise ValueError(f"{path} is there already: choose another {flag}, or add --overwrite")
     if not path.parent.is_dir():

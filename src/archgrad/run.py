@@ -287,7 +287,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
             checkpoints,
             timing,  # behind all that takes time
             bar,
-            Estimate(timing, say, partial(watching.shortened, config, prepared.data, bool(past)), folder.expect),
+            Estimate(timing, say, partial(watching.shorter_searches, config, prepared.data, bool(past)), folder.expect),
         )
         try:
             found = loop.search(prepared.method, images, prepared.epochs, state=state, observers=watchers)

@@ -11,13 +11,12 @@ import torch
 from pydantic import BaseModel, Field, Json, ValidationError
 from torch import Tensor
 
-from archgrad.errors import out_of_memory, shortened, shown
+from archgrad.bounds import Threads
+from archgrad.errors import out_of_memory, shortened, shown, words
 
 VERSION = 3
 MOST = 2**31 - 1
 """Of epochs, steps, images: more is a number of something else."""
-THREADS = 4096
-"""More than any machine has processors; torch breaks down at a million."""
 
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[int, Field(ge=1, le=MOST)]
@@ -49,7 +48,7 @@ class SavedSearch(BaseModel, strict=True, extra="forbid"):
     seed: int
     plan: SavedPlan
     precision: Literal["32", "bf16"]
-    threads: Annotated[int, Field(ge=1, le=THREADS)]
+    threads: Threads
     epoch: Count
     step: Count
     born: Count
@@ -190,7 +189,7 @@ def naming(field: str) -> Iterator[None]:
     except Exception as error:  # what is read into an own structure may be anything
         if out_of_memory(error):
             raise
-        says = shortened(" ".join(str(error).split()), 120) or type(error).__name__
+        says = words(error)
         raise ValueError(says if says.startswith(field) else f"{field}: {says}") from None
 
 

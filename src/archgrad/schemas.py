@@ -162,7 +162,7 @@ class CardFile(TypedDict):
     spec: dict[str, Any]
     preprocess: Read
     settings: dict[str, Any]
-    seed: Count
+    seed: int
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,3})?)$")]
     threads: Threads
     deterministic: bool

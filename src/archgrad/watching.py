@@ -31,7 +31,7 @@ def timed(config: SearchConfig, method: Method, state: State, images: Data, prob
     return Timing(method, state, probes, float(front), past=sum(row.get("seconds") or 0.0 for row in past))
 
 
-def shortened(config: SearchConfig, images: Data, begun: bool, left: Left) -> list[str]:
+def shorter_searches(config: SearchConfig, images: Data, begun: bool, left: Left) -> list[str]:
     """What would make such a search shorter; nothing for one that began before."""
     epochs, train, width = config.search.epochs or 1, images.count("train"), config.space.get("channels", 1)
     halves = {

@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from archgrad.errors import out_of_memory, shortened
+from archgrad.errors import out_of_memory, words
 
 MISTAKES = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP}
 """A path that cannot be what it should be: the command is to be mended, not the machine."""
@@ -45,7 +45,7 @@ def sentence(error: BaseException | None) -> str | None:
     if error is None:
         return None
     if out_of_memory(error):
-        return f"memory has run out ({_words(error)}): close other programs, or take smaller batches or networks; what was saved is whole"
+        return f"memory has run out ({words(error)}): close other programs, or take smaller batches or networks; what was saved is whole"
     number = error.errno if isinstance(error, OSError) else _told(error)
     if number is None or number in MISTAKES or (number not in WAYS_OUT and _place(error) is None):
         return None
@@ -90,9 +90,4 @@ def _onward(error: BaseException) -> str:
 def _told(error: BaseException) -> int | None:
     if not isinstance(error, ImportError | RuntimeError):
         return None
-    return next((number for words, number in WORDS.items() if words in str(error)), None)
-
-
-def _words(error: BaseException) -> str:
-    """The words of an error, or its kind where it has none."""
-    return shortened(" ".join(str(error).split()), 120) or type(error).__name__
+    return next((number for told, number in WORDS.items() if told in str(error)), None)

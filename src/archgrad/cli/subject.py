@@ -178,7 +178,7 @@ def from_file(path: Path) -> tuple[Genotype, RunFolder | None, Sequence[Mapping[
         raise ValueError(f"{path}: {error}") from None
     genotype, searched = Genotype.from_json(found["genotype"]), found.get("run")
     if searched is not None and not os.path.isfile(RunFolder(Path(searched)).config):
-        raise ValueError(f"{path} was derived from {searched}, which is not there any more: give its genotype as text, '{genotype}'")
+        raise ValueError(f'{path} was derived from {searched}, which is not there any more: give the genotype that stands in it as "text"')
     return genotype, RunFolder(Path(searched)) if searched is not None else None, found.get("budget", []), judgement_of(found)
 
 

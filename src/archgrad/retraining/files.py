@@ -114,7 +114,10 @@ def check_free(folder: Path) -> list[Path]:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    files.write(folder / CARD, json.dumps(card.to_json(), indent=1) + "\n")
+    """ValueError where `read_card` would refuse it, which is better told before the training than after it."""
+    text = json.dumps(card.to_json(), indent=1) + "\n"
+    Card.from_json(json.loads(text))
+    files.write(folder / CARD, text)
 
 
 def read_card(folder: str | Path) -> Card:

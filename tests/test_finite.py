@@ -111,11 +111,15 @@ def test_a_periodic_checkpoint_never_overwrites_a_good_one(choose, tmp_path):
 
 
 def test_a_loaded_state_is_read_only_where_its_alphas_are_numbers(tmp_path):
-    """As `derive` reads a checkpoint that was saved before saving was checked."""
+    """A checkpoint that was saved before saving was checked is refused; so is what reads alphas."""
     m = made("darts", alphas={"lr": 3e-4})
     content = checkpoint.pack(m, run(m, epochs=1).state)
-    content["alphas"]["cell"][0, 0] = math.nan
     state = checkpoint.restore(m, content)
+    content["alphas"]["cell"] = content["alphas"]["cell"].clone()
+    content["alphas"]["cell"][0, 0] = math.nan
+    with pytest.raises(ValueError, match=r"^alphas\.cell: it holds numbers that are not finite$"):
+        checkpoint.restore(m, content)
+    state.alphas["cell"].data[0, 0] = math.nan
     said = r"^the alphas of this search have diverged, .* an --alphas\.lr below 0\.0003 or a --weights\.lr below"
     for read in (m.selected, m.genotype, m.readout):
         with pytest.raises(ValueError, match=said):

@@ -54,7 +54,7 @@ def sentence(error: BaseException | None) -> str | None:
 
 
 def behind(error: BaseException) -> bool:
-    """Whether a fault of the machine is the cause of an error that says something else."""
+    """Says whether a fault of the machine caused an error whose text names something else."""
     cause = error.__cause__
     return cause is not None and (sentence(cause) is not None or behind(cause))
 

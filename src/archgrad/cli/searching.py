@@ -67,7 +67,7 @@ def resume(
     folder: Path,
     *,
     reopen: Annotated[bool, Parameter(help="remove the result that `finish` wrote, and go on", negative="", show_default=False)] = False,
-    previous: Annotated[bool, Parameter(help="from the checkpoint before the last", negative="", show_default=False)] = False,
+    previous: Annotated[bool, Parameter(help="go on from the checkpoint before the last one", negative="", show_default=False)] = False,
     repair: Annotated[bool, Parameter(help="mend damaged metrics, and go on", negative="", show_default=False)] = False,
 ) -> int:
     """Go on with a search or a retraining exactly where it stopped, in mid-epoch too.

@@ -118,7 +118,7 @@ def subject(what: str, space: str | None = None) -> Subject:
 
 
 def check_size(size: int) -> None:
-    """ValueError below 8 pixels, and far above all that is of use."""
+    """Raises ValueError where the side of the images is below 8 pixels or above `bounds.SIDE`."""
     if not 8 <= size <= SIDE:
         raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}" if size < 8 else f"size must be at most {SIDE}, not {size}")
 

@@ -207,7 +207,7 @@ def predict(
     top: Annotated[int, Parameter(help="likeliest classes shown per image")] = 1,
     csv: Annotated[bool, Parameter(help="as CSV: file, class, probability", negative="", show_default=False)] = False,
     csv_raw: Annotated[
-        bool, Parameter(help="CSV whose names stay as they are, also those that a spreadsheet would compute", negative="", show_default=False)
+        bool, Parameter(help="as CSV; names stay as they are, so a spreadsheet may compute one", negative="", show_default=False)
     ] = False,
     device: Device = None,
 ) -> int:

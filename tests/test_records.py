@@ -204,6 +204,10 @@ def test_a_finished_search_without_its_metrics_is_named_unless_it_is_cut_down(ho
     assert f"{folder.metrics}: it is missing" in refused(capsys, "show", str(folder.path))
     folder.checkpoint.unlink()  # a result without all that made it
     assert main(["show", str(folder.path)]) == 0
+    folder.before.unlink()
+    assert main(["resume", str(folder.path), "--repair"]) == 0
+    assert "metrics.jsonl is not there, and no checkpoint says which rows it had: nothing to repair" in capsys.readouterr().out
+    assert not folder.metrics.exists()
 
 
 def test_a_lost_decision_has_its_note_from_the_checkpoint(tmp_path, capsys):

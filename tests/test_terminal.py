@@ -6,6 +6,8 @@ import ast
 import csv
 import io
 import os
+import re
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,6 +19,7 @@ from archgrad import data, terminal
 from archgrad.arch import Genotype
 from archgrad.cli import main
 from archgrad.compare.comparison import tidy
+from archgrad.errors import LONGEST, command, complaint
 from archgrad.observers import say_on
 from archgrad.report import cells_svg
 from archgrad.retraining.predict import Prediction, Predictions, show, to_csv
@@ -69,9 +72,19 @@ def test_class_names_of_a_folder_do_not_reach_the_terminal_raw(tmp_path):
     assert "\x1b[2J" not in text.getvalue() and r"\x1b[2J" in text.getvalue()
 
 
+def test_a_command_in_a_complaint_can_be_typed(tmp_path, capsys):
+    folder = tmp_path / "my runs" / ("a" * 200) / ("b $c" * 25)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").touch()
+    assert main(["search", "--data", "digits", "--space", "nasbench201", "--out", str(folder)]) == 2
+    quoted = re.search("`(.+)`", capsys.readouterr().err)[1]
+    assert shlex.split(quoted) == ["archgrad", "resume", str(folder)] and quoted == command("resume", folder)
+    assert len(complaint("x" * 400)) == LONGEST
+
+
 def test_errors_do_not_reach_the_terminal_raw(capsys):
-    for command in (["show", CLEAR], ["search", "--data", CLEAR], ["search", CLEAR], [CLEAR], ["count", "DARTS_V2", "--space", CLEAR]):
-        assert main(command) == 2
+    for typed in (["show", CLEAR], ["search", "--data", CLEAR], ["search", CLEAR], [CLEAR], ["count", "DARTS_V2", "--space", CLEAR]):
+        assert main(typed) == 2
         assert "\x1b" not in capsys.readouterr().err
 
 

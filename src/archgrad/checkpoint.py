@@ -15,7 +15,7 @@ import torch
 
 from archgrad import files, saved, seals
 from archgrad.arch import Genotype
-from archgrad.errors import out_of_memory, shown
+from archgrad.errors import command, out_of_memory, shown
 from archgrad.finite import check_whole
 from archgrad.patch import Decision
 from archgrad.saved import VERSION
@@ -202,4 +202,4 @@ def _check_tensors(state: State, plain: saved.SavedSearch) -> None:
 
 def _instead(path: Path, otherwise: str = "restore it from a copy") -> str:
     """How to go on without ``path``."""
-    return f"go on from the one before it by `archgrad resume {path.parent} --previous`" if files.previous(path).exists() else otherwise
+    return f"go on from the one before it by `{command('resume', path.parent, '--previous')}`" if files.previous(path).exists() else otherwise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 from reprlib import Repr
@@ -13,6 +15,8 @@ NAMED = 60
 """Characters of a name or a value in it."""
 PATH = 1000
 """Characters of paths in it."""
+WORD = re.compile(r"'[^']*/[^']*'|\S+")
+"""A word of a complaint, or a path with spaces as `command` quotes it."""
 
 NO_MEMORY = ("not enough memory", "out of memory", "bad_alloc", "cannot allocate memory")
 """Words of torch's errors where memory has run out, of a GPU's or of the machine's."""
@@ -44,11 +48,21 @@ def words(error: BaseException) -> str:
     return shortened(" ".join(str(error).split()), 2 * NAMED) or type(error).__name__
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 epoch``, ``2 epochs``"""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def command(*words: Any) -> str:
+    """An archgrad command as a shell takes it: ``archgrad resume 'my runs/a'``. ``words`` follow the program's name."""
+    return shlex.join(["archgrad", *map(str, words)])
+
+
 def complaint(text: str) -> str:
     """One line for people, in `LONGEST` characters beside its paths: a command whose path is cut cannot be typed."""
-    words = text.split()
-    paths = sum(len(word) for word in words if "/" in word and len(word) <= PATH)
-    return shortened(" ".join(words), LONGEST + min(paths, PATH))
+    line = " ".join(text.split())
+    paths = sum(len(word) for word in WORD.findall(line) if "/" in word and len(word) <= PATH)
+    return shortened(line, LONGEST + min(paths, PATH))
 
 
 def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:

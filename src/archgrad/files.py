@@ -178,7 +178,7 @@ def parsed(path: Path, written: str) -> Any:
 
 
 def sweep(folder: Path, names: Collection[str] = ()) -> None:
-    """Removes the drafts that a kill left in ``folder``. Only for whoever holds its lock.
+    """Removes the drafts that a kill left in ``folder``, and none that a process still writes.
 
     Args:
         folder: The folder; those inside it are left alone.
@@ -188,7 +188,7 @@ def sweep(folder: Path, names: Collection[str] = ()) -> None:
         OSError: A draft cannot be removed.
     """
     for left in folder.glob(f"*{DRAFT}"):
-        if RANDOM.fullmatch(left.name) or is_draft(left, names):
+        if (RANDOM.fullmatch(left.name) or is_draft(left, names)) and not is_held(left):
             left.unlink(missing_ok=True)
 
 
@@ -222,7 +222,9 @@ def shared(folder: Path) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process is still writing a draft: the system lets go of a dead one's lock. OSError where it cannot be told."""
+    """Whether a process is still writing a draft: the system lets go of a dead one's lock. A link is none's. OSError where it cannot be told."""
+    if path.is_symlink() or not path.exists():
+        return False
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

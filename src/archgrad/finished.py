@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from archgrad import checkpoint, costing, loop, records, results, run, terminal, watching
+from archgrad.errors import command
 from archgrad.folder import RunFolder
 from archgrad.judgement import Judgement, judge
 from archgrad.loop import Found
@@ -67,7 +68,7 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
     if folder.genotype.exists():
         return None
     if not folder.checkpoint.exists():
-        raise ValueError(f"the search in {path} has no checkpoint yet, so there is nothing to finish: go on with `archgrad resume {path}`")
+        raise ValueError(f"the search in {path} has no checkpoint yet, so there is nothing to finish: go on with `{command('resume', path)}`")
     with folder.locked(), watching.life(console) as alive:
         if folder.genotype.exists():  # another process was faster
             return None
@@ -81,7 +82,7 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
                 said = {name: value for name, value in decision.note.items() if isinstance(value, str | int | float)}
                 say(f"decided {len(state.decisions)}: " + ", ".join(f"{name} {value}" for name, value in said.items()))
             if not state.decisions:
-                raise ValueError(f"{method.name} has nothing to choose among yet in {path}: go on with `archgrad resume {path}`")
+                raise ValueError(f"{method.name} has nothing to choose among yet in {path}: go on with `{command('resume', path)}`")
         elif method.patch.finalise and not own:
             taken = f"its first {len(state.decisions)} decisions" if state.decisions else "what its alphas say now"
             say(f"{method.name} decides after its last epoch: the result is {taken}")

@@ -19,6 +19,7 @@ import archgrad
 from archgrad import config, records, schemas
 from archgrad.arch import Genotype
 from archgrad.config import SearchConfig
+from archgrad.errors import command, counted
 from archgrad.files import content, is_draft, open_unlinked, previous, read_json, sweep, write, write_json
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class RunFolder:
     def check_free(self) -> list[Path]:
         """What a kill left of the `begin` of another run. ValueError if a new run would write over anything else."""
         if self.config.exists():
-            raise ValueError(f"{self.path} holds a run already: go on with `archgrad resume {self.path}`, or choose another --out")
+            raise ValueError(f"{self.path} holds a run already: go on with `{command('resume', self.path)}`, or choose another --out")
         return leftovers(self.path, self.config, (self.environment, self.data, self.latencies))
 
     def begin(self, environment: dict[str, Any], images: dict[str, Any], latencies: Callable[[Path], Any], settings: str) -> None:
@@ -139,8 +140,8 @@ class RunFolder:
         """What the search ended with. ValueError if it has not."""
         if not self.genotype.is_file():
             self.settings()
-            more = f", or take what it has now by `archgrad finish {self.path}`" if self.checkpoint.exists() else ""
-            raise ValueError(f"the search in {self.path} is not finished: go on with `archgrad resume {self.path}`{more}")
+            more = f", or take what it has now by `{command('finish', self.path)}`" if self.checkpoint.exists() else ""
+            raise ValueError(f"the search in {self.path} is not finished: go on with `{command('resume', self.path)}`{more}")
         return Genotype.from_json(self.result()["genotype"])
 
     def result(self) -> schemas.GenotypeFile:
@@ -182,7 +183,7 @@ class RunFolder:
         """``after epoch 2 of 3``, where `archgrad finish` ended the search there; None where it ended by itself, or not yet."""
         if not self.genotype.is_file() or not (place := self.result().get("finished")):
             return None
-        steps = f" and {place['steps']} step{'s' * (place['steps'] != 1)}" if place["steps"] else ""
+        steps = f" and {counted(place['steps'], 'step')}" if place["steps"] else ""
         return f"after epoch {place['epochs']} of {place['of']}{steps}"
 
     def ended(self) -> list[str]:
@@ -218,11 +219,11 @@ class RunFolder:
             file.write(f"{OWNER.decode()}{os.getpid()} on {platform.node()}\n")
             file.truncate()  # behind the line: at no moment is it a lock that nobody knows as ours
             os.fsync(file.fileno())
-            sweep(self.path, self._names())
+            sweep(self.path, self.names())
             yield
 
-    def _names(self) -> set[str]:
-        """Of all its files."""
+    def names(self) -> set[str]:
+        """The names of all its files."""
         parts = (getattr(self, name) for name, kind in vars(RunFolder).items() if isinstance(kind, property))
         return {part.name for part in parts}
 

@@ -129,14 +129,14 @@ def judge(method: Method, state: State, genotype: Genotype, rows: Sequence[Row],
         fails["chance"] = at_chance(what, accuracy, chance, least)
     if by_alphas and not over:
         fails["short"] = f"The search is too short to tell whether its selection is stable (epochs: {len(rows)}). Train longer."
-    elif by_alphas and (steps := alpha_steps(method, state, rows)) < ENOUGH:
+    elif by_alphas and (steps := alpha_steps_taken(method, state, rows)) < ENOUGH:
         fails["short"] = f"The search has {steps} alpha steps: that is too short to tell what it learned from noise. Train longer."
     if changes := {name: part for name, part in parts.items() if part.held is not None and part.held < STABLE}:
         fails["selection"] = unstable(changes, parts, len(last), stopped=state.stopped is not None)
     return Judgement("alphas" if by_alphas else "decisions", parts, what, rounded(accuracy), rounded(chance), rounded(least), len(last), fails)
 
 
-def alpha_steps(method: Method, state: State, rows: Sequence[Row]) -> int:
+def alpha_steps_taken(method: Method, state: State, rows: Sequence[Row]) -> int:
     """How many steps moved alphas in the epochs that ended: a search that was stopped and finished by hand has fewer than its plan."""
     return sum(method.stepper.alpha_steps(method, state.plan, row["epoch"]) for row in rows)
 

@@ -20,6 +20,7 @@ from archgrad.diagnostics.gap import gap
 from archgrad.diagnostics.ranking import accuracies, correlation
 from archgrad.diagnostics.sharpness import MOVED, supernet_sharpness
 from archgrad.duration import EIGENVALUE
+from archgrad.errors import counted
 from archgrad.loop import Row
 from archgrad.patch import Decision
 from archgrad.search_method import Method
@@ -229,7 +230,7 @@ class Ranking:
         times = moments(self, state.plan.epochs)
         nets = "2 networks" if "evaluation" in state.nets else "1 network"
         images = int(validation(state, self.images))
-        return f"ranking: {self.architectures} architectures on {images:,} images in {nets}, {times} time{'s' * (times != 1)}"
+        return f"ranking: {self.architectures} architectures on {images:,} images in {nets}, {counted(times, 'time')}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, Field, ValidationError
 
 from archgrad import files
+from archgrad.errors import command, counted
 
 Row = dict[str, Any]
 SEARCH = ("genotype",)
@@ -98,7 +99,7 @@ def kept(path: Path, epochs: int, *columns: str) -> list[Row]:
     """
     if not path.exists():
         if epochs:
-            raise damaged(path, None, f"it is missing, and {epochs} epoch{'s' * (epochs != 1)} ended")
+            raise damaged(path, None, f"it is missing, and {counted(epochs, 'epoch')} ended")
         return []
     found = every(path)[:epochs]
     for number, row in enumerate(found):
@@ -121,7 +122,7 @@ def tested(path: Path, epochs: int) -> list[Row]:
     one was lost."""
     found = kept(path, epochs)
     if found[-1].get("test_accuracy") is None:
-        raise ValueError(f"{path} lost the test accuracy of the last epoch: `archgrad evaluate {path.parent}` measures it")
+        raise ValueError(f"{path} lost the test accuracy of the last epoch: `{command('evaluate', path.parent)}` measures it")
     return measured(found)
 
 
@@ -205,5 +206,5 @@ def parsed(line: bytes) -> Row | str:
 def damaged(path: Path, number: int | None, why: str) -> ValueError:
     """The error of a file, with the line and with the command that mends it."""
     place = str(path) if number is None else f"{path}, line {number}"
-    how = f"`archgrad resume {path.parent} --repair` keeps every good row, marks those that are lost, and goes on"
+    how = f"`{command('resume', path.parent, '--repair')}` keeps every good row, marks those that are lost, and goes on"
     return ValueError(f"{place}: {why}; nothing was changed, and {how}")

@@ -28,7 +28,9 @@ def mend(folder: RunFolder, say: Say, *, previous: bool = False) -> None:
     """
     place = checkpoint.wanted(folder.checkpoint, previous)
     saved = checkpoint.read(place) if place.exists() else None
-    if saved is None:
+    if saved is None and not folder.metrics.exists():
+        say(f"{folder.metrics} is not there, and no checkpoint says which rows it had: nothing to repair")
+    elif saved is None:
         epochs = folder.epochs() if folder.genotype.exists() else 0  # none of what begins again
         mend_metrics(folder.metrics, epochs, say, columns=records.SEARCH)
     else:

@@ -38,7 +38,7 @@ from archgrad.budget import budget
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.data import Data, stem_for
 from archgrad.diagnostics.sharpness import MOVED
-from archgrad.errors import unknown
+from archgrad.errors import command, counted, unknown
 from archgrad.folder import RunFolder, default_out, environment
 from archgrad.interrupts import stop_requests
 from archgrad.limits import Limits
@@ -268,7 +268,7 @@ def begin(prepared: Prepared) -> State:
 
 def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) -> Found:
     config, say = prepared.config, say_on(console)
-    how = f"archgrad resume {folder.path}"
+    how = command("resume", folder.path)
     say(headline(prepared, folder, state))
     past = results.past_of(folder, state)
     timing = watching.timed(config, prepared.method, state, prepared.data, [*curvature(config), *diagnostics(config)], past)
@@ -344,11 +344,12 @@ def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:
     """What is about to run, and what it remembers."""
     config, images = prepared.config, prepared.data
     counts = {name: len(split.places) for name, split in images.splits.items()}
-    threads = f"{config.threads} thread{'s' * (config.threads != 1)}"
+    assert config.threads is not None  # `prepare` decides it
+    threads = counted(config.threads, "thread")
     resumed = state.epoch or state.step
     lengths = {prepared.method.stepper.steps(prepared.method, state.plan, epoch) for epoch in range(prepared.epochs)}
     each = " or ".join(map(str, sorted(lengths)))  # a method may have epochs of several lengths
-    place = f"from epoch {state.epoch + 1}, step {state.step}" if resumed else f"{prepared.epochs} epochs of {each} steps"
+    place = f"from epoch {state.epoch + 1}, step {state.step}" if resumed else f"{counted(prepared.epochs, 'epoch')} of {each} steps"
     sizes = {name: memory.size() for name, memory in state.memory.items()}
     return (
         f"split: {counts['train']:,} images train weights, {counts['val']:,} move alphas, {counts['test']:,} are for testing\n"

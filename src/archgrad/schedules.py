@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from archgrad.arch import Context
+from archgrad.errors import counted
 
 Scalar = Callable[[Context], float]
 
@@ -73,7 +74,7 @@ def exactly(epoch: int, what: str) -> When:
 
     def at(epochs: int) -> int:
         if not 0 <= epoch < epochs:
-            raise ValueError(f"{what} is {epoch}, but the search has {epochs} epoch{'s' * (epochs != 1)}: choose at most {epochs - 1}")
+            raise ValueError(f"{what} is {epoch}, but the search has {counted(epochs, 'epoch')}: choose at most {epochs - 1}")
         return epoch
 
     return at

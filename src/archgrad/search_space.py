@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from archgrad import options
 from archgrad.arch import Genotype, Groups, Mixture, Output
+from archgrad.errors import counted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -132,7 +133,7 @@ def check_cells(space: Space, option: str) -> None:
         return
     cells = space.spec()["cells"]
     least = next(depth for depth in count(cells) if not absent(space.resized(cells=depth)))
-    shallow = f"{cells} cell{'s' * (cells != 1)}"
+    shallow = counted(cells, "cell")
     raise ValueError(f"a network of {shallow} has no {' and no '.join(lacking)} cell in space {space.name}: {option} must be at least {least}")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, Field
 
 from archgrad.arch import Genotype
+from archgrad.errors import counted
 from archgrad.schedules import Interval, Span, lasting, span
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def skipping(least: float) -> Rule:
     def rule(rows: Sequence[Row]) -> str | None:
         cell = Genotype.parse(rows[-1]["genotype"]).cells[0]
         count = sum(link.primitive == "skip_connect" for link in cell.links)
-        return f"the cell {cell.group!r} has {count} skip{'s' * (count != 1)}" if count >= least else None
+        return f"the cell {cell.group!r} has {counted(count, 'skip')}" if count >= least else None
 
     return rule
 

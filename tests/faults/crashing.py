@@ -46,7 +46,7 @@ class Disk:
     ours: bool = False
 
     def at(self, place: str) -> bool:
-        """Whether to die here. Ends the process unless the caller has something to do first (`Torn`)."""
+        """Whether to die here. Ends the process unless the caller has something to do first (`torn`)."""
         self.places.append(place)
         return len(self.places) - 1 == self.last
 
@@ -70,7 +70,7 @@ class Disk:
 
         def wrapped(descriptor: int, *given: Any, **named: Any) -> Any:
             file = real["fdopen"](descriptor, *given, **named)
-            return Torn(file, self.names[descriptor], self) if descriptor in self.names else file
+            return Written(file, torn(self.names[descriptor], self)) if descriptor in self.names else file
 
         def flushed(descriptor: int) -> None:
             if descriptor in self.names:
@@ -105,23 +105,34 @@ class Disk:
         return re.sub(r"\.[0-9a-f]{8}\.part$", " (draft)", str(Path(path).relative_to(self.root)))
 
 
-class Torn:
-    """A file of which the first write may be cut in the middle, and a line before its end."""
+def torn(name: str, disk: Disk) -> Callable[[Any, Any], int]:
+    """A write of which the first may be cut in the middle, and a line before its end."""
+    written = False
 
-    def __init__(self, file: Any, name: str, disk: Disk) -> None:
-        self.file, self.name, self.disk, self.written = file, name, disk, False
+    def write(file: Any, data: Any) -> int:
+        nonlocal written
+        if not written:
+            written = True
+            for place, length in (("half of", len(data) // 2), ("all but the end of", len(data) - 1)):
+                if disk.at(f"{place} {name} written"):
+                    file.write(data[:length])
+                    file.flush()
+                    os._exit(DIED)
+        return int(file.write(data))
+
+    return write
+
+
+class Written:
+    """A file that is written to by another function: ``write(file, data)`` takes the place of ``file.write(data)``."""
+
+    def __init__(self, file: Any, write: Callable[[Any, Any], int]) -> None:
+        self.file, self.instead = file, write
 
     def write(self, data: Any) -> int:
-        if not self.written:
-            self.written = True
-            for place, length in (("half of", len(data) // 2), ("all but the end of", len(data) - 1)):
-                if self.disk.at(f"{place} {self.name} written"):
-                    self.file.write(data[:length])
-                    self.file.flush()
-                    os._exit(DIED)
-        return int(self.file.write(data))
+        return self.instead(self.file, data)
 
-    def __enter__(self) -> Torn:
+    def __enter__(self) -> Written:
         self.file.__enter__()
         return self
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -27,6 +27,7 @@ from archgrad.cli import faults, main
 from archgrad.progress import Life
 from archgrad.report import curves, picture
 from archgrad.search_method import Method
+from faults.crashing import Written
 from running import outcome, same
 from studying import here
 
@@ -48,25 +49,14 @@ def plain_pictures():
         yield
 
 
-class Failing:
-    """A file whose writes fail: some bytes arrive first, as on a disk that fills."""
+def half(number: int) -> Callable[[Any, Any], int]:
+    """A write of which some bytes arrive, as on a disk that fills."""
 
-    def __init__(self, file: Any, number: int) -> None:
-        self.file, self.number = file, number
+    def write(file: Any, data: Any) -> int:
+        file.write(data[: len(data) // 2])
+        raise OSError(number, os.strerror(number))
 
-    def write(self, data: Any) -> int:
-        self.file.write(data[: len(data) // 2])
-        raise OSError(self.number, os.strerror(self.number))
-
-    def __enter__(self) -> Failing:
-        self.file.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.file.__exit__(*error)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
+    return write
 
 
 @contextmanager
@@ -92,7 +82,7 @@ def failing(place: int, number: int, step: str = "write") -> Iterator[list[str]]
 
     def fdopen(descriptor: int, *given: Any, **named: Any) -> Any:
         file = real_fdopen(descriptor, *given, **named)
-        return Failing(file, number) if descriptor in bad and step == "write" else file
+        return Written(file, half(number)) if descriptor in bad and step == "write" else file
 
     def fsync(descriptor: int) -> None:
         if descriptor in bad and step == "fsync":
@@ -156,7 +146,7 @@ class Command:
 
 
 def begun(folder: Path) -> bool:
-    return any((folder / mark).exists() for mark in faults.MARKS)
+    return any((folder / mark).exists() for mark in ("config.yaml", "network.json"))
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +231,13 @@ def test_what_an_error_says_of_the_machine(error, says):
     assert found is None if says is None else found.startswith(says) and "whole" in found and "\n" not in found and len(found) < 300
 
 
+def test_only_the_files_of_a_run_are_gone_on_with_by_resume(tmp_path):
+    (tmp_path / "my run").mkdir()
+    (tmp_path / "my run" / "config.yaml").touch()
+    for name, onward in (("metrics.jsonl", f"archgrad resume '{tmp_path / 'my run'}'"), ("picture.svg", "the same command again")):
+        assert onward in faults.sentence(OSError(errno.ENOSPC, "x", str(tmp_path / "my run" / name)))
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("not enough memory")])
 def test_memory_that_runs_out_in_a_step_costs_that_step_alone(search, tmp_path, capsys, monkeypatch, error):
     folder, real, count = tmp_path / "run", Method.step, [0]
@@ -302,16 +299,15 @@ def test_mistakes_keep_their_code(tmp_path, capsys):
     assert main(["search", "--data", "digits", "--config", str(tmp_path / "none")]) == 2
 
 
-class Full(Failing):
-    """A file on a disk with ``room`` for so many bytes."""
+def full(room: int) -> Callable[[Any, Any], int]:
+    """A write onto a disk with ``room`` for so many bytes."""
 
-    def __init__(self, file: Any, room: int) -> None:
-        super().__init__(file, errno.ENOSPC)
-        self.room = room
+    def write(file: Any, data: Any) -> int:
+        nonlocal room
+        room -= len(data)
+        return int(file.write(data)) if room >= 0 else half(errno.ENOSPC)(file, data)
 
-    def write(self, data: Any) -> int:
-        self.room -= len(data)
-        return int(self.file.write(data)) if self.room >= 0 else super().write(data)
+    return write
 
 
 def test_torch_does_not_hide_the_error_of_a_write(tmp_path):
@@ -323,7 +319,7 @@ def test_torch_does_not_hide_the_error_of_a_write(tmp_path):
     for room in range(0, 90_000, 9_000):
         real = os.fdopen
         with pytest.MonkeyPatch.context() as patched, pytest.raises(OSError) as error:
-            patched.setattr(os, "fdopen", lambda *given, real=real, room=room: Full(real(*given), room))
+            patched.setattr(os, "fdopen", lambda *given, real=real, room=room: Written(real(*given), full(room)))
             checkpoint.save(path, content)
         assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(path))
         assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == ["checkpoint.pt"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from functools import partial
 from pathlib import Path
@@ -135,6 +136,15 @@ def test_drafts_of_a_study_are_removed_by_whoever_comes_first(tmp_path):
         put(summaries, draft, lock=None)  # which is being written now
         with files.shared(tmp_path):
             assert (summaries / draft).exists()
+
+
+def test_a_draft_that_a_process_still_writes_stays(tmp_path):
+    run = put(tmp_path / "run", "metrics.jsonl.0123abcd.part", lock=None)
+    with files.draft(run / "checkpoint.pt") as file:  # by a process that resumes this run of a study
+        file.write(b"half")
+        with files.shared(tmp_path):
+            assert [re.sub(r"\.[0-9a-f]{8}\.", ".", path.name) for path in run.iterdir()] == ["checkpoint.pt.part"]
+    assert (run / "checkpoint.pt").read_bytes() == b"half"
 
 
 def test_whoever_holds_the_lock_removes_drafts_of_ours_alone(tmp_path):

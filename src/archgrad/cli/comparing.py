@@ -18,6 +18,7 @@ from archgrad.compare import study as studies
 from archgrad.compare.comparison import tidy
 from archgrad.compare.jobs import Ending, Home, Run, execute, prepared, runs_of
 from archgrad.compare.study import Study
+from archgrad.errors import command
 from archgrad.folder import leftovers
 from archgrad.interrupts import stop_requests
 from archgrad.observers import say_on
@@ -88,7 +89,7 @@ def compare(
         prepared(asked, missing)
         for one in left_out:
             why = f"its search was ended by `archgrad finish` {one.left_out}"
-            say_on(console)(f"{one.name}: left out, {why}: archgrad resume {one.folder.path} --reopen goes on with it")
+            say_on(console)(f"{one.name}: left out, {why}: {command('resume', one.folder.path, '--reopen')} goes on with it")
         if print_commands:
             left = [one for one in missing if not one.record()]
             for one in left:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from archgrad import catalogue, config, costing, places, terminal
+from archgrad.cli.flags import overwriting
 from archgrad.cli.subject import check_size
 from archgrad.errors import unknown
 from archgrad.progress import bar
@@ -37,7 +38,7 @@ def latency(
     threads: Annotated[int, Parameter(help="of the processor")] = 1,
     nets: Annotated[int, Parameter(help="derived networks that are measured whole, at least 10")] = 12,
     out: Annotated[Path | None, Parameter(help="where to write it; by default where budgets look for it")] = None,
-    overwrite: Annotated[bool, Parameter(help="replace the file of --out if it is there", negative="", show_default=False)] = False,
+    overwrite: Annotated[bool, overwriting("--out")] = False,
     as_json: Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)] = False,
 ) -> None:
     """Measure how long a space's derived networks take on this device: op by op, calibrated on whole networks.

@@ -9,6 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from archgrad import costing, places, terminal
+from archgrad.cli.flags import overwriting
+from archgrad.errors import command
 from archgrad.files import write_json
 from archgrad.folder import RunFolder
 from archgrad.observers import say_on
@@ -22,7 +24,7 @@ def derive(
     ],
     latency: Annotated[Path | None, Parameter(help="table of `archgrad latency`; by default the one of this device and space")] = None,
     out: Annotated[Path | None, Parameter(help="write the genotype there, a file for retrain, show and count")] = None,
-    overwrite: Annotated[bool, Parameter(help="replace the file of --out if it is there", negative="", show_default=False)] = False,
+    overwrite: Annotated[bool, overwriting("--out")] = False,
     as_json: Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)] = False,
 ) -> None:
     """Another architecture from a finished search, under another budget: what its last alphas say there. Nothing is searched again.
@@ -68,5 +70,5 @@ def derive(
     shown = (*reasons, *costing.ranges(limits, state.space.groups), f"genotype: {genotype}", *costing.sentences(within))
     for line in (*shown, *finished.said(judgement)):
         say(line)
-    follow = f"archgrad retrain {out}" if out else "add --out FILE, and then archgrad retrain FILE"
+    follow = command("retrain", out) if out else "add --out FILE, and then archgrad retrain FILE"
     say(onward(judgement, follow))

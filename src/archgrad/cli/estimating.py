@@ -16,6 +16,7 @@ from archgrad.cli.checking import check_search
 from archgrad.cli.flags import said
 from archgrad.cli.searching import Flags
 from archgrad.duration import span
+from archgrad.errors import counted
 
 NOTHING = Flags()
 TRYING = "trying a few steps"
@@ -74,7 +75,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     kind = "search" if found["what"] == "search" else "retraining"
     said = [
         f"time: about {span(found['seconds'])} for the {kind}, {span(found['seconds_an_epoch'])} for the steps of an epoch "
-        f"({found['epochs']} epochs)",
+        f"({counted(found['epochs'], 'epoch')})",
         f"parts: {parts}{unknown}",
     ]
     room = f" of {decimal(found['room_bytes'])} that this process may have" if found["room_bytes"] else ""

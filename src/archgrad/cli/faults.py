@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from archgrad.errors import out_of_memory, words
+from archgrad.errors import command, out_of_memory, words
 
 MISTAKES = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP}
 """A path that cannot be what it should be: the command is to be mended, not the machine."""
@@ -35,8 +35,6 @@ WORDS = {os.strerror(number): number for number in (errno.EMFILE, errno.ENFILE, 
     "failed to map segment": errno.ENOMEM,
 }
 """How such a fault is told where only text is left of it: by the loader of compiled modules, by threads."""
-MARKS = ("config.yaml", "network.json")
-"""Of a folder that `archgrad resume` goes on with."""
 STDOUT = "standard output"
 
 
@@ -82,9 +80,18 @@ def _place(error: BaseException) -> str | None:
 def _onward(error: BaseException) -> str:
     """What to type then."""
     place = _place(error)
-    if place is not None and any((Path(place).parent / mark).exists() for mark in MARKS):
-        return f"then go on by `archgrad resume {Path(place).parent}`; what it saved before is whole"
+    if place is not None and _of_a_run(Path(place)):
+        return f"then go on by `{command('resume', Path(place).parent)}`; what it saved before is whole"
     return "then give the same command again; what was saved before is whole"
+
+
+def _of_a_run(path: Path) -> bool:
+    """Whether a search or a retraining writes this file: a picture or a table of another command may lie in its folder, too."""
+    from archgrad.folder import RunFolder
+    from archgrad.retraining.files import CARD, WEIGHTS
+
+    folder = RunFolder(path.parent)
+    return path.name in {*folder.names(), CARD, WEIGHTS} and (folder.config.exists() or (folder.path / CARD).exists())
 
 
 def _told(error: BaseException) -> int | None:

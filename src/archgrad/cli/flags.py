@@ -14,6 +14,11 @@ from pydantic import BaseModel, create_model
 Given = dict[str, Any]
 
 
+def overwriting(flag: str) -> Parameter:
+    """The flag ``--overwrite`` of a command that writes the file which ``flag`` names."""
+    return Parameter(name="--overwrite", help=f"replace the file of {flag} if it is there", negative="", show_default=False)
+
+
 def flags(sections: Mapping[str, type[BaseModel]], scalars: type[BaseModel], about: Mapping[str, str], floating: tuple[str, ...] = ()) -> type:
     """A dataclass with a field for each flag, None where it was not given. ``about``: what the help says above a section;
     ``floating``: sections whose defaults depend on more than themselves, and are not shown."""

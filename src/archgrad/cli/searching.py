@@ -12,6 +12,7 @@ from archgrad import catalogue, config, costing, schemas, terminal
 from archgrad.cli.checking import check_search
 from archgrad.cli.flags import flags, said
 from archgrad.cli.training import go_on
+from archgrad.errors import command
 from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.observers import say_on
@@ -132,7 +133,7 @@ def over(folder: Path, say: Say) -> None:
 
     by_hand = RunFolder(folder).finished_by_hand()
     judgement = finished.searched(RunFolder(folder))
-    say(f"the search in {folder} is finished{f' already, {by_hand}' if by_hand else ''}: see `archgrad show {folder}`")
+    say(f"the search in {folder} is finished{f' already, {by_hand}' if by_hand else ''}: see `{command('show', folder)}`")
     for line in (*finished.said(judgement), onward(judgement, then(folder))):
         say(line)
 
@@ -140,8 +141,8 @@ def over(folder: Path, say: Say) -> None:
 def then(folder: Path) -> str:
     """The commands that lead from this search to a tested network: those that are left."""
     if not (home(folder) / CARD).exists():
-        return f"archgrad retrain {folder}  and then  archgrad evaluate {folder}"
-    return f"archgrad evaluate {folder}" if (home(folder) / WEIGHTS).exists() else f"archgrad resume {folder}"
+        return f"{command('retrain', folder)}  and then  {command('evaluate', folder)}"
+    return command("evaluate" if (home(folder) / WEIGHTS).exists() else "resume", folder)
 
 
 def conclude(folder: RunFolder, found: Found, console: Console) -> None:

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from archgrad import benchmarks, catalogue, costing, places, terminal
 from archgrad.catalogue import Count
+from archgrad.cli.flags import overwriting
 from archgrad.cli.subject import Subject, check_size, otherwise, subject
 from archgrad.errors import unknown
 from archgrad.observers import say_on
@@ -28,7 +29,7 @@ AsJson = Annotated[bool, Parameter(name="--json", help="one JSON object on one l
 def show(
     what: str, *, space: Space = None, channels: Channels = None, cells: Cells = None, classes: Classes = None, size: Size = None,
     svg: Annotated[Path | None, Parameter(help="where to write the picture; a run has its own")] = None,
-    overwrite: Annotated[bool, Parameter(help="replace the file of --svg if it is there", negative="", show_default=False)] = False,
+    overwrite: Annotated[bool, overwriting("--svg")] = False,
 ) -> None:  # fmt: skip
     """A genotype as table and picture; its parameters and multiply-adds; what a benchmark knows of it.
 

@@ -15,6 +15,7 @@ from archgrad.cli.checking import check_images
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.subject import Subject, otherwise, subject
 from archgrad.config import DataSettings, SearchConfig
+from archgrad.errors import command
 from archgrad.folder import default_out
 from archgrad.interrupts import Interrupted, stop_requests
 from archgrad.observers import say_on
@@ -82,7 +83,8 @@ def retrain(
     except Interrupted as stop:
         say(str(stop))
         return 130
-    say(f"next: archgrad evaluate {found.folder.path if found.folder and not settings.out else out}")
+    where = found.folder.path if found.folder and not settings.out else out
+    say(f"next: {command('evaluate', where)}")
     return 0
 
 
@@ -162,13 +164,13 @@ def go_on(folder: Path, say: Say, *, repair: bool = False, previous: bool = Fals
 
         repairing.mend_retraining(folder, say, previous=previous)
     if (folder / WEIGHTS).exists():
-        say(f"the training in {folder} is finished: see `archgrad evaluate {folder}`")
+        say(f"the training in {folder} is finished: see `{command('evaluate', folder)}`")
         return
     from archgrad.retraining import retrain as retraining
 
     with stop_requests() as stopping:
         retraining.resume(folder, previous=previous, stopping=stopping, report=say)
-    say(f"next: archgrad evaluate {folder}")
+    say(f"next: {command('evaluate', folder)}")
 
 
 def evaluate(

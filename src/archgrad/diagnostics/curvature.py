@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from archgrad.arch import Alphas, Batch, Groups, Mixture
 from archgrad.diagnostics.measuring import measuring
+from archgrad.errors import counted
 from archgrad.gradients import frozen, gradients
 from archgrad.seeds import forked, generator
 
@@ -96,7 +97,7 @@ def rise(values: Sequence[float | None], window: int, ratio: float) -> str | Non
     before, now = _mean(values[-2 * window : -window]), _mean(values[-window:])
     if before is None or now is None or now <= 0 or before >= ratio * now:
         return None
-    return f"the largest eigenvalue of the alphas' Hessian rose from {before:.3g} to {now:.3g} (means of {window} epoch{'s' * (window != 1)})"
+    return f"the largest eigenvalue of the alphas' Hessian rose from {before:.3g} to {now:.3g} (means of {counted(window, 'epoch')})"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -16,7 +16,7 @@ from archgrad.arch import Genotype
 from archgrad.bounds import BATCH, SIDE, THREADS
 from archgrad.cost import Added, Cost
 from archgrad.data.cache_folder import checked, default_cache, made
-from archgrad.errors import shown
+from archgrad.errors import command, shown
 from archgrad.latency.timing import hardware
 from archgrad.search_space import Space
 
@@ -41,7 +41,7 @@ class Setting:
         """The command line that measures it."""
         options = {name: self.spec[name] for name in OPTIONS if name in self.spec}
         said = {"space": self.space, "size": self.size, **options, "batch": self.batch, "device": self.device, "threads": self.threads}
-        return " ".join(["archgrad latency", *(f"--{name.replace('_', '-')} {value}" for name, value in said.items())])
+        return command("latency", *(part for name, value in said.items() for part in (f"--{name.replace('_', '-')}", value)))
 
 
 def setting(space: Space, size: int, *, batch: int = 1, device: str = "cpu", threads: int | None = None, **options: Any) -> Setting:

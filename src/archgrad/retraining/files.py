@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archgrad import files, schemas
 from archgrad.arch import Genotype
-from archgrad.errors import shortened, shown
+from archgrad.errors import command, shortened, shown
 from archgrad.folder import RunFolder, leftovers
 from archgrad.retraining.settings import RetrainSettings, checked
 
@@ -109,7 +109,7 @@ def check_free(folder: Path) -> list[Path]:
     if RunFolder(folder).config.exists():
         raise ValueError(f"{folder} holds a search: choose another --out")
     if (folder / CARD).exists():
-        raise ValueError(f"{folder} holds a network already: go on with `archgrad resume {folder}`, or choose another --out")
+        raise ValueError(f"{folder} holds a network already: go on with `{command('resume', folder)}`, or choose another --out")
     return leftovers(folder, folder / CARD)
 
 
@@ -126,7 +126,7 @@ def read_card(folder: str | Path) -> Card:
     if not Path(folder).is_dir():
         raise ValueError(f"there is no folder {folder}")
     if not path.exists():
-        raise ValueError(f"no network was trained in {folder} yet: archgrad retrain {folder}")
+        raise ValueError(f"no network was trained in {folder} yet: {command('retrain', folder)}")
     try:
         return Card.from_json(files.parsed(path, files.text(path, schemas.LIMIT)))
     except ValueError as error:
@@ -158,7 +158,7 @@ def load(folder: str | Path) -> Network:
     card = read_card(folder)
     path = folder / WEIGHTS
     if not path.exists():
-        raise ValueError(f"the training in {folder} has not reached its end, so there are no weights: archgrad resume {folder}")
+        raise ValueError(f"the training in {folder} has not reached its end, so there are no weights: {command('resume', folder)}")
     state = read_weights(path)
     try:
         with saved.naming("weights"):

@@ -18,6 +18,7 @@ from archgrad import checkpoint, data, records, terminal
 from archgrad.arch import Genotype
 from archgrad.data import Data, Dataset
 from archgrad.duration import Left, span
+from archgrad.errors import command, counted
 from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.loop import Row
@@ -154,7 +155,7 @@ def _train(run: Training, images: Data, folder: Path, stopping: Callable[[], boo
             saved = monotonic()
         if stop and run.epoch < epochs:
             place = f"epoch {run.epoch + 1}, step {run.step}"
-            raise Interrupted(f"stopped at {place}; everything is saved. Go on with: archgrad resume {folder}")
+            raise Interrupted(f"stopped at {place}; everything is saved. Go on with: {command('resume', folder)}")
 
     def tested() -> Row:
         """Nothing of a test is in the state: one that is cut short is saved as the step before it, and done again."""
@@ -239,8 +240,8 @@ def _headline(run: Training, images: Data, folder: Path) -> Iterator[str]:
         yield "recipe: quick, REDUCED for a laptop: its accuracy is not to be compared with published ones"
     start = f"from epoch {run.epoch + 1}, step {run.step}, " if run.epoch or run.step else ""
     yield (
-        f"retraining: {start}{settings.epochs} epochs of {images.steps('train')} steps, batch {settings.batch}, {settings.preset} recipe, "
-        f"{run.device}, {settings.precision}, seed {card.seed}, into {folder}"
+        f"retraining: {start}{counted(settings.epochs, 'epoch')} of {counted(images.steps('train'), 'step')}, batch {settings.batch}, "
+        f"{settings.preset} recipe, {run.device}, precision {settings.precision}, seed {card.seed}, into {folder}"
     )
 
 

@@ -185,7 +185,7 @@ def test_retrain_of_a_name_stopped_and_resumed(tmp_path, capsys, monkeypatch):
     assert f"archgrad resume {folder}" in capsys.readouterr().out
     assert main(["resume", str(folder)]) == 0
     shown = capsys.readouterr().out
-    assert "step 1, 1 epochs of 5 steps, batch 20, quick recipe" in shown and "test accuracy" in shown
+    assert "step 1, 1 epoch of 5 steps, batch 20, quick recipe" in shown and "test accuracy" in shown
     assert main(["resume", str(folder)]) == 0
     assert "is finished" in capsys.readouterr().out
 

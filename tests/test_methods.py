@@ -46,27 +46,48 @@ def made(names: str, space_name: str, **settings: dict) -> Method:
     return Method(patch, space(space_name, **options | {"channels": channels}))
 
 
+PLACES = [("step", 0, 2), ("step", 1, 3), ("epoch", 2, 0), ("step", 2, 1), ("step", 3, 3)]
+DECISIONS = [("decision", 2**n, 0) for n in range(6)]  # of dozens; the tests of such a method go on from each
+
+
 @pytest.mark.parametrize("space_name", SPACES)
 @pytest.mark.parametrize("name", ENTRIES)
-def test_runs_derives_and_moves_every_alpha(name, space_name):
+def test_runs_derives_moves_every_alpha_and_resumes_bit_for_bit(name, space_name, tmp_path):
     m = made(name, space_name, **still)
-    record = Record()
-    found = run(m, [record])
-    assert [row["epoch"] for row in record.rows] == list(range(EPOCHS))
-    assert all(torch.isfinite(torch.tensor(v)) for row in record.rows for v in row.values() if isinstance(v, float))
-    derived = m.base.derive(found.genotype, channels=4, cells=SPACES[space_name].get("cells")).eval()
+    places = [*PLACES, *DECISIONS] if space_name == "nasbench201" else [PLACES[3], DECISIONS[2]]
+    saves = Saves(places, tmp_path)
+    found = run(m, [saves])
+    check_rows(m, found, saves.rows, SPACES[space_name].get("cells"))
+    if m.alpha_from(EPOCHS) < EPOCHS:  # no control arm
+        check_alphas(m, found.state)
+    files = {place: path for place, path in saves.files.items() if path.exists()}
+    assert [*files] == [place for place in places if place not in DECISIONS or place[1] <= len(found.state.decisions)]
+    for place, path in files.items():
+        again, rows = gone_on(m, path)
+        assert rows == saves.rows[len(saves.rows) - len(rows) :], place
+        assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)), place
+        assert again.genotype == found.genotype
+
+
+def check_rows(m, found, rows, cells):
+    """What was measured is finite, what was found can be derived, and its judgement can be read again."""
+    assert [row["epoch"] for row in rows] == list(range(EPOCHS))
+    assert all(torch.isfinite(torch.tensor(v)) for row in rows for v in row.values() if isinstance(v, float))
+    derived = m.base.derive(found.genotype, channels=4, cells=cells).eval()
     assert derived(next(DATA.evaluation("val")).images).shape == (DATA.batch, DATA.classes)
-    judgement = judge(m, found.state, found.genotype, record.rows, [6] * 4)
+    judgement = judge(m, found.state, found.genotype, rows, [6] * 4)
     assert Judgement.from_json(json.loads(json.dumps(judgement.to_json()))) == judgement and judgement.accuracy is not None
-    if m.alpha_from(EPOCHS) >= EPOCHS:
-        return  # a control arm
-    assert judgement.parts or found.state.decisions
-    for group_name, a in found.state.alphas.items():
-        seen = found.state.optimizers["alphas"].state[a]["exp_avg_sq"]
+    assert judgement.parts or found.state.decisions or m.alpha_from(EPOCHS) >= EPOCHS
+
+
+def check_alphas(m, state):
+    """Every alpha that can have a gradient had one."""
+    for group_name, a in state.alphas.items():
+        seen = state.optimizers["alphas"].state[a]["exp_avg_sq"]
         assert torch.isfinite(seen).all()
-        group = found.state.space.groups[group_name.split("/")[0]]
+        group = state.space.groups[group_name.split("/")[0]]
         free = group.mask() & (group.mask().sum(1, keepdim=True) > 1) if "/" not in group_name else torch.ones_like(a, dtype=torch.bool)
-        if "/" not in group_name and not competes(m, found.state, group_name):
+        if "/" not in group_name and not competes(m, state, group_name):
             free &= hidden_free(group)
         if group_name.endswith("/edge"):  # the one input of a node has nothing to compete with
             free = torch.tensor([len(group.nodes()[edge.target]) > 1 for edge in group.edges])
@@ -87,26 +108,6 @@ def competes(method, state, group_name):
 def hidden_free(group):
     """`none` gives zeros whatever its weight, so a factor on it alone has no gradient."""
     return torch.tensor([[k < len(e.primitives) and e.primitives[k] != "none" for k in range(group.width)] for e in group.edges])
-
-
-PLACES = [("step", 0, 2), ("step", 1, 3), ("epoch", 2, 0), ("step", 2, 1), ("step", 3, 3)]
-DECISIONS = [("decision", 2**n, 0) for n in range(6)]  # of dozens; the tests of such a method go on from each
-
-
-@pytest.mark.parametrize("space_name", SPACES)
-@pytest.mark.parametrize("name", ENTRIES)
-def test_resumes_bit_for_bit(name, space_name, tmp_path):
-    m = made(name, space_name)
-    places = [*PLACES, *DECISIONS] if space_name == "nasbench201" else [PLACES[3], DECISIONS[2]]
-    saves = Saves(places, tmp_path)
-    found = run(m, [saves])
-    files = {place: path for place, path in saves.files.items() if path.exists()}
-    assert [*files] == [place for place in places if place not in DECISIONS or place[1] <= len(found.state.decisions)]
-    for place, path in files.items():
-        again, rows = gone_on(m, path)
-        assert rows == saves.rows[len(saves.rows) - len(rows) :], place
-        assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)), place
-        assert again.genotype == found.genotype
 
 
 @pytest.mark.parametrize("pair", list(combinations(ENTRIES, 2)), ids="+".join)

@@ -5,11 +5,12 @@ Without such bounds a slip of the keyboard asks for a terabyte, or for a list wi
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import Field
 
-from archgrad.errors import shown
+from archgrad.errors import shown, unknown
 
 WHOLE = 2**63 - 1
 """Any whole number: what torch can count with."""
@@ -30,8 +31,29 @@ OPTIONS = {"channels": 4096, "cells": 512, "nodes": 32, "in_channels": 4096, "cl
 CHAIN = 64
 """Kernel, expansion, and how many there are of each, in a chain."""
 
+DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+
 Threads = Annotated[int, Field(ge=1, le=THREADS)]
 Epochs = Annotated[int, Field(ge=1, le=EPOCHS)]
+
+
+def check_device(name: str) -> str:
+    """The name of a device that a command may be given.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: It is another name. Whether this machine has such a device is asked where torch is imported.
+    """
+    if name == "mps":
+        raise ValueError("mps is not supported: archgrad adds losses in float64, which torch does not have there; use cpu")
+    if not DEVICE.fullmatch(name):
+        raise unknown("device", name, ("auto", "cpu", "cuda", "cuda:1"))
+    return name
 
 
 def check_option(name: str, value: int) -> None:

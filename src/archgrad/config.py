@@ -15,10 +15,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    create_model,
+)
 
 from archgrad import catalogue, files, options, yaml_files
-from archgrad.bounds import SIDE, THREADS, Epochs, Threads
+from archgrad.bounds import SIDE, THREADS, Epochs, Threads, check_device
 from archgrad.errors import shown, unknown
 from archgrad.retraining.settings import RetrainSettings
 from archgrad.search_space import ALPHAS, WeightSettings
@@ -111,7 +121,9 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
 
     method: Annotated[str, Field(description="one of `archgrad methods`, or several as a+b")] = "darts"
     seed: Annotated[NonNegativeInt, Field(description="decides split, order, augmentation, initial weights and every draw")] = 0
-    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto takes a GPU where there is one")] = "auto"
+    device: Annotated[
+        str, AfterValidator(check_device), Field(description="auto, cpu, cuda or cuda:NUMBER; auto takes a GPU where there is one")
+    ] = "auto"
     deterministic: Annotated[bool, Field(description="bit for bit on a GPU too, at some cost (a CPU always is)")] = False
     threads: Annotated[Threads | None, Field(description="of torch, by default by size and processors; a resumed run keeps its own")] = None
     out: Annotated[Path | None, Field(description="run folder; by default runs/METHOD-SPACE-DATA-seedN")] = None

@@ -22,7 +22,6 @@ from archgrad.retraining import retrain as retraining
 from archgrad.retraining.files import Card
 from archgrad.retraining.measure import measure
 from archgrad.retraining.progress import STEP
-from archgrad.retraining.training import Training
 
 STEPS = 3
 """Of each kind; the first pays for warming up."""
@@ -141,7 +140,7 @@ def _widths(space: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
 
 def retrain(card: Card, images: Any) -> dict[str, Any]:
     """Of a retraining: `answer`, and what would fit. ValueError as the training has them."""
-    training = Training(card)
+    training = retraining.training_of(card, images)
     settings = card.settings
     data = retraining.images_of(card, images, training.device, lambda line: None)
     steps, costs, tried = data.steps("train"), Costs(), _tried(training.device, settings.batch)

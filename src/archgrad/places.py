@@ -78,12 +78,6 @@ def check_new(path: Path, flag: str, *, overwrite: bool = False) -> None:
         raise ValueError(f"there is no folder {path.parent}: make it, or choose another {flag}")
 
 
-def check_exists(path: Path) -> None:
-    """ValueError where neither a file nor a folder is."""
-    if not path.exists():
-        raise ValueError(f"no such file or folder: {path}")
-
-
 def check_side(size: int | None) -> None:
     """ValueError for images too small for any network here; None is to be decided by the images."""
     if size is not None and size < 8:

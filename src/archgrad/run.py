@@ -34,6 +34,7 @@ from archgrad import (
     watching,
 )
 from archgrad.arch import Genotype
+from archgrad.bounds import check_device
 from archgrad.budget import budget
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.data import Data, stem_for
@@ -251,12 +252,16 @@ def set_up(config: SearchConfig) -> str:
 
 
 def device_named(name: str) -> str:
-    """``cpu`` or ``cuda``; ``auto`` takes a GPU where there is one."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise unknown("device", name, ("auto", "cpu", "cuda"))
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: there is no CUDA GPU here; use --device cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+    """``cpu``, ``cuda`` or ``cuda:1``; ``auto`` takes a GPU where there is one. ValueError for a device that this machine does not have."""
+    check_device(name)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return "cuda" if count else "cpu"
+    if name.startswith("cuda") and not count:
+        raise ValueError(f"device {name}: there is no CUDA GPU here; use --device cpu")
+    if name.startswith("cuda:") and int(name[5:]) >= count:
+        raise ValueError(f"device {name}: there {'is one GPU' if count == 1 else f'are {count} GPUs'} here; the first is cuda:0")
+    return name
 
 
 def begin(prepared: Prepared) -> State:

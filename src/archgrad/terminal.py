@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,21 +24,39 @@ def visible(text: str) -> str:
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+QUIET = ContextVar("QUIET", default=False)
+"""Whether a command prints only errors, and what a program reads."""
+
+
 def console(**options: Any) -> Console:
     """A rich `Console` on which all text is `visible`. ``options`` are those of `Console`; names of users are no markup in any case."""
-    made = Console(**{"highlight": False, **options})
+    made = Console(**{"highlight": False, "quiet": QUIET.get(), **options})
     made.push_render_hook(_Visibly())
     return made
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Prints `visible` lines, on stderr where they are an ``error``."""
+    """Prints `visible` lines, on stderr where they are an ``error``. Those that are none are left out of a quiet command."""
+    if QUIET.get() and not error:
+        return
     print(visible(text), file=sys.stderr if error else sys.stdout)
 
 
 def say_exactly(text: str, end: str = "\n") -> None:
-    """Prints text that a program may read: as it is, and `visible` where stdout is a terminal."""
-    print(visible(text) if sys.stdout.isatty() else text, end=end)
+    """Prints text that a program may read: as it is and in UTF-8, and `visible` where stdout is a terminal."""
+    if sys.stdout.isatty() or not hasattr(sys.stdout, "buffer"):
+        print(visible(text) if sys.stdout.isatty() else text, end=end)
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write((text + end).encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.flush()
+
+
+def escape_unprintable() -> None:
+    """From now on a character that the console's encoding does not have is printed as its escape, where it would end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def cell(text: str) -> str:

@@ -16,6 +16,7 @@ from archgrad.errors import complaint
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
 
 `archgrad search --method darts --space nasbench201 --data digits` is a whole search; `archgrad COMMAND --help` says the rest.
+Every command takes `--quiet`: it prints errors alone, and JSON or CSV that was asked for.
 """
 
 app = App(
@@ -37,26 +38,31 @@ for name, home, group, summary in (
     ("count", "showing", LOOK, "Parameters and multiply-adds of a derived network."),
     ("latency", "costing", LOOK, "Measure how long a space's derived networks take on this device."),
     ("query", "showing", LOOK, "What a bundled benchmark measured of an architecture."),
-    ("genotypes", "showing", LOOK, "The published architectures that are known by name."),
-    ("methods", "showing", LOOK, "The search methods, each with its options and paper."),
-    ("spaces", "showing", LOOK, "The search spaces, each with its options and paper."),
+    ("genotypes", "listing", LOOK, "The published architectures that are known by name."),
+    ("methods", "listing", LOOK, "The search methods, each with its options and paper."),
+    ("spaces", "listing", LOOK, "The search spaces, a line each."),
 ):
     app.command(f"archgrad.cli.{home}:{name}", name=name, help=summary, group=group, sort_key=len(list(app)))
+app.register_install_completion_command(help="Install the completion of commands and flags by the tab key in this shell.")
 
+QUIET = "--quiet"
 SHORT = {"--data": "--data.path", "--space": "--space.name", "--budget": "--budget.targets"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; its exit code, 130 where it was asked to stop. What a user can mend is one line on stderr and code 2; a fault of the
     machine is one line and code 1; all else keeps its traceback."""
+    terminal.escape_unprintable()
     wait_asleep()
     compile_nothing()
     return interrupts.obeyed(lambda: _run(arguments))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    tokens = spelled(sys.argv[1:] if arguments is None else arguments)
+    kept = terminal.QUIET.set(QUIET in tokens)
     try:
-        code = app(spelled(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=False) or 0
+        code = app([token for token in tokens if token != QUIET], exit_on_error=False, print_error=False) or 0
         faults.flush()
         return code
     except (CycloptsError, ValueError) as error:
@@ -70,6 +76,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         if not isinstance(error, OSError) or error.filename is None:
             raise
         return _complain(f"{error.filename}: {error.strerror}", 2)
+    finally:
+        terminal.QUIET.reset(kept)
 
 
 def spelled(tokens: Sequence[str]) -> list[str]:

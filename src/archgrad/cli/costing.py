@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from archgrad import catalogue, config, costing, places, terminal
-from archgrad.cli.flags import overwriting
+from archgrad.cli.flags import AsJson, overwriting
 from archgrad.cli.subject import check_size
 from archgrad.errors import unknown
 from archgrad.progress import bar
@@ -34,12 +34,12 @@ def latency(
     classes: Annotated[int | None, Parameter(help="of the images; by default 10")] = None,
     in_channels: Annotated[int | None, Parameter(help="of the images; by default 3")] = None,
     batch: Annotated[int, Parameter(help="images at a time")] = 1,
-    device: Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="where to measure")] = "cpu",
+    device: Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="device that is measured")] = "cpu",
     threads: Annotated[int, Parameter(help="of the processor")] = 1,
     nets: Annotated[int, Parameter(help="derived networks that are measured whole, at least 10")] = 12,
     out: Annotated[Path | None, Parameter(help="where to write it; by default where budgets look for it")] = None,
     overwrite: Annotated[bool, overwriting("--out")] = False,
-    as_json: Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure how long a space's derived networks take on this device: op by op, calibrated on whole networks.
 
@@ -77,7 +77,7 @@ def latency(
         found = latencies.measure(made, wanted, nets=nets, tick=lambda what, done, of: progress.update(tasks[what], completed=done, total=of))
     latencies.write(found, path)
     if as_json:
-        terminal.say(json.dumps({"path": str(path), **found.to_json()}))
+        terminal.say_exactly(json.dumps({"path": str(path), **found.to_json()}))
     else:
         show(found, made, console)
         console.print(f"written to {path}", markup=False)

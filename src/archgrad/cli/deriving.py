@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from archgrad import costing, places, terminal
-from archgrad.cli.flags import overwriting
+from archgrad.cli.flags import AsJson, overwriting
 from archgrad.errors import command
 from archgrad.files import write_json
 from archgrad.folder import RunFolder
@@ -25,7 +25,7 @@ def derive(
     latency: Annotated[Path | None, Parameter(help="table of `archgrad latency`; by default the one of this device and space")] = None,
     out: Annotated[Path | None, Parameter(help="write the genotype there, a file for retrain, show and count")] = None,
     overwrite: Annotated[bool, overwriting("--out")] = False,
-    as_json: Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Another architecture from a finished search, under another budget: what its last alphas say there. Nothing is searched again.
 
@@ -64,7 +64,7 @@ def derive(
     if out:
         write_json(out, found)
     if as_json:
-        terminal.say(json.dumps(found))
+        terminal.say_exactly(json.dumps(found))
         return
     say = say_on(terminal.console(soft_wrap=True))
     shown = (*reasons, *costing.ranges(limits, state.space.groups), f"genotype: {genotype}", *costing.sentences(within))

@@ -13,7 +13,7 @@ from rich.filesize import decimal
 from archgrad import config, terminal
 from archgrad.cli import training
 from archgrad.cli.checking import check_search
-from archgrad.cli.flags import said
+from archgrad.cli.flags import AsJson, said
 from archgrad.cli.searching import Flags
 from archgrad.duration import span
 from archgrad.errors import counted
@@ -26,7 +26,7 @@ def estimate(
     what: str | None = None,
     *,
     config_file: Annotated[Path | None, Parameter(name="--config", help="YAML with the same sections; flags win over it")] = None,
-    as_json: Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)] = False,
+    as_json: AsJson = False,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
 ) -> None:
     """Time and peak memory of a search, or of the retraining of WHAT, by a few steps in a process of its own.
@@ -62,7 +62,7 @@ def estimate(
     with watching.life(waiting, TRYING), waiting.status(TRYING):
         found = estimating.apart(what, sources)
     if as_json:
-        terminal.say(json.dumps(found))
+        terminal.say_exactly(json.dumps(found))
     else:
         for line in lines(found):
             terminal.console(soft_wrap=True).print(line, markup=False)

@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter
 from pydantic import BaseModel, create_model
 
 Given = dict[str, Any]
+AsJson = Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)]
 
 
 def overwriting(flag: str) -> Parameter:

@@ -1,35 +1,31 @@
-"""``archgrad show``, ``count``, ``query``, ``genotypes``, ``methods``, ``spaces``: they read and print."""
+"""``archgrad show``, ``count`` and ``query``: they read and print."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.table import Column, Table
 
 from archgrad import benchmarks, catalogue, costing, places, terminal
 from archgrad.catalogue import Count
-from archgrad.cli.flags import overwriting
+from archgrad.cli.flags import AsJson, overwriting
 from archgrad.cli.subject import Subject, check_size, otherwise, subject
 from archgrad.errors import unknown
 from archgrad.observers import say_on
-from archgrad.published import published
 
 Space = Annotated[str | None, Parameter(help="of a genotype; by default the one its cells belong to")]
 Channels = Annotated[int | None, Parameter(help="of the derived network's first cell")]
 Cells = Annotated[int | None, Parameter(help="depth of the derived network (NAS-Bench-201: cells per stage)")]
 Classes = Annotated[int | None, Parameter(help="of the images; 10, or those of the run")]
 Size = Annotated[int | None, Parameter(help="side of the images in pixels; 32, or that of the run")]
-AsJson = Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)]
 
 
 def show(
     what: str, *, space: Space = None, channels: Channels = None, cells: Cells = None, classes: Classes = None, size: Size = None,
-    svg: Annotated[Path | None, Parameter(help="where to write the picture; a run has its own")] = None,
-    overwrite: Annotated[bool, overwriting("--svg")] = False,
+    svg: Annotated[Path | None, Parameter(help="file of the picture; a run has its own")] = None,
+    overwrite: Annotated[bool, overwriting("--svg")] = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """A genotype as table and picture; its parameters and multiply-adds; what a benchmark knows of it.
 
@@ -45,6 +41,12 @@ def show(
         places.check_new(svg, "--svg", overwrite=overwrite)
     found = subject(what, space)
     built = _counted(found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes)
+    picture = svg if svg or found.folder is None else found.folder.cells
+    if picture and (svg or not picture.exists()):
+        save_svg(found.genotype, picture)
+    if as_json:
+        terminal.say_exactly(json.dumps(_facts(found, built, picture)))
+        return
     console = terminal.console(soft_wrap=True)
     say = say_on(console)
     for why in found.run.ended() if found.run else ():
@@ -60,14 +62,27 @@ def show(
         say(note)
     for line in costing.sentences(found.within):
         say(line)
-    picture = svg if svg or found.folder is None else found.folder.cells
-    if picture and (svg or not picture.exists()):
-        save_svg(found.genotype, picture)
     say(f"picture: {picture}" if picture else "picture: add --svg FILE")
     for line in found.judged():
         say(line)
     if table := found.benchmark():
         show_verdict(console, table, found.genotype, found.within, found.run)
+
+
+def _facts(found: Subject, built: Count, picture: Path | None) -> dict[str, Any]:
+    """What `show` says, JSON-able. ``benchmark`` is what a table measured of the genotype, in its own network."""
+    table = found.benchmark()
+    return {
+        "genotype": found.genotype.to_json(),
+        "text": str(found.genotype),
+        "space": found.space_name,
+        "derived": built._asdict(),
+        "budget": list(found.within),
+        "ended": found.run.ended() if found.run else [],
+        "searched": found.judged(),
+        "benchmark": table.query(found.genotype) if table else None,
+        "picture": str(picture) if picture else None,
+    }
 
 
 def count(
@@ -84,7 +99,7 @@ def count(
     found = subject(what, space)
     built = _counted(found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes)
     costs = {"params": built.params, "macs": built.macs}
-    terminal.say(json.dumps(costs) if as_json else f"{built.params:,} parameters, {built.macs:,} multiply-adds")
+    terminal.say_exactly(json.dumps(costs) if as_json else f"{built.params:,} parameters, {built.macs:,} multiply-adds")
 
 
 def query(
@@ -112,59 +127,12 @@ def query(
             raise ValueError(f"--device: no latencies of {benchmark} are bundled; there are those of {', '.join(benchmarks.LATENCIES)}")
         found[f"{device}_ms"] = latencies.latency(device, asked.genotype)  # None where the device's number was dropped
     if as_json:
-        terminal.say(json.dumps(found | ({"budget": list(within)} if within else {})))
+        terminal.say_exactly(json.dumps(found | ({"budget": list(within)} if within else {})))
         return
     for name, value in found.items():
         terminal.say(f"{name:24} {value}")
     for line in costing.sentences(within):
         terminal.say(line)
-
-
-def genotypes(containing: str = "") -> None:
-    """The published architectures that are known by name, with what their repository states of them.
-
-    Parameters
-    ----------
-    containing: str
-        Only those whose repository:name contains this.
-    """
-    table = Table(Column("repository:name", no_wrap=True), "parameters, M", "CIFAR-10 test error, %")
-    for one in published():
-        if containing.lower() in one.qualified.lower():
-            numbers = ("" if value is None else f"{value:g}" for value in (one.params_M, one.cifar10_test_error))
-            table.add_row(one.qualified, *numbers)
-    if not table.row_count:
-        raise ValueError(f"no published architecture's name contains {containing!r}; archgrad genotypes lists all")
-    terminal.console().print(table)
-
-
-def methods(
-    *,
-    pairs: Annotated[bool, Parameter(help="which of them compose, and what keeps others apart", negative="", show_default=False)] = False,
-    space: Annotated[str, Parameter(help="whose defaults count, for --pairs")] = "darts",
-) -> None:
-    """The search methods, each with its options and paper. Several compose: --method a+b."""
-    if pairs:
-        return _pairs(space)
-    _table("method", {name: (entry.summary, entry.paper, ", ".join(entry.options)) for name, entry in catalogue.methods().items()})
-
-
-def spaces() -> None:
-    """The search spaces, each with its options and paper."""
-    _table("space", {name: ("\n".join(entry.cells), entry.paper, ", ".join(entry.options)) for name, entry in catalogue.spaces().items()})
-
-
-def _pairs(name: str) -> None:
-    catalogue.check_space(name, {})
-    from archgrad.methods.pairs import pairs
-    from archgrad.spaces import SPACES
-
-    table = Table("", "", "how it is")
-    for (one, other), found in pairs(SPACES[name].build()).items():
-        says = "composes" if not found.both and not found.unread else ""
-        says = says or (f"say which: {', '.join(found.both)}" if found.settled else f"refused: {found.mark}")
-        table.add_row(one, other, says)
-    terminal.console().print(table)
 
 
 def _counted(found: Subject, *, usual: bool, size: int | None, **given: int | None) -> Count:
@@ -177,9 +145,3 @@ def _counted(found: Subject, *, usual: bool, size: int | None, **given: int | No
         return known
     return found.count(size=size, **asked)
 
-
-def _table(title: str, rows: Mapping[str, tuple[str, str, str]]) -> None:
-    table = Table(title, "what it is", "paper", "options", show_lines=True)
-    for name, (summary, paper, given) in rows.items():
-        table.add_row(name, summary, paper, given)
-    terminal.console().print(table)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, places, terminal
+from archgrad import config, terminal
+from archgrad.bounds import check_device
 from archgrad.cli.checking import check_images
-from archgrad.cli.flags import flags, said, some
+from archgrad.cli.flags import AsJson, flags, said, some
 from archgrad.cli.subject import Subject, otherwise, subject
 from archgrad.config import DataSettings, SearchConfig
 from archgrad.errors import command
@@ -45,7 +46,7 @@ Flags: Any = flags(
     floating=("space", "retrain"),
 )
 NOTHING = Flags()
-Device = Annotated[Literal["auto", "cpu", "cuda"] | None, Parameter(help="by default where it was trained")]
+Device = Annotated[str | None, Parameter(help="auto, cpu, cuda or cuda:NUMBER; by default where it was trained")]
 
 
 def retrain(
@@ -181,7 +182,7 @@ def evaluate(
     image_column: Annotated[str | None, Parameter(help="column of a table that holds the images")] = None,
     label_column: Annotated[str | None, Parameter(help="column of a table that holds the classes")] = None,
     device: Device = None,
-    as_json: Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Test accuracy of a retrained network, by class, with the confusions: on the run's own test images to the last digit what retrain said.
 
@@ -190,6 +191,7 @@ def evaluate(
     folder: Path
         The run folder, or that of a retraining.
     """
+    check_device(device or "auto")
     given = (("image_column", image_column), ("label_column", label_column))
     read_card(home(folder))  # or it says that there is none
     from archgrad import run  # takes torch
@@ -198,7 +200,7 @@ def evaluate(
     columns: dict[str, Any] = {name: value for name, value in given if value is not None}
     found = evaluation.evaluate(home(folder), data, split=split, device=device and run.device_named(device), **columns)
     if as_json:
-        terminal.say(json.dumps(found.to_json()))
+        terminal.say_exactly(json.dumps(found.to_json()))
     else:
         evaluation.show(found, terminal.console())
 
@@ -211,9 +213,10 @@ def predict(
     csv_raw: Annotated[
         bool, Parameter(help="as CSV; names stay as they are, so a spreadsheet may compute one", negative="", show_default=False)
     ] = False,
+    as_json: AsJson = False,
     device: Device = None,
 ) -> int:
-    """Class and probability of each image. Exit code 1 where none could be read.
+    """Class and probability of each image. A path that cannot be read is named, the others go on, and the exit code is 1.
 
     Parameters
     ----------
@@ -225,19 +228,24 @@ def predict(
     if not images:
         raise ValueError("which images? name files or folders behind the run folder")
     read_card(home(folder))
-    for path in images:
-        places.check_exists(path)
+    check_device(device or "auto")
+    if as_json and (csv or csv_raw):
+        raise ValueError("--json and --csv: leave out one of them")
+    if not any(path.exists() for path in images):
+        raise ValueError(f"no such file or folder: {', '.join(map(str, images))}")
     from archgrad import run  # takes torch
     from archgrad.retraining import predict as prediction
 
     found = prediction.predict(home(folder), images, top=top, device=device and run.device_named(device))
-    if csv or csv_raw:
+    if as_json:
+        terminal.say_exactly(json.dumps(found.to_json()))
+    elif csv or csv_raw:
         terminal.say_exactly(prediction.to_csv(found, raw=csv_raw), end="")
         for line in found.refused:
             terminal.say(line, error=True)
     else:
         prediction.show(found, terminal.console())
-    return 0 if found.rows else 1
+    return 1 if found.refused else 0
 
 
 def _default_out(found: Subject, what: str, settings: SearchConfig) -> Path:

@@ -43,8 +43,8 @@ def verdict_table(rows: Iterable[Mapping[str, Any]], title: str) -> Table:
             table.add_row(f"{name} test accuracy", *(f"{row[f'{images}_test']:.2f} %" for row in rows))
     table.add_row("rank on CIFAR-10", *(f"{row['rank']:,} of {row['of']:,}" for row in rows))
     table.add_row("points below the best", *(f"{row['distance']:.2f}" for row in rows))
-    table.add_row("parameters", *(f"{row['params']:,}" for row in rows))
-    table.add_row("multiply-adds", *(f"{row['macs'] / 1e6:.1f} M" for row in rows))
+    table.add_row("parameters of its own network", *(f"{row['params']:,}" for row in rows))
+    table.add_row("multiply-adds of its own network", *(f"{row['macs'] / 1e6:.1f} M" for row in rows))
     return table
 
 

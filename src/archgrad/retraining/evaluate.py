@@ -13,7 +13,7 @@ from rich.text import Text
 from torch import Tensor
 
 from archgrad import data
-from archgrad.data import Images
+from archgrad.data import Dataset, Images
 from archgrad.retraining.files import Card, load
 from archgrad.retraining.measure import fabric, measure, surroundings
 
@@ -47,6 +47,25 @@ class Evaluation:
         images, right = self.confusion.sum(1).tolist(), self.confusion.diagonal().tolist()
         return [ClassResult(*row) for row in zip(self.classes, images, right)]
 
+    @property
+    def averages(self) -> dict[str, float]:
+        """Balanced accuracy, macro recall and macro F1, as scikit-learn defines them, over the classes that have an image: each class counts
+        the same, however many images it has. Balanced accuracy and macro recall are two names of one number."""
+        from sklearn.metrics import precision_recall_fscore_support  # takes a second
+
+        K = len(self.classes)
+        true, predicted = torch.arange(K).repeat_interleave(K).numpy(), torch.arange(K).repeat(K).numpy()
+        present = [place for place, row in enumerate(self.per_class) if row.images]
+        _, recall, f1, _ = precision_recall_fscore_support(
+            true, predicted, labels=present, average="macro", sample_weight=self.confusion.flatten().numpy(), zero_division=0.0
+        )
+        return {"balanced_accuracy": float(recall), "macro_recall": float(recall), "macro_f1": float(f1)}
+
+    @property
+    def largest(self) -> float:
+        """Share of the images that the largest class has: the accuracy of always guessing it."""
+        return int(self.confusion.sum(1).max()) / self.count
+
     def confusions(self) -> list[tuple[str, str, int]]:
         """(true class, predicted class, images), the most frequent mistakes first."""
         wrong = self.confusion.clone().fill_diagonal_(0)
@@ -57,6 +76,8 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         return {
             "accuracy": self.accuracy,
+            **self.averages,
+            "largest_class": self.largest,
             "loss": self.loss,
             "count": self.count,
             "images": self.images,
@@ -92,8 +113,14 @@ def evaluate(
 
 def _test_images(card: Card, images: str | Path | None, split: str | None, columns: dict[str, Any]) -> tuple[Images, str]:
     own = card.data["path"]
+    gone = own != "digits" and not Path(own).exists()
+    if gone and split is None and images is not None and (moved := _moved(card, images, columns)):
+        return moved.test, f"{images}, test, which was {own}"
     if split is None and (images is None or _same(images, own)):  # its other images were trained on
-        dataset = data.load(**{**card.data, **columns}, report=lambda line: None)
+        try:
+            dataset = data.load(**{**card.data, **columns}, report=lambda line: None)
+        except ValueError as error:
+            raise ValueError(f"{error}; if the images were moved, name their new place by --data") if gone else error from None
         if not data.same_images(card.fingerprint, dataset):
             how = data.difference(card.preprocess.to_json(), dataset)
             raise ValueError(f"the images in {own} have changed since the network was trained ({how}): name a labelled folder by --data")
@@ -103,6 +130,16 @@ def _test_images(card: Card, images: str | Path | None, split: str | None, colum
     return data.load_labelled(images or own, card.preprocess, split, **reading), f"{images or own}{f', {split}' if split else ''}"
 
 
+def _moved(card: Card, images: str | Path, columns: dict[str, Any]) -> Dataset | None:
+    """The card's own images at their new place, by their fingerprint; None where they are others."""
+    reading = {**card.data, **columns, "path": str(images)}
+    try:
+        dataset = data.load(**reading, report=lambda line: None)
+    except ValueError:  # labelled images without what a search needs, such as a second class
+        return None
+    return dataset if data.same_images(card.fingerprint, dataset) else None
+
+
 def _same(one: str | Path, other: str) -> bool:
     return str(one) == other or (Path(one).exists() and Path(one).resolve() == Path(other).resolve())
 
@@ -110,6 +147,12 @@ def _same(one: str | Path, other: str) -> bool:
 def show(evaluation: Evaluation, console: Console) -> None:
     """First line ``test accuracy NN.NN %``; then the classes, then what was taken for what."""
     console.print(f"test accuracy {100 * evaluation.accuracy:.2f} %", highlight=False)
+    averages = evaluation.averages
+    console.print(
+        f"balanced accuracy (macro recall) {100 * averages['balanced_accuracy']:.2f} %, macro F1 {100 * averages['macro_f1']:.2f} %, "
+        f"largest class {100 * evaluation.largest:.2f} % of the images",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
     console.print(f"{evaluation.count:,} images: {evaluation.images}", markup=False, highlight=False, soft_wrap=True)
     console.print(_classes(evaluation))
     if evaluation.confusion.equal(evaluation.confusion.diagonal().diag()):

@@ -7,14 +7,14 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from archgrad import places, terminal
+from archgrad import terminal
 from archgrad.data import Preprocess
 from archgrad.data.folders import IMAGES, UNSUPPORTED
 from archgrad.retraining.files import load
@@ -32,10 +32,15 @@ class Prediction(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """One row a readable image, in order; ``refused`` names each other file and why."""
+    """One row a readable image, in order; ``refused`` names each other path and why."""
 
     rows: list[Prediction]
     refused: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"images": [{"file", "class", "probability", "top": [[class, probability], ...]}, ...], "refused": [...]}``"""
+        images = [{"file": row.file, "class": row.name, "probability": row.probability, "top": row.top} for row in self.rows]
+        return {"images": images, "refused": self.refused}
 
 
 def predict(
@@ -43,7 +48,8 @@ def predict(
 ) -> Predictions:
     """What the network in ``folder`` sees in image files, and in all images below folders (sorted).
 
-    ValueError if nothing is trained yet, a path does not exist, or there is no image at all.
+    A path that does not exist, and a file that cannot be read, is refused by name, and the others go on. ValueError if nothing is trained yet,
+    or there is no image at all.
     """
     if top < 1:
         raise ValueError(f"top must be at least 1, not {top}")
@@ -70,7 +76,9 @@ def listed(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     files: list[Path] = []
     refused: list[str] = []
     for path in map(Path, paths):
-        places.check_exists(path)
+        if not path.exists():
+            refused.append(f"no such file or folder: {path}")
+            continue
         for file in _below(path) if path.is_dir() else [path]:
             kind = file.suffix.lower()
             if kind in UNSUPPORTED:

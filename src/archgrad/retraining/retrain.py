@@ -71,7 +71,7 @@ def retrain(
     """
     folder = Path(folder)
     card = card_of(space, genotype, dataset, settings, seed=seed, device=device, deterministic=deterministic, origin=origin, reading=reading)
-    run = Training(card)  # refuses what cannot be trained before anything is written
+    run = training_of(card, dataset)  # refuses what cannot be trained before anything is written
     check_free(folder)
     with RunFolder(folder).locked():
         for left in check_free(folder):
@@ -129,7 +129,7 @@ def resume(
     with RunFolder(folder).locked():
         if (folder / WEIGHTS).exists():  # they are written once
             return _conclude(folder, card, report)
-        run = Training(card, device)
+        run = training_of(card, dataset, device)
         last, images = RunFolder(folder).checkpoint, images_of(card, dataset, run.device, report)
         if (saved := checkpoint.wanted(last, previous)).exists():
             content = checkpoint.read(saved, run.device)
@@ -185,6 +185,11 @@ def _train(run: Training, images: Data, folder: Path, stopping: Callable[[], boo
     RunFolder(folder).estimate.unlink(missing_ok=True)
     save_weights(folder, run.derived, card)
     return _conclude(folder, card, report)
+
+
+def training_of(card: Card, dataset: Dataset, device: torch.device | str | None = None) -> Training:
+    """The training of a card at its beginning. Its classes are counted over all training images: `limit` keeps their shares."""
+    return Training(card, device, dataset.train.counts(len(dataset.classes)))
 
 
 def images_of(card: Card, dataset: Dataset, device: torch.device, report: Say) -> Data:

@@ -39,6 +39,10 @@ class RetrainSettings:
     jitter: Annotated[NotNegative, Field(description="strength of colour jitter, RGB images only")] = 0.0
     auxiliary: Annotated[NotNegative, Field(description="weight of the auxiliary head's loss; 0 is no such head")] = 0.4
     label_smoothing: Share = 0.0
+    class_weights: Annotated[
+        Literal["equal", "balanced"],
+        Field(description="weights of the classes in the loss; balanced: inverse to their training images, for unbalanced classes"),
+    ] = "equal"
     channels: Annotated[Positive | None, Field(description="channels of the first cell, or of a chain's stem")] = 36
     cells: Annotated[Positive | None, Field(description="depth in cells (NAS-Bench-201: a stage's; a chain has none)")] = 20
     precision: Annotated[Literal["32", "bf16-mixed", "16-mixed"], Field(description="of forward and backward; weights are always float32")] = (

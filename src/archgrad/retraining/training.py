@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,10 +21,29 @@ from archgrad.state import seeded
 SUMS = ("images", "train_loss", "train_accuracy")
 
 
-class Training:
-    """Built from a card at epoch 0; `pack` and `restore` are what a checkpoint holds. Initial weights are a function of the seed."""
+def balanced(counts: Sequence[int]) -> Tensor:
+    """Weights of the classes in the loss.
 
-    def __init__(self, card: Card, device: torch.device | str | None = None) -> None:
+    Args:
+        counts: Training images of each class.
+
+    Returns:
+        (K,) float: N / (K * count), as scikit-learn's ``compute_class_weight("balanced")``; 0 for a class without an image.
+    """
+    images = torch.tensor(counts, dtype=torch.float64)
+    return torch.where(images > 0, images.sum() / (len(counts) * images), 0.0).float()
+
+
+class Training:
+    """Built from a card at epoch 0; `pack` and `restore` are what a checkpoint holds. Initial weights are a function of the seed.
+
+    Args:
+        card: The network and its recipe.
+        device: Where it is trained; by default where the card says.
+        counts: Training images of each class, which weigh the classes where the recipe asks for it.
+    """
+
+    def __init__(self, card: Card, device: torch.device | str | None = None, counts: Sequence[int] = ()) -> None:
         settings = card.settings
         self.card, self.device = card, torch.device(device or card.device)
         self.fabric = fabric(self.device, settings.precision)
@@ -33,6 +53,7 @@ class Training:
         sgd: dict[str, Any] = {"momentum": settings.momentum, "nesterov": settings.nesterov, "weight_decay": settings.decay}
         self.optimizer = torch.optim.SGD(self.derived.parameters(), settings.lr, **sgd, foreach=True)
         self.stepper = self.fabric.setup_optimizers(self.optimizer)
+        self.class_weights = balanced(counts).to(self.device) if settings.class_weights == "balanced" else None
         self.epoch, self.step = 0, 0
         self.sums: dict[str, Tensor] = {}  # of this epoch: loss and accuracy over images, and how many there were
 
@@ -44,9 +65,9 @@ class Training:
         self.net.train()
         with forked(self.card.seed, "retrain", self.epoch, self.step, device=self.device):
             output = self.net(batch.images, drop_path=settings.dropping(self.epoch))
-        loss = F.cross_entropy(output.logits, batch.labels, label_smoothing=settings.label_smoothing)
+        loss = self._loss(output.logits, batch.labels)
         if output.auxiliary is not None:
-            loss = loss + settings.auxiliary * F.cross_entropy(output.auxiliary, batch.labels, label_smoothing=settings.label_smoothing)
+            loss = loss + settings.auxiliary * self._loss(output.auxiliary, batch.labels)
         self.fabric.backward(loss)
         if settings.clip:  # not finite: under 16-mixed the scaler then skips the step; otherwise the epoch's loss says so
             self.fabric.clip_gradients(self.net, self.stepper, max_norm=settings.clip, error_if_nonfinite=False)
@@ -103,6 +124,9 @@ class Training:
         with saved.naming("scaler"):
             precision.load_state_dict(content["scaler"])
         self.epoch, self.step, self.sums = plain.epoch, plain.step, dict(content["sums"])
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, self.class_weights, label_smoothing=self.card.settings.label_smoothing)
 
     def _count(self, batch: Batch, loss: Tensor, logits: Tensor) -> None:
         images = torch.tensor(float(len(batch.labels)), dtype=torch.float64, device=self.device)

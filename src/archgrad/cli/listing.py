@@ -1,0 +1,106 @@
+"""``archgrad genotypes``, ``methods`` and ``spaces``: they list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.table import Column, Table
+
+from archgrad import catalogue, terminal
+from archgrad.cli.flags import AsJson
+from archgrad.published import published
+
+
+def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
+    """The published architectures that are known by name, with what their repository states of them.
+
+    Parameters
+    ----------
+    containing: str
+        Only those whose repository:name contains this.
+    """
+    found = [one for one in published() if containing.lower() in one.qualified.lower()]
+    if not found:
+        raise ValueError(f"no published architecture's name contains {containing!r}; archgrad genotypes lists all")
+    if as_json:
+        listed = {
+            one.qualified: {"text": str(one.genotype), "params_M": one.params_M, "cifar10_test_error": one.cifar10_test_error} for one in found
+        }
+        terminal.say_exactly(json.dumps(listed))
+        return
+    table = Table(Column("repository:name", no_wrap=True), "parameters, M", "CIFAR-10 test error, %")
+    for one in found:
+        numbers = ("" if value is None else f"{value:g}" for value in (one.params_M, one.cifar10_test_error))
+        table.add_row(one.qualified, *numbers)
+    terminal.console().print(table)
+
+
+def methods(
+    *,
+    pairs: Annotated[bool, Parameter(help="which of them compose, and what keeps others apart", negative="", show_default=False)] = False,
+    space: Annotated[str, Parameter(help="whose defaults count, for --pairs")] = "darts",
+    as_json: AsJson = False,
+) -> None:
+    """The search methods, each with its options and paper. Several compose: --method a+b."""
+    if pairs:
+        return _pairs(space, as_json)
+    listed = catalogue.methods()
+    if as_json:
+        about = {
+            name: {"summary": one.summary, "paper": one.paper, "presets": one.presets, "options": one.options} for name, one in listed.items()
+        }
+        terminal.say_exactly(json.dumps(about))
+        return
+    table = Table("method", "what it is", "paper", "options", show_lines=True)
+    for name, one in listed.items():
+        table.add_row(name, one.summary, one.paper, ", ".join(one.options))
+    terminal.console().print(table)
+
+
+def spaces(*, as_json: AsJson = False) -> None:
+    """The search spaces, a line each: edges and primitives of its cells. `--json` has their options and papers."""
+    listed = catalogue.spaces()
+    if as_json:
+        about = {name: {"cells": one.cells, "paper": one.paper, "stems": one.stems, "options": one.options} for name, one in listed.items()}
+        terminal.say_exactly(json.dumps(about))
+        return
+    name_width = max(map(len, listed))
+    for name, one in listed.items():
+        terminal.say(f"{name:{name_width}}  {_shape(one.cells)} ({one.paper.rpartition(', ')[2]})")
+
+
+def _shape(cells: Sequence[str]) -> str:
+    """The cells of a space on one line. Those that are alike stand together; more than two are layers, which have one edge each."""
+    alike: dict[str, list[str]] = {}
+    for cell in cells:
+        name, _, edges = cell.partition(": ")
+        alike.setdefault(edges, []).append(name)
+
+    def together(names: Sequence[str], edges: str) -> str:
+        if len(names) > 2:
+            return f"{len(names)} layers of {edges.removeprefix('1 edges of ').removesuffix(' at most')}"
+        return f"{', '.join(names)}: {edges}"
+
+    return "; ".join(together(names, edges) for edges, names in alike.items())
+
+
+def _pairs(name: str, as_json: bool) -> None:
+    catalogue.check_space(name, {})
+    from archgrad.methods.pairs import pairs
+    from archgrad.spaces import SPACES
+
+    rows: list[tuple[str, str, str]] = []
+    for (one, other), found in pairs(SPACES[name].build()).items():
+        says = "composes" if not found.both and not found.unread else ""
+        rows.append((one, other, says or (f"say which: {', '.join(found.both)}" if found.settled else f"refused: {found.mark}")))
+    if as_json:
+        keys: Any = ("one", "other", "how")
+        terminal.say_exactly(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+        return
+    table = Table("", "", "how it is")
+    for row in rows:
+        table.add_row(*row)
+    terminal.console().print(table)

@@ -18,17 +18,17 @@ from archgrad.errors import unknown
 from archgrad.observers import say_on
 from archgrad.published import published
 
-Space = Annotated[str | None, Parameter(help="of a genotype; by default the one its cells belong to")]
-Channels = Annotated[int | None, Parameter(help="of the derived network's first cell")]
+Space = Annotated[str | None, Parameter(help="space of a genotype; by default the one its cells belong to")]
+Channels = Annotated[int | None, Parameter(help="channels of the derived network's first cell")]
 Cells = Annotated[int | None, Parameter(help="depth of the derived network (NAS-Bench-201: cells per stage)")]
-Classes = Annotated[int | None, Parameter(help="of the images; 10, or those of the run")]
+Classes = Annotated[int | None, Parameter(help="number of classes; 10, or those of the run")]
 Size = Annotated[int | None, Parameter(help="side of the images in pixels; 32, or that of the run")]
 AsJson = Annotated[bool, Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False)]
 
 
 def show(
     what: str, *, space: Space = None, channels: Channels = None, cells: Cells = None, classes: Classes = None, size: Size = None,
-    svg: Annotated[Path | None, Parameter(help="where to write the picture; a run has its own")] = None,
+    svg: Annotated[Path | None, Parameter(help="file for the picture; a run has its own")] = None,
     overwrite: Annotated[bool, overwriting("--svg")] = False,
 ) -> None:  # fmt: skip
     """A genotype as table and picture; its parameters and multiply-adds; what a benchmark knows of it.
@@ -88,7 +88,7 @@ def count(
 
 
 def query(
-    benchmark: str, what: str, *, device: Annotated[str | None, Parameter(help="its latency there, too: one of nasbench201's 27")] = None,
+    benchmark: str, what: str, *, device: Annotated[str | None, Parameter(help="device of the latency that is looked up too: one of nasbench201's 27")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """What a bundled benchmark measured of an architecture: accuracies in percent, rank, parameters, multiply-adds.
@@ -140,8 +140,8 @@ def genotypes(containing: str = "") -> None:
 
 def methods(
     *,
-    pairs: Annotated[bool, Parameter(help="which of them compose, and what keeps others apart", negative="", show_default=False)] = False,
-    space: Annotated[str, Parameter(help="whose defaults count, for --pairs")] = "darts",
+    pairs: Annotated[bool, Parameter(help="list which methods compose, and what keeps others apart", negative="", show_default=False)] = False,
+    space: Annotated[str, Parameter(help="space whose defaults count, for --pairs")] = "darts",
 ) -> None:
     """The search methods, each with its options and paper. Several compose: --method a+b."""
     if pairs:

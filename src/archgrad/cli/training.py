@@ -45,7 +45,7 @@ Flags: Any = flags(
     floating=("space", "retrain"),
 )
 NOTHING = Flags()
-Device = Annotated[Literal["auto", "cpu", "cuda"] | None, Parameter(help="by default where it was trained")]
+Device = Annotated[Literal["auto", "cpu", "cuda"] | None, Parameter(help="device to compute on; by default the one of the training")]
 
 
 def retrain(
@@ -177,7 +177,7 @@ def evaluate(
     folder: Path,
     *,
     data: Annotated[str | None, Parameter(help="labelled images: a folder CLASS/*, a set with a test split, parquet, a hub name")] = None,
-    split: Annotated[str | None, Parameter(help="of those images, by default the test split where there is one")] = None,
+    split: Annotated[str | None, Parameter(help="split of those images; by default the test split where there is one")] = None,
     image_column: Annotated[str | None, Parameter(help="column of a table that holds the images")] = None,
     label_column: Annotated[str | None, Parameter(help="column of a table that holds the classes")] = None,
     device: Device = None,

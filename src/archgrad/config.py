@@ -37,7 +37,7 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid"):
     batch: Annotated[int | None, Field(ge=2, description="images of each half in one step; the default is the space's, 64")] = None
     precision: Annotated[Literal["32", "bf16"], Field(description="precision of the supernet's forward; alphas are always float32")] = "32"
     recompute: Annotated[
-        Literal["none", "cells"], Field(description="parts whose activations are made again in the backward, which takes less memory and more time")
+        Literal["none", "cells"], Field(description="parts whose activations the backward makes again, for less memory and more time")
     ] = "none"
     limit: Annotated[PositiveInt | None, Field(description="number of images in each half, a stratified choice, for a reduced run")] = None
     checkpoint_seconds: Annotated[PositiveFloat, Field(description="seconds between checkpoints within an epoch")] = 60.0
@@ -69,7 +69,7 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
         Field(description="largest costs: macs=300M, params=60% (of the largest network), latency=15ms, DEVICE=15ms; several hold together"),
     ] = ()
     rate: Annotated[
-        float, Field(ge=0, allow_inf_nan=False, description="growth of a multiplier in an epoch where twice the budget is asked for")
+        float, Field(ge=0, allow_inf_nan=False, description="growth of a multiplier in an epoch at twice the budget")
     ] = 0.1
     size: Annotated[int | None, Field(ge=8, le=SIDE, description="side of the images the network is for; by default those of the search")] = None
     latency: Annotated[Path | None, Field(description="table of `archgrad latency`; by default the one of this device and space")] = None
@@ -82,24 +82,34 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     """What is measured during a search, into its metrics. Nothing of it changes the search."""
 
     gap: Annotated[bool, Field(description="discretisation gap: the supernet under its mixture and under its genotype")] = True
-    gap_every: Annotated[PositiveInt | None, Field(description="epochs between two gaps; by default five gaps a search; always after the last")] = None
+    gap_every: Annotated[
+        PositiveInt | None, Field(description="epochs between two gaps; by default five a search; always after the last")
+    ] = None
     gap_images: Annotated[PositiveInt, Field(description="validation images for the gap")] = 1024
-    front: Annotated[bool, Field(description="cost against validation accuracy of the architectures that the search saw, at its end")] = True
+    front: Annotated[bool, Field(description="table of cost and validation accuracy of what the search saw, at its end")] = True
     front_points: Annotated[int, Field(ge=1, le=10_000, description="budgets for which the last alphas are asked")] = 8
     entropy: Annotated[bool, Field(description="entropy and margin of each edge")] = True
     entropy_every: Annotated[PositiveInt, Field(description="epochs between two entropies")] = 1
     sharpness: Annotated[bool, Field(description="SAM sharpness of the training loss")] = False
-    sharpness_every: Annotated[PositiveInt | None, Field(description="epochs between two sharpnesses; by default after the last epoch alone")] = None
-    sharpness_over: Annotated[Literal["weights", "alphas", "both", "all"], Field(description="parameters that are moved; all is each of the three")] = "all"
+    sharpness_every: Annotated[
+        PositiveInt | None, Field(description="epochs between two sharpnesses; by default after the last epoch alone")
+    ] = None
+    sharpness_over: Annotated[
+        Literal["weights", "alphas", "both", "all"], Field(description="parameters that are moved; all is each of the three")
+    ] = "all"
     sharpness_rho: Annotated[float, Field(gt=0, allow_inf_nan=False, description="radius of the ball in which they are moved")] = 0.05
     sharpness_steps: Annotated[PositiveInt, Field(description="number of steps of the ascent; 1 is SAM's own approximation")] = 1
-    sharpness_batches: Annotated[PositiveInt, Field(description="training batches for the sharpness; its confidence interval is over them")] = 8
+    sharpness_batches: Annotated[PositiveInt, Field(description="training batches for the sharpness, over which its interval is")] = 8
     curvature: Annotated[bool, Field(description="largest eigenvalue of the alphas' Hessian of the validation loss")] = False
     curvature_every: Annotated[PositiveInt, Field(description="epochs between two curvatures; always after the last")] = 1
     curvature_batches: Annotated[PositiveInt, Field(description="validation batches for the curvature")] = 1
     ranking: Annotated[bool, Field(description="rank correlation of search network, evaluation network and the space's table")] = False
-    ranking_every: Annotated[PositiveInt | None, Field(description="epochs between two rankings; by default five rankings a search; always after the last")] = None
-    ranking_architectures: Annotated[int, Field(ge=2, le=100_000, description="number of ranked architectures, drawn uniformly from the space, the same every time")] = 32
+    ranking_every: Annotated[
+        PositiveInt | None, Field(description="epochs between two rankings; by default five a search; always after the last")
+    ] = None
+    ranking_architectures: Annotated[
+        int, Field(ge=2, le=100_000, description="number of ranked architectures, drawn uniformly from the space and kept")
+    ] = 32
     ranking_images: Annotated[PositiveInt, Field(description="validation images to judge each of them by")] = 256
     ranking_table: Annotated[bool, Field(description="look up their true accuracies, where a table knows them")] = True
 
@@ -110,10 +120,12 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     `RetrainSettings`. What is not said follows from the space and the data."""
 
     method: Annotated[str, Field(description="name of a method, as `archgrad methods` lists them, or of several, as a+b")] = "darts"
-    seed: Annotated[NonNegativeInt, Field(description="number that decides split, order, augmentation, initial weights and every draw")] = 0
-    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="device of the search; auto is a GPU where there is one")] = "auto"
+    seed: Annotated[NonNegativeInt, Field(description="number that decides split, order, augmentation, first weights and every draw")] = 0
+    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="device to compute on; auto is a GPU where there is one")] = "auto"
     deterministic: Annotated[bool, Field(description="bit for bit on a GPU too, at some cost (a CPU always is)")] = False
-    threads: Annotated[Threads | None, Field(description="threads of torch; by default by size and processors; a resumed run keeps its own")] = None
+    threads: Annotated[
+        Threads | None, Field(description="threads of torch, by default by size and processors; a resumed run keeps its own")
+    ] = None
     out: Annotated[Path | None, Field(description="run folder; by default runs/METHOD-SPACE-DATA-seedN")] = None
     search: SearchSettings = SearchSettings()
     data: DataSettings = DataSettings()

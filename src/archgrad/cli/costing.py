@@ -27,7 +27,7 @@ SHOWN = 8
 def latency(
     *,
     space: Annotated[str | None, Parameter(help="name of the space, as `archgrad spaces` lists them")] = None,
-    config_file: Annotated[Path | None, Parameter(name="--config", help="settings of a search, in place of --space: its space, as retrain builds it")] = None,
+    config_file: Annotated[Path | None, Parameter(name="--config", help="settings of a search, for its space as retrain builds it")] = None,
     size: Annotated[int, Parameter(help="side of the images in pixels")] = 32,
     channels: Annotated[int | None, Parameter(help="channels of the derived networks; by default as published")] = None,
     cells: Annotated[int | None, Parameter(help="depth of the derived networks; by default as published")] = None,

@@ -20,7 +20,7 @@ def derive(
     folder: Path,
     *,
     budget: Annotated[
-        list[str], Parameter(help="largest costs: macs=300M, params=60%, latency=15ms; several hold together", consume_multiple=True, negative="")
+        list[str], Parameter(help="largest costs: macs=300M, params=60%, latency=15ms; all of them hold", consume_multiple=True, negative="")
     ],
     latency: Annotated[Path | None, Parameter(help="table of `archgrad latency`; by default the one of this device and space")] = None,
     out: Annotated[Path | None, Parameter(help="file for the genotype, which retrain, show and count read")] = None,

@@ -88,7 +88,7 @@ def count(
 
 
 def query(
-    benchmark: str, what: str, *, device: Annotated[str | None, Parameter(help="device of the latency that is looked up too: one of nasbench201's 27")] = None,
+    benchmark: str, what: str, *, device: Annotated[str | None, Parameter(help="device of a latency, one of nasbench201's 27")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """What a bundled benchmark measured of an architecture: accuracies in percent, rank, parameters, multiply-adds.

@@ -39,7 +39,7 @@ Flags: Any = flags(
     some(config.scalars(), "seed", "device", "deterministic", "threads", "out"),
     {
         "data": "The images; by default those of the run.",
-        "space": "Of a genotype: by default the one its cells belong to. A run has its own.",
+        "space": "The space of a genotype is by default the one its cells belong to. A run has its own.",
         "retrain": "The recipe. Defaults are those of the preset, which itself follows from the space.",
     },
     floating=("space", "retrain"),
@@ -207,9 +207,9 @@ def predict(
     folder: Path,
     *images: Path,
     top: Annotated[int, Parameter(help="likeliest classes shown per image")] = 1,
-    csv: Annotated[bool, Parameter(help="as CSV: file, class, probability", negative="", show_default=False)] = False,
+    csv: Annotated[bool, Parameter(help="print CSV with file, class and probability", negative="", show_default=False)] = False,
     csv_raw: Annotated[
-        bool, Parameter(help="as CSV; names stay as they are, so a spreadsheet may compute one", negative="", show_default=False)
+        bool, Parameter(help="print CSV with names as they are, so a spreadsheet may compute one", negative="", show_default=False)
     ] = False,
     device: Device = None,
 ) -> int:

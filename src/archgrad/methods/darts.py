@@ -15,7 +15,7 @@ def darts(
     hypergradient: Literal["first_order", "second_order", "finite_differences"] | None = None,
 ) -> Patch:
     """DARTS itself, the step that every method starts from. Its options are the user's own word
-    on that step, and settle on what composed methods disagree.
+    on that step, and they settle a disagreement between composed methods.
 
     Args:
         order: half of a step that comes first: the alphas' or the weights'. The default is the

@@ -49,7 +49,7 @@ def sddarts(
         interval: time between two teachers, in the unit; an average forgets over that time.
         unit: unit of the interval, an epoch or a step; remembered logits take epochs only.
         vote: rule that makes one prediction of the teachers': the mean of their probabilities, the
-            mean of their logits, or the share of them that see a class first (majority).
+            mean of their logits, or the share of them that put a class first (majority).
         level: steps that learn from the teachers: those of the weights, of the alphas, or of both.
         strength: factor of the divergence in the loss; 0 switches it off.
         tau: temperature of the divergence, which is not that of the mixture.

@@ -41,9 +41,9 @@ class RetrainSettings:
     label_smoothing: Annotated[Share, Field(description="share of each label that is spread over all classes")] = 0.0
     channels: Annotated[Positive | None, Field(description="channels of the first cell, or of a chain's stem")] = 36
     cells: Annotated[Positive | None, Field(description="depth in cells (NAS-Bench-201: a stage's; a chain has none)")] = 20
-    precision: Annotated[Literal["32", "bf16-mixed", "16-mixed"], Field(description="precision of forward and backward; weights are always float32")] = (
-        "32"
-    )
+    precision: Annotated[
+        Literal["32", "bf16-mixed", "16-mixed"], Field(description="precision of forward and backward; weights are always float32")
+    ] = "32"
     evaluate_every: Annotated[Positive, Field(description="epochs between two looks at the test images; the last epoch always")] = 1
 
     def rate(self, epoch: int) -> float:

@@ -86,7 +86,7 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
         PositiveInt | None, Field(description="epochs between two gaps; by default five a search; always after the last")
     ] = None
     gap_images: Annotated[PositiveInt, Field(description="validation images for the gap")] = 1024
-    front: Annotated[bool, Field(description="table of cost and validation accuracy of what the search saw, at its end")] = True
+    front: Annotated[bool, Field(description="Pareto front of cost and validation accuracy over all that the search saw")] = True
     front_points: Annotated[int, Field(ge=1, le=10_000, description="budgets for which the last alphas are asked")] = 8
     entropy: Annotated[bool, Field(description="entropy and margin of each edge")] = True
     entropy_every: Annotated[PositiveInt, Field(description="epochs between two entropies")] = 1
@@ -95,9 +95,9 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
         PositiveInt | None, Field(description="epochs between two sharpnesses; by default after the last epoch alone")
     ] = None
     sharpness_over: Annotated[
-        Literal["weights", "alphas", "both", "all"], Field(description="parameters that are moved; all is each of the three")
+        Literal["weights", "alphas", "both", "all"], Field(description="parameters that the sharpness moves; all is each of the three")
     ] = "all"
-    sharpness_rho: Annotated[float, Field(gt=0, allow_inf_nan=False, description="radius of the ball in which they are moved")] = 0.05
+    sharpness_rho: Annotated[float, Field(gt=0, allow_inf_nan=False, description="radius of the ball in which it moves them")] = 0.05
     sharpness_steps: Annotated[PositiveInt, Field(description="number of steps of the ascent; 1 is SAM's own approximation")] = 1
     sharpness_batches: Annotated[PositiveInt, Field(description="training batches for the sharpness, over which its interval is")] = 8
     curvature: Annotated[bool, Field(description="largest eigenvalue of the alphas' Hessian of the validation loss")] = False
@@ -108,7 +108,7 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
         PositiveInt | None, Field(description="epochs between two rankings; by default five a search; always after the last")
     ] = None
     ranking_architectures: Annotated[
-        int, Field(ge=2, le=100_000, description="number of ranked architectures, drawn uniformly from the space and kept")
+        int, Field(ge=2, le=100_000, description="architectures to rank, drawn uniformly from the space, the same every time")
     ] = 32
     ranking_images: Annotated[PositiveInt, Field(description="validation images to judge each of them by")] = 256
     ranking_table: Annotated[bool, Field(description="look up their true accuracies, where a table knows them")] = True

@@ -40,7 +40,7 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
     match: Annotated[
         float | None, Field(gt=-1, lt=1, description="gradient match below which the search ends (of a method that reports it: oles)")
     ] = None
-    after: Annotated[Span, Field(description="first epoch that counts: a count, or a share of the search")] = 0.2
+    after: Annotated[Span, Field(description="first epoch that counts: its number, or a share of the search")] = 0.2
 
     def rules(self, epochs: int) -> tuple[Rule, ...]:
         """Those that are set, for a search of ``epochs``. ValueError for a window or a beginning that does not fit it."""

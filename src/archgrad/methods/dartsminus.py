@@ -23,7 +23,7 @@ def dartsminus(*, beta: Annotated[float, Field(ge=0)] = 1.0, decay: Literal["lin
     """A second skip on every edge, which is not searched and whose weight falls.
 
     Args:
-        beta: weight of that skip in the first epoch.
+        beta: weight of the second skip in the first epoch.
         decay: fall of that weight, which would be 0 an epoch after the last: linear or cosine;
             constant is no fall.
 

@@ -37,7 +37,7 @@ def drnas(
     Args:
         anchor: penalty that holds the concentrations near 1: Adam's decay of the alphas (l2), as
             concentration 1 is alpha 0, or the divergence from Dirichlet(1) (kl).
-        strength: factor of that penalty.
+        strength: factor of the penalty.
         readout: mixture that the selection reads: the mean of the distribution (mean), or
             softmax(a) (softmax).
         weights_lr: learning rates of the weights, the first and the last one.

@@ -54,7 +54,7 @@ def test_each_command_has_help(command, capsys):
 
 def test_search_help_lists_the_options_of_every_section(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
-    main(["search", "--help"])
+    main(["search", "--help-all"])
     shown = capsys.readouterr().out
     flags = "--method --seed --device --search.epochs --data.image-column --space.channels --weights.lr-end --alphas.beta1 --darts.order"
     assert all(flag in shown for flag in [*flags.split(), "--random.draws"])

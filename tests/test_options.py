@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field
 
 from archgrad.errors import unknown
-from archgrad.options import call
+from archgrad.options import about, call, model
 from archgrad.search_space import AlphaSettings
 
 
@@ -37,3 +37,29 @@ def test_what_is_wrong_is_said_in_one_line(given, message):
 
 def test_nothing_close_is_not_guessed():
     assert str(unknown("method", "zzz", ["darts", "random"])) == "unknown method 'zzz'. (there are: darts, random)"
+
+
+def documented(*, count: int = 2, names: Annotated[tuple[str, ...], Field(description="their names")] = ()):
+    """The first line,
+    and the second.
+
+    Args:
+        count: number of things,
+            each of them counted once.
+        names: a text that the type overrules.
+
+    Returns:
+        Nothing.
+    """
+
+
+def test_an_option_means_what_the_docstring_says_of_it_unless_its_type_does():
+    fields = model(documented).model_fields
+    assert fields["count"].description == "number of things, each of them counted once"
+    assert fields["names"].description == "their names"
+    assert model(function).model_fields["count"].description is None
+    assert about(documented) == "The first line,\nand the second." and about(function) == ""
+
+
+def test_the_attributes_of_a_dataclass_are_described():
+    assert model(AlphaSettings).model_fields["beta1"].description == "decay of Adam's mean of the gradients"

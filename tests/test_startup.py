@@ -21,6 +21,7 @@ BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_con
 HELP = "search resume finish estimate derive compare retrain evaluate predict show count latency query genotypes methods spaces"
 LOOKS = [
     *([command, "--help"] for command in HELP.split()),
+    ["search", "--help-all"],
     ["query", "nasbench201", BEST],
     ["query", "nasbench201", BEST, "--device", "pixel3", "--json"],
     ["query", "nasbenchmacro", "02012100"],

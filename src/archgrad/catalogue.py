@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import sys
@@ -121,7 +120,7 @@ def counted(genotype: Genotype) -> Count | None:
 def method_listing(entry: Any) -> MethodListing:
     """Of an entry of `METHODS`."""
     described = field_types.described(entry.model())
-    return MethodListing(entry.summary, entry.paper, inspect.getdoc(entry.patch) or "", tuple(entry.presets), described)
+    return MethodListing(entry.summary, entry.paper, options.about(entry.patch), tuple(entry.presets), described)
 
 
 def space_listing(entry: Any) -> SpaceListing:

@@ -43,13 +43,13 @@ SHORT = {"data": "path", "space": "name", "budget": "targets"}
 class SearchSettings(BaseModel, frozen=True, extra="forbid"):
     """How long, on how much, how exactly."""
 
-    epochs: Annotated[Epochs | None, Field(description="epochs; the space's default is that of its literature (50)")] = None
-    batch: Annotated[int | None, Field(ge=2, description="images of one step and half; the space's default is 64")] = None
-    precision: Annotated[Literal["32", "bf16"], Field(description="of the supernet's forward; alphas are always float32")] = "32"
+    epochs: Annotated[Epochs | None, Field(description="number of epochs; the default is that of the space's literature (50)")] = None
+    batch: Annotated[int | None, Field(ge=2, description="images of each half in one step; the default is the space's, 64")] = None
+    precision: Annotated[Literal["32", "bf16"], Field(description="precision of the supernet's forward; alphas are always float32")] = "32"
     recompute: Annotated[
-        Literal["none", "cells"], Field(description="cells: each cell's activations are made again in the backward: less memory, more time")
+        Literal["none", "cells"], Field(description="parts whose activations the backward makes again, for less memory and more time")
     ] = "none"
-    limit: Annotated[PositiveInt | None, Field(description="images per half, for a reduced run: a stratified choice")] = None
+    limit: Annotated[PositiveInt | None, Field(description="number of images in each half, a stratified choice, for a reduced run")] = None
     checkpoint_seconds: Annotated[PositiveFloat, Field(description="seconds between checkpoints within an epoch")] = 60.0
 
 
@@ -62,7 +62,7 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     image_column: Annotated[str | None, Field(description="column of a table that holds the images")] = None
     label_column: Annotated[str | None, Field(description="column of a table that holds the classes")] = None
     cache: Annotated[Path | None, Field(description="folder of decoded images; by default ~/.cache/archgrad")] = None
-    share: Annotated[float, Field(gt=0, lt=1, description="of the training images that train weights; the others train alphas")] = 0.5
+    share: Annotated[float, Field(gt=0, lt=1, description="fraction of training images used for weights; the rest train alphas")] = 0.5
     augment: Annotated[bool, Field(description="crop and flip at random")] = True
     flip: Annotated[bool | None, Field(description="mirror at random; by default unless the images are characters")] = None
     cutout: Annotated[NonNegativeInt, Field(description="side of the erased square in pixels")] = 0
@@ -76,40 +76,50 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
     targets: Annotated[
         tuple[str, ...],
         BeforeValidator(lambda given: [one for text in ([given] if isinstance(given, str) else given) for one in str(text).split(",")]),
-        Field(description="macs=300M, params=60% (of the largest network), latency=15ms or DEVICE=15ms; several for all of them"),
+        Field(description="largest costs: macs=300M, params=60% (of the largest network), latency=15ms, DEVICE=15ms; several hold together"),
     ] = ()
     rate: Annotated[
-        float, Field(ge=0, allow_inf_nan=False, description="how fast a multiplier grows: by this an epoch where twice the budget is asked for")
+        float, Field(ge=0, allow_inf_nan=False, description="growth of a multiplier in an epoch at twice the budget")
     ] = 0.1
     size: Annotated[int | None, Field(ge=8, le=SIDE, description="side of the images the network is for; by default those of the search")] = None
     latency: Annotated[Path | None, Field(description="table of `archgrad latency`; by default the one of this device and space")] = None
-    latency_batch: Annotated[PositiveInt, Field(description="images at a time, as it was measured")] = 1
-    latency_device: Annotated[Literal["cpu", "cuda"], Field(description="where it was measured")] = "cpu"
-    latency_threads: Annotated[Threads, Field(description="of the processor, as it was measured")] = 1
+    latency_batch: Annotated[PositiveInt, Field(description="batch size at which the latency was measured")] = 1
+    latency_device: Annotated[Literal["cpu", "cuda"], Field(description="device on which the latency was measured")] = "cpu"
+    latency_threads: Annotated[Threads, Field(description="threads with which the latency was measured")] = 1
 
 
 class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     """What is measured during a search, into its metrics. Nothing of it changes the search."""
 
     gap: Annotated[bool, Field(description="discretisation gap: the supernet under its mixture and under its genotype")] = True
-    gap_every: Annotated[PositiveInt | None, Field(description="epochs; by default five times a search; always after the last")] = None
-    gap_images: Annotated[PositiveInt, Field(description="validation images for it")] = 1024
-    front: Annotated[bool, Field(description="cost against validation accuracy of what the search saw, at its end")] = True
+    gap_every: Annotated[
+        PositiveInt | None, Field(description="epochs between two gaps; by default five a search; always after the last")
+    ] = None
+    gap_images: Annotated[PositiveInt, Field(description="validation images for the gap")] = 1024
+    front: Annotated[bool, Field(description="Pareto front of cost and validation accuracy over all that the search saw")] = True
     front_points: Annotated[int, Field(ge=1, le=10_000, description="budgets for which the last alphas are asked")] = 8
     entropy: Annotated[bool, Field(description="entropy and margin of each edge")] = True
-    entropy_every: Annotated[PositiveInt, Field(description="epochs")] = 1
+    entropy_every: Annotated[PositiveInt, Field(description="epochs between two entropies")] = 1
     sharpness: Annotated[bool, Field(description="SAM sharpness of the training loss")] = False
-    sharpness_every: Annotated[PositiveInt | None, Field(description="epochs; by default after the last alone")] = None
-    sharpness_over: Annotated[Literal["weights", "alphas", "both", "all"], Field(description="what is moved; all is each of them")] = "all"
-    sharpness_rho: Annotated[float, Field(gt=0, allow_inf_nan=False, description="radius of the ball")] = 0.05
-    sharpness_steps: Annotated[PositiveInt, Field(description="1 is SAM's own approximation, more are gradient ascent")] = 1
-    sharpness_batches: Annotated[PositiveInt, Field(description="training batches for it; its interval is over them")] = 8
+    sharpness_every: Annotated[
+        PositiveInt | None, Field(description="epochs between two sharpnesses; by default after the last epoch alone")
+    ] = None
+    sharpness_over: Annotated[
+        Literal["weights", "alphas", "both", "all"], Field(description="parameters that the sharpness moves; all is each of the three")
+    ] = "all"
+    sharpness_rho: Annotated[float, Field(gt=0, allow_inf_nan=False, description="radius of the ball in which it moves them")] = 0.05
+    sharpness_steps: Annotated[PositiveInt, Field(description="number of steps of the ascent; 1 is SAM's own approximation")] = 1
+    sharpness_batches: Annotated[PositiveInt, Field(description="training batches for the sharpness, over which its interval is")] = 8
     curvature: Annotated[bool, Field(description="largest eigenvalue of the alphas' Hessian of the validation loss")] = False
-    curvature_every: Annotated[PositiveInt, Field(description="epochs; always after the last")] = 1
-    curvature_batches: Annotated[PositiveInt, Field(description="validation batches for it")] = 1
+    curvature_every: Annotated[PositiveInt, Field(description="epochs between two curvatures; always after the last")] = 1
+    curvature_batches: Annotated[PositiveInt, Field(description="validation batches for the curvature")] = 1
     ranking: Annotated[bool, Field(description="rank correlation of search network, evaluation network and the space's table")] = False
-    ranking_every: Annotated[PositiveInt | None, Field(description="epochs; by default five times a search; always after the last")] = None
-    ranking_architectures: Annotated[int, Field(ge=2, le=100_000, description="drawn uniformly from the space, the same every time")] = 32
+    ranking_every: Annotated[
+        PositiveInt | None, Field(description="epochs between two rankings; by default five a search; always after the last")
+    ] = None
+    ranking_architectures: Annotated[
+        int, Field(ge=2, le=100_000, description="architectures to rank, drawn uniformly from the space, the same every time")
+    ] = 32
     ranking_images: Annotated[PositiveInt, Field(description="validation images to judge each of them by")] = 256
     ranking_table: Annotated[bool, Field(description="look up their true accuracies, where a table knows them")] = True
 
@@ -119,13 +129,15 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     `AlphaSettings`; ``methods`` the options of each method by its name; ``retrain`` is for the retraining of what is found, fields of
     `RetrainSettings`. What is not said follows from the space and the data."""
 
-    method: Annotated[str, Field(description="one of `archgrad methods`, or several as a+b")] = "darts"
-    seed: Annotated[NonNegativeInt, Field(description="decides split, order, augmentation, initial weights and every draw")] = 0
+    method: Annotated[str, Field(description="name of a method, as `archgrad methods` lists them, or of several, as a+b")] = "darts"
+    seed: Annotated[NonNegativeInt, Field(description="number that decides split, order, augmentation, first weights and every draw")] = 0
     device: Annotated[
-        str, AfterValidator(check_device), Field(description="auto, cpu, cuda or cuda:NUMBER; auto takes a GPU where there is one")
+        str, AfterValidator(check_device), Field(description="device to compute on: auto (a GPU where there is one), cpu, cuda, cuda:1")
     ] = "auto"
     deterministic: Annotated[bool, Field(description="bit for bit on a GPU too, at some cost (a CPU always is)")] = False
-    threads: Annotated[Threads | None, Field(description="of torch, by default by size and processors; a resumed run keeps its own")] = None
+    threads: Annotated[
+        Threads | None, Field(description="threads of torch, by default by size and processors; a resumed run keeps its own")
+    ] = None
     out: Annotated[Path | None, Field(description="run folder; by default runs/METHOD-SPACE-DATA-seedN")] = None
     search: SearchSettings = SearchSettings()
     data: DataSettings = DataSettings()

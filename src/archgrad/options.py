@@ -1,13 +1,18 @@
-"""Options by signature: what a function takes is what a user may set, checked and converted by pydantic, refused in one line."""
+"""Options by signature: what a function takes is what a user may set, checked and converted by pydantic, refused in one line.
+
+What an option means stands in the function's docstring, under "Args:" in Google's style, or in its type.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from docstring_parser import Docstring, DocstringStyle, parse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
 
 from archgrad.bounds import WHOLE
 from archgrad.errors import shown, unknown
@@ -16,18 +21,46 @@ T = TypeVar("T")
 
 
 def model(function: Callable[..., Any], **more: Any) -> type[BaseModel]:
-    """A pydantic model with one field per parameter of a function or a dataclass, and ``more``, each (type, default), which win. Made once."""
+    """A pydantic model of the options of a function or a dataclass, made once.
+
+    Args:
+        function: The function or dataclass. Each parameter is a field of the model. The field's
+            description is that of its type (``Field(description=...)``), else that of the
+            parameter in the docstring ("Args:", of a dataclass "Attributes:").
+        more: Further fields, each (type, default); they win.
+
+    Returns:
+        The model. It refuses names that are no fields.
+    """
     return _model(function, tuple(more.items()))
+
+
+def about(function: Callable[..., Any]) -> str:
+    """The docstring of a function before its "Args:"; empty where there is none."""
+    return (_docstring(function).description or "").strip()
 
 
 @cache
 def _model(function: Callable[..., Any], more: tuple[tuple[str, Any], ...]) -> type[BaseModel]:
     hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
+    meanings = {one.arg_name: " ".join((one.description or "").split()).removesuffix(".") for one in _docstring(function).params}
     fields: dict[str, Any] = {
-        name: (hints.get(name, Any), ... if parameter.default is inspect.Parameter.empty else parameter.default)
+        name: (
+            _described(hints.get(name, Any), meanings.get(name)),
+            ... if parameter.default is inspect.Parameter.empty else parameter.default,
+        )
         for name, parameter in inspect.signature(function).parameters.items()
     }
     return create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **(fields | dict(more)))
+
+
+def _docstring(function: Callable[..., Any]) -> Docstring:
+    return parse(inspect.getdoc(function) or "", DocstringStyle.GOOGLE)
+
+
+def _described(hint: Any, meaning: str | None) -> Any:
+    """A type with its own description, or with ``meaning`` where it has none."""
+    return Annotated[hint, Field(description=FieldInfo.from_annotation(hint).description or meaning)]
 
 
 def call(owner: str, function: Callable[..., T], options: Mapping[str, Any]) -> T:

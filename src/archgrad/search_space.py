@@ -22,7 +22,18 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclass(frozen=True)
 class WeightSettings:
-    """SGD of the supernet weights. The learning rate falls by cosine from ``lr`` to ``lr_end`` over the supernet's life."""
+    """SGD of the supernet weights. The learning rate falls by cosine over the supernet's life.
+
+    Attributes:
+        lr: learning rate at the start.
+        lr_end: learning rate at the end of the cosine.
+        per: time after which the learning rate moves: an epoch, or a step; never keeps it at its
+            start.
+        momentum: momentum of SGD.
+        nesterov: take Nesterov's form of the momentum.
+        decay: weight decay of the supernet weights.
+        clip: largest norm of all gradients together; 0 is off.
+    """
 
     lr: NotNegative = 0.025
     lr_end: NotNegative = 0.001
@@ -35,7 +46,15 @@ class WeightSettings:
 
 @dataclass(frozen=True)
 class AlphaSettings:
-    """Adam of the alphas. They start at ``init`` * N(0, 1)."""
+    """Adam of the alphas.
+
+    Attributes:
+        lr: learning rate.
+        beta1: decay of Adam's mean of the gradients.
+        beta2: decay of Adam's mean of the squared gradients.
+        decay: weight decay of the alphas.
+        init: scale of the first alphas, which are this number times N(0, 1).
+    """
 
     lr: NotNegative = 3e-4
     beta1: Share = 0.5
@@ -60,7 +79,7 @@ Rate = Annotated[float | Literal["auto"], BeforeValidator(_number_or_auto)]
 """What a user may say of ``alphas.lr``."""
 
 ALPHAS = options.model(
-    AlphaSettings, lr=(Annotated[Rate, Field(description="Learning rate; auto fits the published one to the number of alpha steps")], AUTO)
+    AlphaSettings, lr=(Annotated[Rate, Field(description="learning rate; auto fits the published one to the number of alpha steps")], AUTO)
 )
 """What a user may say of the alphas' settings."""
 

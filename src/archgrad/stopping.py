@@ -28,13 +28,19 @@ Rule = Callable[[Sequence["Row"]], "str | None"]
 class StopSettings(BaseModel, frozen=True, extra="forbid"):
     """When a search ends before its last epoch. Every rule is off unless it is set; the first that holds ends the search."""
 
-    eigenvalue: Annotated[float | None, Field(gt=0, lt=1, description="curvature rose: its mean before is below this share of that now")] = None
+    eigenvalue: Annotated[
+        float | None, Field(gt=0, lt=1, description="share of the curvature's mean now below which its mean before says that it rose")
+    ] = None
     window: Annotated[Interval, Field(description="epochs of each of the two means: a count, or a share of the search")] = 0.1
-    skips: Annotated[int | None, Field(ge=1, description="so many skips or more in one cell (of DARTS: in the normal one)")] = None
-    stable: Annotated[int | None, Field(ge=2, description="the same genotype after so many epochs in a row")] = None
-    entropy: Annotated[float | None, Field(gt=0, description="mean entropy of the edges below this, in nats")] = None
-    match: Annotated[float | None, Field(gt=-1, lt=1, description="gradient match below this (of a method that reports it: oles)")] = None
-    after: Annotated[Span, Field(description="earlier epochs do not count: an epoch, or a share of the search")] = 0.2
+    skips: Annotated[
+        int | None, Field(ge=1, description="number of skips in one cell (of DARTS: in the normal one) at which the search ends")
+    ] = None
+    stable: Annotated[int | None, Field(ge=2, description="number of epochs in a row with the same genotype after which the search ends")] = None
+    entropy: Annotated[float | None, Field(gt=0, description="mean entropy of the edges, in nats, below which the search ends")] = None
+    match: Annotated[
+        float | None, Field(gt=-1, lt=1, description="gradient match below which the search ends (of a method that reports it: oles)")
+    ] = None
+    after: Annotated[Span, Field(description="first epoch that counts: its number, or a share of the search")] = 0.2
 
     def rules(self, epochs: int) -> tuple[Rule, ...]:
         """Those that are set, for a search of ``epochs``. ValueError for a window or a beginning that does not fit it."""

@@ -9,18 +9,20 @@ from contextlib import suppress
 from cyclopts import App, CycloptsError, Group
 
 from archgrad import __version__, interrupts, terminal
-from archgrad.cli import faults
+from archgrad.cli import faults, helping
 from archgrad.cli.process import compile_nothing, wait_asleep
 from archgrad.errors import complaint
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
 
-`archgrad search --method darts --space nasbench201 --data digits` is a whole search; `archgrad COMMAND --help` says the rest.
-Every command takes `--quiet`: it prints errors alone, and JSON or CSV that was asked for.
+`archgrad search --method darts --space nasbench201 --data digits` is a whole search. `archgrad COMMAND --help` shows the usual
+options of a command, `archgrad COMMAND --help-all` all of them. Every command takes `--quiet`: it prints errors alone, and JSON or CSV
+that was asked for.
 """
 
 app = App(
-    name="archgrad", help=HELP, version=__version__, help_format="markdown", result_action="return_value", suppress_keyboard_interrupt=False
+    name="archgrad", help=HELP, help_flags=helping.FLAGS, version=__version__, help_format="markdown", result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )  # fmt: skip
 
 MAKE, LOOK = Group("Search and train", sort_key=1), Group("Look", sort_key=2)
@@ -61,8 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     tokens = spelled(sys.argv[1:] if arguments is None else arguments)
     kept = terminal.QUIET.set(QUIET in tokens)
+    tokens = [token for token in tokens if token != QUIET]
     try:
-        code = app([token for token in tokens if token != QUIET], exit_on_error=False, print_error=False) or 0
+        with helping.helped(app, tokens):
+            code = app(tokens, exit_on_error=False, print_error=False) or 0
         faults.flush()
         return code
     except (CycloptsError, ValueError) as error:

@@ -39,16 +39,16 @@ def compare(
     *,
     out: Annotated[Path | None, Parameter(help="the study's folder, new or begun")] = None,
     methods: Annotated[str | None, Parameter(help="arms, a,b+c: methods, or arms of the file; by default all of the file")] = None,
-    seeds: Annotated[str | None, Parameter(help="how many (4: 1 to 4), or which (1,2,5); by default 4")] = None,
-    retrain_seeds: Annotated[int | None, Parameter(help="train each found network so often; by default 0")] = None,
-    config_file: Annotated[Path | None, Parameter(name="--config", help="a study: YAML of a search, with arms, seeds, control")] = None,
+    seeds: Annotated[str | None, Parameter(help="number of seeds (4: 1 to 4), or the seeds (1,2,5); by default 4")] = None,
+    retrain_seeds: Annotated[int | None, Parameter(help="number of trainings of each found network; by default 0")] = None,
+    config_file: Annotated[Path | None, Parameter(name="--config", help="YAML of a study: that of a search, with arms, seeds, control")] = None,
     control: Annotated[str | None, Parameter(help="the arm that others are compared to; by default darts, else random")] = None,
-    no_controls: Annotated[bool, Parameter(help="add no arm of random search", negative="", show_default=False)] = False,
-    blind: Annotated[bool, Parameter(help="look up no true accuracy: for choosing settings", negative="", show_default=False)] = False,
+    no_controls: Annotated[bool, Parameter(help="leave out the arm of random search", negative="", show_default=False)] = False,
+    blind: Annotated[bool, Parameter(help="leave true accuracies unread, for a choice of settings", negative="", show_default=False)] = False,
     jobs: Annotated[int, Parameter(help="searches at a time")] = 1,
-    dry_run: Annotated[bool, Parameter(help="a line for each run; nothing is loaded or written", negative="", show_default=False)] = False,
+    dry_run: Annotated[bool, Parameter(help="print a line for each run; nothing is loaded or written", negative="", show_default=False)] = False,
     print_commands: Annotated[
-        bool, Parameter(help="run nothing here; print what is left, a command line a run", negative="", show_default=False)
+        bool, Parameter(help="print a command line for each run that is left, and run nothing", negative="", show_default=False)
     ] = False,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
 ) -> int:

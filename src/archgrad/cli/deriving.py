@@ -20,10 +20,10 @@ def derive(
     folder: Path,
     *,
     budget: Annotated[
-        list[str], Parameter(help="macs=300M, params=60%, latency=15ms; several for all of them", consume_multiple=True, negative="")
+        list[str], Parameter(help="largest costs: macs=300M, params=60%, latency=15ms; all of them hold", consume_multiple=True, negative="")
     ],
     latency: Annotated[Path | None, Parameter(help="table of `archgrad latency`; by default the one of this device and space")] = None,
-    out: Annotated[Path | None, Parameter(help="write the genotype there, a file for retrain, show and count")] = None,
+    out: Annotated[Path | None, Parameter(help="file for the genotype, which retrain, show and count read")] = None,
     overwrite: Annotated[bool, overwriting("--out")] = False,
     as_json: AsJson = False,
 ) -> None:

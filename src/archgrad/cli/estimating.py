@@ -37,7 +37,7 @@ def estimate(
     Parameters
     ----------
     what: str
-        What `archgrad retrain` takes: a run folder, a genotype, a file. Leave it out for a search.
+        A run folder, a genotype or a file, as `archgrad retrain` takes it. Leave it out for a search.
     """
     here = said(given)
     sources = [*([config.read_yaml(config_file)] if config_file else []), ("", here)]

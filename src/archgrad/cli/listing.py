@@ -40,8 +40,8 @@ def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
 
 def methods(
     *,
-    pairs: Annotated[bool, Parameter(help="which of them compose, and what keeps others apart", negative="", show_default=False)] = False,
-    space: Annotated[str, Parameter(help="whose defaults count, for --pairs")] = "darts",
+    pairs: Annotated[bool, Parameter(help="list which methods compose, and what keeps others apart", negative="", show_default=False)] = False,
+    space: Annotated[str, Parameter(help="space whose defaults count, for --pairs")] = "darts",
     as_json: AsJson = False,
 ) -> None:
     """The search methods, each with its options and paper. Several compose: --method a+b."""

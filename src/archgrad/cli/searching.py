@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from archgrad.observers import Say
 
 ABOUT = {
-    "space": "Of the spaces that have the option: `archgrad spaces`.",
+    "space": "`archgrad spaces` says which space has which options.",
     "weights": "SGD of the supernet weights. Defaults are the space's.",
     "alphas": "Adam of the alphas. Defaults are the space's, the rate fitted to the length of the search.",
     "retrain": "For `archgrad retrain` of what is found; budgets count networks of this width and depth.",

@@ -15,16 +15,16 @@ from archgrad.cli.subject import Subject, check_size, otherwise, subject
 from archgrad.errors import unknown
 from archgrad.observers import say_on
 
-Space = Annotated[str | None, Parameter(help="of a genotype; by default the one its cells belong to")]
-Channels = Annotated[int | None, Parameter(help="of the derived network's first cell")]
+Space = Annotated[str | None, Parameter(help="space of a genotype; by default the one its cells belong to")]
+Channels = Annotated[int | None, Parameter(help="channels of the derived network's first cell")]
 Cells = Annotated[int | None, Parameter(help="depth of the derived network (NAS-Bench-201: cells per stage)")]
-Classes = Annotated[int | None, Parameter(help="of the images; 10, or those of the run")]
+Classes = Annotated[int | None, Parameter(help="number of classes; 10, or those of the run")]
 Size = Annotated[int | None, Parameter(help="side of the images in pixels; 32, or that of the run")]
 
 
 def show(
     what: str, *, space: Space = None, channels: Channels = None, cells: Cells = None, classes: Classes = None, size: Size = None,
-    svg: Annotated[Path | None, Parameter(help="file of the picture; a run has its own")] = None,
+    svg: Annotated[Path | None, Parameter(help="file for the picture; a run has its own")] = None,
     overwrite: Annotated[bool, overwriting("--svg")] = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """A genotype as table and picture; its parameters and multiply-adds; what a benchmark knows of it.
@@ -103,7 +103,7 @@ def count(
 
 
 def query(
-    benchmark: str, what: str, *, device: Annotated[str | None, Parameter(help="its latency there, too: one of nasbench201's 27")] = None,
+    benchmark: str, what: str, *, device: Annotated[str | None, Parameter(help="device of a latency, one of nasbench201's 27")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """What a bundled benchmark measured of an architecture: accuracies in percent, rank, parameters, multiply-adds.

@@ -40,13 +40,13 @@ Flags: Any = flags(
     some(config.scalars(), "seed", "device", "deterministic", "threads", "out"),
     {
         "data": "The images; by default those of the run.",
-        "space": "Of a genotype: by default the one its cells belong to. A run has its own.",
+        "space": "The space of a genotype is by default the one its cells belong to. A run has its own.",
         "retrain": "The recipe. Defaults are those of the preset, which itself follows from the space.",
     },
     floating=("space", "retrain"),
 )
 NOTHING = Flags()
-Device = Annotated[str | None, Parameter(help="auto, cpu, cuda or cuda:NUMBER; by default where it was trained")]
+Device = Annotated[str | None, Parameter(help="device to compute on: auto, cpu, cuda or cuda:1; by default the one of the training")]
 
 
 def retrain(
@@ -178,7 +178,7 @@ def evaluate(
     folder: Path,
     *,
     data: Annotated[str | None, Parameter(help="labelled images: a folder CLASS/*, a set with a test split, parquet, a hub name")] = None,
-    split: Annotated[str | None, Parameter(help="of those images, by default the test split where there is one")] = None,
+    split: Annotated[str | None, Parameter(help="split of those images; by default the test split where there is one")] = None,
     image_column: Annotated[str | None, Parameter(help="column of a table that holds the images")] = None,
     label_column: Annotated[str | None, Parameter(help="column of a table that holds the classes")] = None,
     device: Device = None,
@@ -209,9 +209,9 @@ def predict(
     folder: Path,
     *images: Path,
     top: Annotated[int, Parameter(help="likeliest classes shown per image")] = 1,
-    csv: Annotated[bool, Parameter(help="as CSV: file, class, probability", negative="", show_default=False)] = False,
+    csv: Annotated[bool, Parameter(help="print CSV with file, class and probability", negative="", show_default=False)] = False,
     csv_raw: Annotated[
-        bool, Parameter(help="as CSV; names stay as they are, so a spreadsheet may compute one", negative="", show_default=False)
+        bool, Parameter(help="print CSV with names as they are, so a spreadsheet may compute one", negative="", show_default=False)
     ] = False,
     as_json: AsJson = False,
     device: Device = None,

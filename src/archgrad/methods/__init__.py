@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from archgrad import options
 from archgrad.errors import unknown
@@ -73,7 +73,11 @@ class Entry(NamedTuple):
 
     def model(self) -> type[BaseModel]:
         """The options a user may set."""
-        return options.model(self.patch, **({"preset": (str | None, None)} if self.presets else {}))
+        return options.model(self.patch, **({"preset": (self._preset(), None)} if self.presets else {}))
+
+    def _preset(self) -> Any:
+        meaning = f"name of a set of options, laid over those of the space: {', '.join(self.presets)}"
+        return Annotated[str | None, Field(description=meaning)]
 
 
 IN_NASBENCH201 = {"nasbench201": Length(100)}  # [author code] as all lengths

@@ -20,8 +20,16 @@ PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"end": 50.0}}  # [author c
 
 
 def betadarts(*, start: NotNegative = 0.0, end: NotNegative = 5.0) -> Patch:
-    """The strength grows from ``start`` in the first epoch towards ``end``, as a share of the search whatever its length:
-    ``start + (end - start) * epoch / epochs``."""
+    """A pull of the alphas on an edge towards each other, which grows linearly with the search,
+    whatever its length.
+
+    Args:
+        start: strength of the pull in the first epoch.
+        end: strength that the pull would reach an epoch after the last.
+
+    Returns:
+        The patch of the method.
+    """
     strength = toward(start, end)
     decay = weighted(strength, logsumexp)
     return Patch(

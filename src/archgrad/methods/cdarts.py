@@ -69,18 +69,44 @@ def cdarts(
     divide: bool = False,
     decay: NotNegative = 3e-4,
 ) -> Patch:
-    """Of the search's epochs, its iterations: ``pretrain``, those that train the search network alone, a count (2) or a share (0.0625); in each
-    cycle after these, passes of ``warmup`` and of ``joint`` training, over a ``share`` of the batches. ``keep_optimizers`` from cycle to cycle.
+    """A search network and a deeper evaluation network that teach each other. An epoch of the
+    search is an iteration: a pass that trains the search network alone, or a cycle, which
+    warms the evaluation network up and then trains both.
 
-    The evaluation network: ``depth``, its cells in multiples of the search network's; ``bn_affine``; ``share_fc``, one classifier for both;
-    ``pool_bn``: BatchNorms behind pools in both networks (None: as the space has it).
+    Args:
+        pretrain: iterations at the start that train the search network alone: a count (2), or a
+            share of all (0.0625).
+        warmup: passes in each cycle that train the evaluation network alone.
+        joint: passes in each cycle that train both networks and the alphas.
+        share: share of a half's batches that one pass takes.
+        keep_optimizers: keep momenta and Adam's state from cycle to cycle.
+        depth: cells of the evaluation network, in multiples of the search network's, rounded.
+        bn_affine: let the BatchNorms in the evaluation network's cells scale and shift.
+        share_fc: give both networks one classifier.
+        pool_bn: put BatchNorms behind pools in both networks; the default is the space's.
+        strength: factor of the distillation, the paper's lambda; 0 switches it off, with its heads.
+        distance: distance between the networks' answers: a divergence (kl), or SmoothL1 times tau
+            squared (smooth_l1).
+        tau: temperature of the distillation.
+        mean: mean of the divergence: over rows (batch), or over rows and classes (all).
+        detach_teacher: keep the evaluation network from learning by the distillation.
+        ensemble: weights of a network's three answers: trained ones (learned), or 1/3 each (fixed).
+        merge: form of a network's three answers: one behind the other (concatenate), or added
+            (sum).
+        fix_heads: leave the heads of the distillation as they were drawn.
+        second_window: side of the pool in the second head, in places of its features.
+        regular: strength of the L1 penalty on alphas at the start.
+        regular_on: alphas that the penalty counts: those of pools, skips and noise, as a sum
+            (free), or those of the op none, as a mean (none).
+        fade: share of the cycles after which the penalty is 0.
+        per_stage: count the penalty on pools, skips and noise three times, once a stage, as the
+            released code does.
+        divide: divide both cross-entropies by the strength of the distillation, as the released
+            code does.
+        decay: weight decay of both networks.
 
-    Distillation: ``strength`` (lambda), ``distance``, temperature ``tau``, ``mean`` over the batch, or over classes too; ``detach_teacher``;
-    ``ensemble`` weights; ``merge`` of its three answers; ``fix_heads``: they stay random; ``second_window``: of the second head's pool.
-
-    ``regular``: strength of the L1 on alphas, of all weight-free ops (``free``, a sum) or of ``none`` (a mean), falling to 0 over a share
-    ``fade`` of the cycles; ``per_stage`` counts it three times, ``divide`` divides both cross-entropies by ``strength``, as the released code
-    does. ``decay``: of the weights.
+    Returns:
+        The patch of the method.
     """
     begin = span(pretrain, "cdarts.pretrain")
     coefficient = fading(3 * regular if per_stage and regular_on == "free" else regular, begin, warmup, joint, fade)

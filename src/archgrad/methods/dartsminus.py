@@ -20,8 +20,16 @@ SKIP = "skip_connect"
 
 
 def dartsminus(*, beta: Annotated[float, Field(ge=0)] = 1.0, decay: Literal["linear", "cosine", "constant"] = "linear") -> Patch:
-    """``beta``: weight of the auxiliary skip in the first epoch; ``decay``: how it falls, heading for 0 with the end of the search
-    (0 itself is not reached in the authors' code either), or not at all."""
+    """A second skip on every edge, which is not searched and whose weight falls.
+
+    Args:
+        beta: weight of the second skip in the first epoch.
+        decay: fall of that weight, which would be 0 an epoch after the last: linear or cosine;
+            constant is no fall.
+
+    Returns:
+        The patch of the method.
+    """
     rules: dict[str, Scalar] = {
         "linear": toward(beta, 0.0),
         "cosine": lambda context: beta * (1 + math.cos(math.pi * context.t.epoch / context.t.epochs)) / 2,

@@ -36,9 +36,23 @@ def dartspt(
     order: Literal["random", "index"] = "random",
     images: Annotated[int, Field(ge=1)] | None = None,
 ) -> Patch:
-    """``fixed``: alphas never move (the paper's "DARTS-PT-fix"). ``tune``: how long the supernet learns between decisions, in epochs (5) or as
-    a share of the search (0.1), at ``rate`` times the search's learning rate. ``criterion`` of what hurts, on the validation half, or on so
-    many ``images`` of it. ``order`` of the edges and nodes."""
+    """A selection by what the removal of each op costs the supernet, after a search by any
+    method. The supernet learns on between the decisions.
+
+    Args:
+        fixed: never move the alphas, as the paper's DARTS-PT-fix.
+        tune: time for which the supernet learns on between decisions: epochs (5), or a share of the
+            search (0.1).
+        rate: learning rate of that time, in multiples of the search's.
+        criterion: measure of what a removal costs, on validation images: accuracy, or loss.
+        order: order in which edges and nodes are decided: drawn (random), or by their number
+            (index).
+        images: number of validation images for the measure; the default is the whole validation
+            half.
+
+    Returns:
+        The patch of the method.
+    """
     return Patch(
         "dartspt",
         reshape=(projected,),

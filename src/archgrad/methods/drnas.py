@@ -32,8 +32,20 @@ def drnas(
     weights_lr: tuple[NotNegative, NotNegative] = (0.1, 0.0),
     alphas_lr: NotNegative = 6e-4,
 ) -> Patch:
-    """``anchor``: what holds the concentrations to 1, at ``strength``: Adam's decay of the alphas, as concentration 1 is alpha 0, or the
-    divergence from Dirichlet(1). ``readout``: selection by the distribution's mean, or by softmax(a). ``weights_lr``: from, to."""
+    """A mixture that is drawn from a Dirichlet distribution, whose concentrations are learned.
+
+    Args:
+        anchor: penalty that holds the concentrations near 1: Adam's decay of the alphas (l2), as
+            concentration 1 is alpha 0, or the divergence from Dirichlet(1) (kl).
+        strength: factor of the penalty.
+        readout: mixture that the selection reads: the mean of the distribution (mean), or
+            softmax(a) (softmax).
+        weights_lr: learning rates of the weights, the first and the last one.
+        alphas_lr: learning rate of the alphas.
+
+    Returns:
+        The patch of the method.
+    """
     divergence = weighted(constant(strength), kl_to_uniform)
     return Patch(
         "drnas",

@@ -29,8 +29,17 @@ def fairdarts(
     distance: Literal["l2", "l1"] = "l2",
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.85,
 ) -> Patch:
-    """``strength`` of the zero-one loss; ``distance`` of a sigmoid from 1/2: squared, or absolute. ``threshold``: an op below it is not
-    selected."""
+    """Ops that do not compete: each has a sigmoid of its own, which a zero-one loss drives to 0
+    or 1, and a threshold selects.
+
+    Args:
+        strength: factor of the zero-one loss.
+        distance: distance of a sigmoid from 1/2 in that loss: squared (l2), or absolute (l1).
+        threshold: smallest sigmoid of an op that is selected.
+
+    Returns:
+        The patch of the method.
+    """
     push = weighted(constant(strength), zero_one(2 if distance == "l2" else 1))
     return Patch(
         "fairdarts",

@@ -24,8 +24,18 @@ PRESETS: dict[str, dict[str, Any]] = {name: {"idle": "nothing"} for name in ("da
 
 
 def gdas(*, hot: Positive = 10.0, cold: Positive = 0.1, idle: Idle = "scalar") -> Patch:
-    """The temperature falls from ``hot`` in the first epoch to ``cold`` in the last, linearly. ``idle``: what an op that was not drawn
-    tells its alpha: the gradient of a scalar in its place, nothing, or, since it runs in the alpha step, its own."""
+    """One op an edge runs, drawn by the alphas; the draw has the gradient of a Gumbel softmax,
+    at a temperature that falls linearly.
+
+    Args:
+        hot: temperature in the first epoch.
+        cold: temperature in the last epoch.
+        idle: gradient for the alpha of an op that was not drawn: that of a scalar in its place
+            (scalar), 0 (nothing), or the op's own (run), for which all ops run in the alpha step.
+
+    Returns:
+        The patch of the method.
+    """
     temperature = linear(hot, cold)
     return Patch(
         "gdas",

@@ -30,9 +30,19 @@ def lambdadarts(
     least: Annotated[int, Field(ge=2)] = 3,
     alpha_lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
 ) -> Patch:
-    """``strength`` of the alignment in the last epoch, growing from 0 in the first. ``measure`` of two gradients: their cosine, or
-    ``<g, h> / <|g|, |h|>``, which heeds signs. ``least``: groups with fewer cells are left alone. ``alpha_lr``: rate of the alphas (None: the
-    space's)."""
+    """Weights that are also trained to make the cells of a type agree on the mixture.
+
+    Args:
+        strength: factor of that alignment in the last epoch; it grows from 0 in the first.
+        measure: similarity of two cells' gradients: their cosine, or <g, h> / <|g|, |h|>, which
+            heeds signs (sign).
+        least: smallest number of cells of a type that are aligned; types with fewer cells are left
+            alone.
+        alpha_lr: learning rate of the alphas; the default is the space's.
+
+    Returns:
+        The patch of the method.
+    """
     scale = linear(0, strength)
     alignment = weighted(scale, disagreement(measure, least))
     return Patch(

@@ -25,9 +25,20 @@ def oles(
     measure: Literal["released", "paper"] = "released",
     stop: bool = False,
 ) -> Patch:
-    """An op rests once its match, mean over ``interval`` steps, is below ``threshold``. ``measure`` of a match: ``paper``, the cosine of both
-    gradients of the op; ``released``, of the training gradient and the sum of both, column by column: what the authors' code computes, and
-    what the threshold is for. ``stop``: end the search when every op rests."""
+    """An op whose training gradient no longer matches its validation gradient stops learning,
+    for good.
+
+    Args:
+        threshold: match below which an op stops learning.
+        interval: number of steps over which a match is averaged.
+        measure: match of the two gradients of an op: their cosine (paper), or the cosine of the
+            training gradient and the sum of both, column by column (released), which the authors'
+            code computes and the threshold is for.
+        stop: end the search when every op has stopped learning.
+
+    Returns:
+        The patch of the method.
+    """
     return Patch(
         "oles",
         hypergradient=first_order,

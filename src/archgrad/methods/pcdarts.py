@@ -20,8 +20,18 @@ from archgrad.schedules import Span, span
 
 
 def pcdarts(*, partial: Annotated[int, Field(ge=1)] = 4, edges: bool = True, frozen: Span = 0.3) -> Patch:
-    """``partial``: K. ``edges``: the softmax over each node's inputs. ``frozen``: the alphas rest so long, epochs (15) or a share of the
-    search (0.3)."""
+    """Only a part of a node's channels goes through the ops, and a softmax weighs the inputs of
+    each node.
+
+    Args:
+        partial: divisor K of a node's channels: 1/K of them go through the ops.
+        edges: learn a softmax over the inputs of each node.
+        frozen: time at the start in which the alphas rest: epochs (15), or a share of the search
+            (0.3).
+
+    Returns:
+        The patch of the method.
+    """
     return Patch(
         "pcdarts",
         reshape=(weigh_edges,) if edges else (),

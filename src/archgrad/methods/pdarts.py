@@ -45,9 +45,23 @@ def pdarts(
     rest: Share = 0.4,
     skips: Annotated[int, Field(ge=0)] | None = 2,
 ) -> Patch:
-    """``keep``: ops of each edge that go on into the second, the third, ... stage. One value a stage: ``depth``, its cells in multiples of
-    the space's, and ``dropout`` behind skips as it begins. ``rest``: share of each stage in which the alphas rest. ``skips``: at most so
-    many are selected in a cell that does not reduce (None: any number; then the selection is DARTS's own)."""
+    """Stages of equal length: each is a new, deeper supernet over the ops that were strongest
+    in the one before.
+
+    Args:
+        keep: numbers of ops that each edge keeps in the second, the third, ... stage.
+        depth: depths of the stages, each in multiples of the space's cells.
+        dropout: rates of the dropout behind skips, each at the start of its stage.
+        rest: share of each stage, at its start, in which the alphas rest.
+        skips: largest number of skips in a selected cell that does not reduce. None, in Python, is
+            any number, and the selection is then DARTS's own.
+
+    Returns:
+        The patch of the method.
+
+    Raises:
+        ValueError: `depth` and `dropout` have not one value for each stage that `keep` makes.
+    """
     if not len(depth) == len(dropout) == len(keep) + 1:
         raise ValueError(f"pdarts.depth and pdarts.dropout need a value for each of the {len(keep) + 1} stages that pdarts.keep makes")
     count = len(depth)

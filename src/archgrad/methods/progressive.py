@@ -29,8 +29,21 @@ PRESETS: dict[str, dict[str, Any]] = {  # [author code], but K in the space of D
 
 
 def progressive(*, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] = (3,), rest: Share = 0.4) -> Patch:
-    """``partial``: K of each stage, all of equal length. ``keep``: ops of each edge that go on into the second, the third, ... stage.
-    ``rest``: share of each stage in which the alphas rest."""
+    """Stages of equal length, for any method: in each an edge keeps fewer ops, and more of the
+    channels go through them.
+
+    Args:
+        partial: divisors K of a node's channels, one for each stage: 1/K of them go through the
+            ops.
+        keep: numbers of ops that each edge keeps in the second, the third, ... stage.
+        rest: share of each stage, at its start, in which the alphas rest.
+
+    Returns:
+        The patch of the method.
+
+    Raises:
+        ValueError: `partial` has not one value for each stage that `keep` makes.
+    """
     if len(partial) != len(keep) + 1:
         raise ValueError(f"progressive.partial needs a value for each of the {len(keep) + 1} stages that progressive.keep makes")
     begins = [share(k, of=len(partial)) for k in range(len(partial))]

@@ -21,7 +21,16 @@ from archgrad.state import Data, State
 
 
 def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
-    """``draws``: architectures tried. Where it does not divide the epochs, their lives differ by at most one epoch."""
+    """Random search at the cost of a search by gradient: each of the drawn architectures is
+    trained from scratch, and the best on the validation half is kept.
+
+    Args:
+        draws: number of architectures that are tried. Where it does not divide the epochs, their
+            lives differ by at most one epoch.
+
+    Returns:
+        The patch of the method.
+    """
     return Patch(
         "random",
         stages=tuple(Stage(share(k, of=draws), draw(k)) for k in range(draws)),

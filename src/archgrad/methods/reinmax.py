@@ -18,8 +18,18 @@ from archgrad.relax import Draw, Surrogate, masked_softmax, one_path, softmax, t
 
 
 def reinmax(*, tau: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0, idle: Idle = "scalar") -> Patch:
-    """``tau`` smooths the estimate; at 1 it is of second order. ``idle``: what an op that was not drawn tells its alpha: the gradient of a
-    scalar in its place as in GDAS, nothing, or, since it runs in the alpha step, its own: the estimate as the paper has it."""
+    """The draw of GDAS with a gradient of second order.
+
+    Args:
+        tau: temperature of the softmax in the estimate; at 1 the estimate is of second order, and a
+            larger one makes it smoother.
+        idle: gradient for the alpha of an op that was not drawn: that of a scalar in its place
+            (scalar), 0 (nothing), or the op's own (run), for which all ops run in the alpha step;
+            run is the estimate of the paper.
+
+    Returns:
+        The patch of the method.
+    """
     return Patch("reinmax", relax=one_path(heun(tau), idle), readout=softmax)
 
 

@@ -36,10 +36,25 @@ def robustdarts(
     decay: Annotated[float | None, Field(ge=0)] = None,
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0,
 ) -> Patch:
-    """``stop``: where the mean of the largest eigenvalue over a ``window`` of epochs is so high that the mean over the window before is below
-    ``ratio`` times it. What is derived is from the middle of that window, never from before ``start``. Both are epochs (5), or a share of the
-    search (0.1). ``images``: of the validation half, to measure on. ``decay`` of the weights (None: the space's). ``drop_path``: probability of
-    whole ops to be dropped in the last epoch; it grows from 0 in the first."""
+    """A search that ends where the curvature of the validation loss over the alphas rises, or
+    whose weights are regularised more. The curvature is the largest eigenvalue.
+
+    Args:
+        stop: end the search where the curvature rises, and derive what the alphas said before the
+            rise.
+        window: epochs of each of the two means of the curvature that are compared: a count (5), or
+            a share of the search (0.1).
+        ratio: share of the mean now below which the mean of the window before says that the
+            curvature rose.
+        start: earliest time that is derived from: an epoch (10), or a share of the search (0.2).
+        images: number of validation images on which the curvature is measured.
+        decay: weight decay of the supernet; the default is the space's.
+        drop_path: probability that an op is dropped in the last epoch; it grows from 0 in the
+            first.
+
+    Returns:
+        The patch of the method.
+    """
     widths, begin, dropping = lasting(window, "robustdarts.window"), span(start, "robustdarts.start"), linear(0.0, drop_path)
     memory = {"curvature": lambda: Curvature(widths, ratio, begin, images)}
     ahead = {"curvature of the alphas": watching(images)}

@@ -31,8 +31,18 @@ PRESETS: dict[str, dict[str, Any]] = {  # [author code]; in NAS-Bench-201 that o
 
 
 def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) -> Patch:
-    """``samples``: architectures drawn after the last epoch. ``images`` of the validation half on which each is judged. ``finalists``: how
-    many of the best are judged again, on the whole half; 1 is chosen at once."""
+    """Random search with weight sharing: each step trains one drawn architecture, and the best
+    of many by the shared weights is found.
+
+    Args:
+        samples: number of architectures that are drawn after the last epoch.
+        images: number of validation images on which each of them is judged.
+        finalists: number of the best that are judged again, on the whole validation half; 1 takes
+            the best at once.
+
+    Returns:
+        The patch of the method.
+    """
     finalise, left = best_of(samples, images, finalists), judging(samples, images, finalists)
     return Patch("rsws", relax=one_path, readout=softmax, finalise=finalise, ahead={"finalisation": left}, alpha_from=never)
 

@@ -38,11 +38,32 @@ def sddarts(
     top: Count | None = None,
     max_gb: Positive = 4.0,
 ) -> Patch:
-    """``teachers``: earlier supernets run again on the batch; the logits each image had (whatever its view was); or one moving average.
-    ``k`` of them (an average is one), an ``interval`` apart, counted in a ``unit``; the average forgets over an interval. ``vote``: how
-    their predictions become one. ``level``: whose steps learn from it. ``strength`` and ``tau`` (temperature) of the divergence, from
-    ``first`` on: an epoch (5), or a share of the search (0.1). ``top``: remember only that many logits. ``max_gb``: what the teachers may
-    take."""
+    """The supernet also learns from its own earlier selves, the teachers, whose predictions are
+    voted into one.
+
+    Args:
+        teachers: kind of the teachers: earlier supernets that run again on the batch (snapshots),
+            the logits that each image had before, whatever its view was (remembered), or one moving
+            average of weights and alphas (average).
+        k: number of teachers; an average is one.
+        interval: time between two teachers, in the unit; an average forgets over that time.
+        unit: unit of the interval, an epoch or a step; remembered logits take epochs only.
+        vote: rule that makes one prediction of the teachers': the mean of their probabilities, the
+            mean of their logits, or the share of them that put a class first (majority).
+        level: steps that learn from the teachers: those of the weights, of the alphas, or of both.
+        strength: factor of the divergence in the loss; 0 switches it off.
+        tau: temperature of the divergence, which is not that of the mixture.
+        first: time at which the divergence begins: an epoch (5), or a share of the search (0.1).
+        top: number of logits that are remembered of each image, the largest ones; the default is
+            all classes.
+        max_gb: gigabytes that the teachers may take; a search that needs more is refused.
+
+    Returns:
+        The patch of the method.
+
+    Raises:
+        ValueError: Remembered logits are to be steps apart, or `top` is given for other teachers.
+    """
     if teachers == "remembered" and unit == "step":
         raise ValueError("sddarts.unit is step, but an image comes once an epoch: remembered logits are an epoch or more apart")
     if teachers != "remembered" and top is not None:

@@ -26,9 +26,19 @@ def smoothdarts(
     steps: Annotated[int, Field(ge=1)] = 7,
     normalise: bool = True,
 ) -> Patch:
-    """``form``: RS, uniform noise; or ADV, an attack of ``steps`` steps. The radius, in mixture weights, grows from ``start`` in the first epoch
-    towards ``end`` as a share of the search. ``normalise``: an edge sums to what it did [author code]; off, the weights are in the ball and
-    in [0, 1] alone."""
+    """Weights that learn at a mixture near that of the alphas: a random one, or the worst one.
+
+    Args:
+        form: kind of that mixture: uniform noise (random, RS), or an attack (adversarial, ADV).
+        start: radius in the first epoch, in mixture weights.
+        end: radius that would be reached an epoch after the last.
+        steps: number of steps of the attack.
+        normalise: scale an edge so that it sums to what it did [author code]; without it the
+            weights stay within the radius and within [0, 1].
+
+    Returns:
+        The patch of the method.
+    """
     radius, settle = toward(start, end), normalised if normalise else clamped
     return Patch(
         "smoothdarts",

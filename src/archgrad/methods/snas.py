@@ -18,7 +18,16 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def snas(*, hot: Positive = 1.0, cold: Positive = 0.03) -> Patch:
-    """The temperature falls from ``hot`` in the first epoch to ``cold`` in the last, linearly [author code]."""
+    """A mixture that is drawn from a concrete distribution, at a temperature that falls
+    linearly [author code]. The alphas learn from training images too.
+
+    Args:
+        hot: temperature in the first epoch.
+        cold: temperature in the last epoch.
+
+    Returns:
+        The patch of the method.
+    """
     temperature = linear(hot, cold)
     return Patch(
         "snas",

@@ -47,11 +47,33 @@ def stdarts(
     warmup: Span = 0.1,
     freeze: bool = True,
 ) -> Patch:
-    """``noise`` of the alpha step: the gradient of softmax(a), or ``sigma`` * N(0, 1) or Gumbel noise on the alphas. ``temperature``:
-    its rule. ``kappa``, ``entropy`` (of the edges, on average or summed) and ``interval`` (between updates) are of the adaptive rule,
-    ``delta`` of the exponential, ``cyclic_delta`` of the cyclic one. The temperature starts at ``hot``; ``constant`` stays there,
-    ``geometric`` heads for ``cold``. ``warmup``: before the temperature falls, the alphas frozen unless ``freeze`` is off. Epochs (5), or a
-    share of the search (0.1)."""
+    """A softmax whose temperature T falls until the supernet is nearly the derived network. The
+    alpha step adds a gradient that a cold softmax no longer has.
+
+    Args:
+        noise: addition to the alpha step: the gradient of softmax(a) (gradient), normal noise on
+            the alphas (gaussian), Gumbel noise on the alphas (gumbel), or nothing (none).
+        sigma: standard deviation of the normal noise, in units of the alphas.
+        temperature: rule by which T changes: by the entropy of the edges (adaptive), with the
+            epochs (exponential, geometric), up and down (cyclic), or not at all (constant).
+        kappa: factor of the entropy in the adaptive rule; a larger one cools faster.
+        entropy: entropy that the adaptive rule reads, in nats: the mean over the edges, or their
+            sum.
+        interval: time between two updates of the adaptive rule: epochs (5), or a share of the
+            search (0.1).
+        delta: growth of the exponential rule per epoch of a search of 50; a larger one cools
+            faster.
+        cyclic_delta: growth of the cyclic rule per epoch of a search of 50; a larger one cools more
+            in each cycle.
+        hot: temperature at the start; the constant rule stays there.
+        cold: temperature that the geometric rule would reach an epoch after the last.
+        warmup: time at the start in which the alphas rest and the adaptive and the exponential rule
+            stay at hot: epochs (5), or a share of the search (0.1).
+        freeze: let the alphas rest in the warm-up.
+
+    Returns:
+        The patch of the method.
+    """
     begin, updates = span(warmup, "stdarts.warmup"), lasting(interval, "stdarts.interval")
     rules: dict[str, Scalar] = {
         "adaptive": remembered("temperature"),

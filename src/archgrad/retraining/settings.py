@@ -25,29 +25,29 @@ class RetrainSettings:
     preset: Annotated[str, Field(description="the recipe to start from: cifar, imagenet, a benchmark's own, or quick for a laptop")] = "cifar"
     epochs: Annotated[Epochs, Field(description="passes over the training images")] = 600
     batch: Annotated[int, Field(ge=2, description="images a step")] = 96
-    limit: Annotated[Positive | None, Field(description="train on that many images only, a stratified choice")] = None
+    limit: Annotated[Positive | None, Field(description="number of images to train on, a stratified choice")] = None
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="learning rate at its highest")] = 0.025
     lr_end: Annotated[NotNegative, Field(description="learning rate the schedule falls to")] = 0.0
-    schedule: Annotated[Literal["cosine", "linear"], Field(description="how the learning rate falls, once an epoch")] = "cosine"
+    schedule: Annotated[Literal["cosine", "linear"], Field(description="curve by which the learning rate falls, once an epoch")] = "cosine"
     warmup: Annotated[Count, Field(description="epochs in which the learning rate rises; at most half of all")] = 0
-    momentum: Share = 0.9
-    nesterov: bool = False
+    momentum: Annotated[Share, Field(description="momentum of SGD")] = 0.9
+    nesterov: Annotated[bool, Field(description="take Nesterov's form of the momentum")] = False
     decay: Annotated[NotNegative, Field(description="weight decay, of all parameters")] = 3e-4
     clip: Annotated[NotNegative, Field(description="largest norm of all gradients; 0 is off")] = 5.0
     drop_path: Annotated[Share, Field(description="probability of dropping a path, reached linearly at the end")] = 0.2
     cutout: Annotated[Count, Field(description="side of the erased square in pixels; at most half the image's")] = 16
     jitter: Annotated[NotNegative, Field(description="strength of colour jitter, RGB images only")] = 0.0
     auxiliary: Annotated[NotNegative, Field(description="weight of the auxiliary head's loss; 0 is no such head")] = 0.4
-    label_smoothing: Share = 0.0
+    label_smoothing: Annotated[Share, Field(description="share of each label that is spread over all classes")] = 0.0
     class_weights: Annotated[
         Literal["equal", "balanced"],
-        Field(description="weights of the classes in the loss; balanced: inverse to their training images, for unbalanced classes"),
+        Field(description="weights of the classes in the loss; balanced is inverse to their training images, for unbalanced classes"),
     ] = "equal"
     channels: Annotated[Positive | None, Field(description="channels of the first cell, or of a chain's stem")] = 36
     cells: Annotated[Positive | None, Field(description="depth in cells (NAS-Bench-201: a stage's; a chain has none)")] = 20
-    precision: Annotated[Literal["32", "bf16-mixed", "16-mixed"], Field(description="of forward and backward; weights are always float32")] = (
-        "32"
-    )
+    precision: Annotated[
+        Literal["32", "bf16-mixed", "16-mixed"], Field(description="precision of forward and backward; weights are always float32")
+    ] = "32"
     evaluate_every: Annotated[Positive, Field(description="epochs between two looks at the test images; the last epoch always")] = 1
 
     def rate(self, epoch: int) -> float:

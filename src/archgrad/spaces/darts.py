@@ -53,9 +53,30 @@ def robust_tables() -> dict[str, Primitives]:
 
 @dataclass(frozen=True)
 class Darts:
-    """``primitives=None`` is the space's own: the standard eight on every edge, or the table of S1-S4.
+    """The space of DARTS, and S1 to S4 by their names.
 
-    ValueError for an option out of range.
+    Attributes:
+        name: name of the space, as `archgrad spaces` lists it.
+        channels: channels of the first cell of the supernet, or of a chain's stem.
+        cells: depth of the supernet in cells (NAS-Bench-201: in cells of each of its three stages).
+        nodes: inner nodes of a cell, without its two inputs.
+        primitives: names of the primitives on every edge; the default is the space's own.
+        concat: inner nodes that a cell returns, for each kind of cell; the default is all.
+        extras: names of primitives that every edge has beside the searched ones; they are never
+            selected.
+        in_channels: channels of an image; a search reads them from the images.
+        classes: number of classes; a search reads it from the images.
+        stem: form of the first layers: cifar, small (mbconv alone), or imagenet; a search chooses
+            it by the size of the images.
+        affine: let the BatchNorms in cells, or in a chain's layers, scale and shift.
+        pool_bn: put a BatchNorm behind every pool.
+        track: keep running statistics in the BatchNorms of cells, or of a chain's layers.
+        auxiliary: add a second classifier at two thirds of the depth while the network trains.
+        partial_channels: divisor K of a node's channels: 1/K of them go through the ops (PC-DARTS);
+            1 is off.
+
+    Raises:
+        ValueError: An option is out of range.
     """
 
     name: str = "darts"

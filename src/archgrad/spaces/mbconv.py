@@ -35,8 +35,30 @@ PUBLISHED = {"channels": STEM, "affine": True, "track": True, "extras": (), "par
 
 @dataclass(frozen=True)
 class MBConv:
-    """``channels``: of the stem; the whole network is in proportion, rounded to multiples of 8. ``primitives=None``: each kernel with each
-    expansion, and a skip behind the first layer of a stage. ValueError for what cannot be."""
+    """The chain space of CDARTS. The whole network is in proportion to `channels`, rounded to
+    multiples of 8.
+
+    Attributes:
+        name: name of the space, as `archgrad spaces` lists it.
+        channels: channels of the first cell of the supernet, or of a chain's stem.
+        stages: channels, layers and stride of each stage.
+        kernels: kernel sizes of the blocks, in pixels.
+        expansions: expansion ratios of the blocks.
+        primitives: names of the primitives on every edge; the default is the space's own.
+        extras: names of primitives that every edge has beside the searched ones; they are never
+            selected.
+        in_channels: channels of an image; a search reads them from the images.
+        classes: number of classes; a search reads it from the images.
+        stem: form of the first layers: cifar, small (mbconv alone), or imagenet; a search chooses
+            it by the size of the images.
+        affine: let the BatchNorms in cells, or in a chain's layers, scale and shift.
+        track: keep running statistics in the BatchNorms of cells, or of a chain's layers.
+        partial_channels: divisor K of a node's channels: 1/K of them go through the ops (PC-DARTS);
+            1 is off.
+
+    Raises:
+        ValueError: An option is out of range.
+    """
 
     name: str = "mbconv"
     channels: int = STEM

@@ -30,7 +30,26 @@ PUBLISHED = {"channels": 16, "cells": 5, "affine": True, "track": True, "extras"
 
 @dataclass(frozen=True)
 class NasBench201:
-    """``cells`` is per stage (N). ``primitives=None`` is the benchmark's five on every edge. ValueError for what cannot be."""
+    """The space of NAS-Bench-201.
+
+    Attributes:
+        name: name of the space, as `archgrad spaces` lists it.
+        channels: channels of the first cell of the supernet, or of a chain's stem.
+        cells: depth of the supernet in cells (NAS-Bench-201: in cells of each of its three stages).
+        primitives: names of the primitives on every edge; the default is the space's own.
+        extras: names of primitives that every edge has beside the searched ones; they are never
+            selected.
+        in_channels: channels of an image; a search reads them from the images.
+        classes: number of classes; a search reads it from the images.
+        affine: let the BatchNorms in cells, or in a chain's layers, scale and shift.
+        track: keep running statistics in the BatchNorms of cells, or of a chain's layers.
+        auxiliary: add a second classifier at two thirds of the depth while the network trains.
+        partial_channels: divisor K of a node's channels: 1/K of them go through the ops (PC-DARTS);
+            1 is off.
+
+    Raises:
+        ValueError: An option is out of range.
+    """
 
     name: str = "nasbench201"
     channels: int = 16

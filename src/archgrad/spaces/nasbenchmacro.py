@@ -27,8 +27,24 @@ PUBLISHED = {"channels": 32, "affine": True, "track": True, "extras": (), "parti
 
 @dataclass(frozen=True)
 class NasBenchMacro:
-    """``channels``: of the stem; the whole network is in proportion. ``primitives=None`` is the benchmark's three in every layer.
-    ValueError for what cannot be."""
+    """The space of NAS-Bench-Macro. The whole network is in proportion to `channels`.
+
+    Attributes:
+        name: name of the space, as `archgrad spaces` lists it.
+        channels: channels of the first cell of the supernet, or of a chain's stem.
+        primitives: names of the primitives on every edge; the default is the space's own.
+        extras: names of primitives that every edge has beside the searched ones; they are never
+            selected.
+        in_channels: channels of an image; a search reads them from the images.
+        classes: number of classes; a search reads it from the images.
+        affine: let the BatchNorms in cells, or in a chain's layers, scale and shift.
+        track: keep running statistics in the BatchNorms of cells, or of a chain's layers.
+        partial_channels: divisor K of a node's channels: 1/K of them go through the ops (PC-DARTS);
+            1 is off.
+
+    Raises:
+        ValueError: An option is out of range.
+    """
 
     name: str = "nasbenchmacro"
     channels: int = 32

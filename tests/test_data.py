@@ -244,7 +244,7 @@ def test_loading_leaves_the_global_generator_alone(tmp_path, read):
 
 
 def test_facts_of_a_source(tmp_path):
-    source = find(folder(tmp_path / "set", (2, 1), size=(30, 20)))["train"]
+    source = find(folder(tmp_path / "set", (2, 1), size=(30, 20)))["train"]()
     said = []
     assert facts(source, tmp_path / "cache", said.append) == facts(source, tmp_path / "cache", said.append) == (False, 20.0)
     assert not said

@@ -49,6 +49,9 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     path: Annotated[str | None, Field(description="folder (train/CLASS/* or CLASS/*), parquet, hub name (cifar10), or digits")] = None
     size: Annotated[int | None, Field(ge=1, le=SIDE, description="side in pixels; by default 32 up to a median side of 48, else 64")] = None
     test: Annotated[str | None, Field(description="the split that is the test set, or another set; else 20 % are held out")] = None
+    val: Annotated[
+        str | None, Field(description="the split, or set, that moves the alphas and validates a retraining; by default val beside test; none")
+    ] = None
     image_column: Annotated[str | None, Field(description="column of a table that holds the images")] = None
     label_column: Annotated[str | None, Field(description="column of a table that holds the classes")] = None
     cache: Annotated[Path | None, Field(description="folder of decoded images; by default ~/.cache/archgrad")] = None

@@ -11,6 +11,22 @@ Kind = Literal["digits", "parquet", "folder", "hub"]
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "val",
+    "validation": "validation",
+    "valid": "valid",
+    "eval": "val",
+}
+"""Usual name of a folder of one split -> name of the split. Capitals do not count."""
+TESTS, VALIDATIONS = ("test",), ("val", "validation", "valid")
+"""Splits of test images, and of validation images, those that are looked for first before the others."""
+FOREIGN = {"__MACOSX"}
+"""Folders that archives bring along: they hold no image."""
+
 
 def kind(path: str | Path) -> Kind:
     """``digits``, an image folder, a parquet file or a folder of them, or what may be a hub name. ValueError for anything else."""
@@ -37,9 +53,14 @@ def parquet_files(place: Path) -> list[Path]:
     return [place] if place.is_file() else sorted(one for one in [*place.glob("*.parquet"), *place.glob("*/*.parquet")] if one.is_file())
 
 
+def subfolders(root: Path) -> list[str]:
+    """The names of the folders in ``root``, in order, without hidden ones and those of archives."""
+    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".") and entry.name not in FOREIGN)
+
+
 def classes(root: Path) -> list[str]:
     """The class folders of one split of an image folder, in order. ValueError where there is none."""
-    found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    found = subfolders(root)
     if not found:
         raise ValueError(f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg")
     for name in found:
@@ -50,11 +71,40 @@ def classes(root: Path) -> list[str]:
     return found
 
 
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folders of the splits of an image folder.
+
+    Beside other folders ``train`` is a split only where it holds folders itself: a class may have that name, too. ``Train`` and ``Training``,
+    which earlier versions took for classes, are splits beside other folders only where a second split holds folders as well.
+
+    Args:
+        root: The image folder.
+
+    Returns:
+        Split -> its folder; nothing where the folders in ``root`` are classes.
+    """
+    inside = subfolders(root)
+    usual = list(SPLITS)
+    named = [name for name in inside if name.casefold() in SPLITS]
+    named.sort(key=lambda name: (usual.index(name.casefold()), name != name.casefold(), name))
+    found: dict[str, Path] = {}
+    for name in named:
+        found.setdefault(SPLITS[name.casefold()], root / name)
+    deep = [split for split, folder in found.items() if subfolders(folder)]
+    if len(named) == len(inside):
+        whole = "train" in found or len(deep) == len(found)
+    else:
+        whole = "train" in deep and (found["train"].name == "train" or len(deep) > 1)
+    return found if whole else {}
+
+
 def check(path: str | Path) -> None:
     """ValueError where no images can be: nothing there, another kind of file, a folder without class folders."""
     if kind(path) == "folder":
         root = Path(path).expanduser()
-        classes(root / "train" if (root / "train").is_dir() else root)
+        splits = split_folders(root)
+        if "train" in splits or not splits:
+            classes(splits.get("train", root))
 
 
 def check_new(path: Path, flag: str, *, overwrite: bool = False) -> None:

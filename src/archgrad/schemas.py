@@ -137,6 +137,7 @@ class OriginFile(TypedDict):
     path: str
     size: NotRequired[Annotated[int, Field(ge=1, le=SIDE)] | None]
     test: NotRequired[str | None]
+    val: NotRequired[str | None]
     image_column: NotRequired[str | None]
     label_column: NotRequired[str | None]
     cache: NotRequired[str | None]

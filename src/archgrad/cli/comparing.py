@@ -31,7 +31,7 @@ Flags: Any = flags(
 )
 NOTHING = Flags()
 STOPPING = "stopping once every run has saved; once more to stop now"
-BY_IMAGES = {"device", "data.size", "data.flip", "space.classes", "space.in_channels", "space.stem"}  # settled when a run begins
+BY_IMAGES = {"device", "data.size", "data.flip", "data.val", "space.classes", "space.in_channels", "space.stem"}  # settled when a run begins
 
 
 def compare(
@@ -135,7 +135,7 @@ def check_images(asked: Study, home: Home, console: Console) -> None:
 
     with watching.life(console):
         images = data.load(
-            place.path, size=place.size, test=place.test, image_column=place.image_column, label_column=place.label_column,
+            place.path, size=place.size, test=place.test, val=place.val, image_column=place.image_column, label_column=place.label_column,
             cache=place.cache, report=say_on(console),
         )  # fmt: skip
     run.fitted(settings, images)

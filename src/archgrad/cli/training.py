@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from archgrad.data import Dataset
     from archgrad.observers import Say
 
-LOADING = ("path", "size", "test", "image_column", "label_column", "cache")
+LOADING = ("path", "size", "test", "val", "image_column", "label_column", "cache")
 READING = ("augment", "flip", "workers")
 SECTIONS = config.sections()
 Flags: Any = flags(

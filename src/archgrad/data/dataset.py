@@ -41,7 +41,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test images of one set, and how to read them. ``mean`` and ``std`` are per channel, of values in [0, 1]."""
+    """Training, test and validation images of one set, and how to read them. ``mean`` and ``std`` are per channel, of values in [0, 1]."""
 
     name: str
     train: Images
@@ -54,6 +54,9 @@ class Dataset:
     statistics: str  # "known" or "measured"
     fingerprint: str  # of class names, labels and the bytes of every image, as they are split: `archgrad.data.fingerprint.second`
     notes: tuple[str, ...] = ()
+    val: Images | None = None  # those that move the alphas and validate a retraining; None: a half of ``train`` moves the alphas
+    validation: str | None = None  # the split or the set that ``val`` is
+    layout: str = ""  # what earlier versions would have read otherwise, in words
 
     @property
     def preprocess(self) -> Preprocess:
@@ -64,5 +67,6 @@ class Dataset:
         counts = self.train.counts(len(self.classes))
         small, large = (f"{extreme:,} of {self.classes[counts.index(extreme)]}" for extreme in (min(counts), max(counts)))
         spread = f"{counts[0]:,} each" if len(set(counts)) == 1 else f"from {small} to {large}"
-        images = f"{len(self.train):,} training images ({spread}), {len(self.test):,} test images"
+        validating = f", {len(self.val):,} validation images" if self.val else ""
+        images = f"{len(self.train):,} training images ({spread}), {len(self.test):,} test images{validating}"
         return f"{self.name}: {len(self.classes)} classes, {images}, {self.size}x{self.size} {'grey' if self.in_channels == 1 else 'RGB'}"

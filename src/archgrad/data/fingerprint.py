@@ -29,7 +29,7 @@ def second(classes: Sequence[str], size: int, channels: int, parts: Iterable[tup
         classes: Their names, in the order of the labels.
         size: Side of the images as they are read.
         channels: Of the images as they are read.
-        parts: Labels (N,) int64 and digests (N, 32) of the training images, then of the test images.
+        parts: Labels (N,) int64 and digests (N, 32) of the training images, of the test images, and of validation images.
 
     Returns:
         ``2:`` and 32 hexadecimal digits.
@@ -72,6 +72,8 @@ def difference(was: Mapping[str, Any], dataset: Dataset) -> str:
         The first difference that the record tells, else all that is left.
     """
     then, now = list(was.get("classes", dataset.classes)), list(dataset.classes)
+    if dataset.layout:
+        return dataset.layout
     if then != now:
         return _renamed(then, now)
     for name, has, unit in (("size", dataset.size, "pixels a side"), ("in_channels", dataset.in_channels, "channels")):

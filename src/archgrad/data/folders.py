@@ -1,4 +1,4 @@
-"""Image folders: ``train/CLASS/*.jpg`` with or without ``test/``, or plain ``CLASS/*.jpg``.
+"""Image folders: ``train/CLASS/*.jpg`` with or without ``test/`` and ``val/``, or plain ``CLASS/*.jpg``.
 
 Listed and decoded here rather than by ``load_dataset("imagefolder")``: that copies every file into an Arrow table first (6 s for
 10,000 images against 0.2 s), knows no empty class, and cannot name the file it stumbles over.
@@ -7,26 +7,37 @@ Listed and decoded here rather than by ``load_dataset("imagefolder")``: that cop
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from archgrad import files, places
-from archgrad.data.sources import Source, listing_key
+from archgrad.data.sources import Source, Splits, listing_key
 
 IMAGES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2"}
 UNSUPPORTED = {".heic", ".heif", ".hif", ".avif"}
-SPLITS = ("train", "test", "val", "validation", "valid")
 
 
-def splits(root: Path) -> dict[str, Source]:
-    """Split name -> `Source`; a folder without ``train/`` is one split called train."""
-    if not (root / "train").is_dir():
-        return {"train": _split(root)}
-    return {name: _split(root / name) for name in SPLITS if (root / name).is_dir()}
+def splits(root: Path) -> Splits:
+    """Of an image folder. One without folders of splits is one split called train."""
+    found = places.split_folders(root)
+    if not found:
+        return {"train": partial(_split, root)}
+    taken = {folder.name for folder in found.values()}
+    beside = [name for name in places.subfolders(root) if name not in taken]
+    notes = (f"not read, because they lie beside the splits of {root}: {', '.join(beside)}",) if beside else ()
+    first = partial(_split, layout=_layout(root, taken), notes=notes)
+    return {split: partial(first if split == "train" else _split, folder) for split, folder in found.items()}
 
 
-def _split(root: Path) -> Source:
+def _layout(root: Path, taken: set[str]) -> str:
+    """What earlier versions, which knew five names of splits, read otherwise; empty where nothing."""
+    new = sorted(taken - {"train", *places.TESTS, *places.VALIDATIONS})
+    return f"{' and '.join(new)} in {root} {'are splits' if len(new) > 1 else 'is a split'} now, as earlier versions did not know" if new else ""
+
+
+def _split(root: Path, *, layout: str = "", notes: tuple[str, ...] = ()) -> Source:
     classes = places.classes(root)
     names: list[str] = []
     labels: list[int] = []
@@ -49,7 +60,8 @@ def _split(root: Path) -> Source:
         open=lambda index: files.opened(Path(where(index))),
         where=where,
         key=listing_key(root, names),
-        notes=(f"{ignored} hidden or non-image files ignored in {root}",) if ignored else (),
+        layout=layout,
+        notes=(*notes, *([f"{ignored} hidden or non-image files ignored in {root}"] if ignored else [])),
     )
 
 
@@ -58,7 +70,7 @@ def _images(root: str, folder: str) -> tuple[list[str], int]:
     images: list[str] = []
     others = 0
     for place, folders, names in os.walk(os.path.join(root, folder), followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in places.FOREIGN)
         for name in sorted(names):
             kind = "" if name.startswith(".") else os.path.splitext(name)[1].lower()
             if kind in UNSUPPORTED:

@@ -13,13 +13,13 @@ from archgrad.data import fingerprint
 from archgrad.data.cache import facts, pixels
 from archgrad.data.cache_folder import default_cache
 from archgrad.data.dataset import Dataset, Images
+from archgrad.data.parts import parts, split_called
 from archgrad.data.preprocess import Preprocess, stored_side
-from archgrad.data.sources import Source, find
+from archgrad.data.sources import Source, Splits, find
 from archgrad.data.split import others, stratified
 from archgrad.data.stored import Stored
 
 TEST_SHARE = 0.2
-TESTS = ("test", "val", "validation", "valid")
 MEASURED = 2**26  # values per channel, at most, that the channel statistics are measured on
 
 
@@ -28,6 +28,7 @@ def load(
     *,
     size: int | None = None,
     test: str | Path | None = None,
+    val: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     cache: str | Path | None = None,
@@ -35,11 +36,13 @@ def load(
     streaming: bool = False,
     report: Callable[[str], Any] = terminal.say,
 ) -> Dataset:
-    """Images from ``digits``, a folder (``train/CLASS/*`` with or without ``test/``, or ``CLASS/*``), parquet, or a hub name.
+    """Images from ``digits``, a folder (``train/CLASS/*`` with or without ``test/`` and ``val/``, or ``CLASS/*``), parquet, or a hub name.
 
     ``size`` is the side networks see: by default 32 if the median short side is at most 48, else 64; images of another size are
     resized by their short side and centre cropped. ``test`` names the split that is the test set, or another set of the same
-    classes; by default ``test`` or ``val``, and where there is none a stratified 20 % is held out (``seed`` decides which).
+    classes; by default ``test`` or ``val``, and where there is none a stratified 20 % is held out (``seed`` decides which). ``val`` names
+    the split, or the set, that moves the alphas and validates a retraining; by default ``val`` where there is a test split as well, and
+    ``"none"`` leaves it out.
     Decoded images are kept in ``cache``. What was decided goes to ``report``, line by line. ValueError for what cannot be used.
     """
     if streaming:
@@ -47,34 +50,35 @@ def load(
     places.check_side(size)
     folder = default_cache() if cache is None else Path(cache)
 
-    def found(place: str | Path) -> dict[str, Source]:
+    def found(place: str | Path) -> Splits:
         return find(place, image_column=image_column, label_column=label_column, cache=folder)
 
-    splits = found(path)
-    train = _training(path, splits)
-    tested = _tested(splits, test, found)
-    sources = [train] if tested is None else [train, tested.relabelled(train.classes)]
+    part = parts(path, found(path), test, val, found)
+    train, sources = part.train, part.sources
     heads = [facts(source, folder, report) for source in sources]
     side = size or train.size or (32 if heads[0].side <= 48 else 64)
     channels = 1 if all(head.grey for head in heads) else 3
-    notes = [note for source in sources for note in source.notes]
+    notes = [*part.notes]
     if heads[0].side != side:
         notes.append(f"images are resized to {side}x{side} (their median short side is {heads[0].side:g})")
 
     stores = [pixels(source, channels, stored_side(side), folder, report) for source in sources]
-    parts = [_images(store, source) for store, source in zip(stores, sources)]
-    if tested is None:
-        parts = _hold_out(parts[0], train, seed)
-        notes.append(f"no test split: {len(parts[1]):,} of {len(train):,} images ({TEST_SHARE:.0%} of every class) are held out as one")
-    absent = [name for name, count in zip(train.classes, parts[1].counts(len(train.classes))) if not count]
+    images = [_images(store, source) for store, source in zip(stores, sources)]
+    if part.test is None:
+        images[:1] = _hold_out(images[0], train, seed)
+        stores.insert(1, stores[0])
+        notes.append(f"no test split: {len(images[1]):,} of {len(train):,} images ({TEST_SHARE:.0%} of every class) are held out as one")
+    absent = [name for name, count in zip(train.classes, images[1].counts(len(train.classes))) if not count]
     if absent:
         notes.append(f"no test image of {', '.join(absent)}")
 
-    mean, std = train.statistics or _measured(parts[0])
+    mean, std = train.statistics or _measured(images[0])
     dataset = Dataset(
         name=str(path),
-        train=parts[0],
-        test=parts[1],
+        train=images[0],
+        test=images[1],
+        val=images[2] if part.val else None,
+        validation=part.validation,
         classes=train.classes,
         in_channels=channels,
         size=side,
@@ -82,9 +86,10 @@ def load(
         std=std,
         statistics="known" if train.statistics else "measured",
         fingerprint=fingerprint.second(
-            train.classes, side, channels, [(part.labels, store.digests[part.rows]) for part, store in zip(parts, (stores[0], stores[-1]))]
+            train.classes, side, channels, [(one.labels, store.digests[one.rows]) for one, store in zip(images, stores)]
         ),
         notes=tuple(notes),
+        layout=train.layout,
     )
     for line in (dataset.balance(), *dataset.notes):
         report(line)
@@ -106,36 +111,12 @@ def load_labelled(
     """
     folder = default_cache() if cache is None else Path(cache)
     splits = find(path, image_column=image_column, label_column=label_column, cache=folder)
-    if split is not None and split not in splits:
+    usual = next((name for name in (*places.TESTS, *places.VALIDATIONS) if name in splits), next(iter(splits)))
+    name = usual if split is None else split_called(split, splits)
+    if name is None:
         raise errors.unknown("split", split, splits)
-    name = split or next((name for name in TESTS if name in splits), next(iter(splits)))
-    source = splits[name].relabelled(preprocess.classes)
+    source = splits[name]().relabelled(preprocess.classes)
     return _images(pixels(source, preprocess.in_channels, stored_side(preprocess.size), folder, lambda line: None), source)
-
-
-def _training(path: str | Path, splits: dict[str, Source]) -> Source:
-    """The split to train on; it has at least two classes and an image of each."""
-    if "train" not in splits and len(splits) > 1:
-        raise ValueError(f"{path} has no split called train (there are: {', '.join(splits)})")
-    train = splits.get("train") or next(iter(splits.values()))
-    if len(train.classes) < 2:
-        raise ValueError(f"{path} has one class only ({', '.join(train.classes)}): a search needs at least two")
-    missing = sorted(set(range(len(train.classes))) - set(train.labels.tolist()))
-    if missing:
-        raise ValueError(f"{path} has no training image of the class {train.classes[missing[0]]!r}")
-    return train
-
-
-def _tested(splits: dict[str, Source], test: str | Path | None, found: Callable[[str | Path], dict[str, Source]]) -> Source | None:
-    """The split called ``test``, or that of another set at that place; None if there is none to be had."""
-    if test is None:
-        return next((splits[name] for name in TESTS if name in splits), None)
-    if test in splits:
-        return splits[str(test)]
-    if not Path(test).exists():
-        raise ValueError(f"{errors.unknown('test split', str(test), splits)}; nor is there a file or folder of that name")
-    other = found(test)
-    return next((other[name] for name in TESTS if name in other), next(iter(other.values())))
 
 
 def _images(store: Stored, source: Source) -> Images:

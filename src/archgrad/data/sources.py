@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +33,7 @@ class Source:
     size: int | None = None  # the side its images are meant to have, where the size rule is not to decide
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # mean and std per channel, where the field has agreed on them
     notes: tuple[str, ...] = ()
+    layout: str = ""  # what earlier versions would have read otherwise, in words
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,14 +48,18 @@ class Source:
         return replace(self, classes=tuple(classes), labels=table[self.labels])
 
 
-def find(path: str | Path, *, image_column: str | None = None, label_column: str | None = None, cache: Path | None = None) -> dict[str, Source]:
-    """Split name -> `Source` of a data set: ``digits``, an image folder, parquet, or a hub name. ValueError if there is none."""
+Splits = Mapping[str, Callable[[], Source]]
+"""Split name -> its `Source`, which is listed only when it is called: a split that nobody reads need not be readable."""
+
+
+def find(path: str | Path, *, image_column: str | None = None, label_column: str | None = None, cache: Path | None = None) -> Splits:
+    """The splits of a data set: ``digits``, an image folder, parquet, or a hub name. ValueError if there is none."""
     from archgrad.data import folders, tables
 
     place = Path(path).expanduser()
     match places.kind(path):
         case "digits":
-            return {"train": digits()}
+            return {"train": digits}
         case "folder":
             return folders.splits(place)
         case "parquet":

@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from archgrad import errors, files
 from archgrad.data.cache_folder import made, private
-from archgrad.data.sources import Source, listing_key
+from archgrad.data.sources import Source, Splits, listing_key
 
 SHORT = {
     "cifar10": "uoft-cs/cifar10",
@@ -32,7 +33,7 @@ STATISTICS = {  # mean and std of the field's recipes (quark0/darts)
 Table = Any  # datasets.Dataset: imported only when needed, the import takes a second
 
 
-def parquet(root: Path, files: list[Path], image: str | None, label: str | None, cache: Path | None) -> dict[str, Source]:
+def parquet(root: Path, files: list[Path], image: str | None, label: str | None, cache: Path | None) -> Splits:
     """One parquet file, or a folder of them whose names or folders say train, test, validation."""
     from datasets import load_dataset
 
@@ -47,10 +48,10 @@ def parquet(root: Path, files: list[Path], image: str | None, label: str | None,
     except Exception as error:
         raise ValueError(f"cannot read the parquet files of {root}: {_first_line(error)}") from error
     key = listing_key(root.parent, [str(file.relative_to(root.parent)) for file in files])
-    return _sources(str(root), parts, image, label, key)
+    return _splits(_sources(str(root), parts, image, label, key))
 
 
-def hub(name: str, image: str | None, label: str | None, missing: str) -> dict[str, Source]:
+def hub(name: str, image: str | None, label: str | None, missing: str) -> Splits:
     """A set of the Hugging Face hub, downloaded once into that library's own cache. ``missing`` opens the error if it is not to be had."""
     import datasets
 
@@ -64,7 +65,12 @@ def hub(name: str, image: str | None, label: str | None, missing: str) -> dict[s
         raise ValueError(f"{missing} ({_first_line(error)})") from error
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
-    return {split: replace(source, statistics=STATISTICS.get(full)) for split, source in _sources(full, parts, image, label, None).items()}
+    known = STATISTICS.get(full)
+    return _splits({split: replace(source, statistics=known) for split, source in _sources(full, parts, image, label, None).items()})
+
+
+def _splits(sources: Mapping[str, Source]) -> Splits:
+    return {split: partial(lambda found: found, source) for split, source in sources.items()}
 
 
 def _reached(full: str, missing: str) -> bool:

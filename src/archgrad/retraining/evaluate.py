@@ -93,7 +93,7 @@ def evaluate(
 def _test_images(card: Card, images: str | Path | None, split: str | None, columns: dict[str, Any]) -> tuple[Images, str]:
     own = card.data["path"]
     if split is None and (images is None or _same(images, own)):  # its other images were trained on
-        dataset = data.load(**{**card.data, **columns}, report=lambda line: None)
+        dataset = data.load(**{**card.loading, **columns}, report=lambda line: None)
         if not data.same_images(card.fingerprint, dataset):
             how = data.difference(card.preprocess.to_json(), dataset)
             raise ValueError(f"the images in {own} have changed since the network was trained ({how}): name a labelled folder by --data")

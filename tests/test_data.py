@@ -48,7 +48,7 @@ def test_plain_folder_and_its_notes(tmp_path, read):
     dataset = read(root)
     assert dataset.classes == ("a", "b") and (len(dataset.train), len(dataset.test)) == (16, 4)
     assert dataset.size == 32 and any("resized to 32x32" in note for note in dataset.notes)
-    assert any("2 hidden or non-image files ignored" in note for note in dataset.notes)
+    assert f"files ignored in {root}: 1 .txt, 1 hidden" in dataset.notes
 
 
 @pytest.mark.parametrize("name", ["test", "val", "validation"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archgrad import files
+from archgrad import files, terminal
 from archgrad.compare import jobs
 from archgrad.compare.jobs import Home, Run
 from archgrad.data import load, load_labelled
@@ -129,13 +129,17 @@ def test_a_pipe_does_not_hang(root, cache):
         said(root, cache)
 
 
-def test_an_evaluation_decodes_damaged_images_again(root, cache):
+def test_an_evaluation_decodes_damaged_images_again_and_says_so(root, cache, capsys):
     preprocess = load(root, size=8, cache=cache, report=silent).preprocess
     path = only(cache, "npy")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     load_labelled(root, preprocess, cache=cache)
-    assert path.read_bytes() == whole
+    said = f"the cached images of {root} were damaged: they are decoded again\n"
+    assert path.read_bytes() == whole and capsys.readouterr() == ("", said)
+    path.write_bytes(whole[:-1])
+    load(root, size=8, cache=cache, report=silent, warn=terminal.remark)
+    assert capsys.readouterr() == ("", said)
 
 
 # links and leftovers

@@ -80,7 +80,7 @@ def test_damaged_image_is_named(tmp_path, read, damage):
 def test_heic_is_named_with_its_fix(tmp_path, read):
     root = folder(tmp_path / "set", (3, 3))
     (root / "a" / "photo.HEIC").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"photo\.HEIC: HEIC is not supported, convert it to JPEG or PNG first"):
+    with pytest.raises(ValueError, match=r"photo\.HEIC: HEIC is read by an extra: pip install 'archgrad\[photos\]', or convert it to JPEG"):
         read(root)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from reprlib import Repr
 from typing import Any
@@ -49,6 +49,12 @@ def complaint(text: str) -> str:
     words = text.split()
     paths = sum(len(word) for word in words if "/" in word and len(word) <= PATH)
     return shortened(" ".join(words), LONGEST + min(paths, PATH))
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """``a, b, c``; of more than ``most`` names the first ones, and how many more there are."""
+    more = len(names) - most
+    return ", ".join([*names[:most], *([f"{more:,} more"] if more > 0 else [])])
 
 
 def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:

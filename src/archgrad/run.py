@@ -35,7 +35,7 @@ from archgrad import (
 )
 from archgrad.arch import Genotype
 from archgrad.budget import budget
-from archgrad.config import DataSettings, SearchConfig
+from archgrad.config import LOADING, DataSettings, SearchConfig
 from archgrad.data import Data, Dataset, stem_for
 from archgrad.diagnostics.sharpness import MOVED
 from archgrad.errors import unknown
@@ -159,10 +159,7 @@ def prepare(
     device = set_up(config)
     build(config)  # what is wrong without any image should be said before they are decoded
     given = config.data
-    images = data.load(
-        config.data.path, size=given.size, test=given.test, val=given.val, image_column=given.image_column, label_column=given.label_column,
-        cache=given.cache, report=say,
-    )  # fmt: skip
+    images = data.load(**loading(given), report=say)
     expect(images)
     interrupts.check()
     space = space_of(config.model_copy(update={"space": fitted(config, images)}))
@@ -378,6 +375,11 @@ def fitted(config: SearchConfig, images: Dataset) -> dict[str, Any]:
             raise ValueError(f"space.{name} is {given[name]}, but {images.name} has {has}: leave it out")
     stems = spaces.SPACES[space_of(config).name].stems
     return ({"stem": stem_for(images.size, stems)} if stems else {}) | given
+
+
+def loading(given: DataSettings) -> dict[str, Any]:
+    """Arguments of `archgrad.data.load`."""
+    return {name: getattr(given, name) for name in LOADING}
 
 
 def settled(given: DataSettings) -> DataSettings:

@@ -140,6 +140,7 @@ class OriginFile(TypedDict):
     val: NotRequired[str | None]
     image_column: NotRequired[str | None]
     label_column: NotRequired[str | None]
+    skip_unreadable: NotRequired[bool]
     cache: NotRequired[str | None]
     seed: NotRequired[Count]
 

@@ -34,6 +34,11 @@ def say(text: str, *, error: bool = False) -> None:
     print(visible(text), file=sys.stderr if error else sys.stdout)
 
 
+def remark(text: str) -> None:
+    """Prints `visible` lines on stderr, beside an answer that programs may read."""
+    say(text, error=True)
+
+
 def say_exactly(text: str, end: str = "\n") -> None:
     """Prints text that a program may read: as it is, and `visible` where stdout is a terminal."""
     print(visible(text) if sys.stdout.isatty() else text, end=end)

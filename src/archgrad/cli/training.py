@@ -14,7 +14,7 @@ from archgrad import config, places, terminal
 from archgrad.cli.checking import check_images
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.subject import Subject, otherwise, subject
-from archgrad.config import DataSettings, SearchConfig
+from archgrad.config import LOADING, DataSettings, SearchConfig
 from archgrad.folder import default_out
 from archgrad.interrupts import Interrupted, stop_requests
 from archgrad.observers import say_on
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from archgrad.data import Dataset
     from archgrad.observers import Say
 
-LOADING = ("path", "size", "test", "val", "image_column", "label_column", "cache")
 READING = ("augment", "flip", "workers")
 SECTIONS = config.sections()
 Flags: Any = flags(

@@ -124,6 +124,7 @@ class Data:
             "batch": self.batch,
             "seed": self.seed,
             "notes": [*self.dataset.notes, *self.notes],
+            **({"unreadable": list(self.dataset.unreadable)} if self.dataset.unreadable else {}),
         }
 
     def _split(self, name: str) -> Split:

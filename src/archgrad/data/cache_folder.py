@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from archgrad import files
 
-OURS = re.compile(r"[0-9a-f]{20}-\w+\.(npy|json)\.([0-9a-f]{8}\.part|\d+\.tmp)")
+OURS = re.compile(r"[0-9a-f]{20}-\w+\.(npy|json|txt)\.([0-9a-f]{8}\.part|\d+\.tmp)")
 """Drafts of cache files; those of earlier versions end in .tmp."""
 FRESH = 60  # seconds in which a draft may not have its lock yet
 DAY = 24 * 60 * 60

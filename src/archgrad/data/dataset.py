@@ -56,6 +56,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     val: Images | None = None  # those that move the alphas and validate a retraining; None: a half of ``train`` moves the alphas
     validation: str | None = None  # the split or the set that ``val`` is
+    unreadable: tuple[str, ...] = ()  # images that were left out, and why
     layout: str = ""  # what earlier versions would have read otherwise, in words
 
     @property

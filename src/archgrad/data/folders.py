@@ -7,16 +7,14 @@ Listed and decoded here rather than by ``load_dataset("imagefolder")``: that cop
 from __future__ import annotations
 
 import os
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from archgrad import files, places
+from archgrad import errors, files, formats, places
 from archgrad.data.sources import Source, Splits, listing_key
-
-IMAGES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2"}
-UNSUPPORTED = {".heic", ".heif", ".hif", ".avif"}
 
 
 def splits(root: Path) -> Splits:
@@ -41,14 +39,17 @@ def _split(root: Path, *, layout: str = "", notes: tuple[str, ...] = ()) -> Sour
     classes = places.classes(root)
     names: list[str] = []
     labels: list[int] = []
-    ignored = 0
+    ignored: Counter[str] = Counter()
     for label, name in enumerate(classes):
         images, others = _images(str(root), name)
         if not images:
-            raise ValueError(f"the class folder {root / name} holds no image: remove it, or put images in")
+            rest = f" (it holds {_listed(others)})" if others else ""
+            raise ValueError(f"the class folder {root / name} holds no image: remove it, or put images in{rest}")
         names += images
         labels += [label] * len(images)
         ignored += others
+    if later := {formats.ending(name) for name in names} & formats.LATER:
+        layout = layout or f"{' and '.join(sorted(later))} files in {root} are images now, and earlier versions passed them over"
 
     def where(index: int) -> str:
         return os.path.join(root, names[index])
@@ -61,22 +62,24 @@ def _split(root: Path, *, layout: str = "", notes: tuple[str, ...] = ()) -> Sour
         where=where,
         key=listing_key(root, names),
         layout=layout,
-        notes=(*notes, *([f"{ignored} hidden or non-image files ignored in {root}"] if ignored else [])),
+        notes=(*notes, *([f"files ignored in {root}: {_listed(ignored)}"] if ignored else [])),
     )
 
 
-def _images(root: str, folder: str) -> tuple[list[str], int]:
-    """The images below ``root/folder``, their names relative to ``root`` in sorted order, and how many other files lie there."""
+def _listed(kinds: Counter[str]) -> str:
+    """``3 .txt, 2 hidden``"""
+    return errors.listed([f"{count:,} {kind}" for kind, count in sorted(kinds.items(), key=lambda one: (-one[1], one[0]))], 8)
+
+
+def _images(root: str, folder: str) -> tuple[list[str], Counter[str]]:
+    """The images below ``root/folder``, their names relative to ``root`` in sorted order, and how many other files of each kind lie there."""
     images: list[str] = []
-    others = 0
+    others: Counter[str] = Counter()
     for place, folders, names in os.walk(os.path.join(root, folder), followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in places.FOREIGN)
         for name in sorted(names):
-            kind = "" if name.startswith(".") else os.path.splitext(name)[1].lower()
-            if kind in UNSUPPORTED:
-                raise ValueError(f"{os.path.join(place, name)}: {kind[1:].upper()} is not supported, convert it to JPEG or PNG first")
-            if kind in IMAGES:
+            if formats.is_image(name):
                 images.append(os.path.join(place, name)[len(root) + 1 :])
             else:
-                others += 1
+                others[formats.kind_of(name)] += 1
     return images, others

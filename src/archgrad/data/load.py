@@ -10,11 +10,11 @@ import torch
 
 from archgrad import errors, places, terminal
 from archgrad.data import fingerprint
-from archgrad.data.cache import facts, pixels
 from archgrad.data.cache_folder import default_cache
 from archgrad.data.dataset import Dataset, Images
 from archgrad.data.parts import parts, split_called
-from archgrad.data.preprocess import Preprocess, stored_side
+from archgrad.data.preprocess import Preprocess
+from archgrad.data.reading import read_parts
 from archgrad.data.sources import Source, Splits, find
 from archgrad.data.split import others, stratified
 from archgrad.data.stored import Stored
@@ -31,10 +31,12 @@ def load(
     val: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    skip_unreadable: bool = False,
     cache: str | Path | None = None,
     seed: int = 0,
     streaming: bool = False,
     report: Callable[[str], Any] = terminal.say,
+    warn: Callable[[str], Any] | None = None,
 ) -> Dataset:
     """Images from ``digits``, a folder (``train/CLASS/*`` with or without ``test/`` and ``val/``, or ``CLASS/*``), parquet, or a hub name.
 
@@ -43,7 +45,9 @@ def load(
     classes; by default ``test`` or ``val``, and where there is none a stratified 20 % is held out (``seed`` decides which). ``val`` names
     the split, or the set, that moves the alphas and validates a retraining; by default ``val`` where there is a test split as well, and
     ``"none"`` leaves it out.
-    Decoded images are kept in ``cache``. What was decided goes to ``report``, line by line. ValueError for what cannot be used.
+    ``skip_unreadable`` leaves out images that cannot be read, which are refused otherwise. Decoded images are kept in ``cache``. What was
+    decided goes to ``report``, line by line; what was damaged in the cache, and is written anew, to ``warn``, by default ``report``.
+    ValueError for what cannot be used.
     """
     if streaming:
         raise ValueError("streaming is not supported: a search reads every image by its index (split, order, teachers)")
@@ -54,16 +58,16 @@ def load(
         return find(place, image_column=image_column, label_column=label_column, cache=folder)
 
     part = parts(path, found(path), test, val, found)
-    train, sources = part.train, part.sources
-    heads = [facts(source, folder, report) for source in sources]
-    side = size or train.size or (32 if heads[0].side <= 48 else 64)
-    channels = 1 if all(head.grey for head in heads) else 3
+    read = read_parts(part.sources, size, folder, warn or report, skip=skip_unreadable)
+    train, side = read.sources[0], read.size
     notes = [*part.notes]
-    if heads[0].side != side:
-        notes.append(f"images are resized to {side}x{side} (their median short side is {heads[0].side:g})")
+    if read.left_out:
+        notes.append(f"{len(read.left_out):,} images cannot be read and are left out: {errors.listed([bad.where for bad in read.left_out])}")
+    if read.side != side:
+        notes.append(f"images are resized to {side}x{side} (their median short side is {read.side:g})")
 
-    stores = [pixels(source, channels, stored_side(side), folder, report) for source in sources]
-    images = [_images(store, source) for store, source in zip(stores, sources)]
+    stores = read.stores
+    images = [_images(store, source) for store, source in zip(stores, read.sources)]
     if part.test is None:
         images[:1] = _hold_out(images[0], train, seed)
         stores.insert(1, stores[0])
@@ -80,16 +84,17 @@ def load(
         val=images[2] if part.val else None,
         validation=part.validation,
         classes=train.classes,
-        in_channels=channels,
+        in_channels=read.channels,
         size=side,
         mean=mean,
         std=std,
         statistics="known" if train.statistics else "measured",
         fingerprint=fingerprint.second(
-            train.classes, side, channels, [(one.labels, store.digests[one.rows]) for one, store in zip(images, stores)]
+            train.classes, side, read.channels, [(one.labels, store.digests[one.rows]) for one, store in zip(images, stores)]
         ),
         notes=tuple(notes),
-        layout=train.layout,
+        layout=next((source.layout for source in read.sources if source.layout), ""),
+        unreadable=tuple(f"{bad.where}: {bad.why}" for bad in read.left_out),
     )
     for line in (dataset.balance(), *dataset.notes):
         report(line)
@@ -103,11 +108,14 @@ def load_labelled(
     *,
     image_column: str | None = None,
     label_column: str | None = None,
+    skip_unreadable: bool = False,
     cache: str | Path | None = None,
+    report: Callable[[str], Any] = terminal.remark,
 ) -> Images:
     """Images to evaluate on, read as the run read its own, labels into ``preprocess.classes`` by class name.
 
-    ``split`` is by default the test split where there is one, else all there is. ValueError names a class the run does not know.
+    ``split`` is by default the test split where there is one, else all there is. ``report`` hears of a damaged cache, which is written anew.
+    ValueError names a class the run does not know.
     """
     folder = default_cache() if cache is None else Path(cache)
     splits = find(path, image_column=image_column, label_column=label_column, cache=folder)
@@ -116,7 +124,8 @@ def load_labelled(
     if name is None:
         raise errors.unknown("split", split, splits)
     source = splits[name]().relabelled(preprocess.classes)
-    return _images(pixels(source, preprocess.in_channels, stored_side(preprocess.size), folder, lambda line: None), source)
+    read = read_parts([source], preprocess.size, folder, report, channels=preprocess.in_channels, skip=skip_unreadable)
+    return _images(read.stores[0], read.sources[0])
 
 
 def _images(store: Stored, source: Source) -> Images:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +37,20 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def without(self, indices: Collection[int]) -> Source:
+        """The same source without some of its images, which has a key of its own."""
+        if not indices:
+            return self
+        kept = self.rest(indices)
+        key = self.key and hashlib.sha256(f"{self.key} without {sorted(indices)}".encode()).hexdigest()[:20]
+        opened, where = self.open, self.where
+        return replace(self, labels=self.labels[kept], open=lambda i: opened(kept[i]), where=lambda i: where(kept[i]), key=key)
+
+    def rest(self, indices: Collection[int]) -> list[int]:
+        """The images that are none of these."""
+        left_out = set(indices)
+        return [index for index in range(len(self)) if index not in left_out]
 
     def relabelled(self, classes: Sequence[str]) -> Source:
         """The same images with labels into ``classes``; ValueError names a class that is not among them."""

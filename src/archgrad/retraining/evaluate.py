@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from archgrad import data
+from archgrad import data, terminal
 from archgrad.data import Images
 from archgrad.retraining.files import Card, load
 from archgrad.retraining.measure import fabric, measure, surroundings
@@ -93,13 +93,13 @@ def evaluate(
 def _test_images(card: Card, images: str | Path | None, split: str | None, columns: dict[str, Any]) -> tuple[Images, str]:
     own = card.data["path"]
     if split is None and (images is None or _same(images, own)):  # its other images were trained on
-        dataset = data.load(**{**card.loading, **columns}, report=lambda line: None)
+        dataset = data.load(**{**card.loading, **columns}, report=lambda line: None, warn=terminal.remark)
         if not data.same_images(card.fingerprint, dataset):
             how = data.difference(card.preprocess.to_json(), dataset)
             raise ValueError(f"the images in {own} have changed since the network was trained ({how}): name a labelled folder by --data")
         return dataset.test, f"{own}, test"
-    keep = ("image_column", "label_column", "cache") if images is None or _same(images, own) else ("cache",)
-    reading = {name: card.data.get(name) for name in keep} | columns
+    keep = ("image_column", "label_column", "skip_unreadable", "cache") if images is None or _same(images, own) else ("cache",)
+    reading = {name: card.data[name] for name in keep if name in card.data} | columns
     return data.load_labelled(images or own, card.preprocess, split, **reading), f"{images or own}{f', {split}' if split else ''}"
 
 

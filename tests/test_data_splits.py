@@ -244,3 +244,23 @@ def test_a_network_recorded_without_goes_on_without(tmp_path, read_images):
     found = retrained(tmp_path, read_images(three(tmp_path / "set"), size=8, val="none"), 1)
     assert "val_accuracy" not in found.rows[0] and "val" not in json.loads((tmp_path / "net" / "network.json").read_text())["data"]
     assert evaluation.evaluate(tmp_path / "net").accuracy == found.accuracy
+
+
+# names in either form of Unicode
+
+
+def test_a_class_is_known_in_either_form(tmp_path, read_images):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    for split, name in (("train", composed), ("test", decomposed)):
+        for index in range(3):
+            write(tmp_path / "set" / split / name / f"{index}.png", (index, 0, 0))
+            write(tmp_path / "set" / split / "tea" / f"{index}.png", (0, index, 0))
+    dataset = read_images(tmp_path / "set")
+    assert dataset.classes == (composed, "tea") and dataset.test.counts(2) == [3, 3]
+    preprocess = data.Preprocess.from_json(dataset.preprocess.to_json() | {"classes": [decomposed, "tea"]})
+    assert load_labelled(tmp_path / "set", preprocess, cache=tmp_path / "cache").labels.tolist() == [0] * 3 + [1] * 3
+    (tmp_path / "set" / "train" / composed).rename(tmp_path / "set" / "train" / decomposed)  # as a Mac copies it
+    moved = read_images(tmp_path / "set")
+    assert moved.classes == (decomposed, "tea") and moved.fingerprint != dataset.fingerprint
+    assert data.same_images(dataset.fingerprint, moved) and data.same_images(moved.fingerprint, dataset)
+    assert data.difference(dataset.preprocess.to_json(), moved) == "Unicode writes the names of the classes in another form"

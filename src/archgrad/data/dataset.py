@@ -53,6 +53,7 @@ class Dataset:
     std: tuple[float, ...]
     statistics: str  # "known" or "measured"
     fingerprint: str  # of class names, labels and the bytes of every image, as they are split: `archgrad.data.fingerprint.second`
+    alike: tuple[str, ...] = ()  # its fingerprints where Unicode writes the class names in another form
     notes: tuple[str, ...] = ()
     val: Images | None = None  # those that move the alphas and validate a retraining; None: a half of ``train`` moves the alphas
     validation: str | None = None  # the split or the set that ``val`` is

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -58,7 +59,16 @@ def fingerprint_like(recorded: str, dataset: Dataset) -> str:
 
 def same_images(recorded: str, dataset: Dataset) -> bool:
     """Whether ``dataset`` is what a fingerprint was recorded of, as far as its version can tell."""
-    return recorded == fingerprint_like(recorded, dataset)
+    return recorded in dataset.alike or recorded == fingerprint_like(recorded, dataset)
+
+
+def _composed(names: Iterable[str]) -> list[str]:
+    return [normalize("NFC", name) for name in names]
+
+
+def spellings(classes: Sequence[str]) -> list[list[str]]:
+    """The names of classes as they are, composed and decomposed: file systems change between the two."""
+    return [list(classes), _composed(classes), [normalize("NFD", name) for name in classes]]
 
 
 def difference(was: Mapping[str, Any], dataset: Dataset) -> str:
@@ -83,6 +93,8 @@ def difference(was: Mapping[str, Any], dataset: Dataset) -> str:
 
 
 def _renamed(then: list[str], now: list[str]) -> str:
+    if _composed(then) == _composed(now):
+        return "Unicode writes the names of the classes in another form"
     if sorted(then) == sorted(now):
         return "the classes have another order"
     gone, new = ([name for name in one if name not in other] for one, other in ((then, now), (now, then)))

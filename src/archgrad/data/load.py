@@ -76,6 +76,8 @@ def load(
     if absent:
         notes.append(f"no test image of {', '.join(absent)}")
 
+    digests = [(one.labels, store.digests[one.rows]) for one, store in zip(images, stores)]
+    own, *alike = (fingerprint.second(names, side, read.channels, digests) for names in fingerprint.spellings(train.classes))
     mean, std = train.statistics or _measured(images[0])
     dataset = Dataset(
         name=str(path),
@@ -89,9 +91,8 @@ def load(
         mean=mean,
         std=std,
         statistics="known" if train.statistics else "measured",
-        fingerprint=fingerprint.second(
-            train.classes, side, read.channels, [(one.labels, store.digests[one.rows]) for one, store in zip(images, stores)]
-        ),
+        fingerprint=own,
+        alike=tuple(other for other in alike if other != own),
         notes=tuple(notes),
         layout=next((source.layout for source in read.sources if source.layout), ""),
         unreadable=tuple(f"{bad.where}: {bad.why}" for bad in read.left_out),

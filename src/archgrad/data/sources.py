@@ -54,11 +54,12 @@ class Source:
 
     def relabelled(self, classes: Sequence[str]) -> Source:
         """The same images with labels into ``classes``; ValueError names a class that is not among them."""
-        present = [self.classes[i] for i in self.labels.unique().tolist()]
-        for name in present:
-            if name not in classes:
-                raise ValueError(f"{self.name}: {errors.unknown('class', name, classes)}")
-        table = torch.tensor([list(classes).index(name) if name in classes else -1 for name in self.classes])
+        own = [errors.match(name, classes) for name in self.classes]
+        for label in self.labels.unique().tolist():
+            if own[label] is None:
+                raise ValueError(f"{self.name}: {errors.unknown('class', self.classes[label], classes)}")
+        places = {name: place for place, name in enumerate(classes)}
+        table = torch.tensor([-1 if name is None else places[name] for name in own])
         return replace(self, classes=tuple(classes), labels=table[self.labels])
 
 

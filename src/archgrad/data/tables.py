@@ -122,9 +122,9 @@ def _open(cell: dict[str, Any] | None) -> BinaryIO:
 def _column(name: str, features: Mapping[str, Any], wanted: str | None, kind: str, tests: tuple[Callable[[Any], bool], ...]) -> str:
     """The wanted column, or the only one that passes the first test that any passes."""
     if wanted is not None:
-        if wanted not in features:
+        if (found_column := errors.match(wanted, features)) is None:
             raise ValueError(f"{name}: {errors.unknown('column', wanted, features)}")
-        return wanted
+        return found_column
     for test in tests:
         found = [column for column, feature in features.items() if test(feature)]
         if len(found) == 1:

@@ -55,6 +55,7 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     image_column: Annotated[str | None, Field(description="column of a table that holds the images")] = None
     label_column: Annotated[str | None, Field(description="column of a table that holds the classes")] = None
     skip_unreadable: Annotated[bool, Field(description="leave out images that cannot be read, and record them")] = False
+    drop_duplicates: Annotated[bool, Field(description="leave out training images that are test or validation images too")] = False
     cache: Annotated[Path | None, Field(description="folder of decoded images; by default ~/.cache/archgrad")] = None
     share: Annotated[float, Field(gt=0, lt=1, description="of the training images that train weights; the others train alphas")] = 0.5
     augment: Annotated[bool, Field(description="crop and flip at random")] = True
@@ -64,7 +65,7 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     workers: Annotated[int, Field(ge=0, le=THREADS, description="threads that read ahead, for sets too large for the device")] = 0
 
 
-LOADING = ("path", "size", "test", "val", "image_column", "label_column", "skip_unreadable", "cache")
+LOADING = ("path", "size", "test", "val", "image_column", "label_column", "skip_unreadable", "drop_duplicates", "cache")
 """Settings of the images that are arguments of `archgrad.data.load`; the others decide how images become batches."""
 
 

@@ -141,6 +141,7 @@ class OriginFile(TypedDict):
     image_column: NotRequired[str | None]
     label_column: NotRequired[str | None]
     skip_unreadable: NotRequired[bool]
+    drop_duplicates: NotRequired[bool]
     cache: NotRequired[str | None]
     seed: NotRequired[Count]
 

@@ -12,6 +12,7 @@ from archgrad import errors, places, terminal
 from archgrad.data import fingerprint
 from archgrad.data.cache_folder import default_cache
 from archgrad.data.dataset import Dataset, Images
+from archgrad.data.duplicates import Part, counted, dropped
 from archgrad.data.parts import parts, split_called
 from archgrad.data.preprocess import Preprocess
 from archgrad.data.reading import read_parts
@@ -32,6 +33,7 @@ def load(
     image_column: str | None = None,
     label_column: str | None = None,
     skip_unreadable: bool = False,
+    drop_duplicates: bool = False,
     cache: str | Path | None = None,
     seed: int = 0,
     streaming: bool = False,
@@ -45,7 +47,8 @@ def load(
     classes; by default ``test`` or ``val``, and where there is none a stratified 20 % is held out (``seed`` decides which). ``val`` names
     the split, or the set, that moves the alphas and validates a retraining; by default ``val`` where there is a test split as well, and
     ``"none"`` leaves it out.
-    ``skip_unreadable`` leaves out images that cannot be read, which are refused otherwise. Decoded images are kept in ``cache``. What was
+    ``skip_unreadable`` leaves out images that cannot be read, which are refused otherwise, and
+    ``drop_duplicates`` leaves out training images that test or validate as well, byte for byte. Decoded images are kept in ``cache``. What was
     decided goes to ``report``, line by line; what was damaged in the cache, and is written anew, to ``warn``, by default ``report``.
     ValueError for what cannot be used.
     """
@@ -72,18 +75,25 @@ def load(
         images[:1] = _hold_out(images[0], train, seed)
         stores.insert(1, stores[0])
         notes.append(f"no test split: {len(images[1]):,} of {len(train):,} images ({TEST_SHARE:.0%} of every class) are held out as one")
-    absent = [name for name, count in zip(train.classes, images[1].counts(len(train.classes))) if not count]
+    kept = [Part(one, store.digests[one.rows]) for one, store in zip(images, stores)]
+    if drop_duplicates:
+        kept, said = dropped(kept)
+    else:
+        said = counted(kept)
+    notes += said
+    training, testing, *validating = (one.images for one in kept)
+    absent = [name for name, count in zip(train.classes, testing.counts(len(train.classes))) if not count]
     if absent:
         notes.append(f"no test image of {', '.join(absent)}")
 
-    digests = [(one.labels, store.digests[one.rows]) for one, store in zip(images, stores)]
+    digests = [(one.images.labels, one.digests) for one in kept]
     own, *alike = (fingerprint.second(names, side, read.channels, digests) for names in fingerprint.spellings(train.classes))
-    mean, std = train.statistics or _measured(images[0])
+    mean, std = train.statistics or _measured(training)
     dataset = Dataset(
         name=str(path),
-        train=images[0],
-        test=images[1],
-        val=images[2] if part.val else None,
+        train=training,
+        test=testing,
+        val=validating[0] if validating else None,
         validation=part.validation,
         classes=train.classes,
         in_channels=read.channels,

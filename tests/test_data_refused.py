@@ -61,9 +61,9 @@ def test_unknown_and_missing_test_classes(tmp_path, read):
         read(root)
 
 
-def test_class_of_a_table_without_training_image(tmp_path, read):
-    with pytest.raises(ValueError, match="no training image of the class 'cow'"):
-        read(parquet(tmp_path / "set.parquet", [0, 1] * 3, ["cat", "dog", "cow"]))
+def test_one_class_with_images_only(tmp_path, read):
+    with pytest.raises(ValueError, match=r"one class only \(dog\)"):
+        read(parquet(tmp_path / "set.parquet", [1] * 6, ["cat", "dog", "cow"]))
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"nothing", lambda data: b""])

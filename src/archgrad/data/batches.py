@@ -14,7 +14,7 @@ from torch import Tensor
 from archgrad import errors
 from archgrad.arch import Batch
 from archgrad.data.augment import Augment
-from archgrad.data.dataset import Dataset, Images
+from archgrad.data.dataset import Dataset, Images, absent
 from archgrad.data.preprocess import LARGE, Preprocess
 from archgrad.data.split import others, stratified
 from archgrad.seeds import generator
@@ -198,12 +198,10 @@ def search_data(
         if limit is not None and limit < len(second):
             second = stratified(dataset.val.labels, limit, seed, "limit/val")
         splits = {"train": (dataset.train, first), "val": (dataset.val, second)}
-    notes = []
+    notes: list[str] = []
     for name, (images, chosen) in splits.items():
-        absent = sorted(set(range(len(dataset.classes))) - set(images.labels[chosen].tolist()))
-        if absent:
-            where = f"the {name} half" if dataset.val is None else name
-            notes.append(f"no image of {', '.join(dataset.classes[label] for label in absent)} in {where}")
+        where = f"the {name} half" if dataset.val is None else name
+        notes += [f"{line} in {where}" for line in absent("image", images.subset(chosen), dataset.classes)]
     reading = _augment(dataset, augment, cutout, flip, jitter)
     return _data(dataset, {name: Split(*part, reading) for name, part in splits.items()}, batch, seed, device, workers, tuple(notes))
 

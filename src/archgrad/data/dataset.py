@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from archgrad import errors
 from archgrad.data.preprocess import Preprocess
 
 RESIDENT = 2**30  # bytes: sets up to this size live on the device; larger ones stay in their file
@@ -37,6 +39,14 @@ class Images:
     def counts(self, classes: int) -> list[int]:
         """Images per class."""
         return torch.bincount(self.labels, minlength=classes).tolist()
+
+
+def absent(what: str, images: Images, classes: Sequence[str]) -> list[str]:
+    """A line that names the classes without an image, their number where they are many; nothing where each class has one."""
+    missing = [name for name, count in zip(classes, images.counts(len(classes))) if not count]
+    if len(missing) <= 5:
+        return [f"no {what} of {', '.join(missing)}"] if missing else []
+    return [f"no {what} of {len(missing):,} of {len(classes):,} classes: {errors.listed(missing)}"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ import torch
 from archgrad import errors, places, terminal
 from archgrad.data import fingerprint
 from archgrad.data.cache_folder import default_cache
-from archgrad.data.dataset import Dataset, Images
-from archgrad.data.duplicates import Part, counted, dropped
+from archgrad.data.dataset import Dataset, Images, absent
+from archgrad.data.duplicates import NAMES, Part, counted, dropped
 from archgrad.data.parts import parts, split_called
 from archgrad.data.preprocess import Preprocess
 from archgrad.data.reading import read_parts
@@ -82,9 +82,7 @@ def load(
         said = counted(kept)
     notes += said
     training, testing, *validating = (one.images for one in kept)
-    absent = [name for name, count in zip(train.classes, testing.counts(len(train.classes))) if not count]
-    if absent:
-        notes.append(f"no test image of {', '.join(absent)}")
+    notes += [line for name, part in zip(NAMES, kept) for line in absent(f"{name} image", part.images, train.classes)]
 
     digests = [(one.images.labels, one.digests) for one in kept]
     own, *alike = (fingerprint.second(names, side, read.channels, digests) for names in fingerprint.spellings(train.classes))
@@ -146,7 +144,7 @@ def _images(store: Stored, source: Source) -> Images:
 def _hold_out(images: Images, source: Source, seed: int) -> list[Images]:
     """Training and test images, in the same proportions."""
     for name, count in zip(source.classes, images.counts(len(source.classes))):
-        if count < 2:
+        if count == 1:
             raise ValueError(f"{source.name}: the class {name!r} has one image only, so none can be held out as test")
     test = stratified(images.labels, round(TEST_SHARE * len(images)), seed, "test")
     return [images.subset(others(test, len(images))), images.subset(test)]

@@ -78,15 +78,13 @@ def split_called(name: str, splits: Splits) -> str | None:
 
 
 def _training(path: str | Path, splits: Splits) -> Source:
-    """The split to train on; it has at least two classes and an image of each."""
+    """The split to train on; it has at least two classes that have images."""
     if "train" not in splits and (len(splits) > 1 or places.kind(path) == "folder"):
         raise ValueError(f"{path} has no split called train (there are: {', '.join(splits)})")
     train = splits["train" if "train" in splits else next(iter(splits))]()
-    if len(train.classes) < 2:
-        raise ValueError(f"{path} has one class only ({', '.join(train.classes)}): a search needs at least two")
-    missing = sorted(set(range(len(train.classes))) - set(train.labels.tolist()))
-    if missing:
-        raise ValueError(f"{path} has no training image of the class {train.classes[missing[0]]!r}")
+    present = [train.classes[label] for label in train.labels.unique().tolist()]
+    if len(present) < 2:
+        raise ValueError(f"{path} has one class only ({', '.join(present)}): a search needs at least two")
     return train
 
 

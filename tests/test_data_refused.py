@@ -21,7 +21,7 @@ def test_missing_path(read, path):
 
 def test_file_that_is_no_set(tmp_path, read):
     (tmp_path / "set.zip").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"neither a folder nor a \.parquet file"):
+    with pytest.raises(ValueError, match=r"neither a folder nor a \.parquet, \.csv or \.tsv file"):
         read(tmp_path / "set.zip")
 
 

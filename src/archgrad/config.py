@@ -46,7 +46,7 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid"):
 class DataSettings(BaseModel, frozen=True, extra="forbid"):
     """Which images, and how they are read."""
 
-    path: Annotated[str | None, Field(description="folder (train/CLASS/* or CLASS/*), parquet, hub name (cifar10), or digits")] = None
+    path: Annotated[str | None, Field(description="folder (train/CLASS/* or CLASS/*), parquet, CSV, hub name (cifar10), or digits")] = None
     size: Annotated[int | None, Field(ge=1, le=SIDE, description="side in pixels; by default 32 up to a median side of 48, else 64")] = None
     test: Annotated[str | None, Field(description="the split that is the test set, or another set; else 20 % are held out")] = None
     val: Annotated[

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["digits", "parquet", "folder", "hub"]
+Kind = Literal["digits", "parquet", "listing", "folder", "hub"]
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
@@ -24,12 +24,15 @@ SPLITS = {
 """Usual name of a folder of one split -> name of the split. Capitals do not count."""
 TESTS, VALIDATIONS = ("test",), ("val", "validation", "valid")
 """Splits of test images, and of validation images, those that are looked for first before the others."""
+ANNOTATIONS = {".txt", ".csv", ".tsv", ".json", ".xml"}
+"""Endings of files that may tell the classes of images."""
 FOREIGN = {"__MACOSX"}
 """Folders that archives bring along: they hold no image."""
 
 
 def kind(path: str | Path) -> Kind:
-    """``digits``, an image folder, a parquet file or a folder of them, or what may be a hub name. ValueError for anything else."""
+    """``digits``, an image folder, a parquet file or a folder of them, a CSV or TSV file, or what may be a hub name. ValueError for anything
+    else."""
     place = Path(path).expanduser()
     if str(path) == "digits":
         return "digits"
@@ -37,8 +40,10 @@ def kind(path: str | Path) -> Kind:
         return "parquet" if parquet_files(place) else "folder"
     if place.suffix == ".parquet" and place.is_file():
         return "parquet"
+    if place.suffix.lower() in (".csv", ".tsv") and place.is_file():
+        return "listing"
     if place.exists():
-        raise ValueError(f"{path} is neither a folder nor a .parquet file (an archive has to be unpacked first)")
+        raise ValueError(f"{path} is neither a folder nor a .parquet, .csv or .tsv file (an archive has to be unpacked first)")
     if not HUB_NAME.fullmatch(str(path)):
         raise ValueError(missing(path))
     return "hub"
@@ -62,13 +67,22 @@ def classes(root: Path) -> list[str]:
     """The class folders of one split of an image folder, in order. ValueError where there is none."""
     found = subfolders(root)
     if not found:
-        raise ValueError(f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg")
+        raise ValueError(f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg{table_hint(root)}")
     for name in found:
         try:
             name.encode()
         except UnicodeEncodeError:
             raise ValueError(f"the name of the class folder {name!a} in {root} is no text in UTF-8: rename the folder") from None
     return found
+
+
+def table_hint(folder: Path) -> str:
+    """The way out where the classes of a folder's images may stand in a file beside them or above them; empty where there is none."""
+    above = [one for one in folder.parent.iterdir() if folder.name.casefold() in one.name.casefold()]
+    notes = sorted(one for one in (*folder.iterdir(), *above) if one.suffix.lower() in ANNOTATIONS and one.is_file())
+    if not notes:
+        return ""
+    return f" (if {notes[0]} tells the classes, write a .csv file of it with columns path and label, and name that file in place of the folder)"
 
 
 def split_folders(root: Path) -> dict[str, Path]:

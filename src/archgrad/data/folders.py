@@ -26,7 +26,17 @@ def splits(root: Path) -> Splits:
     beside = [name for name in places.subfolders(root) if name not in taken]
     notes = (f"not read, because they lie beside the splits of {root}: {', '.join(beside)}",) if beside else ()
     first = partial(_split, layout=_layout(root, taken), notes=notes)
-    return {split: partial(first if split == "train" else _split, folder) for split, folder in found.items()}
+    beside_train = partial(_classed_split, found["train"]) if "train" in found else _split
+    return {split: partial(first if split == "train" else beside_train, folder) for split, folder in found.items()}
+
+
+def _classed_split(train: Path, root: Path) -> Source:
+    """A split beside the training images, in whose classes it is. ValueError where its images lie in no class folder, as those of some sets do
+    for validation."""
+    own, known = (places.subfolders(folder) for folder in (root, train))
+    if own and not any(errors.match(name, known) for name in own) and (hint := places.table_hint(root)):
+        raise ValueError(f"{root} has no class folder of {train}, but {errors.listed(own)}{hint}")
+    return _split(root)
 
 
 def _layout(root: Path, taken: set[str]) -> str:

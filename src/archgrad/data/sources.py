@@ -68,8 +68,8 @@ Splits = Mapping[str, Callable[[], Source]]
 
 
 def find(path: str | Path, *, image_column: str | None = None, label_column: str | None = None, cache: Path | None = None) -> Splits:
-    """The splits of a data set: ``digits``, an image folder, parquet, or a hub name. ValueError if there is none."""
-    from archgrad.data import folders, tables
+    """The splits of a data set: ``digits``, an image folder, parquet, CSV, TSV, or a hub name. ValueError if there is none."""
+    from archgrad.data import folders, listings, tables
 
     place = Path(path).expanduser()
     match places.kind(path):
@@ -77,6 +77,8 @@ def find(path: str | Path, *, image_column: str | None = None, label_column: str
             return {"train": digits}
         case "folder":
             return folders.splits(place)
+        case "listing":
+            return listings.splits(place, image_column, label_column)
         case "parquet":
             return tables.parquet(place, places.parquet_files(place), image_column, label_column, cache)
     return tables.hub(str(path), image_column, label_column, places.missing(path))
@@ -109,12 +111,16 @@ def digits_table() -> tuple[np.ndarray, np.ndarray]:
 def listing_key(root: str | Path, names: Iterable[str]) -> str:
     """A digest of a folder and its files' names, lengths and change times: new when one was added, removed or written.
 
-    ValueError names one that is no plain file: reading a pipe would wait for ever.
+    One that is not there counts as missing. ValueError names one that is no plain file: reading a pipe would wait for ever.
     """
     top = os.path.realpath(root)
     digest = hashlib.sha256(top.encode())
     for name in names:
-        status = os.stat(os.path.join(top, name))
+        try:
+            status = os.stat(os.path.join(top, name))
+        except (OSError, ValueError):  # whoever reads it will say why
+            digest.update(f"\n{name}\tmissing".encode(errors="surrogateescape"))
+            continue
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{os.path.join(root, name)} is no plain file: remove it")
         digest.update(f"\n{name}\t{status.st_size}\t{status.st_mtime_ns}".encode())

@@ -15,7 +15,7 @@ import pytest
 from archgrad import files, terminal
 from archgrad.compare import jobs
 from archgrad.compare.jobs import Home, Run
-from archgrad.data import load, load_labelled
+from archgrad.data import cache_folder, load, load_labelled
 from archgrad.data.cache import Facts, _checksum
 from archgrad.data.cache_folder import default_cache
 from archgrad.folder import RunFolder
@@ -292,10 +292,14 @@ def test_digits_keep_nothing(home):
     assert not home.exists()
 
 
-def test_tables_of_the_library_are_the_user_s_alone_even_in_a_shared_cache(tmp_path, cache, stranger):
+def test_tables_of_the_library_are_the_user_s_alone_even_in_a_shared_cache(tmp_path, cache, stranger, monkeypatch):
     path = parquet(tmp_path / "set.parquet", [0, 1] * 5, ["cat", "dog"])
-    load(path, cache=cache, report=silent)
-    assert mode(cache / "datasets") == 0o700 and mode(cache) & 0o055
+    own = cache / f"datasets-{os.getuid()}"
+    first = load(path, cache=cache, report=silent)
+    assert mode(own) == 0o700 and mode(cache) & 0o055
     stranger()
-    with pytest.raises(ValueError, match=r"datasets belongs to another user"):
+    other = cache / f"datasets-{os.getuid()}"
+    with pytest.raises(ValueError, match=rf"{other.name} belongs to another user"):  # here one user makes all folders
         load(path, cache=cache, report=silent)
+    monkeypatch.setattr(cache_folder, "_check_owner", lambda folder: None)  # as if it were the second user's
+    assert load(path, cache=cache, report=silent).fingerprint == first.fingerprint and any(other.iterdir()) and other != own

@@ -78,4 +78,5 @@ def test_nothing_left_is_refused(tmp_path, read_images):
 
 def test_the_setting():
     assert read(("", {"data": {"path": "digits", "drop-duplicates": True}})).data.drop_duplicates
-    assert not read(("", {"data": {"path": "digits"}})).data.drop_duplicates
+    usual = read(("", {"data": {"path": "digits"}}))
+    assert not usual.data.drop_duplicates and not {"drop_duplicates", "skip_unreadable", "val"} & usual.to_mapping()["data"].keys()

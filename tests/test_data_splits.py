@@ -12,7 +12,7 @@ from rich.console import Console
 from archgrad import data, places, run
 from archgrad.arch import Genotype
 from archgrad.compare import study
-from archgrad.config import DataSettings, SearchConfig, SearchSettings, read, read_yaml
+from archgrad.config import DataSettings, SearchConfig, SearchSettings, read_yaml
 from archgrad.data import load, load_labelled, retrain_data, search_data
 from archgrad.folder import RunFolder
 from archgrad.retraining import evaluate as evaluation
@@ -214,10 +214,6 @@ def test_a_study_says_which_images_validate():
     elsewhere = study.read(("", {**given, "data": {"path": "digits", "val": "/some/where"}}))
     assert elsewhere.to_mapping()["data"]["val"] == "elsewhere"
     assert study.joined(study.read(("", elsewhere.to_mapping()), recorded=True), elsewhere)
-
-
-def test_the_form_of_a_config_is_as_it_was():
-    assert "val" not in read(("", {"data": {"path": "digits"}})).to_mapping()["data"]
 
 
 def retrained(home: Path, dataset: data.Dataset, epochs: int, report=silent) -> retraining.Retrained:

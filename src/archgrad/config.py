@@ -54,8 +54,8 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     ] = None
     image_column: Annotated[str | None, Field(description="column of a table that holds the images")] = None
     label_column: Annotated[str | None, Field(description="column of a table that holds the classes")] = None
-    skip_unreadable: Annotated[bool, Field(description="leave out images that cannot be read, and record them")] = False
-    drop_duplicates: Annotated[bool, Field(description="leave out training images that are test or validation images too")] = False
+    skip_unreadable: Annotated[bool | None, Field(description="leave out images that cannot be read, and record them; by default not")] = None
+    drop_duplicates: Annotated[bool | None, Field(description="leave out training images that test or validate too; by default not")] = None
     cache: Annotated[Path | None, Field(description="folder of decoded images; by default ~/.cache/archgrad")] = None
     share: Annotated[float, Field(gt=0, lt=1, description="of the training images that train weights; the others train alphas")] = 0.5
     augment: Annotated[bool, Field(description="crop and flip at random")] = True

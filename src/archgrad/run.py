@@ -378,8 +378,8 @@ def fitted(config: SearchConfig, images: Dataset) -> dict[str, Any]:
 
 
 def loading(given: DataSettings) -> dict[str, Any]:
-    """Arguments of `archgrad.data.load`."""
-    return {name: getattr(given, name) for name in LOADING}
+    """Arguments of `archgrad.data.load`, those that were said."""
+    return {name: value for name in LOADING if (value := getattr(given, name)) is not None}
 
 
 def settled(given: DataSettings) -> DataSettings:

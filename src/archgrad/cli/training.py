@@ -115,8 +115,7 @@ def _made(found: Subject, settings: SearchConfig, console: Console) -> Made:
     from archgrad import data, processors, run, watching
 
     device, say = run.set_up(settings), say_on(console)
-    place = run.settled(settings.data)
-    origin = {name: getattr(place, name) for name in LOADING}
+    origin = run.loading(run.settled(settings.data))
     with watching.life(console):
         dataset = data.load(**origin, report=say)
     space = run.space_of(settings.model_copy(update={"space": run.fitted(settings, dataset)}))

@@ -60,7 +60,7 @@ def parts(path: str | Path, splits: Splits, test: str | Path | None, val: str | 
         validated, validation = _usual([one for one in validations if one != name], splits)
     if validated is not None:
         moved = f"{validation} ({len(validated):,} images) moves the alphas and validates a retraining"
-        notes.append(f"{moved}: all other training images train weights, so data.share does nothing")
+        notes.append(f"{moved}: all training images train weights, and data.share does nothing")
     return Parts(
         train,
         tested and tested.relabelled(train.classes),

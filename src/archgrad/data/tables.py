@@ -42,8 +42,8 @@ def parquet(root: Path, files: list[Path], image: str | None, label: str | None,
     own = None
     if cache is not None:
         made(cache)
-        # of the user alone even in a cache that several share: the library follows links, and verifies nothing
-        own = str(private(cache / "datasets"))
+        # one for each user, whose alone it is even in a cache that several share: the library follows links, and verifies nothing
+        own = str(private(cache / f"datasets-{os.getuid()}"))
     try:
         parts = load_dataset("parquet", **place, cache_dir=own)
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archgrad import files, terminal
+from archgrad import files, room, terminal
 from archgrad.compare import jobs
 from archgrad.compare.jobs import Home, Run
 from archgrad.data import cache_folder, load, load_labelled
@@ -285,6 +286,38 @@ def test_another_user_s_link_is_refused(root, home, tmp_path, monkeypatch):
 def test_a_cache_that_was_chosen_may_be_another_user_s(root, cache, stranger):
     stranger()
     assert said(root, cache) == said(root, cache) == []
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """Lets nothing be written any more, as to a disk that is mounted to be read."""
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    return lambda: monkeypatch.setattr(files, "draft", refuse)
+
+
+def test_without_leave_to_write_images_are_decoded_into_memory(root, cache, read_only):
+    whole = load(root, size=8, cache=cache, report=silent)
+    pixels, path = whole.train.store.clone(), only(cache, "npy")
+    with path.open("wb") as file:
+        np.save(file, np.zeros((80, 3, 8, 8), np.uint8))  # of the version before
+    only(cache, "json").unlink()
+    read_only()
+    lines: list[str] = []
+    again = load(root, size=8, cache=cache, report=lines.append)
+    assert again.fingerprint == whole.fingerprint and again.train.store.equal(pixels)
+    said = f"cannot write the cache {cache}: Read-only file system: the images of {root} are decoded into memory, every time anew"
+    assert lines[:2] == [f"the cached images of {root} have no checksum (an earlier version wrote them): they are decoded again", said]
+    assert load(root, size=8, cache=cache / "new", report=silent).fingerprint == whole.fingerprint
+
+
+def test_images_too_many_for_the_memory_need_another_cache(root, cache, read_only, monkeypatch):
+    read_only()
+    monkeypatch.setattr(room, "room", lambda: room.resident() + 20_000)
+    with pytest.raises(ValueError, match=r"cannot write the cache .*: Read-only file system; choose another with --data\.cache"):
+        said(root, cache)
 
 
 def test_digits_keep_nothing(home):

@@ -20,9 +20,9 @@ from pydantic import Field, TypeAdapter
 from rich.markup import escape
 from rich.progress import track
 
-from archgrad import files, terminal
+from archgrad import files, room, terminal
 from archgrad.data import stored
-from archgrad.data.cache_folder import checked, draft
+from archgrad.data.cache_folder import ReadOnly, checked, draft
 from archgrad.data.decode import GREY, RULE, BadImage, decode, opened, read
 from archgrad.data.sources import Source
 from archgrad.data.stored import Decoded, Stored
@@ -117,9 +117,16 @@ def pixels(source: Source, channels: int, side: int, cache: Path, report: Say) -
             return stored.read(file, shape)
         except ValueError as error:
             report(f"the cached images of {source.name} {error}: they are decoded again")
-    _check_room(cache, math.prod(shape))
-    with draft(file) as out:
-        stored.write(out, file.name, shape, decoded())
+    try:
+        _check_room(cache, math.prod(shape))
+        with draft(file) as out:
+            stored.write(out, file.name, shape, decoded())
+    except ReadOnly as error:
+        most = room.room()
+        if most is not None and 2 * math.prod(shape) > most - room.resident():  # they are gathered, then stacked
+            raise
+        report(f"{str(error).partition(';')[0]}: the images of {source.name} are decoded into memory, every time anew")
+        return stored.gathered(decoded())
     return stored.read(file, shape)
 
 
@@ -145,7 +152,8 @@ def _content(file: Path, kind: type[NamedTuple]) -> dict[str, Any]:
 
 
 def _keep(file: Path, found: NamedTuple) -> None:
-    with draft(file) as out:
+    """Writes a file that `_content` reads; none into a cache that is read only, where it would only have saved time."""
+    with suppress(ReadOnly), draft(file) as out:
         out.write(json.dumps({**found._asdict(), "checksum": _checksum(file, found)}).encode())
 
 

@@ -48,7 +48,7 @@ def test_plain_folder_and_its_notes(tmp_path, read):
     dataset = read(root)
     assert dataset.classes == ("a", "b") and (len(dataset.train), len(dataset.test)) == (16, 4)
     assert dataset.size == 32 and any("resized to 32x32" in note for note in dataset.notes)
-    assert any("2 hidden or non-image files ignored" in note for note in dataset.notes)
+    assert f"files ignored in {root}: 1 .txt, 1 hidden" in dataset.notes
 
 
 @pytest.mark.parametrize("name", ["test", "val", "validation"])
@@ -244,7 +244,7 @@ def test_loading_leaves_the_global_generator_alone(tmp_path, read):
 
 
 def test_facts_of_a_source(tmp_path):
-    source = find(folder(tmp_path / "set", (2, 1), size=(30, 20)))["train"]
+    source = find(folder(tmp_path / "set", (2, 1), size=(30, 20)))["train"]()
     said = []
     assert facts(source, tmp_path / "cache", said.append) == facts(source, tmp_path / "cache", said.append) == (False, 20.0)
     assert not said

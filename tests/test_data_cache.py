@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -12,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archgrad import files
+from archgrad import files, room, terminal
 from archgrad.compare import jobs
 from archgrad.compare.jobs import Home, Run
-from archgrad.data import load, load_labelled
+from archgrad.data import cache_folder, load, load_labelled
 from archgrad.data.cache import Facts, _checksum
 from archgrad.data.cache_folder import default_cache
 from archgrad.folder import RunFolder
@@ -129,13 +130,17 @@ def test_a_pipe_does_not_hang(root, cache):
         said(root, cache)
 
 
-def test_an_evaluation_decodes_damaged_images_again(root, cache):
+def test_an_evaluation_decodes_damaged_images_again_and_says_so(root, cache, capsys):
     preprocess = load(root, size=8, cache=cache, report=silent).preprocess
     path = only(cache, "npy")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     load_labelled(root, preprocess, cache=cache)
-    assert path.read_bytes() == whole
+    said = f"the cached images of {root} were damaged: they are decoded again\n"
+    assert path.read_bytes() == whole and capsys.readouterr() == ("", said)
+    path.write_bytes(whole[:-1])
+    load(root, size=8, cache=cache, report=silent, warn=terminal.remark)
+    assert capsys.readouterr() == ("", said)
 
 
 # links and leftovers
@@ -283,15 +288,51 @@ def test_a_cache_that_was_chosen_may_be_another_user_s(root, cache, stranger):
     assert said(root, cache) == said(root, cache) == []
 
 
+@pytest.fixture
+def read_only(monkeypatch):
+    """Lets nothing be written any more, as to a disk that is mounted to be read."""
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    return lambda: monkeypatch.setattr(files, "draft", refuse)
+
+
+def test_without_leave_to_write_images_are_decoded_into_memory(root, cache, read_only):
+    whole = load(root, size=8, cache=cache, report=silent)
+    pixels, path = whole.train.store.clone(), only(cache, "npy")
+    with path.open("wb") as file:
+        np.save(file, np.zeros((80, 3, 8, 8), np.uint8))  # of the version before
+    only(cache, "json").unlink()
+    read_only()
+    lines: list[str] = []
+    again = load(root, size=8, cache=cache, report=lines.append)
+    assert again.fingerprint == whole.fingerprint and again.train.store.equal(pixels)
+    said = f"cannot write the cache {cache}: Read-only file system: the images of {root} are decoded into memory, every time anew"
+    assert lines[:2] == [f"the cached images of {root} have no checksum (an earlier version wrote them): they are decoded again", said]
+    assert load(root, size=8, cache=cache / "new", report=silent).fingerprint == whole.fingerprint
+
+
+def test_images_too_many_for_the_memory_need_another_cache(root, cache, read_only, monkeypatch):
+    read_only()
+    monkeypatch.setattr(room, "room", lambda: room.resident() + 20_000)
+    with pytest.raises(ValueError, match=r"cannot write the cache .*: Read-only file system; choose another with --data\.cache"):
+        said(root, cache)
+
+
 def test_digits_keep_nothing(home):
     load("digits", report=silent)
     assert not home.exists()
 
 
-def test_tables_of_the_library_are_the_user_s_alone_even_in_a_shared_cache(tmp_path, cache, stranger):
+def test_tables_of_the_library_are_the_user_s_alone_even_in_a_shared_cache(tmp_path, cache, stranger, monkeypatch):
     path = parquet(tmp_path / "set.parquet", [0, 1] * 5, ["cat", "dog"])
-    load(path, cache=cache, report=silent)
-    assert mode(cache / "datasets") == 0o700 and mode(cache) & 0o055
+    own = cache / f"datasets-{os.getuid()}"
+    first = load(path, cache=cache, report=silent)
+    assert mode(own) == 0o700 and mode(cache) & 0o055
     stranger()
-    with pytest.raises(ValueError, match=r"datasets belongs to another user"):
+    other = cache / f"datasets-{os.getuid()}"
+    with pytest.raises(ValueError, match=rf"{other.name} belongs to another user"):  # here one user makes all folders
         load(path, cache=cache, report=silent)
+    monkeypatch.setattr(cache_folder, "_check_owner", lambda folder: None)  # as if it were the second user's
+    assert load(path, cache=cache, report=silent).fingerprint == first.fingerprint and any(other.iterdir()) and other != own

@@ -3,7 +3,7 @@
 import datasets
 import pytest
 
-from archgrad.data import load
+from archgrad.data import load, search_data
 from image_sets import bytes_of, parquet, silent
 
 
@@ -26,6 +26,23 @@ def test_parquet_folder_with_splits_and_string_labels(tmp_path, read):
     dataset = read(tmp_path / "set")
     assert dataset.classes == ("cat", "dog") and dataset.train.labels.tolist() == [1, 0, 1, 0] and dataset.test.labels.tolist() == [0]
     assert any("no test image of dog" in note for note in dataset.notes)
+
+
+def test_classes_of_a_table_without_images_are_named(tmp_path, read):
+    dataset = read(parquet(tmp_path / "set.parquet", [0, 1] * 5, ["cat", "dog", "cow"]))
+    assert dataset.classes == ("cat", "dog", "cow") and dataset.train.counts(3) == [4, 4, 0]
+    assert "no training image of cow" in dataset.notes and "no test image of cow" in dataset.notes
+    halves = search_data(dataset, batch=2)
+    assert halves.notes == ("no image of cow in the train half", "no image of cow in the val half")
+    assert next(halves.batches()).labels.max() < 2
+
+
+def test_many_classes_without_a_test_image_are_counted(tmp_path, read):
+    names = [f"class{number:03}" for number in range(220)]
+    parquet(tmp_path / "set" / "train-0.parquet", list(range(220)), names)
+    parquet(tmp_path / "set" / "test-0.parquet", list(range(176)), names)
+    said = "no test image of 44 of 220 classes: class176, class177, class178, class179, class180, 39 more"
+    assert said in read(tmp_path / "set").notes
 
 
 def test_parquet_columns_by_name(tmp_path, read):

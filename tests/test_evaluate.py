@@ -150,7 +150,7 @@ def test_unreadable_files_are_named_and_the_others_predicted(run: Path, images: 
     assert len(found.rows) == 61
     assert len(found.refused) == 3
     assert all(any(name in line for line in found.refused) for name in ("broken.jpg", "notes.txt", "photo.HEIC"))
-    assert any("HEIC is not supported, convert it to JPEG or PNG first" in line for line in found.refused)
+    assert any("HEIC is read by an extra" in line for line in found.refused)
     shown = text(show_predictions, predict(run, [broken]))
     assert "broken.jpg" in shown.replace("\n", "")
 

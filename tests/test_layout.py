@@ -34,6 +34,7 @@ MAY: dict[str, set[str]] = {
     "field_types": {"schedules"},
     "catalogue": {"arch", "bounds", "errors", "options", "field_types", "published", "spaces", "data_files"},
     "places": set(),
+    "formats": set(),
     "processors": set(),
     "published": {"arch", "errors", "notation", "data_files"},
     "notation": {"arch", "chain", "errors", "published"},
@@ -54,7 +55,7 @@ MAY: dict[str, set[str]] = {
     "checkpoint": VALUES | METHOD | {"files", "saved", "seals"},
     "observers": VALUES | METHOD | {"loop", "checkpoint", "files", "records", "interrupts"},
     "progress": VALUES | METHOD | {"loop", "probes", "duration"},
-    "data": {"arch", "seeds", "errors", "files", "places", "terminal"},
+    "data": {"arch", "seeds", "errors", "files", "formats", "places", "room", "terminal"},
 }
 OPEN = {
     "__init__", "__main__", "run", "watching", "estimating", "costing", "front", "compare", "config", "cli", "retraining", "folder",

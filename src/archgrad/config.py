@@ -56,11 +56,16 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid"):
 class DataSettings(BaseModel, frozen=True, extra="forbid"):
     """Which images, and how they are read."""
 
-    path: Annotated[str | None, Field(description="folder (train/CLASS/* or CLASS/*), parquet, hub name (cifar10), or digits")] = None
+    path: Annotated[str | None, Field(description="folder (train/CLASS/* or CLASS/*), parquet, CSV, hub name (cifar10), or digits")] = None
     size: Annotated[int | None, Field(ge=1, le=SIDE, description="side in pixels; by default 32 up to a median side of 48, else 64")] = None
     test: Annotated[str | None, Field(description="the split that is the test set, or another set; else 20 % are held out")] = None
+    val: Annotated[
+        str | None, Field(description="the split, or set, that moves the alphas and validates a retraining; by default val beside test; none")
+    ] = None
     image_column: Annotated[str | None, Field(description="column of a table that holds the images")] = None
     label_column: Annotated[str | None, Field(description="column of a table that holds the classes")] = None
+    skip_unreadable: Annotated[bool | None, Field(description="leave out images that cannot be read, and record them; by default not")] = None
+    drop_duplicates: Annotated[bool | None, Field(description="leave out training images that test or validate too; by default not")] = None
     cache: Annotated[Path | None, Field(description="folder of decoded images; by default ~/.cache/archgrad")] = None
     share: Annotated[float, Field(gt=0, lt=1, description="fraction of training images used for weights; the rest train alphas")] = 0.5
     augment: Annotated[bool, Field(description="crop and flip at random")] = True
@@ -68,6 +73,10 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     cutout: Annotated[NonNegativeInt, Field(description="side of the erased square in pixels")] = 0
     jitter: Annotated[NonNegativeFloat, Field(description="strength of colour jitter")] = 0.0
     workers: Annotated[int, Field(ge=0, le=THREADS, description="threads that read ahead, for sets too large for the device")] = 0
+
+
+LOADING = ("path", "size", "test", "val", "image_column", "label_column", "skip_unreadable", "drop_duplicates", "cache")
+"""Settings of the images that are arguments of `archgrad.data.load`; the others decide how images become batches."""
 
 
 class BudgetSettings(BaseModel, frozen=True, extra="forbid"):

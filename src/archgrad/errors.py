@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from reprlib import Repr
 from typing import Any
+from unicodedata import normalize
 
 LONGEST = 300
 """Characters of a complaint: more than a few lines of a terminal are not read."""
@@ -65,12 +66,17 @@ def complaint(text: str) -> str:
     return shortened(line, LONGEST + min(paths, PATH))
 
 
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """``a, b, c``; of more than ``most`` names the first ones, and how many more there are."""
+    more = len(names) - most
+    return ", ".join([*names[:most], *([f"{more:,} more"] if more > 0 else [])])
+
+
 def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
     """``unknown method 'dart': did you mean 'darts'? (there are: darts, random)``"""
     choices = list(choices)
-    folded = {choice.casefold(): choice for choice in choices}
-    close = get_close_matches(str(name)[:NAMED].casefold(), folded, n=1, cutoff=0.5)
-    hint = f": did you mean {folded[close[0]]!r}?" if close else "."
+    close = nearest(str(name), choices)
+    hint = f": did you mean {close!r}?" if close is not None else "."
     said = f"unknown {kind} {shown(name)}{hint}"
     listed: list[str] = []
     for choice in choices[:24]:
@@ -78,6 +84,46 @@ def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
             break
         listed.append(choice)
     return ValueError(f"{said} (there are: {', '.join(listed)}{', ...' * (len(listed) < len(choices))})")
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice that a name may be a slip of: a third of its letters differ at most, or one of the two is as good as the beginning of the
+    other. None where there is no such choice: a hint that is far from what was typed misleads."""
+    typed = name[:NAMED].casefold()
+    found = [(edits(typed, choice[:NAMED].casefold()), choice) for choice in choices]
+    close = [(count, choice) for count, choice in found if _is_slip(typed, choice[:NAMED].casefold(), count)]
+    return min(sorted(close, reverse=True), key=lambda one: one[0])[1] if close else None  # of two alike the later name: DARTS_V2
+
+
+def _is_slip(typed: str, choice: str, count: int) -> bool:
+    length = max(len(typed), len(choice))
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(typed, choice)))
+    return count <= max(1, length // 3) < length or shared >= max(3, 0.75 * min(len(typed), len(choice)))
+
+
+def edits(one: str, other: str) -> int:
+    """Letters to insert, delete, replace or swap with their neighbour until one text is the other; both in Unicode's composed form.
+
+    Optimal string alignment.
+    """
+    one, other = normalize("NFC", one), normalize("NFC", other)
+    before, row = [0] * (len(other) + 1), list(range(len(other) + 1))
+    for i, letter in enumerate(one):
+        new = [i + 1]
+        for j, wanted in enumerate(other):
+            count = min(row[j + 1] + 1, new[j] + 1, row[j] + (letter != wanted))
+            if i and j and letter == other[j - 1] and one[i - 1] == wanted:
+                count = min(count, before[j - 1] + 1)
+            new.append(count)
+        before, row = row, new
+    return row[-1]
+
+
+def match(name: str, choices: Iterable[str]) -> str | None:
+    """The choice of that name, in whatever form Unicode writes it (a Mac takes its accents apart); None where there is none."""
+    choices = list(choices)
+    composed = normalize("NFC", name)
+    return name if name in choices else next((choice for choice in choices if normalize("NFC", choice) == composed), None)
 
 
 def out_of_memory(error: BaseException) -> bool:

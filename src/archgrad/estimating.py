@@ -147,9 +147,9 @@ def retrain(card: Card, images: Any) -> dict[str, Any]:
     first = next(iter(data.batches("train", 0)))
     tried.step(costs, "steps", lambda batch, _: training.advance(batch), lambda: (first, first))
     tests = sum((epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs for epoch in range(settings.epochs))
-    count = data.count("test")
+    count = sum(map(data.count, retraining.tested_splits(data)))
     if tried.whole:
-        began, some = monotonic(), data.splits["test"].images.subset(torch.arange(min(JUDGED, count)))
+        began, some = monotonic(), data.splits["test"].images.subset(torch.arange(min(JUDGED, data.count("test"))))
         measure(training.net, some, card.preprocess, batch=card.batch, seed=card.seed, device=training.device)
         costs.add("tests", (monotonic() - began) * count / len(some))
     parts = [Part("steps", settings.epochs * steps), Part("tests", tests, "steps", count / min(settings.batch, data.count("train")) / STEP)]

@@ -134,7 +134,9 @@ class RunFolder:
         """ValueError if no run began here, or its settings were damaged."""
         if not self.config.is_file():
             raise ValueError(f"there is no run in {self.path} ({self.config.name} is missing)")
-        return config.read(config.read_yaml(self.config))
+        settings = config.read(config.read_yaml(self.config))
+        # a run that named no validation images had none: half of its training images moved the alphas, whatever its folder holds
+        return settings.model_copy(update={"data": settings.data.model_copy(update={"val": settings.data.val or "none"})})
 
     def found(self) -> Genotype:
         """What the search ended with. ValueError if it has not."""

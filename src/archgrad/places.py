@@ -7,13 +7,32 @@ import re
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["digits", "parquet", "folder", "hub"]
+Kind = Literal["digits", "parquet", "listing", "folder", "hub"]
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "val",
+    "validation": "validation",
+    "valid": "valid",
+    "eval": "val",
+}
+"""Usual name of a folder of one split -> name of the split. Capitals do not count."""
+TESTS, VALIDATIONS = ("test",), ("val", "validation", "valid")
+"""Splits of test images, and of validation images, those that are looked for first before the others."""
+ANNOTATIONS = {".txt", ".csv", ".tsv", ".json", ".xml"}
+"""Endings of files that may tell the classes of images."""
+FOREIGN = {"__MACOSX"}
+"""Folders that archives bring along: they hold no image."""
+
 
 def kind(path: str | Path) -> Kind:
-    """``digits``, an image folder, a parquet file or a folder of them, or what may be a hub name. ValueError for anything else."""
+    """``digits``, an image folder, a parquet file or a folder of them, a CSV or TSV file, or what may be a hub name. ValueError for anything
+    else."""
     place = Path(path).expanduser()
     if str(path) == "digits":
         return "digits"
@@ -21,8 +40,10 @@ def kind(path: str | Path) -> Kind:
         return "parquet" if parquet_files(place) else "folder"
     if place.suffix == ".parquet" and place.is_file():
         return "parquet"
+    if place.suffix.lower() in (".csv", ".tsv") and place.is_file():
+        return "listing"
     if place.exists():
-        raise ValueError(f"{path} is neither a folder nor a .parquet file (an archive has to be unpacked first)")
+        raise ValueError(f"{path} is neither a folder nor a .parquet, .csv or .tsv file (an archive has to be unpacked first)")
     if not HUB_NAME.fullmatch(str(path)):
         raise ValueError(missing(path))
     return "hub"
@@ -37,11 +58,16 @@ def parquet_files(place: Path) -> list[Path]:
     return [place] if place.is_file() else sorted(one for one in [*place.glob("*.parquet"), *place.glob("*/*.parquet")] if one.is_file())
 
 
+def subfolders(root: Path) -> list[str]:
+    """The names of the folders in ``root``, in order, without hidden ones and those of archives."""
+    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".") and entry.name not in FOREIGN)
+
+
 def classes(root: Path) -> list[str]:
     """The class folders of one split of an image folder, in order. ValueError where there is none."""
-    found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    found = subfolders(root)
     if not found:
-        raise ValueError(f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg")
+        raise ValueError(f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg{table_hint(root)}")
     for name in found:
         try:
             name.encode()
@@ -50,11 +76,49 @@ def classes(root: Path) -> list[str]:
     return found
 
 
+def table_hint(folder: Path) -> str:
+    """The way out where the classes of a folder's images may stand in a file beside them or above them; empty where there is none."""
+    above = [one for one in folder.parent.iterdir() if folder.name.casefold() in one.name.casefold()]
+    notes = sorted(one for one in (*folder.iterdir(), *above) if one.suffix.lower() in ANNOTATIONS and one.is_file())
+    if not notes:
+        return ""
+    return f" (if {notes[0]} tells the classes, write a .csv file of it with columns path and label, and name that file in place of the folder)"
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folders of the splits of an image folder.
+
+    Beside other folders ``train`` is a split only where it holds folders itself: a class may have that name, too. ``Train`` and ``Training``,
+    which earlier versions took for classes, are splits beside other folders only where a second split holds folders as well.
+
+    Args:
+        root: The image folder.
+
+    Returns:
+        Split -> its folder; nothing where the folders in ``root`` are classes.
+    """
+    inside = subfolders(root)
+    usual = list(SPLITS)
+    named = [name for name in inside if name.casefold() in SPLITS]
+    named.sort(key=lambda name: (usual.index(name.casefold()), name != name.casefold(), name))
+    found: dict[str, Path] = {}
+    for name in named:
+        found.setdefault(SPLITS[name.casefold()], root / name)
+    deep = [split for split, folder in found.items() if subfolders(folder)]
+    if len(named) == len(inside):
+        whole = "train" in found or len(deep) == len(found)
+    else:
+        whole = "train" in deep and (found["train"].name == "train" or len(deep) > 1)
+    return found if whole else {}
+
+
 def check(path: str | Path) -> None:
     """ValueError where no images can be: nothing there, another kind of file, a folder without class folders."""
     if kind(path) == "folder":
         root = Path(path).expanduser()
-        classes(root / "train" if (root / "train").is_dir() else root)
+        splits = split_folders(root)
+        if "train" in splits or not splits:
+            classes(splits.get("train", root))
 
 
 def check_new(path: Path, flag: str, *, overwrite: bool = False) -> None:

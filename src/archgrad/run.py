@@ -36,8 +36,8 @@ from archgrad import (
 from archgrad.arch import Genotype
 from archgrad.bounds import check_device
 from archgrad.budget import budget
-from archgrad.config import DataSettings, SearchConfig
-from archgrad.data import Data, stem_for
+from archgrad.config import LOADING, DataSettings, SearchConfig
+from archgrad.data import Data, Dataset, stem_for
 from archgrad.diagnostics.sharpness import MOVED
 from archgrad.errors import command, counted, unknown
 from archgrad.folder import RunFolder, default_out, environment
@@ -130,11 +130,14 @@ def recorded(folder: RunFolder, say: Say, *, previous: bool = False) -> tuple[Pr
     """A run that began, ready to go on: from its checkpoint, or from its start where there is none; ``previous``: from the checkpoint before
     the last. ValueError if its images have changed, or its metrics or decisions are damaged."""
     settings = folder.settings()
-    prepared = prepare(settings, say, folder.latencies)
-    was, images = folder.images(), prepared.data.dataset
-    if not data.same_images(was["fingerprint"], images):
-        how = data.difference(was["preprocess"], images)
-        raise ValueError(f"the images in {settings.data.path} have changed since {folder.path} began ({how}): start a new search")
+    was = folder.images()
+
+    def expect(images: Dataset) -> None:
+        if not data.same_images(was["fingerprint"], images):
+            how = data.difference(was["preprocess"], images)
+            raise ValueError(f"the images in {settings.data.path} have changed since {folder.path} began ({how}): start a new search")
+
+    prepared = prepare(settings, say, folder.latencies, expect)
     device = prepared.config.device
     if (saved := checkpoint.wanted(folder.checkpoint, previous)).exists():
         state = checkpoint.load(saved, prepared.method, device)
@@ -147,17 +150,18 @@ def recorded(folder: RunFolder, say: Say, *, previous: bool = False) -> tuple[Pr
     return prepared, state
 
 
-def prepare(config: SearchConfig, say: Say = terminal.say, latencies: Path | None = None) -> Prepared:
-    """Loads the images, builds space and method to suit them, and resolves every setting. Sets torch's threads and determinism."""
+def prepare(
+    config: SearchConfig, say: Say = terminal.say, latencies: Path | None = None, expect: Callable[[Dataset], None] = lambda images: None
+) -> Prepared:
+    """Loads the images, builds space and method to suit them, and resolves every setting. Sets torch's threads and determinism. ``expect``
+    raises ValueError for images that it did not expect."""
     if config.data.path is None:
         raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
     device = set_up(config)
     build(config)  # what is wrong without any image should be said before they are decoded
     given = config.data
-    images = data.load(
-        config.data.path, size=given.size, test=given.test, image_column=given.image_column, label_column=given.label_column,
-        cache=given.cache, report=say,
-    )  # fmt: skip
+    images = data.load(**loading(given), report=say)
+    expect(images)
     interrupts.check()
     space = space_of(config.model_copy(update={"space": fitted(config, images)}))
     costs = costing.costs_of(config, space, images.size, latencies)
@@ -176,7 +180,9 @@ def prepare(config: SearchConfig, say: Say = terminal.say, latencies: Path | Non
         update={
             "device": device,
             "threads": torch.get_num_threads(),
-            "data": settled(given).model_copy(update={"size": images.size, "flip": augment and augment.flip}),
+            "data": settled(given).model_copy(
+                update={"size": images.size, "flip": augment and augment.flip, "val": images.validation}
+            ),
             "space": {"name": space.name, **{name: value for name, value in space.spec().items() if value is not None}},
         }
     )
@@ -367,7 +373,7 @@ def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:
     )
 
 
-def fitted(config: SearchConfig, images: data.Dataset) -> dict[str, Any]:
+def fitted(config: SearchConfig, images: Dataset) -> dict[str, Any]:
     """The user's space with what follows from the images: classes, channels, stem. ValueError where the two disagree."""
     given = dict(config.space)
     for name, has in (("classes", len(images.classes)), ("in_channels", images.in_channels)):
@@ -377,12 +383,17 @@ def fitted(config: SearchConfig, images: data.Dataset) -> dict[str, Any]:
     return ({"stem": stem_for(images.size, stems)} if stems else {}) | given
 
 
+def loading(given: DataSettings) -> dict[str, Any]:
+    """Arguments of `archgrad.data.load`, those that were said."""
+    return {name: value for name in LOADING if (value := getattr(given, name)) is not None}
+
+
 def settled(given: DataSettings) -> DataSettings:
     """Files and folders by their whole paths, so that a run can be resumed from anywhere; hub names, split names and ``digits`` as they are
     (a test set in this very folder is told from a split by ``./``)."""
-    test = absolute(given.test) if given.test and os.sep in given.test else given.test
+    other = {name: absolute(said) if said and os.sep in said else said for name, said in (("test", given.test), ("val", given.val))}
     cache = given.cache and given.cache.expanduser().resolve()
-    return given.model_copy(update={"path": absolute(given.path or ""), "test": test, "cache": cache})
+    return given.model_copy(update={"path": absolute(given.path or ""), **other, "cache": cache})
 
 
 def absolute(path: str) -> str:

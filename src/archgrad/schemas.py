@@ -137,8 +137,11 @@ class OriginFile(TypedDict):
     path: str
     size: NotRequired[Annotated[int, Field(ge=1, le=SIDE)] | None]
     test: NotRequired[str | None]
+    val: NotRequired[str | None]
     image_column: NotRequired[str | None]
     label_column: NotRequired[str | None]
+    skip_unreadable: NotRequired[bool]
+    drop_duplicates: NotRequired[bool]
     cache: NotRequired[str | None]
     seed: NotRequired[Count]
 

@@ -42,6 +42,11 @@ def say(text: str, *, error: bool = False) -> None:
     print(visible(text), file=sys.stderr if error else sys.stdout)
 
 
+def remark(text: str) -> None:
+    """Prints `visible` lines on stderr, beside an answer that programs may read."""
+    say(text, error=True)
+
+
 def say_exactly(text: str, end: str = "\n") -> None:
     """Prints text that a program may read: as it is and in UTF-8, and `visible` where stdout is a terminal."""
     if sys.stdout.isatty() or not hasattr(sys.stdout, "buffer"):

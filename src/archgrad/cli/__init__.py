@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +12,7 @@ from cyclopts import App, CycloptsError, Group
 from archgrad import __version__, interrupts, terminal
 from archgrad.cli import faults, helping
 from archgrad.cli.process import compile_nothing, wait_asleep
-from archgrad.errors import complaint
+from archgrad.errors import complaint, nearest
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
 
@@ -48,6 +49,8 @@ for name, home, group, summary in (
 app.register_install_completion_command(help="Install the completion of commands and flags by the tab key in this shell.")
 
 QUIET = "--quiet"
+HINT, TYPED = re.compile(r' Did you mean "?([^\s"?]+)"?\?'), re.compile(r'(?:option: |value "|command ")([^\s"]+)')
+"""Of cyclopts's complaints: the hint, and what was typed."""
 SHORT = {"--data": "--data.path", "--space": "--space.name", "--budget": "--budget.targets"}
 
 
@@ -70,7 +73,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         faults.flush()
         return code
     except (CycloptsError, ValueError) as error:
-        return _complain(" ".join(str(error).split()), 1 if faults.behind(error) else 2)
+        said = " ".join(str(error).split())
+        return _complain(_near_hints(said) if isinstance(error, CycloptsError) else said, 1 if faults.behind(error) else 2)
     except BrokenPipeError:  # ... | head
         faults.leave_stdout()
         return 1
@@ -94,6 +98,16 @@ def spelled(tokens: Sequence[str]) -> list[str]:
             flag = flag.replace("_", "-")
             tokens[i] = names.get(flag, flag) + equals + value
     return tokens
+
+
+def _near_hints(message: str) -> str:
+    """A complaint of cyclopts without a hint that is far from what was typed, by one of the parts between its dots."""
+    hint, typed = HINT.search(message), TYPED.search(message)
+    if hint is None or typed is None:
+        return message
+    one, other = (text.lstrip("-").split(".") for text in (typed[1].partition("=")[0].rstrip("."), hint[1]))
+    near = len(one) == len(other) and all(nearest(part, [wanted]) for part, wanted in zip(one, other))
+    return message if near or nearest(".".join(one), [other[-1]]) else HINT.sub("", message)
 
 
 def _complain(message: str, code: int) -> int:

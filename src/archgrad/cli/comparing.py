@@ -32,7 +32,7 @@ Flags: Any = flags(
 )
 NOTHING = Flags()
 STOPPING = "stopping once every run has saved; once more to stop now"
-BY_IMAGES = {"device", "data.size", "data.flip", "space.classes", "space.in_channels", "space.stem"}  # settled when a run begins
+BY_IMAGES = {"device", "data.size", "data.flip", "data.val", "space.classes", "space.in_channels", "space.stem"}  # settled when a run begins
 
 
 def compare(
@@ -131,14 +131,10 @@ def check_images(asked: Study, home: Home, console: Console) -> None:
     settings = asked.settings(next(iter(asked.arms)))
     place = settings.data
     checking.check_images(place)
-    assert place.path is not None  # checked
     from archgrad import data, run, watching  # take torch
 
     with watching.life(console):
-        images = data.load(
-            place.path, size=place.size, test=place.test, image_column=place.image_column, label_column=place.label_column,
-            cache=place.cache, report=say_on(console),
-        )  # fmt: skip
+        images = data.load(**run.loading(place), report=say_on(console))
     run.fitted(settings, images)
     for one in summary.read_all(home.summaries):
         was = one["data"]["fingerprint"]

@@ -15,7 +15,7 @@ from archgrad.bounds import check_device
 from archgrad.cli.checking import check_images
 from archgrad.cli.flags import AsJson, flags, said, some
 from archgrad.cli.subject import Subject, otherwise, subject
-from archgrad.config import DataSettings, SearchConfig
+from archgrad.config import LOADING, DataSettings, SearchConfig
 from archgrad.errors import command
 from archgrad.folder import default_out
 from archgrad.interrupts import Interrupted, stop_requests
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from archgrad.data import Dataset
     from archgrad.observers import Say
 
-LOADING = ("path", "size", "test", "image_column", "label_column", "cache")
 READING = ("augment", "flip", "workers")
 SECTIONS = config.sections()
 Flags: Any = flags(
@@ -119,8 +118,7 @@ def _made(found: Subject, settings: SearchConfig, console: Console) -> Made:
     from archgrad import data, processors, run, watching
 
     device, say = run.set_up(settings), say_on(console)
-    place = run.settled(settings.data)
-    origin = {name: getattr(place, name) for name in LOADING}
+    origin = run.loading(run.settled(settings.data))
     with watching.life(console):
         dataset = data.load(**origin, report=say)
     space = run.space_of(settings.model_copy(update={"space": run.fitted(settings, dataset)}))

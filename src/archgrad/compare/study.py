@@ -10,6 +10,7 @@ searches alone). What stands above the arms is shared.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +46,8 @@ class Study:
 
     def settings(self, arm: str, seed: int = 0) -> SearchConfig:
         """Of one search. A study's searches take one thread unless it says otherwise: its numbers must not depend on the machine's cores.
-        A blind one's look up nothing while they run. Where no rate of the alphas is named they have the published one: a new study names one."""
+        A blind one's look up nothing while they run. Where no rate of the alphas is named they have the published one, and where no validation
+        images are named they have none: a new study names both."""
         shared = {"threads": 1, **self.shared}
         blind = {"diagnostics": {"ranking_table": False}} if self.blind else {}
         from archgrad import run
@@ -53,7 +55,8 @@ class Study:
         try:
             found = config.read(("", shared), ("", self.arms[arm]), ("", blind)).model_copy(update={"seed": seed})
             named = {"lr": run.build(found).alphas.lr} if "lr" not in found.alphas else {}
-            return found.model_copy(update={"alphas": {**found.alphas, **named}})
+            images = found.data.model_copy(update={"val": found.data.val or "none"})
+            return found.model_copy(update={"alphas": {**found.alphas, **named}, "data": images})
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from None
 
@@ -72,12 +75,14 @@ class Study:
             raise ValueError(f"arm {arm}: {error}") from None
         plan = None if steps is None else Plan(settings.search.epochs or method.base.defaults.epochs, steps)
         whole = run.resolve(settings, method, plan).to_mapping() | {"space": {"name": settings.space["name"], **method.base.spec()}}
+        whole["data"] |= _elsewhere(whole["data"])
         return {name: value for name, value in flat(whole).items() if name not in LOCAL | {"seed"}}
 
     def to_mapping(self) -> Given:
         """As a file has it. Paths of this machine are left out: the images are known by their fingerprint."""
         shared = {name: dict(value) if isinstance(value, Mapping) else value for name, value in self.shared.items()}
-        shared["data"] = {name: value for name, value in shared.get("data", {}).items() if name != "cache" and not local(value)}
+        given = shared.get("data", {})
+        shared["data"] = {name: value for name, value in given.items() if name != "cache" and not local(value)} | _elsewhere(given)
         arms = {name: dict(own) for name, own in self.arms.items()}
         optional = {name: getattr(self, name) for name in ("blind", "controls", "equal", "retrain_seeds")}
         said = {name: value for name, value in optional.items() if value != getattr(Study, name)}
@@ -93,7 +98,8 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
 
     ``names`` are the arms to be run: those of the file, or methods (``a``, ``a+b``), an arm each; by default all arms of the file, and one of
     random search. ``before``: the study that this one goes on with, whose control arms are taken over. A ``recorded`` one is read as it stands.
-    A new study in which ``alphas.lr`` is not named says that it is automatic; one that was begun without it goes on at the published rates.
+    A new study in which ``alphas.lr`` or ``data.val`` is not named says that it is automatic; one that was begun without goes on at the
+    published rates, or without validation images.
     ValueError: what `archgrad.config.read` refuses, in the shared settings or in an arm; no arm, no seed, no such control; unequal budgets.
     """
     own: Given = {}
@@ -110,6 +116,8 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
     named = before.shared.get("alphas", {}) if before else {"lr": AUTO}
     if not recorded and "lr" in named:
         shared = config.merged({"alphas": {"lr": AUTO}}, shared)
+    if not recorded and (before is None or "val" in before.shared.get("data", {})):
+        shared = config.merged({"data": {"val": AUTO}}, shared)
     usual = {name: getattr(before or Study, name) for name in ("controls", "equal", "retrain_seeds")} | {"blind": False} | own
     said = {name: _truth(name, usual[name]) for name in ("blind", "controls", "equal")}
     known = before.arms if before else {}
@@ -189,6 +197,11 @@ def flat(settings: Mapping[str, Any], above: str = "") -> Given:
 def local(value: Any) -> bool:
     """Whether a setting names a place on this machine."""
     return isinstance(value, Path) or (isinstance(value, str) and value != "digits" and (Path(value).is_absolute() or Path(value).exists()))
+
+
+def _elsewhere(images: Mapping[str, Any]) -> Given:
+    """``data.val`` without its place on this machine, so that the study still says that there are such images."""
+    return {"val": "elsewhere"} if os.sep in str(images.get("val")) else {}
 
 
 def _truth(name: str, given: Any) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from archgrad import errors
 from archgrad.arch import Batch
 from archgrad.data.augment import Augment
-from archgrad.data.dataset import Dataset, Images
+from archgrad.data.dataset import Dataset, Images, absent
 from archgrad.data.preprocess import LARGE, Preprocess
 from archgrad.data.split import others, stratified
 from archgrad.seeds import generator
@@ -124,6 +124,7 @@ class Data:
             "batch": self.batch,
             "seed": self.seed,
             "notes": [*self.dataset.notes, *self.notes],
+            **({"unreadable": list(self.dataset.unreadable)} if self.dataset.unreadable else {}),
         }
 
     def _split(self, name: str) -> Split:
@@ -182,24 +183,37 @@ def search_data(
 ) -> Data:
     """Splits "train" (for the weights) and "val" (for the alphas), halves of the training images class by class, and "test".
 
-    ``share`` of the training images goes to "train"; ``limit`` takes a stratified choice of that many per half
+    Of a set with validation images these are "val", and all training images are "train". Else ``share`` of the training images goes to
+    "train"; ``limit`` takes a stratified choice of that many per half
     beforehand (a reduced run).
     ``cutout`` None is half the image side below 96 pixels, and none from there on; ``flip`` None is: unless they are characters.
     """
     if not 0 < share < 1:
         raise ValueError(f"the share of the search split that trains weights must lie between 0 and 1, not {share}")
+    if dataset.val is None:
+        places = _halves(dataset, limit, share, seed)
+        splits = {name: (dataset.train, chosen) for name, chosen in places.items()}
+    else:
+        first, second = _limited(dataset, limit, seed), torch.arange(len(dataset.val))
+        if limit is not None and limit < len(second):
+            second = stratified(dataset.val.labels, limit, seed, "limit/val")
+        splits = {"train": (dataset.train, first), "val": (dataset.val, second)}
+    notes: list[str] = []
+    for name, (images, chosen) in splits.items():
+        where = f"the {name} half" if dataset.val is None else name
+        notes += [f"{line} in {where}" for line in absent("image", images.subset(chosen), dataset.classes)]
+    reading = _augment(dataset, augment, cutout, flip, jitter)
+    return _data(dataset, {name: Split(*part, reading) for name, part in splits.items()}, batch, seed, device, workers, tuple(notes))
+
+
+def _halves(dataset: Dataset, limit: int | None, share: float, seed: int) -> dict[str, Tensor]:
+    """The training images that train the weights, and those that move the alphas."""
     chosen = _limited(dataset, limit, seed, parts=2)
-    labels = dataset.train.labels[chosen]
-    first = stratified(labels, round(share * len(chosen)), seed, "split")
+    first = stratified(dataset.train.labels[chosen], round(share * len(chosen)), seed, "split")
     halves = {"train": chosen[first], "val": chosen[others(first, len(chosen))]}
     if not all(map(len, halves.values())):
         raise ValueError(f"data.share {share:g} of {len(chosen):,} images leaves none for {'weights' if not len(first) else 'alphas'}")
-    notes = []
-    for name, places in halves.items():
-        absent = sorted(set(range(len(dataset.classes))) - set(dataset.train.labels[places].tolist()))
-        if absent:
-            notes.append(f"no image of {', '.join(dataset.classes[label] for label in absent)} in the {name} half")
-    return _data(dataset, halves, _augment(dataset, augment, cutout, flip, jitter), batch, seed, device, workers, tuple(notes))
+    return halves
 
 
 def retrain_data(
@@ -215,9 +229,12 @@ def retrain_data(
     jitter: float = 0.0,
     workers: int = 0,
 ) -> Data:
-    """Splits "train" (all training images, or a stratified ``limit`` of them) and "test"; options as in `search_data`."""
-    places = {"train": _limited(dataset, limit, seed)}
-    return _data(dataset, places, _augment(dataset, augment, cutout, flip, jitter), batch, seed, device, workers)
+    """Splits "train" (all training images, or a stratified ``limit`` of them), "test", and "val" where the set has validation images; options
+    as in `search_data`."""
+    splits = {"train": Split(dataset.train, _limited(dataset, limit, seed), _augment(dataset, augment, cutout, flip, jitter))}
+    if dataset.val is not None:
+        splits["val"] = Split(dataset.val, torch.arange(len(dataset.val)))
+    return _data(dataset, splits, batch, seed, device, workers)
 
 
 def _limited(dataset: Dataset, limit: int | None, seed: int, parts: int = 1) -> Tensor:
@@ -246,8 +263,7 @@ def _augment(dataset: Dataset, augment: bool, cutout: int | None, flip: bool | N
 
 def _data(
     dataset: Dataset,
-    places: dict[str, Tensor],
-    augment: Augment | None,
+    splits: dict[str, Split],
     batch: int,
     seed: int,
     device: torch.device | str,
@@ -259,9 +275,7 @@ def _data(
     if workers < 0:
         raise ValueError(f"the number of workers must be at least 0, not {workers}")
     device = torch.device(device)
-    train = dataset.train.on(device)
-    shared = dataset.test.store is dataset.train.store  # held out of the same file: it moves once
-    test = replace(dataset.test, store=train.store) if shared else dataset.test.on(device)
-    splits = {name: Split(train, indices, augment) for name, indices in places.items()}
-    splits["test"] = Split(test, torch.arange(len(test)))
-    return Data(dataset, splits, batch, seed, device, workers, notes)
+    splits = {**splits, "test": Split(dataset.test, torch.arange(len(dataset.test)))}
+    stores = {id(part.images.store): part.images.on(device).store for part in splits.values()}  # splits of one file move once
+    moved = {name: replace(part, images=replace(part.images, store=stores[id(part.images.store)])) for name, part in splits.items()}
+    return Data(dataset, moved, batch, seed, device, workers, notes)

@@ -8,22 +8,22 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, BinaryIO, NamedTuple, TypeVar
 
-from PIL import Image
 from pydantic import Field, TypeAdapter
 from rich.markup import escape
 from rich.progress import track
 
-from archgrad import files, terminal
+from archgrad import files, room, terminal
 from archgrad.data import stored
-from archgrad.data.cache_folder import checked, draft
-from archgrad.data.decode import GREY, RULE, decode, read
+from archgrad.data.cache_folder import ReadOnly, checked, draft
+from archgrad.data.decode import GREY, RULE, BadImage, decode, opened, read
 from archgrad.data.sources import Source
 from archgrad.data.stored import Decoded, Stored
 
@@ -38,27 +38,78 @@ class Facts(NamedTuple):
     side: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+class Bad(NamedTuple):
+    """Which images of a source cannot be read."""
+
+    images: list[Annotated[int, Field(ge=0)]]
+
+
+class Unreadable(ValueError):
+    """Images of one source that cannot be read, all of them: its index -> the image."""
+
+    def __init__(self, images: Mapping[int, BadImage]) -> None:
+        super().__init__(f"{len(images):,} images cannot be read")
+        self.images = dict(sorted(images.items()))
+
+
 def facts(source: Source, cache: Path, report: Say) -> Facts:
-    """Read from the header of every image, once. ``report`` hears of a damaged file, which is written anew."""
+    """Read from the header of every image, once; images without a readable header are passed over, and are left to `pixels` to name.
+    ``report`` hears of a damaged file, which is written anew."""
     file = _file(source, cache, "headers", "json")
     if file is not None and file.exists():
         try:
-            return _read_facts(file)
+            return Facts(**_content(file, Facts))
         except ValueError:
             report(f"the cached facts about {source.name} were damaged: the images are looked at again")
-    headers = [header for chunk in _each(source, "looking at", _header) for header in chunk]
+    bad: dict[int, BadImage] = {}
+    headers = [header for block in _each(source, "looking at", _header, bad) for header in block]
+    if not headers:
+        return Facts(grey=True, side=1.0)  # `pixels` will name them
     found = Facts(all(grey for grey, _ in headers), float(median(side for _, side in headers)))
-    if file is not None:
-        with draft(file) as out:
-            out.write(json.dumps({**found._asdict(), "checksum": _checksum(file, found)}).encode())
+    if file is not None and not bad:
+        _keep(file, found)
     return found
 
 
+def recorded_bad(source: Source, cache: Path) -> list[int]:
+    """The images that `record_bad` recorded, if none of them can be read now; else none."""
+    file = _file(source, cache, "unreadable", "json")
+    if file is None or not file.exists():
+        return []
+    with suppress(ValueError):  # it was damaged
+        known = _content(file, Bad)["images"]
+        if known and max(known) < len(source) and all(unreadable(source, index) for index in known):
+            return known
+    return []
+
+
+def record_bad(source: Source, images: Collection[int], cache: Path) -> None:
+    """Keeps which images cannot be read, so that they need not be looked for again."""
+    file = _file(source, cache, "unreadable", "json")
+    if file is not None:
+        _keep(file, Bad(sorted(images)))
+
+
+def unreadable(source: Source, index: int) -> BadImage | None:
+    """Why an image cannot be read; None where it can."""
+    try:
+        read(source.where(index), partial(source.open, index), partial(_decoded, 3, 8))
+    except BadImage as error:
+        return error
+    return None
+
+
+def listing(source: Source, cache: Path) -> Path | None:
+    """The file that names its images which cannot be read, for people; None for a source that is not kept."""
+    return _file(source, cache, "unreadable", "txt")
+
+
 def pixels(source: Source, channels: int, side: int, cache: Path, report: Say) -> Stored:
-    """Every image as uint8 (C, side, side): mapped from the cache file, which is written first if it is not there, or not what was written."""
+    """Every image as uint8 (C, side, side): mapped from the cache file, which is written first if it is not there, or not what was written.
+    `Unreadable` names all that cannot be read."""
     shape = (len(source), channels, side, side)
     file = _file(source, cache, f"{channels}x{side}", "npy")
-    decoded = partial(_each, source, "decoding", partial(_decoded, channels, side))
+    decoded = partial(_all, source, "decoding", partial(_decoded, channels, side))
     if file is None:
         return stored.gathered(decoded())
     if file.exists():
@@ -66,42 +117,69 @@ def pixels(source: Source, channels: int, side: int, cache: Path, report: Say) -
             return stored.read(file, shape)
         except ValueError as error:
             report(f"the cached images of {source.name} {error}: they are decoded again")
-    _check_room(cache, math.prod(shape))
-    with draft(file) as out:
-        stored.write(out, file.name, shape, decoded())
+    try:
+        _check_room(cache, math.prod(shape))
+        with draft(file) as out:
+            stored.write(out, file.name, shape, decoded())
+    except ReadOnly as error:
+        most = room.room()
+        if most is not None and 2 * math.prod(shape) > most - room.resident():  # they are gathered, then stacked
+            raise
+        report(f"{str(error).partition(';')[0]}: the images of {source.name} are decoded into memory, every time anew")
+        return stored.gathered(decoded())
     return stored.read(file, shape)
 
 
 def _header(file: BinaryIO) -> tuple[bool, int]:
-    with Image.open(file) as image:
+    with opened(file) as image:
         return image.mode in GREY, min(image.size)
 
 
 def _decoded(channels: int, side: int, file: BinaryIO) -> Decoded:
     content = file.read()
-    with Image.open(io.BytesIO(content)) as image:
+    with opened(io.BytesIO(content)) as image:
         return Decoded(decode(image, channels, side), hashlib.sha256(content).digest())
 
 
-def _read_facts(file: Path) -> Facts:
-    found = files.read_json(file, *Facts._fields, "checksum")
+def _content(file: Path, kind: type[NamedTuple]) -> dict[str, Any]:
+    """The fields of ``kind`` in a file that `_keep` wrote. ValueError where it is not what was written."""
+    found = files.read_json(file, *kind._fields, "checksum")
     checksum = found.pop("checksum")
-    known = TypeAdapter(Facts).validate_python(found, strict=True)
+    known = TypeAdapter(kind).validate_python(found, strict=True)
     if checksum != _checksum(file, known):
         raise ValueError("were damaged")
-    return known
+    return known._asdict()
 
 
-def _checksum(file: Path, found: Facts) -> str:
+def _keep(file: Path, found: NamedTuple) -> None:
+    """Writes a file that `_content` reads; none into a cache that is read only, where it would only have saved time."""
+    with suppress(ReadOnly), draft(file) as out:
+        out.write(json.dumps({**found._asdict(), "checksum": _checksum(file, found)}).encode())
+
+
+def _checksum(file: Path, found: NamedTuple) -> str:
     return hashlib.sha256(f"{file.name} {found}".encode()).hexdigest()
 
 
-def _each(source: Source, doing: str, what: Callable[[BinaryIO], T]) -> Iterator[list[T]]:
-    """``what`` of every image, in order, in blocks; ValueError names an image that cannot be read."""
+def _all(source: Source, doing: str, what: Callable[[BinaryIO], T]) -> Iterator[list[T]]:
+    """``what`` of every image, in order, in blocks. `Unreadable` names all that cannot be read, when all have been tried."""
+    bad: dict[int, BadImage] = {}
+    yield from (block for block in _each(source, doing, what, bad) if not bad)
+    if bad:
+        raise Unreadable(bad)
+
+
+def _each(source: Source, doing: str, what: Callable[[BinaryIO], T], bad: dict[int, BadImage]) -> Iterator[list[T]]:
+    """``what`` of every image, in order, in blocks; those that cannot be read are left out of them, and put into ``bad``."""
 
     def block(start: int) -> list[T]:
-        indices = range(start, min(start + stored.BLOCK, len(source)))
-        return [read(source.where(index), partial(source.open, index), what) for index in indices]
+        found = []
+        for index in range(start, min(start + stored.BLOCK, len(source))):
+            try:
+                found.append(read(source.where(index), partial(source.open, index), what))
+            except BadImage as error:
+                bad[index] = error
+        return found
 
     console = terminal.console(stderr=True)
     quiet = not console.is_terminal or len(source) < 2000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -12,9 +13,10 @@ from typing import BinaryIO
 
 from archgrad import files
 
-OURS = re.compile(r"[0-9a-f]{20}-\w+\.(npy|json)\.([0-9a-f]{8}\.part|\d+\.tmp)")
+OURS = re.compile(r"[0-9a-f]{20}-\w+\.(npy|json|txt)\.([0-9a-f]{8}\.part|\d+\.tmp)")
 """Drafts of cache files; those of earlier versions end in .tmp."""
 FRESH = 60  # seconds in which a draft may not have its lock yet
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 DAY = 24 * 60 * 60
 
 
@@ -77,13 +79,18 @@ def draft(file: Path) -> Iterator[BinaryIO]:
             yield out
 
 
+class ReadOnly(ValueError):
+    """A cache that this user may not write to."""
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """An OSError inside is a ValueError that names ``folder``, and the way out."""
+    """An OSError inside is a ValueError that names ``folder``, and the way out; `ReadOnly` where the user may not write there."""
     try:
         yield
     except OSError as error:
-        raise ValueError(f"cannot write the cache {folder}: {error.strerror or error}; choose another with --data.cache") from error
+        kind = ReadOnly if error.errno in FORBIDDEN else ValueError
+        raise kind(f"cannot write the cache {folder}: {error.strerror or error}; choose another with --data.cache") from error
 
 
 def sweep(folder: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from archgrad import errors
 from archgrad.data.preprocess import Preprocess
 
 RESIDENT = 2**30  # bytes: sets up to this size live on the device; larger ones stay in their file
@@ -39,9 +41,17 @@ class Images:
         return torch.bincount(self.labels, minlength=classes).tolist()
 
 
+def absent(what: str, images: Images, classes: Sequence[str]) -> list[str]:
+    """A line that names the classes without an image, their number where they are many; nothing where each class has one."""
+    missing = [name for name, count in zip(classes, images.counts(len(classes))) if not count]
+    if len(missing) <= 5:
+        return [f"no {what} of {', '.join(missing)}"] if missing else []
+    return [f"no {what} of {len(missing):,} of {len(classes):,} classes: {errors.listed(missing)}"]
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test images of one set, and how to read them. ``mean`` and ``std`` are per channel, of values in [0, 1]."""
+    """Training, test and validation images of one set, and how to read them. ``mean`` and ``std`` are per channel, of values in [0, 1]."""
 
     name: str
     train: Images
@@ -53,7 +63,12 @@ class Dataset:
     std: tuple[float, ...]
     statistics: str  # "known" or "measured"
     fingerprint: str  # of class names, labels and the bytes of every image, as they are split: `archgrad.data.fingerprint.second`
+    alike: tuple[str, ...] = ()  # its fingerprints where Unicode writes the class names in another form
     notes: tuple[str, ...] = ()
+    val: Images | None = None  # those that move the alphas and validate a retraining; None: a half of ``train`` moves the alphas
+    validation: str | None = None  # the split or the set that ``val`` is
+    unreadable: tuple[str, ...] = ()  # images that were left out, and why
+    layout: str = ""  # what earlier versions would have read otherwise, in words
 
     @property
     def preprocess(self) -> Preprocess:
@@ -64,5 +79,6 @@ class Dataset:
         counts = self.train.counts(len(self.classes))
         small, large = (f"{extreme:,} of {self.classes[counts.index(extreme)]}" for extreme in (min(counts), max(counts)))
         spread = f"{counts[0]:,} each" if len(set(counts)) == 1 else f"from {small} to {large}"
-        images = f"{len(self.train):,} training images ({spread}), {len(self.test):,} test images"
+        validating = f", {len(self.val):,} validation images" if self.val else ""
+        images = f"{len(self.train):,} training images ({spread}), {len(self.test):,} test images{validating}"
         return f"{self.name}: {len(self.classes)} classes, {images}, {self.size}x{self.size} {'grey' if self.in_channels == 1 else 'RGB'}"

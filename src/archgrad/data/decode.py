@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from archgrad import formats
 
 S = TypeVar("S")
 T = TypeVar("T")
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 """Pillow modes with one channel of light; palettes count as colour."""
 
+FAULTS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE}
+"""Of the machine: they say nothing of the image that was to be read."""
+
 RULE = 1
 """Number of the rules below: raised when a change of them changes pixels, so that old cache files are not read."""
 
 
+class BadImage(ValueError):
+    """An image that cannot be read: where it lies, and why."""
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(f"cannot read the image {where}: {why}")
+        self.where, self.why = where, why
+
+
 def read(where: str, opened: Callable[[], AbstractContextManager[S]], what: Callable[[S], T]) -> T:
-    """``what`` of an image, or of its file, while it is open; ValueError names ``where`` it lies if it cannot be read."""
+    """``what`` of an image, or of its file, while it is open; `BadImage` if it cannot be read, another ValueError where the machine failed."""
     try:
         with opened() as image:
             return what(image)
     except UnidentifiedImageError:
-        raise ValueError(f"cannot read the image {where}: it is of no kind that Pillow knows") from None
+        raise BadImage(where, formats.lacking(where) or "it is of no kind that Pillow knows") from None
     except Exception as error:  # Pillow's plugins raise whatever they like on a damaged file
-        raise ValueError(f"cannot read the image {where}: {error}") from error
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FAULTS):
+            raise ValueError(f"cannot read the image {where}: {error}") from error
+        raise BadImage(where, str(error)) from error
+
+
+def opened(file: BinaryIO) -> Image.Image:
+    """An image of any format that is installed."""
+    formats.register()
+    return Image.open(file)
 
 
 def decode(image: Image.Image, channels: int, side: int) -> np.ndarray:

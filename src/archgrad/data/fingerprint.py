@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def second(classes: Sequence[str], size: int, channels: int, parts: Iterable[tup
         classes: Their names, in the order of the labels.
         size: Side of the images as they are read.
         channels: Of the images as they are read.
-        parts: Labels (N,) int64 and digests (N, 32) of the training images, then of the test images.
+        parts: Labels (N,) int64 and digests (N, 32) of the training images, of the test images, and of validation images.
 
     Returns:
         ``2:`` and 32 hexadecimal digits.
@@ -58,7 +59,16 @@ def fingerprint_like(recorded: str, dataset: Dataset) -> str:
 
 def same_images(recorded: str, dataset: Dataset) -> bool:
     """Whether ``dataset`` is what a fingerprint was recorded of, as far as its version can tell."""
-    return recorded == fingerprint_like(recorded, dataset)
+    return recorded in dataset.alike or recorded == fingerprint_like(recorded, dataset)
+
+
+def _composed(names: Iterable[str]) -> list[str]:
+    return [normalize("NFC", name) for name in names]
+
+
+def spellings(classes: Sequence[str]) -> list[list[str]]:
+    """The names of classes as they are, composed and decomposed: file systems change between the two."""
+    return [list(classes), _composed(classes), [normalize("NFD", name) for name in classes]]
 
 
 def difference(was: Mapping[str, Any], dataset: Dataset) -> str:
@@ -72,6 +82,8 @@ def difference(was: Mapping[str, Any], dataset: Dataset) -> str:
         The first difference that the record tells, else all that is left.
     """
     then, now = list(was.get("classes", dataset.classes)), list(dataset.classes)
+    if dataset.layout:
+        return dataset.layout
     if then != now:
         return _renamed(then, now)
     for name, has, unit in (("size", dataset.size, "pixels a side"), ("in_channels", dataset.in_channels, "channels")):
@@ -81,6 +93,8 @@ def difference(was: Mapping[str, Any], dataset: Dataset) -> str:
 
 
 def _renamed(then: list[str], now: list[str]) -> str:
+    if _composed(then) == _composed(now):
+        return "Unicode writes the names of the classes in another form"
     if sorted(then) == sorted(now):
         return "the classes have another order"
     gone, new = ([name for name in one if name not in other] for one, other in ((then, now), (now, then)))

@@ -10,16 +10,17 @@ import torch
 
 from archgrad import errors, places, terminal
 from archgrad.data import fingerprint
-from archgrad.data.cache import facts, pixels
 from archgrad.data.cache_folder import default_cache
-from archgrad.data.dataset import Dataset, Images
-from archgrad.data.preprocess import Preprocess, stored_side
-from archgrad.data.sources import Source, find
+from archgrad.data.dataset import Dataset, Images, absent
+from archgrad.data.duplicates import NAMES, Part, counted, dropped
+from archgrad.data.parts import parts, split_called
+from archgrad.data.preprocess import Preprocess
+from archgrad.data.reading import read_parts
+from archgrad.data.sources import Source, Splits, find
 from archgrad.data.split import others, stratified
 from archgrad.data.stored import Stored
 
 TEST_SHARE = 0.2
-TESTS = ("test", "val", "validation", "valid")
 MEASURED = 2**26  # values per channel, at most, that the channel statistics are measured on
 
 
@@ -28,63 +29,81 @@ def load(
     *,
     size: int | None = None,
     test: str | Path | None = None,
+    val: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    skip_unreadable: bool = False,
+    drop_duplicates: bool = False,
     cache: str | Path | None = None,
     seed: int = 0,
     streaming: bool = False,
     report: Callable[[str], Any] = terminal.say,
+    warn: Callable[[str], Any] | None = None,
 ) -> Dataset:
-    """Images from ``digits``, a folder (``train/CLASS/*`` with or without ``test/``, or ``CLASS/*``), parquet, or a hub name.
+    """Images from ``digits``, a folder (``train/CLASS/*`` with or without ``test/`` and ``val/``, or ``CLASS/*``), parquet, or a hub name.
 
     ``size`` is the side networks see: by default 32 if the median short side is at most 48, else 64; images of another size are
     resized by their short side and centre cropped. ``test`` names the split that is the test set, or another set of the same
-    classes; by default ``test`` or ``val``, and where there is none a stratified 20 % is held out (``seed`` decides which).
-    Decoded images are kept in ``cache``. What was decided goes to ``report``, line by line. ValueError for what cannot be used.
+    classes; by default ``test`` or ``val``, and where there is none a stratified 20 % is held out (``seed`` decides which). ``val`` names
+    the split, or the set, that moves the alphas and validates a retraining; by default ``val`` where there is a test split as well, and
+    ``"none"`` leaves it out.
+    ``skip_unreadable`` leaves out images that cannot be read, which are refused otherwise, and
+    ``drop_duplicates`` leaves out training images that test or validate as well, byte for byte. Decoded images are kept in ``cache``. What was
+    decided goes to ``report``, line by line; what was damaged in the cache, and is written anew, to ``warn``, by default ``report``.
+    ValueError for what cannot be used.
     """
     if streaming:
         raise ValueError("streaming is not supported: a search reads every image by its index (split, order, teachers)")
     places.check_side(size)
     folder = default_cache() if cache is None else Path(cache)
 
-    def found(place: str | Path) -> dict[str, Source]:
+    def found(place: str | Path) -> Splits:
         return find(place, image_column=image_column, label_column=label_column, cache=folder)
 
-    splits = found(path)
-    train = _training(path, splits)
-    tested = _tested(splits, test, found)
-    sources = [train] if tested is None else [train, tested.relabelled(train.classes)]
-    heads = [facts(source, folder, report) for source in sources]
-    side = size or train.size or (32 if heads[0].side <= 48 else 64)
-    channels = 1 if all(head.grey for head in heads) else 3
-    notes = [note for source in sources for note in source.notes]
-    if heads[0].side != side:
-        notes.append(f"images are resized to {side}x{side} (their median short side is {heads[0].side:g})")
+    part = parts(path, found(path), test, val, found)
+    read = read_parts(part.sources, size, folder, warn or report, skip=skip_unreadable)
+    train, side = read.sources[0], read.size
+    notes = [*part.notes]
+    if read.left_out:
+        notes.append(f"{len(read.left_out):,} images cannot be read and are left out: {errors.listed([bad.where for bad in read.left_out])}")
+    if read.side != side:
+        notes.append(f"images are resized to {side}x{side} (their median short side is {read.side:g})")
 
-    stores = [pixels(source, channels, stored_side(side), folder, report) for source in sources]
-    parts = [_images(store, source) for store, source in zip(stores, sources)]
-    if tested is None:
-        parts = _hold_out(parts[0], train, seed)
-        notes.append(f"no test split: {len(parts[1]):,} of {len(train):,} images ({TEST_SHARE:.0%} of every class) are held out as one")
-    absent = [name for name, count in zip(train.classes, parts[1].counts(len(train.classes))) if not count]
-    if absent:
-        notes.append(f"no test image of {', '.join(absent)}")
+    stores = read.stores
+    images = [_images(store, source) for store, source in zip(stores, read.sources)]
+    if part.test is None:
+        images[:1] = _hold_out(images[0], train, seed)
+        stores.insert(1, stores[0])
+        notes.append(f"no test split: {len(images[1]):,} of {len(train):,} images ({TEST_SHARE:.0%} of every class) are held out as one")
+    kept = [Part(one, store.digests[one.rows]) for one, store in zip(images, stores)]
+    if drop_duplicates:
+        kept, said = dropped(kept)
+    else:
+        said = counted(kept)
+    notes += said
+    training, testing, *validating = (one.images for one in kept)
+    notes += [line for name, part in zip(NAMES, kept) for line in absent(f"{name} image", part.images, train.classes)]
 
-    mean, std = train.statistics or _measured(parts[0])
+    digests = [(one.images.labels, one.digests) for one in kept]
+    own, *alike = (fingerprint.second(names, side, read.channels, digests) for names in fingerprint.spellings(train.classes))
+    mean, std = train.statistics or _measured(training)
     dataset = Dataset(
         name=str(path),
-        train=parts[0],
-        test=parts[1],
+        train=training,
+        test=testing,
+        val=validating[0] if validating else None,
+        validation=part.validation,
         classes=train.classes,
-        in_channels=channels,
+        in_channels=read.channels,
         size=side,
         mean=mean,
         std=std,
         statistics="known" if train.statistics else "measured",
-        fingerprint=fingerprint.second(
-            train.classes, side, channels, [(part.labels, store.digests[part.rows]) for part, store in zip(parts, (stores[0], stores[-1]))]
-        ),
+        fingerprint=own,
+        alike=tuple(other for other in alike if other != own),
         notes=tuple(notes),
+        layout=next((source.layout for source in read.sources if source.layout), ""),
+        unreadable=tuple(f"{bad.where}: {bad.why}" for bad in read.left_out),
     )
     for line in (dataset.balance(), *dataset.notes):
         report(line)
@@ -98,44 +117,24 @@ def load_labelled(
     *,
     image_column: str | None = None,
     label_column: str | None = None,
+    skip_unreadable: bool = False,
     cache: str | Path | None = None,
+    report: Callable[[str], Any] = terminal.remark,
 ) -> Images:
     """Images to evaluate on, read as the run read its own, labels into ``preprocess.classes`` by class name.
 
-    ``split`` is by default the test split where there is one, else all there is. ValueError names a class the run does not know.
+    ``split`` is by default the test split where there is one, else all there is. ``report`` hears of a damaged cache, which is written anew.
+    ValueError names a class the run does not know.
     """
     folder = default_cache() if cache is None else Path(cache)
     splits = find(path, image_column=image_column, label_column=label_column, cache=folder)
-    if split is not None and split not in splits:
+    usual = next((name for name in (*places.TESTS, *places.VALIDATIONS) if name in splits), next(iter(splits)))
+    name = usual if split is None else split_called(split, splits)
+    if name is None:
         raise errors.unknown("split", split, splits)
-    name = split or next((name for name in TESTS if name in splits), next(iter(splits)))
-    source = splits[name].relabelled(preprocess.classes)
-    return _images(pixels(source, preprocess.in_channels, stored_side(preprocess.size), folder, lambda line: None), source)
-
-
-def _training(path: str | Path, splits: dict[str, Source]) -> Source:
-    """The split to train on; it has at least two classes and an image of each."""
-    if "train" not in splits and len(splits) > 1:
-        raise ValueError(f"{path} has no split called train (there are: {', '.join(splits)})")
-    train = splits.get("train") or next(iter(splits.values()))
-    if len(train.classes) < 2:
-        raise ValueError(f"{path} has one class only ({', '.join(train.classes)}): a search needs at least two")
-    missing = sorted(set(range(len(train.classes))) - set(train.labels.tolist()))
-    if missing:
-        raise ValueError(f"{path} has no training image of the class {train.classes[missing[0]]!r}")
-    return train
-
-
-def _tested(splits: dict[str, Source], test: str | Path | None, found: Callable[[str | Path], dict[str, Source]]) -> Source | None:
-    """The split called ``test``, or that of another set at that place; None if there is none to be had."""
-    if test is None:
-        return next((splits[name] for name in TESTS if name in splits), None)
-    if test in splits:
-        return splits[str(test)]
-    if not Path(test).exists():
-        raise ValueError(f"{errors.unknown('test split', str(test), splits)}; nor is there a file or folder of that name")
-    other = found(test)
-    return next((other[name] for name in TESTS if name in other), next(iter(other.values())))
+    source = splits[name]().relabelled(preprocess.classes)
+    read = read_parts([source], preprocess.size, folder, report, channels=preprocess.in_channels, skip=skip_unreadable)
+    return _images(read.stores[0], read.sources[0])
 
 
 def _images(store: Stored, source: Source) -> Images:
@@ -145,7 +144,7 @@ def _images(store: Stored, source: Source) -> Images:
 def _hold_out(images: Images, source: Source, seed: int) -> list[Images]:
     """Training and test images, in the same proportions."""
     for name, count in zip(source.classes, images.counts(len(source.classes))):
-        if count < 2:
+        if count == 1:
             raise ValueError(f"{source.name}: the class {name!r} has one image only, so none can be held out as test")
     test = stratified(images.labels, round(TEST_SHARE * len(images)), seed, "test")
     return [images.subset(others(test, len(images))), images.subset(test)]

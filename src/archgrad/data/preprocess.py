@@ -10,11 +10,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from archgrad import files
-from archgrad.data.decode import decode, read
+from archgrad.data.decode import decode, opened, read
 
 LARGE = 96
 """From this side on images are photos: ImageNet stem, random-resized crops, and a margin around the centre crop."""
@@ -60,7 +59,7 @@ class Preprocess:
         return torch.from_numpy(np.stack([read(str(path), partial(files.opened, Path(path)), self._decode) for path in paths]))
 
     def _decode(self, file: BinaryIO) -> np.ndarray:
-        with Image.open(file) as image:
+        with opened(file) as image:
             return decode(image, self.in_channels, stored_side(self.size))
 
     def to_json(self) -> dict[str, Any]:

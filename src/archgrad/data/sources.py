@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,30 +33,52 @@ class Source:
     size: int | None = None  # the side its images are meant to have, where the size rule is not to decide
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # mean and std per channel, where the field has agreed on them
     notes: tuple[str, ...] = ()
+    layout: str = ""  # what earlier versions would have read otherwise, in words
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def without(self, indices: Collection[int]) -> Source:
+        """The same source without some of its images, which has a key of its own."""
+        if not indices:
+            return self
+        kept = self.rest(indices)
+        key = self.key and hashlib.sha256(f"{self.key} without {sorted(indices)}".encode()).hexdigest()[:20]
+        opened, where = self.open, self.where
+        return replace(self, labels=self.labels[kept], open=lambda i: opened(kept[i]), where=lambda i: where(kept[i]), key=key)
+
+    def rest(self, indices: Collection[int]) -> list[int]:
+        """The images that are none of these."""
+        left_out = set(indices)
+        return [index for index in range(len(self)) if index not in left_out]
+
     def relabelled(self, classes: Sequence[str]) -> Source:
         """The same images with labels into ``classes``; ValueError names a class that is not among them."""
-        present = [self.classes[i] for i in self.labels.unique().tolist()]
-        for name in present:
-            if name not in classes:
-                raise ValueError(f"{self.name}: {errors.unknown('class', name, classes)}")
-        table = torch.tensor([list(classes).index(name) if name in classes else -1 for name in self.classes])
+        own = [errors.match(name, classes) for name in self.classes]
+        for label in self.labels.unique().tolist():
+            if own[label] is None:
+                raise ValueError(f"{self.name}: {errors.unknown('class', self.classes[label], classes)}")
+        places = {name: place for place, name in enumerate(classes)}
+        table = torch.tensor([-1 if name is None else places[name] for name in own])
         return replace(self, classes=tuple(classes), labels=table[self.labels])
 
 
-def find(path: str | Path, *, image_column: str | None = None, label_column: str | None = None, cache: Path | None = None) -> dict[str, Source]:
-    """Split name -> `Source` of a data set: ``digits``, an image folder, parquet, or a hub name. ValueError if there is none."""
-    from archgrad.data import folders, tables
+Splits = Mapping[str, Callable[[], Source]]
+"""Split name -> its `Source`, which is listed only when it is called: a split that nobody reads need not be readable."""
+
+
+def find(path: str | Path, *, image_column: str | None = None, label_column: str | None = None, cache: Path | None = None) -> Splits:
+    """The splits of a data set: ``digits``, an image folder, parquet, CSV, TSV, or a hub name. ValueError if there is none."""
+    from archgrad.data import folders, listings, tables
 
     place = Path(path).expanduser()
     match places.kind(path):
         case "digits":
-            return {"train": digits()}
+            return {"train": digits}
         case "folder":
             return folders.splits(place)
+        case "listing":
+            return listings.splits(place, image_column, label_column)
         case "parquet":
             return tables.parquet(place, places.parquet_files(place), image_column, label_column, cache)
     return tables.hub(str(path), image_column, label_column, places.missing(path))
@@ -89,12 +111,16 @@ def digits_table() -> tuple[np.ndarray, np.ndarray]:
 def listing_key(root: str | Path, names: Iterable[str]) -> str:
     """A digest of a folder and its files' names, lengths and change times: new when one was added, removed or written.
 
-    ValueError names one that is no plain file: reading a pipe would wait for ever.
+    One that is not there counts as missing. ValueError names one that is no plain file: reading a pipe would wait for ever.
     """
     top = os.path.realpath(root)
     digest = hashlib.sha256(top.encode())
     for name in names:
-        status = os.stat(os.path.join(top, name))
+        try:
+            status = os.stat(os.path.join(top, name))
+        except (OSError, ValueError):  # whoever reads it will say why
+            digest.update(f"\n{name}\tmissing".encode(errors="surrogateescape"))
+            continue
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{os.path.join(root, name)} is no plain file: remove it")
         digest.update(f"\n{name}\t{status.st_size}\t{status.st_mtime_ns}".encode())

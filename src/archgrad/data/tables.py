@@ -6,15 +6,17 @@ import io
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from archgrad import errors, files
+from archgrad import files
 from archgrad.data.cache_folder import made, private
-from archgrad.data.sources import Source, listing_key
+from archgrad.data.columns import LOOKED_AT, are_paths, check_labelled, chosen, classed, from_paths
+from archgrad.data.sources import Source, Splits, listing_key
 
 SHORT = {
     "cifar10": "uoft-cs/cifar10",
@@ -32,7 +34,7 @@ STATISTICS = {  # mean and std of the field's recipes (quark0/darts)
 Table = Any  # datasets.Dataset: imported only when needed, the import takes a second
 
 
-def parquet(root: Path, files: list[Path], image: str | None, label: str | None, cache: Path | None) -> dict[str, Source]:
+def parquet(root: Path, files: list[Path], image: str | None, label: str | None, cache: Path | None) -> Splits:
     """One parquet file, or a folder of them whose names or folders say train, test, validation."""
     from datasets import load_dataset
 
@@ -40,17 +42,17 @@ def parquet(root: Path, files: list[Path], image: str | None, label: str | None,
     own = None
     if cache is not None:
         made(cache)
-        # of the user alone even in a cache that several share: the library follows links, and verifies nothing
-        own = str(private(cache / "datasets"))
+        # one for each user, whose alone it is even in a cache that several share: the library follows links, and verifies nothing
+        own = str(private(cache / f"datasets-{os.getuid()}"))
     try:
         parts = load_dataset("parquet", **place, cache_dir=own)
     except Exception as error:
         raise ValueError(f"cannot read the parquet files of {root}: {_first_line(error)}") from error
     key = listing_key(root.parent, [str(file.relative_to(root.parent)) for file in files])
-    return _sources(str(root), parts, image, label, key)
+    return _splits(_sources(str(root), parts, image, label, key, root.parent if root.is_file() else root))
 
 
-def hub(name: str, image: str | None, label: str | None, missing: str) -> dict[str, Source]:
+def hub(name: str, image: str | None, label: str | None, missing: str) -> Splits:
     """A set of the Hugging Face hub, downloaded once into that library's own cache. ``missing`` opens the error if it is not to be had."""
     import datasets
 
@@ -64,7 +66,12 @@ def hub(name: str, image: str | None, label: str | None, missing: str) -> dict[s
         raise ValueError(f"{missing} ({_first_line(error)})") from error
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
-    return {split: replace(source, statistics=STATISTICS.get(full)) for split, source in _sources(full, parts, image, label, None).items()}
+    known = STATISTICS.get(full)
+    return _splits({split: replace(source, statistics=known) for split, source in _sources(full, parts, image, label, None).items()})
+
+
+def _splits(sources: Mapping[str, Source]) -> Splits:
+    return {split: partial(lambda found: found, source) for split, source in sources.items()}
 
 
 def _reached(full: str, missing: str) -> bool:
@@ -81,19 +88,30 @@ def _reached(full: str, missing: str) -> bool:
         return False
 
 
-def _sources(name: str, parts: Mapping[Any, Table], image: str | None, label: str | None, key: str | None) -> dict[str, Source]:
-    """Split name -> `Source`; a split without any label (ImageNet's test) is left out. ``key`` None: that of the library's own files."""
+def _sources(
+    name: str, parts: Mapping[Any, Table], image: str | None, label: str | None, key: str | None, root: Path | None = None
+) -> dict[str, Source]:
+    """Split name -> `Source`; a split without any label (ImageNet's test) is left out. ``key`` None: that of the library's own files.
+    ``root``: where paths begin, for a table that may have them in place of images."""
     import datasets
 
     sources = {}
     for split, table in parts.items():
         where = f"{name} ({split})"
-        pictures = _column(where, table.features, image, "image", (_is(datasets.Image), _holds_bytes))
-        names = _column(where, table.features, label, "label", (_is(datasets.ClassLabel), _is_name_or_number))
+        features = table.features
+        kinds = [_of(features, _is(datasets.Image)), _of(features, _holds_bytes)]
+        if root is not None:
+            kinds.append(partial(_holds_paths, table))
+        pictures = chosen(where, list(features), image, "image", kinds)
+        others = [column for column in features if label or column != pictures]
+        names = chosen(where, others, label, "label", [_of(features, _is(datasets.ClassLabel)), _of(features, _is_name_or_number)])
         values = table[names][:]
         if len(parts) > 1 and set(values) <= {None, -1}:
             continue
-        classes, labels = _labels(where, table.features[names], values, names)
+        classes, labels = _labels(where, features[names], values, names)
+        if root is not None and _is_text(features[pictures]):
+            sources[str(split)] = from_paths(where, root, pictures, table[pictures][:], classes, labels)
+            continue
         rows = table.select_columns([pictures]).cast_column(pictures, datasets.Image(decode=False))
         files = [file["filename"] for file in table.cache_files]
         own = listing_key(os.sep, files) if key is None and files else key
@@ -113,33 +131,27 @@ def _open(cell: dict[str, Any] | None) -> BinaryIO:
     return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else files.opened(Path(cell["path"]))
 
 
-def _column(name: str, features: Mapping[str, Any], wanted: str | None, kind: str, tests: tuple[Callable[[Any], bool], ...]) -> str:
-    """The wanted column, or the only one that passes the first test that any passes."""
-    if wanted is not None:
-        if wanted not in features:
-            raise ValueError(f"{name}: {errors.unknown('column', wanted, features)}")
-        return wanted
-    for test in tests:
-        found = [column for column, feature in features.items() if test(feature)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise ValueError(f"{name}: several {kind} columns ({', '.join(found)}), choose one with --data.{kind}-column")
-    raise ValueError(f"{name}: no {kind} column found among {', '.join(features)}, name it with --data.{kind}-column")
-
-
 def _labels(name: str, feature: Any, values: list[Any], column: str) -> tuple[tuple[str, ...], Tensor]:
     """Class names and labels (N,): a ClassLabel's own, else the sorted distinct values. Unlabelled rows (-1, null) are refused."""
-    if None in values or -1 in values:
-        row = next(row for row, value in enumerate(values) if value in (None, -1))
-        raise ValueError(f"{name}: row {row} has no label in column {column!r}")
-    if hasattr(feature, "names"):
-        return tuple(feature.names), torch.tensor(values)
-    if not _is_name_or_number(feature):
-        raise ValueError(f"{name}: column {column!r} is {feature}, a label is a class, a string or a whole number")
-    distinct = sorted(set(values))
-    place = {value: index for index, value in enumerate(distinct)}
-    return tuple(str(value) for value in distinct), torch.tensor([place[value] for value in values])
+    if not hasattr(feature, "names"):
+        if not _is_name_or_number(feature):
+            raise ValueError(f"{name}: column {column!r} is {feature}, a label is a class, a string or a whole number")
+        return classed(name, column, values)
+    check_labelled(name, column, values)
+    return tuple(feature.names), torch.tensor(values)
+
+
+def _of(features: Mapping[str, Any], test: Callable[[Any], bool]) -> Callable[[str], bool]:
+    """The test of a feature as one of its column's name."""
+    return lambda column: test(features[column])
+
+
+def _holds_paths(table: Table, column: str) -> bool:
+    return _is_text(table.features[column]) and are_paths(table[column][:LOOKED_AT])
+
+
+def _is_text(feature: Any) -> bool:
+    return getattr(feature, "dtype", None) in ("string", "large_string")
 
 
 def _is(kind: type) -> Callable[[Any], bool]:

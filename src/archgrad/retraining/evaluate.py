@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from archgrad import data
+from archgrad import data, terminal
 from archgrad.data import Dataset, Images
 from archgrad.retraining.files import Card, load
 from archgrad.retraining.measure import fabric, measure, surroundings
@@ -118,21 +118,21 @@ def _test_images(card: Card, images: str | Path | None, split: str | None, colum
         return moved.test, f"{images}, test, which was {own}"
     if split is None and (images is None or _same(images, own)):  # its other images were trained on
         try:
-            dataset = data.load(**{**card.data, **columns}, report=lambda line: None)
+            dataset = data.load(**{**card.loading, **columns}, report=lambda line: None, warn=terminal.remark)
         except ValueError as error:
             raise ValueError(f"{error}; if the images were moved, name their new place by --data") if gone else error from None
         if not data.same_images(card.fingerprint, dataset):
             how = data.difference(card.preprocess.to_json(), dataset)
             raise ValueError(f"the images in {own} have changed since the network was trained ({how}): name a labelled folder by --data")
         return dataset.test, f"{own}, test"
-    keep = ("image_column", "label_column", "cache") if images is None or _same(images, own) else ("cache",)
-    reading = {name: card.data.get(name) for name in keep} | columns
+    keep = ("image_column", "label_column", "skip_unreadable", "cache") if images is None or _same(images, own) else ("cache",)
+    reading = {name: card.data[name] for name in keep if name in card.data} | columns
     return data.load_labelled(images or own, card.preprocess, split, **reading), f"{images or own}{f', {split}' if split else ''}"
 
 
 def _moved(card: Card, images: str | Path, columns: dict[str, Any]) -> Dataset | None:
     """The card's own images at their new place, by their fingerprint; None where they are others."""
-    reading = {**card.data, **columns, "path": str(images)}
+    reading = {**card.loading, **columns, "path": str(images)}
     try:
         dataset = data.load(**reading, report=lambda line: None)
     except ValueError:  # labelled images without what a search needs, such as a second class

@@ -48,6 +48,11 @@ class Card:
     reading: Mapping[str, Any]  # what `archgrad.data.retrain_data` was called with besides the settings
     fingerprint: str  # of those images
 
+    @property
+    def loading(self) -> dict[str, Any]:
+        """Arguments of `archgrad.data.load`. A card without the name of validation images is of a training without them."""
+        return {**self.data, "val": self.data.get("val") or "none"}
+
     def build(self, *, auxiliary: bool = False, fixed: bool = False) -> Derived:
         """The network, with torch's initial weights; ``fixed``: its noise ops have their draws for evaluation (`archgrad.spaces.noise`).
         ValueError if it cannot be built, or its space has no auxiliary head."""

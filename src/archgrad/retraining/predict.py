@@ -14,9 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from archgrad import terminal
+from archgrad import formats, places, terminal
 from archgrad.data import Preprocess
-from archgrad.data.folders import IMAGES, UNSUPPORTED
 from archgrad.retraining.files import load
 from archgrad.retraining.measure import fabric, logits, surroundings
 from archgrad.spaces import noise
@@ -80,17 +79,16 @@ def listed(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
             refused.append(f"no such file or folder: {path}")
             continue
         for file in _below(path) if path.is_dir() else [path]:
-            kind = file.suffix.lower()
-            if kind in UNSUPPORTED:
-                refused.append(f"{file}: {kind[1:].upper()} is not supported, convert it to JPEG or PNG first")
-            elif kind in IMAGES or not path.is_dir():
+            if why := formats.lacking(file.name):
+                refused.append(f"{file}: {why}")
+            elif formats.is_image(file.name) or not path.is_dir():
                 files.append(file)
     return files, refused
 
 
 def _below(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in places.FOREIGN)
         yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
 
 

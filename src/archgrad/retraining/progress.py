@@ -69,7 +69,7 @@ class Watch:
 
     def on_epoch(self, row: Row) -> None:
         parts = [f"epoch {row['epoch'] + 1}/{self.epochs}", f"train {100 * row['train_accuracy']:.2f} %"]
-        parts += [f"test {100 * row['test_accuracy']:.2f} %"] if "test_accuracy" in row else []
+        parts += [f"{split} {100 * row[name]:.2f} %" for split in ("val", "test") if (name := f"{split}_accuracy") in row]
         left = self.left(row["epoch"] + 1, 0)
         parts += [f"lr {row['lr']:.4g}", f"{row['seconds']:.0f} s{', ' + to_go(left.seconds) if left.terms else ''}"]
         self.say("  ".join(parts))

@@ -40,7 +40,7 @@ class Retrained(NamedTuple):
     """Accuracies are shares in [0, 1] of the test images. ``accuracy``, of the last epoch, is the result."""
 
     accuracy: float
-    best_accuracy: float  # of the epoch that did best on the test images: optimistic
+    best_accuracy: float  # of the epoch that did best on the validation images; without these on the test images, which is optimistic
     best_epoch: int
     rows: list[Row]  # one an epoch
     folder: Path
@@ -96,7 +96,7 @@ def card_of(
         threads=torch.get_num_threads(),
         deterministic=deterministic,
         batch=BATCH,
-        data=dict(origin or {"path": dataset.name}),
+        data={**(origin or {"path": dataset.name}), **({"val": dataset.validation} if dataset.validation else {})},
         reading=dict(reading or {}),
         fingerprint=dataset.fingerprint,
     )
@@ -120,7 +120,7 @@ def resume(
     folder = home(folder)
     card = read_card(folder)
     with life(terminal.console()):
-        dataset = dataset or data.load(**card.data, report=report)
+        dataset = dataset or data.load(**card.loading, report=report)
     if not data.same_images(card.fingerprint, dataset):
         how = data.difference(card.preprocess.to_json(), dataset)
         raise ValueError(
@@ -209,15 +209,24 @@ def _watch(run: Training, images: Data, metrics: Path, report: Say) -> Watch:
     tests = [epoch for epoch in range(settings.epochs) if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs]
     past, batch = sum(row.get("seconds") or 0.0 for row in records.rows(metrics)), min(settings.batch, images.count("train"))
     return Watch(
-        settings.epochs, images.steps("train"), report, tests=tests, test_steps=images.count("test") / batch, past=past,
+        settings.epochs, images.steps("train"), report, tests=tests, test_steps=sum(map(images.count, tested_splits(images))) / batch, past=past,
         long=lambda left: _shorter(run, images, left) if not run.epoch else [], keep=folder.expect,
     )  # fmt: skip
 
 
 def _test(run: Training, images: Data, between: Callable[[], object]) -> Row:
-    test = images.splits["test"].images
-    found = measure(run.net, test, run.card.preprocess, batch=run.card.batch, seed=run.card.seed, device=run.device, between=between)
-    return {"test_loss": found.loss if math.isfinite(found.loss) else None, "test_accuracy": found.accuracy}
+    """Loss and accuracy on the test images, before them on the validation images where there are any."""
+    row: Row = {}
+    for split in tested_splits(images):
+        part, card = images.splits[split].images, run.card
+        found = measure(run.net, part, card.preprocess, batch=card.batch, seed=card.seed, device=run.device, between=between)
+        row |= {f"{split}_loss": found.loss if math.isfinite(found.loss) else None, f"{split}_accuracy": found.accuracy}
+    return row
+
+
+def tested_splits(images: Data) -> list[str]:
+    """The splits that a test passes."""
+    return [split for split in ("val", "test") if split in images.splits]
 
 
 def _derived(space: Space, genotype: Genotype, dataset: Dataset, settings: RetrainSettings) -> Space:
@@ -267,9 +276,13 @@ def _shorter(run: Training, images: Data, left: Left) -> list[str]:
 def _conclude(folder: Path, card: Card, report: Say) -> Retrained:
     found = records.tested(RunFolder(folder).metrics, card.settings.epochs)
     tested = [row for row in found if row.get("test_accuracy") is not None]
-    best = max(tested, key=lambda row: row["test_accuracy"])
+    validated = [row for row in tested if row.get("val_accuracy") is not None]
+    best = max(validated or tested, key=lambda row: row["val_accuracy" if validated else "test_accuracy"])
     result = Retrained(tested[-1]["test_accuracy"], best["test_accuracy"], best["epoch"], found, folder)
     report(f"test accuracy {100 * result.accuracy:.2f} % (after the last epoch: the result)")
-    if result.best_accuracy > result.accuracy:
+    if validated:
+        chosen = f"{100 * best['val_accuracy']:.2f} % of the validation images, {100 * best['test_accuracy']:.2f} % of the test images"
+        report(f"best epoch by the validation images: {best['epoch'] + 1}, {chosen}")
+    elif result.best_accuracy > result.accuracy:
         report(f"best epoch: {best['epoch'] + 1}, {100 * result.best_accuracy:.2f} % (chosen by the test images, so not the result)")
     return result

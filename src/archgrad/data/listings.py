@@ -1,0 +1,57 @@
+"""CSV and TSV files with a column of paths, relative to the file, and one of classes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from functools import partial
+from pathlib import Path
+
+from archgrad import errors, files, formats
+from archgrad.data.columns import are_paths, chosen, classed, columns_of, from_paths
+from archgrad.data.sources import Source, Splits
+
+LIMIT = 2**30  # bytes
+USUAL = ("label", "labels", "class", "category", "target")
+"""Names by which a column of classes is told from others."""
+
+
+def splits(file: Path, image: str | None, label: str | None) -> Splits:
+    """The one split of a file. ValueError where it is no table, or it is not clear which columns have the paths and the classes."""
+    return {"train": partial(_source, file, image, label)}
+
+
+def _source(file: Path, image: str | None, label: str | None) -> Source:
+    header, rows = _table(file)
+    columns = columns_of(header, rows)
+    where = str(file)
+    pictures = chosen(where, header, image, "image", [lambda name: are_paths(columns[name])])
+    others = header if label else [name for name in header if name != pictures]
+    names = chosen(where, others, label, "label", [lambda name: name.casefold() in USUAL, lambda name: True])
+    classes, labels = classed(where, names, columns[names])
+    return from_paths(where, file.parent, pictures, [str(path) for path in columns[pictures]], classes, labels)
+
+
+def _table(file: Path) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns, and the cells. A file whose first line has the path of an image has no header: its columns are 1, 2, ..."""
+    text = files.text(file, LIMIT).removeprefix("\ufeff")
+    first = text.partition("\n")[0]
+    mark = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
+    try:
+        lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=mark) if line]
+    except csv.Error as error:
+        raise ValueError(f"cannot read the table {file}: {error}") from None
+    if not lines:
+        raise ValueError(f"{file} is empty: a table with a column of paths and one of classes is expected")
+    if any(map(formats.is_image, lines[0])):
+        lines.insert(0, [str(place) for place in range(1, len(lines[0]) + 1)])
+    header, *rows = lines
+    header = [name.strip() for name in header]
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise ValueError(f"{file} has two columns called {errors.shown(twice[0])}: rename one of them")
+    for number, row in enumerate(rows):
+        if len(row) != len(header):
+            raise ValueError(f"{file}: row {number} has {len(row)} cells, and there are {len(header)} columns")
+    if not rows:
+        raise ValueError(f"{file} has no row: a line for each image is expected")
+    return header, [[cell.strip() for cell in row] for row in rows]

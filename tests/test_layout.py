@@ -11,13 +11,14 @@ SOURCE = Path(__file__).parent.parent / "src" / "archgrad"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # What a file (or folder) may import of archgrad, besides itself. The first match counts.
-VALUES = {"bounds", "arch", "chain", "cost", "schedules", "seeds", "errors", "options", "published", "notation"}
+VALUES = {"bounds", "arch", "chain", "cost", "schedules", "seeds", "errors", "options", "origin", "published", "notation"}
 PIECES = {"relax", "terms", "select", "limits", "perturb", "memory", "gradients", "hypergradient", "search_space"}
 METHOD = {"room", "finite", "patch", "state", "stepper", "search_method", "budget", "rate"}
 MAY: dict[str, set[str]] = {
     "seeds": set(),
     "interrupts": set(),
     "duration": set(),
+    "origin": set(),
     "errors": set(),
     "terminal": set(),
     "bounds": {"errors"},

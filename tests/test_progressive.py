@@ -11,7 +11,7 @@ from archgrad.loop import begin
 from archgrad.methods import method
 from archgrad.methods.carry import chosen, widened
 from archgrad.methods.progressive import progressive
-from archgrad.patch import Patch, Stage, compose
+from archgrad.patch import Patch, Stage
 from archgrad.schedules import exactly, share
 from archgrad.search_method import Method
 from archgrad.spaces import space
@@ -105,7 +105,7 @@ def test_the_layers_of_an_op_copy_the_same_channel():
 
 def test_other_logits_keep_their_place():
     """(cells, edges, ops) are chosen among as (edges, ops) are; (edges,) stay."""
-    m = Method(compose(progressive(), per_cell()), space("nasbench201", **SMALL["nasbench201"]))
+    m = method("progressive", space("nasbench201", **SMALL["nasbench201"]), patches=[per_cell()])
     state = at_the_border(m)
     before, group = state.alphas["cell/cell"].detach(), state.space.groups["cell"]
     m.begin_epoch(state)

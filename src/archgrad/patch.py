@@ -12,6 +12,7 @@ from archgrad.arch import Alphas, Context, EdgeGroup, Forward, Genotype, Groups,
 from archgrad.hypergradient import Hypergradient
 from archgrad.limits import Limits
 from archgrad.memory import Memory
+from archgrad.origin import Origin
 from archgrad.schedules import Scalar, When
 from archgrad.terms import Term
 
@@ -91,16 +92,18 @@ class Patch:
     with_rate: tuple[str, ...] = ()  # those of AlphaSettings that grow with an automatic lr (`archgrad.rate`)
     ahead: Mapping[str, Ahead] = field(default_factory=dict)  # what memories measure and a finalisation does -> how much is to come
     stepper: Stepper | None = None
+    origins: tuple[Origin, ...] = ()  # the methods it is of, each with its options
 
     def sets(self) -> frozenset[str]:
-        """The fields this patch sets, its name and what only messages read aside."""
+        """The fields this patch sets, but for its name, its origins and what only messages read."""
         unset = Patch("")
-        return frozenset(f.name for f in fields(self) if f.name not in ("name", "drives") and getattr(self, f.name) != getattr(unset, f.name))
+        return frozenset(f.name for f in fields(self) if f.name not in ASIDE and getattr(self, f.name) != getattr(unset, f.name))
 
 
+ASIDE = ("name", "drives", "origins")
 UNIT = ("relax", "readout", "select")
 EXCLUSIVE = ("hypergradient", "alpha_split", "perturb", "stages", "finalise", "order", "stepper")
-ADDED = ("reshape", "weight_terms", "alpha_terms", "transforms", "lengths", "limits", "with_rate")
+ADDED = ("reshape", "weight_terms", "alpha_terms", "transforms", "lengths", "limits", "with_rate", "origins")
 SETTLED = ("order", "hypergradient", "weights", "alphas")  # where the user's own options decide: darts.*, weights.*, alphas.*
 MERGED = ("drives", "memory", "scalars", "extra_alphas", "space", "weights", "alphas")
 

@@ -34,6 +34,7 @@ class Method:
     published: rate.Published | None = None  # what alphas.lr is fitted to a search's length by; None: it is as the patch has it
 
     def __post_init__(self) -> None:
+        self._check_presets()
         unread = self.patch.sets() - self.stepper.reads
         if unread:
             names = ", ".join(sorted(unread))
@@ -41,6 +42,17 @@ class Method:
         for what, choices in (("order", ("alpha_first", "weight_first")), ("alpha_split", ("val", "train"))):
             if (given := getattr(self, what)) not in choices:
                 raise unknown(what, given, choices)
+
+    def _check_presets(self) -> None:
+        """ValueError where a method was made without the options that its presets have in this space: its numbers would be others."""
+        for origin in self.patch.origins:
+            if other := origin.differs(self.base.name):
+                names = "+".join(dict.fromkeys(one.name for one in self.patch.origins))
+                options = ", ".join(f"{name} {value!r} (not {origin.options[name]!r})" for name, value in other.items())
+                raise ValueError(
+                    f"{origin.name} has other options in space {self.base.name}: {options}; make it by archgrad.method({names!r}, space, "
+                    "patches=[...]), which knows them and takes patches of yours, or say these options yourself"
+                )
 
     # What the patch says, or DARTS.
     name = property(lambda self: self.patch.name)

@@ -13,12 +13,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from archgrad.arch import Alphas, Context, Mixture
+from archgrad.origin import marked
 from archgrad.patch import Patch, Reshape
 from archgrad.schedules import Scalar, constant, toward
 
 SKIP = "skip_connect"
 
 
+@marked()
 def dartsminus(*, beta: Annotated[float, Field(ge=0)] = 1.0, decay: Literal["linear", "cosine", "constant"] = "linear") -> Patch:
     """``beta``: weight of the auxiliary skip in the first epoch; ``decay``: how it falls, heading for 0 with the end of the search
     (0 itself is not reached in the authors' code either), or not at all."""

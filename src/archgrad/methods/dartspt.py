@@ -18,6 +18,7 @@ from archgrad.diagnostics.accuracy import accuracy
 from archgrad.duration import STEP
 from archgrad.limits import fit
 from archgrad.methods.projection import Choice, Projection, choices, columns, inputs, pinned, projected, without
+from archgrad.origin import marked
 from archgrad.patch import Ahead, Decision, Finalise, Patch
 from archgrad.schedules import Span, never
 from archgrad.search_method import Method
@@ -27,6 +28,7 @@ from archgrad.state import Data, State
 PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"tune": 0.05}}  # [author code]: 5 epochs after a search of 100; elsewhere after one of 50
 
 
+@marked(PRESETS)
 def dartspt(
     *,
     fixed: bool = False,

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch import Context, EdgeGroup
+from archgrad.origin import marked
 from archgrad.patch import Patch
 from archgrad.relax import Draw, Surrogate, one_path, softmax, tempered_softmax
 from archgrad.schedules import Scalar, linear
@@ -23,6 +24,7 @@ Idle = Literal["scalar", "nothing", "run"]
 PRESETS: dict[str, dict[str, Any]] = {name: {"idle": "nothing"} for name in ("darts", "s1", "s2", "s3", "s4")}
 
 
+@marked(PRESETS)
 def gdas(*, hot: Positive = 10.0, cold: Positive = 0.1, idle: Idle = "scalar") -> Patch:
     """The temperature falls from ``hot`` in the first epoch to ``cold`` in the last, linearly. ``idle``: what an op that was not drawn
     tells its alpha: the gradient of a scalar in its place, nothing, or, since it runs in the alpha step, its own."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from archgrad.arch import Alphas, Context, Forward, Mixture
 from archgrad.gradients import gradients
+from archgrad.origin import marked
 from archgrad.patch import Patch, Reshape
 from archgrad.schedules import Scalar, linear
 from archgrad.terms import Term, cross_entropy, weighted
@@ -23,6 +24,7 @@ from archgrad.terms import Term, cross_entropy, weighted
 PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"alpha_lr": 1e-4}}  # [author code]
 
 
+@marked(PRESETS)
 def lambdadarts(
     *,
     strength: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.25,

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import NamedTuple
 
-from archgrad import options
 from archgrad.methods import METHODS
 from archgrad.patch import SETTLED, Patch, conflicts
 from archgrad.search_space import Space
@@ -44,7 +43,7 @@ def pair(first: Patch, second: Patch) -> Pair:
 
 def pairs(space: Space, names: Iterable[str] = METHODS) -> dict[tuple[str, str], Pair]:
     """Every two of the methods, with their defaults in a space."""
-    made = {name: options.call(name, METHODS[name].patch, METHODS[name].options(space.name, {})) for name in names}
+    made = {name: METHODS[name].made(name, space.name, {}) for name in names}
     return {(one, other): pair(made[one], made[other]) for one, other in combinations(made, 2)}
 
 

@@ -15,10 +15,12 @@ from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch import Alphas, Context, EdgeGroup, Mixture
+from archgrad.origin import marked
 from archgrad.patch import Patch
 from archgrad.schedules import Span, span
 
 
+@marked()
 def pcdarts(*, partial: Annotated[int, Field(ge=1)] = 4, edges: bool = True, frozen: Span = 0.3) -> Patch:
     """``partial``: K. ``edges``: the softmax over each node's inputs. ``frozen``: the alphas rest so long, epochs (15) or a share of the
     search (0.3)."""

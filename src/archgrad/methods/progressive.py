@@ -14,6 +14,7 @@ from pydantic import Field
 
 from archgrad.methods.carry import carry
 from archgrad.methods.stages import rested, survivors
+from archgrad.origin import marked
 from archgrad.patch import Patch, Stage
 from archgrad.schedules import never, share
 from archgrad.search_method import Method
@@ -28,6 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # [author code], but K in the space of D
 }
 
 
+@marked(PRESETS)
 def progressive(*, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] = (3,), rest: Share = 0.4) -> Patch:
     """``partial``: K of each stage, all of equal length. ``keep``: ops of each edge that go on into the second, the third, ... stage.
     ``rest``: share of each stage in which the alphas rest."""

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from archgrad.arch import Alphas, Context, Genotype, Mixture
 from archgrad.diagnostics.accuracy import accuracy
+from archgrad.origin import marked
 from archgrad.patch import Ahead, Decision, Finalise, Patch
 from archgrad.relax import softmax
 from archgrad.schedules import never
@@ -30,6 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # [author code]; in NAS-Bench-201 that o
 }
 
 
+@marked(PRESETS)
 def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) -> Patch:
     """``samples``: architectures drawn after the last epoch. ``images`` of the validation half on which each is judged. ``finalists``: how
     many of the best are judged again, on the whole half; 1 is chosen at once."""

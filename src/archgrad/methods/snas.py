@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from archgrad.origin import marked
 from archgrad.patch import Patch
 from archgrad.relax import concrete, softmax
 from archgrad.schedules import linear
@@ -17,6 +18,7 @@ from archgrad.schedules import linear
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+@marked()
 def snas(*, hot: Positive = 1.0, cold: Positive = 0.03) -> Patch:
     """The temperature falls from ``hot`` in the first epoch to ``cold`` in the last, linearly [author code]."""
     temperature = linear(hot, cold)

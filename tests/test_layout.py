@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "archgrad"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # What a file (or folder) may import of archgrad, besides itself. The first match counts.
-VALUES = {"bounds", "arch", "chain", "cost", "schedules", "seeds", "errors", "options", "origin", "published", "notation"}
+VALUES = {"bounds", "arch", "chain", "cost", "schedules", "seeds", "errors", "options", "origin", "plugins", "published", "notation"}
 PIECES = {"relax", "terms", "select", "limits", "perturb", "memory", "gradients", "hypergradient", "search_space"}
 METHOD = {"room", "finite", "patch", "state", "stepper", "search_method", "budget", "rate"}
 MAY: dict[str, set[str]] = {
@@ -20,6 +20,7 @@ MAY: dict[str, set[str]] = {
     "duration": set(),
     "origin": set(),
     "errors": set(),
+    "plugins": {"errors", "terminal"},
     "terminal": set(),
     "bounds": {"errors"},
     "yaml_files": set(),
@@ -33,7 +34,7 @@ MAY: dict[str, set[str]] = {
     "chain": {"arch"},
     "cost": {"arch", "errors"},
     "field_types": {"schedules"},
-    "catalogue": {"arch", "bounds", "errors", "options", "field_types", "published", "spaces", "data_files"},
+    "catalogue": {"arch", "bounds", "errors", "options", "field_types", "plugins", "published", "spaces", "data_files"},
     "places": set(),
     "processors": set(),
     "published": {"arch", "errors", "notation", "data_files"},

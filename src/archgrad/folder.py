@@ -133,7 +133,7 @@ class RunFolder:
         """ValueError if no run began here, or its settings were damaged."""
         if not self.config.is_file():
             raise ValueError(f"there is no run in {self.path} ({self.config.name} is missing)")
-        return config.read(config.read_yaml(self.config))
+        return config.read(config.read_yaml(self.config), recorded=True)
 
     def found(self) -> Genotype:
         """What the search ended with. ValueError if it has not."""

@@ -23,6 +23,7 @@ from archgrad import (
     loop,
     methods,
     options,
+    plugins,
     processors,
     rate,
     records,
@@ -184,6 +185,7 @@ def prepare(config: SearchConfig, say: Say = terminal.say, latencies: Path | Non
 
 def build(config: SearchConfig, space: Space | None = None, limited: Patch | None = None) -> Method:
     """The method over its space, checked against the length of the search; nothing is loaded. ValueError for what cannot be."""
+    plugins.load(config.plugins)
     space = space or space_of(config)
     given: dict[str, Any] = {**config.methods, "weights": config.weights, "alphas": config.alphas}
     method = methods.method(config.method, space, budget=limited, **given)
@@ -225,6 +227,7 @@ def resolve(config: SearchConfig, method: Method, plan: Plan | None = None) -> S
             "weights": asdict(method.weights),
             "alphas": asdict(method.alpha_settings(plan)) if plan else rate.as_said(method),
             "methods": sections,
+            "plugins": plugins.recorded(config.plugins, methods=sections, space=method.base.name),
         }
     )
 
@@ -232,8 +235,9 @@ def resolve(config: SearchConfig, method: Method, plan: Plan | None = None) -> S
 def space_of(config: SearchConfig) -> Space:
     """The space as the settings name it. ValueError for an unknown one, or an option it does not have."""
     given = {name: value for name, value in config.space.items() if name != "name"}
+    plugins.find()
     if config.space["name"] not in spaces.SPACES:
-        raise unknown("space", config.space["name"], spaces.SPACES)
+        raise plugins.unknown("space", config.space["name"], spaces.SPACES)
     try:
         return spaces.space(config.space["name"], **given)
     except ValueError as error:

@@ -9,13 +9,14 @@ from contextlib import suppress
 from cyclopts import App, CycloptsError, Group
 
 from archgrad import __version__, interrupts, terminal
-from archgrad.cli import faults
+from archgrad.cli import extending, faults
 from archgrad.cli.process import compile_nothing, wait_asleep
 from archgrad.errors import complaint
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
 
-`archgrad search --method darts --space nasbench201 --data digits` is a whole search; `archgrad COMMAND --help` says the rest.
+`archgrad search --method darts --space nasbench201 --data digits` is a whole search; `archgrad COMMAND --help` says the rest. Any command
+takes `--plugin MODULE`, a module with methods, spaces or primitives of your own.
 """
 
 app = App(
@@ -44,6 +45,8 @@ for name, home, group, summary in (
     app.command(f"archgrad.cli.{home}:{name}", name=name, help=summary, group=group, sort_key=len(list(app)))
 
 SHORT = {"--data": "--data.path", "--space": "--space.name", "--budget": "--budget.targets"}
+SETTINGS = ("search", "compare", "retrain", "estimate")
+"""The commands whose flags are settings."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        code = app(spelled(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=False) or 0
+        tokens = extending.extended(sys.argv[1:] if arguments is None else arguments, settings=SETTINGS)
+        code = app(spelled(tokens), exit_on_error=False, print_error=False) or 0
         faults.flush()
         return code
     except (CycloptsError, ValueError) as error:
@@ -75,7 +79,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 def spelled(tokens: Sequence[str]) -> list[str]:
     """Flags with dashes for underscores, and the short ones of search, compare and retrain written out."""
     tokens = list(tokens)
-    names = SHORT if tokens[:1] in (["search"], ["compare"], ["retrain"], ["estimate"]) else {}
+    names = SHORT if tokens and tokens[0] in SETTINGS else {}
     for i, token in enumerate(tokens):
         if token.startswith("--"):
             flag, equals, value = token.partition("=")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from archgrad import options
+from archgrad import options, plugins
 from archgrad.errors import unknown
 from archgrad.methods.betadarts import PRESETS as betadarts_presets
 from archgrad.methods.betadarts import betadarts
@@ -155,10 +155,11 @@ def method(name: str, space: Space, *, patches: Iterable[Patch] = (), budget: Pa
     The alphas' ``lr`` may be "auto", and is so by default: the published rate, fitted to the length of the search where that starts
     (`archgrad.rate`). ValueError: what is unknown, out of range or in conflict.
     """
+    plugins.find()
     names = name.split("+")
     for one in names:
         if one not in METHODS:
-            raise unknown("method", one, METHODS)
+            raise plugins.unknown("method", one, METHODS)
         if names.count(one) > 1:
             raise ValueError(f"method {name!r} names {one} twice")
     owners = {*names, "darts", "weights", "alphas"}

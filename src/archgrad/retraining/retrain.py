@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from archgrad import checkpoint, data, records, terminal
+from archgrad import checkpoint, data, plugins, records, terminal
 from archgrad.arch import Genotype
 from archgrad.data import Data, Dataset
 from archgrad.duration import Left, span
@@ -98,6 +98,7 @@ def card_of(
         data=dict(origin or {"path": dataset.name}),
         reading=dict(reading or {}),
         fingerprint=dataset.fingerprint,
+        plugins=plugins.recorded(plugins.loaded(), space=space.name),
     )
 
 

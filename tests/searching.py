@@ -93,6 +93,8 @@ class Watch:
 
     def on_epoch(self, method, state, data, row): ...
 
+    def on_decision(self, method, state, decision): ...
+
 
 def values_of(state) -> dict:
     """A copy of the supernet's weights."""

@@ -13,7 +13,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # What a file (or folder) may import of archgrad, besides itself. The first match counts.
 VALUES = {"bounds", "arch", "chain", "cost", "schedules", "seeds", "errors", "options", "origin", "plugins", "published", "notation"}
 PIECES = {"relax", "terms", "select", "limits", "perturb", "memory", "gradients", "hypergradient", "search_space"}
-METHOD = {"room", "finite", "patch", "state", "stepper", "search_method", "budget", "rate"}
+METHOD = {"checks", "room", "finite", "patch", "state", "stepper", "search_method", "budget", "rate"}
 MAY: dict[str, set[str]] = {
     "seeds": set(),
     "interrupts": set(),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from archgrad.errors import shown
 from archgrad.seeds import generator
 
 if TYPE_CHECKING:  # torch is imported by what computes: a genotype is read and looked up without it
@@ -159,6 +160,17 @@ class Genotype:
         from archgrad.notation import parse
 
         return parse(text)
+
+    @classmethod
+    def of(cls, given: Any) -> Genotype:
+        """A genotype as it is, or the one that a text (`parse`) or a mapping (`from_json`) says. ValueError for anything else."""
+        if isinstance(given, str):
+            return cls.parse(given)
+        if isinstance(given, Mapping):
+            return cls.from_json(given)
+        if not isinstance(given, cls):
+            raise ValueError(f"a genotype, its text or its name is expected, not {shown(given)}")
+        return given
 
     def __str__(self) -> str:
         from archgrad.notation import write

@@ -198,8 +198,9 @@ def read(*sources: tuple[str, Mapping[str, Any]], recorded: bool = False) -> Sea
     return SearchConfig(**given, methods=methods)
 
 
-def read_yaml(path: Path) -> tuple[str, Given]:
+def read_yaml(path: Path | str) -> tuple[str, Given]:
     """A file as a source of `read`. ValueError if it is missing, no YAML mapping, or says a name twice."""
+    path = Path(path)
     text = files.text(path, yaml_files.LIMIT)
     try:
         found = yaml_files.parsed(text)

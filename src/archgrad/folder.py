@@ -36,6 +36,9 @@ class RunFolder:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+
     @property
     def config(self) -> Path:
         """The search with everything resolved: ``archgrad search --config`` repeats it."""

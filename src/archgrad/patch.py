@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
 from archgrad.arch import Alphas, Context, EdgeGroup, Forward, Genotype, Groups, Mixture
+from archgrad.errors import shown
 from archgrad.hypergradient import Hypergradient
 from archgrad.limits import Limits
 from archgrad.memory import Memory
@@ -94,12 +95,32 @@ class Patch:
     stepper: Stepper | None = None
     origins: tuple[Origin, ...] = ()  # the methods it is of, each with its options
 
+    def __post_init__(self) -> None:
+        """ValueError where a field is of another type; one value in the place of several, and a list of them, are taken as they are meant."""
+        for name in ADDED:
+            value = getattr(self, name)
+            several = tuple(value) if isinstance(value, list | tuple) and not hasattr(value, "_fields") else (value,)
+            object.__setattr__(self, name, several)
+            self._check(name, several if name in ACTING else ())
+        for name in (*UNIT, "hypergradient", "perturb", "finalise", "alpha_from"):
+            self._check(name, [value] if (value := getattr(self, name)) is not None else [])
+        for name in (*MERGED, "ahead"):
+            if not isinstance(value := getattr(self, name), Mapping):
+                raise ValueError(f"patch {self.name!r}: {name} must be a mapping by name, not {shown(value)}")
+            self._check(name, value.values() if name in ("memory", "scalars", "extra_alphas", "ahead") else ())
+
+    def _check(self, name: str, values: Iterable[Any]) -> None:
+        for value in values:
+            if not callable(value):
+                raise ValueError(f"patch {self.name!r}: {name} must be a function, not {shown(value)}")
+
     def sets(self) -> frozenset[str]:
         """The fields this patch sets, but for its name, its origins and what only messages read."""
         unset = Patch("")
         return frozenset(f.name for f in fields(self) if f.name not in ASIDE and getattr(self, f.name) != getattr(unset, f.name))
 
 
+ACTING = ("reshape", "weight_terms", "alpha_terms", "transforms", "lengths")
 ASIDE = ("name", "drives", "origins")
 UNIT = ("relax", "readout", "select")
 EXCLUSIVE = ("hypergradient", "alpha_split", "perturb", "stages", "finalise", "order", "stepper")

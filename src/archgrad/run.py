@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from archgrad import (
     terminal,
     watching,
 )
+from archgrad import config as configs
 from archgrad.arch import Genotype
 from archgrad.budget import budget
 from archgrad.config import DataSettings, SearchConfig
@@ -69,11 +70,12 @@ class Prepared:
         return self.config.search.epochs or self.method.base.defaults.epochs
 
 
-def search(config: SearchConfig, *, console: Console | None = None) -> Found:
-    """A whole search into a new run folder (``config.out``, by default `default_out`).
+def search(config: SearchConfig | Mapping[str, Any], *, console: Console | None = None) -> Found:
+    """A whole search into a new run folder (``config.out``, by default `default_out`). Settings may be a dict, as a file has them.
 
     ValueError for settings that cannot be, and for a folder that holds anything; `Interrupted` after Ctrl-C, with all saved.
     """
+    config = config if isinstance(config, SearchConfig) else configs.read(("", config))
     console = console or terminal.console(soft_wrap=True)
     folder = RunFolder(config.out or default_out(config))
     folder.check_free()
@@ -87,7 +89,7 @@ def search(config: SearchConfig, *, console: Console | None = None) -> Found:
 
 
 def resume(
-    path: Path, *, reopen: bool = False, repair: bool = False, previous: bool = False, console: Console | None = None
+    path: Path | str, *, reopen: bool = False, repair: bool = False, previous: bool = False, console: Console | None = None
 ) -> Found | None:
     """Goes on exactly where the run in ``path`` stopped; None if it is finished already.
 
@@ -106,7 +108,7 @@ def resume(
         Interrupted: It was asked to stop; everything is saved.
     """
     console = console or terminal.console(soft_wrap=True)
-    folder = RunFolder(path)
+    folder = RunFolder(Path(path))
     folder.settings()
     if reopen:
         folder.check_reopen()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from archgrad.arch import Alphas, Batch, Forward, Mixture, Output
+from archgrad.errors import shown
 from archgrad.finite import ALPHAS, Trace, largest
 from archgrad.gradients import Named, clip, frozen, gradients, probing, update
 from archgrad.hypergradient import Problem
@@ -86,9 +87,18 @@ def autocast(state: State) -> torch.autocast:
 
 def total(terms: tuple[Term, ...], passed: Forward, trace: Trace) -> Tensor:
     """The sum of the terms, whose sizes the trace notes."""
-    each = torch.stack([term(passed) for term in terms])
+    each = torch.stack([scalar(term, passed) for term in terms])
     trace.note(terms, each)
     return each.sum() if len(terms) > 1 else each[0]
+
+
+def scalar(term: Term, passed: Forward) -> Tensor:
+    """The value of one term. ValueError where it is none that a loss can be summed of."""
+    value = term(passed)
+    if not torch.is_tensor(value) or value.dim():
+        what = f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else shown(value)
+        raise ValueError(f"term {getattr(term, '__name__', type(term).__name__)!r} of the loss gives {what}: a scalar tensor is expected")
+    return value
 
 
 @torch.no_grad()

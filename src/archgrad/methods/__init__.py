@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from archgrad import options, plugins
-from archgrad.errors import unknown
+from archgrad.errors import shown, unknown
 from archgrad.methods.betadarts import PRESETS as betadarts_presets
 from archgrad.methods.betadarts import betadarts
 from archgrad.methods.cdarts import PRESETS as cdarts_presets
@@ -46,7 +46,7 @@ from archgrad.origin import origin
 from archgrad.patch import Patch, compose
 from archgrad.rate import Length, Published
 from archgrad.search_method import Method
-from archgrad.search_space import ALPHAS, AUTO, Space, WeightSettings
+from archgrad.search_space import ALPHAS, AUTO, Space, WeightSettings, space_of
 
 
 class Entry(NamedTuple):
@@ -146,9 +146,9 @@ METHODS: dict[str, Entry] = {
 }
 
 
-def method(name: str, space: Space, *, patches: Iterable[Patch] = (), budget: Patch | None = None, **given: Any) -> Method:
-    """A method by name, or several as ``"a+b"``, over a space, and with them ``patches`` of your own, composed in this order: the one door
-    that knows what each method's options are in this space (`Entry.presets`), and which rate of the alphas is published for it.
+def method(name: str, space: Space | str, *, patches: Iterable[Patch] = (), budget: Patch | None = None, **given: Any) -> Method:
+    """A method by name, or several as ``"a+b"``, over a space or its name, and with them ``patches`` of your own, composed in this order: the
+    one door that knows what each method's options are in this space (`Entry.presets`), and which rate of the alphas is published for it.
 
     Options go under their owner's name (``darts={"order": "weight_first"}``), and for a single method directly. ``weights`` and ``alphas``
     set the optimizers (fields of `WeightSettings` and `AlphaSettings`); ``budget`` is what `archgrad.budget.budget` makes of limits.
@@ -156,6 +156,9 @@ def method(name: str, space: Space, *, patches: Iterable[Patch] = (), budget: Pa
     (`archgrad.rate`). ValueError: what is unknown, out of range or in conflict.
     """
     plugins.find()
+    space = space_of(space)
+    if not isinstance(name, str):
+        raise ValueError(f"the name of a method is expected, such as darts or stdarts+sddarts, not {shown(name)}")
     names = name.split("+")
     for one in names:
         if one not in METHODS:
@@ -181,8 +184,10 @@ def method(name: str, space: Space, *, patches: Iterable[Patch] = (), budget: Pa
 
 def _own(patches: Iterable[Patch], names: Iterable[str]) -> tuple[Patch, ...]:
     """The user's patches. ValueError where one of them is of a method that is named, too."""
-    own = tuple(patches)
+    own = (patches,) if isinstance(patches, Patch) else tuple(patches)
     for one in own:
+        if not isinstance(one, Patch):
+            raise ValueError(f"patches: a list of archgrad.Patch is expected, not {shown(one)}")
         for twice in (known.name for known in one.origins if known.name in names):
             raise ValueError(f"patch {one.name!r} is of the method {twice}, which is named, too: leave out one of the two")
     return own

@@ -65,8 +65,10 @@ class Card:
         """Where to run: by default where it was trained, or on the CPU if this machine has no such device."""
         import torch
 
+        from archgrad import checks
+
         trained = self.device if torch.cuda.is_available() or not self.device.startswith("cuda") else "cpu"
-        return torch.device(device or trained)
+        return checks.check_device(device or trained)
 
     def to_json(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "plugins" or self.plugins}

@@ -14,7 +14,7 @@ from archgrad.methods.stdarts import stdarts
 from archgrad.patch import Patch, compose
 from archgrad.search_method import Method
 from archgrad.spaces import SPACES, space
-from archgrad.terms import cross_entropy, logsumexp
+from archgrad.terms import logsumexp, task
 
 NB = space("nasbench201", channels=4, cells=1, classes=4)
 MINE = Patch("mine", weight_terms=(logsumexp,), weights={"lr": 0.5})
@@ -52,7 +52,7 @@ def test_the_door_has_the_presets_and_takes_patches():
     assert found.name == "stdarts+sddarts+mine" and found.weights.lr == 0.5 and found.published == named.published
     assert [one.options for one in found.patch.origins] == [one.options for one in named.patch.origins]
     assert found.patch.origins[0].options["kappa"] == 0.04 and found.patch.origins[0].name == "stdarts"
-    assert found.weight_terms[0] is cross_entropy and found.weight_terms[-1] is logsumexp
+    assert found.weight_terms[0] is task and found.weight_terms[-1] is logsumexp
     assert method("darts", NB, patches=[MINE]).name == "mine"
 
 

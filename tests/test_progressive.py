@@ -8,8 +8,9 @@ import torch
 
 from archgrad import checkpoint
 from archgrad.loop import begin
+from archgrad.memory import chosen
 from archgrad.methods import method
-from archgrad.methods.carry import chosen, widened
+from archgrad.methods.carry import widened
 from archgrad.methods.progressive import progressive
 from archgrad.patch import Patch, Stage
 from archgrad.schedules import exactly, share

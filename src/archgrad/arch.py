@@ -319,6 +319,10 @@ class Output(NamedTuple):
         return self.logits.to(torch.promote_types(self.logits.dtype, torch.float32))
 
 
+Loss = Callable[[Output, Batch], "Tensor"]
+"""(output, batch) -> scalar, a mean over the images."""
+
+
 class Forward(NamedTuple):
     """One pass and all that led to it: what a loss term reads."""
 
@@ -331,6 +335,8 @@ class Forward(NamedTuple):
     again: Callable[[Alphas, Mapping[str, Tensor] | None], Output]
     """(alphas, weights or None for the net's own) -> the pass of these, same batch and same draws but no dropout of ops and no perturbation
     of the mixture, without gradient and without a trace in the buffers: how a teacher sees what its student saw."""
+    loss: Loss | None = None
+    """What stands in the place of the cross-entropy (`Patch.loss`); None where nothing does."""
 
 
 def groups_of(edge_groups: Iterable[EdgeGroup]) -> Groups:

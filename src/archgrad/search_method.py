@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from archgrad import checks, options, rate, room
-from archgrad.arch import Alphas, Batch, Context, Genotype, Mixture, Progress
+from archgrad.arch import Alphas, Batch, Context, Genotype, Loss, Mixture, Progress
 from archgrad.errors import shown, unknown
 from archgrad.finite import EVERY, check
 from archgrad.hypergradient import Hypergradient, first_order
@@ -22,7 +22,7 @@ from archgrad.search_space import AlphaSettings, Space, WeightSettings, space_of
 from archgrad.select import strongest
 from archgrad.state import Data, Plan, State, normal_alphas, seeded
 from archgrad.stepper import Bilevel, Stepper, Values
-from archgrad.terms import Term, cross_entropy
+from archgrad.terms import Term, of_labels, task
 
 S = TypeVar("S", WeightSettings, AlphaSettings)
 
@@ -87,12 +87,20 @@ class Method:
         return self.patch.reshape
 
     @property
+    def loss(self) -> Loss:
+        return self.patch.loss or of_labels
+
+    @property
     def weight_terms(self) -> tuple[Term, ...]:
-        return (cross_entropy, *self.patch.weight_terms)
+        return (task, *self.patch.weight_terms)
 
     @property
     def alpha_terms(self) -> tuple[Term, ...]:
-        return (cross_entropy, *self.patch.alpha_terms)
+        return (task, *self.patch.alpha_terms)
+
+    @property
+    def train_alpha_terms(self) -> tuple[Term, ...]:
+        return self.patch.train_alpha_terms
 
     @property
     def hypergradient(self) -> Hypergradient:

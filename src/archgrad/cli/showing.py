@@ -160,7 +160,7 @@ def _pairs(name: str) -> None:
 
     table = Table("", "", "how it is")
     for (one, other), found in pairs(SPACES[name].build()).items():
-        says = "composes" if not found.both and not found.unread else ""
+        says = "composes" if found.composes else ""
         says = says or (f"say which: {', '.join(found.both)}" if found.settled else f"refused: {found.mark}")
         table.add_row(one, other, says)
     terminal.console().print(table)

@@ -184,9 +184,9 @@ def method(name: str, space: Space | str, *, patches: Iterable[Patch] = (), budg
 
 def _own(patches: Iterable[Patch], names: Iterable[str]) -> tuple[Patch, ...]:
     """The user's patches. ValueError where one of them is of a method that is named, too."""
-    own = (patches,) if isinstance(patches, Patch) else tuple(patches)
+    own = tuple(patches) if isinstance(patches, Iterable) else (patches,)
     for one in own:
-        if not isinstance(one, Patch):
+        if not callable(getattr(one, "sets", None)):
             raise ValueError(f"patches: a list of archgrad.Patch is expected, not {shown(one)}")
         for twice in (known.name for known in one.origins if known.name in names):
             raise ValueError(f"patch {one.name!r} is of the method {twice}, which is named, too: leave out one of the two")

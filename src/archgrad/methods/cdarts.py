@@ -95,6 +95,7 @@ def cdarts(
     return Patch(
         "cdarts",
         stepper=stepper,
+        needs_alphas=True,  # the evaluation network begins with the alpha steps
         alpha_from=begin,
         lengths=(lasting(warmup, "cdarts.warmup"),),
         alpha_terms=(pull,),

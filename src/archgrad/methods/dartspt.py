@@ -65,7 +65,8 @@ def perturbation(tune: float, rate: float, criterion: str, order: str, images: i
         def remains(mixture: Mixture, group: str, edge: int, column: int | None = None) -> float:
             """What the supernet still reaches when this is removed: its accuracy, or minus its loss."""
             less, batches = without(mixture, groups, group, edge, column), data.evaluation("val", limit=images)
-            right, loss = accuracy(state.nets["search"], less, batches, state.seed, "dartspt", batch_statistics=True)
+            place, own = (state.seed, "dartspt"), method.patch.loss
+            right, loss = accuracy(state.nets["search"], less, batches, *place, batch_statistics=True, loss=own)
             return right if criterion == "accuracy" else -loss
 
         def decide(choice: Choice) -> dict[str, Any]:

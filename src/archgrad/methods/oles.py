@@ -34,6 +34,7 @@ def oles(
         "oles",
         hypergradient=first_order,
         transforms=(resting,),
+        needs_alphas=True,  # a match is of both halves of a step
         memory={"oles": lambda: Matches(threshold, interval, MEASURES[measure], stop)},
     )
 

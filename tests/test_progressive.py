@@ -17,7 +17,7 @@ from archgrad.schedules import exactly, share
 from archgrad.search_method import Method
 from archgrad.spaces import space
 from patches import per_cell
-from searching import DATA, Record, Saves, Watch, gone_on, run, same
+from searching import DATA, Record, Saves, Watch, content, gone_on, run, same
 
 SMALL = {
     "nasbench201": {"channels": 4, "cells": 1, "classes": 4},
@@ -134,7 +134,7 @@ def test_one_stage_of_whole_channels_is_darts_bit_for_bit(space_name):
     alphas = {"lr": 3e-4}
     plain = method("darts", space(space_name, **SMALL[space_name]), alphas=alphas)
     one = method("progressive", space(space_name, **SMALL[space_name]), partial=(1,), keep=(), rest=0, alphas=alphas)
-    a, b = (checkpoint.pack(plain, run(m, epochs=2).state) for m in (plain, one))
+    a, b = (content(m, run(m, epochs=2).state) for m in (plain, one))
     assert same(a, b)
 
 

@@ -56,6 +56,11 @@ def run(method: Method, observers=(), state=None, epochs=EPOCHS, seed=1, data=DA
     return search(method, data, epochs, seed=seed, observers=observers, state=state)
 
 
+def content(method: Method, state) -> dict:
+    """All that a checkpoint holds but of whom it is: what methods that do the same must agree on."""
+    return {part: value for part, value in checkpoint.pack(method, state).items() if part not in ("method", "identity")}
+
+
 def same(a, b) -> bool:
     """Equal to the last bit, containers included."""
     if isinstance(a, torch.Tensor):
@@ -92,6 +97,8 @@ class Watch:
         self.look(method, state, state.epoch * 3 + state.step)
 
     def on_epoch(self, method, state, data, row): ...
+
+    def on_decision(self, method, state, decision): ...
 
 
 def values_of(state) -> dict:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archgrad import checkpoint
 from archgrad.arch import Context, Edge, EdgeGroup, Forward, Progress
 from archgrad.finite import Trace
 from archgrad.methods import method
@@ -13,7 +12,7 @@ from archgrad.spaces import space
 from archgrad.stepper import forward, total
 from archgrad.terms import logsumexp
 from fakes import Noise
-from searching import Record, same
+from searching import Record, content, same
 from searching import run as searched
 
 SMALL = {"channels": 2, "cells": 1, "classes": 4}
@@ -72,7 +71,7 @@ def test_strength_zero_is_darts_without_decay_bit_for_bit():
     off = betadarts(start=0, end=0, settings={"alphas": {"lr": 3e-4}})
     plain = method("darts", space("nasbench201", **SMALL), alphas={"lr": 3e-4, "decay": 0.0})
     assert off.alphas == plain.alphas
-    a, b = (checkpoint.pack(plain, searched(m).state) for m in (off, plain))
+    a, b = (content(m, searched(m).state) for m in (off, plain))
     assert same(a, b)
 
 

@@ -202,6 +202,7 @@ def test_a_cycle_begins_with_optimizers_that_know_nothing(keep):
     m = made(pretrain=1, joint=1, keep_optimizers=keep)
     state = run(m, epochs=2).state
     state.plan, state.epoch = state.plan._replace(epochs=3), 2
+    state.identity = m.identity(state.plan)  # the rate follows the length
     m.begin_epoch(state)
     assert [bool(optimizer.state) for optimizer in state.optimizers.values()] == [keep] * 3
     params = [len(group["params"]) for optimizer in state.optimizers.values() for group in optimizer.param_groups]

@@ -13,9 +13,8 @@ from archgrad import checkpoint
 from archgrad.cli import main
 from archgrad.loop import begin
 from archgrad.methods import method
-from archgrad.methods.cdarts import cdarts
 from archgrad.methods.cyclic import Cyclic
-from archgrad.patch import Patch, compose
+from archgrad.patch import Patch
 from archgrad.search_method import Method
 from archgrad.spaces import space
 from fakes import Noise
@@ -158,8 +157,8 @@ def test_further_terms_of_the_alphas_read_the_search_network():
         seen.append(forward)
         return forward.alphas["cell"].square().sum()
 
-    patch = compose(cdarts(pretrain=0, warmup=0, depth=1.0, regular=0.0), Patch("more", alpha_terms=(term,)))
-    m = Method(patch, space("nasbench201", **SPACES["nasbench201"]))
+    more = [Patch("more", alpha_terms=(term,))]
+    m = method("cdarts", space("nasbench201", **SPACES["nasbench201"]), patches=more, pretrain=0, warmup=0, depth=1.0, regular=0.0)
     state = m.start(seed=0, epochs=2, steps=3)
     m.begin_epoch(state)
     met = m.stepper.joint_loss(m, state, next(Noise().batches("val", 0)))

@@ -14,7 +14,7 @@ from archgrad.loop import begin
 from archgrad.methods import method
 from archgrad.search_method import Method
 from archgrad.spaces import space
-from archgrad.terms import cross_entropy
+from archgrad.terms import task
 from fakes import Noise
 from searching import run, same
 
@@ -105,12 +105,12 @@ def test_whom_each_loss_reaches(name, options):
     state = started(m)
     met = m.stepper.joint_loss(m, state, next(Noise().batches("val", 0)))
     taught = SEARCH | {"heads", "ensemble"} | (set() if options["detach_teacher"] else EVALUATION)
-    assert reached(cross_entropy(met.search), state) == expected(options, SEARCH)
-    assert reached(cross_entropy(met.evaluation), state) == expected(options, EVALUATION)
+    assert reached(task(met.search), state) == expected(options, SEARCH)
+    assert reached(task(met.evaluation), state) == expected(options, EVALUATION)
     assert reached(met.distillation, state) == expected(options, taught)
     assert reached(met.further, state) == {"alphas"}
     assert reached(met.loss, state) == expected(options, SEARCH | EVALUATION | {"heads", "ensemble"})
-    torch.testing.assert_close(met.labels, cross_entropy(met.search) + cross_entropy(met.evaluation))
+    torch.testing.assert_close(met.labels, task(met.search) + task(met.evaluation))
     torch.testing.assert_close(met.loss, met.labels + met.distillation + met.further)
     shared = (state.nets["search"].classifier is state.nets["evaluation"].classifier, state.nets["search"].stem is state.nets["evaluation"].stem)
     assert shared == (options["share_fc"], True)

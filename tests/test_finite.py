@@ -14,7 +14,7 @@ from archgrad.finite import LARGEST, Trace, largest
 from archgrad.methods import METHODS, method
 from archgrad.observers import Checkpoints
 from archgrad.spaces import space
-from archgrad.terms import cross_entropy
+from archgrad.terms import task
 from running import SMALL
 from searching import Watch, run
 
@@ -143,8 +143,8 @@ def test_a_trace_says_what_was_first():
     trace.note(("c",), torch.tensor([0.0]))
     assert trace.earliest() == "c"
     trace = Trace()
-    trace.note((cross_entropy, "b"), torch.tensor([math.nan, math.nan]))  # the first of a sum is why the others follow
-    assert trace.earliest() is cross_entropy
+    trace.note((task, "b"), torch.tensor([math.nan, math.nan]))  # the first of a sum is why the others follow
+    assert trace.earliest() is task
 
 
 def test_the_command_line_ends_with_2_and_a_finite_checkpoint(tmp_path, capsys):

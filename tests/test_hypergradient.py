@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from archgrad.arch import Batch, Output
 from archgrad.gradients import gradients
-from archgrad.hypergradient import Problem, finite_differences, first_order, second_order
+from archgrad.hypergradient import Problem, finite_differences, first_order, second_order, step_of
 from fakes import Noise
 
 
@@ -26,11 +26,12 @@ class Tiny(nn.Module):
         return sum(p[k] * torch.tanh(layer(x)) for k, layer in enumerate(self.layers))
 
 
-def problem(momentum: float, nesterov: bool, steps_before: int = 2):
+def problem(momentum: float, nesterov: bool, steps_before: int = 2, optimizer_of=None):
     torch.manual_seed(0)
     net = Tiny()
     alphas = {"cell": torch.randn(3, dtype=torch.float64, requires_grad=True)}
     optimizer = torch.optim.SGD(net.parameters(), 0.3, momentum=momentum, nesterov=nesterov, weight_decay=0.01)
+    optimizer = optimizer_of(net.parameters()) if optimizer_of else optimizer
     (xt, yt), (xv, yv) = ((torch.randn(6, 3, dtype=torch.float64), torch.randint(4, (6,))) for _ in range(2))
     named = dict(net.named_parameters())
 
@@ -76,6 +77,72 @@ def test_second_order_is_autograd_through_the_virtual_step(momentum, nesterov):
     assert (first["cell"] - truth).abs().max() > 1e-3, "the correction must matter here, or the test proves nothing"
     near, _ = finite_differences(p)
     torch.testing.assert_close(near["cell"], truth, rtol=1e-4, atol=1e-6)
+
+
+ADAMS = {
+    "Adam": lambda w: torch.optim.Adam(w, 0.05, betas=(0.8, 0.95), eps=1e-6),
+    "Adam with decay": lambda w: torch.optim.Adam(w, 0.05, weight_decay=0.1),
+    "AdamW": lambda w: torch.optim.AdamW(w, 0.05, betas=(0.5, 0.9), weight_decay=0.2),
+}
+
+
+def adam(p: Problem, slopes):
+    """w' as torch documents Adam and AdamW, kept in the graph of the gradients."""
+    s, ahead = p.optimizer.param_groups[0], {}
+    apart, (b1, b2) = isinstance(p.optimizer, torch.optim.AdamW), s["betas"]
+    for (name, w), g in zip(p.weights.items(), slopes, strict=True):
+        kept, w = p.optimizer.state.get(w, {}), w.detach()
+        count = float(kept["step"]) + 1 if kept else 1.0
+        g = g if apart else g + s["weight_decay"] * w
+        m = b1 * (kept["exp_avg"] if kept else 0.0) + (1 - b1) * g
+        v = b2 * (kept["exp_avg_sq"] if kept else 0.0) + (1 - b2) * g**2
+        w = w * (1 - s["lr"] * s["weight_decay"]) if apart else w
+        ahead[name] = w - s["lr"] * (m / (1 - b1**count)) / ((v / (1 - b2**count)).sqrt() + s["eps"])
+    return ahead
+
+
+@pytest.mark.parametrize("steps_before", [0, 3])
+@pytest.mark.parametrize("name", ADAMS)
+def test_second_order_goes_through_a_step_of_adam(name, steps_before):
+    p, train, val = problem(0.0, False, steps_before, ADAMS[name])
+    own = dict(p.weights)
+    slopes = torch.autograd.grad(train(p.alphas, own), list(own.values()), create_graph=True)
+    truth = torch.autograd.grad(val(p.alphas, adam(p, slopes)), p.alphas["cell"])[0]
+    before = {name: w.detach().clone() for name, w in p.weights.items()}
+    torch.testing.assert_close(second_order(p)[0]["cell"], truth, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(finite_differences(p)[0]["cell"], truth, rtol=1e-3, atol=1e-5)
+    assert all(torch.equal(before[name], w) for name, w in p.weights.items())
+    assert (first_order(p)[0]["cell"] - truth).abs().max() > 1e-4, "the correction must matter here, or the test proves nothing"
+
+
+@pytest.mark.parametrize("name", ADAMS)
+def test_the_virtual_step_is_where_adam_goes(name):
+    p, train, _ = problem(0.0, False, 2, ADAMS[name])
+    own = dict(p.weights)
+    found = dict(zip(own, torch.autograd.grad(train({k: a.detach() for k, a in p.alphas.items()}, own), list(own.values())), strict=True))
+    ahead = step_of(p.optimizer)(p.optimizer, own, found)
+    for weight, gradient in zip(own.values(), found.values(), strict=True):
+        weight.grad = gradient
+    p.optimizer.step()
+    for key, weight in own.items():
+        torch.testing.assert_close(ahead.weights[key].detach(), weight.detach(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("optimizer_of", "says"),
+    [
+        (lambda w: torch.optim.RMSprop(w, 0.1), "knows those of SGD, Adam and AdamW, not of RMSprop"),
+        (lambda w: torch.optim.Adam(w, 0.1, amsgrad=True), "knows no Adam with amsgrad"),
+        (lambda w: torch.optim.SGD(w, 0.1, momentum=0.9, dampening=0.5), "knows no SGD with dampening"),
+        (lambda w: torch.optim.SGD([{"params": [one]} for one in w], 0.1), "SGD must have one group of parameters, not several"),
+    ],
+)
+def test_second_order_refuses_steps_it_does_not_know(optimizer_of, says):
+    p, *_ = problem(0.0, False, 0, optimizer_of)
+    first_order(p)
+    for kind in (second_order, finite_differences):
+        with pytest.raises(ValueError, match=says):
+            kind(p)
 
 
 def test_first_step_has_no_momentum_yet():

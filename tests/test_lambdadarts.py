@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgrad import checkpoint
 from archgrad.arch import Mixture
 from archgrad.gradients import gradients
 from archgrad.methods import method
@@ -18,7 +17,7 @@ from archgrad.search_method import Method
 from archgrad.spaces import space
 from archgrad.stepper import weight_loss
 from fakes import Noise
-from searching import Record, same
+from searching import Record, content, same
 from searching import run as searched
 
 SMALL = {"channels": 2, "cells": 1, "classes": 4}
@@ -119,12 +118,12 @@ def test_nothing_to_align():
     """Two normal and no reduction cells enough: DARTS to the last bit, whatever the strength."""
     small = {"channels": 2, "cells": 3, "nodes": 2, "classes": 4}
     m, plain = lambdadarts("darts", small=small, strength=5.0), method("darts", space("darts", **small))
-    assert same(*(checkpoint.pack(plain, searched(one, epochs=2).state) for one in (m, plain)))
+    assert same(*(content(one, searched(one, epochs=2).state) for one in (m, plain)))
 
 
 def test_strength_zero_is_darts_bit_for_bit():
     m, plain = lambdadarts(strength=0, alpha_lr=3e-4), method("darts", space("nasbench201", **SMALL), alphas={"lr": 3e-4})
-    assert same(*(checkpoint.pack(plain, searched(one).state) for one in (m, plain)))
+    assert same(*(content(one, searched(one).state) for one in (m, plain)))
 
 
 def test_it_aligns():

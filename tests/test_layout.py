@@ -11,14 +11,16 @@ SOURCE = Path(__file__).parent.parent / "src" / "archgrad"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # What a file (or folder) may import of archgrad, besides itself. The first match counts.
-VALUES = {"bounds", "arch", "chain", "cost", "schedules", "seeds", "errors", "options", "published", "notation"}
+VALUES = {"bounds", "arch", "chain", "cost", "schedules", "seeds", "errors", "options", "origin", "plugins", "published", "notation"}
 PIECES = {"relax", "terms", "select", "limits", "perturb", "memory", "gradients", "hypergradient", "search_space"}
-METHOD = {"room", "finite", "patch", "state", "stepper", "search_method", "budget", "rate"}
+METHOD = {"checks", "room", "finite", "patch", "state", "stepper", "search_method", "budget", "rate"}
 MAY: dict[str, set[str]] = {
     "seeds": set(),
     "interrupts": set(),
     "duration": set(),
+    "origin": set(),
     "errors": set(),
+    "plugins": {"errors", "terminal"},
     "terminal": set(),
     "bounds": {"errors"},
     "yaml_files": set(),
@@ -28,11 +30,11 @@ MAY: dict[str, set[str]] = {
     "saved": {"bounds", "errors"},
     "records": {"errors", "files"},
     "options": {"bounds", "errors"},
-    "arch": {"seeds", "notation"},
+    "arch": {"errors", "seeds", "notation"},
     "chain": {"arch"},
     "cost": {"arch", "errors"},
     "field_types": {"schedules"},
-    "catalogue": {"arch", "bounds", "errors", "options", "field_types", "published", "spaces", "data_files"},
+    "catalogue": {"arch", "bounds", "errors", "options", "field_types", "plugins", "published", "spaces", "data_files"},
     "places": set(),
     "formats": set(),
     "processors": set(),
@@ -42,7 +44,7 @@ MAY: dict[str, set[str]] = {
     "search_space": {"arch", "errors", "options"},
     **{piece: VALUES | PIECES for piece in PIECES - {"search_space"}},
     **{part: VALUES | PIECES | METHOD for part in METHOD},
-    "diagnostics": VALUES | {"gradients"},
+    "diagnostics": VALUES | {"gradients", "terms"},
     "methods": VALUES | PIECES | METHOD | {"diagnostics", "duration"},
     "spaces": VALUES | {"room", "search_space", "data_files"},
     "latency": VALUES | {"files", "room", "schemas", "search_space", "select", "spaces", "data"},
@@ -51,7 +53,7 @@ MAY: dict[str, set[str]] = {
     "loop": VALUES | METHOD | {"diagnostics", "search_space"},
     "probes": VALUES | METHOD | {"loop", "diagnostics", "select", "duration"},
     "stopping": VALUES | METHOD | {"loop", "diagnostics"},
-    "judgement": VALUES | METHOD | {"loop", "methods"},
+    "judgement": VALUES | METHOD | {"loop", "memory"},
     "checkpoint": VALUES | METHOD | {"files", "saved", "seals"},
     "observers": VALUES | METHOD | {"loop", "checkpoint", "files", "records", "interrupts"},
     "progress": VALUES | METHOD | {"loop", "probes", "duration"},

@@ -14,7 +14,7 @@ from archgrad.methods.matches import MEASURES, Matches, cosine
 from archgrad.search_method import Method
 from archgrad.spaces import space
 from fakes import Noise
-from searching import Record, Saves, Watch, gone_on, resumed, same, values_of
+from searching import Record, Saves, Watch, content, gone_on, resumed, same, values_of
 from searching import run as searched
 
 SMALL = {"channels": 2, "cells": 1, "classes": 4}
@@ -141,7 +141,7 @@ def test_it_may_stop_the_search():
 
 def test_nobody_rests_is_darts_bit_for_bit():
     m, plain = oles(threshold=-1), method("darts", space("nasbench201", **SMALL))
-    packed = [checkpoint.pack(plain, searched(one).state) for one in (m, plain)]
+    packed = [content(one, searched(one).state) for one in (m, plain)]
     for one in packed:
         one.pop("memory")
     assert same(*packed)

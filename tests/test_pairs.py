@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from archgrad.budget import budget
 from archgrad.methods import METHODS, method
 from archgrad.methods.pairs import Pair, markdown, pair, pairs
-from archgrad.patch import Patch
+from archgrad.patch import Patch, compose
 from archgrad.spaces import space
+from archgrad.terms import logsumexp
 
 PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
 
@@ -26,12 +28,37 @@ def test_what_it_says_is_what_happens(name):
     found = pairs(space(name))
     assert set(found) == set(combinations(METHODS, 2))
     for (one, other), said in found.items():
-        if not said.both and not said.unread:
+        if said.composes:
             method(f"{one}+{other}", space(name))
             continue
         with pytest.raises(ValueError) as caught:
             method(f"{one}+{other}", space(name))
-        assert (said.both or said.unread)[0] in str(caught.value)
+        assert (said.both or said.idle or said.unread)[0] in str(caught.value)
+
+
+@pytest.mark.parametrize("idler", ["random", "rsws"])
+def test_a_part_that_can_never_act_is_refused(idler):
+    """Of methods whose alphas never move, with what acts in alpha steps alone."""
+    for other in ("betadarts", "oles"):
+        with pytest.raises(ValueError, match=f"{other} acts in alpha steps alone, and {idler} has an alpha_from that never comes"):
+            method(f"{idler}+{other}", space("nasbench201"))
+    with pytest.raises(ValueError, match="cdarts acts in alpha steps alone, and rsws"):
+        method("rsws+cdarts", space("nasbench201"))
+    mine, late = Patch("mine", alpha_terms=logsumexp, alphas={"decay": 0.0}), Patch("late", alpha_from=lambda epochs: epochs)
+    with pytest.raises(ValueError, match="mine acts in alpha steps alone, and late"):
+        compose(mine, late)
+    assert compose(Patch("both", alpha_terms=logsumexp, weight_terms=logsumexp), late).name == "both+late"
+    assert compose(mine, Patch("soon", alpha_from=lambda epochs: epochs // 2)).name == "mine+soon"
+    assert method("dartspt+betadarts", space("nasbench201")).name == "dartspt+betadarts"
+    with pytest.raises(ValueError, match="betadarts acts in alpha steps alone, and dartspt"):
+        method("dartspt+betadarts", space("nasbench201"), dartspt={"fixed": True})
+
+
+def test_a_budget_acts_where_no_alphas_move():
+    limits = budget((), rate=0.1)
+    assert pair(limits, Patch("late", alpha_from=lambda epochs: epochs)).idle == ("alpha_from",)  # without a limit it has its term alone
+    whole = Patch("budget", alpha_terms=limits.alpha_terms, limits=(max,))  # type: ignore[arg-type]
+    assert pair(whole, Patch("late", alpha_from=lambda epochs: epochs)).composes
 
 
 def test_marks():

@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad import checkpoint
 from archgrad.arch import Context, Edge, EdgeGroup, Progress
 from archgrad.loop import begin
 from archgrad.methods import method
@@ -13,7 +12,7 @@ from archgrad.select import strongest
 from archgrad.spaces import space
 from archgrad.stepper import alpha_step
 from fakes import Noise
-from searching import Watch, run, same
+from searching import Watch, content, run, same
 
 SMALL = {"nasbench201": {"channels": 4, "cells": 1, "classes": 4}, "darts": {"channels": 4, "cells": 3, "nodes": 2, "classes": 4}}
 
@@ -80,7 +79,7 @@ def test_without_its_parts_it_is_darts_bit_for_bit(space_name):
     as_darts = {"weights": {"lr": 0.025, "lr_end": 0.001}, "alphas": {"lr": 3e-4}}
     plain = method("darts", space(space_name, **SMALL[space_name]), alphas={"lr": 3e-4})
     ours = made(space_name, pcdarts={"partial": 1, "edges": False, "frozen": 0}, **as_darts)
-    a, b = (checkpoint.pack(plain, run(m, epochs=2).state) for m in (plain, ours))
+    a, b = (content(m, run(m, epochs=2).state) for m in (plain, ours))
     assert same(a, b)
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad import checkpoint
 from archgrad.arch import Context, Edge, EdgeGroup, Link, Mixture, Progress
 from archgrad.methods import method
 from archgrad.methods.pdarts import at_most, dropout_behind_skips
@@ -20,7 +19,7 @@ from archgrad.spaces.cells import Cell
 from archgrad.spaces.primitives import Style, primitive
 from archgrad.state import normal_alphas, seeded
 from archgrad.stepper import set_rate
-from searching import run, same
+from searching import content, run, same
 
 SMALL = {"channels": 2, "cells": 3, "nodes": 2, "classes": 4}
 NAMES = ("max_pool_3x3", "sep_conv_3x3", "skip_connect")
@@ -173,7 +172,7 @@ def test_one_stage_without_anything_is_darts_bit_for_bit():
     none = {"keep": (), "depth": (1.0,), "dropout": (0.0,), "rest": 0.0, "skips": None}
     base = space("nasbench201", channels=2, cells=1, classes=4)
     made = [method(name, base, **settled, **own) for name, own in (("darts", {}), ("pdarts", none))]
-    plain, neutral = (checkpoint.pack(one, run(one).state) | {"method": "", "memory": {}} for one in made)
+    plain, neutral = (content(one, run(one).state) | {"memory": {}} for one in made)
     assert same(plain, neutral)
 
 

@@ -8,15 +8,16 @@ import torch
 
 from archgrad import checkpoint
 from archgrad.loop import begin
+from archgrad.memory import chosen
 from archgrad.methods import method
-from archgrad.methods.carry import chosen, widened
+from archgrad.methods.carry import widened
 from archgrad.methods.progressive import progressive
-from archgrad.patch import Patch, Stage, compose
+from archgrad.patch import Patch, Stage
 from archgrad.schedules import exactly, share
 from archgrad.search_method import Method
 from archgrad.spaces import space
 from patches import per_cell
-from searching import DATA, Record, Saves, Watch, gone_on, run, same
+from searching import DATA, Record, Saves, Watch, content, gone_on, run, same
 
 SMALL = {
     "nasbench201": {"channels": 4, "cells": 1, "classes": 4},
@@ -105,7 +106,7 @@ def test_the_layers_of_an_op_copy_the_same_channel():
 
 def test_other_logits_keep_their_place():
     """(cells, edges, ops) are chosen among as (edges, ops) are; (edges,) stay."""
-    m = Method(compose(progressive(), per_cell()), space("nasbench201", **SMALL["nasbench201"]))
+    m = method("progressive", space("nasbench201", **SMALL["nasbench201"]), patches=[per_cell()])
     state = at_the_border(m)
     before, group = state.alphas["cell/cell"].detach(), state.space.groups["cell"]
     m.begin_epoch(state)
@@ -133,7 +134,7 @@ def test_one_stage_of_whole_channels_is_darts_bit_for_bit(space_name):
     alphas = {"lr": 3e-4}
     plain = method("darts", space(space_name, **SMALL[space_name]), alphas=alphas)
     one = method("progressive", space(space_name, **SMALL[space_name]), partial=(1,), keep=(), rest=0, alphas=alphas)
-    a, b = (checkpoint.pack(plain, run(m, epochs=2).state) for m in (plain, one))
+    a, b = (content(m, run(m, epochs=2).state) for m in (plain, one))
     assert same(a, b)
 
 

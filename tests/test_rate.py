@@ -130,9 +130,12 @@ def test_init_of_stdarts_grows_with_the_rate():
     assert method("cdarts+stdarts", NB).alpha_settings(DIGITS).init > 0.01
 
 
+HERE = {"kappa": 0.04, "entropy": "sum", "warmup": 0.1}  # said by hand, so nothing of the space's preset is lacking
+
+
 def test_what_is_made_by_hand_keeps_the_published_rate():
     assert AlphaSettings().lr == 3e-4
-    assert Method(stdarts(), NB).alpha_settings(DIGITS) == Method(stdarts(), NB).alphas
+    assert Method(stdarts(**HERE), NB).alpha_settings(DIGITS) == Method(stdarts(**HERE), NB).alphas
     assert Method(pcdarts(), space("nasbench201")).alpha_settings(DIGITS).lr == 6e-4
 
 
@@ -195,7 +198,7 @@ def test_a_search_says_its_alpha_steps_and_its_rate():
     (line,) = sentences(method("stdarts", NB), DIGITS)
     assert ", from 0." in line and "(published: 15,600 at 0.0003)" in line
     assert sentences(method("random", NB), DIGITS) == sentences(method("rsws", NB), DIGITS) == []
-    assert sentences(Method(stdarts(), NB), DIGITS) == ["alphas: 506 steps at 0.0003"]  # a default of the method alone, not of the space
+    assert sentences(Method(stdarts(**HERE), NB), DIGITS) == ["alphas: 506 steps at 0.0003"]  # a default of the method alone, not of the space
 
 
 def test_a_rate_far_below_what_fits_is_said_before_the_first_step(capsys, tmp_path):

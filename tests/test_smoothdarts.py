@@ -19,7 +19,7 @@ from archgrad.search_method import Method
 from archgrad.spaces import space
 from archgrad.stepper import weight_loss
 from fakes import Noise
-from searching import Record, resumed, same
+from searching import Record, content, resumed, same
 from searching import run as searched
 
 SMALL = {"channels": 2, "cells": 1, "classes": 4}
@@ -158,7 +158,7 @@ def test_a_draw_is_by_its_place():
 @pytest.mark.parametrize("form", FORMS)
 def test_radius_zero_is_darts_bit_for_bit(form):
     off, plain = smoothdarts(form=form, start=0, end=0), method("darts", space("nasbench201", **SMALL))
-    a, b = (checkpoint.pack(plain, searched(m).state) for m in (off, plain))
+    a, b = (content(m, searched(m).state) for m in (off, plain))
     assert same(a, b)
 
 

@@ -247,7 +247,7 @@ def test_the_step_runs_at_the_temperature_of_its_epoch():
 def packed(name: str = "stdarts", **options) -> dict:
     """All of a searched state but its memory."""
     m = method(name, space("nasbench201", **SMALL), alphas={"lr": 3e-4, "decay": 0}, **options)
-    return {key: value for key, value in checkpoint.pack(m, searched(m).state).items() if key not in ("method", "memory")}
+    return {key: value for key, value in checkpoint.pack(m, searched(m).state).items() if key not in ("method", "identity", "memory")}
 
 
 OFF = {"noise": "none", "temperature": "constant", "freeze": False, "warmup": 0}

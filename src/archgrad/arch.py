@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from archgrad.errors import shown
 from archgrad.seeds import generator
 
 if TYPE_CHECKING:  # torch is imported by what computes: a genotype is read and looked up without it
@@ -160,6 +161,17 @@ class Genotype:
 
         return parse(text)
 
+    @classmethod
+    def of(cls, given: Any) -> Genotype:
+        """A genotype as it is, or the one that a text (`parse`) or a mapping (`from_json`) says. ValueError for anything else."""
+        if isinstance(given, str):
+            return cls.parse(given)
+        if isinstance(given, Mapping):
+            return cls.from_json(given)
+        if not isinstance(given, cls):
+            raise ValueError(f"a genotype, its text or its name is expected, not {shown(given)}")
+        return given
+
     def __str__(self) -> str:
         from archgrad.notation import write
 
@@ -307,6 +319,10 @@ class Output(NamedTuple):
         return self.logits.to(torch.promote_types(self.logits.dtype, torch.float32))
 
 
+Loss = Callable[[Output, Batch], "Tensor"]
+"""(output, batch) -> scalar, a mean over the images."""
+
+
 class Forward(NamedTuple):
     """One pass and all that led to it: what a loss term reads."""
 
@@ -319,6 +335,8 @@ class Forward(NamedTuple):
     again: Callable[[Alphas, Mapping[str, Tensor] | None], Output]
     """(alphas, weights or None for the net's own) -> the pass of these, same batch and same draws but no dropout of ops and no perturbation
     of the mixture, without gradient and without a trace in the buffers: how a teacher sees what its student saw."""
+    loss: Loss | None = None
+    """What stands in the place of the cross-entropy (`Patch.loss`); None where nothing does."""
 
 
 def groups_of(edge_groups: Iterable[EdgeGroup]) -> Groups:

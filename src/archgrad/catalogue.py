@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from archgrad import field_types, options
+from archgrad import field_types, options, plugins
 from archgrad.arch import Genotype
 from archgrad.bounds import check_option
 from archgrad.errors import shown, unknown
@@ -65,7 +65,7 @@ class SpaceListing(NamedTuple):
                 raise unknown("stem", value, self.stems)
             if name == "primitives" and self.primitives and not isinstance(value, Mapping):
                 for one in (one for one in value or () if one not in self.primitives):
-                    raise unknown("primitive", one, self.primitives)
+                    raise plugins.unknown("primitive", one, self.primitives)
 
 
 class Count(NamedTuple):
@@ -80,11 +80,12 @@ class Count(NamedTuple):
 
 
 def methods() -> dict[str, MethodListing]:
-    return {**_methods(), **{name: method_listing(entry) for name, entry in _own("methods", _methods()).items()}}
+    return {**_methods(), **{name: _listed(entry) for name, entry in _own("methods", _methods()).items()}}
 
 
 def spaces() -> dict[str, SpaceListing]:
-    return {**_spaces(), **{name: space_listing(entry) for name, entry in _own("spaces", _spaces()).items()}}
+    own = _own("spaces", _spaces())
+    return {**_with_primitives(), **{name: space_listing(entry) for name, entry in own.items()}}
 
 
 def method_options(name: str) -> type[BaseModel]:
@@ -102,7 +103,7 @@ def space_options() -> type[BaseModel]:
 def check_space(name: str, options: Mapping[str, Any]) -> None:
     """ValueError for an unknown space, or an option that it cannot have, as far as that is known without building it."""
     if name not in spaces():
-        raise unknown("space", name, spaces())
+        raise plugins.unknown("space", name, spaces())
     try:
         spaces()[name].check(options)
     except ValueError as error:
@@ -118,9 +119,15 @@ def counted(genotype: Genotype) -> Count | None:
 
 
 def method_listing(entry: Any) -> MethodListing:
-    """Of an entry of `METHODS`."""
+    """Of an entry of `METHODS`. TypeError for an option whose type has no form in the catalogue."""
     described = field_types.described(entry.model())
     return MethodListing(entry.summary, entry.paper, options.about(entry.patch), tuple(entry.presets), described)
+
+
+def _listed(entry: Any) -> MethodListing:
+    """Of an entry that a user has added: its options by name, for their types are its function's own."""
+    names = dict.fromkeys(entry.model().model_fields, None)
+    return MethodListing(entry.summary, entry.paper, options.about(entry.patch), tuple(entry.presets), names)
 
 
 def space_listing(entry: Any) -> SpaceListing:
@@ -164,9 +171,19 @@ def together(*models: type[BaseModel]) -> type[BaseModel]:
 
 
 def _own(module: str, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Entries that a user has added to the table ``METHODS`` or ``SPACES``, which is imported then."""
+    """Entries that a user or a plugin has added to the table ``METHODS`` or ``SPACES``, which is imported then."""
+    plugins.find()
     table: Mapping[str, Any] = getattr(sys.modules.get(f"archgrad.{module}"), module.upper(), {})
     return {name: entry for name, entry in table.items() if name not in known}
+
+
+def _with_primitives() -> dict[str, SpaceListing]:
+    """The spaces of the library, those that take any primitive with the ones that were added."""
+    table: Mapping[str, Any] = getattr(sys.modules.get("archgrad.spaces.primitives"), "PRIMITIVES", {})
+    return {
+        name: one._replace(primitives=tuple(dict.fromkeys([*one.primitives, *table]))) if one.primitives else one
+        for name, one in _spaces().items()
+    }
 
 
 @cache

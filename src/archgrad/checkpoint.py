@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 
 import torch
 
-from archgrad import files, saved, seals
+from archgrad import checks, files, saved, seals
 from archgrad.arch import Genotype
 from archgrad.errors import command, out_of_memory, shown
 from archgrad.finite import check_whole
@@ -26,12 +26,14 @@ from archgrad.state import Plan, State
 def pack(method: Method, state: State) -> dict[str, Any]:
     """All of a state. Written out by hand: saving by reflection takes what it should not and misses ties.
 
-    ValueError if the search has diverged: the checkpoint before it is worth more.
+    ValueError if the state is of another method, or the search has diverged: the checkpoint before it is worth more.
     """
+    checks.check_state(method, state)
     check_whole(method, state)
     return {
         "version": VERSION,
         "method": method.name,
+        "identity": json.dumps(state.identity),
         "seed": state.seed,
         "plan": state.plan._asdict(),
         "precision": state.precision,
@@ -54,8 +56,9 @@ def pack(method: Method, state: State) -> dict[str, Any]:
     }
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
+def save(path: Path | str, content: dict[str, Any]) -> None:
     """Writes a draft that becomes ``path``: a kill at any moment leaves the old file or the new one, whole. The old one is kept, too."""
+    path = Path(path)
     with seals.sealed(path, files.previous(path)) as file:
         torch.save(content, cast("IO[bytes]", file))  # it writes and flushes
 
@@ -76,7 +79,7 @@ def go_back(path: Path) -> None:
     files.keep(files.previous(path), path)
 
 
-def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def read(path: Path | str, device: torch.device | str = "cpu") -> dict[str, Any]:
     """What a checkpoint holds, once its seal is found right.
 
     Args:
@@ -90,6 +93,8 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         ValueError: In one line: the file is missing, damaged or not ours.
         OSError: It cannot be read.
     """
+    checks.check_device(device)
+    path = Path(path)
     if not path.exists():
         raise ValueError(f"there is no checkpoint {path}: {_instead(path, 'the run stopped before its first one; start it again')}")
     files.check_plain(path)
@@ -118,10 +123,10 @@ def fitting(path: Path) -> Iterator[None]:
         raise ValueError(f"checkpoint {path} does not fit its run ({error}): {_instead(path)}") from None
 
 
-def load(path: Path, method: Method, device: torch.device | str = "cpu") -> State:
+def load(path: Path | str, method: Method, device: torch.device | str = "cpu") -> State:
     """The state in a file: `read`, then `restore`. ValueError names the file, the part of it that is wrong, and the way out."""
     content = read(path, device)
-    with fitting(path):
+    with fitting(Path(path)):
         return restore(method, content, device)
 
 
@@ -144,7 +149,9 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
     plain = saved.plain(saved.SavedSearch, content)
     plan = Plan(**plain.plan.model_dump())
     _check_place(method, plain, plan)
-    state = State(plain.seed, plan, torch.device(device), plain.precision, method.space)
+    if plain.identity is not None:
+        checks.check_identity("checkpoint", plain.identity, method.identity(plan))
+    state = State(plain.seed, plan, checks.check_device(device), plain.precision, method.space)
     state.epoch, state.step = plain.epoch, plain.step
     with saved.naming("spec"):
         method.build(state, method.space.resized(**plain.spec))

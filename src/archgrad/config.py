@@ -1,8 +1,8 @@
 """What a search is made of, as one typed value: read from YAML and the command line, checked in one place, written back in full.
 
-A file has the scalars of `SearchConfig` at its top, and the sections ``search``, ``data``, ``space``, ``weights``, ``alphas``, ``stop``,
-``budget``, ``diagnostics``, ``retrain`` and one for each method, by its name. ``data: PATH``, ``space: NAME`` and ``budget: macs=300M`` are
-short for their ``path``, ``name`` and ``targets``.
+A file has the scalars of `SearchConfig` and its ``plugins`` at its top, and the sections ``search``, ``data``, ``space``, ``weights``,
+``alphas``, ``stop``, ``budget``, ``diagnostics``, ``retrain`` and one for each method, by its name. ``data: PATH``, ``space: NAME`` and
+``budget: macs=300M`` are short for their ``path``, ``name`` and ``targets``.
 Dashes and underscores are equal.
 """
 
@@ -27,7 +27,7 @@ from pydantic import (
     create_model,
 )
 
-from archgrad import catalogue, files, options, yaml_files
+from archgrad import catalogue, files, options, plugins, yaml_files
 from archgrad.bounds import SIDE, THREADS, Epochs, Threads, check_device
 from archgrad.errors import shown, unknown
 from archgrad.retraining.settings import RetrainSettings
@@ -148,6 +148,11 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
         Threads | None, Field(description="threads of torch, by default by size and processors; a resumed run keeps its own")
     ] = None
     out: Annotated[Path | None, Field(description="run folder; by default runs/METHOD-SPACE-DATA-seedN")] = None
+    plugins: Annotated[
+        tuple[str, ...],
+        BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
+        Field(description="modules with methods, spaces or primitives of your own; --plugin X is short for it"),
+    ] = ()
     search: SearchSettings = SearchSettings()
     data: DataSettings = DataSettings()
     space: Given = Field(default_factory=lambda: {"name": "nasbench201"})
@@ -163,18 +168,18 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
         """The settings as a file has them, plain values only; unset ones and ``out``, which is no part of the experiment, are left out."""
         given = json.loads(self.model_dump_json(exclude_none=True, exclude={"out", "methods"}))
         given |= {name: json.loads(json.dumps(section)) for name, section in self.methods.items()}
-        return {key: value for key, value in given.items() if value != {}}
+        return {key: value for key, value in given.items() if value != {} and (key, value) != ("plugins", [])}
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_mapping(), sort_keys=False, allow_unicode=True, width=120)
 
 
-SCALARS = ("method", "seed", "device", "deterministic", "threads", "out")
+SCALARS = ("method", "seed", "device", "deterministic", "threads", "out", "plugins")
 
 
 def sections() -> dict[str, type[BaseModel]]:
     """Section -> what may stand in it. A method's are the arguments of its function, a space's those of all spaces."""
-    return {
+    own: dict[str, type[BaseModel]] = {
         "search": SearchSettings,
         "data": DataSettings,
         "space": catalogue.space_options(),
@@ -184,8 +189,10 @@ def sections() -> dict[str, type[BaseModel]]:
         "stop": StopSettings,
         "diagnostics": DiagnosticSettings,
         "retrain": options.model(RetrainSettings),
-        **{name: catalogue.method_options(name) for name in catalogue.methods()},
     }
+    if taken := [name for name in catalogue.methods() if name in own or name in SCALARS]:
+        raise ValueError(f"method {taken[0]!r} of a plugin has the name of a setting: give it another name")
+    return own | {name: catalogue.method_options(name) for name in catalogue.methods()}
 
 
 def scalars() -> type[BaseModel]:
@@ -195,8 +202,9 @@ def scalars() -> type[BaseModel]:
     return create_model("Top", **whole)
 
 
-def read(*sources: tuple[str, Mapping[str, Any]]) -> SearchConfig:
-    """One config of several sources, each (its name in error messages, settings as a file has them); later ones win.
+def read(*sources: tuple[str, Mapping[str, Any]], recorded: bool = False) -> SearchConfig:
+    """One config of several sources, each (its name in error messages, settings as a file has them); later ones win. Imports the plugins that
+    they name; of a ``recorded`` run one may be missing, whose methods are then read as they stand.
 
     ValueError: unknown keys with the nearest known one, wrong types, values out of range, a section of a method that is not used.
     """
@@ -204,14 +212,15 @@ def read(*sources: tuple[str, Mapping[str, Any]]) -> SearchConfig:
     origin: dict[str, str] = {}
     for where, settings in sources:
         with _named(where):
-            found = checked(settings)
+            found = checked(settings, recorded=recorded)
         given = merged(given, found)
         origin |= dict.fromkeys(found, where)
-    used, known = given.get("method", SearchConfig().method).split("+"), catalogue.methods()
+    used, lenient = given.get("method", SearchConfig().method).split("+"), recorded and plugins.missing()
+    known = [*catalogue.methods(), *(used if lenient else ())]
     with _named(origin.get("method", "")):
         for name in used:
             if name not in known:
-                raise unknown("method", name, known)
+                raise plugins.unknown("method", name, known)
     for name in given:
         if name in known and name not in (*used, "darts"):  # DARTS's options are the user's own word on any method's step
             with _named(origin[name]):
@@ -222,8 +231,9 @@ def read(*sources: tuple[str, Mapping[str, Any]]) -> SearchConfig:
     return SearchConfig(**given, methods=methods)
 
 
-def read_yaml(path: Path) -> tuple[str, Given]:
+def read_yaml(path: Path | str) -> tuple[str, Given]:
     """A file as a source of `read`. ValueError if it is missing, no YAML mapping, or says a name twice."""
+    path = Path(path)
     text = files.text(path, yaml_files.LIMIT)
     try:
         found = yaml_files.parsed(text)
@@ -234,11 +244,16 @@ def read_yaml(path: Path) -> tuple[str, Given]:
     return str(path), dict(found or {})
 
 
-def checked(given: Mapping[str, Any]) -> Given:
-    """The settings a file or a command line gave, each known and of its type; what is null counts as not said."""
-    parts, top = sections(), scalars()
+def checked(given: Mapping[str, Any], *, recorded: bool = False) -> Given:
+    """The settings a file or a command line gave, each known and of its type; what is null counts as not said. Their plugins are imported
+    first; ``recorded`` as in `read`."""
+    spelled, top = _spelled(given), scalars()
+    if spelled.get("plugins") is not None:
+        spelled |= _values("", top, {"plugins": spelled["plugins"]})
+        plugins.load(spelled["plugins"], recorded=recorded)
+    parts, lenient = sections(), recorded and plugins.missing()
     found: Given = {}
-    for key, value in _spelled(given).items():
+    for key, value in spelled.items():
         if value is None:
             continue
         if key in parts:
@@ -246,9 +261,13 @@ def checked(given: Mapping[str, Any]) -> Given:
                 value = {SHORT[key]: value}
             if not isinstance(value, Mapping):
                 raise ValueError(f"{key}: a section of settings is expected here, not {shown(value)}")
+            if lenient and key == "space" and value.get("name", "") not in catalogue.spaces():
+                raise plugins.unknown("space", value.get("name"), catalogue.spaces())
             found[key] = _values(key, parts[key], _spelled(value))
         elif key in top.model_fields:
             found |= _values("", top, {key: value})
+        elif lenient and isinstance(value, Mapping):
+            found[key] = dict(value)
         else:
             raise unknown("setting", key, [*top.model_fields, *parts])
     return found
@@ -258,6 +277,8 @@ def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> Given:
     """Both, section by section; ``second`` wins."""
     both = {**first, **second}
     shared = [key for key in first if key in second and isinstance(first[key], Mapping)]
+    if "plugins" in both:
+        both["plugins"] = plugins.joined(first.get("plugins", ()), second.get("plugins", ()))
     return both | {key: {**first[key], **second[key]} for key in shared}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from archgrad.terms import cross_entropy
+from archgrad.terms import task
 
 if TYPE_CHECKING:
     from archgrad.search_method import Method
@@ -63,7 +63,7 @@ def check(method: Method, state: State) -> None:
     if first is not None:
         raise ValueError(f"the search diverged in epoch {method.progress(state).epoch + 1}, {_blamed(method, state, first)}")
     if not all(math.isfinite(value) for value in state.averages().values()):  # of a stepper that notes nothing
-        raise ValueError(f"the search diverged in epoch {method.progress(state).epoch + 1}, {_blamed(method, state, cross_entropy)}")
+        raise ValueError(f"the search diverged in epoch {method.progress(state).epoch + 1}, {_blamed(method, state, task)}")
     if not (largest(state.alphas.values()) < LARGEST).all():  # of a state that was loaded
         raise ValueError(
             f"the alphas of this search have diverged, so nothing can be read off them: search again with an --alphas.lr below "
@@ -75,7 +75,7 @@ def check_whole(method: Method, state: State) -> None:
     """`check`, and ValueError if any weight, statistic or momentum is not finite: such a state is not worth saving."""
     check(method, state)
     if not whole(state.nets.values(), state.optimizers.values()):
-        raise ValueError(f"the search diverged in epoch {method.progress(state).epoch + 1}, {_blamed(method, state, cross_entropy)}")
+        raise ValueError(f"the search diverged in epoch {method.progress(state).epoch + 1}, {_blamed(method, state, task)}")
 
 
 def whole(nets: Iterable[nn.Module], optimizers: Iterable[torch.optim.Optimizer]) -> bool:
@@ -91,10 +91,10 @@ def _blamed(method: Method, state: State, part: object) -> str:
         own = method.alpha_settings(state.plan)
         name, value = ("init", own.init) if own.init >= LARGEST else ("lr", own.lr)
         return f"the alphas first: try an --alphas.{name} below {value:g}"
-    if part == cross_entropy:
+    if part == task:
         return f"the weights first: try a --weights.lr below {method.weights.lr:g}"
     if part in method.patch.drives:
         return f"a term of the loss first: try a {method.patch.drives[part]}"
-    terms = (*method.weight_terms, *method.alpha_terms)
+    terms = (*method.weight_terms, *method.alpha_terms, *method.train_alpha_terms)
     name = f"term {terms.index(part) + 1}" if part in terms else str(part)
     return f"{name} of the loss first: give it less weight"

@@ -37,6 +37,9 @@ class RunFolder:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+
     @property
     def config(self) -> Path:
         """The search with everything resolved: ``archgrad search --config`` repeats it."""
@@ -134,7 +137,7 @@ class RunFolder:
         """ValueError if no run began here, or its settings were damaged."""
         if not self.config.is_file():
             raise ValueError(f"there is no run in {self.path} ({self.config.name} is missing)")
-        settings = config.read(config.read_yaml(self.config))
+        settings = config.read(config.read_yaml(self.config), recorded=True)
         # a run that named no validation images had none: half of its training images moved the alphas, whatever its folder holds
         return settings.model_copy(update={"data": settings.data.model_copy(update={"val": settings.data.val or "none"})})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -66,23 +66,70 @@ def finite_differences(problem: Problem) -> Found:
 
 
 def _unrolled(problem: Problem, product: Callable[[Named], dict[str, Tensor]]) -> Found:
-    """Both second orders: one virtual SGD step w -> w', the gradients there, and the correction by ``product(d L_val/dw')``."""
+    """Both second orders: one virtual step w -> w', the gradients there, and the correction by ``product(d L_val/dw')``."""
+    virtual_step = step_of(problem.optimizer)
     with probing(problem.net):
         loss, _ = problem.lower({name: a.detach() for name, a in problem.alphas.items()}, None)
-        ahead, xi = virtual_step(problem.optimizer, problem.weights, gradients(loss, problem.weights))
+        ahead, xi, slopes = virtual_step(problem.optimizer, problem.weights, gradients(loss, problem.weights))
         loss, forward = problem.upper(problem.alphas, ahead)
         found = gradients(loss, {**problem.alphas, **ahead})
         vector = present(found, ahead)
-        correction = product(vector)
+        correction = product({name: slopes[name] * value for name, value in vector.items()} if slopes else vector)
     direct = present(found, problem.alphas)
     return {name: direct[name] - xi * correction[name] for name in direct}, forward
 
 
-def virtual_step(
-    optimizer: torch.optim.Optimizer, weights: Named, found: dict[str, Tensor | None]
-) -> tuple[dict[str, Tensor], float]:
-    """Where SGD with momentum and decay would go (without clipping, as in the authors' code), and ``-dw'/dgradient`` = lr, times
-    1 + momentum under Nesterov. Nothing is written. A weight without gradient stays."""
+class Ahead(NamedTuple):
+    """One virtual step of an optimizer, without clipping, as in the authors' code. Nothing is written, and a weight without gradient stays.
+
+    ``-dw'/dgradient`` is ``xi`` times ``slopes``, elementwise, (or times 1, where there are none)."""
+
+    weights: dict[str, Tensor]
+    xi: float
+    slopes: dict[str, Tensor] | None = None
+
+
+def step_of(optimizer: torch.optim.Optimizer) -> Callable[[torch.optim.Optimizer, Named, Mapping[str, Tensor | None]], Ahead]:
+    """How an optimizer steps. ValueError for one whose step is not written down here, or not with its options."""
+    kinds = {torch.optim.SGD: sgd_step, torch.optim.Adam: adam_step, torch.optim.AdamW: adam_step}
+    kind = type(optimizer).__name__
+    if type(optimizer) not in kinds:
+        raise ValueError(f"second order goes through a step of the weights: it knows those of SGD, Adam and AdamW, not of {kind}")
+    if len(optimizer.param_groups) > 1:
+        raise ValueError(f"second order goes through a step of the weights: {kind} must have one group of parameters, not several")
+    for option in ("dampening", "amsgrad", "maximize"):
+        if optimizer.param_groups[0].get(option):
+            raise ValueError(f"second order goes through a step of the weights: it knows no {kind} with {option}")
+    return kinds[type(optimizer)]
+
+
+def adam_step(optimizer: torch.optim.Optimizer, weights: Named, found: Mapping[str, Tensor | None]) -> Ahead:
+    """Adam, and AdamW, whose decay is apart from the gradient. With ``m`` and ``v`` after the step, ``s = sqrt(v / c2) + eps``:
+    ``w' = w - lr / c1 * m / s`` and ``-dw'/dgradient = lr / c1 * ((1 - beta1) / s - m (1 - beta2) gradient / (s^2 sqrt(v c2)))``."""
+    settings = optimizer.param_groups[0]
+    lr, decay, eps, (beta1, beta2) = (settings[key] for key in ("lr", "weight_decay", "eps", "betas"))
+    apart = settings.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
+    ahead, slopes = {}, {}
+    for name, weight in weights.items():
+        moved = weight.detach()
+        slope = torch.zeros_like(moved)
+        if (gradient := found[name]) is not None:
+            kept = optimizer.state.get(weight, {})
+            step = gradient.detach() if apart else gradient.detach() + decay * moved
+            count = float(kept.get("step", 0)) + 1
+            m = beta1 * kept.get("exp_avg", torch.zeros_like(moved)) + (1 - beta1) * step
+            v = beta2 * kept.get("exp_avg_sq", torch.zeros_like(moved)) + (1 - beta2) * step**2
+            c1, c2 = 1 - beta1**count, 1 - beta2**count
+            s = (v / c2).sqrt() + eps
+            bend = torch.where(v > 0, (1 - beta2) * step / (v * c2).sqrt(), 0.0)  # ds/dgradient, 0 where nothing has moved yet
+            slope = lr / c1 * ((1 - beta1) / s - m * bend / s**2)
+            moved = (moved * (1 - lr * decay) if apart else moved) - lr / c1 * m / s
+        ahead[name], slopes[name] = moved.clone().requires_grad_(), slope
+    return Ahead(ahead, 1.0, slopes)
+
+
+def sgd_step(optimizer: torch.optim.Optimizer, weights: Named, found: Mapping[str, Tensor | None]) -> Ahead:
+    """SGD with momentum and decay: ``-dw'/dgradient`` = lr, times 1 + momentum under Nesterov."""
     settings = optimizer.param_groups[0]
     lr, momentum, decay, nesterov = (settings[key] for key in ("lr", "momentum", "weight_decay", "nesterov"))
     ahead = {}
@@ -94,4 +141,4 @@ def virtual_step(
             velocity = step if buffer is None else step + momentum * buffer
             moved = moved - lr * (step + momentum * velocity if nesterov else velocity)
         ahead[name] = moved.clone().requires_grad_()
-    return ahead, lr * (1 + momentum) if nesterov else lr
+    return Ahead(ahead, lr * (1 + momentum) if nesterov else lr)

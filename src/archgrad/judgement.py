@@ -17,7 +17,7 @@ import torch
 
 from archgrad.arch import Alphas, EdgeGroup, Genotype
 from archgrad.loop import Row
-from archgrad.methods.carry import chosen
+from archgrad.memory import chosen
 from archgrad.rate import fitting
 from archgrad.search_method import Method
 from archgrad.state import State, normal_alphas

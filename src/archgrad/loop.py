@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
+from archgrad import checks
 from archgrad.arch import Genotype
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.patch import Decision
@@ -40,17 +41,27 @@ class Found(NamedTuple):
 
 
 def search(
-    method: Method, data: Data, epochs: int, *, seed: int = 0, state: State | None = None, observers: Iterable[Observer] = (),
-    device: torch.device | str = "cpu", precision: str = "32", recompute: str = "none",
+    method: Method, data: Data, epochs: int, *, seed: int | None = None, state: State | None = None, observers: Iterable[Observer] = (),
+    device: torch.device | str | None = None, precision: str | None = None, recompute: str | None = None,
 ) -> Found:
     """Runs ``method`` for ``epochs`` epochs over ``data``; with a ``state`` it goes on where that stopped, in mid-epoch too.
 
-    ValueError if an edge group of the space of a new search is in no cell, the state was planned for another length, or the search diverges.
+    Without a state the seed is 0, the device "cpu", the precision "32", and nothing is recomputed, unless you say otherwise.
+
+    ValueError if an edge group of the space of a new search is in no cell, method, state and data do not fit each other, the state was planned
+    for another length, or the search diverges.
     """
-    observers = tuple(observers)
+    observers = checks.check_observers(observers)
+    checks.check_parts(method, data)
+    given: dict[str, Any] = {"seed": seed, "device": device, "precision": precision, "recompute": recompute}
+    checks.check_data(method.base, data)
     if state is None:
         check_cells(method.base, "cells")
-    state = state or begin(method, data, epochs, seed=seed, device=device, precision=precision, recompute=recompute)
+        state = begin(method, data, epochs, **{name: value for name, value in given.items() if value is not None})
+    else:
+        checks.check_beside(state, **given)
+        checks.check_state(method, state)
+        checks.check_images(state, data)
     check_plan(state, epochs, data.steps("train"))
     while state.epoch < epochs and not state.stopped:
         began, busy = monotonic(), process_time()

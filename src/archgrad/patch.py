@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from archgrad.arch import Alphas, Context, EdgeGroup, Forward, Genotype, Groups, Mixture
+from archgrad.arch import Alphas, Context, EdgeGroup, Forward, Genotype, Groups, Loss, Mixture
+from archgrad.bounds import EPOCHS
+from archgrad.errors import shown
 from archgrad.hypergradient import Hypergradient
 from archgrad.limits import Limits
 from archgrad.memory import Memory
+from archgrad.origin import Origin
 from archgrad.schedules import Scalar, When
 from archgrad.terms import Term
 
@@ -68,9 +71,12 @@ class Patch:
     relax: Relaxation | None = None
     readout: Relaxation | None = None  # what discretisation reads; None reads ``relax``
     select: Select | None = None
+    any_mixture: bool = False  # ``select`` and ``readout`` do for the mixture of any ``relax``, and so compose with it
     reshape: tuple[Reshape, ...] = ()  # in order, in the readout too
+    loss: Loss | None = None  # in the place of the cross-entropy, in both halves
     weight_terms: tuple[Term, ...] = ()
     alpha_terms: tuple[Term, ...] = ()
+    train_alpha_terms: tuple[Term, ...] = ()  # of the alphas too, but of a pass over training images
     drives: Mapping[Any, str] = field(default_factory=dict)  # term -> what to try where it diverges, as in "--sddarts.strength below 1"
     memory: Mapping[str, Callable[[], Memory]] = field(default_factory=dict)
     scalars: Mapping[str, Scalar] = field(default_factory=dict)  # schedules worth a column of the metrics
@@ -91,35 +97,89 @@ class Patch:
     with_rate: tuple[str, ...] = ()  # those of AlphaSettings that grow with an automatic lr (`archgrad.rate`)
     ahead: Mapping[str, Ahead] = field(default_factory=dict)  # what memories measure and a finalisation does -> how much is to come
     stepper: Stepper | None = None
+    needs_alphas: bool = False  # without alpha steps it does nothing, even where a field of it seems to
+    origins: tuple[Origin, ...] = ()  # the methods it is of, each with its options
+
+    def __post_init__(self) -> None:
+        """ValueError where a field is of another type; one value in the place of several, and a list of them, are taken as they are meant."""
+        for name in ADDED:
+            value = getattr(self, name)
+            several = tuple(value) if isinstance(value, list | tuple) and not hasattr(value, "_fields") else (value,)
+            object.__setattr__(self, name, several)
+            self._check(name, several if name in ACTING else ())
+        if self.any_mixture and self.relax is not None:
+            raise ValueError(f"patch {self.name!r}: it has a relaxation of its own, so it does not read any mixture: leave out any_mixture")
+        for name in (*UNIT, "loss", "hypergradient", "perturb", "finalise", "alpha_from"):
+            self._check(name, [value] if (value := getattr(self, name)) is not None else [])
+        for name in (*MERGED, "ahead"):
+            if not isinstance(value := getattr(self, name), Mapping):
+                raise ValueError(f"patch {self.name!r}: {name} must be a mapping by name, not {shown(value)}")
+            self._check(name, value.values() if name in ("memory", "scalars", "extra_alphas", "ahead") else ())
+
+    def _check(self, name: str, values: Iterable[Any]) -> None:
+        for value in values:
+            if not callable(value):
+                raise ValueError(f"patch {self.name!r}: {name} must be a function, not {shown(value)}")
 
     def sets(self) -> frozenset[str]:
-        """The fields this patch sets, its name and what only messages read aside."""
+        """The fields this patch sets, but for its name, its origins and what only messages read."""
         unset = Patch("")
-        return frozenset(f.name for f in fields(self) if f.name not in ("name", "drives") and getattr(self, f.name) != getattr(unset, f.name))
+        return frozenset(f.name for f in fields(self) if f.name not in ASIDE and getattr(self, f.name) != getattr(unset, f.name))
 
 
+ACTING = ("reshape", "weight_terms", "alpha_terms", "train_alpha_terms", "transforms", "lengths")
+ASIDE = ("name", "drives", "origins", "any_mixture", "needs_alphas")
 UNIT = ("relax", "readout", "select")
-EXCLUSIVE = ("hypergradient", "alpha_split", "perturb", "stages", "finalise", "order", "stepper")
-ADDED = ("reshape", "weight_terms", "alpha_terms", "transforms", "lengths", "limits", "with_rate")
+EXCLUSIVE = ("loss", "hypergradient", "alpha_split", "perturb", "stages", "finalise", "order", "stepper")
+ADDED = ("reshape", "weight_terms", "alpha_terms", "train_alpha_terms", "transforms", "lengths", "limits", "with_rate", "origins")
 SETTLED = ("order", "hypergradient", "weights", "alphas")  # where the user's own options decide: darts.*, weights.*, alphas.*
+IN_ALPHA_STEPS = ("alpha_terms", "train_alpha_terms", "hypergradient", "alpha_split")
+QUIET = ("memory", "scalars", "extra_alphas", "alphas", "with_rate", "ahead", "lengths", "alpha_from")
+"""Fields that do nothing by themselves."""
 MERGED = ("drives", "memory", "scalars", "extra_alphas", "space", "weights", "alphas")
 
 
-def claims(patch: Patch) -> dict[str, Any]:
-    """What only one can decide, and what this patch says of it: the relaxation unit, exclusive fields, and keys such as ``weights.lr``."""
+def claims(patch: Patch, *, apart: bool = False) -> dict[str, Any]:
+    """What only one can decide, and what this patch says of it: the relaxation unit, exclusive fields, and keys such as ``weights.lr``. Of a
+    patch for any mixture the unit falls apart, and ``apart`` says that of others it does, too."""
     sets = patch.sets()
-    unit = {"relax/readout/select": [getattr(patch, name) for name in UNIT]} if sets & set(UNIT) else {}
+    unit = {"relax/readout/select": [getattr(patch, name) for name in UNIT]} if sets & set(UNIT) and not patch.any_mixture else {}
+    if patch.any_mixture or apart:
+        unit |= {name: getattr(patch, name) for name in ("readout", "select") if name in sets}
     alone = {name: getattr(patch, name) for name in EXCLUSIVE if name in sets}
     return unit | alone | {f"{name}.{key}": value for name in MERGED for key, value in getattr(patch, name).items()}
 
 
 def conflicts(*patches: Patch) -> dict[str, list[Patch]]:
     """What several set and do not agree on -> who sets it, in order of the names."""
-    owners: dict[str, list[Patch]] = {}
+    apart = any(patch.any_mixture for patch in patches)
+    owners: dict[str, list[tuple[Patch, Any]]] = {}
     for patch in patches:
-        for what in claims(patch):
-            owners.setdefault(what, []).append(patch)
-    return {what: found for what, found in sorted(owners.items()) if any(claims(one)[what] != claims(found[0])[what] for one in found)}
+        for what, value in claims(patch, apart=apart).items():
+            owners.setdefault(what, []).append((patch, value))
+    return {
+        what: [patch for patch, _ in found]
+        for what, found in sorted(owners.items())
+        if any(value != found[0][1] for _, value in found)
+    }
+
+
+def idle(*patches: Patch) -> list[tuple[Patch, Patch]]:
+    """The patches that can never act, each with the one whose ``alpha_from`` never comes: they act in alpha steps alone."""
+    never = next((patch for patch in patches if _never(patch)), None)
+    return [(patch, never) for patch in patches if never is not None and patch is not never and _in_alpha_steps(patch)]
+
+
+def _never(patch: Patch) -> bool:
+    try:
+        return patch.alpha_from is not None and patch.alpha_from(EPOCHS) >= EPOCHS
+    except ValueError:  # of a moment that this length has not
+        return False
+
+
+def _in_alpha_steps(patch: Patch) -> bool:
+    acts = patch.sets() - set(QUIET)
+    return patch.needs_alphas or (bool(acts) and acts <= set(IN_ALPHA_STEPS))
 
 
 def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
@@ -134,10 +194,16 @@ def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
             names = " and ".join(patch.name for patch in owners)
             own = f", or say which by --{what if '.' in what else f'darts.{what}'}" if what.split(".")[0] in SETTLED else ""
             raise ValueError(f"{names} both set {what}: use one of them{own}")
+    for one, never in idle(*patches):
+        raise ValueError(f"{one.name} acts in alpha steps alone, and {never.name} has an alpha_from that never comes: leave out one of them")
     everyone = (*patches, settle)
     values: dict[str, Any] = {"name": "+".join(patch.name for patch in patches) or "darts"}
     units = [patch for patch in everyone if patch.sets() & set(UNIT)]
-    values |= {name: getattr(units[-1], name) for name in UNIT} if units else {}
+    values["any_mixture"] = bool(units) and all(patch.any_mixture for patch in units)
+    for patch in sorted(units, key=lambda one: one.any_mixture):  # what reads any mixture is put over the unit
+        parts = ("readout", "select") if patch.any_mixture else UNIT
+        values |= {name: value for name in parts if (value := getattr(patch, name)) is not None or not patch.any_mixture}
+    values["needs_alphas"] = bool(patches) and all(patch.needs_alphas for patch in patches)
     for name in EXCLUSIVE:
         values[name] = next((v for patch in reversed(everyone) if (v := getattr(patch, name)) is not None), None)
     for name in ADDED:

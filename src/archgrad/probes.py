@@ -75,7 +75,7 @@ class Gap:
         past = at_end(method, state, row)
         single = method.genotype(past).one_hot(state.space.groups)
         batches = partial(data.evaluation, "val", limit=self.images)
-        found = gap(state.nets["search"], method.readout(past), single, batches, state.seed, "gap", row["epoch"])
+        found = gap(state.nets["search"], method.readout(past), single, batches, state.seed, "gap", row["epoch"], loss=method.patch.loss)
         return {name: finite(value) for name, value in found.items()}
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
@@ -108,7 +108,7 @@ class Sharpness:
         mixture = reading(method, at_end(method, state, row))
         images = whole(data.evaluation("train", self.batch, self.batches * self.batch), self.batch)
         net, place = state.nets["search"], (state.seed, "sharpness", row["epoch"])
-        found = supernet_sharpness(net, state.alphas, mixture, images, *place, over=self.over, rho=self.rho, steps=self.steps)
+        found = supernet_sharpness(net, state.alphas, mixture, images, *place, over=self.over, rho=self.rho, steps=self.steps, of=method.loss)
         named = {f"sharpness_{name}": one for name, one in found.items()}
         return {column: finite(value) for name, (mean, half) in named.items() for column, value in ((name, mean), (f"{name}_interval", half))}
 
@@ -142,7 +142,8 @@ class Curvature:
         images = whole(data.evaluation("val", self.batch, self.batches * self.batch), self.batch)
         place = (state.seed, "curvature", row["epoch"])
         net, alphas = state.nets["search"], state.alphas
-        return {"eigenvalue": finite(supernet_curvature(net, alphas, mixture, groups, images, *place, between=self.between))}
+        value = supernet_curvature(net, alphas, mixture, groups, images, *place, between=self.between, of=method.loss)
+        return {"eigenvalue": finite(value)}
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 

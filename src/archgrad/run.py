@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from archgrad import (
     loop,
     methods,
     options,
+    plugins,
     processors,
     rate,
     records,
@@ -33,13 +34,14 @@ from archgrad import (
     terminal,
     watching,
 )
+from archgrad import config as configs
 from archgrad.arch import Genotype
 from archgrad.bounds import check_device
 from archgrad.budget import budget
 from archgrad.config import LOADING, DataSettings, SearchConfig
 from archgrad.data import Data, Dataset, stem_for
 from archgrad.diagnostics.sharpness import MOVED
-from archgrad.errors import command, counted, unknown
+from archgrad.errors import command, counted
 from archgrad.folder import RunFolder, default_out, environment
 from archgrad.interrupts import stop_requests
 from archgrad.limits import Limits
@@ -69,11 +71,12 @@ class Prepared:
         return self.config.search.epochs or self.method.base.defaults.epochs
 
 
-def search(config: SearchConfig, *, console: Console | None = None) -> Found:
-    """A whole search into a new run folder (``config.out``, by default `default_out`).
+def search(config: SearchConfig | Mapping[str, Any], *, console: Console | None = None) -> Found:
+    """A whole search into a new run folder (``config.out``, by default `default_out`). Settings may be a dict, as a file has them.
 
     ValueError for settings that cannot be, and for a folder that holds anything; `Interrupted` after Ctrl-C, with all saved.
     """
+    config = config if isinstance(config, SearchConfig) else configs.read(("", config))
     console = console or terminal.console(soft_wrap=True)
     folder = RunFolder(config.out or default_out(config))
     folder.check_free()
@@ -87,7 +90,7 @@ def search(config: SearchConfig, *, console: Console | None = None) -> Found:
 
 
 def resume(
-    path: Path, *, reopen: bool = False, repair: bool = False, previous: bool = False, console: Console | None = None
+    path: Path | str, *, reopen: bool = False, repair: bool = False, previous: bool = False, console: Console | None = None
 ) -> Found | None:
     """Goes on exactly where the run in ``path`` stopped; None if it is finished already.
 
@@ -106,7 +109,7 @@ def resume(
         Interrupted: It was asked to stop; everything is saved.
     """
     console = console or terminal.console(soft_wrap=True)
-    folder = RunFolder(path)
+    folder = RunFolder(Path(path))
     folder.settings()
     if reopen:
         folder.check_reopen()
@@ -191,6 +194,7 @@ def prepare(
 
 def build(config: SearchConfig, space: Space | None = None, limited: Patch | None = None) -> Method:
     """The method over its space, checked against the length of the search; nothing is loaded. ValueError for what cannot be."""
+    plugins.load(config.plugins)
     space = space or space_of(config)
     given: dict[str, Any] = {**config.methods, "weights": config.weights, "alphas": config.alphas}
     method = methods.method(config.method, space, budget=limited, **given)
@@ -232,6 +236,7 @@ def resolve(config: SearchConfig, method: Method, plan: Plan | None = None) -> S
             "weights": asdict(method.weights),
             "alphas": asdict(method.alpha_settings(plan)) if plan else rate.as_said(method),
             "methods": sections,
+            "plugins": plugins.recorded(config.plugins, methods=sections, space=method.base.name),
         }
     )
 
@@ -239,8 +244,9 @@ def resolve(config: SearchConfig, method: Method, plan: Plan | None = None) -> S
 def space_of(config: SearchConfig) -> Space:
     """The space as the settings name it. ValueError for an unknown one, or an option it does not have."""
     given = {name: value for name, value in config.space.items() if name != "name"}
+    plugins.find()
     if config.space["name"] not in spaces.SPACES:
-        raise unknown("space", config.space["name"], spaces.SPACES)
+        raise plugins.unknown("space", config.space["name"], spaces.SPACES)
     try:
         return spaces.space(config.space["name"], **given)
     except ValueError as error:

@@ -45,6 +45,7 @@ class SavedSearch(BaseModel, strict=True, extra="forbid"):
 
     version: Literal[3]
     method: str
+    identity: Json[dict[str, Any]] | None = None  # not there in the first of this version
     seed: int
     plan: SavedPlan
     precision: Literal["32", "bf16"]

@@ -173,6 +173,7 @@ class CardFile(TypedDict):
     data: OriginFile
     reading: ReadingFile
     fingerprint: str
+    plugins: NotRequired[list[str]]
 
 
 @with_config(CLOSED)

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from archgrad import rate, room
-from archgrad.arch import Alphas, Batch, Context, Genotype, Mixture, Progress
-from archgrad.errors import unknown
+from archgrad import checks, options, rate, room
+from archgrad.arch import Alphas, Batch, Context, Genotype, Loss, Mixture, Progress
+from archgrad.errors import shown, unknown
 from archgrad.finite import EVERY, check
 from archgrad.hypergradient import Hypergradient, first_order
 from archgrad.limits import Limits
 from archgrad.patch import Decision, Finalise, Patch, Perturb, Relaxation, Reshape, Select, Stage
 from archgrad.relax import softmax
 from archgrad.schedules import share
-from archgrad.search_space import AlphaSettings, Space, WeightSettings
+from archgrad.search_space import AlphaSettings, Space, WeightSettings, space_of
 from archgrad.select import strongest
 from archgrad.state import Data, Plan, State, normal_alphas, seeded
 from archgrad.stepper import Bilevel, Stepper, Values
-from archgrad.terms import Term, cross_entropy
+from archgrad.terms import Term, of_labels, task
+
+S = TypeVar("S", WeightSettings, AlphaSettings)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Method:
     published: rate.Published | None = None  # what alphas.lr is fitted to a search's length by; None: it is as the patch has it
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "base", space_of(self.base))
+        self._check_presets()
         unread = self.patch.sets() - self.stepper.reads
         if unread:
             names = ", ".join(sorted(unread))
@@ -41,6 +45,19 @@ class Method:
         for what, choices in (("order", ("alpha_first", "weight_first")), ("alpha_split", ("val", "train"))):
             if (given := getattr(self, what)) not in choices:
                 raise unknown(what, given, choices)
+        for settings in ("weights", "alphas", "space"):
+            getattr(self, settings)  # what cannot be is refused now
+
+    def _check_presets(self) -> None:
+        """ValueError where a method was made without the options that its presets have in this space: its numbers would be others."""
+        for origin in self.patch.origins:
+            if other := origin.differs(self.base.name):
+                names = "+".join(dict.fromkeys(one.name for one in self.patch.origins))
+                options = ", ".join(f"{name} {value!r} (not {origin.options[name]!r})" for name, value in other.items())
+                raise ValueError(
+                    f"{origin.name} has other options in space {self.base.name}: {options}; make it by archgrad.method({names!r}, space, "
+                    "patches=[...]), which knows them and takes patches of yours, or say these options yourself"
+                )
 
     # What the patch says, or DARTS.
     name = property(lambda self: self.patch.name)
@@ -70,12 +87,20 @@ class Method:
         return self.patch.reshape
 
     @property
+    def loss(self) -> Loss:
+        return self.patch.loss or of_labels
+
+    @property
     def weight_terms(self) -> tuple[Term, ...]:
-        return (cross_entropy, *self.patch.weight_terms)
+        return (task, *self.patch.weight_terms)
 
     @property
     def alpha_terms(self) -> tuple[Term, ...]:
-        return (cross_entropy, *self.patch.alpha_terms)
+        return (task, *self.patch.alpha_terms)
+
+    @property
+    def train_alpha_terms(self) -> tuple[Term, ...]:
+        return self.patch.train_alpha_terms
 
     @property
     def hypergradient(self) -> Hypergradient:
@@ -103,17 +128,34 @@ class Method:
 
     @cached_property
     def weights(self) -> WeightSettings:
-        return replace(self.base.defaults.weights, **self.patch.weights)
+        return self._settings("weights", self.base.defaults.weights)
 
     @cached_property
     def alphas(self) -> AlphaSettings:
         """As the patch has them; those of a search are `alpha_settings`."""
-        return replace(self.base.defaults.alphas, **self.patch.alphas)
+        return self._settings("alphas", self.base.defaults.alphas)
+
+    def _settings(self, name: str, usual: S) -> S:
+        """The settings of one optimizer. ValueError for one that is unknown, of another type, or out of range."""
+        given = options.values(f"{self.name}: {name}", options.model(type(usual)), getattr(self.patch, name))
+        return replace(usual, **given)  # type: ignore[type-var]
 
     @cached_property
     def alpha_settings(self) -> Callable[[Plan], AlphaSettings]:
         """The alphas' settings in a search of a length (`archgrad.rate.settings`): asked in every pass, and so remembered."""
         return cache(partial(rate.settings, self))
+
+    @cached_property
+    def identity(self) -> Callable[[Plan], dict[str, Any]]:
+        """What a search of a length is of: name, space, options and settings. A state and a checkpoint belong to one identity."""
+        return cache(self._identity)
+
+    def _identity(self, plan: Plan) -> dict[str, Any]:
+        options = {origin.name: origin.options for origin in self.patch.origins}
+        step = {"order": self.order, "alpha_split": self.alpha_split}
+        step["hypergradient"] = getattr(self.hypergradient, "__qualname__", type(self.hypergradient).__name__)
+        settings = {"weights": asdict(self.weights), "alphas": asdict(self.alpha_settings(plan))}
+        return checks.plain({"method": self.name, "space": {"name": self.base.name, **self.base.spec()}, **settings, **step, "options": options})
 
     # A search.
     def start(
@@ -127,7 +169,8 @@ class Method:
             raise unknown("precision", precision, ("32", "bf16"))
         if recompute not in ("none", "cells"):
             raise unknown("recompute", recompute, ("none", "cells"))
-        state = State(seed, Plan(epochs, steps, images, self.alpha_split), torch.device(device), precision, self.space, recompute=recompute)
+        plan = Plan(epochs, steps, images, self.alpha_split)
+        state = State(seed, plan, checks.check_device(device), precision, self.space, recompute=recompute)
         self.build(state, self.space)
         for scalar in self.patch.scalars.values():
             scalar(self.context(state, "readout"))  # a schedule that cannot be is refused before the first step
@@ -135,8 +178,8 @@ class Method:
 
     def check(self, epochs: int, steps: int = 1) -> None:
         """ValueError where a schedule of this method does not fit the length."""
-        if epochs < 1 or steps < 1 or epochs != int(epochs):
-            raise ValueError(f"a search needs whole epochs, at least 1 of 1 step, not {epochs} of {steps}")
+        if not all(isinstance(count, int) and count >= 1 for count in (epochs, steps)):
+            raise ValueError(f"a search needs whole epochs, at least 1 of 1 step, not {shown(epochs)} of {shown(steps)}")
         begins = [stage.begin(epochs) for stage in self.stages]
         if len(set(begins)) < len(begins) or max(begins, default=0) >= epochs:
             count = f"its {len(begins)} stages"
@@ -155,7 +198,7 @@ class Method:
     def build(self, state: State, space: Space) -> None:
         """The one door through which nets, alphas and optimizers come to be: at the start, at a stage, and before a state is loaded."""
         room.check(space)
-        state.space = space
+        state.space, state.identity = space, self.identity(state.plan)
         state.nets = self.stepper.nets(space)
         for net in state.nets.values():  # all drawn before any moves: what two nets share must not be drawn again on a GPU
             seeded(net, state.seed)
@@ -173,6 +216,7 @@ class Method:
 
     def begin_epoch(self, state: State) -> None:
         """The only place where space, depth or optimizers change: applies the stage that begins with this epoch, if there is one."""
+        checks.check_state(self, state)
         for stage in self.stages:
             if stage.begin(state.plan.epochs) == state.epoch:
                 self._enter(state, stage)
@@ -189,6 +233,9 @@ class Method:
         """One step of the search: alphas on ``val``, weights on ``train``. Scalar tensors for the metrics; moves ``state.step``.
 
         ValueError, some steps later at most, if the search has diverged: names what did, and the setting that drives it."""
+        if state.step == 0:  # once an epoch: reading a label off a GPU waits for it
+            for split, batch in (("train", train), ("val", val)):
+                checks.check_batch(state.space, batch, split)
         values = self.stepper.step(self, state, train, val)
         state.add(values)
         state.step += 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
@@ -11,7 +13,7 @@ from pydantic import BeforeValidator, Field
 
 from archgrad import options
 from archgrad.arch import Genotype, Groups, Mixture, Output
-from archgrad.errors import counted
+from archgrad.errors import counted, shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -142,7 +144,21 @@ class Space(Protocol):
         option that only a search has (extras, partial channels). ``options`` are the space's own, and win; None is none given."""
 
     def derive(self, genotype: Genotype, **options: Any) -> nn.Module:
-        """The derived network of a genotype: `evaluation` with one op an edge at most. ValueError if it does not fit."""
+        """The derived network of a genotype (the library's spaces take its text or its name, too): `evaluation` with one op an edge at most.
+        ValueError if it does not fit."""
+
+
+def space_of(given: Any) -> Space:
+    """A space as it is, by its name, or by a mapping of its ``name`` and options. ValueError for anything else."""
+    if isinstance(given, str):
+        given = {"name": given}
+    if isinstance(given, Mapping) and "name" in given:
+        made: Space = import_module("archgrad.spaces").space(given["name"], **{name: value for name, value in given.items() if name != "name"})
+        return made
+    if not all(hasattr(type(given), name) or hasattr(given, name) for name in ("name", "groups", "defaults", "resized", "spec", "supernet")):
+        raise ValueError(f"a space or the name of one is expected, not {shown(given)}")
+    space: Space = given
+    return space
 
 
 def check_cells(space: Space, option: str) -> None:

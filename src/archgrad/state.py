@@ -64,6 +64,7 @@ class State:
     decisions: list[Decision] = field(default_factory=list)
     stopped: str | None = None  # why the epochs ended early, and how many there were
     ended: int | None = None
+    identity: dict[str, Any] = field(default_factory=dict)  # of the method that built it (`Method.identity`)
     recompute: str = "none"  # "none" | "cells": whose activations are made again in the backward; no result depends on it
     trace: Trace = field(default_factory=Trace)  # of this process alone: a state that is saved is fine
 

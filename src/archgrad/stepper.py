@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from archgrad.arch import Alphas, Batch, Forward, Mixture, Output
+from archgrad.errors import shown
 from archgrad.finite import ALPHAS, Trace, largest
-from archgrad.gradients import Named, clip, frozen, gradients, probing, update
+from archgrad.gradients import Named, clip, frozen, gradients, present, probing, update
 from archgrad.hypergradient import Problem
 from archgrad.schedules import cosine
 from archgrad.search_space import Space
 from archgrad.seeds import forked
-from archgrad.terms import Term, cross_entropy
+from archgrad.terms import Term, task
 
 if TYPE_CHECKING:
     from archgrad.search_method import Method
@@ -76,7 +77,7 @@ def forward(
         with probing(module):
             return run(method.mixture(alphas, context).whole(), weights)
 
-    return Forward(alphas, mixture, run(mixture, weights), batch, module, context, again)
+    return Forward(alphas, mixture, run(mixture, weights), batch, module, context, again, method.patch.loss)
 
 
 def autocast(state: State) -> torch.autocast:
@@ -86,16 +87,25 @@ def autocast(state: State) -> torch.autocast:
 
 def total(terms: tuple[Term, ...], passed: Forward, trace: Trace) -> Tensor:
     """The sum of the terms, whose sizes the trace notes."""
-    each = torch.stack([term(passed) for term in terms])
+    each = torch.stack([scalar(term, passed) for term in terms])
     trace.note(terms, each)
     return each.sum() if len(terms) > 1 else each[0]
 
 
+def scalar(term: Term, passed: Forward) -> Tensor:
+    """The value of one term. ValueError where it is none that a loss can be summed of."""
+    value = term(passed)
+    if not torch.is_tensor(value) or value.dim():
+        what = f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else shown(value)
+        raise ValueError(f"term {getattr(term, '__name__', type(term).__name__)!r} of the loss gives {what}: a scalar tensor is expected")
+    return value
+
+
 @torch.no_grad()
 def measures(prefix: str, passed: Forward) -> Values:
-    """Cross-entropy and accuracy of one pass, as they stand in the metrics; a method's further terms are not in them."""
+    """Loss of the labels and accuracy of one pass, as they stand in the metrics; a method's further terms are not in them."""
     right = (passed.output.logits.argmax(1) == passed.batch.labels).float().mean()
-    return {f"{prefix}_loss": cross_entropy(passed), f"{prefix}_accuracy": right}
+    return {f"{prefix}_loss": task(passed), f"{prefix}_accuracy": right}
 
 
 def sgd(parameters: Iterable[Tensor], method: Method) -> torch.optim.SGD:
@@ -123,9 +133,9 @@ class Bilevel:
     """DARTS (arXiv 1806.09055, algorithm 1)."""
 
     reads = frozenset({
-        "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "hypergradient",
-        "alpha_split", "perturb", "transforms", "stages", "finalise", "ahead", "order", "alpha_from", "lengths", "limits", "space", "weights",
-        "alphas", "with_rate", "stepper",
+        "relax", "readout", "select", "reshape", "loss", "weight_terms", "alpha_terms", "train_alpha_terms", "memory", "scalars",
+        "extra_alphas", "hypergradient", "alpha_split", "perturb", "transforms", "stages", "finalise", "ahead", "order", "alpha_from", "lengths",
+        "limits", "space", "weights", "alphas", "with_rate", "stepper",
     })  # fmt: skip
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
@@ -167,9 +177,22 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
 
     problem = Problem(net, state.alphas, dict(net.named_parameters()), state.optimizers["weights"], upper, lower)
     found, passed = method.hypergradient(problem)
+    if method.train_alpha_terms:
+        further = train_gradients(method, state, train)
+        found = {name: gradient + further[name] for name, gradient in found.items()}
     move_alphas(state, found)
     remember(state, passed)
     return measures(method.alpha_split, passed)
+
+
+def train_gradients(method: Method, state: State, train: Batch) -> Named:
+    """The gradient by the alphas of the terms on training images, at the weights of now. It is added to any hypergradient; the pass for it
+    leaves the statistics of BatchNorms as they were."""
+    net = state.nets["search"]
+    with probing(net), frozen(net.parameters()):
+        passed = forward(method, state, "search", "alpha", train, state.alphas)
+        found = gradients(total(method.train_alpha_terms, passed, state.trace), state.alphas, zeros=True)
+    return present(found, state.alphas)
 
 
 def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Values:

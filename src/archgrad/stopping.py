@@ -59,8 +59,9 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         """ValueError for what cannot be of this method in ``epochs``."""
         self.rules(epochs)
         if self.match is not None and REPORTER not in method.patch.memory:
-            with_it = "oles" if method.name == "darts" else f"{method.name}+oles"
-            raise ValueError(f"stop.match reads the column {MATCH}, which {method.name} does not report: --method {with_it}")
+            with_it = "--method oles" if method.name == "darts" else f"--method {method.name}+oles"
+            way = with_it if method.alpha_from(epochs) < epochs else "it moves no alphas, so leave this out"
+            raise ValueError(f"stop.match reads the column {MATCH}, which {method.name} does not report: {way}")
 
 
 def curved(ratio: float, window: int) -> Rule:

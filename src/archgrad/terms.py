@@ -8,16 +8,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgrad.arch import Forward
+from archgrad.arch import Batch, Forward, Output
 from archgrad.relax import masked_logsumexp
 from archgrad.schedules import Scalar
 
 Term = Callable[[Forward], Tensor]
 
 
-def cross_entropy(forward: Forward) -> Tensor:
+def of_labels(output: Output, batch: Batch) -> Tensor:
     """Mean cross-entropy of logits (B, K) and labels (B,), in float32 at least."""
-    return F.cross_entropy(forward.output.exact, forward.batch.labels)
+    return F.cross_entropy(output.exact, batch.labels)
+
+
+def cross_entropy(forward: Forward) -> Tensor:
+    """`of_labels` of a pass, whatever loss the method has."""
+    return of_labels(forward.output, forward.batch)
+
+
+def task(forward: Forward) -> Tensor:
+    """The first term of every loss: the cross-entropy, or what a patch has in its place (`Patch.loss`)."""
+    return (forward.loss or of_labels)(forward.output, forward.batch)
 
 
 def soft_divergence(targets: Tensor, logits: Tensor, tau: float) -> Tensor:

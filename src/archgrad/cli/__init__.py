@@ -10,7 +10,7 @@ from contextlib import suppress
 from cyclopts import App, CycloptsError, Group
 
 from archgrad import __version__, interrupts, terminal
-from archgrad.cli import faults, helping
+from archgrad.cli import extending, faults, helping
 from archgrad.cli.process import compile_nothing, wait_asleep
 from archgrad.errors import complaint, nearest
 
@@ -18,7 +18,7 @@ HELP = """Neural architecture search by gradient: search, derive, retrain, evalu
 
 `archgrad search --method darts --space nasbench201 --data digits` is a whole search. `archgrad COMMAND --help` shows the usual
 options of a command, `archgrad COMMAND --help-all` all of them. Every command takes `--quiet`: it prints errors alone, and JSON or CSV
-that was asked for.
+that was asked for. Every command takes `--plugin MODULE`, a module with methods, spaces or primitives of your own.
 """
 
 app = App(
@@ -52,6 +52,8 @@ QUIET = "--quiet"
 HINT, TYPED = re.compile(r' Did you mean "?([^\s"?]+)"?\?'), re.compile(r'(?:option: |value "|command ")([^\s"]+)')
 """Of cyclopts's complaints: the hint, and what was typed."""
 SHORT = {"--data": "--data.path", "--space": "--space.name", "--budget": "--budget.targets"}
+SETTINGS = ("search", "compare", "retrain", "estimate")
+"""The commands whose flags are settings."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,10 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    tokens = spelled(sys.argv[1:] if arguments is None else arguments)
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
     kept = terminal.QUIET.set(QUIET in tokens)
     tokens = [token for token in tokens if token != QUIET]
     try:
+        tokens = spelled(extending.extended(tokens, settings=SETTINGS))
         with helping.helped(app, tokens):
             code = app(tokens, exit_on_error=False, print_error=False) or 0
         faults.flush()
@@ -91,7 +94,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 def spelled(tokens: Sequence[str]) -> list[str]:
     """Flags with dashes for underscores, and the short ones of search, compare and retrain written out."""
     tokens = list(tokens)
-    names = SHORT if tokens[:1] in (["search"], ["compare"], ["retrain"], ["estimate"]) else {}
+    names = SHORT if tokens and tokens[0] in SETTINGS else {}
     for i, token in enumerate(tokens):
         if token.startswith("--"):
             flag, equals, value = token.partition("=")

@@ -26,7 +26,7 @@ from archgrad.progress import bar
 
 Flags: Any = flags(
     config.sections(),
-    some(config.scalars(), "device", "deterministic", "threads"),
+    some(config.scalars(), "device", "deterministic", "threads", "plugins"),
     ABOUT | {"retrain": "The recipe of --retrain-seeds. Defaults are those of the preset, which itself follows from the space."},
     floating=FLOATING,
 )

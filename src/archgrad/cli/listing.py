@@ -94,7 +94,7 @@ def _pairs(name: str, as_json: bool) -> None:
 
     rows: list[tuple[str, str, str]] = []
     for (one, other), found in pairs(SPACES[name].build()).items():
-        says = "composes" if not found.both and not found.unread else ""
+        says = "composes" if found.composes else ""
         rows.append((one, other, says or (f"say which: {', '.join(found.both)}" if found.settled else f"refused: {found.mark}")))
     if as_json:
         keys: Any = ("one", "other", "how")

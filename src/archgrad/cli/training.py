@@ -36,7 +36,7 @@ Flags: Any = flags(
         "space": some(SECTIONS["space"], "name", "nodes"),
         "retrain": SECTIONS["retrain"],
     },
-    some(config.scalars(), "seed", "device", "deterministic", "threads", "out"),
+    some(config.scalars(), "seed", "device", "deterministic", "threads", "out", "plugins"),
     {
         "data": "The images; by default those of the run.",
         "space": "The space of a genotype is by default the one its cells belong to. A run has its own.",
@@ -95,7 +95,7 @@ def asked(what: str, users: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Su
     found = subject(what, flags_said.get("space", {}).get("name"))
     if found.run and "space" in flags_said:
         raise ValueError(f"{what} is of a run, which has its space: leave out --space")
-    settings = config.read(_origin(found, elsewhere=told.data.path is not None), *users)
+    settings = config.read(_origin(found, elsewhere=told.data.path is not None), *users, recorded=True)
     check_images(settings.data)
     return found, settings
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from archgrad import bounds, catalogue, config
+from archgrad import bounds, catalogue, config, plugins
 from archgrad.compare.arms import arms_of, check_equal, check_used, searches_randomly
 from archgrad.config import Given, SearchConfig
 from archgrad.errors import shown, unknown
@@ -27,8 +27,8 @@ from archgrad.search_space import AUTO
 
 OWN = ("arms", "seeds", "control", "blind", "controls", "equal", "retrain_seeds")
 SEEDS = 4
-LOCAL = {"data.path", "data.test", "data.cache", "data.workers", "search.checkpoint_seconds", "search.recompute"}
-"""Settings that decide where and how fast, not what."""
+LOCAL = {"data.path", "data.test", "data.cache", "data.workers", "search.checkpoint_seconds", "search.recompute", "plugins"}
+"""Settings that decide where, how fast and by whose code, not what."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,8 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
     if str(control) not in {**known, **arms}:
         raise unknown("control arm", control, {**known, **arms})
     shared = {name: value for name, value in shared.items() if name != "method" and name not in catalogue.methods()}
+    if not recorded and (used := _plugins(shared, arms)):
+        shared["plugins"] = used
     found = Study(shared, arms, seeds_of(own.get("seeds", SEEDS)), control, **said, retrain_seeds=_count(usual["retrain_seeds"]))
     if found.blind and found.retrain_seeds:
         raise ValueError("retrain_seeds: a blind study sees no test image, so it retrains nothing: leave out one of the two")
@@ -141,6 +143,13 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
     if found.equal and not recorded:
         check_equal(settings)
     return found
+
+
+def _plugins(shared: Given, arms: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """The plugins that the file or the command named, with their versions, and those that an arm or the space are of."""
+    methods = [name for own in arms.values() for name in own["method"].split("+")]
+    named = plugins.joined(shared.get("plugins", ()), *(own.get("plugins", ()) for own in arms.values()))
+    return plugins.recorded(named, methods=methods, space=shared.get("space", SearchConfig().space).get("name", SearchConfig().space["name"]))
 
 
 def usual_control(arms: Mapping[str, Mapping[str, Any]]) -> str:
@@ -173,7 +182,9 @@ def joined(before: Study, asked: Study) -> Study:
             name, was, now = found[0]
             raise ValueError(f"{f'arm {arm}: ' if arm else ''}{name} is {was!r} in the study recorded here, not {now!r}: choose another --out")
     arms, seeds = {**before.arms, **asked.arms}, tuple(dict.fromkeys([*before.seeds, *asked.seeds]))
-    whole = replace(asked, shared=before.shared, arms=arms, seeds=seeds, retrain_seeds=max(before.retrain_seeds, asked.retrain_seeds))
+    own = plugins.joined(before.shared.get("plugins", ()), asked.shared.get("plugins", ()))
+    shared = {**before.shared, **({"plugins": own} if own else {})}
+    whole = replace(asked, shared=shared, arms=arms, seeds=seeds, retrain_seeds=max(before.retrain_seeds, asked.retrain_seeds))
     if whole.equal:
         check_equal({arm: whole.resolved(arm) for arm in arms})
     return whole

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archgrad.arch import Alphas, Batch, Groups, Mixture
+from archgrad.arch import Alphas, Batch, Groups, Loss, Mixture
 from archgrad.diagnostics.measuring import measuring
 from archgrad.errors import counted
 from archgrad.gradients import frozen, gradients
 from archgrad.seeds import forked, generator
+from archgrad.terms import of_labels
 
 BASIS = 10
 """Vectors of Lanczos's method; up to twice as many unknowns are no work for it."""
@@ -56,10 +56,10 @@ def largest_eigenvalue(product: Product, size: int, *place: object, tolerance: f
 
 def supernet_curvature(
     net: nn.Module, alphas: Alphas, mixture: Callable[[Alphas], Mixture], groups: Groups, batches: Iterable[Batch], *place: object,
-    between: Callable[[], object] = lambda: None,
+    between: Callable[[], object] = lambda: None, of: Loss = of_labels,
 ) -> float:
-    """`largest_eigenvalue` of the Hessian of a supernet's cross-entropy under ``mixture(alphas)``, its mean over ``batches``, over all alphas:
-    further logits (``group/name``) among them, padding not. nan where the loss overflows.
+    """`largest_eigenvalue` of the Hessian of a supernet's cross-entropy (or ``of`` in its place) under ``mixture(alphas)``, its mean over
+    ``batches``, over all alphas: further logits (``group/name``) among them, padding not. nan where the loss overflows.
 
     BatchNorm takes the statistics of each batch (training mode); no op is dropped out; draws are a function of ``place``, which begins with
     the seed. The graphs of all batches are held at once. Mode, buffers, gradients and ``requires_grad`` of the net are left as they were.
@@ -73,8 +73,8 @@ def supernet_curvature(
         slopes = []
         for k, batch in enumerate(batches):
             with forked(*place, "curvature", k, device=batch.images.device):
-                logits = net(batch.images, mixture(whole).whole()).exact
-            slopes.append(_derivative(F.cross_entropy(logits, batch.labels), flat, create_graph=True))
+                output = net(batch.images, mixture(whole).whole())
+            slopes.append(_derivative(of(output, batch), flat, create_graph=True))
     if not slopes:
         raise ValueError("no batches to measure curvature on")
     slope = torch.stack(slopes).mean(0)

@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from archgrad.arch import Alphas, Batch, Mixture
+from archgrad.arch import Loss as OfLabels
 from archgrad.diagnostics.measuring import measuring
 from archgrad.errors import unknown
 from archgrad.gradients import Named, gradients
 from archgrad.seeds import forked
+from archgrad.terms import of_labels
 
 Loss = Callable[[Named], Tensor]
 
@@ -62,9 +63,10 @@ def sharpness(loss: Loss, at: Named, rho: float, steps: int = 1) -> float:
 
 def supernet_sharpness(
     net: nn.Module, alphas: Alphas, mixture: Callable[[Alphas], Mixture], batches: Iterable[Batch], *place: object,
-    over: Sequence[str] = tuple(MOVED), rho: float = 0.05, steps: int = 1,
+    over: Sequence[str] = tuple(MOVED), rho: float = 0.05, steps: int = 1, of: OfLabels = of_labels,
 ) -> dict[str, Estimate]:
-    """`sharpness` of a supernet's cross-entropy under ``mixture(alphas)``, for each of ``over``: "weights", "alphas", "both".
+    """`sharpness` of a supernet's cross-entropy (or ``of`` in its place) under ``mixture(alphas)``, for each of ``over``: "weights",
+    "alphas", "both".
 
     Each batch has its own maximum and its own BatchNorm statistics (training mode); no op is dropped out; all passes over one batch draw
     the same, by ``place``. Mode, buffers, gradients and ``requires_grad`` of the net are left as they were. ValueError as `sharpness`.
@@ -82,8 +84,8 @@ def supernet_sharpness(
                 now = {kind: {name: {**here, **moved}[f"{kind}/{name}"] for name in tensors} for kind, tensors in named.items()}
                 with forked(*place, "sharpness", k, device=batch.images.device):
                     mixed = mixture(now["alphas"]).whole()
-                    logits = functional_call(net, now["weights"], (batch.images, mixed)).exact
-                return F.cross_entropy(logits, batch.labels)
+                    output = functional_call(net, now["weights"], (batch.images, mixed))
+                return of(output, batch)
 
             for name in over:
                 at = {key: tensor for key, tensor in here.items() if key.partition("/")[0] in MOVED[name]}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from archgrad import options
-from archgrad.errors import unknown
+from archgrad import options, plugins
+from archgrad.errors import shown, unknown
 from archgrad.methods.betadarts import PRESETS as betadarts_presets
 from archgrad.methods.betadarts import betadarts
 from archgrad.methods.cdarts import PRESETS as cdarts_presets
@@ -42,10 +42,11 @@ from archgrad.methods.smoothdarts import smoothdarts
 from archgrad.methods.snas import snas
 from archgrad.methods.stdarts import PRESETS as stdarts_presets
 from archgrad.methods.stdarts import stdarts
+from archgrad.origin import origin
 from archgrad.patch import Patch, compose
 from archgrad.rate import Length, Published
 from archgrad.search_method import Method
-from archgrad.search_space import ALPHAS, AUTO, Space, WeightSettings
+from archgrad.search_space import ALPHAS, AUTO, Space, WeightSettings, space_of
 
 
 class Entry(NamedTuple):
@@ -65,11 +66,17 @@ class Entry(NamedTuple):
             raise unknown("preset", named, self.presets)
         return {**self.presets.get(space_name, {}), **self.presets.get(named or "", {}), **own}
 
+    def made(self, name: str, space_name: str, given: Mapping[str, Any]) -> Patch:
+        """The patch of the method, as `options` has it in a space. ValueError for what is unknown or out of range."""
+        values = options.values(name, options.model(self.patch), self.options(space_name, given))
+        said = frozenset(given) | frozenset(self.presets.get(given.get("preset") or "", {}))
+        return replace(self.patch(**values), origins=(origin(self.patch, values, self.presets, said)._replace(name=name),))
+
     def usual(self, name: str, space_name: str, given: Mapping[str, Any]) -> Patch:
         """The method at its defaults in a space; of what was ``given`` it has only what has no default."""
         fields = options.model(self.patch).model_fields
         needed = {key: value for key, value in given.items() if key in fields and fields[key].is_required()}
-        return options.call(name, self.patch, self.options(space_name, needed))
+        return self.made(name, space_name, needed)
 
     def model(self) -> type[BaseModel]:
         """The options a user may set."""
@@ -143,18 +150,23 @@ METHODS: dict[str, Entry] = {
 }
 
 
-def method(name: str, space: Space, *, budget: Patch | None = None, **given: Any) -> Method:
-    """A method by name, or several as ``"a+b"``, over a space.
+def method(name: str, space: Space | str, *, patches: Iterable[Patch] = (), budget: Patch | None = None, **given: Any) -> Method:
+    """A method by name, or several as ``"a+b"``, over a space or its name, and with them ``patches`` of your own, composed in this order: the
+    one door that knows what each method's options are in this space (`Entry.presets`), and which rate of the alphas is published for it.
 
     Options go under their owner's name (``darts={"order": "weight_first"}``), and for a single method directly. ``weights`` and ``alphas``
     set the optimizers (fields of `WeightSettings` and `AlphaSettings`); ``budget`` is what `archgrad.budget.budget` makes of limits.
     The alphas' ``lr`` may be "auto", and is so by default: the published rate, fitted to the length of the search where that starts
     (`archgrad.rate`). ValueError: what is unknown, out of range or in conflict.
     """
+    plugins.find()
+    space = space_of(space)
+    if not isinstance(name, str):
+        raise ValueError(f"the name of a method is expected, such as darts or stdarts+sddarts, not {shown(name)}")
     names = name.split("+")
     for one in names:
         if one not in METHODS:
-            raise unknown("method", one, METHODS)
+            raise plugins.unknown("method", one, METHODS)
         if names.count(one) > 1:
             raise ValueError(f"method {name!r} names {one} twice")
     owners = {*names, "darts", "weights", "alphas"}
@@ -163,16 +175,26 @@ def method(name: str, space: Space, *, budget: Patch | None = None, **given: Any
     if loose and len(names) > 1:
         raise unknown("section of options", next(iter(loose)), owners)
     sections.setdefault(names[0], {}).update(loose)
-    patches = [
-        options.call(one, METHODS[one].patch, METHODS[one].options(space.name, sections.get(one, {}))) for one in names if one != "darts"
-    ]
+    made = [METHODS[one].made(one, space.name, sections.get(one, {})) for one in names if one != "darts"]
+    own = _own(patches, names)
     word = options.values("alphas", ALPHAS, sections.get("alphas", {}))
     auto = word.get("lr", AUTO) == AUTO
-    own = {name: value for name, value in word.items() if not (auto and name == "lr")}
-    patch = compose(*patches, *([budget] if budget else []), settle=_user(sections, own))
-    with_rate = tuple(name for name in patch.with_rate if name not in own)
+    said = {name: value for name, value in word.items() if not (auto and name == "lr")}
+    patch = compose(*made, *own, *([budget] if budget else []), settle=_user(sections, said))
+    with_rate = tuple(name for name in patch.with_rate if name not in said)
     usual = {one: METHODS[one].usual(one, space.name, sections.get(one, {})) for one in names if one != "darts"}
     return Method(replace(patch, with_rate=with_rate), space, published(usual, space, patch, auto))
+
+
+def _own(patches: Iterable[Patch], names: Iterable[str]) -> tuple[Patch, ...]:
+    """The user's patches. ValueError where one of them is of a method that is named, too."""
+    own = tuple(patches) if isinstance(patches, Iterable) else (patches,)
+    for one in own:
+        if not callable(getattr(one, "sets", None)):
+            raise ValueError(f"patches: a list of archgrad.Patch is expected, not {shown(one)}")
+        for twice in (known.name for known in one.origins if known.name in names):
+            raise ValueError(f"patch {one.name!r} is of the method {twice}, which is named, too: leave out one of the two")
+    return own
 
 
 def published(usual: Mapping[str, Patch], space: Space, patch: Patch, auto: bool) -> Published | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from archgrad.origin import marked
 from archgrad.patch import Patch
 from archgrad.schedules import toward
 from archgrad.terms import logsumexp, weighted
@@ -19,6 +20,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"end": 50.0}}  # [author code]: 0.5 an epoch, over their 100 epochs
 
 
+@marked(PRESETS)
 def betadarts(*, start: NotNegative = 0.0, end: NotNegative = 5.0) -> Patch:
     """A pull of the alphas on an edge towards each other, which grows linearly with the search,
     whatever its length.

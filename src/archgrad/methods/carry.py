@@ -5,16 +5,12 @@ Wider tensors after DrNAS's `net2wider` (arXiv 2006.10355): a channel that is ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from archgrad.arch import EdgeGroup
+from archgrad.memory import Change, chosen
 from archgrad.seeds import generator
 from archgrad.state import State
-
-Change = Callable[[Tensor], Tensor]
 
 
 def carry(old: State, new: State) -> None:
@@ -56,14 +52,3 @@ def widened(shape: torch.Size, seed: int) -> Change:
     return change
 
 
-def chosen(old: EdgeGroup, new: EdgeGroup) -> Change:
-    """Columns (..., edges, ops) of the old group -> those of the primitives the new one has; what has no such columns stays."""
-    rows = [[before.primitives.index(p) for p in after.primitives] for before, after in zip(old.edges, new.edges, strict=True)]
-    index = torch.tensor([[*row, *[0] * (new.width - len(row))] for row in rows])
-
-    def change(value: Tensor) -> Tensor:
-        if value.shape[-2:] != (len(old.edges), old.width):
-            return value
-        return value.gather(-1, index.to(value.device).expand(*value.shape[:-1], new.width)) * new.mask(value.device)
-
-    return change

@@ -17,6 +17,7 @@ from torch import Tensor
 from archgrad.arch import Context, EdgeGroup, Forward
 from archgrad.methods.cyclic import DISTILLATION, Cyclic
 from archgrad.methods.introspection import DISTANCES, Heads
+from archgrad.origin import marked
 from archgrad.patch import Patch
 from archgrad.schedules import Scalar, Span, When, lasting, span
 from archgrad.terms import Term, weighted
@@ -42,6 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+@marked(PRESETS)
 def cdarts(
     *,
     pretrain: Span = 0.0625,
@@ -119,6 +121,7 @@ def cdarts(
     return Patch(
         "cdarts",
         stepper=stepper,
+        needs_alphas=True,  # the evaluation network begins with the alpha steps
         alpha_from=begin,
         lengths=(lasting(warmup, "cdarts.warmup"),),
         alpha_terms=(pull,),

@@ -22,7 +22,7 @@ from archgrad.search_method import Method
 from archgrad.search_space import Space
 from archgrad.state import Plan, State
 from archgrad.stepper import Values, adam, autocast, descend, forward, measures, move_alphas, remember, set_rate, sgd, total, weight_step
-from archgrad.terms import cross_entropy
+from archgrad.terms import task
 
 DISTILLATION = "distillation"
 """How a trace and `Patch.drives` name that term of the loss."""
@@ -63,8 +63,8 @@ class Cyclic:
     divide: bool
 
     reads = frozenset({
-        "relax", "readout", "select", "reshape", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "perturb", "transforms",
-        "finalise", "ahead", "alpha_from", "lengths", "limits", "space", "weights", "alphas", "with_rate", "stepper",
+        "relax", "readout", "select", "reshape", "loss", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "perturb",
+        "transforms", "finalise", "ahead", "alpha_from", "lengths", "limits", "space", "weights", "alphas", "with_rate", "stepper",
     })  # fmt: skip
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
@@ -131,7 +131,7 @@ class Cyclic:
         """SGD on E's set by E's cross-entropy."""
         passed = evaluate(method, state, "weight", val)
         moved = taught(state)
-        loss = total((cross_entropy,), passed, state.trace)
+        loss = total((task,), passed, state.trace)
         descend(method, state, "evaluation", moved, gradients(loss, moved))
         return measures("warmup", passed)
 
@@ -151,7 +151,7 @@ class Cyclic:
         """``CE_S + CE_E + strength * distance(S, E) + the method's further terms of the alphas``."""
         search = forward(method, state, "search", "alpha", val, state.alphas)
         evaluation = evaluate(method, state, "alpha", val)
-        labels = total((cross_entropy,), search, state.trace) + total((cross_entropy,), evaluation, state.trace)
+        labels = total((task,), search, state.trace) + total((task,), evaluation, state.trace)
         none = labels.new_zeros(())
         if self.divide and self.strength:
             labels = labels / self.strength

@@ -6,9 +6,11 @@ from __future__ import annotations
 from typing import Literal
 
 from archgrad import hypergradient as hypergradients
+from archgrad.origin import marked
 from archgrad.patch import Patch
 
 
+@marked()
 def darts(
     *,
     order: Literal["alpha_first", "weight_first"] | None = None,

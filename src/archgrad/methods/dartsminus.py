@@ -13,12 +13,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from archgrad.arch import Alphas, Context, Mixture
+from archgrad.origin import marked
 from archgrad.patch import Patch, Reshape
 from archgrad.schedules import Scalar, constant, toward
 
 SKIP = "skip_connect"
 
 
+@marked()
 def dartsminus(*, beta: Annotated[float, Field(ge=0)] = 1.0, decay: Literal["linear", "cosine", "constant"] = "linear") -> Patch:
     """A second skip on every edge, which is not searched and whose weight falls.
 

@@ -18,6 +18,7 @@ from archgrad.diagnostics.accuracy import accuracy
 from archgrad.duration import STEP
 from archgrad.limits import fit
 from archgrad.methods.projection import Choice, Projection, choices, columns, inputs, pinned, projected, without
+from archgrad.origin import marked
 from archgrad.patch import Ahead, Decision, Finalise, Patch
 from archgrad.schedules import Span, never
 from archgrad.search_method import Method
@@ -27,6 +28,7 @@ from archgrad.state import Data, State
 PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"tune": 0.05}}  # [author code]: 5 epochs after a search of 100; elsewhere after one of 50
 
 
+@marked(PRESETS)
 def dartspt(
     *,
     fixed: bool = False,
@@ -77,7 +79,8 @@ def perturbation(tune: float, rate: float, criterion: str, order: str, images: i
         def remains(mixture: Mixture, group: str, edge: int, column: int | None = None) -> float:
             """What the supernet still reaches when this is removed: its accuracy, or minus its loss."""
             less, batches = without(mixture, groups, group, edge, column), data.evaluation("val", limit=images)
-            right, loss = accuracy(state.nets["search"], less, batches, state.seed, "dartspt", batch_statistics=True)
+            place, own = (state.seed, "dartspt"), method.patch.loss
+            right, loss = accuracy(state.nets["search"], less, batches, *place, batch_statistics=True, loss=own)
             return right if criterion == "accuracy" else -loss
 
         def decide(choice: Choice) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
 
 from archgrad.arch import Forward
+from archgrad.origin import marked
 from archgrad.patch import Patch
 from archgrad.relax import choices, concentration, dirichlet, dirichlet_mean, softmax
 from archgrad.schedules import constant
@@ -24,6 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # [author code]; a space without a line 
 }
 
 
+@marked(PRESETS)
 def drnas(
     *,
     anchor: Literal["l2", "kl"] = "l2",

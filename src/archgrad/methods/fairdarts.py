@@ -16,6 +16,7 @@ from torch import Tensor
 
 from archgrad.arch import CellGenotype, EdgeGroup, Forward, Genotype, Groups, Link, Mixture
 from archgrad.limits import Limits, keeps
+from archgrad.origin import marked
 from archgrad.patch import Patch, Select
 from archgrad.relax import sigmoid
 from archgrad.schedules import constant
@@ -23,6 +24,7 @@ from archgrad.select import strongest
 from archgrad.terms import Term, weighted
 
 
+@marked()
 def fairdarts(
     *,
     strength: Annotated[float, Field(ge=0)] = 10.0,

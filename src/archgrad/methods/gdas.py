@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch import Context, EdgeGroup
+from archgrad.origin import marked
 from archgrad.patch import Patch
 from archgrad.relax import Draw, Surrogate, one_path, softmax, tempered_softmax
 from archgrad.schedules import Scalar, linear
@@ -23,6 +24,7 @@ Idle = Literal["scalar", "nothing", "run"]
 PRESETS: dict[str, dict[str, Any]] = {name: {"idle": "nothing"} for name in ("darts", "s1", "s2", "s3", "s4")}
 
 
+@marked(PRESETS)
 def gdas(*, hot: Positive = 10.0, cold: Positive = 0.1, idle: Idle = "scalar") -> Patch:
     """One op an edge runs, drawn by the alphas; the draw has the gradient of a Gumbel softmax,
     at a temperature that falls linearly.

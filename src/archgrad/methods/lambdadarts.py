@@ -16,13 +16,15 @@ from torch import Tensor
 
 from archgrad.arch import Alphas, Context, Forward, Mixture
 from archgrad.gradients import gradients
+from archgrad.origin import marked
 from archgrad.patch import Patch, Reshape
 from archgrad.schedules import Scalar, linear
-from archgrad.terms import Term, cross_entropy, weighted
+from archgrad.terms import Term, task, weighted
 
 PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"alpha_lr": 1e-4}}  # [author code]
 
 
+@marked(PRESETS)
 def lambdadarts(
     *,
     strength: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.25,
@@ -72,11 +74,11 @@ def apart(scale: Scalar, least: int) -> Reshape:
 
 
 def disagreement(measure: str, least: int) -> Term:
-    """Minus how alike the gradients of the cross-entropy by the mixtures of two cells are, mean over all pairs of cells of a group, and over
-    groups. Its own gradient, by the weights, goes through these gradients: exact, where the authors have finite differences."""
+    """Minus how alike the gradients of the loss of the labels by the mixtures of two cells are, mean over all pairs of cells of a group, and
+    over groups. Its own gradient, by the weights, goes through these gradients: exact, where the authors have finite differences."""
 
     def term(forward: Forward) -> Tensor:
-        loss = cross_entropy(forward)
+        loss = task(forward)
         mixtures = {name: w for name, w in forward.mixture.weights.items() if w.requires_grad and w.dim() == 3 and len(w) >= least}
         if not mixtures or not loss.requires_grad:
             return loss.new_zeros(())

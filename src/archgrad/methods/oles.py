@@ -15,9 +15,11 @@ from archgrad.arch import Forward
 from archgrad.gradients import gradients, present
 from archgrad.hypergradient import Found, Problem
 from archgrad.methods.matches import MEASURES, Matches
+from archgrad.origin import marked
 from archgrad.patch import Patch
 
 
+@marked()
 def oles(
     *,
     threshold: Annotated[float, Field(ge=-1, le=1)] = 0.4,
@@ -43,6 +45,7 @@ def oles(
         "oles",
         hypergradient=first_order,
         transforms=(resting,),
+        needs_alphas=True,  # a match is of both halves of a step
         memory={"oles": lambda: Matches(threshold, interval, MEASURES[measure], stop)},
     )
 

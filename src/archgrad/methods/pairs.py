@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import NamedTuple
 
-from archgrad import options
 from archgrad.methods import METHODS
-from archgrad.patch import SETTLED, Patch, conflicts
+from archgrad.patch import SETTLED, Patch, conflicts, idle
 from archgrad.search_space import Space
 from archgrad.stepper import Bilevel
 
@@ -16,15 +15,22 @@ RUNS, ASKS = "+", "?"
 
 
 class Pair(NamedTuple):
-    """``both``: what both set, differently; ``unread``: fields one sets and the other's stepper does not read. Empty: they compose."""
+    """``both``: what both set, differently; ``unread``: fields one sets and the other's stepper does not read; ``idle``: where one can never
+    act, the field of the other that keeps it from acting. Empty: they compose."""
 
     both: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
+
+    @property
+    def composes(self) -> bool:
+        """Whether nothing keeps them apart."""
+        return self == Pair()
 
     @property
     def settled(self) -> bool:
         """Whether options of the user's own make them compose: he says what both set."""
-        return not self.unread and all(what.split(".")[0] in SETTLED for what in self.both)
+        return not self.unread and not self.idle and all(what.split(".")[0] in SETTLED for what in self.both)
 
     @property
     def mark(self) -> str:
@@ -32,19 +38,19 @@ class Pair(NamedTuple):
         if self.settled:
             return ASKS if self.both else RUNS
         hard = (what.split("/")[0] for what in self.both if what.split(".")[0] not in SETTLED)  # a unit by its first field
-        return next(hard, ", ".join(self.unread))
+        return next(hard, ", ".join(self.unread or self.idle))
 
 
 def pair(first: Patch, second: Patch) -> Pair:
     """What keeps two patches from running together."""
     stepper = first.stepper or second.stepper or Bilevel()
     unread = tuple(sorted((first.sets() | second.sets()) - stepper.reads))
-    return Pair(tuple(conflicts(first, second)), unread)
+    return Pair(tuple(conflicts(first, second)), unread, ("alpha_from",) if idle(first, second) else ())
 
 
 def pairs(space: Space, names: Iterable[str] = METHODS) -> dict[tuple[str, str], Pair]:
     """Every two of the methods, with their defaults in a space."""
-    made = {name: options.call(name, METHODS[name].patch, METHODS[name].options(space.name, {})) for name in names}
+    made = {name: METHODS[name].made(name, space.name, {}) for name in names}
     return {(one, other): pair(made[one], made[other]) for one, other in combinations(made, 2)}
 
 

@@ -15,10 +15,12 @@ from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch import Alphas, Context, EdgeGroup, Mixture
+from archgrad.origin import marked
 from archgrad.patch import Patch
 from archgrad.schedules import Span, span
 
 
+@marked()
 def pcdarts(*, partial: Annotated[int, Field(ge=1)] = 4, edges: bool = True, frozen: Span = 0.3) -> Patch:
     """Only a part of a node's channels goes through the ops, and a softmax weighs the inputs of
     each node.

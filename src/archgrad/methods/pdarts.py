@@ -19,6 +19,7 @@ from archgrad.arch import Alphas, CellGenotype, Context, EdgeGroup, Genotype, Gr
 from archgrad.cost import Cost
 from archgrad.limits import Limit, Limits, fit, keeps
 from archgrad.methods.stages import Cells, deepened, rested, resting, survivors
+from archgrad.origin import marked
 from archgrad.patch import Patch, Reshape, Select, Stage
 from archgrad.schedules import Scalar, When, never, share
 from archgrad.search_method import Method
@@ -37,6 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # [reconstructed] the benchmark's networ
 }
 
 
+@marked(PRESETS)
 def pdarts(
     *,
     keep: tuple[Count, ...] = (5, 3),

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from archgrad.methods.carry import carry
 from archgrad.methods.stages import rested, survivors
+from archgrad.origin import marked
 from archgrad.patch import Patch, Stage
 from archgrad.schedules import never, share
 from archgrad.search_method import Method
@@ -28,6 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # [author code], but K in the space of D
 }
 
 
+@marked(PRESETS)
 def progressive(*, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] = (3,), rest: Share = 0.4) -> Patch:
     """Stages of equal length, for any method: in each an edge keeps fewer ops, and more of the
     channels go through them.

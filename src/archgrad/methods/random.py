@@ -12,6 +12,7 @@ from pydantic import Field
 
 from archgrad.arch import CellGenotype, Context, Forward, Genotype, Groups, Link
 from archgrad.diagnostics.accuracy import accuracy
+from archgrad.origin import marked
 from archgrad.patch import Ahead, Decision, Patch, Stage
 from archgrad.schedules import never, share
 from archgrad.search_method import Method
@@ -20,6 +21,7 @@ from archgrad.select import uniform
 from archgrad.state import Data, State
 
 
+@marked()
 def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
     """Random search at the cost of a search by gradient: each of the drawn architectures is
     trained from scratch, and the best on the validation half is kept.

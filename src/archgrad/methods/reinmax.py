@@ -12,11 +12,13 @@ from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch import Context, EdgeGroup
-from archgrad.methods.gdas import Idle
+from archgrad.methods.gdas import PRESETS, Idle
+from archgrad.origin import marked
 from archgrad.patch import Patch
 from archgrad.relax import Draw, Surrogate, masked_softmax, one_path, softmax, tempered_softmax
 
 
+@marked(PRESETS)
 def reinmax(*, tau: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0, idle: Idle = "scalar") -> Patch:
     """The draw of GDAS with a gradient of second order.
 

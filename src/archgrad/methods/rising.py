@@ -50,7 +50,7 @@ class Curvature:
     def measure(self, method: Method, state: State, data: Data, context: Context) -> float | None:
         batch, place = next(iter(data.evaluation("val", self.images, self.images))), (state.seed, "curvature", context.t.epoch)
         net, groups = state.nets["search"], context.groups
-        value = supernet_curvature(net, state.alphas, lambda alphas: method.mixture(alphas, context), groups, [batch], *place)
+        value = supernet_curvature(net, state.alphas, lambda alphas: method.mixture(alphas, context), groups, [batch], *place, of=method.loss)
         return value if math.isfinite(value) else None
 
     def state_dict(self) -> dict[str, Any]:

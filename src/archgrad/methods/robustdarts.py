@@ -14,6 +14,7 @@ from pydantic import Field
 from archgrad.arch import Alphas, Context, Mixture
 from archgrad.duration import EIGENVALUE
 from archgrad.methods.rising import Curvature, before_the_rise
+from archgrad.origin import marked
 from archgrad.patch import Ahead, Patch, Reshape
 from archgrad.schedules import Interval, Scalar, Span, lasting, linear, span
 from archgrad.search_method import Method
@@ -26,6 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+@marked(PRESETS)
 def robustdarts(
     *,
     stop: bool = True,

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from archgrad.arch import Alphas, Context, Genotype, Mixture
 from archgrad.diagnostics.accuracy import accuracy
+from archgrad.origin import marked
 from archgrad.patch import Ahead, Decision, Finalise, Patch
 from archgrad.relax import softmax
 from archgrad.schedules import never
@@ -30,6 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # [author code]; in NAS-Bench-201 that o
 }
 
 
+@marked(PRESETS)
 def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) -> Patch:
     """Random search with weight sharing: each step trains one drawn architecture, and the best
     of many by the shared weights is found.

@@ -16,6 +16,7 @@ from torch import Tensor
 from archgrad.arch import Forward
 from archgrad.memory import Memory
 from archgrad.methods.teachers import Average, Remembered, Snapshots
+from archgrad.origin import marked
 from archgrad.patch import Patch
 from archgrad.schedules import Span, from_epoch, lasting, span
 from archgrad.terms import Term, soft_divergence, weighted
@@ -24,6 +25,7 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+@marked()
 def sddarts(
     *,
     teachers: Literal["snapshots", "remembered", "average"] = "snapshots",

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from archgrad.origin import marked
 from archgrad.patch import Patch
 from archgrad.perturb import attack, clamped, noise, normalised
 from archgrad.schedules import toward
@@ -18,6 +19,7 @@ from archgrad.schedules import toward
 Radius = Annotated[float, Field(ge=0, le=1)]
 
 
+@marked()
 def smoothdarts(
     *,
     form: Literal["random", "adversarial"] = "random",

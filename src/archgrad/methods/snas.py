@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from archgrad.origin import marked
 from archgrad.patch import Patch
 from archgrad.relax import concrete, softmax
 from archgrad.schedules import linear
@@ -17,6 +18,7 @@ from archgrad.schedules import linear
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+@marked()
 def snas(*, hot: Positive = 1.0, cold: Positive = 0.03) -> Patch:
     """A mixture that is drawn from a concrete distribution, at a temperature that falls
     linearly [author code]. The alphas learn from training images too.

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from archgrad.arch import Context, Forward, Mixture
 from archgrad.diagnostics.entropy import mean_entropy
+from archgrad.origin import marked
 from archgrad.patch import Patch
 from archgrad.relax import gaussian, gumbel, sparse_noisy_softmax, sparse_softmax, tempered_softmax
 from archgrad.schedules import Interval, Scalar, Span, When, constant, geometric, lasting, remembered, share, span
@@ -32,6 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # [author code]; a space without a line 
 }
 
 
+@marked(PRESETS)
 def stdarts(
     *,
     noise: Literal["gradient", "gaussian", "gumbel", "none"] = "gradient",

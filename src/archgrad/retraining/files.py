@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from archgrad import files, schemas
+from archgrad import files, plugins, schemas
 from archgrad.arch import Genotype
 from archgrad.errors import command, shortened, shown
 from archgrad.folder import RunFolder, leftovers
@@ -47,6 +47,7 @@ class Card:
     data: Mapping[str, Any]  # what `archgrad.data.load` was called with
     reading: Mapping[str, Any]  # what `archgrad.data.retrain_data` was called with besides the settings
     fingerprint: str  # of those images
+    plugins: tuple[str, ...] = ()  # which its space or a primitive of it may be of
 
     @property
     def loading(self) -> dict[str, Any]:
@@ -59,6 +60,7 @@ class Card:
         from archgrad.spaces import noise, space
         from archgrad.spaces.derived import Derived
 
+        plugins.load(self.plugins, recorded=True)
         derived = Derived(self.genotype, space(self.space).resized(**{**self.spec, **({"auxiliary": True} if auxiliary else {})}))
         if fixed:
             noise.fix(derived.network, self.preprocess.size, self.spec["in_channels"], self.seed)
@@ -68,13 +70,16 @@ class Card:
         """Where to run: by default where it was trained, or on the CPU if this machine has no such device."""
         import torch
 
+        from archgrad import checks
+
         trained = self.device if torch.cuda.is_available() or not self.device.startswith("cuda") else "cpu"
-        return torch.device(device or trained)
+        return checks.check_device(device or trained)
 
     def to_json(self) -> dict[str, Any]:
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "plugins" or self.plugins}
         return {
             "version": VERSION,
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            **fields,
             "genotype": self.genotype.to_json(),
             "preprocess": self.preprocess.to_json(),
             "settings": asdict(self.settings),
@@ -92,8 +97,9 @@ class Card:
             "genotype": Genotype.from_json(data["genotype"]),
             "preprocess": Preprocess.from_json(data["preprocess"]),
             "settings": checked(data["settings"]),
+            "plugins": tuple(data.get("plugins", ())),
         }
-        return cls(**{name: made.get(name, data[name]) for name in cls.__dataclass_fields__})
+        return cls(**{name: made[name] if name in made else data[name] for name in cls.__dataclass_fields__})
 
 
 class Network(NamedTuple):
@@ -165,6 +171,9 @@ def load(folder: str | Path) -> Network:
     if not path.exists():
         raise ValueError(f"the training in {folder} has not reached its end, so there are no weights: {command('resume', folder)}")
     state = read_weights(path)
+    plugins.load(card.plugins, recorded=True)
+    if plugins.missing():
+        card.build()  # or it says of which plugin its space is, in words that nothing shortens
     try:
         with saved.naming("weights"):
             derived = card.build(fixed=noise.are_fixed(state))  # weights recorded without draws go on drawing in every pass

@@ -43,9 +43,9 @@ class Predictions(NamedTuple):
 
 
 def predict(
-    folder: str | Path, paths: Sequence[str | Path], *, top: int = 1, device: torch.device | str | None = None, batch: int = 64
+    folder: str | Path, paths: Sequence[str | Path] | str | Path, *, top: int = 1, device: torch.device | str | None = None, batch: int = 64
 ) -> Predictions:
-    """What the network in ``folder`` sees in image files, and in all images below folders (sorted).
+    """What the network in ``folder`` sees in image files, and in all images below folders (sorted); ``paths`` may be a single one.
 
     A path that does not exist, and a file that cannot be read, is refused by name, and the others go on. ValueError if nothing is trained yet,
     or there is no image at all.
@@ -54,9 +54,10 @@ def predict(
         raise ValueError(f"top must be at least 1, not {top}")
     derived, card = load(folder)
     device = card.place(device)
-    files, refused = listed(paths)
+    several = [Path(paths)] if isinstance(paths, str | Path) else [*paths]
+    files, refused = listed(several)
     if not files and not refused:
-        raise ValueError(f"no image in {', '.join(str(path) for path in paths) or 'nothing'}")
+        raise ValueError(f"no image in {', '.join(str(path) for path in several) or 'nothing'}")
     rows: list[Prediction] = []
     if noise.are_fixed(derived.state_dict()):
         batch = 1  # a network with noise is asked one by one, so that no digit of its answer hangs on the images beside it

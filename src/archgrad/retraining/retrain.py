@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from archgrad import checkpoint, data, records, terminal
+from archgrad import checkpoint, checks, data, plugins, records, terminal
 from archgrad.arch import Genotype
 from archgrad.data import Data, Dataset
 from archgrad.duration import Left, span
@@ -29,7 +29,7 @@ from archgrad.retraining.measure import BATCH, measure, surroundings
 from archgrad.retraining.progress import Watch
 from archgrad.retraining.settings import RetrainSettings, retrain_settings
 from archgrad.retraining.training import Training
-from archgrad.search_space import Space, check_cells
+from archgrad.search_space import Space, check_cells, space_of
 from archgrad.spaces.cost import count
 from archgrad.watching import life
 
@@ -47,10 +47,10 @@ class Retrained(NamedTuple):
 
 
 def retrain(
-    space: Space,
-    genotype: Genotype,
+    space: Space | str,
+    genotype: Genotype | str,
     dataset: Dataset,
-    settings: RetrainSettings,
+    settings: RetrainSettings | Mapping[str, Any] | None,
     folder: str | Path,
     *,
     seed: int = 0,
@@ -65,11 +65,15 @@ def retrain(
     """Trains the network that ``space`` derives of ``genotype`` into a new ``folder``: network.json, metrics.jsonl, checkpoint.pt and,
     at the end, weights.safetensors.
 
+    A space may be its name, a genotype its text or its name, and settings a dict of those that differ from the space's preset (None: none).
     ``origin``: the arguments `data.load` made the dataset from, by default its name; `resume` and `evaluate` load it again by them.
     ``reading``: arguments of `data.retrain_data` beside the settings (flip, workers). A checkpoint is written every epoch and every
     ``seconds``; `Interrupted` when ``stopping`` says so. ValueError for what cannot be, and if the folder holds a network already.
     """
-    folder = Path(folder)
+    folder, space, genotype = Path(folder), space_of(space), Genotype.of(genotype)
+    if not isinstance(settings, RetrainSettings):
+        settings = retrain_settings(space, settings)
+    checks.check_device(device)
     card = card_of(space, genotype, dataset, settings, seed=seed, device=device, deterministic=deterministic, origin=origin, reading=reading)
     run = training_of(card, dataset)  # refuses what cannot be trained before anything is written
     check_free(folder)
@@ -99,6 +103,7 @@ def card_of(
         data={**(origin or {"path": dataset.name}), **({"val": dataset.validation} if dataset.validation else {})},
         reading=dict(reading or {}),
         fingerprint=dataset.fingerprint,
+        plugins=plugins.recorded(plugins.loaded(), space=space.name),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, NamedTuple
 
-from archgrad.errors import unknown
+from archgrad import plugins
 from archgrad.search_space import Space
 from archgrad.spaces.darts import STEMS, Darts
 from archgrad.spaces.mbconv import STEMS as MOBILE
@@ -39,6 +39,7 @@ SPACES: dict[str, Entry] = {
 
 def space(name: str, /, **options: Any) -> Space:
     """The space of that name. ValueError for an unknown name or option, or an option out of range."""
+    plugins.find()
     if name not in SPACES:
-        raise unknown("space", name, SPACES)
+        raise plugins.unknown("space", name, SPACES)
     return SPACES[name].build().resized(**options)

@@ -63,8 +63,9 @@ def groups(stages: Stages, primitives: options.Sets, usual: tuple[str, ...], ext
     )
 
 
-def derive(space: Any, genotype: Genotype, given: Mapping[str, Any]) -> Derived:
+def derive(space: Any, genotype: Genotype | str, given: Mapping[str, Any]) -> Derived:
     """`Space.derive` of a chain space."""
+    genotype = Genotype.of(genotype)
     primitives = genotype.primitives(space.groups)
     for cell in genotype.cells:
         if cell.concat != (1,):

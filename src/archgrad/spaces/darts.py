@@ -157,8 +157,9 @@ class Darts:
         """As CIFAR-10 results are published, unless ``given`` otherwise: 36 channels, 20 cells, affine BatchNorms, none behind pools."""
         return options.evaluated(self, PUBLISHED, given)
 
-    def derive(self, genotype: Genotype, **given: Any) -> Derived:
+    def derive(self, genotype: Genotype | str, **given: Any) -> Derived:
         """The network of a genotype, in the form of `evaluation`; without the nodes that nothing leads to. ValueError if it does not fit."""
+        genotype = Genotype.of(genotype)
         genotype.check(self.groups)
         built = connected(genotype, inputs=2)
         cells = {"primitives": built.primitives(self.groups), "concat": {cell.group: cell.concat for cell in built.cells}}

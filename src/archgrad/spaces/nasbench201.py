@@ -95,8 +95,9 @@ class NasBench201:
         """As in the benchmark's table, unless ``given`` otherwise: 16 channels, 5 cells a stage, affine BatchNorms."""
         return options.evaluated(self, PUBLISHED, given)
 
-    def derive(self, genotype: Genotype, **given: Any) -> Derived:
+    def derive(self, genotype: Genotype | str, **given: Any) -> Derived:
         """The network of a genotype, in the form of `evaluation`. ValueError if it does not fit."""
+        genotype = Genotype.of(genotype)
         primitives = genotype.primitives(self.groups)
         (cell,) = genotype.cells
         if cell.concat != (3,):

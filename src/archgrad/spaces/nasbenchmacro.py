@@ -86,7 +86,7 @@ class NasBenchMacro:
         """As in the benchmark's table, unless ``given`` otherwise: 32 channels, affine BatchNorms."""
         return options.evaluated(self, PUBLISHED, given)
 
-    def derive(self, genotype: Genotype, **given: Any) -> Derived:
+    def derive(self, genotype: Genotype | str, **given: Any) -> Derived:
         """The network of a genotype, in the form of `evaluation`. ValueError if it does not fit."""
         return chain.derive(self, genotype, given)
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archgrad.errors import unknown
+from archgrad import plugins
 from archgrad.spaces.depthwise import depthwise_conv2d
 from archgrad.spaces.noise import Noise
 
@@ -207,7 +207,7 @@ FREE = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "noise")
 def primitive(name: str, stride: int = 1) -> Primitive:
     """ValueError with the nearest name if there is none of that name."""
     if name not in PRIMITIVES:
-        raise unknown("primitive", name, PRIMITIVES)
+        raise plugins.unknown("primitive", name, PRIMITIVES)
     return STRIDED_SKIP if name == "skip_connect" and stride == 2 else PRIMITIVES[name]
 
 

@@ -1,0 +1,3 @@
+"""A package of a researcher's own."""
+
+__version__ = "0.3"

@@ -1,0 +1,118 @@
+"""Method, state, data and batches held against each other. What does not fit is one line that names both sides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sized
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from archgrad.arch import Batch
+from archgrad.errors import shown
+from archgrad.search_space import Space
+
+if TYPE_CHECKING:
+    from archgrad.search_method import Method
+    from archgrad.state import Data, State
+
+Identity = Mapping[str, Any]
+"""What a search is of, as JSON has it: see `Method.identity`."""
+
+
+def plain(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back, so that what was saved and what is made anew compare."""
+    found: dict[str, Any] = json.loads(json.dumps(identity, default=str))
+    return found
+
+
+def check_identity(whose: str, was: Identity, now: Identity) -> None:
+    """ValueError where two identities differ: names the first setting that does, the method's name before all others."""
+    for name, (then, new) in differing(was, now).items():
+        if name == "method":
+            raise ValueError(f"the {whose} belongs to method {shown(then)}, not {shown(new)}")
+        raise ValueError(f"the {whose} belongs to a search with {name} {shown(then)}, and this method has {shown(new)}")
+
+
+def differing(was: Identity, now: Identity, above: str = "") -> dict[str, tuple[Any, Any]]:
+    """``section.name`` -> the two values, where they are not equal."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in dict.fromkeys([*was, *now]):
+        then, new = was.get(name), now.get(name)
+        if isinstance(then, Mapping) and isinstance(new, Mapping):
+            found |= differing(then, new, f"{above}{name}.")
+        elif then != new:
+            found[f"{above}{name}"] = then, new
+    return found
+
+
+def check_observers(observers: Any) -> tuple[Any, ...]:
+    """Observers as a tuple, a single one too. ValueError where one lacks a method of the protocol."""
+    several = (observers,) if hasattr(observers, "on_epoch") or not isinstance(observers, Iterable) else tuple(observers)
+    for one in several:
+        if lacking := [name for name in ("on_step", "on_epoch", "on_decision") if not callable(getattr(one, name, None))]:
+            raise ValueError(f"observer {type(one).__name__} has no {' and no '.join(lacking)}: an observer has all three, `...` does nothing")
+    return several
+
+
+def check_parts(method: Any, data: Any) -> None:
+    """ValueError where what a search is given is no method, or no data."""
+    if not hasattr(method, "begin_epoch"):
+        raise ValueError(f"a method is expected, as archgrad.method makes it, not {shown(method)}")
+    if not all(callable(getattr(data, name, None)) for name in ("count", "steps", "batches", "evaluation")):
+        raise ValueError(f"data with count, steps, batches and evaluation are expected, as archgrad.search_data makes them, not {shown(data)}")
+
+
+def check_state(method: Method, state: State) -> None:
+    """ValueError where a state was not built by this method, or one of the same name, space and settings."""
+    check_identity("state", state.identity, method.identity(state.plan))
+
+
+def check_beside(state: State, *, seed: int | None, device: torch.device | str | None, precision: str | None, recompute: str | None) -> None:
+    """ValueError where something is said beside a state that has it otherwise: the state goes on as it began."""
+    said = {"seed": (seed, state.seed), "precision": (precision, state.precision), "recompute": (recompute, state.recompute)}
+    for name, (given, has) in said.items():
+        if given is not None and given != has:
+            raise ValueError(f"{name}: the state has {has!r}, not {given!r}: leave it out, or begin a search without a state")
+    if device is not None and (asked := torch.device(device)).type != state.device.type:
+        raise ValueError(f"device: the state is on {state.device}, not on {asked}: leave it out, or read the state to {asked}")
+
+
+def check_images(state: State, data: Data) -> None:
+    """ValueError where a state was planned for other numbers of images."""
+    here = data.count("train"), data.count("val")
+    if any(state.plan.images) and tuple(state.plan.images) != here:
+        was = " and ".join(f"{count:,}" for count in state.plan.images)
+        raise ValueError(f"the state is of a search on {was} images (train and val), and these data have {here[0]:,} and {here[1]:,}")
+
+
+def check_data(space: Space, data: Data) -> None:
+    """ValueError where data that name their classes and channels have others than the space."""
+    classes, channels = (getattr(data, name, None) for name in ("classes", "in_channels"))  # no part of the protocol
+    if isinstance(classes, Sized) and len(classes) != space.classes:
+        raise ValueError(f"space {space.name} has {space.classes} classes, but these data have {len(classes)}: say classes={len(classes)}")
+    if isinstance(channels, int) and channels != space.in_channels:
+        raise ValueError(f"space {space.name} has in_channels {space.in_channels}, but these data have {channels}: say in_channels={channels}")
+
+
+def check_batch(space: Space, batch: Batch, split: str) -> None:
+    """ValueError where images or labels of a batch are none for this space."""
+    images, labels = batch.images, batch.labels
+    if images.dim() != 4 or images.shape[1] != space.in_channels:
+        raise ValueError(f"images of {split} are {tuple(images.shape)}, and space {space.name} takes (B, {space.in_channels}, H, W)")
+    if labels.shape != images.shape[:1] or labels.is_floating_point():
+        raise ValueError(f"labels of {split} are {tuple(labels.shape)}, {labels.dtype}; whole numbers of shape ({len(images)},) are expected")
+    if len(labels) and not 0 <= (largest := int(labels.max())) < space.classes:
+        raise ValueError(f"a label of {split} is {largest}, and space {space.name} has {space.classes} classes, which count from 0")
+
+
+def check_device(device: torch.device | str) -> torch.device:
+    """The device by its name. ValueError for no name of one, and for a GPU that is not here."""
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device: cpu or cuda is expected, not {shown(device)}") from None
+    if found.type == "cuda" and (not torch.cuda.is_available() or (found.index or 0) >= torch.cuda.device_count()):
+        here = f"there are {torch.cuda.device_count()} CUDA GPUs here" if torch.cuda.is_available() else "there is no CUDA GPU here"
+        raise ValueError(f"device {found}: {here}; use cpu")
+    return found

@@ -199,7 +199,7 @@ def test_a_run_that_took_splits_for_classes_is_told_so(tmp_path):
     was["preprocess"]["classes"] = ["Test", "Train", "val"]
     folder.data.write_text(json.dumps(was | {"fingerprint": "2:" + "0" * 32}))
     folder.config.write_text(folder.config.read_text().replace("classes: 2", "classes: 3"))
-    with pytest.raises(ValueError, match=r"have changed .* \(Test and Train in .* are splits now, as earlier versions did not know\)"):
+    with pytest.raises(ValueError, match=r"have changed .* \(the class 'Test' is gone; Test and Train in .* are splits, which earlier versions"):
         run.recorded(folder, silent)
 
 

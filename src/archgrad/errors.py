@@ -106,7 +106,7 @@ def edits(one: str, other: str) -> int:
 
     Optimal string alignment.
     """
-    one, other = normalize("NFC", one), normalize("NFC", other)
+    one, other = composed(one), composed(other)
     before, row = [0] * (len(other) + 1), list(range(len(other) + 1))
     for i, letter in enumerate(one):
         new = [i + 1]
@@ -122,8 +122,12 @@ def edits(one: str, other: str) -> int:
 def match(name: str, choices: Iterable[str]) -> str | None:
     """The choice of that name, in whatever form Unicode writes it (a Mac takes its accents apart); None where there is none."""
     choices = list(choices)
-    composed = normalize("NFC", name)
-    return name if name in choices else next((choice for choice in choices if normalize("NFC", choice) == composed), None)
+    return name if name in choices else next((choice for choice in choices if composed(choice) == composed(name)), None)
+
+
+def composed(name: str) -> str:
+    """A name in the one form of Unicode by which names are compared."""
+    return normalize("NFC", name)
 
 
 def out_of_memory(error: BaseException) -> bool:

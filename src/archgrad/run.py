@@ -159,7 +159,7 @@ def prepare(
     """Loads the images, builds space and method to suit them, and resolves every setting. Sets torch's threads and determinism. ``expect``
     raises ValueError for images that it did not expect."""
     if config.data.path is None:
-        raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
+        raise ValueError("which images? name them by --data: a folder, a .parquet or .csv file, a hub name such as cifar10, or digits")
     device = set_up(config)
     build(config)  # what is wrong without any image should be said before they are decoded
     given = config.data

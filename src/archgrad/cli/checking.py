@@ -21,6 +21,6 @@ def check_search(settings: SearchConfig, *, reads: bool = True, writes: bool = T
 def check_images(settings: DataSettings) -> None:
     """ValueError where no images are named, none can be there, or they are to be too small."""
     if settings.path is None:
-        raise ValueError("which images? name them by --data: a folder, a parquet file, a hub name such as cifar10, or digits")
+        raise ValueError("which images? name them by --data: a folder, a .parquet or .csv file, a hub name such as cifar10, or digits")
     places.check_side(settings.size)
     places.check(settings.path)

@@ -175,7 +175,7 @@ def go_on(folder: Path, say: Say, *, repair: bool = False, previous: bool = Fals
 def evaluate(
     folder: Path,
     *,
-    data: Annotated[str | None, Parameter(help="labelled images: a folder CLASS/*, a set with a test split, parquet, a hub name")] = None,
+    data: Annotated[str | None, Parameter(help="labelled images: a folder CLASS/*, a set with a test split, parquet, CSV, a hub name")] = None,
     split: Annotated[str | None, Parameter(help="split of those images; by default the test split where there is one")] = None,
     image_column: Annotated[str | None, Parameter(help="column of a table that holds the images")] = None,
     label_column: Annotated[str | None, Parameter(help="column of a table that holds the classes")] = None,

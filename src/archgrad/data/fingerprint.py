@@ -19,6 +19,7 @@ from torch import Tensor
 
 from archgrad.data.dataset import Dataset
 from archgrad.data.decode import RULE
+from archgrad.errors import composed
 
 SECOND = "2:"
 
@@ -62,13 +63,9 @@ def same_images(recorded: str, dataset: Dataset) -> bool:
     return recorded in dataset.alike or recorded == fingerprint_like(recorded, dataset)
 
 
-def _composed(names: Iterable[str]) -> list[str]:
-    return [normalize("NFC", name) for name in names]
-
-
 def spellings(classes: Sequence[str]) -> list[list[str]]:
     """The names of classes as they are, composed and decomposed: file systems change between the two."""
-    return [list(classes), _composed(classes), [normalize("NFD", name) for name in classes]]
+    return [list(classes), [*map(composed, classes)], [normalize("NFD", name) for name in classes]]
 
 
 def difference(was: Mapping[str, Any], dataset: Dataset) -> str:
@@ -79,11 +76,13 @@ def difference(was: Mapping[str, Any], dataset: Dataset) -> str:
         dataset: The images as they are.
 
     Returns:
-        The first difference that the record tells, else all that is left.
+        The first difference that the record tells, else all that is left; and what earlier versions would have read otherwise.
     """
+    return "; ".join(part for part in (_first(was, dataset), dataset.layout) if part)
+
+
+def _first(was: Mapping[str, Any], dataset: Dataset) -> str:
     then, now = list(was.get("classes", dataset.classes)), list(dataset.classes)
-    if dataset.layout:
-        return dataset.layout
     if then != now:
         return _renamed(then, now)
     for name, has, unit in (("size", dataset.size, "pixels a side"), ("in_channels", dataset.in_channels, "channels")):
@@ -93,7 +92,7 @@ def difference(was: Mapping[str, Any], dataset: Dataset) -> str:
 
 
 def _renamed(then: list[str], now: list[str]) -> str:
-    if _composed(then) == _composed(now):
+    if [*map(composed, then)] == [*map(composed, now)]:
         return "Unicode writes the names of the classes in another form"
     if sorted(then) == sorted(now):
         return "the classes have another order"

@@ -42,7 +42,8 @@ def _classed_split(train: Path, root: Path) -> Source:
 def _layout(root: Path, taken: set[str]) -> str:
     """What earlier versions, which knew five names of splits, read otherwise; empty where nothing."""
     new = sorted(taken - {"train", *places.TESTS, *places.VALIDATIONS})
-    return f"{' and '.join(new)} in {root} {'are splits' if len(new) > 1 else 'is a split'} now, as earlier versions did not know" if new else ""
+    are = "are splits" if len(new) > 1 else "is a split"
+    return f"{' and '.join(new)} in {root} {are}, which earlier versions did not know" if new else ""
 
 
 def _split(root: Path, *, layout: str = "", notes: tuple[str, ...] = ()) -> Source:
@@ -59,7 +60,7 @@ def _split(root: Path, *, layout: str = "", notes: tuple[str, ...] = ()) -> Sour
         labels += [label] * len(images)
         ignored += others
     if later := {formats.ending(name) for name in names} & formats.LATER:
-        layout = layout or f"{' and '.join(sorted(later))} files in {root} are images now, and earlier versions passed them over"
+        layout = layout or f"{' and '.join(sorted(later))} files in {root} are images, which earlier versions did not know"
 
     def where(index: int) -> str:
         return os.path.join(root, names[index])

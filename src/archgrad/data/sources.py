@@ -54,12 +54,11 @@ class Source:
 
     def relabelled(self, classes: Sequence[str]) -> Source:
         """The same images with labels into ``classes``; ValueError names a class that is not among them."""
-        own = [errors.match(name, classes) for name in self.classes]
+        places = {errors.composed(name): place for place, name in enumerate(classes)} | {name: place for place, name in enumerate(classes)}
+        table = torch.tensor([places.get(name, places.get(errors.composed(name), -1)) for name in self.classes])
         for label in self.labels.unique().tolist():
-            if own[label] is None:
+            if table[label] < 0:
                 raise ValueError(f"{self.name}: {errors.unknown('class', self.classes[label], classes)}")
-        places = {name: place for place, name in enumerate(classes)}
-        table = torch.tensor([-1 if name is None else places[name] for name in own])
         return replace(self, classes=tuple(classes), labels=table[self.labels])
 
 

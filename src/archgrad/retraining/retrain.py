@@ -100,11 +100,16 @@ def card_of(
         threads=torch.get_num_threads(),
         deterministic=deterministic,
         batch=BATCH,
-        data={**(origin or {"path": dataset.name}), **({"val": dataset.validation} if dataset.validation else {})},
+        data={**(origin or {"path": dataset.name}), **_kept(dataset)},
         reading=dict(reading or {}),
         fingerprint=dataset.fingerprint,
         plugins=plugins.recorded(plugins.loaded(), space=space.name),
     )
+
+
+def _kept(dataset: Dataset) -> dict[str, Any]:
+    """Arguments of `data.load` that follow from what it made."""
+    return ({"val": dataset.validation} if dataset.validation else {}) | ({"skip_unreadable": True} if dataset.unreadable else {})
 
 
 def resume(

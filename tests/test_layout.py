@@ -19,6 +19,7 @@ MAY: dict[str, set[str]] = {
     "interrupts": set(),
     "duration": set(),
     "errors": set(),
+    "earlier": set(),
     "terminal": set(),
     "bounds": {"errors"},
     "yaml_files": set(),

@@ -16,7 +16,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 import archgrad
-from archgrad import config, records, schemas
+from archgrad import config, earlier, records, schemas
 from archgrad.arch import Genotype
 from archgrad.config import SearchConfig
 from archgrad.files import content, is_draft, open_unlinked, previous, read_json, sweep, write, write_json
@@ -133,7 +133,8 @@ class RunFolder:
         """ValueError if no run began here, or its settings were damaged."""
         if not self.config.is_file():
             raise ValueError(f"there is no run in {self.path} ({self.config.name} is missing)")
-        return config.read(config.read_yaml(self.config))
+        where, given = config.read_yaml(self.config)
+        return config.read((where, earlier.as_recorded(given)))
 
     def found(self) -> Genotype:
         """What the search ended with. ValueError if it has not."""

@@ -38,7 +38,9 @@ class Data(Protocol):
         """Shuffled and augmented; each batch is a function of (seed, split, epoch, step), so it may start anywhere."""
 
     def evaluation(self, split: str, batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
-        """As they are, in one fixed order, in which every batch has images of all classes: it may be normalised by its own statistics."""
+        """As they are, in one fixed shuffled order, so that a batch has images of many classes: it may be normalised by its own statistics.
+
+        No batch is promised to have images of all classes. Recorded gaps depend on the order, so it stays."""
 
 
 @dataclass

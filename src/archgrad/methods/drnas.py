@@ -28,12 +28,12 @@ def drnas(
     *,
     anchor: Literal["l2", "kl"] = "l2",
     strength: NotNegative = 1e-3,
-    readout: Literal["mean", "softmax"] = "mean",
+    readout: Literal["softmax", "mean"] = "softmax",
     weights_lr: tuple[NotNegative, NotNegative] = (0.1, 0.0),
     alphas_lr: NotNegative = 6e-4,
 ) -> Patch:
     """``anchor``: what holds the concentrations to 1, at ``strength``: Adam's decay of the alphas, as concentration 1 is alpha 0, or the
-    divergence from Dirichlet(1). ``readout``: selection by the distribution's mean, or by softmax(a). ``weights_lr``: from, to."""
+    divergence from Dirichlet(1). ``readout``: selection by softmax(a) [author code], or by the distribution's mean. ``weights_lr``: from, to."""
     divergence = weighted(constant(strength), kl_to_uniform)
     return Patch(
         "drnas",

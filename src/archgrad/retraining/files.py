@@ -49,12 +49,14 @@ class Card:
     fingerprint: str  # of those images
 
     def build(self, *, auxiliary: bool = False, fixed: bool = False) -> Derived:
-        """The network, with torch's initial weights; ``fixed``: its noise ops have their draws for evaluation (`archgrad.spaces.noise`).
+        """The network, with torch's initial weights; ``auxiliary``: with the head that its settings describe; ``fixed``: its noise ops have their draws for evaluation (`archgrad.spaces.noise`).
         ValueError if it cannot be built, or its space has no auxiliary head."""
         from archgrad.spaces import noise, space
         from archgrad.spaces.derived import Derived
 
         derived = Derived(self.genotype, space(self.space).resized(**{**self.spec, **({"auxiliary": True} if auxiliary else {})}))
+        if auxiliary and self.settings.auxiliary_bn:
+            derived.network.auxiliary.normalise()
         if fixed:
             noise.fix(derived.network, self.preprocess.size, self.spec["in_channels"], self.seed)
         return derived

@@ -51,13 +51,15 @@ Ahead = Callable[["Method", "State"], float]
 
 class Stage(NamedTuple):
     """At ``begin`` the search goes on in another space. ``carry(old, new)`` hands over what should live on. Alphas move from ``alpha_from``
-    on, an epoch of the whole search (None: at once). ``continues``: the supernet goes on living, and schedules of its life with it."""
+    on, an epoch of the whole search (None: at once). ``continues``: the supernet goes on living, and schedules of its life with it. ``set_by``:
+    the option that decides how many stages there are, for messages."""
 
     begin: When
     change: Callable[[Method, State], Space]
     carry: Carry | None = None
     alpha_from: When | None = None
     continues: bool = False
+    set_by: str = ""
 
 
 @dataclass(frozen=True)

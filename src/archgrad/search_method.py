@@ -139,8 +139,9 @@ class Method:
             raise ValueError(f"a search needs whole epochs, at least 1 of 1 step, not {epochs} of {steps}")
         begins = [stage.begin(epochs) for stage in self.stages]
         if len(set(begins)) < len(begins) or max(begins, default=0) >= epochs:
-            count = f"its {len(begins)} stages"
-            raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for {count}: more epochs, or fewer stages")
+            fewer = " and ".join(f"--{option}" for option in dict.fromkeys(stage.set_by for stage in self.stages) if option)
+            ways = f"more epochs, or fewer stages{f' by {fewer}' if fewer else ''}"
+            raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for its {len(begins)} stages: {ways}")
         later = (stage.alpha_from for stage in self.stages if stage.alpha_from is not None)
         for length in (self.alpha_from, *later, *self.patch.lengths):
             length(epochs)

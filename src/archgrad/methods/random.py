@@ -24,7 +24,7 @@ def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
     """``draws``: architectures tried. Where it does not divide the epochs, their lives differ by at most one epoch."""
     return Patch(
         "random",
-        stages=tuple(Stage(share(k, of=draws), draw(k)) for k in range(draws)),
+        stages=tuple(Stage(share(k, of=draws), draw(k), set_by="random.draws") for k in range(draws)),
         memory={"draws": Draws},
         finalise=best,
         ahead={"draws": judging(draws)},

@@ -56,6 +56,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def alphas(self) -> Path:
+        """Those at the end of every epoch: `archgrad.alphas` reads them."""
+        return self.path / "alphas.safetensors"
+
+    @property
     def decisions(self) -> Path:
         """One JSON line per decision of a finalisation; not there where there was none."""
         return self.path / "decisions.jsonl"

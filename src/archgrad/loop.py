@@ -41,12 +41,19 @@ class Found(NamedTuple):
 
 def search(
     method: Method, data: Data, epochs: int, *, seed: int = 0, state: State | None = None, observers: Iterable[Observer] = (),
-    device: torch.device | str = "cpu", precision: str = "32", recompute: str = "none",
+    device: torch.device | str = "cpu", precision: str = "32", recompute: str = "none", progress: bool = False,
 ) -> Found:
     """Runs ``method`` for ``epochs`` epochs over ``data``; with a ``state`` it goes on where that stopped, in mid-epoch too.
 
+    ``progress``: a bar, and a line an epoch, where a terminal or a notebook watches.
     ValueError if an edge group of the space of a new search is in no cell, the state was planned for another length, or the search diverges.
     """
+    if progress:
+        from archgrad.progress import watched
+
+        with watched() as bars:
+            more, own = (*observers, *bars), {"precision": precision, "recompute": recompute}
+            return search(method, data, epochs, seed=seed, state=state, observers=more, device=device, **own)
     observers = tuple(observers)
     if state is None:
         check_cells(method.base, "cells")

@@ -94,6 +94,9 @@ class Patch:
     ahead: Mapping[str, Ahead] = field(default_factory=dict)  # what memories measure and a finalisation does -> how much is to come
     stepper: Stepper | None = None
 
+    def __repr__(self) -> str:
+        return f"<Patch {self.name}: {', '.join(sorted(self.sets())) or 'DARTS'}>"
+
     def sets(self) -> frozenset[str]:
         """The fields this patch sets, its name and what only messages read aside."""
         unset = Patch("")

@@ -33,6 +33,7 @@ from archgrad import (
     terminal,
     watching,
 )
+from archgrad.alpha_record import AlphaRecord
 from archgrad.arch import Genotype
 from archgrad.budget import budget
 from archgrad.config import DataSettings, SearchConfig
@@ -283,6 +284,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
             *measured,  # again: another rule may have ended the search with an epoch that it had passed over
             *(Timed(probe, timing, alive) for probe in diagnostics(config)),  # before the metrics, which get their columns
             Metrics(folder.metrics, epoch=results.epochs_of(state)),  # before the checkpoint: a line too many is cut, one too few is lost
+            AlphaRecord(folder.alphas, epoch=results.epochs_of(state)),
             Decisions(folder.decisions, taken=len(state.decisions)),
             checkpoints,
             timing,  # behind all that takes time

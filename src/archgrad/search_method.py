@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,6 +25,16 @@ from archgrad.stepper import Bilevel, Stepper, Values
 from archgrad.terms import Term, cross_entropy
 
 
+class Made(NamedTuple):
+    """The names and options that a method was made of, and ``again``, which makes it of them; ``patch`` and ``space`` are what came of it."""
+
+    again: Callable[..., Method]
+    name: str
+    given: Mapping[str, Any]
+    patch: Patch
+    space: Space
+
+
 @dataclass(frozen=True)
 class Method:
     """A patch whose gaps are filled with DARTS as its space knows it (`Space.defaults`)."""
@@ -32,6 +42,7 @@ class Method:
     patch: Patch
     base: Space
     published: rate.Published | None = None  # what alphas.lr is fitted to a search's length by; None: it is as the patch has it
+    made: Made | None = field(default=None, compare=False)  # how `archgrad.method` made it
 
     def __post_init__(self) -> None:
         unread = self.patch.sets() - self.stepper.reads
@@ -41,6 +52,16 @@ class Method:
         for what, choices in (("order", ("alpha_first", "weight_first")), ("alpha_split", ("val", "train"))):
             if (given := getattr(self, what)) not in choices:
                 raise unknown(what, given, choices)
+
+    def __repr__(self) -> str:
+        return f"<Method {self.name} over space {self.base.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As names and options: functions within a patch cannot be pickled. ValueError for a method that was put together otherwise."""
+        made = self.made
+        if made is None or made.patch is not self.patch or made.space is not self.base or made.given.get("budget"):
+            raise ValueError(f"method {self.name!r} cannot be pickled: pickle what it is made of, names and options, and make it there again")
+        return made.again, (made.name, self.base, dict(made.given))
 
     # What the patch says, or DARTS.
     name = property(lambda self: self.patch.name)

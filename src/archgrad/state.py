@@ -69,6 +69,11 @@ class State:
     recompute: str = "none"  # "none" | "cells": whose activations are made again in the backward; no result depends on it
     trace: Trace = field(default_factory=Trace)  # of this process alone: a state that is saved is fine
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {tuple(own.shape)}" for name, own in self.alphas.items())
+        place = f"epoch {self.epoch} of {self.plan.epochs}, step {self.step}"
+        return f"<State at {place}, seed {self.seed}, {self.device}; alphas {shapes}>"
+
     def averages(self) -> dict[str, float]:
         """This epoch's step metrics so far, averaged."""
         return {name: self.sums[name].item() / self.counts[name] for name in self.sums}

@@ -70,7 +70,7 @@ def load(
     if absent:
         notes.append(f"no test image of {', '.join(absent)}")
 
-    mean, std = train.statistics or _measured(parts[0])
+    mean, std = train.statistics or measured(parts[0])
     dataset = Dataset(
         name=str(path),
         train=parts[0],
@@ -151,7 +151,7 @@ def _hold_out(images: Images, source: Source, seed: int) -> list[Images]:
     return [images.subset(others(test, len(images))), images.subset(test)]
 
 
-def _measured(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def measured(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel, of values in [0, 1], over evenly spaced images.
 
     From counts of the 256 levels: whole numbers, so that neither chunks nor threads move a bit.

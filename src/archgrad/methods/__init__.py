@@ -44,7 +44,7 @@ from archgrad.methods.stdarts import PRESETS as stdarts_presets
 from archgrad.methods.stdarts import stdarts
 from archgrad.patch import Patch, compose
 from archgrad.rate import Length, Published
-from archgrad.search_method import Method
+from archgrad.search_method import Made, Method
 from archgrad.search_space import ALPHAS, AUTO, Space, WeightSettings
 
 
@@ -168,7 +168,13 @@ def method(name: str, space: Space, *, budget: Patch | None = None, **given: Any
     patch = compose(*patches, *([budget] if budget else []), settle=_user(sections, own))
     with_rate = tuple(name for name in patch.with_rate if name not in own)
     usual = {one: METHODS[one].usual(one, space.name, sections.get(one, {})) for one in names if one != "darts"}
-    return Method(replace(patch, with_rate=with_rate), space, published(usual, space, patch, auto))
+    whole = replace(patch, with_rate=with_rate)
+    return Method(whole, space, published(usual, space, patch, auto), Made(again, name, {"budget": budget, **given}, whole, space))
+
+
+def again(name: str, space: Space, given: Mapping[str, Any]) -> Method:
+    """A method of the names and options that a pickled one was made of."""
+    return method(name, space, **given)
 
 
 def published(usual: Mapping[str, Patch], space: Space, patch: Patch, auto: bool) -> Published | None:

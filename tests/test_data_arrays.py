@@ -77,7 +77,7 @@ def test_a_search_on_arrays():
         (COLOUR * 2.0, LABELS, "floating-point pixels are from 0 to 1, not from 0.0 to 510.0"),
         (COLOUR.astype(np.int64), LABELS, "pixels are uint8 from 0 to 255 or floats from 0 to 1, not int64"),
         (COLOUR[..., :2], LABELS, "an image has the shape (H, W), (C, H, W) or (H, W, C) with 1 or 3 channels, not (12, 12, 2)"),
-        (COLOUR, LABELS * 0, "a search needs two classes with 2 training images each at least"),
+        (COLOUR, LABELS * 0, "a search needs two classes with 2 training images each; of 1 classes '0' has 40"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(images, labels, says):

@@ -46,7 +46,8 @@ def test_texts_are_short():
     assert repr(method.readout(state)) == "<Mixture of cell (6, 5)>" and len(repr(method.patch)) < 120
     images = archgrad.load("digits", report=lambda line: None)
     assert repr(images).startswith("<Dataset digits: 10 classes, 1,438 training images") and len(repr(images.train)) < 40
-    assert repr(archgrad.search_data(images, batch=20, seed=0, limit=40)) == "<Data of digits: 40 train, 40 val, 359 test, batch 20, seed 0, cpu>"
+    halves = archgrad.search_data(images, batch=20, seed=0, limit=40)
+    assert repr(halves) == "<Data of digits: 40 train, 40 val, 359 test, batch 20, seed 0, cpu>"
 
 
 def test_a_method_is_pickled_as_names_and_options():

@@ -164,7 +164,7 @@ def test_presets_and_readouts():
 def test_a_recorded_run_keeps_the_mean(tmp_path):
     folder = RunFolder(tmp_path)
     said = "method: drnas+progressive\nspace:\n  name: nasbench201\n"
-    for text, readout in ((said, dirichlet_mean), (said + "drnas:\n  anchor: kl\n", dirichlet_mean), (said + "drnas:\n  readout: softmax\n", softmax)):
-        folder.config.write_text(text)
+    for own, readout in (("", dirichlet_mean), ("drnas:\n  anchor: kl\n", dirichlet_mean), ("drnas:\n  readout: softmax\n", softmax)):
+        folder.config.write_text(said + own)
         assert run_module.build(folder.settings()).patch.readout is readout
     assert run_module.build(config.read(("", {"method": "drnas"}))).patch.readout is softmax

@@ -34,7 +34,7 @@ def test_the_word_of_the_user_wins_and_a_recorded_arm_stays():
     before = study.read(("", OLD), recorded=True)
     own = {**SMALL, "arms": {"new": {"method": "drnas", "drnas": {"readout": "softmax"}}}}
     assert options(study.read(("", own), names=["new"], before=before), "new") == {"drnas.readout": "softmax"}
-    with pytest.raises(ValueError, match="arm drnas: drnas.readout is 'mean' in the study recorded here, not 'softmax'"):
+    with pytest.raises(ValueError, match=r"arm drnas: drnas\.readout is 'mean' in the study recorded here, not 'softmax'"):
         study.joined(before, study.read(("", {**SMALL, "drnas": {"readout": "softmax"}}), names=["drnas"], before=before))
 
 

@@ -31,7 +31,7 @@ TRIPLES = [(link.primitive, link.target, link.source) for link in LINKS]
         f"Genotype(normal={[tuple(PAIRS[:2]), tuple(PAIRS[2:])]}, normal_concat=[2, 3], connectN=None, connects=None)",
         f"Genotype(normal={TRIPLES}, normal_concat=range(2, 4))",
         f"Genotype(normal={[(*pair, 0.25) for pair in PAIRS]}, normal_concat=range(2, 4))",
-        f"Genotype(normal={[(op, f'np.int64({node})') for op, node in PAIRS]}, normal_concat=range(2, 4))".replace("'np", "np").replace(")')", "))"),
+        f"Genotype(normal=[{', '.join(f'({op!r}, np.int64({node}))' for op, node in PAIRS)}], normal_concat=range(2, 4))",
         f"12/03 10:11:12 AM epoch 3 (of 50) genotype = Genotype(normal={PAIRS}, normal_concat=range(2, 4)) lr 0.01",
         f"epoch 1 Genotype(normal={PAIRS}, normal_concat=[2, 3])\nepoch 2 Genotype(normal={PAIRS}, normal_concat=[2, 3]) cut Genotype(normal=[(",
         json.dumps({str(stage): f"Genotype(normal={PAIRS}, normal_concat=range(2, 4))" for stage in range(3)}),
@@ -100,7 +100,7 @@ def test_op_numbers_alone_are_read_where_both_orders_agree():
     assert write(parse("(4, 4, 4, 4, 4, 4)")).count("avg_pool_3x3") == 6
     with pytest.raises(ValueError, match=r"mean more than one cell: say NAS-Bench-201:\(3, 0, 1, 4, 2, 3\) .* or NASLib:\(3, 0"):
         parse("[3, 0, 1, 4, 2, 3]")
-    assert nasbench201.OPS == NUMBERED["NAS-Bench-201"][0] and nasbench201.EDGES == NUMBERED["NAS-Bench-201"][1]
+    assert NUMBERED["NAS-Bench-201"] == (nasbench201.OPS, nasbench201.EDGES)
 
 
 def test_darts_cells_as_naslib_and_nasbench301_have_them():

@@ -9,9 +9,9 @@ if TYPE_CHECKING:  # what an editor and a type checker see
     from archgrad.alpha_record import alphas as alphas
     from archgrad.arch import Genotype as Genotype
     from archgrad.arch import Mixture as Mixture
-    from archgrad.data import dataset as dataset
-    from archgrad.data import load as load
-    from archgrad.data import search_data as search_data
+    from archgrad.data.arrays import dataset as dataset
+    from archgrad.data.batches import search_data as search_data
+    from archgrad.data.load import load as load
     from archgrad.loop import search as search
     from archgrad.methods import method as method
     from archgrad.patch import Patch as Patch
@@ -27,7 +27,8 @@ __version__ = "0.1.0"
 # Imported on first use: `archgrad --help` must not wait for torch.
 _HOME = {
     "Genotype": "arch", "Mixture": "arch", "method": "methods", "space": "spaces", "search": "loop", "Patch": "patch",
-    "compose": "patch", "Method": "search_method", "load": "data", "dataset": "data", "search_data": "data", "alphas": "alpha_record",
+    "compose": "patch", "Method": "search_method", "load": "data.load", "dataset": "data.arrays", "search_data": "data.batches",
+    "alphas": "alpha_record",
     "retrain": "retraining.retrain", "evaluate": "retraining.evaluate", "predict": "retraining.predict",
 }  # fmt: skip
 

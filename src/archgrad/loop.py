@@ -48,17 +48,20 @@ def search(
     ``progress``: a bar, and a line an epoch, where a terminal or a notebook watches.
     ValueError if an edge group of the space of a new search is in no cell, the state was planned for another length, or the search diverges.
     """
-    if progress:
-        from archgrad.progress import watched
-
-        with watched() as bars:
-            more, own = (*observers, *bars), {"precision": precision, "recompute": recompute}
-            return search(method, data, epochs, seed=seed, state=state, observers=more, device=device, **own)
-    observers = tuple(observers)
     if state is None:
         check_cells(method.base, "cells")
     state = state or begin(method, data, epochs, seed=seed, device=device, precision=precision, recompute=recompute)
     check_plan(state, epochs, data.steps("train"))
+    if not progress:
+        return _on(method, data, epochs, state, tuple(observers))
+    from archgrad.progress import watched
+
+    with watched() as bars:
+        return _on(method, data, epochs, state, (*observers, *bars))
+
+
+def _on(method: Method, data: Data, epochs: int, state: State, observers: tuple[Observer, ...]) -> Found:
+    """On from a state to the end."""
     while state.epoch < epochs and not state.stopped:
         began, busy = monotonic(), process_time()
         if state.step == 0:

@@ -80,7 +80,8 @@ def _meant(name: str) -> list[Published]:
     if len(wanted) < SHORTEST:
         return []
     versions = [entry for entry in published() if re.fullmatch(rf"{re.escape(wanted)}v\d+", _key(entry.name))]
-    return versions or [e for e in published() if _key(e.name).startswith(wanted)] or [e for e in published() if _key(e.repository).endswith(f"/{wanted}")]
+    begun = [entry for entry in published() if _key(entry.name).startswith(wanted)]
+    return versions or begun or [entry for entry in published() if _key(entry.repository).endswith(f"/{wanted}")]
 
 
 def _entry(entry: dict[str, Any], source: dict[str, str]) -> Published:

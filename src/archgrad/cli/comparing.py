@@ -54,7 +54,8 @@ def compare(
     """Search with several methods and several seeds, and say what differs and how surely.
 
     All settings of a search are shared by the arms. Each run is an ordinary run folder in OUT/runs and a process of its own with one thread; the
-    same command again goes on with what is not done, and `--out OUT --methods NEW --data DATA` adds an arm. OUT/summaries holds a small file of each finished run, which counts as done anywhere.
+    same command again goes on with what is not done, and `--out OUT --methods NEW --data DATA` adds an arm. OUT/summaries holds a small file of
+    each finished run, which counts as done anywhere.
     An arm of random search is among the arms.
     """
     if jobs < 1:

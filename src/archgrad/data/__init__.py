@@ -4,7 +4,6 @@
 process needs to read an image as training did.
 """
 
-from archgrad.data.arrays import dataset
 from archgrad.data.augment import Augment
 from archgrad.data.batches import Data, Split, retrain_data, search_data
 from archgrad.data.dataset import Dataset, Images
@@ -13,6 +12,6 @@ from archgrad.data.load import load, load_labelled
 from archgrad.data.preprocess import Preprocess, stem_for
 
 __all__ = [
-    "Augment", "Data", "Dataset", "Images", "Preprocess", "Split", "dataset", "difference", "fingerprint_like", "load", "load_labelled", "retrain_data",
+    "Augment", "Data", "Dataset", "Images", "Preprocess", "Split", "difference", "fingerprint_like", "load", "load_labelled", "retrain_data",
     "same_images", "search_data", "stem_for",
 ]  # fmt: skip

@@ -55,7 +55,7 @@ def dataset(
     least = 1 if test is not None else 2
     if len(names) < 2 or min(counts) < least:
         few = names[counts.index(min(counts))]
-        raise ValueError(f"a search needs two classes with {least} training images each at least; {few!r} has {min(counts)} of {len(names)} classes")
+        raise ValueError(f"a search needs two classes with {least} training images each; of {len(names)} classes {few!r} has {min(counts)}")
     side = size or min(parts[0][0][0].shape[:2])
     channels = max(1 if image.ndim == 2 else image.shape[2] for own, _ in parts for image in own)
     stores = [_squares(own, channels, stored_side(side)) for own, _ in parts]

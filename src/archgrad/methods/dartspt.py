@@ -25,7 +25,7 @@ from archgrad.select import strongest
 from archgrad.state import Data, State
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # [author code]: 5 epochs after a search of 100, elsewhere after one of 50. Of 25 epochs theirs decides at the start of 0, 5, 10, 15, 20 and 24.
+    # [author code]: 5 epochs after a search of 100, elsewhere after one of 50. Of 25 epochs the script decides before 0, 5, 10, 15, 20 and 24.
     "nasbench201": {"tune": 0.05, "last": 0.8},
 }
 

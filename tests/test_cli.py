@@ -100,7 +100,7 @@ def test_a_search_says_what_it_does(tmp_path, capsys):
         (["--data", "digits", "--space.nodes", "3"], "space nasbench201: unknown option 'nodes'"),
         (["--data", "digits", "--space.primitives", "skip_conect"], "did you mean 'skip_connect'"),
         (["--data", "digits", "--random.draws", "3"], "section 'random' is of a method that is not used"),
-        (["--data", "digits", "--method", "random", "--search.epochs", "2"], "no room for its 4 stages"),
+        (["--data", "digits", "--method", "random", "--search.epochs", "2"], "4 stages: more epochs, or fewer stages by --random.draws"),
         (["--data", "digits", "--data.size", "4"], "at least 8"),
         (["--data", "digits", "--config", "nowhere.yaml"], "no such file: nowhere.yaml"),
         (["--data", "nowhere/at/all"], "nowhere/at/all"),

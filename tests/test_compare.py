@@ -144,6 +144,25 @@ def test_more_seeds_and_arms_than_before(done, tmp_path, capsys):
     assert study.read(("", whole.to_mapping())) == whole
 
 
+def test_an_arm_is_added_without_typing_the_study_again(done, tmp_path, capsys):
+    out = committed(done, tmp_path / "more")
+    assert main(["compare", "--out", str(out), "--methods", "darts,stdarts", "--stdarts.kappa", "0.1", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "stdarts-seed2: stdarts in nasbench201, stdarts.kappa 0.1, 2 epochs, seed 2 (new)" in said and "random-seed2:" in said
+    before = study.read(read_yaml(out / "study.yaml"), recorded=True)
+    asked = study.read(("", {**comparing.begun(before, True), "stdarts": {"kappa": 0.1}}), names=["stdarts"], before=before)
+    (out / "study.yaml").write_text(study.joined(before, asked).to_yaml())
+    assert main(["compare", "--out", str(out), "--methods", "stdarts", "--dry-run"]) == 0  # an arm by its name, as it is recorded
+    assert "stdarts.kappa 0.1" in capsys.readouterr().out
+    assert "arm stdarts: stdarts.kappa is 0.1 in the study recorded here, not 0.2" in refused(
+        capsys, "--out", str(out), "--methods", "stdarts", "--stdarts.kappa", "0.2", "--dry-run"
+    )
+    assert "search.epochs is 2 in the study recorded here, not 3" in refused(
+        capsys, "--out", str(out), "--methods", "stdarts", "--search.epochs", "3", "--random.draws", "2", "--dry-run"
+    )
+    assert "unknown method 'stdart': did you mean 'stdarts'" in refused(capsys, "--out", str(out), "--methods", "stdart")
+
+
 def test_a_killed_run_goes_on_to_the_same_end(done, tmp_path):
     """SIGKILL in mid-epoch, then once more: the very summary of an undisturbed run."""
     asked = study.read(read_yaml(done / "study.yaml"), ("", {"seeds": [2], "controls": False}), names=["darts"])

@@ -10,10 +10,12 @@ import torch.nn.functional as F
 
 from archgrad import checkpoint
 from archgrad.arch import Batch, CellGenotype, Genotype, Link
+from archgrad.duration import STEP
 from archgrad.gradients import gradients
 from archgrad.loop import search
 from archgrad.methods import method
 from archgrad.methods.projection import without
+from archgrad.patch import Decision
 from archgrad.select import strongest
 from archgrad.spaces import space
 from archgrad.stepper import forward
@@ -169,7 +171,7 @@ class Steps:
 
 def test_learns_on_between_decisions(monkeypatch):
     steps = Steps(monkeypatch)
-    found = run(method("dartspt", BASE, tune=1))
+    found = run(method("dartspt", BASE, tune=1, last=1.0))
     searched, after = EPOCHS * 3, 5 * 3
     assert len(steps.rates) == searched + after
     assert steps.rates[searched:] == pytest.approx([0.0025] * after)
@@ -183,8 +185,30 @@ def test_learns_on_between_decisions(monkeypatch):
 
 def test_tuning_scales_with_the_search(monkeypatch):
     steps = Steps(monkeypatch)
-    found = run(method("dartspt", BASE, tune=0.4), epochs=2)  # of 6 steps
+    found = run(method("dartspt", BASE, tune=0.4, last=1.0), epochs=2)  # of 6 steps
     assert len(steps.rates) == 6 + 5 * 2 and (found.state.epoch, found.state.step) == (2 + 3, 1)
+
+
+def test_decides_before_the_epochs_of_its_authors(monkeypatch):
+    """[author code] Of 25 epochs the script in NAS-Bench-201 decides before 0, 5, 10, 15, 20 and 24."""
+    m, steps = method("dartspt", BASE, tune=5), Steps(monkeypatch)
+    state, taken = finished(m), []
+    for decision in m.finalise(state, DATA):
+        if "tuned" not in decision.note:
+            taken.append(len(steps.rates) / 3)
+    assert taken == [0, 5, 10, 15, 20, 24] and (state.epoch, state.step) == (EPOCHS + 24, 0)
+    equal = method("dartspt", space("darts", channels=4, cells=3, nodes=2), tune=5)
+    agenda = dartspt.choices(equal.space.groups, "random", 1)
+    assert set(dartspt.pauses(agenda, 15, 1.0).values()) == {15}
+
+
+@pytest.mark.parametrize(("taken", "epochs"), [(0, 24), (2, 19), (5, 4)])
+def test_what_is_to_come_counts_the_shorter_pause(taken, epochs):
+    m = method("dartspt", BASE, tune=5)
+    state = m.start(seed=1, epochs=EPOCHS, steps=3, images=(24, 24))
+    state.decisions = [Decision(m.genotype(state), {"op": "none"})] * taken
+    passes = (6 - taken) * len(OPS) * 24
+    assert m.patch.ahead["finalisation"](m, state) - passes == epochs * STEP * 24
 
 
 def test_fixed_alphas_never_move():
@@ -207,7 +231,7 @@ def test_goes_on_between_any_two_decisions(base, places, count, tmp_path):
 
 def test_goes_on_within_a_long_tuning(tmp_path):
     """After each of its epochs but the last: between two choices two decisions that choose nothing."""
-    m = method("dartspt", BASE, tune=3)
+    m = method("dartspt", BASE, tune=3, last=1.0)
     saves = Saves([("decision", n, 0) for n in (1, 2, 3, 4, 9)], tmp_path)
     found = run(m, [saves], epochs=1)
     assert [d.note.get("tuned") for d in found.state.decisions] == [None, *[3, 6, None] * 5] and found.state.epoch == 1 + 5 * 3
@@ -221,7 +245,7 @@ def test_after_an_early_stop_the_epochs_do_not_go_on(tmp_path):
         def on_epoch(self, method, state, data, row):
             return {"stop": "enough"} if row["epoch"] == 0 else None
 
-    m, path = method("dartspt", BASE, tune=1), tmp_path / "checkpoint.pt"
+    m, path = method("dartspt", BASE, tune=1, last=1.0), tmp_path / "checkpoint.pt"
     whole = run(m, [Stops()])
     with pytest.raises(Stopped):
         run(m, [Stops(), Record(("decision", 2, 0), path)])

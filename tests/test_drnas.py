@@ -6,11 +6,14 @@ import torch.nn.functional as F
 from scipy import special
 from torch.distributions import Dirichlet, kl_divergence
 
+from archgrad import config
+from archgrad import run as run_module
 from archgrad.arch import Context, Edge, EdgeGroup, Progress
+from archgrad.folder import RunFolder
 from archgrad.loop import begin
 from archgrad.methods import method
 from archgrad.methods.drnas import drnas
-from archgrad.relax import LEAST, concentration, dirichlet, dirichlet_mean
+from archgrad.relax import LEAST, concentration, dirichlet, dirichlet_mean, softmax
 from archgrad.seeds import generator
 from archgrad.spaces import space
 from archgrad.stepper import alpha_step
@@ -155,3 +158,13 @@ def test_presets_and_readouts():
         assert weights.argmax(1).tolist() == [0, 0] and torch.allclose(weights.sum(1), torch.ones(2))
         chosen[readout] = int(weights.amax(1).argmax())
     assert chosen == {"mean": 1, "softmax": 0}
+    assert drnas().readout is softmax  # as the authors' code
+
+
+def test_a_recorded_run_keeps_the_mean(tmp_path):
+    folder = RunFolder(tmp_path)
+    said = "method: drnas+progressive\nspace:\n  name: nasbench201\n"
+    for own, readout in (("", dirichlet_mean), ("drnas:\n  anchor: kl\n", dirichlet_mean), ("drnas:\n  readout: softmax\n", softmax)):
+        folder.config.write_text(said + own)
+        assert run_module.build(folder.settings()).patch.readout is readout
+    assert run_module.build(config.read(("", {"method": "drnas"}))).patch.readout is softmax

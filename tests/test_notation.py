@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archgrad.arch import CellGenotype, Genotype, Link
+from archgrad.benchmarks import nasbench201
 from archgrad.notation import known, parse, write
 from archgrad.published import find, published
+from archgrad.spellings import COMPACT, NUMBERED
 
 PRIMITIVES = ["none", "skip_connect", "sep_conv_3x3", "dil_conv_5x5", "a strange~name|+'"]
 
@@ -28,6 +30,11 @@ TRIPLES = [(link.primitive, link.target, link.source) for link in LINKS]
         f"FOUND = genotypes.Genotype(normal={PAIRS}, normal_concat=list(range(2, 4)))",
         f"Genotype(normal={[tuple(PAIRS[:2]), tuple(PAIRS[2:])]}, normal_concat=[2, 3], connectN=None, connects=None)",
         f"Genotype(normal={TRIPLES}, normal_concat=range(2, 4))",
+        f"Genotype(normal={[(*pair, 0.25) for pair in PAIRS]}, normal_concat=range(2, 4))",
+        f"Genotype(normal=[{', '.join(f'({op!r}, np.int64({node}))' for op, node in PAIRS)}], normal_concat=range(2, 4))",
+        f"12/03 10:11:12 AM epoch 3 (of 50) genotype = Genotype(normal={PAIRS}, normal_concat=range(2, 4)) lr 0.01",
+        f"epoch 1 Genotype(normal={PAIRS}, normal_concat=[2, 3])\nepoch 2 Genotype(normal={PAIRS}, normal_concat=[2, 3]) cut Genotype(normal=[(",
+        json.dumps({str(stage): f"Genotype(normal={PAIRS}, normal_concat=range(2, 4))" for stage in range(3)}),
         json.dumps({"normal": PAIRS, "normal_concat": [2, 3]}),
         str({"normal": PAIRS, "normal_concat": (2, 3)}),
         json.dumps({"normal": TRIPLES, "normal_concat": [2, 3]}),
@@ -71,6 +78,47 @@ def test_arch_string():
     assert write(parse("|a~0|+|b~1|a~0|")) == "|a~0|+|a~0|b~1|"
 
 
+CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|nor_conv_3x3~2|"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Structure(4 nodes with {CELL})",
+        f"<< 12 >> arch : {CELL}, accuracy 93.2 (of 100)",
+        f"{CELL}  93.2",
+        "NAS-Bench-201:(3, 0, 1, 4, 2, 3)",
+        "naslib: [2, 1, 4, 0, 3, 2]",  # 0 -> 1, 0 -> 2, 0 -> 3, 1 -> 2, 1 -> 3, 2 -> 3
+        str(nasbench201.index_of(parse(CELL))),
+    ],
+)
+def test_every_form_of_a_nasbench201_cell_reads_the_same(text):
+    assert write(parse(text)) == CELL
+
+
+def test_op_numbers_alone_are_read_where_both_orders_agree():
+    assert write(parse("(4, 4, 4, 4, 4, 4)")).count("avg_pool_3x3") == 6
+    with pytest.raises(ValueError, match=r"mean more than one cell: say NAS-Bench-201:\(3, 0, 1, 4, 2, 3\) .* or NASLib:\(3, 0"):
+        parse("[3, 0, 1, 4, 2, 3]")
+    assert NUMBERED["NAS-Bench-201"] == (nasbench201.OPS, nasbench201.EDGES)
+
+
+def test_darts_cells_as_naslib_and_nasbench301_have_them():
+    cells = parse("DARTS_V2").cells
+    compact = tuple(tuple((link.source, COMPACT.index(link.primitive)) for link in cell.links) for cell in cells)
+    assert parse(str(compact)) == parse("DARTS_V2")
+    edges = [(source, node) for node in range(2, 6) for source in range(node)]
+    prefix, config = "NetworkSelectorDatasetInfo:darts:", {"OptimizerSelector:sgd:learning_rate": 0.025}
+    for cell in cells:
+        config |= {f"{prefix}edge_{cell.group}_{edges.index(link[:2])}": link.primitive for link in cell.links}
+        config |= {f"{prefix}inputs_node_{cell.group}_{node}": "0_1" for node in (3, 4, 5)}
+    found = parse(json.dumps(config))
+    assert [(c.group, sorted(c.links), c.concat) for c in found.cells] == [(c.group, sorted(c.links), c.concat) for c in cells]
+    del config[f"{prefix}edge_normal_0"]
+    with pytest.raises(ValueError, match="normal: node 2 reads two nodes, and the configuration names 1 of its edges"):
+        parse(str(config))
+
+
 def test_cdarts_is_the_cell_of_its_paper():
     normal = "sep3 0, sep3 1, sep3 1, sep3 2, sep3 0, sep3 1, skip 0, skip 2"
     reduce = "sep5 1, max 0, dil5 2, skip 0, sep3 0, sep5 1, sep3 0, dil5 2"
@@ -101,6 +149,16 @@ def test_names_are_forgiving_and_every_known_one_is_found():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("DARTS", "'DARTS' is published in more than one form: say DARTS_V1 or DARTS_V2"),
+        ("GDAS", "say FairDARTS:GDAS_V1 or AutoDL-Projects:GDAS_V1"),
+        ("FairDARTS", "say FairDARTS_a or FairDARTS_b or FairDARTS_c or FairDARTS_d or FairDARTS_e or FairDARTS_f, ... (7 in all)"),
+        ("RobustDARTS", "unknown genotype 'RobustDARTS'"),
+        ("99999", "the cells 0 to 15624, not 99999"),
+        ("NASBench:(1, 2, 3, 4, 0, 0)", "op numbers are known of NAS-Bench-201 and NASLib, not of 'NASBench'"),
+        ("NASLib:(1, 2, 3, 4, 0, 5)", "NASLib: 6 op numbers from 0 to 4 are expected, not [1, 2, 3, 4, 0, 5]"),
+        ("(((0, 3), (1, 9)), ((0, 1), (1, 1)))", "from 0 to 6, and 9 stands there"),
+        ("{'0': '|a~0|', '1': '|b~0|'}", "the 2 stages have different cells"),
+        ("arch |a~0| and |b~0|", "this text holds 2 different genotypes"),
         ("dart_v2", "did you mean 'DARTS_V2'"),
         ("GDAS_V1", "say FairDARTS:GDAS_V1 or AutoDL-Projects:GDAS_V1"),
         ("darts:PDARTS", "unknown genotype 'darts:PDARTS'"),
@@ -108,17 +166,17 @@ def test_names_are_forgiving_and_every_known_one_is_found():
         ("Genotype(normal=[('a', 0)], normal_concat=[2])", "normal: 1 pairs"),
         ("Genotype(normal=[('a', 0), ('b', 2)], normal_concat=[2])", "normal, entry 1: node 2 cannot read node 2"),
         ("Genotype(normal=[('a', 0), ('b', 1, 0)], normal_concat=[2])", "normal, entry 1: expected"),
-        ("Genotype(normal=[('a', 0.5), ('b', 1)], normal_concat=[2])", "only names, numbers"),
+        ("Genotype(normal=[('a', 0.5), ('b', 1)], normal_concat=[2])", "normal, entry 0: expected"),
         ("Genotype(normal=[('a', True), ('b', 1)], normal_concat=[2])", "normal, entry 0"),
         ("Genotype(normal=[('a', 0), ('b', 1)])", "stands there without 'normal_concat'"),
         ("Genotype(normal_concat=[2])", "'normal_concat' stands there without 'normal'"),
         ("Genotype(normal=[('a', 0), ('b', 1)], normal_concat=range(2, 1000000000))", "normal_concat: expected node numbers"),
         ("Genotype(normal=[('a', 0), ('b', 1)], normal_concat=2)", "normal_concat: expected a list"),
-        ("Genotype([('a', 0), ('b', 1)], [2])", "only names, numbers"),
-        ("Genotype(normal=__import__('os').getcwd(), normal_concat=[2])", "only names, numbers"),
+        ("Genotype([('a', 0), ('b', 1)], [2])", "only names, numbers, lists and range(a, b) may stand in it, and here its cells have no names"),
+        ("Genotype(normal=__import__('os').getcwd(), normal_concat=[2])", "and here is __import__('os').getcwd()"),
         ("Genotype(normal=[('a', 0)", "was never closed"),
         ("Genotype(" + "(" * 5000, "not a genotype"),
-        ("a = 1; b = (2)", "not a genotype"),
+        ("a = 1; b = (2)", "here are 2 statements"),
         ("{}", "one entry per cell"),
         ("[(1)]", "one entry per cell"),
         ('{"normal": {"links": []}}', "'links' and 'concat'"),

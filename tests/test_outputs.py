@@ -15,10 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from archgrad import catalogue, data, run, terminal
+from archgrad import catalogue, data, terminal
 from archgrad.arch import Genotype
 from archgrad.bounds import check_device
 from archgrad.cli import main
+from archgrad.devices import device_named
 from archgrad.retraining.evaluate import Evaluation, evaluate
 from archgrad.retraining.retrain import retrain
 from archgrad.retraining.training import balanced
@@ -116,12 +117,12 @@ def test_a_gpu_is_taken_by_its_number(monkeypatch):
     assert check_device("cuda:1") == "cuda:1"
     with pytest.raises(ValueError, match="device cuda:1: there is no CUDA GPU here; use --device cpu"):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        run.device_named("cuda:1")
+        device_named("cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [run.device_named(name) for name in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
+    assert [device_named(name) for name in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
     with pytest.raises(ValueError, match="device cuda:2: there are 2 GPUs here; the first is cuda:0"):
-        run.device_named("cuda:2")
+        device_named("cuda:2")
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes")

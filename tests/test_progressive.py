@@ -167,7 +167,7 @@ def test_what_cannot_be_is_refused_before_the_first_step():
     assert not record.rows
     with pytest.raises(ValueError, match=r"progressive\.partial needs a value for each of the 3 stages"):
         progressive(keep=(4, 2))
-    with pytest.raises(ValueError, match="a search of 1 epochs has no room for its 2 stages"):
+    with pytest.raises(ValueError, match=r"no room for its 2 stages: more epochs, or fewer stages by --progressive\.keep"):
         begin(made(), DATA, 1)
 
 

@@ -75,7 +75,8 @@ def stepped(card: Card, **given: Any) -> Training:
         "cifar": {"batch": 96, "lr": 0.025, "lr_end": 0, "schedule": "cosine", "epochs": 600, "decay": 3e-4, "drop_path": 0.2, "cutout": 16,
                   "auxiliary": 0.4, "clip": 5, "channels": 36, "cells": 20, "momentum": 0.9, "nesterov": False, "label_smoothing": 0},
         "imagenet": {"batch": 1024, "lr": 0.5, "warmup": 5, "epochs": 250, "decay": 3e-5, "label_smoothing": 0.1, "auxiliary": 0.4,
-                     "channels": 48, "cells": 14, "clip": 5, "drop_path": 0, "cutout": 0},
+                     "channels": 48, "cells": 14, "clip": 5, "drop_path": 0, "cutout": 0, "auxiliary_bn": False},
+        "pdarts": {"batch": 1024, "lr": 0.5, "warmup": 5, "epochs": 250, "auxiliary": 0.4, "auxiliary_bn": True, "channels": 48, "cells": 14},
         "nasbench201": {"epochs": 200, "lr": 0.1, "lr_end": 0, "schedule": "cosine", "nesterov": True, "decay": 5e-4, "batch": 256,
                         "channels": 16, "cells": 5, "cutout": 0, "drop_path": 0, "auxiliary": 0, "clip": 0},
     }.items(),
@@ -155,6 +156,19 @@ def test_label_smoothing_and_auxiliary_head_are_in_the_loss(card: Card) -> None:
     assert losses[1] != losses[0]
     assert losses[2] > losses[0]  # the same network and batch, and a second loss on top
     assert len({run.averages()["train_accuracy"] for run in runs}) == 1
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+def test_the_second_batchnorm_of_the_imagenet_head_is_an_option(card: Card, stem: str) -> None:
+    def heads(**given: Any) -> list[str]:
+        settings = retrain_settings(space("darts", stem=stem), {"preset": "imagenet", **given})
+        network = replace(card, spec={**card.spec, "stem": stem}, settings=settings).build(auxiliary=True).network
+        return [name for name, module in network.auxiliary.named_children() if isinstance(module, torch.nn.BatchNorm2d)]
+
+    assert heads() == (["bn1"] if stem == "imagenet" else ["bn1", "bn2"])
+    assert heads(auxiliary_bn=True) == heads(preset="pdarts") == ["bn1", "bn2"]
+    recorded = {name: value for name, value in card.to_json()["settings"].items() if name != "auxiliary_bn"}
+    assert not Card.from_json({**card.to_json(), "settings": recorded}).settings.auxiliary_bn  # of before the option was there
 
 
 def test_the_loss_of_a_step_by_hand(card: Card) -> None:

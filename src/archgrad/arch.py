@@ -101,6 +101,9 @@ class Mixture:
     recompute: bool = False  # while training, activations of a cell are dropped and made again in its backward: less memory, more time
     extras: Mapping[str, Tensor] = field(default_factory=dict)  # group -> (edges, extras); else `EdgeGroup.extras` rest, and where nothing runs
 
+    def __repr__(self) -> str:
+        return f"<Mixture of {', '.join(f'{name} {tuple(own.shape)}' for name, own in self.weights.items())}>"
+
     def cell(self, group: str, k: int | None) -> CellMixture:
         """Cell ``k`` (counted within its group) reads this; ``None`` is the mean over cells, which selection reads: of searched columns."""
         weights = self.weights[group]
@@ -176,6 +179,15 @@ class Genotype:
         from archgrad.notation import write
 
         return write(self)
+
+    def __repr__(self) -> str:
+        return f"Genotype.parse({str(self)!r})"
+
+    def _repr_svg_(self) -> str:
+        """The picture that a notebook shows."""
+        from archgrad.report import cells_svg
+
+        return cells_svg(self)
 
     def to_json(self) -> dict[str, Any]:
         """{group: {"links": [[source, target, primitive], ...], "concat": [...]}}"""

@@ -16,7 +16,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 import archgrad
-from archgrad import config, records, schemas
+from archgrad import config, earlier, records, schemas
 from archgrad.arch import Genotype
 from archgrad.config import SearchConfig
 from archgrad.errors import command, counted
@@ -58,6 +58,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """One JSON line per epoch."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def alphas(self) -> Path:
+        """Those at the end of every epoch: `archgrad.alphas` reads them."""
+        return self.path / "alphas.safetensors"
 
     @property
     def decisions(self) -> Path:
@@ -137,7 +142,8 @@ class RunFolder:
         """ValueError if no run began here, or its settings were damaged."""
         if not self.config.is_file():
             raise ValueError(f"there is no run in {self.path} ({self.config.name} is missing)")
-        settings = config.read(config.read_yaml(self.config), recorded=True)
+        where, given = config.read_yaml(self.config)
+        settings = config.read((where, earlier.as_recorded(given)), recorded=True)
         # a run that named no validation images had none: half of its training images moved the alphas, whatever its folder holds
         return settings.model_copy(update={"data": settings.data.model_copy(update={"val": settings.data.val or "none"})})
 

@@ -42,11 +42,12 @@ class Found(NamedTuple):
 
 def search(
     method: Method, data: Data, epochs: int, *, seed: int | None = None, state: State | None = None, observers: Iterable[Observer] = (),
-    device: torch.device | str | None = None, precision: str | None = None, recompute: str | None = None,
+    device: torch.device | str | None = None, precision: str | None = None, recompute: str | None = None, progress: bool = False,
 ) -> Found:
     """Runs ``method`` for ``epochs`` epochs over ``data``; with a ``state`` it goes on where that stopped, in mid-epoch too.
 
     Without a state the seed is 0, the device "cpu", the precision "32", and nothing is recomputed, unless you say otherwise.
+    ``progress``: a bar, and a line an epoch, where a terminal or a notebook watches.
 
     ValueError if an edge group of the space of a new search is in no cell, method, state and data do not fit each other, the state was planned
     for another length, or the search diverges.
@@ -63,6 +64,16 @@ def search(
         checks.check_state(method, state)
         checks.check_images(state, data)
     check_plan(state, epochs, data.steps("train"))
+    if not progress:
+        return _on(method, data, epochs, state, tuple(observers))
+    from archgrad.progress import watched
+
+    with watched() as bars:
+        return _on(method, data, epochs, state, (*observers, *bars))
+
+
+def _on(method: Method, data: Data, epochs: int, state: State, observers: tuple[Observer, ...]) -> Found:
+    """On from a state to the end."""
     while state.epoch < epochs and not state.stopped:
         began, busy = monotonic(), process_time()
         if state.step == 0:

@@ -8,11 +8,13 @@ DARTS                   ``Genotype(normal=[('sep_conv_3x3', 1), ...], normal_con
 ... triples (FairDARTS) ``[('sep_conv_3x3', 2, 0), ...]``: primitive, node, input; any number per node
 NAS-Bench-201           ``|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|``
 chains                  ``mb4_k3|mb6_k5,skip_connect|...``, or NAS-Bench-Macro's digits ``02012100``
+... as an index         ``12138``: the row of NAS-Bench-201's table, as `archgrad query` prints it
 a known name            ``DARTS_V2``, or ``REPOSITORY:NAME`` as in ``AutoDL-Projects:GDAS_V1``
 ======================  =============================================================================================
 
 Nodes are numbered as in DARTS: 0 and 1 are a cell's inputs and pair ``i`` of a flat list leads to node ``2 + i // 2``;
-a NAS-Bench-201 cell has the one input 0.
+a NAS-Bench-201 cell has the one input 0. The weight of a triple ``(primitive, input, weight)`` is dropped, and numpy's numbers are numbers.
+`archgrad.spellings` has the notations of other projects, and of logs.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from keyword import iskeyword
 from typing import Any
 
-from archgrad import chain
+from archgrad import chain, spellings
 from archgrad.arch import CellGenotype, Genotype, Link
 from archgrad.errors import shortened, shown
 
@@ -34,6 +36,13 @@ WORD = re.compile(r"[A-Za-z]\w*", re.ASCII)
 NODES = 64  # no published cell has more than 8; a limit keeps range(2, 10**9) from being spelled out
 LONGEST = 200_000
 """Characters of a genotype: 64 nodes that read each other take fewer, and Python's parser takes a second for a megabyte."""
+INDEX = re.compile(r"\d{1,5}")
+NUMPY = ("int8", "int16", "int32", "int64", "intp", "uint8", "float16", "float32", "float64", "str_")
+"""Types whose values numpy writes as calls."""
+
+
+class Unspelled(ValueError):
+    """A text is no genotype by itself; one may stand within it."""
 
 
 def parse(text: str) -> Genotype:
@@ -41,15 +50,40 @@ def parse(text: str) -> Genotype:
     if len(text) > LONGEST:
         raise ValueError(f"a genotype has at most {LONGEST:,} characters, this one has {len(text):,}: {_short(text)}")
     text = text.strip()
-    if text.startswith("|"):
-        return _read_arch_string(text)
-    if text.startswith("{") or "(" in text:
-        return from_mapping(_literal(text))
+    if INDEX.fullmatch(text):
+        from archgrad.benchmarks import nasbench201  # takes numpy
+
+        return nasbench201.table().genotype(int(text))
+    if numbers := spellings.owned(text):
+        return _read_arch_string(spellings.by_numbers(_literal(numbers[1]), numbers[0]))
+    if text.startswith("|") or text.startswith(("{", "[")) or "(" in text or "~" in text:
+        return _spelled(text)
     if layers := chain.read(text):
         return layers
     from archgrad.published import find  # which reads its entries with `from_mapping`
 
     return find(text)
+
+
+def _spelled(text: str) -> Genotype:
+    """What is spelled out, by itself or in the midst of other words."""
+    try:
+        return _read(text)
+    except Unspelled:
+        found = {_read(part) for part in spellings.within(text) if part != text}
+        if not found:
+            raise
+    if len(found) > 1:
+        raise ValueError(f"this text holds {len(found)} different genotypes: give one of them")
+    return found.pop()
+
+
+def _read(text: str) -> Genotype:
+    """What is spelled out by itself."""
+    if text.startswith("|"):
+        return _read_arch_string(text)
+    data = spellings.plain(_literal(text))
+    return _read(data) if isinstance(data, str) else from_mapping(data)
 
 
 def known() -> tuple[str, ...]:
@@ -113,12 +147,14 @@ def _read_links(group: str, entries: Any) -> tuple[Link, ...]:
     forms = [_form(entry) for entry in entries]
     for place, form in enumerate(forms):
         if form is None or form != forms[0]:
-            expected = "(primitive, input), (primitive, node, input) or one list of pairs per node, the same throughout"
+            expected = "(primitive, input), (primitive, node, input), (primitive, input, weight) or one list of pairs per node, throughout"
             raise ValueError(f"{group}, entry {place}: expected {expected}, got {_short(entries[place])}")
     if forms[:1] == ["triple"]:
         return _links(group, [(source, node, primitive) for primitive, node, source in entries])
     if forms[:1] == ["node"]:
         return _links(group, [(source, 2 + i, primitive) for i, node in enumerate(entries) for primitive, source in node])
+    if forms[:1] == ["weighted"]:
+        entries = [entry[:2] for entry in entries]
     if len(entries) % 2:
         raise ValueError(f"{group}: {len(entries)} pairs (primitive, input), but two make a node")
     return _links(group, [(source, 2 + i // 2, primitive) for i, (primitive, source) in enumerate(entries)])
@@ -129,6 +165,8 @@ def _form(entry: Any) -> str | None:
         return "pair"
     if _is_entry(entry, str, int, int):
         return "triple"
+    if _is_entry(entry, str, int, float):
+        return "weighted"
     return "node" if isinstance(entry, list | tuple) and all(_is_entry(pair, str, int) for pair in entry) else None
 
 
@@ -152,7 +190,7 @@ def _read_arch_string(text: str) -> Genotype:
     for target, node in enumerate(nodes, 1):
         inputs = [re.fullmatch(r"([^|~+]+)~(\d{1,2})", op) for op in node.strip().strip("|").split("|")]
         if None in inputs or not (node.strip().startswith("|") and node.strip().endswith("|")):
-            raise ValueError(f"node {target} of a NAS-Bench-201 string reads '|primitive~input|...|', not {_short(node)}")
+            raise Unspelled(f"node {target} of a NAS-Bench-201 string reads '|primitive~input|...|', not {_short(node)}")
         spelled = [(int(found[2]), target, found[1]) for found in inputs if found]
         if sorted(source for source, _, _ in spelled) != list(range(target)):
             wanted = f"one op on each of the inputs 0 to {target - 1}"
@@ -201,11 +239,17 @@ def _literal(text: str) -> Any:
         match parsed.body:
             case [ast.Expr(value=value) | ast.Assign(value=value)]:
                 return _value(value)
-        raise ValueError("several statements")
+        raise _Foreign(f"here are {len(parsed.body)} statements")
     except SyntaxError as error:
-        raise ValueError(f"not a genotype: {error.msg} at character {error.offset} of {_short(text)}") from None
+        raise Unspelled(f"not a genotype: {error.msg} at character {error.offset} of {_short(text)}") from None
+    except _Foreign as error:
+        raise Unspelled(f"not a genotype: only names, numbers, lists and range(a, b) may stand in it, and {error}: {_short(text)}") from None
     except (ValueError, TypeError, RecursionError, MemoryError):
-        raise ValueError(f"not a genotype: only names, numbers, lists and range(a, b) may stand in it: {_short(text)}") from None
+        raise Unspelled(f"not a genotype: only names, numbers, lists and range(a, b) may stand in it: {_short(text)}") from None
+
+
+class _Foreign(Exception):
+    """What stands in a text and has no place in a genotype."""
 
 
 def _value(node: ast.AST) -> Any:
@@ -221,9 +265,13 @@ def _value(node: ast.AST) -> Any:
             return {ast.literal_eval(key): _value(value) for key, value in zip(keys, values) if key}
         case ast.List(elts=entries) | ast.Tuple(elts=entries):
             return [_value(entry) for entry in entries]
-        case ast.Constant(value=str() | int() | None as value):
+        case ast.Call(func=ast.Name(id=kind) | ast.Attribute(attr=kind), args=[inner], keywords=[]) if kind in NUMPY:
+            return _value(inner)
+        case ast.Constant(value=str() | int() | float() | None as value):
             return value
-    raise ValueError("not a literal")
+        case ast.Call(func=ast.Name(id="Genotype") | ast.Attribute(attr="Genotype")):
+            raise _Foreign("here its cells have no names, as in normal=[...]")
+    raise _Foreign(f"here is {shortened(ast.unparse(node), 40)}")
 
 
 def _sequence(where: str, value: Any) -> Sequence[Any]:

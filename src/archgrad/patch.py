@@ -54,13 +54,15 @@ Ahead = Callable[["Method", "State"], float]
 
 class Stage(NamedTuple):
     """At ``begin`` the search goes on in another space. ``carry(old, new)`` hands over what should live on. Alphas move from ``alpha_from``
-    on, an epoch of the whole search (None: at once). ``continues``: the supernet goes on living, and schedules of its life with it."""
+    on, an epoch of the whole search (None: at once). ``continues``: the supernet goes on living, and schedules of its life with it. ``set_by``:
+    the option that decides how many stages there are, for messages."""
 
     begin: When
     change: Callable[[Method, State], Space]
     carry: Carry | None = None
     alpha_from: When | None = None
     continues: bool = False
+    set_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,9 @@ class Patch:
         for value in values:
             if not callable(value):
                 raise ValueError(f"patch {self.name!r}: {name} must be a function, not {shown(value)}")
+
+    def __repr__(self) -> str:
+        return f"<Patch {self.name}: {', '.join(sorted(self.sets())) or 'DARTS'}>"
 
     def sets(self) -> frozenset[str]:
         """The fields this patch sets, but for its name, its origins and what only messages read."""

@@ -4,8 +4,8 @@ loop and of probes; they read, and never write to the state."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import monotonic
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from archgrad import terminal
 from archgrad.duration import STEP, Costs, Left, Part, span
 
 if TYPE_CHECKING:
@@ -313,6 +314,18 @@ def shorter(left: Left, flags: Mapping[str, tuple[object, bool]]) -> list[str]:
     half = span(left.seconds - steps / 2)
     said = [f"{flag} {value} (about {half if exact else 'half'})" for flag, (value, exact) in flags.items()]
     return [f"a shorter search: {', '.join(said)}"] if said else []
+
+
+@contextmanager
+def watched() -> Iterator[list[Bar]]:
+    """A bar where a terminal or a notebook watches; none elsewhere."""
+    console = terminal.console(soft_wrap=True)
+    shown = Bar(console) if console.is_terminal else None
+    try:
+        yield [shown] if shown else []
+    finally:
+        if shown:
+            shown.close()
 
 
 def bar(console: Console, *, own: bool = False) -> Progress:

@@ -7,6 +7,7 @@ repository's name alone or as ``OWNER/REPOSITORY``. Upper and lower case, ``-`` 
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -15,6 +16,10 @@ from archgrad.arch import Genotype
 from archgrad.errors import unknown
 from archgrad.notation import from_mapping, parse
 
+SHORTEST = 3
+"""Characters of a part of a name that is looked for."""
+MOST = 6
+"""Names that an error lists."""
 ALIASES = {"PCDARTS": "PC-DARTS:PC_DARTS_cifar", "CDARTS": "Cream:CDARTS_cifar_0", "DrNAS": "DrNAS:DrNAS_cifar10"}
 
 
@@ -58,13 +63,25 @@ def known() -> tuple[str, ...]:
 
 def find(name: str) -> Genotype:
     """The architecture of that name. ValueError if there is none, or if repositories differ about it."""
-    entries = _entries(name)
+    entries = _entries(name) or _meant(name)
     if not entries:
         raise unknown("genotype", name[:60], known())
-    if len({entry.genotype for entry in entries}) > 1:
-        names = " or ".join(entry.qualified for entry in entries)
-        raise ValueError(f"genotype {name!r} is published in more than one form: say {names}")
+    meant = {entry.genotype: entry for entry in reversed(entries)}  # the first that spells it
+    if len(meant) > 1:
+        names = [entry.name if _is_settled(entry.name) else entry.qualified for entry in reversed(meant.values())]
+        said = " or ".join(names[:MOST]) + (f", ... ({len(names)} in all)" if len(names) > MOST else "")
+        raise ValueError(f"genotype {name!r} is published in more than one form: say {said}")
     return entries[0].genotype
+
+
+def _meant(name: str) -> list[Published]:
+    """What a method's or a repository's name could mean: its versions, else the names that begin with it, else all of the repository."""
+    wanted = _key(name)
+    if len(wanted) < SHORTEST:
+        return []
+    versions = [entry for entry in published() if re.fullmatch(rf"{re.escape(wanted)}v\d+", _key(entry.name))]
+    begun = [entry for entry in published() if _key(entry.name).startswith(wanted)]
+    return versions or begun or [entry for entry in published() if _key(entry.repository).endswith(f"/{wanted}")]
 
 
 def _entry(entry: dict[str, Any], source: dict[str, str]) -> Published:

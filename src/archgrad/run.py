@@ -35,11 +35,12 @@ from archgrad import (
     watching,
 )
 from archgrad import config as configs
+from archgrad.alpha_record import AlphaRecord
 from archgrad.arch import Genotype
-from archgrad.bounds import check_device
 from archgrad.budget import budget
 from archgrad.config import LOADING, DataSettings, SearchConfig
 from archgrad.data import Data, Dataset, stem_for
+from archgrad.devices import device_named
 from archgrad.diagnostics.sharpness import MOVED
 from archgrad.errors import command, counted
 from archgrad.folder import RunFolder, default_out, environment
@@ -263,19 +264,6 @@ def set_up(config: SearchConfig) -> str:
     return device
 
 
-def device_named(name: str) -> str:
-    """``cpu``, ``cuda`` or ``cuda:1``; ``auto`` takes a GPU where there is one. ValueError for a device that this machine does not have."""
-    check_device(name)
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return "cuda" if count else "cpu"
-    if name.startswith("cuda") and not count:
-        raise ValueError(f"device {name}: there is no CUDA GPU here; use --device cpu")
-    if name.startswith("cuda:") and int(name[5:]) >= count:
-        raise ValueError(f"device {name}: there {'is one GPU' if count == 1 else f'are {count} GPUs'} here; the first is cuda:0")
-    return name
-
-
 def begin(prepared: Prepared) -> State:
     """The state before the first step. ValueError for what the method cannot remember in so long a search of so many images."""
     c = prepared.config
@@ -300,6 +288,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
             *measured,  # again: another rule may have ended the search with an epoch that it had passed over
             *(Timed(probe, timing, alive) for probe in diagnostics(config)),  # before the metrics, which get their columns
             Metrics(folder.metrics, epoch=results.epochs_of(state)),  # before the checkpoint: a line too many is cut, one too few is lost
+            AlphaRecord(folder.alphas, epoch=results.epochs_of(state)),
             Decisions(folder.decisions, taken=len(state.decisions)),
             checkpoints,
             timing,  # behind all that takes time

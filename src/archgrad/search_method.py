@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -27,6 +27,16 @@ from archgrad.terms import Term, of_labels, task
 S = TypeVar("S", WeightSettings, AlphaSettings)
 
 
+class Made(NamedTuple):
+    """The names and options that a method was made of, and ``again``, which makes it of them; ``patch`` and ``space`` are what came of it."""
+
+    again: Callable[..., Method]
+    name: str
+    given: Mapping[str, Any]
+    patch: Patch
+    space: Space
+
+
 @dataclass(frozen=True)
 class Method:
     """A patch whose gaps are filled with DARTS as its space knows it (`Space.defaults`)."""
@@ -34,6 +44,7 @@ class Method:
     patch: Patch
     base: Space
     published: rate.Published | None = None  # what alphas.lr is fitted to a search's length by; None: it is as the patch has it
+    made: Made | None = field(default=None, compare=False)  # how `archgrad.method` made it
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base", space_of(self.base))
@@ -58,6 +69,16 @@ class Method:
                     f"{origin.name} has other options in space {self.base.name}: {options}; make it by archgrad.method({names!r}, space, "
                     "patches=[...]), which knows them and takes patches of yours, or say these options yourself"
                 )
+
+    def __repr__(self) -> str:
+        return f"<Method {self.name} over space {self.base.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As names and options: functions within a patch cannot be pickled. ValueError for a method that was put together otherwise."""
+        made = self.made
+        if made is None or made.patch is not self.patch or made.space is not self.base:
+            raise ValueError(f"method {self.name!r} cannot be pickled: pickle what it is made of, names and options, and make it there again")
+        return made.again, (made.name, self.base, dict(made.given))
 
     # What the patch says, or DARTS.
     name = property(lambda self: self.patch.name)
@@ -182,8 +203,9 @@ class Method:
             raise ValueError(f"a search needs whole epochs, at least 1 of 1 step, not {shown(epochs)} of {shown(steps)}")
         begins = [stage.begin(epochs) for stage in self.stages]
         if len(set(begins)) < len(begins) or max(begins, default=0) >= epochs:
-            count = f"its {len(begins)} stages"
-            raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for {count}: more epochs, or fewer stages")
+            fewer = " and ".join(f"--{option}" for option in dict.fromkeys(stage.set_by for stage in self.stages) if option)
+            ways = f"more epochs, or fewer stages{f' by {fewer}' if fewer else ''}"
+            raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for its {len(begins)} stages: {ways}")
         later = (stage.alpha_from for stage in self.stages if stage.alpha_from is not None)
         for length in (self.alpha_from, *later, *self.patch.lengths):
             length(epochs)

@@ -38,7 +38,9 @@ class Data(Protocol):
         """Shuffled and augmented; each batch is a function of (seed, split, epoch, step), so it may start anywhere."""
 
     def evaluation(self, split: str, batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
-        """As they are, in one fixed order, in which every batch has images of all classes: it may be normalised by its own statistics."""
+        """As they are, in one fixed shuffled order, so that a batch has images of many classes: it may be normalised by its own statistics.
+
+        No batch is promised to have images of all classes. Recorded gaps depend on the order, so it stays."""
 
 
 @dataclass
@@ -67,6 +69,11 @@ class State:
     identity: dict[str, Any] = field(default_factory=dict)  # of the method that built it (`Method.identity`)
     recompute: str = "none"  # "none" | "cells": whose activations are made again in the backward; no result depends on it
     trace: Trace = field(default_factory=Trace)  # of this process alone: a state that is saved is fine
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {tuple(own.shape)}" for name, own in self.alphas.items())
+        place = f"epoch {self.epoch} of {self.plan.epochs}, step {self.step}"
+        return f"<State at {place}, seed {self.seed}, {self.device}; alphas {shapes}>"
 
     def averages(self) -> dict[str, float]:
         """This epoch's step metrics so far, averaged."""

@@ -55,7 +55,8 @@ def compare(
     """Search with several methods and several seeds, and say what differs and how surely.
 
     All settings of a search are shared by the arms. Each run is an ordinary run folder in OUT/runs and a process of its own with one thread; the
-    same command again goes on with what is not done. OUT/summaries holds a small file of each finished run, which counts as done anywhere.
+    same command again goes on with what is not done, and `--out OUT --methods NEW --data DATA` adds an arm. OUT/summaries holds a small file of
+    each finished run, which counts as done anywhere.
     An arm of random search is among the arms.
     """
     if jobs < 1:
@@ -66,7 +67,7 @@ def compare(
         places.check(place)
     home = Home(out)
     before = recorded(home)
-    sources = [config.read_yaml(config_file)] if config_file else [(str(home.study), before.to_mapping())] if before and not methods else []
+    sources = [config.read_yaml(config_file)] if config_file else [(str(home.study), begun(before, bool(methods)))] if before else []
     own = said_of_study(seeds=seeds, retrain_seeds=retrain_seeds, control=control, blind=blind or None, controls=False if no_controls else None)
     asked = studies.read(*sources, ("", said(given) | own), names=methods.split(",") if methods else (), before=before)
     whole = studies.joined(before, asked) if before else asked
@@ -109,6 +110,11 @@ def compare(
 
 def said_of_study(**given: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
+
+
+def begun(before: Study, named: bool) -> dict[str, Any]:
+    """What a recorded study says of a command that goes on with it; where arms are ``named``, these alone are meant."""
+    return {name: value for name, value in before.to_mapping().items() if name != "arms" or not named}
 
 
 def recorded(home: Home) -> Study | None:

@@ -64,12 +64,13 @@ def latency(
     from archgrad import latency as latencies
     from archgrad import run  # takes torch
     from archgrad.data import stem_for
+    from archgrad.devices import device_named
 
     made = run.space_of(settings)
     options |= {"stem": stem_for(size, catalogue.spaces()[named].stems)} if "stem" in spec else {}
     usual = costing.costs_of(settings, made, size).built() if config_file else {}
     options = usual | {name: value for name, value in options.items() if value is not None}
-    wanted = latencies.setting(made, size, batch=batch, device=run.device_named(device), threads=threads, **options)
+    wanted = latencies.setting(made, size, batch=batch, device=device_named(device), threads=threads, **options)
     path = out or latencies.place(wanted)
     console = terminal.console(soft_wrap=True, stderr=as_json)
     with bar(console) as progress:

@@ -192,11 +192,11 @@ def evaluate(
     check_device(device or "auto")
     given = (("image_column", image_column), ("label_column", label_column))
     read_card(home(folder))  # or it says that there is none
-    from archgrad import run  # takes torch
+    from archgrad.devices import device_named  # takes torch
     from archgrad.retraining import evaluate as evaluation
 
     columns: dict[str, Any] = {name: value for name, value in given if value is not None}
-    found = evaluation.evaluate(home(folder), data, split=split, device=device and run.device_named(device), **columns)
+    found = evaluation.evaluate(home(folder), data, split=split, device=device and device_named(device), **columns)
     if as_json:
         terminal.say_exactly(json.dumps(found.to_json()))
     else:
@@ -231,10 +231,10 @@ def predict(
         raise ValueError("--json and --csv: leave out one of them")
     if not any(path.exists() for path in images):
         raise ValueError(f"no such file or folder: {', '.join(map(str, images))}")
-    from archgrad import run  # takes torch
+    from archgrad.devices import device_named  # takes torch
     from archgrad.retraining import predict as prediction
 
-    found = prediction.predict(home(folder), images, top=top, device=device and run.device_named(device))
+    found = prediction.predict(home(folder), images, top=top, device=device and device_named(device))
     if as_json:
         terminal.say_exactly(json.dumps(found.to_json()))
     elif csv or csv_raw:

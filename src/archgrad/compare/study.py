@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from archgrad import bounds, catalogue, config, plugins
+from archgrad import bounds, catalogue, config, earlier, plugins
 from archgrad.compare.arms import arms_of, check_equal, check_used, searches_randomly
 from archgrad.config import Given, SearchConfig
 from archgrad.errors import shown, unknown
@@ -99,7 +99,8 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
     ``names`` are the arms to be run: those of the file, or methods (``a``, ``a+b``), an arm each; by default all arms of the file, and one of
     random search. ``before``: the study that this one goes on with, whose control arms are taken over. A ``recorded`` one is read as it stands.
     A new study in which ``alphas.lr`` or ``data.val`` is not named says that it is automatic; one that was begun without goes on at the
-    published rates, or without validation images.
+    published rates, or without validation images. A new arm names the options whose defaults have changed once (`archgrad.earlier`); a
+    recorded one that does not has the earlier values.
     ValueError: what `archgrad.config.read` refuses, in the shared settings or in an arm; no arm, no seed, no such control; unequal budgets.
     """
     own: Given = {}
@@ -123,6 +124,10 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
     known = before.arms if before else {}
     asked = list(names)
     arms = arms_of(own.get("arms", {}), asked, shared, control=said["controls"] and not recorded, before=known)
+    if recorded:
+        arms = {arm: earlier.as_recorded(mine) for arm, mine in arms.items()}
+    else:
+        arms = {arm: earlier.as_before(mine, known.get(arm, {}), known) for arm, mine in arms.items()}
     check_used(shared, arms)
     control = own.get("control") or (before.control if before else usual_control(arms))
     if str(control) not in {**known, **arms}:
@@ -142,7 +147,7 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
             raise ValueError(f"{error}{hint}") from None
     if found.equal and not recorded:
         check_equal(settings)
-    return found
+    return replace(found, arms={arm: earlier.as_today(mine, settings[arm]) for arm, mine in arms.items()})
 
 
 def _plugins(shared: Given, arms: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:

@@ -48,6 +48,10 @@ class Data:
     workers: int = 0
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{self.count(name):,} {name}" for name in self.splits)
+        return f"<Data of {self.dataset.name}: {parts}, batch {self.batch}, seed {self.seed}, {self.device}>"
+
     @property
     def preprocess(self) -> Preprocess:
         return self.dataset.preprocess

@@ -25,6 +25,9 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"<Images: {len(self):,} of {'x'.join(map(str, self.store.shape[1:]))}>"
+
     def pixels(self, indices: Tensor) -> Tensor:
         """Indices (B,) int64 on the CPU -> uint8 (B, C, H, W) where the store is."""
         return self.store[self.rows[indices].to(self.store.device)]
@@ -73,6 +76,9 @@ class Dataset:
     @property
     def preprocess(self) -> Preprocess:
         return Preprocess(self.size, self.in_channels, self.mean, self.std, self.classes)
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.balance()}>"
 
     def balance(self) -> str:
         """One line: classes, images, the smallest and the largest class."""

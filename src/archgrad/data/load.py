@@ -86,7 +86,7 @@ def load(
 
     digests = [(one.images.labels, one.digests) for one in kept]
     own, *alike = (fingerprint.second(names, side, read.channels, digests) for names in fingerprint.spellings(train.classes))
-    mean, std = train.statistics or _measured(training)
+    mean, std = train.statistics or measured(training)
     dataset = Dataset(
         name=str(path),
         train=training,
@@ -150,7 +150,7 @@ def _hold_out(images: Images, source: Source, seed: int) -> list[Images]:
     return [images.subset(others(test, len(images))), images.subset(test)]
 
 
-def _measured(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def measured(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel, of values in [0, 1], over evenly spaced images.
 
     From counts of the 256 levels: whole numbers, so that neither chunks nor threads move a bit.

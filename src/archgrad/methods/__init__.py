@@ -45,7 +45,7 @@ from archgrad.methods.stdarts import stdarts
 from archgrad.origin import origin
 from archgrad.patch import Patch, compose
 from archgrad.rate import Length, Published
-from archgrad.search_method import Method
+from archgrad.search_method import Made, Method
 from archgrad.search_space import ALPHAS, AUTO, Space, WeightSettings, space_of
 
 
@@ -183,7 +183,14 @@ def method(name: str, space: Space | str, *, patches: Iterable[Patch] = (), budg
     patch = compose(*made, *own, *([budget] if budget else []), settle=_user(sections, said))
     with_rate = tuple(name for name in patch.with_rate if name not in said)
     usual = {one: METHODS[one].usual(one, space.name, sections.get(one, {})) for one in names if one != "darts"}
-    return Method(replace(patch, with_rate=with_rate), space, published(usual, space, patch, auto))
+    whole = replace(patch, with_rate=with_rate)
+    plain = None if own or budget else Made(again, name, given, whole, space)  # functions of a user cannot be made again by name
+    return Method(whole, space, published(usual, space, patch, auto), plain)
+
+
+def again(name: str, space: Space, given: Mapping[str, Any]) -> Method:
+    """A method of the names and options that a pickled one was made of."""
+    return method(name, space, **given)
 
 
 def _own(patches: Iterable[Patch], names: Iterable[str]) -> tuple[Patch, ...]:

@@ -25,7 +25,10 @@ from archgrad.search_method import Method
 from archgrad.select import strongest
 from archgrad.state import Data, State
 
-PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"tune": 0.05}}  # [author code]: 5 epochs after a search of 100; elsewhere after one of 50
+PRESETS: dict[str, dict[str, Any]] = {
+    # [author code]: 5 epochs after a search of 100, elsewhere after one of 50. Of 25 epochs the script decides before 0, 5, 10, 15, 20 and 24.
+    "nasbench201": {"tune": 0.05, "last": 0.8},
+}
 
 
 @marked(PRESETS)
@@ -33,6 +36,7 @@ def dartspt(
     *,
     fixed: bool = False,
     tune: Span = 0.1,
+    last: Annotated[float, Field(gt=0, le=1)] = 1.0,
     rate: Annotated[float, Field(gt=0)] = 0.1,
     criterion: Literal["accuracy", "loss"] = "accuracy",
     order: Literal["random", "index"] = "random",
@@ -45,6 +49,7 @@ def dartspt(
         fixed: never move the alphas, as the paper's DARTS-PT-fix.
         tune: time for which the supernet learns on between decisions: epochs (5), or a share of the
             search (0.1).
+        last: share of that time for which the supernet learns on before the last decision.
         rate: learning rate of that time, in multiples of the search's.
         criterion: measure of what a removal costs, on validation images: accuracy, or loss.
         order: order in which edges and nodes are decided: drawn (random), or by their number
@@ -59,13 +64,13 @@ def dartspt(
         "dartspt",
         reshape=(projected,),
         memory={"projection": Projection},
-        finalise=perturbation(tune, rate, criterion, order, images),
-        ahead={"finalisation": judging(tune, order, images)},
+        finalise=perturbation(tune, last, rate, criterion, order, images),
+        ahead={"finalisation": judging(tune, last, order, images)},
         alpha_from=never if fixed else None,
     )
 
 
-def perturbation(tune: float, rate: float, criterion: str, order: str, images: int | None) -> Finalise:
+def perturbation(tune: float, last: float, rate: float, criterion: str, order: str, images: int | None) -> Finalise:
     """A decision for every choice, among what leaves something within the limits; between rounds the supernet learns on, without its old
     momentum and at one learning rate [author code]. After every epoch of that but the last a decision that chooses nothing: what was learnt
     so far is kept."""
@@ -109,12 +114,13 @@ def perturbation(tune: float, rate: float, criterion: str, order: str, images: i
             state.optimizers["weights"].state.clear()
         agenda = choices(groups, order, state.seed)
         begin, tuned = at(decisions)
+        wanted = pauses(agenda, steps, last)
         for turn in range(begin, len(agenda)):
-            while turn and agenda[turn].first and tuned < steps:
-                some = min(each, steps - tuned)
+            while tuned < wanted.get(turn, 0):
+                some = min(each, wanted[turn] - tuned)
                 learn_on(learner, state, data, some)
                 tuned += some
-                if tuned < steps:
+                if tuned < wanted[turn]:
                     yield Decision(strongest(method.readout(state), groups, method.limits), {"tuned": tuned})
             tuned, note = 0, decide(agenda[turn])
             yield Decision(strongest(method.readout(state), groups, method.limits), note)
@@ -128,22 +134,30 @@ def tuning(method: Method, state: State, tune: float) -> tuple[int, int]:
     return each, tune * each if isinstance(tune, int) else max(1, round(tune * state.plan.epochs * each))
 
 
+def pauses(agenda: list[Choice], steps: int, last: float) -> dict[int, int]:
+    """Place of a choice in the agenda -> how many steps the supernet learns before it: between two rounds so many ``steps``, before the last
+    round the share ``last`` of them."""
+    begins = [place for place, choice in enumerate(agenda) if choice.first][1:]
+    return {place: steps if place < begins[-1] else min(steps, max(1, round(last * steps))) for place in begins}
+
+
 def at(decisions: list[Decision]) -> tuple[int, int]:
     """The choice that comes next, and the steps since the last one."""
     tuned = decisions[-1].note.get("tuned", 0) if decisions else 0
     return sum("tuned" not in decision.note for decision in decisions), tuned
 
 
-def judging(tune: float, order: str, images: int | None) -> Ahead:
+def judging(tune: float, last: float, order: str, images: int | None) -> Ahead:
     """What `perturbation` has still to do: of each choice a pass for all that may be removed, and the steps between rounds."""
 
     def ahead(method: Method, state: State) -> float:
         groups, (turn, tuned) = state.space.groups, at(state.decisions)
-        left = choices(groups, order, state.seed)[turn:]
+        agenda = choices(groups, order, state.seed)
+        left = agenda[turn:]
         tried = sum(len((columns if one.what == "op" else inputs)(groups[one.group], one.place)) for one in left)
-        rounds = sum(one.first for one in left) - (turn == 0 and bool(left))
+        lengths = pauses(agenda, tuning(method, state, tune)[1], last)
         train, val = state.plan.images
-        steps = max(rounds * tuning(method, state, tune)[1] - tuned, 0)
+        steps = max(sum(length for place, length in lengths.items() if place >= turn) - tuned, 0)
         return tried * min(images or val, val) + steps * STEP * train / state.plan.steps
 
     return ahead

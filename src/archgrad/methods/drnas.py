@@ -30,7 +30,7 @@ def drnas(
     *,
     anchor: Literal["l2", "kl"] = "l2",
     strength: NotNegative = 1e-3,
-    readout: Literal["mean", "softmax"] = "mean",
+    readout: Literal["softmax", "mean"] = "softmax",
     weights_lr: tuple[NotNegative, NotNegative] = (0.1, 0.0),
     alphas_lr: NotNegative = 6e-4,
 ) -> Patch:
@@ -40,8 +40,8 @@ def drnas(
         anchor: penalty that holds the concentrations near 1: Adam's decay of the alphas (l2), as
             concentration 1 is alpha 0, or the divergence from Dirichlet(1) (kl).
         strength: factor of the penalty.
-        readout: mixture that the selection reads: the mean of the distribution (mean), or
-            softmax(a) (softmax).
+        readout: mixture that the selection reads: softmax(a), as the authors' code has it (softmax),
+            or the mean of the distribution (mean).
         weights_lr: learning rates of the weights, the first and the last one.
         alphas_lr: learning rate of the alphas.
 

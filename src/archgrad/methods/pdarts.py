@@ -77,7 +77,10 @@ def pdarts(
         reshape=(dropout_behind_skips(rate),),
         memory={"pdarts": Cells},
         scalars={"skip_dropout": rate},
-        stages=tuple(Stage(begin, change, alpha_from=rested(begin, end, rest)) for begin, change, end in zip(begins, changes, ends)),
+        stages=tuple(
+            Stage(begin, change, alpha_from=rested(begin, end, rest), set_by="pdarts.keep")
+            for begin, change, end in zip(begins, changes, ends)
+        ),
         weights={"lr_end": 0.0},  # [author code], as the next
         alphas={"lr": 6e-4},
     )

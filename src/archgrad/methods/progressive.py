@@ -53,7 +53,7 @@ def progressive(*, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] 
     return Patch(
         "progressive",
         stages=tuple(
-            Stage(begin, change, carry if k else None, rested(begin, end, rest), continues=True)
+            Stage(begin, change, carry if k else None, rested(begin, end, rest), continues=True, set_by="progressive.keep")
             for k, (begin, end, change) in enumerate(zip(begins, [*begins[1:], never], changes))
         ),
         space={"partial_channels": partial[0]},

@@ -35,7 +35,7 @@ def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
     """
     return Patch(
         "random",
-        stages=tuple(Stage(share(k, of=draws), draw(k)) for k in range(draws)),
+        stages=tuple(Stage(share(k, of=draws), draw(k), set_by="random.draws") for k in range(draws)),
         memory={"draws": Draws},
         finalise=best,
         ahead={"draws": judging(draws)},

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from archgrad import files, plugins, schemas
 from archgrad.arch import Genotype
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from archgrad.data import Preprocess
     from archgrad.spaces.derived import Derived
+    from archgrad.spaces.stems import Auxiliary
 
 VERSION = 1
 CARD, WEIGHTS = "network.json", "weights.safetensors"
@@ -55,13 +56,15 @@ class Card:
         return {**self.data, "val": self.data.get("val") or "none"}
 
     def build(self, *, auxiliary: bool = False, fixed: bool = False) -> Derived:
-        """The network, with torch's initial weights; ``fixed``: its noise ops have their draws for evaluation (`archgrad.spaces.noise`).
-        ValueError if it cannot be built, or its space has no auxiliary head."""
+        """The network, with torch's initial weights; ``auxiliary``: with the head that its settings describe; ``fixed``: its noise ops have
+        their draws for evaluation (`archgrad.spaces.noise`). ValueError if it cannot be built, or its space has no auxiliary head."""
         from archgrad.spaces import noise, space
         from archgrad.spaces.derived import Derived
 
         plugins.load(self.plugins, recorded=True)
         derived = Derived(self.genotype, space(self.space).resized(**{**self.spec, **({"auxiliary": True} if auxiliary else {})}))
+        if auxiliary and self.settings.auxiliary_bn:
+            cast("Auxiliary", derived.network.auxiliary).normalise()
         if fixed:
             noise.fix(derived.network, self.preprocess.size, self.spec["in_channels"], self.seed)
         return derived

@@ -38,6 +38,7 @@ class RetrainSettings:
     cutout: Annotated[Count, Field(description="side of the erased square in pixels; at most half the image's")] = 16
     jitter: Annotated[NotNegative, Field(description="strength of colour jitter, RGB images only")] = 0.0
     auxiliary: Annotated[NotNegative, Field(description="weight of the auxiliary head's loss; 0 is no such head")] = 0.4
+    auxiliary_bn: Annotated[bool, Field(description="a second BatchNorm in the auxiliary head of the imagenet stem, as P-DARTS has")] = False
     label_smoothing: Annotated[Share, Field(description="share of each label that is spread over all classes")] = 0.0
     class_weights: Annotated[
         Literal["equal", "balanced"],
@@ -94,6 +95,9 @@ IMAGENET = RetrainSettings(
 )
 """P-DARTS and PC-DARTS (quark0/darts trains at batch 128 and lr 0.1, times 0.97 an epoch, without warm-up)."""
 
+PDARTS = replace(IMAGENET, preset="pdarts", auxiliary_bn=True)
+"""P-DARTS, arXiv 1904.12760, whose own code has a second BatchNorm in the auxiliary head; those of DARTS and PC-DARTS have none."""
+
 NASBENCH201 = RetrainSettings(
     preset="nasbench201",
     epochs=200,
@@ -116,7 +120,7 @@ NASBENCHMACRO = replace(NASBENCH201, preset="nasbenchmacro", epochs=50, nesterov
 QUICK = RetrainSettings(preset="quick", epochs=10, lr=0.1, nesterov=True, drop_path=0.0, cutout=0, auxiliary=0.0, channels=16, cells=5)
 """REDUCED, for a laptop: a small network for a few epochs, without the regularisation that only long runs need. Ours, no paper's."""
 
-PRESETS = {"cifar": CIFAR, "imagenet": IMAGENET, "nasbench201": NASBENCH201, "nasbenchmacro": NASBENCHMACRO, "quick": QUICK}
+PRESETS = {"cifar": CIFAR, "imagenet": IMAGENET, "pdarts": PDARTS, "nasbench201": NASBENCH201, "nasbenchmacro": NASBENCHMACRO, "quick": QUICK}
 
 SMALLER: dict[str, dict[str, int]] = {"nasbench201": {"cells": 1}, "nasbenchmacro": {"channels": 8}, "mbconv": {"channels": 8}}
 """Where a space counts differently what QUICK makes small: NAS-Bench-201's cells are those of one of three stages."""

@@ -39,7 +39,8 @@ class ImageNetStem(nn.Module):
 
 
 class Auxiliary(nn.Module):
-    """The second head of DARTS: to 2x2 pixels, 128 channels, then 768. ImageNet's has stride 2 and no BatchNorm behind the 768.
+    """The second head of DARTS: to 2x2 pixels, 128 channels, then 768. ImageNet's has stride 2 and no BatchNorm behind the 768 unless
+    it is `normalise`d.
 
     Pooling adapts to other sizes; at 8x8 (CIFAR's 32) and 7x7 (ImageNet's 224) it is the official one.
     """
@@ -52,6 +53,10 @@ class Auxiliary(nn.Module):
         self.conv2 = nn.Conv2d(128, 768, 2, bias=False)
         self.bn2 = nn.BatchNorm2d(768) if stem == "cifar" else nn.Identity()
         self.classifier = nn.Linear(768, classes)
+
+    def normalise(self) -> None:
+        """Puts a BatchNorm behind the 768 channels, as the ImageNet head of P-DARTS's code has it; that of CIFAR has one anyway."""
+        self.bn2 = nn.BatchNorm2d(768)
 
     def forward(self, x: Tensor) -> Tensor:
         window = (min(5, x.shape[2]), min(5, x.shape[3]))

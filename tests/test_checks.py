@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 
 import pytest
@@ -62,6 +63,18 @@ def test_a_checkpoint_recorded_before_is_read_as_it_was():
     content = checkpoint.pack(mine, state_of(mine))
     del content["identity"]
     assert checkpoint.restore(mine, content).identity == mine.identity(checkpoint.restore(mine, content).plan)
+
+
+def test_an_option_that_is_new_since_keeps_no_checkpoint_from_being_read():
+    mine = method("stdarts", NB)
+    content = checkpoint.pack(mine, state_of(mine))
+    identity = json.loads(content["identity"])
+    del identity["options"]["stdarts"]["sigma"], identity["space"]["affine"]
+    identity["weights"]["gone"] = 1
+    assert checkpoint.restore(mine, {**content, "identity": json.dumps(identity)}).identity == mine.identity(state_of(mine).plan)
+    identity["options"]["stdarts"]["kappa"] = 0.5
+    with pytest.raises(ValueError, match=r"the checkpoint belongs to a search with options\.stdarts\.kappa 0\.5, and this method has 0\.04"):
+        checkpoint.restore(mine, {**content, "identity": json.dumps(identity)})
 
 
 def test_a_method_that_was_resolved_and_read_back_is_the_same_one():

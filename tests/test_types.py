@@ -60,6 +60,7 @@ REFUSED = {
     "an observer that is none": (lambda: searched(Patch("mine"), observers=5), "observer int has no on_step and no on_epoch and no on_decision"),
     "a name for a method": (lambda: search("darts", Noise(), 1), "a method is expected, as archgrad.method makes it, not 'darts'"),
     "a name for data": (lambda: search(method("darts", NB), "digits", 1), "data with count, .* archgrad.search_data makes them, not 'digits'"),
+    "a name for images": (lambda: archgrad.search_data("digits"), "images are expected as archgrad.load gives them, not 'digits'"),
     "epochs as text": (lambda: search(method("darts", NB), Noise(), "3"), "whole epochs, at least 1 of 1 step, not '3' of 3"),
     "half an epoch": (lambda: search(method("darts", NB), Noise(), 1.5), "whole epochs, at least 1 of 1 step, not 1.5 of 3"),
     "a number for a genotype": (lambda: NB.derive(5), "a genotype, its text or its name is expected, not 5"),

@@ -35,10 +35,11 @@ def check_identity(whose: str, was: Identity, now: Identity) -> None:
 
 
 def differing(was: Identity, now: Identity, above: str = "") -> dict[str, tuple[Any, Any]]:
-    """``section.name`` -> the two values, where they are not equal."""
+    """``section.name`` -> the two values, where they are not equal. What only one of them names is of another version of archgrad, in which
+    there was no such option, or is one no more."""
     found: dict[str, tuple[Any, Any]] = {}
-    for name in dict.fromkeys([*was, *now]):
-        then, new = was.get(name), now.get(name)
+    for name in (name for name in was if name in now):
+        then, new = was[name], now[name]
         if isinstance(then, Mapping) and isinstance(new, Mapping):
             found |= differing(then, new, f"{above}{name}.")
         elif then != new:

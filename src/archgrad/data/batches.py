@@ -242,7 +242,9 @@ def retrain_data(
 
 
 def _limited(dataset: Dataset, limit: int | None, seed: int, parts: int = 1) -> Tensor:
-    """``limit`` images for each of ``parts``."""
+    """``limit`` images for each of ``parts``. ValueError where ``dataset`` is none, or has not so many."""
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"images are expected as archgrad.load gives them, not {errors.shown(dataset)}")
     count = len(dataset.train)
     if limit is None:
         return torch.arange(count)

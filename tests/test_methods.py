@@ -34,9 +34,21 @@ ENTRIES = [*METHODS, *PATCHES]
 still = dict(alphas={"decay": 0.0})  # decay off: what moves an alpha is then its gradient alone
 
 
+SYSTEMS = {"darts", "stdarts", "sddarts", "cdarts"}
+"""They run with everything in `make test`. The others run in four spaces there, and alone; the rest of them runs in `make slow`."""
+SHORT: dict[str, dict[str, int]] = {"rsws": {"samples": 20, "finalists": 2}}
+"""Options without which a test takes minutes."""
+CASES = [
+    pytest.param(name, one, id=f"{name}-{one}", marks=[pytest.mark.slow] if one in ("s1", "nasbenchmacro") and name not in SYSTEMS else [])
+    for name in ENTRIES
+    for one in SPACES
+]
+PAIRS = list(combinations(ENTRIES, 2))
+
+
 def patch_of(name: str, space_name: str) -> Patch:
     """As a user gets it: with the method's presets in that space."""
-    return PATCHES[name]() if name in PATCHES else METHODS[name].patch(**METHODS[name].options(space_name, {}))
+    return PATCHES[name]() if name in PATCHES else METHODS[name].patch(**METHODS[name].options(space_name, SHORT.get(name, {})))
 
 
 def made(names: str, space_name: str, **settings: dict) -> Method:
@@ -50,8 +62,7 @@ PLACES = [("step", 0, 2), ("step", 1, 3), ("epoch", 2, 0), ("step", 2, 1), ("ste
 DECISIONS = [("decision", 2**n, 0) for n in range(6)]  # of dozens; the tests of such a method go on from each
 
 
-@pytest.mark.parametrize("space_name", SPACES)
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize(("name", "space_name"), CASES)
 def test_runs_derives_moves_every_alpha_and_resumes_bit_for_bit(name, space_name, tmp_path):
     m = made(name, space_name, **still)
     places = [*PLACES, *DECISIONS] if space_name == "nasbench201" else [PLACES[3], DECISIONS[2]]
@@ -110,31 +121,46 @@ def hidden_free(group):
     return torch.tensor([[k < len(e.primitives) and e.primitives[k] != "none" for k in range(group.width)] for e in group.edges])
 
 
-@pytest.mark.parametrize("pair", list(combinations(ENTRIES, 2)), ids="+".join)
-def test_pairs_compose_and_run_or_say_why_not(pair, tmp_path):
+def of_pair(pair: tuple[str, str]) -> tuple[str | None, dict]:
+    """Why it is refused although the user says which of two settings counts, or None; and the user's word."""
     patches = [patch_of(name, "nasbench201") for name in pair]
     first, second = (claims(patch) for patch in patches)
     shared = {what for what in first.keys() & second.keys() if first[what] != second[what]}
-    if shared:
-        with pytest.raises(ValueError, match=f"{pair[0]} and {pair[1]} both set {min(shared)}"):
-            compose(*patches)
-    if not all(what.split(".")[0] in SETTLED for what in shared):  # the user may say which
-        return
+    if not all(what.split(".")[0] in SETTLED for what in shared):  # nobody may say which
+        return f"{pair[0]} and {pair[1]} both set {min(shared)}", {}
     word: dict = {"weights": {}, "alphas": {}}
     for what in shared:
         kind, _, key = what.partition(".")
         word |= {kind: word[kind] | {key: first[what]}} if key else {kind: first[what]}
     if idle(*patches):
-        with pytest.raises(ValueError, match=r"acts in alpha steps alone, and .* has an alpha_from that never comes"):
-            made("+".join(pair), "nasbench201", **word)
-        return
+        return r"acts in alpha steps alone, and .* has an alpha_from that never comes", word
     stepper = next((patch.stepper for patch in patches if patch.stepper), Bilevel())
     unread = set.union(*(set(patch.sets()) for patch in patches)) - stepper.reads
-    if unread:
-        with pytest.raises(ValueError, match=f"its stepper does not read {', '.join(sorted(unread))}"):
+    return f"its stepper does not read {', '.join(sorted(unread))}" if unread else None, word
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+def test_pairs_compose_or_say_why_not(pair):
+    patches = [patch_of(name, "nasbench201") for name in pair]
+    first, second = (claims(patch) for patch in patches)
+    if shared := {what for what in first.keys() & second.keys() if first[what] != second[what]}:
+        with pytest.raises(ValueError, match=f"{pair[0]} and {pair[1]} both set {min(shared)}"):
+            compose(*patches)
+    why, word = of_pair(pair)
+    if why is None:
+        assert made("+".join(pair), "nasbench201", **word).name
+    else:
+        with pytest.raises(ValueError, match=why):
             made("+".join(pair), "nasbench201", **word)
-        return
-    m = made("+".join(pair), "nasbench201", **word)
+
+
+RUNNING = [pair for pair in PAIRS if of_pair(pair)[0] is None]
+SOME = [pytest.param(pair, id="+".join(pair), marks=[] if SYSTEMS & {*pair} else [pytest.mark.slow]) for pair in RUNNING]
+
+
+@pytest.mark.parametrize("pair", SOME)
+def test_pairs_run_and_resume_bit_for_bit(pair, tmp_path):
+    m = made("+".join(pair), "nasbench201", **of_pair(pair)[1])
     saves = Saves([("step", 2, 1)], tmp_path)
     found = run(m, [saves])
     again, _ = gone_on(m, saves.files["step", 2, 1])

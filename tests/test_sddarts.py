@@ -161,7 +161,10 @@ SPACES = {
 @pytest.mark.parametrize("hypergradient", ["second_order", "finite_differences"])
 @pytest.mark.parametrize(
     ("name", "space_name"),
-    [*(("stdarts+sddarts", name) for name in SPACES), ("stdarts", "nasbench201"), ("sddarts", "nasbench201"), ("sddarts", "s4")],
+    [
+        *(pytest.param("stdarts+sddarts", name, marks=[pytest.mark.slow] if name in ("s1", "nasbenchmacro") else []) for name in SPACES),
+        ("stdarts", "nasbench201"), ("sddarts", "nasbench201"), ("sddarts", "s4"),
+    ],
 )
 def test_second_order_everywhere(name, space_name, hypergradient, tmp_path):
     """Finite, and gone on with from the middle of an epoch with teachers, bit for bit."""

@@ -70,6 +70,8 @@ def test_what_is_written_reads_back(tmp_path):
         ({"random": {"draws": 0}, "method": "random"}, "random.draws: "),
         ({"random": {"draws": 4}}, "section 'random' is of a method that is not used"),
         ({"seed": -1}, "seed: "),
+        ({"budget": {"targets": True}}, "budget.targets: .*not True"),
+        ({"budget": {"targets": 3}}, "budget.targets: .*not 3"),
         ({"device": "gpu"}, "device: "),
     ],
 )

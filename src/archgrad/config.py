@@ -79,12 +79,18 @@ LOADING = ("path", "size", "test", "val", "image_column", "label_column", "skip_
 """Settings of the images that are arguments of `archgrad.data.load`; the others decide how images become batches."""
 
 
+def _at_commas(given: Any) -> Any:
+    """A text, or several, as a list of those between commas; anything else as it is, to be refused."""
+    texts = [given] if isinstance(given, str) else given
+    return [one for text in texts for one in str(text).split(",")] if isinstance(texts, list | tuple) else given
+
+
 class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
     """What the architecture may cost: what is selected never exceeds it, and multipliers move the search there."""
 
     targets: Annotated[
         tuple[str, ...],
-        BeforeValidator(lambda given: [one for text in ([given] if isinstance(given, str) else given) for one in str(text).split(",")]),
+        BeforeValidator(_at_commas),
         Field(description="largest costs: macs=300M, params=60% (of the largest network), latency=15ms, DEVICE=15ms; several hold together"),
     ] = ()
     rate: Annotated[

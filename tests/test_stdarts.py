@@ -205,6 +205,8 @@ class Alphas:
         self.phases.append(row["phase"])
         self.temperatures.append(row["temperature"])
 
+    def on_decision(self, method, state, decision): ...
+
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_alphas_are_frozen_in_the_warmup(freeze):

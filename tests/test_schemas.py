@@ -134,3 +134,11 @@ def test_a_genotype_reads_back_strictly():
     for data in (None, 3, [], {}, {"a": 3}, {"a": {"links": [[0, 1.5, "x"]], "concat": []}}, {"a": {"links": [], "concat": [True]}}):
         with pytest.raises(ValueError):
             Genotype.from_json(data)
+
+
+@pytest.mark.parametrize(("place", "value"), [("cifar10_test", "x"), ("cifar10_test", True), ("cell", ...), ("cell", 3)])
+def test_rows_of_a_benchmark_are_numbers_under_a_name(tmp_path, place, value):
+    known = next(found for found in map(summary.read, RECORDED) if found["benchmark"])
+    (tmp_path / "a.json").write_text(json.dumps(with_(known, f"benchmark.0.{place}", value)))
+    with pytest.raises(ValueError, match=r"a\.json.*benchmark"):
+        summary.read(tmp_path / "a.json")

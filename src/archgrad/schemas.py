@@ -250,6 +250,19 @@ class EnvironmentFile(TypedDict):
     commit: str | None
 
 
+def _measures(row: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(row.get("cell"), str):
+        raise ValueError("a row of a benchmark names its cell")
+    for name, value in row.items():
+        if name.endswith("_test") and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"{name} is a number, not {shown(value)}")
+    return row
+
+
+BenchmarkRow = Annotated[dict[str, Any], AfterValidator(_measures)]
+"""What a benchmark's table measured of the cell that is called ``cell``: ``verdict`` of `archgrad.benchmarks`."""
+
+
 @with_config(OPEN)
 class SummaryImages(TypedDict):
     """Of a summary."""
@@ -329,7 +342,7 @@ class SummaryFile(TypedDict):
     epochs: dict[str, list[Any]]
     seconds: Least
     cpu_seconds: NotRequired[Least]
-    benchmark: list[dict[str, Any]] | None
+    benchmark: list[BenchmarkRow] | None
     retrained: NotRequired[RetrainingsFile]
     searched: NotRequired[JudgementFile]
 

@@ -149,9 +149,10 @@ def test_unexpected_errors_keep_their_traceback(monkeypatch):
 
 def test_evaluate_says_what_retrain_said(trained, capsys):
     assert main(["evaluate", str(trained)]) == 0
-    first, second = capsys.readouterr().out.splitlines()[:2]
+    first, second, third = capsys.readouterr().out.splitlines()[:3]
     rows = [json.loads(line) for line in (trained / "retrain" / "metrics.jsonl").read_text().splitlines()]
-    assert first == f"test accuracy {100 * rows[-1]['test_accuracy']:.2f} %" and second.startswith("359 images")
+    assert first == f"test accuracy {100 * rows[-1]['test_accuracy']:.2f} %" and third.startswith("359 images")
+    assert second.startswith("balanced accuracy (macro recall) ") and second.endswith(" % of the images")
     assert main(["evaluate", str(trained), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == rows[-1]["test_accuracy"]
 

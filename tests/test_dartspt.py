@@ -63,7 +63,7 @@ def test_picks_the_planted_op_that_alphas_do_not():
 def planted(monkeypatch, worth):
     """The accuracy of a mixture is what its weights are worth: ``worth(group, edge, primitive)``."""
 
-    def accuracy(net, mixture, batches, *place, batch_statistics):
+    def accuracy(net, mixture, batches, *place, batch_statistics, loss=None):
         assert batch_statistics
         rows = {name: mixture.weights[name].tolist() for name in mixture.weights}
         reached = sum(

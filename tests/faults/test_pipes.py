@@ -106,7 +106,7 @@ def test_images(home, capsys):
     with pytest.raises(ValueError, match=r"set/a/5\.png.* no plain file"):
         data.load(home / "set", cache=home / "cache", report=lambda line: None)
     assert main(["predict", "runs/network", "pipe"]) == 1 and "pipe is no plain file" in capsys.readouterr().out
-    assert main(["predict", "runs/network", "pipe", str(home / "set" / "b" / "1.png")]) == 0
+    assert main(["predict", "runs/network", "pipe", str(home / "set" / "b" / "1.png")]) == 1 and "1.png" in capsys.readouterr().out
 
 
 def test_a_log_of_a_study(home):

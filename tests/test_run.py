@@ -41,8 +41,8 @@ def finished(tmp_path_factory):
 
 def test_what_a_run_leaves(finished):
     folder, found = finished
-    names = {"config.yaml", "environment.json", "data.json", "metrics.jsonl", "checkpoint.pt", "genotype.json", "front.json", "alphas.safetensors"}
-    names |= {"cells.svg", "curves.svg", "checkpoint.previous.pt"}
+    names = {"config.yaml", "environment.json", "data.json", "metrics.jsonl", "checkpoint.pt", "genotype.json", "front.json"}
+    names |= {"cells.svg", "curves.svg", "checkpoint.previous.pt", "alphas.safetensors"}
     assert names | {"lock"} == {path.name for path in folder.iterdir()}
     saved = read_json(folder / "genotype.json")
     assert Genotype.from_json(saved["genotype"]) == found.genotype == Genotype.parse(saved["text"])

@@ -94,7 +94,7 @@ def test_spaces_have_a_line_each(capsys):
 
 
 def test_a_quiet_command_prints_errors_and_json_alone(capsys):
-    assert of(capsys, "show", "DARTS_V2", "--quiet") == ""
+    assert of(capsys, "show", "DARTS_V2", "--quiet") == of(capsys, "count", "DARTS_V2", "--quiet") == ""
     assert of(capsys, "--quiet", "count", "DARTS_V2", "--json") == of(capsys, "count", "DARTS_V2", "--json") != ""
     assert main(["show", "DARTS_V22", "--quiet"]) == 2
     assert "unknown" in capsys.readouterr().err
@@ -115,13 +115,13 @@ def test_unknown_devices_are_refused(name, capsys):
 
 def test_a_gpu_is_taken_by_its_number(monkeypatch):
     assert check_device("cuda:1") == "cuda:1"
-    with pytest.raises(ValueError, match="device cuda:1: there is no CUDA GPU here; use --device cpu"):
+    with pytest.raises(ValueError, match="device cuda:1: there is no CUDA GPU here; use another one, such as cpu"):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         device_named("cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [device_named(name) for name in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
-    with pytest.raises(ValueError, match="device cuda:2: there are 2 GPUs here; the first is cuda:0"):
+    with pytest.raises(ValueError, match="device cuda:2: this machine has 2 GPUs, of which cuda:0 is the first; use another one, such as cpu"):
         device_named("cuda:2")
 
 

@@ -44,7 +44,7 @@ def short(observers=(), state=None, **options):
 
 def planted(monkeypatch, values):
     """Eigenvalues by epoch, whatever the supernet's are."""
-    monkeypatch.setattr(rising, "supernet_curvature", lambda *arguments: values[arguments[-1]])
+    monkeypatch.setattr(rising, "supernet_curvature", lambda *arguments, of: values[arguments[-1]])
 
 
 STEP = [1.0] * 8 + [2.0] * 4  # rises after 8 epochs

@@ -15,6 +15,7 @@ import torch
 
 from archgrad import checks, files, saved, seals
 from archgrad.arch import Genotype
+from archgrad.devices import device_named
 from archgrad.errors import command, out_of_memory, shown
 from archgrad.finite import check_whole
 from archgrad.patch import Decision
@@ -93,7 +94,7 @@ def read(path: Path | str, device: torch.device | str = "cpu") -> dict[str, Any]
         ValueError: In one line: the file is missing, damaged or not ours.
         OSError: It cannot be read.
     """
-    checks.check_device(device)
+    device_named(device)
     path = Path(path)
     if not path.exists():
         raise ValueError(f"there is no checkpoint {path}: {_instead(path, 'the run stopped before its first one; start it again')}")
@@ -151,7 +152,7 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
     _check_place(method, plain, plan)
     if plain.identity is not None:
         checks.check_identity("checkpoint", plain.identity, method.identity(plan))
-    state = State(plain.seed, plan, checks.check_device(device), plain.precision, method.space)
+    state = State(plain.seed, plan, torch.device(device_named(device)), plain.precision, method.space)
     state.epoch, state.step = plain.epoch, plain.step
     with saved.naming("spec"):
         method.build(state, method.space.resized(**plain.spec))

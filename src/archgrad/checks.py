@@ -105,15 +105,3 @@ def check_batch(space: Space, batch: Batch, split: str) -> None:
         raise ValueError(f"labels of {split} are {tuple(labels.shape)}, {labels.dtype}; whole numbers of shape ({len(images)},) are expected")
     if len(labels) and not 0 <= (largest := int(labels.max())) < space.classes:
         raise ValueError(f"a label of {split} is {largest}, and space {space.name} has {space.classes} classes, which count from 0")
-
-
-def check_device(device: torch.device | str) -> torch.device:
-    """The device by its name. ValueError for no name of one, and for a GPU that is not here."""
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"device: cpu or cuda is expected, not {shown(device)}") from None
-    if found.type == "cuda" and (not torch.cuda.is_available() or (found.index or 0) >= torch.cuda.device_count()):
-        here = f"there are {torch.cuda.device_count()} CUDA GPUs here" if torch.cuda.is_available() else "there is no CUDA GPU here"
-        raise ValueError(f"device {found}: {here}; use cpu")
-    return found

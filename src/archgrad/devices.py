@@ -5,26 +5,35 @@ from __future__ import annotations
 import torch
 
 from archgrad.bounds import check_device
+from archgrad.errors import counted
 
 
-def device_named(name: str) -> str:
+def device_named(name: torch.device | str) -> str:
     """The device to compute on.
 
     Args:
-        name: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
+        name: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU; or torch's device.
 
     Returns:
         ``cpu``, ``cuda`` or ``cuda:1``; for ``auto`` a GPU where there is one.
 
     Raises:
-        ValueError: This machine has no such device.
+        ValueError: It is no such name, or this machine has no such device.
     """
-    check_device(name)
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    name = check_device(str(name))
     if name == "auto":
-        return "cuda" if count else "cpu"
-    if name.startswith("cuda") and not count:
-        raise ValueError(f"device {name}: there is no CUDA GPU here; use --device cpu")
-    if name.startswith("cuda:") and int(name[5:]) >= count:
-        raise ValueError(f"device {name}: there {'is one GPU' if count == 1 else f'are {count} GPUs'} here; the first is cuda:0")
+        return "cuda" if gpus() else "cpu"
+    if not is_here(name):
+        here = f"this machine has {counted(gpus(), 'GPU')}, of which cuda:0 is the first" if gpus() else "there is no CUDA GPU here"
+        raise ValueError(f"device {name}: {here}; use another one, such as cpu")
     return name
+
+
+def is_here(name: str) -> bool:
+    """Says whether this machine has the device ``cpu``, ``cuda`` or ``cuda:1``."""
+    return name == "cpu" or int(name.partition(":")[2] or 0) < gpus()
+
+
+def gpus() -> int:
+    """The number of GPUs that torch can use here."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -62,7 +62,7 @@ def load(named: Iterable[str], *, recorded: bool = False) -> None:
         _loaded[name] = _written(name, _version(name))
         here = _loaded[name].partition("==")[2]
         if version and version != here:
-            terminal.say(f"plugin {name} is of version {here or 'unknown'} here; what is recorded was made with {version}", error=True)
+            terminal.remark(f"plugin {name} is of version {here or 'unknown'} here; what is recorded was made with {version}")
 
 
 def find() -> None:
@@ -77,7 +77,7 @@ def find() -> None:
                 with _guarded(point.module):
                     _table(kind)[point.name] = _entry(kind, point)
             except ValueError as error:
-                terminal.say(f"{kind} {point.name} is left out: {error}", error=True)
+                terminal.remark(f"{kind} {point.name} is left out: {error}")
                 continue
             _found[kind, point.name] = _written(point.module, point.dist.version if point.dist else None)
 

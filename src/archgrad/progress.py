@@ -316,11 +316,16 @@ def shorter(left: Left, flags: Mapping[str, tuple[object, bool]]) -> list[str]:
     return [f"a shorter search: {', '.join(said)}"] if said else []
 
 
+def is_watched(console: Console) -> bool:
+    """Says whether a terminal or a notebook shows what changes."""
+    return console.is_terminal or console.is_jupyter
+
+
 @contextmanager
 def watched() -> Iterator[list[Bar]]:
     """A bar where a terminal or a notebook watches; none elsewhere."""
     console = terminal.console(soft_wrap=True)
-    shown = Bar(console) if console.is_terminal else None
+    shown = Bar(console) if is_watched(console) else None
     try:
         yield [shown] if shown else []
     finally:
@@ -329,6 +334,6 @@ def watched() -> Iterator[list[Bar]]:
 
 
 def bar(console: Console, *, own: bool = False) -> Progress:
-    """A bar that shows only where there is a terminal. ``own``: tasks say themselves what is ``left``."""
+    """A bar that shows only where a terminal or a notebook watches. ``own``: tasks say themselves what is ``left``."""
     left = TextColumn("{task.fields[left]}") if own else TimeRemainingColumn()
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), left, console=console, disable=not console.is_terminal)
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), left, console=console, disable=not is_watched(console))

@@ -11,6 +11,7 @@ import torch
 
 from archgrad import checks, options, rate, room
 from archgrad.arch import Alphas, Batch, Context, Genotype, Loss, Mixture, Progress
+from archgrad.devices import device_named
 from archgrad.errors import shown, unknown
 from archgrad.finite import EVERY, check
 from archgrad.hypergradient import Hypergradient, first_order
@@ -191,7 +192,7 @@ class Method:
         if recompute not in ("none", "cells"):
             raise unknown("recompute", recompute, ("none", "cells"))
         plan = Plan(epochs, steps, images, self.alpha_split)
-        state = State(seed, plan, checks.check_device(device), precision, self.space, recompute=recompute)
+        state = State(seed, plan, torch.device(device_named(device)), precision, self.space, recompute=recompute)
         self.build(state, self.space)
         for scalar in self.patch.scalars.values():
             scalar(self.context(state, "readout"))  # a schedule that cannot be is refused before the first step

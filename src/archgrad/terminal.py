@@ -43,12 +43,13 @@ def say(text: str, *, error: bool = False) -> None:
 
 
 def remark(text: str) -> None:
-    """Prints `visible` lines on stderr, beside an answer that programs may read."""
-    say(text, error=True)
+    """Prints `visible` lines on stderr, beside an answer that programs may read. A quiet command leaves them out."""
+    if not QUIET.get():
+        say(text, error=True)
 
 
 def say_exactly(text: str, end: str = "\n") -> None:
-    """Prints text that a program may read: as it is and in UTF-8, and `visible` where stdout is a terminal."""
+    """Prints text that a program may read, of a quiet command too: as it is and in UTF-8, and `visible` where stdout is a terminal."""
     if sys.stdout.isatty() or not hasattr(sys.stdout, "buffer"):
         print(visible(text) if sys.stdout.isatty() else text, end=end)
         return

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 
 from archgrad import plugins
 
 FLAG, LONG = "--plugin", "--plugins"
+"""Of one plugin or several with commas, and of several with spaces."""
 
 
 def extended(tokens: Sequence[str], *, settings: Sequence[str]) -> list[str]:
@@ -34,15 +36,21 @@ def extended(tokens: Sequence[str], *, settings: Sequence[str]) -> list[str]:
 
 def _taken(tokens: Sequence[str]) -> tuple[list[str], list[str]]:
     """The values of ``--plugin``, and the other tokens."""
-    named, rest, left = [], [], iter(tokens)
-    for token in left:
-        if token == FLAG or token.startswith(f"{FLAG}="):
-            value = token.partition("=")[2] or next(left, "")
-            if not value or value.startswith("-"):
-                raise ValueError(f"{FLAG}: the name of a module is expected behind it, such as mypackage.nas")
-            named.append(value)
-        else:
-            rest.append(token)
+    named: list[str] = []
+    rest: list[str] = []
+    place = 0
+    while place < len(tokens):
+        flag, equals, value = tokens[place].partition("=")
+        place += 1
+        if flag not in (FLAG, LONG):
+            rest.append(tokens[place - 1])
+            continue
+        values = [value] if equals else list(takewhile(lambda token: not token.startswith("-"), tokens[place:]))[: 1 if flag == FLAG else None]
+        place += 0 if equals else len(values)
+        names = [name for one in values for name in one.split(",")]
+        if not all(names) or not names:
+            raise ValueError(f"{flag}: the name of a module is expected behind it, such as mypackage.nas")
+        named += names
     return named, rest
 
 

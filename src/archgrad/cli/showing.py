@@ -99,7 +99,10 @@ def count(
     found = subject(what, space)
     built = _counted(found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes)
     costs = {"params": built.params, "macs": built.macs}
-    terminal.say_exactly(json.dumps(costs) if as_json else f"{built.params:,} parameters, {built.macs:,} multiply-adds")
+    if as_json:
+        terminal.say_exactly(json.dumps(costs))
+    else:
+        terminal.say(f"{built.params:,} parameters, {built.macs:,} multiply-adds")
 
 
 def query(

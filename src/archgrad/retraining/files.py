@@ -73,10 +73,10 @@ class Card:
         """Where to run: by default where it was trained, or on the CPU if this machine has no such device."""
         import torch
 
-        from archgrad import checks
+        from archgrad import devices
 
-        trained = self.device if torch.cuda.is_available() or not self.device.startswith("cuda") else "cpu"
-        return checks.check_device(device or trained)
+        trained = self.device if devices.is_here(self.device) else "cpu"
+        return torch.device(devices.device_named(device or trained))
 
     def to_json(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "plugins" or self.plugins}

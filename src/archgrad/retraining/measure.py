@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from archgrad import seeds
 from archgrad.data import Images, Preprocess
+from archgrad.devices import device_named
 from archgrad.seeds import forked
 
 BATCH = 256
@@ -43,8 +44,7 @@ def fabric(device: torch.device | str, precision: str) -> Any:
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce the precision
     device = torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("there is no CUDA GPU here: use the device cpu")
+    device_named(device)
     if device.type != "cuda" and precision == "16-mixed":
         raise ValueError("retrain.precision 16-mixed needs a CUDA GPU; elsewhere use bf16-mixed or 32")
     return Fabric(accelerator=device.type, devices=1 if device.index is None else [device.index], precision=precision)  # type: ignore[arg-type]

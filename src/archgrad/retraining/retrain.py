@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from archgrad import checkpoint, checks, data, plugins, records, terminal
+from archgrad import checkpoint, data, plugins, records, terminal
 from archgrad.arch import Genotype
 from archgrad.data import Data, Dataset
+from archgrad.devices import device_named
 from archgrad.duration import Left, span
 from archgrad.errors import command, counted
 from archgrad.folder import RunFolder
@@ -73,7 +74,7 @@ def retrain(
     folder, space, genotype = Path(folder), space_of(space), Genotype.of(genotype)
     if not isinstance(settings, RetrainSettings):
         settings = retrain_settings(space, settings)
-    checks.check_device(device)
+    device_named(device)
     card = card_of(space, genotype, dataset, settings, seed=seed, device=device, deterministic=deterministic, origin=origin, reading=reading)
     run = training_of(card, dataset)  # refuses what cannot be trained before anything is written
     check_free(folder)

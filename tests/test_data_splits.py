@@ -11,6 +11,7 @@ from rich.console import Console
 
 from archgrad import data, places, run
 from archgrad.arch import Genotype
+from archgrad.cli import main
 from archgrad.compare import study
 from archgrad.config import DataSettings, SearchConfig, SearchSettings, read_yaml
 from archgrad.data import load, load_labelled, retrain_data, search_data
@@ -214,6 +215,26 @@ def test_a_study_says_which_images_validate():
     elsewhere = study.read(("", {**given, "data": {"path": "digits", "val": "/some/where"}}))
     assert elsewhere.to_mapping()["data"]["val"] == "elsewhere"
     assert study.joined(study.read(("", elsewhere.to_mapping()), recorded=True), elsewhere)
+
+
+@pytest.mark.parametrize(("val", "recorded"), [("val", "val"), ("auto", "auto"), ("none", "none"), ("./val", "elsewhere")])
+def test_a_study_goes_on_by_the_same_command_beside_a_folder_of_the_split(tmp_path, monkeypatch, val, recorded):
+    monkeypatch.chdir(three(tmp_path / "set"))
+    (tmp_path / "set" / "auto").mkdir(), (tmp_path / "set" / "none").mkdir()
+    asked = study.read(("", {"data": {"path": ".", "test": "test", "val": val}, "arms": {"a": {"method": "darts"}}}))
+    said = asked.to_mapping()
+    assert said["data"] == {"test": "test", "val": recorded}
+    before = study.read(("", said), recorded=True)
+    assert study.joined(before, asked).to_mapping() == said
+
+
+def test_a_study_whose_validation_images_are_another_set_asks_for_them(tmp_path, capsys):
+    (tmp_path / "study").mkdir()
+    given = {"data": {"val": "elsewhere"}, "search": {"epochs": 9}, "alphas": {"lr": 0.1}, "arms": {"darts": {"method": "darts"}}}
+    given |= {"controls": False, "control": "darts", "seeds": [1]}
+    (tmp_path / "study" / "study.yaml").write_text(study.read(("", given), recorded=True).to_yaml())
+    assert main(["compare", "--out", str(tmp_path / "study"), "--data", str(three(tmp_path / "set"))]) == 2
+    assert "name them by --data.val" in capsys.readouterr().err
 
 
 def retrained(home: Path, dataset: data.Dataset, epochs: int, report=silent) -> retraining.Retrained:

@@ -13,7 +13,7 @@ from archgrad import data, places, run
 from archgrad.arch import Genotype
 from archgrad.cli import main
 from archgrad.compare import study
-from archgrad.config import DataSettings, SearchConfig, SearchSettings, read_yaml
+from archgrad.config import DataSettings, SearchConfig, SearchSettings, read, read_yaml
 from archgrad.data import load, load_labelled, retrain_data, search_data
 from archgrad.folder import RunFolder
 from archgrad.retraining import evaluate as evaluation
@@ -187,9 +187,24 @@ def test_a_run_records_its_validation_images(tmp_path):
 
 def test_a_run_recorded_without_goes_on_without(tmp_path):
     folder = RunFolder(begun(tmp_path, val="none"))
+    folder.config.write_text(folder.config.read_text().replace("  val: none\n", ""))
     assert "val" not in read_yaml(folder.config)[1]["data"]  # as earlier versions wrote it
     prepared, _ = run.recorded(folder, silent)
     assert {name: prepared.data.count(name) for name in ("train", "val", "test")} == {"train": 4, "val": 4, "test": 4}
+
+
+def test_the_settings_of_a_run_without_validation_images_repeat_it(tmp_path):
+    recorded = read_yaml(RunFolder(begun(tmp_path, val="none")).config)
+    assert recorded[1]["data"]["val"] == "none"
+    again = run.prepare(read(recorded), silent)
+    assert (again.data.count("val"), again.config.data.val) == (4, "none")  # a half of the training images: the split has 6
+
+
+def test_a_set_without_a_validation_split_records_none(tmp_path):
+    (tmp_path / "set").mkdir()
+    settings = DataSettings(path=str(folder(tmp_path / "set", (6, 6), size=(8, 8))), cache=tmp_path / "cache")
+    given = SearchConfig(threads=1, data=settings, space={"name": "nasbench201", "channels": 2, "cells": 1}, search=SearchSettings(batch=2))
+    assert "val" not in run.prepare(given, silent).config.to_mapping()["data"]
 
 
 def test_a_run_that_took_splits_for_classes_is_told_so(tmp_path):

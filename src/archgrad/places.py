@@ -49,6 +49,17 @@ def kind(path: str | Path) -> Kind:
     return "hub"
 
 
+def settled(path: str | Path) -> str:
+    """A file or a folder by its whole path, so that another folder finds it too; a hub name and ``digits`` as they are."""
+    place = Path(path).expanduser()
+    return str(place.resolve()) if str(path) != "digits" and place.exists() else str(path)
+
+
+def settled_split(name: str | Path) -> str:
+    """The place of another set as `settled` has it; the name of a split as it is (a set in this very folder is told from one by ``./``)."""
+    return settled(name) if os.sep in str(name) else str(name)
+
+
 def missing(path: str | Path) -> str:
     return f"no such file or folder: {path}, and not a hub name we can reach"
 

@@ -151,6 +151,19 @@ def test_balanced_weights_are_those_of_scikit_learn_and_change_the_training(tmp_
     assert equal.rows[0]["train_loss"] != weighted.rows[0]["train_loss"]
 
 
+def test_an_evaluation_leaves_out_what_cannot_be_read(network, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for place in range(4):
+        folder = tmp_path / "photos" / str(place % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 6 * place).save(folder / f"{place}.png")
+    (tmp_path / "photos" / "0" / "0.png").write_bytes(b"nothing")
+    asked = ["evaluate", str(network), "--data", str(tmp_path / "photos")]
+    assert main(asked) == 2
+    assert capsys.readouterr().err.endswith("mend or remove it, or leave out such images by --skip-unreadable\n")
+    assert main([*asked, "--skip-unreadable"]) == 0 and "3 images: " in capsys.readouterr().out
+
+
 def test_a_network_finds_its_images_where_they_were_moved(tmp_path, capsys):
     for place in range(40):
         folder = tmp_path / "photos" / "ab"[place % 2]

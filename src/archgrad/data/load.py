@@ -15,7 +15,7 @@ from archgrad.data.dataset import Dataset, Images, absent
 from archgrad.data.duplicates import NAMES, Part, counted, dropped
 from archgrad.data.parts import parts, split_called
 from archgrad.data.preprocess import Preprocess
-from archgrad.data.reading import read_parts
+from archgrad.data.reading import SKIP, read_parts
 from archgrad.data.sources import Source, Splits, find
 from archgrad.data.split import others, stratified
 from archgrad.data.stored import Stored
@@ -39,6 +39,7 @@ def load(
     streaming: bool = False,
     report: Callable[[str], Any] = terminal.say,
     warn: Callable[[str], Any] | None = None,
+    flag: str = SKIP,
 ) -> Dataset:
     """Images from ``digits``, a folder (``train/CLASS/*`` with or without ``test/`` and ``val/``, or ``CLASS/*``), parquet, or a hub name.
 
@@ -50,6 +51,7 @@ def load(
     ``skip_unreadable`` leaves out images that cannot be read, which are refused otherwise, and
     ``drop_duplicates`` leaves out training images that test or validate as well, byte for byte. Decoded images are kept in ``cache``. What was
     decided goes to ``report``, line by line; what was damaged in the cache, and is written anew, to ``warn``, by default ``report``.
+    ``flag`` is the one that a refusal names for ``skip_unreadable``; an empty one names none.
     ValueError for what cannot be used.
     """
     if streaming:
@@ -61,7 +63,7 @@ def load(
         return find(place, image_column=image_column, label_column=label_column, cache=folder)
 
     part = parts(path, found(path), test, val, found)
-    read = read_parts(part.sources, size, folder, warn or report, skip=skip_unreadable)
+    read = read_parts(part.sources, size, folder, warn or report, skip=skip_unreadable, flag=flag)
     train, side = read.sources[0], read.size
     notes = [*part.notes]
     if read.left_out:
@@ -120,10 +122,12 @@ def load_labelled(
     skip_unreadable: bool = False,
     cache: str | Path | None = None,
     report: Callable[[str], Any] = terminal.remark,
+    flag: str = "--skip-unreadable",
 ) -> Images:
     """Images to evaluate on, read as the run read its own, labels into ``preprocess.classes`` by class name.
 
-    ``split`` is by default the test split where there is one, else all there is. ``report`` hears of a damaged cache, which is written anew.
+    ``split`` is by default the test split where there is one, else all there is. ``report`` hears of a damaged cache, which is written anew;
+    ``flag`` is the one of `archgrad evaluate` that a refusal names for ``skip_unreadable``.
     ValueError names a class the run does not know.
     """
     folder = default_cache() if cache is None else Path(cache)
@@ -133,7 +137,7 @@ def load_labelled(
     if name is None:
         raise errors.unknown("split", split, splits)
     source = splits[name]().relabelled(preprocess.classes)
-    read = read_parts([source], preprocess.size, folder, report, channels=preprocess.in_channels, skip=skip_unreadable)
+    read = read_parts([source], preprocess.size, folder, report, channels=preprocess.in_channels, skip=skip_unreadable, flag=flag)
     return _images(read.stores[0], read.sources[0])
 
 

@@ -99,7 +99,7 @@ def evaluate(
     ``CLASS/*``, a set with a test split, parquet, a hub name.
 
     Device, batch size, threads and precision are those of the training, so that not even the last digit moves. ``columns``: image_column,
-    label_column, cache, as in `data.load`. ValueError if nothing is trained yet, a file is damaged, or a class is unknown.
+    label_column, skip_unreadable, cache, as in `data.load`. ValueError if nothing is trained yet, a file is damaged, or a class is unknown.
     """
     derived, card = load(folder)
     device = card.place(device)
@@ -118,7 +118,8 @@ def _test_images(card: Card, images: str | Path | None, split: str | None, colum
         return moved.test, f"{images}, test, which was {own}"
     if split is None and (images is None or _same(images, own)):  # its other images were trained on
         try:
-            dataset = data.load(**{**card.loading, **columns}, report=lambda line: None, warn=terminal.remark)
+            # no flag is named that leaves out some of them: without these they are other images
+            dataset = data.load(**{**card.loading, **columns}, report=lambda line: None, warn=terminal.remark, flag="")
         except ValueError as error:
             raise ValueError(f"{error}; if the images were moved, name their new place by --data") if gone else error from None
         if not data.same_images(card.fingerprint, dataset):

@@ -130,7 +130,7 @@ def resume(
     folder = home(folder)
     card = read_card(folder)
     with life(terminal.console()):
-        dataset = dataset or data.load(**card.loading, report=report)
+        dataset = dataset or data.load(**card.loading, report=report, flag="")  # `resume` has no such flag
     if not data.same_images(card.fingerprint, dataset):
         how = data.difference(card.preprocess.to_json(), dataset)
         raise ValueError(

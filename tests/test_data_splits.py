@@ -252,11 +252,11 @@ def test_a_study_whose_validation_images_are_another_set_asks_for_them(tmp_path,
     assert "name them by --data.val" in capsys.readouterr().err
 
 
-def retrained(home: Path, dataset: data.Dataset, epochs: int, report=silent) -> retraining.Retrained:
-    """A tiny network, trained into ``home / "net"``."""
+def retrained(home: Path, dataset: data.Dataset, epochs: int, report=silent, *, told: bool = True) -> retraining.Retrained:
+    """A tiny network, trained into ``home / "net"``; ``told``: by what arguments its images are loaded."""
     cells = space("nasbench201", channels=2, cells=1, classes=2)
     settings = retrain_settings(cells, {"preset": "quick", "epochs": epochs, "batch": 4, "channels": 2, "cells": 1})
-    origin = {"path": str(home / "set"), "size": 8, "cache": str(home / "cache")}
+    origin = {"path": str(home / "set"), "size": 8, "cache": str(home / "cache")} if told else None
     return retraining.retrain(cells, Genotype.parse(CELL), dataset, settings, home / "net", origin=origin, report=report)
 
 
@@ -275,6 +275,25 @@ def test_a_retraining_is_validated(tmp_path, read_images):
 def test_a_network_recorded_without_goes_on_without(tmp_path, read_images):
     found = retrained(tmp_path, read_images(three(tmp_path / "set"), size=8, val="none"), 1)
     assert "val_accuracy" not in found.rows[0] and "val" not in json.loads((tmp_path / "net" / "network.json").read_text())["data"]
+    assert evaluation.evaluate(tmp_path / "net").accuracy == found.accuracy
+
+
+@pytest.mark.parametrize("given", [{"drop_duplicates": True}, {"size": 16}, {"test": "val"}, {"test": "other"}, {"val": "none", "seed": 3}, {}])
+def test_a_network_of_python_finds_its_images_from_anywhere(tmp_path, monkeypatch, read_images, given):
+    root = three(tmp_path / "set")
+    (root / "train" / "a" / "000.png").write_bytes((root / "test" / "a" / "000.png").read_bytes())
+    folder(tmp_path / "other", (3, 3), size=(8, 8))
+    monkeypatch.chdir(tmp_path)
+    found = retrained(tmp_path, read_images("set", **given), 1, told=False)
+    (tmp_path / "away").mkdir()
+    monkeypatch.chdir(tmp_path / "away")
+    assert evaluation.evaluate(tmp_path / "net").accuracy == found.accuracy
+    assert retraining.resume(tmp_path / "net", report=silent).accuracy == found.accuracy
+
+
+def test_a_held_out_test_set_is_that_of_its_seed(tmp_path, read_images):
+    folder(tmp_path / "set", (12, 12), size=(8, 8))
+    found = retrained(tmp_path, read_images(tmp_path / "set", seed=3), 1, told=False)
     assert evaluation.evaluate(tmp_path / "net").accuracy == found.accuracy
 
 

@@ -13,7 +13,7 @@ from archgrad.data import fingerprint
 from archgrad.data.cache_folder import default_cache
 from archgrad.data.dataset import Dataset, Images, absent
 from archgrad.data.duplicates import NAMES, Part, counted, dropped
-from archgrad.data.parts import parts, split_called
+from archgrad.data.parts import NONE, parts, split_called
 from archgrad.data.preprocess import Preprocess
 from archgrad.data.reading import SKIP, read_parts
 from archgrad.data.sources import Source, Splits, find
@@ -62,7 +62,8 @@ def load(
     def found(place: str | Path) -> Splits:
         return find(place, image_column=image_column, label_column=label_column, cache=folder)
 
-    part = parts(path, found(path), test, val, found)
+    splits = found(path)
+    part = parts(path, splits, test, val, found)
     read = read_parts(part.sources, size, folder, warn or report, skip=skip_unreadable, flag=flag)
     train, side = read.sources[0], read.size
     notes = [*part.notes]
@@ -79,16 +80,22 @@ def load(
         notes.append(f"no test split: {len(images[1]):,} of {len(train):,} images ({TEST_SHARE:.0%} of every class) are held out as one")
     kept = [Part(one, store.digests[one.rows]) for one, store in zip(images, stores)]
     if drop_duplicates:
-        kept, said = dropped(kept)
+        kept, alike_notes = dropped(kept)
     else:
-        said = counted(kept)
-    notes += said
+        alike_notes = counted(kept)
+    notes += alike_notes
     training, testing, *validating = (one.images for one in kept)
     notes += [line for name, part in zip(NAMES, kept) for line in absent(f"{name} image", part.images, train.classes)]
 
     digests = [(one.images.labels, one.digests) for one in kept]
     own, *alike = (fingerprint.second(names, side, read.channels, digests) for names in fingerprint.spellings(train.classes))
     mean, std = train.statistics or measured(training)
+    said = {
+        "path": places.settled(path), "size": size, "test": test if test is None or str(test) in splits else places.settled(test),
+        "val": part.validation or (val if val == NONE else None), "image_column": image_column, "label_column": label_column,
+        "skip_unreadable": skip_unreadable, "drop_duplicates": drop_duplicates,
+        "cache": cache and str(folder.expanduser().resolve()), "seed": seed,
+    }  # fmt: skip
     dataset = Dataset(
         name=str(path),
         train=training,
@@ -104,6 +111,7 @@ def load(
         fingerprint=own,
         alike=tuple(other for other in alike if other != own),
         notes=tuple(notes),
+        loading={name: value for name, value in said.items() if value},  # what is empty or false is the default of `load`
         layout=next((source.layout for source in read.sources if source.layout), ""),
         unreadable=tuple(f"{bad.where}: {bad.why}" for bad in read.left_out),
     )

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ from archgrad.arch import Genotype
 from archgrad.bounds import check_device
 from archgrad.cli import main
 from archgrad.devices import device_named
+from archgrad.retraining import evaluate as evaluating
 from archgrad.retraining.evaluate import Evaluation, evaluate
+from archgrad.retraining.files import Card
 from archgrad.retraining.retrain import retrain
 from archgrad.retraining.training import balanced
 from retraining import darts, tiny, trained
@@ -180,3 +183,19 @@ def test_a_network_finds_its_images_where_they_were_moved(tmp_path, capsys):
     again = evaluate(tmp_path / "net", tmp_path / "new place")
     assert (again.accuracy, again.loss, again.count) == (before.accuracy, before.loss, before.count)
     assert again.count < 40  # those that it was trained on are not among them
+
+
+def test_a_hub_set_has_not_moved(network, photos, monkeypatch):
+    """Of other images these alone are read, not what a search would read of them."""
+    card = json.loads((network / "network.json").read_text())
+    own = replace(Card.from_json(card), data={"path": "cifar10"})
+    monkeypatch.setattr(data, "load", lambda *_, **__: pytest.fail("it was read as the network's own images"))
+    monkeypatch.setattr(data, "load_labelled", lambda *_, **__: None)
+    _, images = evaluating._test_images(own, photos, None, {})
+    assert images == str(photos)
+
+
+def test_a_network_of_a_relative_path_is_told_where_its_images_go(network):
+    card = replace(Card.from_json(json.loads((network / "network.json").read_text())), data={"path": "photos/gone"})
+    with pytest.raises(ValueError, match="if the images were moved, name their new place by --data"):
+        evaluating._test_images(card, None, None, {})

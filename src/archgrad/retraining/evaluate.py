@@ -113,15 +113,17 @@ def evaluate(
 
 def _test_images(card: Card, images: str | Path | None, split: str | None, columns: dict[str, Any]) -> tuple[Images, str]:
     own = card.data["path"]
-    gone = own != "digits" and not Path(own).exists()
-    if gone and split is None and images is not None and (moved := _moved(card, images, columns)):
+    moved_away = Path(own).is_absolute() and not Path(own).exists()  # a hub name is no path
+    if moved_away and split is None and images is not None and (moved := _moved(card, images, columns)):
         return moved.test, f"{images}, test, which was {own}"
     if split is None and (images is None or _same(images, own)):  # its other images were trained on
         try:
             # no flag is named that leaves out some of them: without these they are other images
             dataset = data.load(**{**card.loading, **columns}, report=lambda line: None, warn=terminal.remark, flag="")
         except ValueError as error:
-            raise ValueError(f"{error}; if the images were moved, name their new place by --data") if gone else error from None
+            if own == "digits" or Path(own).exists():
+                raise
+            raise ValueError(f"{error}; if the images were moved, name their new place by --data") from None
         if not data.same_images(card.fingerprint, dataset):
             how = data.difference(card.preprocess.to_json(), dataset)
             raise ValueError(f"the images in {own} have changed since the network was trained ({how}): name a labelled folder by --data")

@@ -183,6 +183,15 @@ def test_a_network_finds_its_images_where_they_were_moved(tmp_path, capsys):
     again = evaluate(tmp_path / "net", tmp_path / "new place")
     assert (again.accuracy, again.loss, again.count) == (before.accuracy, before.loss, before.count)
     assert again.count < 40  # those that it was trained on are not among them
+    assert "may have trained" not in capsys.readouterr().err
+    (tmp_path / "new place" / "a" / "0.png").unlink()
+    assert main(["evaluate", str(tmp_path / "net"), "--data", str(tmp_path / "new place")]) == 0
+    told = capsys.readouterr()
+    assert "39 images" in told.out and "These images may have trained the network" in told.err
+    assert "(the files, their labels or their order differ)" in told.err
+    shutil.rmtree(tmp_path / "new place" / "b")
+    evaluate(tmp_path / "net", tmp_path / "new place")
+    assert "has one class only" in (said := capsys.readouterr().err) and "These images may have trained the network" in said
 
 
 def test_a_hub_set_has_not_moved(network, photos, monkeypatch):

@@ -114,7 +114,8 @@ def evaluate(
 def _test_images(card: Card, images: str | Path | None, split: str | None, columns: dict[str, Any]) -> tuple[Images, str]:
     own = card.data["path"]
     moved_away = Path(own).is_absolute() and not Path(own).exists()  # a hub name is no path
-    if moved_away and split is None and images is not None and (moved := _moved(card, images, columns)):
+    moved, otherwise = _moved(card, images, columns) if moved_away and split is None and images is not None else (None, "")
+    if moved:
         return moved.test, f"{images}, test, which was {own}"
     if split is None and (images is None or _same(images, own)):  # its other images were trained on
         try:
@@ -130,17 +131,25 @@ def _test_images(card: Card, images: str | Path | None, split: str | None, colum
         return dataset.test, f"{own}, test"
     keep = ("image_column", "label_column", "skip_unreadable", "cache") if images is None or _same(images, own) else ("cache",)
     reading = {name: card.data[name] for name in keep if name in card.data} | columns
-    return data.load_labelled(images or own, card.preprocess, split, **reading), f"{images or own}{f', {split}' if split else ''}"
+    labelled = data.load_labelled(images or own, card.preprocess, split, **reading)
+    if otherwise:
+        terminal.remark(
+            f"{own}, which the network was trained on, is gone, and {images} is not known as the same images ({otherwise}). "
+            "These images may have trained the network, and then its accuracy is too high."
+        )
+    return labelled, f"{images or own}{f', {split}' if split else ''}"
 
 
-def _moved(card: Card, images: str | Path, columns: dict[str, Any]) -> Dataset | None:
-    """The card's own images at their new place, by their fingerprint; None where they are others."""
+def _moved(card: Card, images: str | Path, columns: dict[str, Any]) -> tuple[Dataset | None, str]:
+    """The card's own images at their new place, by their fingerprint; None where they are others, and how these differ."""
     reading = {**card.loading, **columns, "path": str(images)}
     try:
-        dataset = data.load(**reading, report=lambda line: None)
-    except ValueError:  # labelled images without what a search needs, such as a second class
-        return None
-    return dataset if data.same_images(card.fingerprint, dataset) else None
+        dataset = data.load(**reading, report=lambda line: None, warn=terminal.remark)
+    except ValueError as error:  # labelled images without what a search needs, such as a second class
+        return None, str(error)
+    if data.same_images(card.fingerprint, dataset):
+        return dataset, ""
+    return None, data.difference(card.preprocess.to_json(), dataset)
 
 
 def _same(one: str | Path, other: str) -> bool:

@@ -82,7 +82,7 @@ def test_json_of_what_is_listed(capsys):
     assert json.loads(of(capsys, "methods", "--json")).keys() == catalogue.methods().keys()
     assert json.loads(of(capsys, "spaces", "--json"))["s4"]["cells"][1] == "reduce: 14 edges of 2 primitives at most"
     assert json.loads(of(capsys, "genotypes", "DARTS_V2", "--json"))["darts:DARTS_V2"]["params_M"] > 3
-    assert {"one": "stdarts", "other": "sddarts", "how": "composes"} in json.loads(of(capsys, "methods", "--pairs", "--json"))
+    assert {"one": "stdarts", "other": "sddarts", "how": "composes"} in json.loads(of(capsys, "methods", "--pairs", "--json"))["pairs"]
     shown = json.loads(of(capsys, "show", "DARTS_V2", "--json"))
     assert shown["derived"]["channels"] == 36 and shown["benchmark"] is None
     cell = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"

@@ -88,7 +88,7 @@ class Evaluation:
 
 def evaluate(
     folder: str | Path,
-    images: str | Path | None = None,
+    images: str | Path | Dataset | None = None,
     *,
     split: str | None = None,
     device: torch.device | str | None = None,
@@ -96,19 +96,33 @@ def evaluate(
     **columns: Any,
 ) -> Evaluation:
     """The network of a folder (or of a search's run folder) on its own test images, or on any labelled ``images``: a folder
-    ``CLASS/*``, a set with a test split, parquet, a hub name.
+    ``CLASS/*``, a set with a test split, parquet, a hub name. A `Dataset`, such as one in memory, has to be the one that it was trained on.
 
     Device, batch size, threads and precision are those of the training, so that not even the last digit moves. ``columns``: image_column,
-    label_column, skip_unreadable, cache, as in `data.load`. ValueError if nothing is trained yet, a file is damaged, or a class is unknown.
+    label_column, skip_unreadable, cache, as in `data.load`. ValueError if nothing is trained yet, a file is damaged, a class is unknown, or a
+    `Dataset` is another one.
     """
     derived, card = load(folder)
     device = card.place(device)
-    tested, where = _test_images(card, images, split, columns)
+    if isinstance(images, Dataset):
+        tested, where = _own(card, images, split, columns), f"{images.name}, test"
+    else:
+        tested, where = _test_images(card, images, split, columns)
     precision = "32" if device.type != "cuda" and card.settings.precision == "16-mixed" else card.settings.precision
     with surroundings(card.threads, card.deterministic):
         net = fabric(device, precision).setup_module(derived.network)
         found = measure(net, tested.on(device), card.preprocess, batch=batch or card.batch, seed=card.seed, device=device)
     return Evaluation(found.accuracy, found.loss, found.count, card.preprocess.classes, found.confusion, where)
+
+
+def _own(card: Card, dataset: Dataset, split: str | None, columns: dict[str, Any]) -> Images:
+    """The test images of the data set that the network was trained on. ValueError where it is another one, or is to be read otherwise."""
+    if split not in (None, "test") or columns:
+        raise ValueError(f"{min(columns, default='split')}: of a data set in memory the test images are evaluated: leave it out")
+    if not data.same_images(card.fingerprint, dataset):
+        how = data.difference(card.preprocess.to_json(), dataset)
+        raise ValueError(f"{dataset.name} is not the data set that the network was trained on ({how}): name labelled images by their path")
+    return dataset.test
 
 
 def _test_images(card: Card, images: str | Path | None, split: str | None, columns: dict[str, Any]) -> tuple[Images, str]:
@@ -124,7 +138,8 @@ def _test_images(card: Card, images: str | Path | None, split: str | None, colum
         except ValueError as error:
             if own == "digits" or Path(own).exists():
                 raise
-            raise ValueError(f"{error}; if the images were moved, name their new place by --data") from None
+            more = "if the images were moved, name their new place by --data; a data set in memory is given to archgrad.evaluate itself"
+            raise ValueError(f"{error}; {more}") from None
         if not data.same_images(card.fingerprint, dataset):
             how = data.difference(card.preprocess.to_json(), dataset)
             raise ValueError(f"the images in {own} have changed since the network was trained ({how}): name a labelled folder by --data")

@@ -14,6 +14,7 @@ from searching import run
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (40, 12, 12, 3), dtype=np.uint8)
 LABELS = np.arange(40) % 4
+CELL = "|nor_conv_1x1~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|none~1|none~2|"
 
 
 class Items(torch.utils.data.Dataset):
@@ -73,7 +74,8 @@ def test_a_search_on_arrays():
         (COLOUR, None, "labels: images of tensors and arrays need their labels"),
         (COLOUR, LABELS[:-1], "there are 40 images and 39 labels"),
         (COLOUR, LABELS / 2, "labels are whole numbers (N,), not float64 of (40,)"),
-        (COLOUR, LABELS - 1, "labels are numbers from 0 to 2"),
+        (COLOUR, LABELS - 1, "labels are numbers from 0 to 2, one for each of 3 classes, not -1"),
+        (COLOUR[:, :6], LABELS, "the image size must be at least 8, not 6"),
         (COLOUR * 2.0, LABELS, "floating-point pixels are from 0 to 1, not from 0.0 to 510.0"),
         (COLOUR.astype(np.int64), LABELS, "pixels are uint8 from 0 to 255 or floats from 0 to 1, not int64"),
         (COLOUR[..., :2], LABELS, "an image has the shape (H, W), (C, H, W) or (H, W, C) with 1 or 3 channels, not (12, 12, 2)"),
@@ -84,3 +86,18 @@ def test_what_cannot_be_used_is_one_line(images, labels, says):
     with pytest.raises(ValueError) as caught:
         archgrad.dataset(images, labels)
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_network_of_arrays_is_evaluated_on_them(tmp_path):
+    images = archgrad.dataset(*FORMS["array"])
+    cells = archgrad.space("nasbench201", channels=2, cells=1, classes=4)
+    recipe = {"preset": "quick", "epochs": 1, "batch": 8, "channels": 2, "cells": 1}
+    trained = archgrad.retrain(cells, CELL, images, recipe, tmp_path / "net", report=lambda line: None)
+    found = archgrad.evaluate(tmp_path / "net", images)
+    assert (found.accuracy, found.images) == (trained.accuracy, "arrays, test")
+    with pytest.raises(ValueError, match=r"no such file or folder: arrays.* a data set in memory is given to archgrad\.evaluate itself"):
+        archgrad.evaluate(tmp_path / "net")
+    with pytest.raises(ValueError, match=r"is not the data set .* \(the files, their labels or their order differ\)"):
+        archgrad.evaluate(tmp_path / "net", archgrad.dataset(255 - COLOUR, LABELS))
+    with pytest.raises(ValueError, match="split: of a data set in memory the test images are evaluated"):
+        archgrad.evaluate(tmp_path / "net", images, split="train")

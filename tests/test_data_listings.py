@@ -136,3 +136,16 @@ def test_a_flat_folder_with_a_table_is_told_to_name_it(tmp_path):
     (tmp_path / "set" / "labels.csv").write_text("path,label\n0.png,a\n")
     with pytest.raises(ValueError, match=r"no class folders in .* \(if .*labels\.csv tells the classes, write"):
         places.check(tmp_path / "set")
+
+
+def test_the_folder_in_use_is_told_of_no_readme(tmp_path, monkeypatch):
+    write(tmp_path / "set" / "0.png")
+    monkeypatch.chdir(tmp_path / "set")
+    for name in ("README.txt", "LICENSE.txt", "requirements.txt", "../other.json"):
+        Path(name).write_text("")
+    with pytest.raises(ValueError) as caught:
+        places.check(".")
+    assert "tells the classes" not in str(caught.value)
+    Path("../set_labels.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"set_labels\.json tells the classes"):
+        places.check(".")

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from archgrad import data, places, run
 from archgrad.arch import Genotype
+from archgrad.cli import main
 from archgrad.compare import study
-from archgrad.config import DataSettings, SearchConfig, SearchSettings, read_yaml
+from archgrad.config import DataSettings, SearchConfig, SearchSettings, read, read_yaml
 from archgrad.data import load, load_labelled, retrain_data, search_data
 from archgrad.folder import RunFolder
 from archgrad.retraining import evaluate as evaluation
@@ -186,9 +187,24 @@ def test_a_run_records_its_validation_images(tmp_path):
 
 def test_a_run_recorded_without_goes_on_without(tmp_path):
     folder = RunFolder(begun(tmp_path, val="none"))
+    folder.config.write_text(folder.config.read_text().replace("  val: none\n", ""))
     assert "val" not in read_yaml(folder.config)[1]["data"]  # as earlier versions wrote it
     prepared, _ = run.recorded(folder, silent)
     assert {name: prepared.data.count(name) for name in ("train", "val", "test")} == {"train": 4, "val": 4, "test": 4}
+
+
+def test_the_settings_of_a_run_without_validation_images_repeat_it(tmp_path):
+    recorded = read_yaml(RunFolder(begun(tmp_path, val="none")).config)
+    assert recorded[1]["data"]["val"] == "none"
+    again = run.prepare(read(recorded), silent)
+    assert (again.data.count("val"), again.config.data.val) == (4, "none")  # a half of the training images: the split has 6
+
+
+def test_a_set_without_a_validation_split_records_none(tmp_path):
+    (tmp_path / "set").mkdir()
+    settings = DataSettings(path=str(folder(tmp_path / "set", (6, 6), size=(8, 8))), cache=tmp_path / "cache")
+    given = SearchConfig(threads=1, data=settings, space={"name": "nasbench201", "channels": 2, "cells": 1}, search=SearchSettings(batch=2))
+    assert "val" not in run.prepare(given, silent).config.to_mapping()["data"]
 
 
 def test_a_run_that_took_splits_for_classes_is_told_so(tmp_path):
@@ -216,11 +232,31 @@ def test_a_study_says_which_images_validate():
     assert study.joined(study.read(("", elsewhere.to_mapping()), recorded=True), elsewhere)
 
 
-def retrained(home: Path, dataset: data.Dataset, epochs: int, report=silent) -> retraining.Retrained:
-    """A tiny network, trained into ``home / "net"``."""
+@pytest.mark.parametrize(("val", "recorded"), [("val", "val"), ("auto", "auto"), ("none", "none"), ("./val", "elsewhere")])
+def test_a_study_goes_on_by_the_same_command_beside_a_folder_of_the_split(tmp_path, monkeypatch, val, recorded):
+    monkeypatch.chdir(three(tmp_path / "set"))
+    (tmp_path / "set" / "auto").mkdir(), (tmp_path / "set" / "none").mkdir()
+    asked = study.read(("", {"data": {"path": ".", "test": "test", "val": val}, "arms": {"a": {"method": "darts"}}}))
+    said = asked.to_mapping()
+    assert said["data"] == {"test": "test", "val": recorded}
+    before = study.read(("", said), recorded=True)
+    assert study.joined(before, asked).to_mapping() == said
+
+
+def test_a_study_whose_validation_images_are_another_set_asks_for_them(tmp_path, capsys):
+    (tmp_path / "study").mkdir()
+    given = {"data": {"val": "elsewhere"}, "search": {"epochs": 9}, "alphas": {"lr": 0.1}, "arms": {"darts": {"method": "darts"}}}
+    given |= {"controls": False, "control": "darts", "seeds": [1]}
+    (tmp_path / "study" / "study.yaml").write_text(study.read(("", given), recorded=True).to_yaml())
+    assert main(["compare", "--out", str(tmp_path / "study"), "--data", str(three(tmp_path / "set"))]) == 2
+    assert "name them by --data.val" in capsys.readouterr().err
+
+
+def retrained(home: Path, dataset: data.Dataset, epochs: int, report=silent, *, told: bool = True) -> retraining.Retrained:
+    """A tiny network, trained into ``home / "net"``; ``told``: by what arguments its images are loaded."""
     cells = space("nasbench201", channels=2, cells=1, classes=2)
     settings = retrain_settings(cells, {"preset": "quick", "epochs": epochs, "batch": 4, "channels": 2, "cells": 1})
-    origin = {"path": str(home / "set"), "size": 8, "cache": str(home / "cache")}
+    origin = {"path": str(home / "set"), "size": 8, "cache": str(home / "cache")} if told else None
     return retraining.retrain(cells, Genotype.parse(CELL), dataset, settings, home / "net", origin=origin, report=report)
 
 
@@ -239,6 +275,25 @@ def test_a_retraining_is_validated(tmp_path, read_images):
 def test_a_network_recorded_without_goes_on_without(tmp_path, read_images):
     found = retrained(tmp_path, read_images(three(tmp_path / "set"), size=8, val="none"), 1)
     assert "val_accuracy" not in found.rows[0] and "val" not in json.loads((tmp_path / "net" / "network.json").read_text())["data"]
+    assert evaluation.evaluate(tmp_path / "net").accuracy == found.accuracy
+
+
+@pytest.mark.parametrize("given", [{"drop_duplicates": True}, {"size": 16}, {"test": "val"}, {"test": "other"}, {"val": "none", "seed": 3}, {}])
+def test_a_network_of_python_finds_its_images_from_anywhere(tmp_path, monkeypatch, read_images, given):
+    root = three(tmp_path / "set")
+    (root / "train" / "a" / "000.png").write_bytes((root / "test" / "a" / "000.png").read_bytes())
+    folder(tmp_path / "other", (3, 3), size=(8, 8))
+    monkeypatch.chdir(tmp_path)
+    found = retrained(tmp_path, read_images("set", **given), 1, told=False)
+    (tmp_path / "away").mkdir()
+    monkeypatch.chdir(tmp_path / "away")
+    assert evaluation.evaluate(tmp_path / "net").accuracy == found.accuracy
+    assert retraining.resume(tmp_path / "net", report=silent).accuracy == found.accuracy
+
+
+def test_a_held_out_test_set_is_that_of_its_seed(tmp_path, read_images):
+    folder(tmp_path / "set", (12, 12), size=(8, 8))
+    found = retrained(tmp_path, read_images(tmp_path / "set", seed=3), 1, told=False)
     assert evaluation.evaluate(tmp_path / "net").accuracy == found.accuracy
 
 

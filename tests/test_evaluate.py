@@ -168,7 +168,7 @@ def test_missing_and_damaged_things_are_named(run: Path, tmp_path: Path) -> None
         evaluate(tmp_path)
     with pytest.raises(ValueError, match=f"there is no folder {tmp_path / 'nowhere'}$"):  # which retrain could not use either
         evaluate(tmp_path / "nowhere")
-    assert predict(run, ["nothing.png"]).refused == ["no such file or folder: nothing.png"]
+    assert predict(run, ["nothing.png"]) == ([], ["no such file or folder: nothing.png"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no image in"):
         predict(run, [tmp_path / "empty"])

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ from archgrad.arch import Genotype
 from archgrad.bounds import check_device
 from archgrad.cli import main
 from archgrad.devices import device_named
+from archgrad.retraining import evaluate as evaluating
 from archgrad.retraining.evaluate import Evaluation, evaluate
+from archgrad.retraining.files import Card
 from archgrad.retraining.retrain import retrain
 from archgrad.retraining.training import balanced
 from retraining import darts, tiny, trained
@@ -79,7 +82,7 @@ def test_json_of_what_is_listed(capsys):
     assert json.loads(of(capsys, "methods", "--json")).keys() == catalogue.methods().keys()
     assert json.loads(of(capsys, "spaces", "--json"))["s4"]["cells"][1] == "reduce: 14 edges of 2 primitives at most"
     assert json.loads(of(capsys, "genotypes", "DARTS_V2", "--json"))["darts:DARTS_V2"]["params_M"] > 3
-    assert {"one": "stdarts", "other": "sddarts", "how": "composes"} in json.loads(of(capsys, "methods", "--pairs", "--json"))
+    assert {"one": "stdarts", "other": "sddarts", "how": "composes"} in json.loads(of(capsys, "methods", "--pairs", "--json"))["pairs"]
     shown = json.loads(of(capsys, "show", "DARTS_V2", "--json"))
     assert shown["derived"]["channels"] == 36 and shown["benchmark"] is None
     cell = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
@@ -151,6 +154,19 @@ def test_balanced_weights_are_those_of_scikit_learn_and_change_the_training(tmp_
     assert equal.rows[0]["train_loss"] != weighted.rows[0]["train_loss"]
 
 
+def test_an_evaluation_leaves_out_what_cannot_be_read(network, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for place in range(4):
+        folder = tmp_path / "photos" / str(place % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 6 * place).save(folder / f"{place}.png")
+    (tmp_path / "photos" / "0" / "0.png").write_bytes(b"nothing")
+    asked = ["evaluate", str(network), "--data", str(tmp_path / "photos")]
+    assert main(asked) == 2
+    assert capsys.readouterr().err.endswith("mend or remove it, or leave out such images by --skip-unreadable\n")
+    assert main([*asked, "--skip-unreadable"]) == 0 and "3 images: " in capsys.readouterr().out
+
+
 def test_a_network_finds_its_images_where_they_were_moved(tmp_path, capsys):
     for place in range(40):
         folder = tmp_path / "photos" / "ab"[place % 2]
@@ -167,3 +183,28 @@ def test_a_network_finds_its_images_where_they_were_moved(tmp_path, capsys):
     again = evaluate(tmp_path / "net", tmp_path / "new place")
     assert (again.accuracy, again.loss, again.count) == (before.accuracy, before.loss, before.count)
     assert again.count < 40  # those that it was trained on are not among them
+    assert "may have trained" not in capsys.readouterr().err
+    (tmp_path / "new place" / "a" / "0.png").unlink()
+    assert main(["evaluate", str(tmp_path / "net"), "--data", str(tmp_path / "new place")]) == 0
+    told = capsys.readouterr()
+    assert "39 images" in told.out and "These images may have trained the network" in told.err
+    assert "(the files, their labels or their order differ)" in told.err
+    shutil.rmtree(tmp_path / "new place" / "b")
+    evaluate(tmp_path / "net", tmp_path / "new place")
+    assert "has one class only" in (said := capsys.readouterr().err) and "These images may have trained the network" in said
+
+
+def test_a_hub_set_has_not_moved(network, photos, monkeypatch):
+    """Of other images these alone are read, not what a search would read of them."""
+    card = json.loads((network / "network.json").read_text())
+    own = replace(Card.from_json(card), data={"path": "cifar10"})
+    monkeypatch.setattr(data, "load", lambda *_, **__: pytest.fail("it was read as the network's own images"))
+    monkeypatch.setattr(data, "load_labelled", lambda *_, **__: None)
+    _, images = evaluating._test_images(own, photos, None, {})
+    assert images == str(photos)
+
+
+def test_a_network_of_a_relative_path_is_told_where_its_images_go(network):
+    card = replace(Card.from_json(json.loads((network / "network.json").read_text())), data={"path": "photos/gone"})
+    with pytest.raises(ValueError, match="if the images were moved, name their new place by --data"):
+        evaluating._test_images(card, None, None, {})

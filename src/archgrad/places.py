@@ -26,6 +26,8 @@ TESTS, VALIDATIONS = ("test",), ("val", "validation", "valid")
 """Splits of test images, and of validation images, those that are looked for first before the others."""
 ANNOTATIONS = {".txt", ".csv", ".tsv", ".json", ".xml"}
 """Endings of files that may tell the classes of images."""
+ABOUT = {"readme", "license", "licence", "requirements"}
+"""Names of files, without their endings, that tell of a whole set or project, and of no image."""
 FOREIGN = {"__MACOSX"}
 """Folders that archives bring along: they hold no image."""
 
@@ -47,6 +49,17 @@ def kind(path: str | Path) -> Kind:
     if not HUB_NAME.fullmatch(str(path)):
         raise ValueError(missing(path))
     return "hub"
+
+
+def settled(path: str | Path) -> str:
+    """A file or a folder by its whole path, so that another folder finds it too; a hub name and ``digits`` as they are."""
+    place = Path(path).expanduser()
+    return str(place.resolve()) if str(path) != "digits" and place.exists() else str(path)
+
+
+def settled_split(name: str | Path) -> str:
+    """The place of another set as `settled` has it; the name of a split as it is (a set in this very folder is told from one by ``./``)."""
+    return settled(name) if os.sep in str(name) else str(name)
 
 
 def missing(path: str | Path) -> str:
@@ -78,8 +91,10 @@ def classes(root: Path) -> list[str]:
 
 def table_hint(folder: Path) -> str:
     """The way out where the classes of a folder's images may stand in a file beside them or above them; empty where there is none."""
-    above = [one for one in folder.parent.iterdir() if folder.name.casefold() in one.name.casefold()]
-    notes = sorted(one for one in (*folder.iterdir(), *above) if one.suffix.lower() in ANNOTATIONS and one.is_file())
+    whole = folder.resolve()  # "." has no name
+    above = [one for one in whole.parent.iterdir() if whole.name.casefold() in one.name.casefold()]
+    telling = [one for one in (*folder.iterdir(), *above) if one.suffix.lower() in ANNOTATIONS and one.stem.lower() not in ABOUT]
+    notes = sorted(one for one in telling if one.is_file())
     if not notes:
         return ""
     return f" (if {notes[0]} tells the classes, write a .csv file of it with columns path and label, and name that file in place of the folder)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -23,6 +22,7 @@ from archgrad import (
     loop,
     methods,
     options,
+    places,
     plugins,
     processors,
     rate,
@@ -40,6 +40,7 @@ from archgrad.arch import Genotype
 from archgrad.budget import budget
 from archgrad.config import LOADING, DataSettings, SearchConfig
 from archgrad.data import Data, Dataset, stem_for
+from archgrad.data.parts import NONE
 from archgrad.devices import device_named
 from archgrad.diagnostics.sharpness import MOVED
 from archgrad.errors import command, counted
@@ -185,7 +186,7 @@ def prepare(
             "device": device,
             "threads": torch.get_num_threads(),
             "data": settled(given).model_copy(
-                update={"size": images.size, "flip": augment and augment.flip, "val": images.validation}
+                update={"size": images.size, "flip": augment and augment.flip, "val": images.validation or no_validation(given)}
             ),
             "space": {"name": space.name, **{name: value for name, value in space.spec().items() if value is not None}},
         }
@@ -383,14 +384,14 @@ def loading(given: DataSettings) -> dict[str, Any]:
     return {name: value for name in LOADING if (value := getattr(given, name)) is not None}
 
 
+def no_validation(given: DataSettings) -> str | None:
+    """What a run without validation images records of them: "none" where that was said, so that its settings do not take them again."""
+    return given.val if given.val == NONE else None
+
+
 def settled(given: DataSettings) -> DataSettings:
     """Files and folders by their whole paths, so that a run can be resumed from anywhere; hub names, split names and ``digits`` as they are
     (a test set in this very folder is told from a split by ``./``)."""
-    other = {name: absolute(said) if said and os.sep in said else said for name, said in (("test", given.test), ("val", given.val))}
+    other = {"test": given.test and places.settled_split(given.test), "val": given.val and places.settled_split(given.val)}
     cache = given.cache and given.cache.expanduser().resolve()
-    return given.model_copy(update={"path": absolute(given.path or ""), **other, "cache": cache})
-
-
-def absolute(path: str) -> str:
-    place = Path(path).expanduser()
-    return str(place.resolve()) if path != "digits" and place.exists() else path
+    return given.model_copy(update={"path": places.settled(given.path or ""), **other, "cache": cache})

@@ -137,6 +137,8 @@ def check_images(asked: Study, home: Home, console: Console) -> None:
     settings = asked.settings(next(iter(asked.arms)))
     place = settings.data
     checking.check_images(place)
+    if place.val == studies.ELSEWHERE:
+        raise ValueError(f"the validation images of {home.path} are another set, whose place is not recorded: name them by --data.val")
     from archgrad import data, run, watching  # take torch
 
     with watching.life(console):

@@ -49,6 +49,7 @@ def helped(app: App, tokens: Sequence[str]) -> Iterator[None]:
         tokens: The command line.
     """
     name = next((token for token in tokens if not token.startswith("-")), "")
+    app.console = terminal.console()  # of today's width: cyclopts keeps the one of its first help
     app.help_formatter = formatter = Usual(ALL in tokens, frozenset({name, *methods(tokens)}))
     yield
     if formatter.left_out:

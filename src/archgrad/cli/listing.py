@@ -98,7 +98,7 @@ def _pairs(name: str, as_json: bool) -> None:
         rows.append((one, other, says or (f"say which: {', '.join(found.both)}" if found.settled else f"refused: {found.mark}")))
     if as_json:
         keys: Any = ("one", "other", "how")
-        terminal.say_exactly(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+        terminal.say_exactly(json.dumps({"pairs": [dict(zip(keys, row, strict=True)) for row in rows]}))
         return
     table = Table("", "", "how it is")
     for row in rows:

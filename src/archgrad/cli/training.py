@@ -179,6 +179,9 @@ def evaluate(
     split: Annotated[str | None, Parameter(help="split of those images; by default the test split where there is one")] = None,
     image_column: Annotated[str | None, Parameter(help="column of a table that holds the images")] = None,
     label_column: Annotated[str | None, Parameter(help="column of a table that holds the classes")] = None,
+    skip_unreadable: Annotated[
+        bool, Parameter(help="leave out labelled images that cannot be read", negative="", show_default=False)
+    ] = False,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -190,7 +193,7 @@ def evaluate(
         The run folder, or that of a retraining.
     """
     check_device(device or "auto")
-    given = (("image_column", image_column), ("label_column", label_column))
+    given = (("image_column", image_column), ("label_column", label_column), ("skip_unreadable", skip_unreadable or None))
     read_card(home(folder))  # or it says that there is none
     from archgrad.devices import device_named  # takes torch
     from archgrad.retraining import evaluate as evaluation

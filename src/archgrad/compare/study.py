@@ -29,6 +29,8 @@ OWN = ("arms", "seeds", "control", "blind", "controls", "equal", "retrain_seeds"
 SEEDS = 4
 LOCAL = {"data.path", "data.test", "data.cache", "data.workers", "search.checkpoint_seconds", "search.recompute", "plugins"}
 """Settings that decide where, how fast and by whose code, not what."""
+ELSEWHERE = "elsewhere"
+"""Said in place of validation images that are another set: its place is of one machine."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Study:
         """As a file has it. Paths of this machine are left out: the images are known by their fingerprint."""
         shared = {name: dict(value) if isinstance(value, Mapping) else value for name, value in self.shared.items()}
         given = shared.get("data", {})
-        shared["data"] = {name: value for name, value in given.items() if name != "cache" and not local(value)} | _elsewhere(given)
+        shared["data"] = {name: value for name, value in given.items() if name != "cache" and not local(name, value)} | _elsewhere(given)
         arms = {name: dict(own) for name, own in self.arms.items()}
         optional = {name: getattr(self, name) for name in ("blind", "controls", "equal", "retrain_seeds")}
         said = {name: value for name, value in optional.items() if value != getattr(Study, name)}
@@ -210,14 +212,18 @@ def flat(settings: Mapping[str, Any], above: str = "") -> Given:
     return found
 
 
-def local(value: Any) -> bool:
-    """Whether a setting names a place on this machine."""
-    return isinstance(value, Path) or (isinstance(value, str) and value != "digits" and (Path(value).is_absolute() or Path(value).exists()))
+def local(name: str, value: Any) -> bool:
+    """Whether a setting of the images names a place on this machine. The name of a split is none, whatever lies in this very folder: as in
+    `archgrad.run.settled`, another set is told from a split by its slash."""
+    if isinstance(value, Path):
+        return True
+    named = name in ("test", "val") and os.sep not in str(value)
+    return isinstance(value, str) and value != "digits" and not named and (Path(value).is_absolute() or Path(value).exists())
 
 
 def _elsewhere(images: Mapping[str, Any]) -> Given:
     """``data.val`` without its place on this machine, so that the study still says that there are such images."""
-    return {"val": "elsewhere"} if os.sep in str(images.get("val")) else {}
+    return {"val": ELSEWHERE} if os.sep in str(images.get("val")) else {}
 
 
 def _truth(name: str, given: Any) -> bool:

@@ -38,7 +38,7 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
     decisions = records.every(folder.decisions) if folder.decisions.exists() else []
     judged, spent = selection.validation(str(genotype), history, decisions), [*metrics, *records.measured(decisions)]
     whole, images = settings.to_mapping(), folder.images()
-    whole["data"] = {name: value for name, value in whole["data"].items() if name not in ("path", "cache") and not local(value)}
+    whole["data"] = {name: value for name, value in whole["data"].items() if name not in ("path", "cache") and not local(name, value)}
     source = images["name"]
     table = None if blind else run.benchmark(run.space_of(settings))
     within = folder.found_within()
@@ -49,7 +49,7 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
         "arm": arm,
         "seed": seed,
         "config": whole,
-        "data": {name: images[name] for name in ("fingerprint", "splits")} | {"name": Path(source).name if local(source) else source},
+        "data": {name: images[name] for name in ("fingerprint", "splits")} | {"name": Path(source).name if local("path", source) else source},
         "environment": schemas.read(folder.environment, schemas.EnvironmentFile),
         "genotype": {"text": str(genotype), "json": genotype.to_json()},
         "final": final(metrics, genotype, verdict[0] if verdict else {})

@@ -45,18 +45,18 @@ def dataset(
     Raises:
         ValueError: Images, labels or classes cannot be used.
     """
-    places.check_side(size)
     parts = [_read(images, labels), *([_read(*(test if isinstance(test, tuple) else (test, None)))] if test is not None else [])]
     names = tuple(map(str, classes if classes is not None else getattr(images, "classes", range(int(parts[0][1].max()) + 1))))
     for _, own in parts:
-        if (own < 0).any() or (own >= len(names)).any():
-            raise ValueError(f"labels are numbers from 0 to {len(names) - 1}, one for each of {len(names)} classes, not {int(own.max())}")
+        if len(outside := own[(own < 0) | (own >= len(names))]):
+            raise ValueError(f"labels are numbers from 0 to {len(names) - 1}, one for each of {len(names)} classes, not {int(outside[0])}")
     counts = torch.bincount(parts[0][1], minlength=len(names)).tolist()
     least = 1 if test is not None else 2
     if len(names) < 2 or min(counts) < least:
         few = names[counts.index(min(counts))]
         raise ValueError(f"a search needs two classes with {least} training images each; of {len(names)} classes {few!r} has {min(counts)}")
-    side = size or min(parts[0][0][0].shape[:2])
+    side = size if size is not None else min(parts[0][0][0].shape[:2])
+    places.check_side(side)
     channels = max(1 if image.ndim == 2 else image.shape[2] for own, _ in parts for image in own)
     stores = [_squares(own, channels, stored_side(side)) for own, _ in parts]
     kept = [Images(torch.from_numpy(store), torch.arange(len(store)), own) for store, (_, own) in zip(stores, parts, strict=True)]

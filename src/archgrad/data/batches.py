@@ -192,6 +192,7 @@ def search_data(
     beforehand (a reduced run).
     ``cutout`` None is half the image side below 96 pixels, and none from there on; ``flip`` None is: unless they are characters.
     """
+    _check(dataset)
     if not 0 < share < 1:
         raise ValueError(f"the share of the search split that trains weights must lie between 0 and 1, not {share}")
     if dataset.val is None:
@@ -235,16 +236,21 @@ def retrain_data(
 ) -> Data:
     """Splits "train" (all training images, or a stratified ``limit`` of them), "test", and "val" where the set has validation images; options
     as in `search_data`."""
+    _check(dataset)
     splits = {"train": Split(dataset.train, _limited(dataset, limit, seed), _augment(dataset, augment, cutout, flip, jitter))}
     if dataset.val is not None:
         splits["val"] = Split(dataset.val, torch.arange(len(dataset.val)))
     return _data(dataset, splits, batch, seed, device, workers)
 
 
-def _limited(dataset: Dataset, limit: int | None, seed: int, parts: int = 1) -> Tensor:
-    """``limit`` images for each of ``parts``. ValueError where ``dataset`` is none, or has not so many."""
+def _check(dataset: Dataset) -> None:
+    """ValueError where what a user gave is no data set."""
     if not isinstance(dataset, Dataset):
         raise ValueError(f"images are expected as archgrad.load gives them, not {errors.shown(dataset)}")
+
+
+def _limited(dataset: Dataset, limit: int | None, seed: int, parts: int = 1) -> Tensor:
+    """``limit`` images for each of ``parts``. ValueError where there are not so many."""
     count = len(dataset.train)
     if limit is None:
         return torch.arange(count)

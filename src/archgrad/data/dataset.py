@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,6 +72,7 @@ class Dataset:
     val: Images | None = None  # those that move the alphas and validate a retraining; None: a half of ``train`` moves the alphas
     validation: str | None = None  # the split or the set that ``val`` is
     unreadable: tuple[str, ...] = ()  # images that were left out, and why
+    loading: Mapping[str, Any] = field(default_factory=dict)  # the arguments by which `load` gives it again; of images in memory none
     layout: str = ""  # what earlier versions would have read otherwise, in words
 
     @property

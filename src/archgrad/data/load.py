@@ -13,9 +13,9 @@ from archgrad.data import fingerprint
 from archgrad.data.cache_folder import default_cache
 from archgrad.data.dataset import Dataset, Images, absent
 from archgrad.data.duplicates import NAMES, Part, counted, dropped
-from archgrad.data.parts import parts, split_called
+from archgrad.data.parts import NONE, parts, split_called
 from archgrad.data.preprocess import Preprocess
-from archgrad.data.reading import read_parts
+from archgrad.data.reading import SKIP, read_parts
 from archgrad.data.sources import Source, Splits, find
 from archgrad.data.split import others, stratified
 from archgrad.data.stored import Stored
@@ -39,6 +39,7 @@ def load(
     streaming: bool = False,
     report: Callable[[str], Any] = terminal.say,
     warn: Callable[[str], Any] | None = None,
+    flag: str = SKIP,
 ) -> Dataset:
     """Images from ``digits``, a folder (``train/CLASS/*`` with or without ``test/`` and ``val/``, or ``CLASS/*``), parquet, or a hub name.
 
@@ -50,6 +51,7 @@ def load(
     ``skip_unreadable`` leaves out images that cannot be read, which are refused otherwise, and
     ``drop_duplicates`` leaves out training images that test or validate as well, byte for byte. Decoded images are kept in ``cache``. What was
     decided goes to ``report``, line by line; what was damaged in the cache, and is written anew, to ``warn``, by default ``report``.
+    ``flag`` is the one that a refusal names for ``skip_unreadable``; an empty one names none.
     ValueError for what cannot be used.
     """
     if streaming:
@@ -60,8 +62,9 @@ def load(
     def found(place: str | Path) -> Splits:
         return find(place, image_column=image_column, label_column=label_column, cache=folder)
 
-    part = parts(path, found(path), test, val, found)
-    read = read_parts(part.sources, size, folder, warn or report, skip=skip_unreadable)
+    splits = found(path)
+    part = parts(path, splits, test, val, found)
+    read = read_parts(part.sources, size, folder, warn or report, skip=skip_unreadable, flag=flag)
     train, side = read.sources[0], read.size
     notes = [*part.notes]
     if read.left_out:
@@ -77,16 +80,22 @@ def load(
         notes.append(f"no test split: {len(images[1]):,} of {len(train):,} images ({TEST_SHARE:.0%} of every class) are held out as one")
     kept = [Part(one, store.digests[one.rows]) for one, store in zip(images, stores)]
     if drop_duplicates:
-        kept, said = dropped(kept)
+        kept, alike_notes = dropped(kept)
     else:
-        said = counted(kept)
-    notes += said
+        alike_notes = counted(kept)
+    notes += alike_notes
     training, testing, *validating = (one.images for one in kept)
     notes += [line for name, part in zip(NAMES, kept) for line in absent(f"{name} image", part.images, train.classes)]
 
     digests = [(one.images.labels, one.digests) for one in kept]
     own, *alike = (fingerprint.second(names, side, read.channels, digests) for names in fingerprint.spellings(train.classes))
     mean, std = train.statistics or measured(training)
+    said = {
+        "path": places.settled(path), "size": size, "test": test if test is None or str(test) in splits else places.settled(test),
+        "val": part.validation or (val if val == NONE else None), "image_column": image_column, "label_column": label_column,
+        "skip_unreadable": skip_unreadable, "drop_duplicates": drop_duplicates,
+        "cache": cache and str(folder.expanduser().resolve()), "seed": seed,
+    }  # fmt: skip
     dataset = Dataset(
         name=str(path),
         train=training,
@@ -102,6 +111,7 @@ def load(
         fingerprint=own,
         alike=tuple(other for other in alike if other != own),
         notes=tuple(notes),
+        loading={name: value for name, value in said.items() if value},  # what is empty or false is the default of `load`
         layout=next((source.layout for source in read.sources if source.layout), ""),
         unreadable=tuple(f"{bad.where}: {bad.why}" for bad in read.left_out),
     )
@@ -120,10 +130,12 @@ def load_labelled(
     skip_unreadable: bool = False,
     cache: str | Path | None = None,
     report: Callable[[str], Any] = terminal.remark,
+    flag: str = "--skip-unreadable",
 ) -> Images:
     """Images to evaluate on, read as the run read its own, labels into ``preprocess.classes`` by class name.
 
-    ``split`` is by default the test split where there is one, else all there is. ``report`` hears of a damaged cache, which is written anew.
+    ``split`` is by default the test split where there is one, else all there is. ``report`` hears of a damaged cache, which is written anew;
+    ``flag`` is the one of `archgrad evaluate` that a refusal names for ``skip_unreadable``.
     ValueError names a class the run does not know.
     """
     folder = default_cache() if cache is None else Path(cache)
@@ -133,7 +145,7 @@ def load_labelled(
     if name is None:
         raise errors.unknown("split", split, splits)
     source = splits[name]().relabelled(preprocess.classes)
-    read = read_parts([source], preprocess.size, folder, report, channels=preprocess.in_channels, skip=skip_unreadable)
+    read = read_parts([source], preprocess.size, folder, report, channels=preprocess.in_channels, skip=skip_unreadable, flag=flag)
     return _images(read.stores[0], read.sources[0])
 
 

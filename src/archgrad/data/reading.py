@@ -16,7 +16,8 @@ from archgrad.data.preprocess import stored_side
 from archgrad.data.sources import Source
 from archgrad.data.stored import Stored
 
-SKIP = "leave out such images by --data.skip-unreadable"
+SKIP = "--data.skip-unreadable"
+"""The flag by which a search and a retraining leave out images that cannot be read."""
 
 
 class Pixels(NamedTuple):
@@ -38,7 +39,7 @@ class _Several(Exception):
 
 
 def read_parts(
-    sources: Sequence[Source], size: int | None, cache: Path, report: Say, *, channels: int | None = None, skip: bool = False
+    sources: Sequence[Source], size: int | None, cache: Path, report: Say, *, channels: int | None = None, skip: bool = False, flag: str = SKIP
 ) -> Pixels:
     """Decodes the images of all sources alike.
 
@@ -49,6 +50,7 @@ def read_parts(
         report: Hears of damaged files of the cache.
         channels: Of the images as they are read; None is to be decided by the images.
         skip: Images that cannot be read are left out, and the cache knows them from then on.
+        flag: Of the command that leaves them out, for messages; empty where the command has none.
 
     Returns:
         The pixels.
@@ -57,7 +59,7 @@ def read_parts(
         ValueError: Images cannot be read and are not left out, or a source has no other; a list in the cache names all of them.
     """
     if not skip:
-        check_formats(sources)
+        check_formats(sources, flag)
     left_out = [recorded_bad(source, cache) if skip else [] for source in sources]
     while True:
         kept = [source.without(indices) for source, indices in zip(sources, left_out)]
@@ -68,7 +70,7 @@ def read_parts(
             found = _read(kept, size, channels, cache, report)
         except _Several as error:
             if not skip:
-                raise complaint(sources, error.parts, cache) from None
+                raise complaint(sources, error.parts, cache, flag) from None
             for source, indices, part in zip(sources, left_out, error.parts):
                 there = source.rest(indices)
                 indices += [there[index] for index in part]
@@ -95,19 +97,19 @@ def _read(sources: list[Source], size: int | None, channels: int | None, cache: 
     return Pixels(sources, stores, side, channels, heads[0].side if heads else side, [])
 
 
-def check_formats(sources: Sequence[Source]) -> None:
+def check_formats(sources: Sequence[Source], flag: str = SKIP) -> None:
     """ValueError where images are of a format that needs a library which is not there: before hours of decoding."""
     lacking = [where for source in sources for where in map(source.where, range(len(source))) if formats.lacking(where)]
     if lacking:
         kinds = Counter(formats.lacking(where) for where in lacking)
-        raise ValueError(f"{errors.listed(lacking)}: {'; '.join(map(str, kinds))}; or {SKIP}")
+        raise ValueError(f"{errors.listed(lacking)}: {'; '.join(map(str, kinds))}{_way_out(';', flag)}")
 
 
-def complaint(sources: Sequence[Source], parts: Sequence[dict[int, BadImage]], cache: Path) -> ValueError:
+def complaint(sources: Sequence[Source], parts: Sequence[dict[int, BadImage]], cache: Path, flag: str = SKIP) -> ValueError:
     """All images that cannot be read, the first ones by name, and where the list of all of them is."""
     bad = [image for part in parts for image in part.values()]
     if len(bad) == 1:
-        return ValueError(f"{bad[0]}; mend or remove it, or {SKIP}")
+        return ValueError(f"{bad[0]}; mend or remove it{_way_out(',', flag)}")
     first = [f"{bad[0].where} ({errors.shortened(bad[0].why, errors.NAMED)})", *(image.where for image in bad[1:])]
     said = f"cannot read {len(bad):,} of {sum(map(len, sources)):,} images: {errors.listed(first)}"
     with suppress(ValueError):  # a cache that cannot be written to
@@ -115,4 +117,8 @@ def complaint(sources: Sequence[Source], parts: Sequence[dict[int, BadImage]], c
             with draft(file) as out:
                 out.writelines(f"{terminal.visible(f'{image.where}: {image.why}')}\n".encode() for image in bad)
             said += f" (all of them: {file})"
-    return ValueError(f"{said}; mend or remove them, or {SKIP}")
+    return ValueError(f"{said}; mend or remove them{_way_out(',', flag)}")
+
+
+def _way_out(mark: str, flag: str) -> str:
+    return f"{mark} or leave out such images by {flag}" if flag else ""

@@ -88,7 +88,7 @@ class Evaluation:
 
 def evaluate(
     folder: str | Path,
-    images: str | Path | None = None,
+    images: str | Path | Dataset | None = None,
     *,
     split: str | None = None,
     device: torch.device | str | None = None,
@@ -96,14 +96,18 @@ def evaluate(
     **columns: Any,
 ) -> Evaluation:
     """The network of a folder (or of a search's run folder) on its own test images, or on any labelled ``images``: a folder
-    ``CLASS/*``, a set with a test split, parquet, a hub name.
+    ``CLASS/*``, a set with a test split, parquet, a hub name. A `Dataset`, such as one in memory, has to be the one that it was trained on.
 
     Device, batch size, threads and precision are those of the training, so that not even the last digit moves. ``columns``: image_column,
-    label_column, cache, as in `data.load`. ValueError if nothing is trained yet, a file is damaged, or a class is unknown.
+    label_column, skip_unreadable, cache, as in `data.load`. ValueError if nothing is trained yet, a file is damaged, a class is unknown, or a
+    `Dataset` is another one.
     """
     derived, card = load(folder)
     device = card.place(device)
-    tested, where = _test_images(card, images, split, columns)
+    if isinstance(images, Dataset):
+        tested, where = _own(card, images, split, columns), f"{images.name}, test"
+    else:
+        tested, where = _test_images(card, images, split, columns)
     precision = "32" if device.type != "cuda" and card.settings.precision == "16-mixed" else card.settings.precision
     with surroundings(card.threads, card.deterministic):
         net = fabric(device, precision).setup_module(derived.network)
@@ -111,33 +115,56 @@ def evaluate(
     return Evaluation(found.accuracy, found.loss, found.count, card.preprocess.classes, found.confusion, where)
 
 
+def _own(card: Card, dataset: Dataset, split: str | None, columns: dict[str, Any]) -> Images:
+    """The test images of the data set that the network was trained on. ValueError where it is another one, or is to be read otherwise."""
+    if split not in (None, "test") or columns:
+        raise ValueError(f"{min(columns, default='split')}: of a data set in memory the test images are evaluated: leave it out")
+    if not data.same_images(card.fingerprint, dataset):
+        how = data.difference(card.preprocess.to_json(), dataset)
+        raise ValueError(f"{dataset.name} is not the data set that the network was trained on ({how}): name labelled images by their path")
+    return dataset.test
+
+
 def _test_images(card: Card, images: str | Path | None, split: str | None, columns: dict[str, Any]) -> tuple[Images, str]:
     own = card.data["path"]
-    gone = own != "digits" and not Path(own).exists()
-    if gone and split is None and images is not None and (moved := _moved(card, images, columns)):
+    moved_away = Path(own).is_absolute() and not Path(own).exists()  # a hub name is no path
+    moved, otherwise = _moved(card, images, columns) if moved_away and split is None and images is not None else (None, "")
+    if moved:
         return moved.test, f"{images}, test, which was {own}"
     if split is None and (images is None or _same(images, own)):  # its other images were trained on
         try:
-            dataset = data.load(**{**card.loading, **columns}, report=lambda line: None, warn=terminal.remark)
+            # no flag is named that leaves out some of them: without these they are other images
+            dataset = data.load(**{**card.loading, **columns}, report=lambda line: None, warn=terminal.remark, flag="")
         except ValueError as error:
-            raise ValueError(f"{error}; if the images were moved, name their new place by --data") if gone else error from None
+            if own == "digits" or Path(own).exists():
+                raise
+            more = "if the images were moved, name their new place by --data; a data set in memory is given to archgrad.evaluate itself"
+            raise ValueError(f"{error}; {more}") from None
         if not data.same_images(card.fingerprint, dataset):
             how = data.difference(card.preprocess.to_json(), dataset)
             raise ValueError(f"the images in {own} have changed since the network was trained ({how}): name a labelled folder by --data")
         return dataset.test, f"{own}, test"
     keep = ("image_column", "label_column", "skip_unreadable", "cache") if images is None or _same(images, own) else ("cache",)
     reading = {name: card.data[name] for name in keep if name in card.data} | columns
-    return data.load_labelled(images or own, card.preprocess, split, **reading), f"{images or own}{f', {split}' if split else ''}"
+    labelled = data.load_labelled(images or own, card.preprocess, split, **reading)
+    if otherwise:
+        terminal.remark(
+            f"{own}, which the network was trained on, is gone, and {images} is not known as the same images ({otherwise}). "
+            "These images may have trained the network, and then its accuracy is too high."
+        )
+    return labelled, f"{images or own}{f', {split}' if split else ''}"
 
 
-def _moved(card: Card, images: str | Path, columns: dict[str, Any]) -> Dataset | None:
-    """The card's own images at their new place, by their fingerprint; None where they are others."""
+def _moved(card: Card, images: str | Path, columns: dict[str, Any]) -> tuple[Dataset | None, str]:
+    """The card's own images at their new place, by their fingerprint; None where they are others, and how these differ."""
     reading = {**card.loading, **columns, "path": str(images)}
     try:
-        dataset = data.load(**reading, report=lambda line: None)
-    except ValueError:  # labelled images without what a search needs, such as a second class
-        return None
-    return dataset if data.same_images(card.fingerprint, dataset) else None
+        dataset = data.load(**reading, report=lambda line: None, warn=terminal.remark)
+    except ValueError as error:  # labelled images without what a search needs, such as a second class
+        return None, str(error)
+    if data.same_images(card.fingerprint, dataset):
+        return dataset, ""
+    return None, data.difference(card.preprocess.to_json(), dataset)
 
 
 def _same(one: str | Path, other: str) -> bool:

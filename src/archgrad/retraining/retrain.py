@@ -67,7 +67,7 @@ def retrain(
     at the end, weights.safetensors.
 
     A space may be its name, a genotype its text or its name, and settings a dict of those that differ from the space's preset (None: none).
-    ``origin``: the arguments `data.load` made the dataset from, by default its name; `resume` and `evaluate` load it again by them.
+    ``origin``: the arguments `data.load` made the dataset from, by default those it carries; `resume` and `evaluate` load it again by them.
     ``reading``: arguments of `data.retrain_data` beside the settings (flip, workers). A checkpoint is written every epoch and every
     ``seconds``; `Interrupted` when ``stopping`` says so. ValueError for what cannot be, and if the folder holds a network already.
     """
@@ -101,7 +101,7 @@ def card_of(
         threads=torch.get_num_threads(),
         deterministic=deterministic,
         batch=BATCH,
-        data={**(origin or {"path": dataset.name}), **_kept(dataset)},
+        data={**(origin or dataset.loading or {"path": dataset.name}), **_kept(dataset)},
         reading=dict(reading or {}),
         fingerprint=dataset.fingerprint,
         plugins=plugins.recorded(plugins.loaded(), space=space.name),
@@ -131,7 +131,7 @@ def resume(
     folder = home(folder)
     card = read_card(folder)
     with life(terminal.console()):
-        dataset = dataset or data.load(**card.loading, report=report)
+        dataset = dataset or data.load(**card.loading, report=report, flag="")  # `resume` has no such flag
     if not data.same_images(card.fingerprint, dataset):
         how = data.difference(card.preprocess.to_json(), dataset)
         raise ValueError(

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "archgrad"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # What a file (or folder) may import of archgrad, besides itself. The first match counts.
-VALUES = {"bounds", "arch", "chain", "cost", "schedules", "seeds", "errors", "options", "origin", "plugins", "published", "notation"}
+VALUES = {"bounds", "arch", "chain", "cost", "devices", "schedules", "seeds", "errors", "options", "origin", "plugins", "published", "notation"}
 PIECES = {"relax", "terms", "select", "limits", "perturb", "memory", "gradients", "hypergradient", "search_space"}
 METHOD = {"checks", "room", "finite", "patch", "state", "stepper", "search_method", "budget", "rate"}
 MAY: dict[str, set[str]] = {
@@ -24,7 +24,7 @@ MAY: dict[str, set[str]] = {
     "earlier": set(),
     "alpha_record": {"files", "folder", "retraining"},
     "terminal": set(),
-    "devices": {"bounds"},
+    "devices": {"bounds", "errors"},
     "bounds": {"errors"},
     "yaml_files": set(),
     "schemas": {"arch", "bounds", "errors", "files"},

@@ -13,6 +13,7 @@ env: $(VENV)/.ready
 
 # torch first and alone; the constraint then keeps every later install from replacing its build.
 $(VENV)/.ready: pyproject.toml
+	@echo "torch and the package are being installed into $(VENV): this takes a few minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip freeze | grep '^torch==' > $(VENV)/constraints.txt

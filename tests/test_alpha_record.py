@@ -40,6 +40,19 @@ def test_every_epoch_has_its_alphas(whole):
     assert [found[epoch]["cell"].shape for epoch in found] == [(6, 5), (6, 5), (6, 3), (6, 3)]
 
 
+def test_a_damaged_record_is_named_and_set_aside_when_asked(whole, tmp_path, capsys):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    (folder / "genotype.json").unlink()
+    damaged = bytearray((folder / "alphas.safetensors").read_bytes())
+    damaged[-9] ^= 1
+    (folder / "alphas.safetensors").write_bytes(damaged)
+    with pytest.raises(ValueError, match=rf"is damaged .* by `archgrad resume {folder} --repair`"):
+        run.resume(folder, console=QUIET)
+    assert (folder / "alphas.safetensors").read_bytes() == damaged
+    assert run.resume(folder, repair=True, console=QUIET) is not None
+    assert (folder / "alphas.safetensors.damaged").read_bytes() == damaged and not (folder / "alphas.safetensors").exists()
+
+
 @pytest.mark.parametrize("newer", [True, False])
 def test_a_kill_around_a_checkpoint_leaves_the_same_file(whole, tmp_path, newer, monkeypatch):
     """Killed behind the alphas of an epoch and before its checkpoint, or between the metrics and the alphas."""

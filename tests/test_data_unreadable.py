@@ -55,7 +55,7 @@ def test_they_are_left_out_and_recorded(tmp_path, read):
     dataset = read(tmp_path / "set", skip_unreadable=True)
     assert (len(dataset.train), len(dataset.test)) == (14, 3) and dataset.train.labels.tolist() == [0] * 7 + [1] * 7
     assert [line.partition(": ")[0] for line in dataset.unreadable] == [str(place) for place in bad]
-    assert any("7 images cannot be read and are left out: " in note and "2 more" in note for note in dataset.notes)
+    assert any("left out because they cannot be read: 7 images (" in note and "2 more" in note for note in dataset.notes)
     assert search_data(dataset, batch=2).summary()["unreadable"] == list(dataset.unreadable)
     for place in bad:
         place.unlink()

@@ -164,8 +164,12 @@ def test_csv_has_a_line_an_image(run: Path, images: Path) -> None:
 
 
 def test_missing_and_damaged_things_are_named(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"no network was trained in {tmp_path} yet: archgrad retrain {tmp_path}"):
+    with pytest.raises(ValueError, match=f"there is neither a run nor a trained network in {tmp_path}: name the folder of one"):
         evaluate(tmp_path)
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "config.yaml").touch()
+    with pytest.raises(ValueError, match=f"no network was trained in {tmp_path}/search yet: archgrad retrain {tmp_path}/search"):
+        evaluate(tmp_path / "search")
     with pytest.raises(ValueError, match=f"there is no folder {tmp_path / 'nowhere'}$"):  # which retrain could not use either
         evaluate(tmp_path / "nowhere")
     assert predict(run, ["nothing.png"]) == ([], ["no such file or folder: nothing.png"])

@@ -22,7 +22,7 @@ MAY: dict[str, set[str]] = {
     "errors": set(),
     "plugins": {"errors", "terminal"},
     "earlier": set(),
-    "alpha_record": {"files", "folder", "retraining"},
+    "alpha_record": {"errors", "files", "folder", "places", "records", "retraining"},
     "terminal": set(),
     "devices": {"bounds", "errors"},
     "bounds": {"errors"},

@@ -36,7 +36,7 @@ def test_what_is_wrong_is_said_in_one_line(given, message):
 
 
 def test_nothing_close_is_not_guessed():
-    assert str(unknown("method", "zzz", ["darts", "random"])) == "unknown method 'zzz'. (there are: darts, random)"
+    assert str(unknown("method", "zzz", ["darts", "random"])) == "unknown method 'zzz' (there are: darts, random)"
 
 
 def documented(*, count: int = 2, names: Annotated[tuple[str, ...], Field(description="their names")] = ()):

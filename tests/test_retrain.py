@@ -261,7 +261,7 @@ def test_the_seed_decides_and_the_folder_is_not_written_over(whole: Path, tmp_pa
     trained(tmp_path / "again")
     assert outcome(tmp_path / "again") == outcome(whole)
     before = outcome(whole)
-    with pytest.raises(ValueError, match=f"{whole} holds a network already"):
+    with pytest.raises(ValueError, match=f"{whole} holds a network already: see `archgrad evaluate {whole}`, or choose another --out"):
         trained(whole)
     assert outcome(whole) == before
 

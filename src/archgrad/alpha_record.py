@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archgrad import files
+from archgrad import files, places, records
+from archgrad.errors import command
 from archgrad.folder import RunFolder
 from archgrad.retraining.files import DIGEST, digest, read_weights
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from archgrad.arch import Alphas
     from archgrad.loop import Row
+    from archgrad.observers import Say
     from archgrad.patch import Decision
     from archgrad.search_method import Method
     from archgrad.state import Data, State
@@ -35,7 +37,7 @@ def alphas(run: str | Path) -> dict[int, Alphas]:
     Raises:
         ValueError: There is no run, no epoch of it has alphas, or their file is damaged.
     """
-    folder = RunFolder(Path(run))
+    folder = RunFolder(places.checked(run, "run"))
     folder.settings()
     if not folder.alphas.exists():
         raise ValueError(f"there is no {folder.alphas}: no epoch has ended, or the run was recorded before its alphas were")
@@ -69,8 +71,30 @@ class AlphaRecord:
             file.write(save(plain, metadata={DIGEST: digest(plain)}))
 
 
+def set_aside(path: Path, say: Say) -> None:
+    """Moves a damaged record beside itself, so that a search can go on without the alphas of its past epochs.
+
+    Args:
+        path: The record; it may be missing.
+        say: Takes a line where it is damaged.
+
+    Raises:
+        OSError: It cannot be moved.
+    """
+    try:
+        _read(path) if path.exists() else None
+    except ValueError:
+        records.keep(path)
+        path.unlink()
+        say(f"{path} is damaged and set aside: the alphas of the epochs so far are lost")
+
+
 def _read(path: Path) -> dict[int, Alphas]:
-    return _by_epoch(path, read_weights(path))
+    try:
+        return _by_epoch(path, read_weights(path))
+    except ValueError as error:
+        way = command("resume", path.parent, "--repair")
+        raise ValueError(f"{error}, or go on without the alphas of the epochs so far by `{way}`") from None
 
 
 def _by_epoch(path: Path, plain: Mapping[str, Tensor]) -> dict[int, Alphas]:
@@ -78,6 +102,6 @@ def _by_epoch(path: Path, plain: Mapping[str, Tensor]) -> dict[int, Alphas]:
     for key, own in plain.items():
         number, _, name = key.partition("/")
         if not number.isdecimal() or not name:
-            raise ValueError(f"{path} is damaged ({key!r} is no epoch and group): restore it from a copy, or remove it and lose its epochs")
+            raise ValueError(f"{path} is damaged ({key!r} is no epoch and group): restore it from a copy")
         found.setdefault(int(number), {})[name] = own
     return dict(sorted(found.items()))

@@ -50,7 +50,7 @@ def check_device(name: str) -> str:
         ValueError: It is another name. Whether this machine has such a device is asked where torch is imported.
     """
     if name == "mps":
-        raise ValueError("mps is not supported: archgrad adds losses in float64, which torch does not have there; use cpu")
+        raise ValueError("'mps' is not supported: archgrad adds losses in float64, which torch does not have there; use cpu")
     if not DEVICE.fullmatch(name):
         raise unknown("device", name, ("auto", "cpu", "cuda", "cuda:1"))
     return name

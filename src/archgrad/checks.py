@@ -56,8 +56,12 @@ def check_observers(observers: Any) -> tuple[Any, ...]:
     return several
 
 
-def check_parts(method: Any, data: Any) -> None:
-    """ValueError where what a search is given is no method, or no data."""
+def check_parts(method: Any, data: Any, seed: Any = None, state: Any = None) -> None:
+    """ValueError where what a search is given is no method, no data, no seed or no state."""
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise ValueError(f"seed: a whole number from 0 on is expected, not {shown(seed)}")
+    if state is not None and not hasattr(state, "plan"):
+        raise ValueError(f"state: what a search or a checkpoint left is expected, not {shown(state)}")
     if not hasattr(method, "begin_epoch"):
         raise ValueError(f"a method is expected, as archgrad.method makes it, not {shown(method)}")
     if not all(callable(getattr(data, name, None)) for name in ("count", "steps", "batches", "evaluation")):

@@ -58,9 +58,10 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
 
     path: Annotated[str | None, Field(description="folder (train/CLASS/* or CLASS/*), parquet, CSV, hub name (cifar10), or digits")] = None
     size: Annotated[int | None, Field(ge=1, le=SIDE, description="side in pixels; by default 32 up to a median side of 48, else 64")] = None
-    test: Annotated[str | None, Field(description="the split that is the test set, or another set; else 20 % are held out")] = None
+    test: Annotated[str | None, Field(description="split that is the test set, or another set; where there is none 20 % are held out")] = None
     val: Annotated[
-        str | None, Field(description="the split, or set, that moves the alphas and validates a retraining; by default val beside test; none")
+        str | None,
+        Field(description="split or set that moves the alphas and validates a retraining; none: no such images; by default val beside test"),
     ] = None
     image_column: Annotated[str | None, Field(description="column of a table that holds the images")] = None
     label_column: Annotated[str | None, Field(description="column of a table that holds the classes")] = None

@@ -76,7 +76,7 @@ def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
     """``unknown method 'dart': did you mean 'darts'? (there are: darts, random)``"""
     choices = list(choices)
     close = nearest(str(name), choices)
-    hint = f": did you mean {close!r}?" if close is not None else "."
+    hint = f": did you mean {close!r}?" if close is not None else ""
     said = f"unknown {kind} {shown(name)}{hint}"
     listed: list[str] = []
     for choice in choices[:24]:

@@ -53,7 +53,7 @@ def search(
     for another length, or the search diverges.
     """
     observers = checks.check_observers(observers)
-    checks.check_parts(method, data)
+    checks.check_parts(method, data, seed, state)
     given: dict[str, Any] = {"seed": seed, "device": device, "precision": precision, "recompute": recompute}
     checks.check_data(method.base, data)
     if state is None:

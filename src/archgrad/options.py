@@ -115,4 +115,5 @@ def one_line(error: ValidationError, owner: str) -> str:
     """The first complaint of pydantic as one line: where, what, and the value."""
     first = error.errors(include_url=False)[0]
     where = ".".join([owner, *map(str, first["loc"][:1])]).strip(".")  # deeper parts name branches of a union
-    return f"{where}: {first['msg'].removeprefix('Value error, ')}, not {shown(first['input'])}"
+    says, given = first["msg"].removeprefix("Value error, "), shown(first["input"])
+    return f"{where}: {says}" if given in says else f"{where}: {says}, not {given}"

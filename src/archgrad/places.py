@@ -62,6 +62,24 @@ def settled_split(name: str | Path) -> str:
     return settled(name) if os.sep in str(name) else str(name)
 
 
+def checked(path: object, what: str) -> Path:
+    """A path from Python.
+
+    Args:
+        path: What was given.
+        what: Its meaning, for the message.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: It is no path, or an empty one, which would mean the current folder.
+    """
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise ValueError(f"{what}: a path is expected, not {path!r:.60}")
+    return Path(path)
+
+
 def missing(path: str | Path) -> str:
     return f"no such file or folder: {path}, and not a hub name we can reach"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-from archgrad import checkpoint, records
+from archgrad import alpha_record, checkpoint, records
 from archgrad.folder import RunFolder
 from archgrad.observers import Say
 from archgrad.records import Row
@@ -37,6 +37,7 @@ def mend(folder: RunFolder, say: Say, *, previous: bool = False) -> None:
         epochs = records.ended(saved["epoch"], saved.get("ended"), saved["plan"]["epochs"])
         mend_metrics(folder.metrics, epochs, say, saved["stopped"], columns=records.SEARCH)
         notes = [json.loads(one["note"]) for one in saved["decisions"]]
+        alpha_record.set_aside(folder.alphas, say)
         mended(folder.decisions, lambda: records.first(folder.decisions, len(notes)), [{"note": note} for note in notes], by_note, say)
 
 

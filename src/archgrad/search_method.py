@@ -12,7 +12,7 @@ import torch
 from archgrad import checks, options, rate, room
 from archgrad.arch import Alphas, Batch, Context, Genotype, Loss, Mixture, Progress
 from archgrad.devices import device_named
-from archgrad.errors import shown, unknown
+from archgrad.errors import counted, shown, unknown
 from archgrad.finite import EVERY, check
 from archgrad.hypergradient import Hypergradient, first_order
 from archgrad.limits import Limits
@@ -206,7 +206,7 @@ class Method:
         if len(set(begins)) < len(begins) or max(begins, default=0) >= epochs:
             fewer = " and ".join(f"--{option}" for option in dict.fromkeys(stage.set_by for stage in self.stages) if option)
             ways = f"more epochs, or fewer stages{f' by {fewer}' if fewer else ''}"
-            raise ValueError(f"{self.name}: a search of {epochs} epochs has no room for its {len(begins)} stages: {ways}")
+            raise ValueError(f"{self.name}: a search of {counted(epochs, 'epoch')} has no room for its {len(begins)} stages: {ways}")
         later = (stage.alpha_from for stage in self.stages if stage.alpha_from is not None)
         for length in (self.alpha_from, *later, *self.patch.lengths):
             length(epochs)

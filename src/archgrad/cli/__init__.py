@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Group
 
 from archgrad import __version__, interrupts, terminal
 from archgrad.cli import extending, faults, helping
+from archgrad.cli.helping import SETTINGS
 from archgrad.cli.process import compile_nothing, wait_asleep
 from archgrad.errors import complaint, nearest
 
@@ -51,9 +52,8 @@ app.register_install_completion_command(help="Install the completion of commands
 QUIET = "--quiet"
 HINT, TYPED = re.compile(r' Did you mean "?([^\s"?]+)"?\?'), re.compile(r'(?:option: |value "|command ")([^\s"]+)')
 """Of cyclopts's complaints: the hint, and what was typed."""
+UNUSED = re.compile(r"Unused Tokens: \[(.*)\]")
 SHORT = {"--data": "--data.path", "--space": "--space.name", "--budget": "--budget.targets"}
-SETTINGS = ("search", "compare", "retrain", "estimate")
-"""The commands whose flags are settings."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,6 +105,8 @@ def spelled(tokens: Sequence[str]) -> list[str]:
 
 def _near_hints(message: str) -> str:
     """A complaint of cyclopts without a hint that is far from what was typed, by one of the parts between its dots."""
+    if unused := UNUSED.search(message):
+        return f"a word without a flag is not known here: {unused[1]}; images are named by --data, other settings by their flags"
     hint, typed = HINT.search(message), TYPED.search(message)
     if hint is None or typed is None:
         return message

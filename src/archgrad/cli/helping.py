@@ -33,6 +33,8 @@ USUAL = {
     "retrain": "preset epochs channels cells",
 }
 """Section -> its usual options. An option without a section, such as ``--seed``, is usual."""
+SETTINGS = ("search", "compare", "retrain", "estimate")
+"""The commands whose flags are settings."""
 NAMED_BY = {"search": "--method", "estimate": "--method", "compare": "--methods"}
 """Command -> the flag that names its methods."""
 
@@ -52,6 +54,10 @@ def helped(app: App, tokens: Sequence[str]) -> Iterator[None]:
     app.console = terminal.console()  # of today's width: cyclopts keeps the one of its first help
     app.help_formatter = formatter = Usual(ALL in tokens, frozenset({name, *methods(tokens)}))
     yield
+    if {*FLAGS} & {*tokens} and name in SETTINGS:
+        terminal.say("--data, --space and --budget are short for --data.path, --space.name and --budget.targets.")
+    if {*FLAGS} & {*tokens}:
+        terminal.say("Every command takes --quiet (errors alone) and --plugin MODULE (methods and spaces of your own).")
     if formatter.left_out:
         terminal.say(f"{command(name, ALL)} shows {counted(len(formatter.left_out), 'more option')}.")
         if name in NAMED_BY:

@@ -131,6 +131,7 @@ def over(folder: Path, say: Say) -> None:
     from archgrad import finished
     from archgrad.cli.verdict import onward
 
+    RunFolder(folder).history()  # or it names what is damaged
     by_hand = RunFolder(folder).finished_by_hand()
     judgement = finished.searched(RunFolder(folder))
     say(f"the search in {folder} is finished{f' already, {by_hand}' if by_hand else ''}: see `{command('show', folder)}`")

@@ -12,7 +12,7 @@ from archgrad import benchmarks, catalogue, costing, places, terminal
 from archgrad.catalogue import Count
 from archgrad.cli.flags import AsJson, overwriting
 from archgrad.cli.subject import Subject, check_size, otherwise, subject
-from archgrad.errors import unknown
+from archgrad.errors import counted, unknown
 from archgrad.observers import say_on
 
 Space = Annotated[str | None, Parameter(help="space of a genotype; by default the one its cells belong to")]
@@ -53,7 +53,7 @@ def show(
         say(why)
     console.print(cell_table(found.genotype))
     say(f"genotype: {found.genotype}")
-    depth = "" if built.cells is None else f"{built.cells} cells, "
+    depth = "" if built.cells is None else f"{counted(built.cells, 'cell')}, "
     shape = f"{built.channels} channels, {depth}{built.size}x{built.size} images, {built.classes} classes"
     say(f"derived network ({shape}): {built.params:,} parameters, {built.macs:,} multiply-adds")
     if random := noise_note(found.genotype):

@@ -120,7 +120,11 @@ def _made(found: Subject, settings: SearchConfig, console: Console) -> Made:
     device, say = run.set_up(settings), say_on(console)
     origin = run.loading(run.settled(settings.data))
     with watching.life(console):
-        dataset = data.load(**origin, report=say)
+        try:
+            dataset = data.load(**origin, report=say)
+        except ValueError as error:
+            moved = Path(origin["path"]).is_absolute() and not Path(origin["path"]).exists()
+            raise ValueError(f"{error}; if the images were moved, name their new place by --data") if moved else error from None
     space = run.space_of(settings.model_copy(update={"space": run.fitted(settings, dataset)}))
     recipe = retrain_settings(space, settings.retrain)
     if settings.threads is None:
@@ -150,7 +154,7 @@ def _origin(found: Subject, *, elsewhere: bool) -> tuple[str, dict[str, Any]]:
         return "", {"space": {"name": found.space_name}}
     settings = found.run.settings().to_mapping()
     if elsewhere:
-        settings["data"] = {}
+        settings["data"] = {name: value for name, value in settings["data"].items() if name in ("skip_unreadable", "drop_duplicates")}
         settings["space"] = {name: value for name, value in settings["space"].items() if name not in ("classes", "in_channels", "stem")}
     return str(found.run.config), settings
 

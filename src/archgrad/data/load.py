@@ -56,6 +56,7 @@ def load(
     """
     if streaming:
         raise ValueError("streaming is not supported: a search reads every image by its index (split, order, teachers)")
+    places.checked(path, "images")
     places.check_side(size)
     folder = default_cache() if cache is None else Path(cache)
 
@@ -68,7 +69,8 @@ def load(
     train, side = read.sources[0], read.size
     notes = [*part.notes]
     if read.left_out:
-        notes.append(f"{len(read.left_out):,} images cannot be read and are left out: {errors.listed([bad.where for bad in read.left_out])}")
+        names = errors.listed([bad.where for bad in read.left_out])
+        notes.append(f"left out because they cannot be read: {errors.counted(len(read.left_out), 'image')} ({names})")
     if read.side != side:
         notes.append(f"images are resized to {side}x{side} (their median short side is {read.side:g})")
 

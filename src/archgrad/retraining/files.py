@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from archgrad import files, plugins, schemas
+from archgrad import files, places, plugins, schemas
 from archgrad.arch import Genotype
 from archgrad.errors import command, shortened, shown
 from archgrad.folder import RunFolder, leftovers
@@ -114,7 +114,7 @@ class Network(NamedTuple):
 
 def home(path: str | Path) -> Path:
     """The folder of the network that ``path`` names: itself, or a search's run folder, in which the network lies under ``retrain``."""
-    inside = Path(path) / "retrain"
+    inside = places.checked(path, "folder") / "retrain"
     return inside if not (Path(path) / CARD).exists() and (inside / CARD).exists() else Path(path)
 
 
@@ -123,7 +123,8 @@ def check_free(folder: Path) -> list[Path]:
     if RunFolder(folder).config.exists():
         raise ValueError(f"{folder} holds a search: choose another --out")
     if (folder / CARD).exists():
-        raise ValueError(f"{folder} holds a network already: go on with `{command('resume', folder)}`, or choose another --out")
+        way = f"see `{command('evaluate', folder)}`" if (folder / WEIGHTS).exists() else f"go on with `{command('resume', folder)}`"
+        raise ValueError(f"{folder} holds a network already: {way}, or choose another --out")
     return leftovers(folder, folder / CARD)
 
 
@@ -139,6 +140,8 @@ def read_card(folder: str | Path) -> Card:
     path = Path(folder) / CARD
     if not Path(folder).is_dir():
         raise ValueError(f"there is no folder {folder}")
+    if not path.exists() and not RunFolder(Path(folder)).config.exists():
+        raise ValueError(f"there is neither a run nor a trained network in {folder}: name the folder of one")
     if not path.exists():
         raise ValueError(f"no network was trained in {folder} yet: {command('retrain', folder)}")
     try:

@@ -75,7 +75,7 @@ def listed(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     """Image files, and why others are refused. A folder stands for all images below it; its hidden and other files are passed over."""
     files: list[Path] = []
     refused: list[str] = []
-    for path in map(Path, paths):
+    for path in (places.checked(path, "image") for path in paths):
         if not path.exists():
             refused.append(f"no such file or folder: {path}")
             continue

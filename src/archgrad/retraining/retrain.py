@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from archgrad import checkpoint, data, plugins, records, terminal
+from archgrad import checkpoint, data, places, plugins, records, terminal
 from archgrad.arch import Genotype
 from archgrad.data import Data, Dataset
 from archgrad.devices import device_named
 from archgrad.duration import Left, span
-from archgrad.errors import command, counted
+from archgrad.errors import command, counted, shown
 from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.loop import Row
@@ -71,7 +71,9 @@ def retrain(
     ``reading``: arguments of `data.retrain_data` beside the settings (flip, workers). A checkpoint is written every epoch and every
     ``seconds``; `Interrupted` when ``stopping`` says so. ValueError for what cannot be, and if the folder holds a network already.
     """
-    folder, space, genotype = Path(folder), space_of(space), Genotype.of(genotype)
+    folder, space, genotype = places.checked(folder, "folder"), space_of(space), Genotype.of(genotype)
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"images are expected as archgrad.load gives them, not {shown(dataset)}")
     if not isinstance(settings, RetrainSettings):
         settings = retrain_settings(space, settings)
     device_named(device)
@@ -249,6 +251,11 @@ def _derived(space: Space, genotype: Genotype, dataset: Dataset, settings: Retra
     check_cells(found, "--retrain.cells")
     if settings.auxiliary and "auxiliary" not in found.spec():
         raise ValueError(f"the networks of {space.name} have no auxiliary head: --retrain.auxiliary must be 0, not {settings.auxiliary}")
+    if settings.auxiliary_bn and (not settings.auxiliary or found.spec().get("stem") != "imagenet"):
+        raise ValueError(
+            "the second BatchNorm of --retrain.auxiliary-bn is of an auxiliary head behind the imagenet stem, which this network does not have: "
+            "say --retrain.no-auxiliary-bn"
+        )
     return found
 
 
@@ -256,7 +263,7 @@ def _headline(run: Training, images: Data, folder: Path) -> Iterator[str]:
     card, settings = run.card, run.card.settings
     cost = count(card.build(), images.size, images.in_channels)
     spec = card.spec
-    cells = f"{spec['cells']} cells, " if "cells" in spec else ""
+    cells = f"{counted(spec['cells'], 'cell')}, " if "cells" in spec else ""
     size = f"{spec['channels']} channels, {cells}{cost['params']:,} parameters, {cost['macs'] / 1e6:.2f} M multiply-adds"
     yield f"network: {card.space}, {size}"
     if random := noise_note(card.genotype):

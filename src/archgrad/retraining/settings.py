@@ -38,7 +38,7 @@ class RetrainSettings:
     cutout: Annotated[Count, Field(description="side of the erased square in pixels; at most half the image's")] = 16
     jitter: Annotated[NotNegative, Field(description="strength of colour jitter, RGB images only")] = 0.0
     auxiliary: Annotated[NotNegative, Field(description="weight of the auxiliary head's loss; 0 is no such head")] = 0.4
-    auxiliary_bn: Annotated[bool, Field(description="a second BatchNorm in the auxiliary head of the imagenet stem, as P-DARTS has")] = False
+    auxiliary_bn: Annotated[bool, Field(description="second BatchNorm in the auxiliary head of the imagenet stem, as P-DARTS has")] = False
     label_smoothing: Annotated[Share, Field(description="share of each label that is spread over all classes")] = 0.0
     class_weights: Annotated[
         Literal["equal", "balanced"],

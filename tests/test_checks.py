@@ -148,7 +148,7 @@ def test_a_device_that_is_not_here(device, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     mine = method("darts", NB)
     for act in (lambda: state_of(mine, device=device), lambda: checkpoint.read(tmp_path / "none", device)):
-        with pytest.raises(ValueError, match="unknown device|no CUDA GPU here; use another one, such as cpu"):
+        with pytest.raises(ValueError, match=r"unknown device|no CUDA GPU here; use another one, such as cpu"):
             act()
 
 

@@ -123,7 +123,7 @@ def test_a_bad_key_names_its_file(tmp_path, capsys):
 def test_an_existing_run_is_left_alone(trained, capsys):
     before = (trained / "checkpoint.pt").read_bytes()
     assert "archgrad resume" in refused(capsys, "search", *SMALL, "--out", str(trained))
-    assert "archgrad resume" in refused(capsys, "retrain", str(trained))
+    assert "holds a network already: see `archgrad evaluate " in refused(capsys, "retrain", str(trained))
     assert (trained / "checkpoint.pt").read_bytes() == before
 
 
@@ -158,6 +158,8 @@ def test_evaluate_says_what_retrain_said(trained, capsys):
 
 
 def test_evaluate_before_retrain(tmp_path, capsys):
+    assert "there is neither a run nor a trained network" in refused(capsys, "evaluate", str(tmp_path))
+    (tmp_path / "config.yaml").touch()
     assert "archgrad retrain" in refused(capsys, "evaluate", str(tmp_path))
 
 
@@ -213,7 +215,7 @@ def test_a_found_cell_is_trained_on_other_images(trained, tmp_path, capsys):
 def test_show_a_run(trained, capsys):
     assert main(["show", str(trained)]) == 0
     shown = capsys.readouterr().out
-    assert "2 channels, 1 cells, 8x8 images, 10 classes" in shown and str(trained / "cells.svg") in shown and "rank on CIFAR-10" in shown
+    assert "2 channels, 1 cell, 8x8 images, 10 classes" in shown and str(trained / "cells.svg") in shown and "rank on CIFAR-10" in shown
 
 
 def test_show_a_genotype(tmp_path, capsys):

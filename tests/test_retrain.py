@@ -327,7 +327,7 @@ def test_a_training_recorded_with_the_first_fingerprint_goes_on(whole: Path, tmp
 
 
 def test_what_cannot_be_resumed_is_refused(whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no network was trained"):
+    with pytest.raises(ValueError, match="neither a run nor a trained network"):
         resume(tmp_path)
     with pytest.raises(ValueError, match="have changed"):
         resume(whole, replace(digits(), fingerprint="another"))

@@ -138,7 +138,8 @@ def _test_images(card: Card, images: str | Path | None, split: str | None, colum
         except ValueError as error:
             if own == "digits" or Path(own).exists():
                 raise
-            more = "if the images were moved, name their new place by --data; a data set in memory is given to archgrad.evaluate itself"
+            memory = "" if Path(own).is_absolute() else "; a data set in memory is given to archgrad.evaluate itself"
+            more = f"if the images were moved, name their new place by --data{memory}"
             raise ValueError(f"{error}; {more}") from None
         if not data.same_images(card.fingerprint, dataset):
             how = data.difference(card.preprocess.to_json(), dataset)

@@ -116,4 +116,5 @@ def one_line(error: ValidationError, owner: str) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join([owner, *map(str, first["loc"][:1])]).strip(".")  # deeper parts name branches of a union
     says, given = first["msg"].removeprefix("Value error, "), shown(first["input"])
-    return f"{where}: {says}" if given in says else f"{where}: {says}, not {given}"
+    ours = first["type"] == "value_error"  # such words may name the value themselves
+    return f"{where}: {says}" if ours and given in says else f"{where}: {says}, not {given}"

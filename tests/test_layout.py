@@ -38,7 +38,7 @@ MAY: dict[str, set[str]] = {
     "cost": {"arch", "errors"},
     "field_types": {"schedules"},
     "catalogue": {"arch", "bounds", "errors", "options", "field_types", "plugins", "published", "spaces", "data_files"},
-    "places": set(),
+    "places": {"errors"},
     "formats": set(),
     "spellings": {"errors"},
     "processors": set(),

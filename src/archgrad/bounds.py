@@ -38,7 +38,7 @@ Epochs = Annotated[int, Field(ge=1, le=EPOCHS)]
 
 
 def check_device(name: str) -> str:
-    """The name of a device that a command may be given.
+    """Checks the name of a device.
 
     Args:
         name: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.

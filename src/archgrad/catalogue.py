@@ -178,7 +178,7 @@ def _own(module: str, known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_primitives() -> dict[str, SpaceListing]:
-    """The spaces of the library, those that take any primitive with the ones that were added."""
+    """Returns the spaces of the library. A space that takes any primitive takes those of plugins as well."""
     table: Mapping[str, Any] = getattr(sys.modules.get("archgrad.spaces.primitives"), "PRIMITIVES", {})
     return {
         name: one._replace(primitives=tuple(dict.fromkeys([*one.primitives, *table]))) if one.primitives else one

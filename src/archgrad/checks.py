@@ -27,7 +27,7 @@ def plain(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_identity(whose: str, was: Identity, now: Identity) -> None:
-    """ValueError where two identities differ: names the first setting that does, the method's name before all others."""
+    """Raises a ValueError where two identities differ. It names the first setting that differs; the method's name comes first."""
     for name, (then, new) in differing(was, now).items():
         if name == "method":
             raise ValueError(f"the {whose} belongs to method {shown(then)}, not {shown(new)}")
@@ -48,7 +48,7 @@ def differing(was: Identity, now: Identity, above: str = "") -> dict[str, tuple[
 
 
 def check_observers(observers: Any) -> tuple[Any, ...]:
-    """Observers as a tuple, a single one too. ValueError where one lacks a method of the protocol."""
+    """Returns the observers, or a single one, as a tuple. Raises a ValueError where one of them lacks a method of the protocol."""
     several = (observers,) if hasattr(observers, "on_epoch") or not isinstance(observers, Iterable) else tuple(observers)
     for one in several:
         if lacking := [name for name in ("on_step", "on_epoch", "on_decision") if not callable(getattr(one, name, None))]:

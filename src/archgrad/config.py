@@ -61,7 +61,7 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     test: Annotated[str | None, Field(description="split that is the test set, or another set; where there is none 20 % are held out")] = None
     val: Annotated[
         str | None,
-        Field(description="split or set that moves the alphas and validates a retraining; none: no such images; by default val beside test"),
+        Field(description="split or set that moves the alphas and validates a retraining; by default val beside test (none leaves it out)"),
     ] = None
     image_column: Annotated[str | None, Field(description="column of a table that holds the images")] = None
     label_column: Annotated[str | None, Field(description="column of a table that holds the classes")] = None

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from archgrad.errors import shown
+
 Kind = Literal["digits", "parquet", "listing", "folder", "hub"]
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -76,8 +78,13 @@ def checked(path: object, what: str) -> Path:
         ValueError: It is no path, or an empty one, which would mean the current folder.
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
-        raise ValueError(f"{what}: a path is expected, not {path!r:.60}")
+        raise ValueError(f"{what}: a path is expected, not {shown(path)}")
     return Path(path)
+
+
+def is_gone(path: str | Path) -> bool:
+    """Says whether images lay at a whole path where nothing is now. A hub name is no such path."""
+    return Path(path).is_absolute() and not Path(path).exists()
 
 
 def missing(path: str | Path) -> str:

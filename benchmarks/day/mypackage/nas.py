@@ -98,7 +98,7 @@ THREE = ("skip_connect", "nor_conv_3x3", "ghost_5x5")
 
 @dataclass(frozen=True)
 class Chain:
-    """``cells`` layers in a row, each a choice among three."""
+    """A chain of ``cells`` layers. Each layer has one edge with three primitives."""
 
     name: str = "chain"
     channels: int = 8

@@ -77,7 +77,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return code
     except (CycloptsError, ValueError) as error:
         said = " ".join(str(error).split())
-        return _complain(_near_hints(said) if isinstance(error, CycloptsError) else said, 1 if faults.behind(error) else 2)
+        return _complain(_reworded(said) if isinstance(error, CycloptsError) else said, 1 if faults.behind(error) else 2)
     except BrokenPipeError:  # ... | head
         faults.leave_stdout()
         return 1
@@ -103,8 +103,8 @@ def spelled(tokens: Sequence[str]) -> list[str]:
     return tokens
 
 
-def _near_hints(message: str) -> str:
-    """A complaint of cyclopts without a hint that is far from what was typed, by one of the parts between its dots."""
+def _reworded(message: str) -> str:
+    """The complaint of cyclopts in our words, without a hint whose parts between the dots are far from the ones that were typed."""
     if unused := UNUSED.search(message):
         return f"a word without a flag is not known here: {unused[1]}; images are named by --data, other settings by their flags"
     hint, typed = HINT.search(message), TYPED.search(message)

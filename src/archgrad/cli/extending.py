@@ -10,7 +10,7 @@ from pathlib import Path
 from archgrad import plugins
 
 FLAG, LONG = "--plugin", "--plugins"
-"""Of one plugin or several with commas, and of several with spaces."""
+"""``--plugin`` takes a plugin, or several with commas between them. ``--plugins`` takes several with spaces, too."""
 
 
 def extended(tokens: Sequence[str], *, settings: Sequence[str]) -> list[str]:

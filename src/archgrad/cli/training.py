@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, terminal
+from archgrad import config, places, terminal
 from archgrad.bounds import check_device
 from archgrad.cli.checking import check_images
 from archgrad.cli.flags import AsJson, flags, said, some
@@ -123,8 +123,9 @@ def _made(found: Subject, settings: SearchConfig, console: Console) -> Made:
         try:
             dataset = data.load(**origin, report=say)
         except ValueError as error:
-            moved = Path(origin["path"]).is_absolute() and not Path(origin["path"]).exists()
-            raise ValueError(f"{error}; if the images were moved, name their new place by --data") if moved else error from None
+            if not places.is_gone(origin["path"]):
+                raise
+            raise ValueError(f"{error}; if the images were moved, name their new place by --data") from None
     space = run.space_of(settings.model_copy(update={"space": run.fitted(settings, dataset)}))
     recipe = retrain_settings(space, settings.retrain)
     if settings.threads is None:

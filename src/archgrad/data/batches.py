@@ -14,7 +14,7 @@ from torch import Tensor
 from archgrad import errors
 from archgrad.arch import Batch
 from archgrad.data.augment import Augment
-from archgrad.data.dataset import Dataset, Images, absent
+from archgrad.data.dataset import Dataset, Images, absent, check_dataset
 from archgrad.data.preprocess import LARGE, Preprocess
 from archgrad.data.split import others, stratified
 from archgrad.seeds import generator
@@ -188,11 +188,10 @@ def search_data(
     """Splits "train" (for the weights) and "val" (for the alphas), halves of the training images class by class, and "test".
 
     Of a set with validation images these are "val", and all training images are "train". Else ``share`` of the training images goes to
-    "train"; ``limit`` takes a stratified choice of that many per half
-    beforehand (a reduced run).
+    "train". ``limit`` takes a stratified choice of that many per half beforehand (a reduced run).
     ``cutout`` None is half the image side below 96 pixels, and none from there on; ``flip`` None is: unless they are characters.
     """
-    _check(dataset)
+    check_dataset(dataset)
     if not 0 < share < 1:
         raise ValueError(f"the share of the search split that trains weights must lie between 0 and 1, not {share}")
     if dataset.val is None:
@@ -236,17 +235,11 @@ def retrain_data(
 ) -> Data:
     """Splits "train" (all training images, or a stratified ``limit`` of them), "test", and "val" where the set has validation images; options
     as in `search_data`."""
-    _check(dataset)
+    check_dataset(dataset)
     splits = {"train": Split(dataset.train, _limited(dataset, limit, seed), _augment(dataset, augment, cutout, flip, jitter))}
     if dataset.val is not None:
         splits["val"] = Split(dataset.val, torch.arange(len(dataset.val)))
     return _data(dataset, splits, batch, seed, device, workers)
-
-
-def _check(dataset: Dataset) -> None:
-    """ValueError where what a user gave is no data set."""
-    if not isinstance(dataset, Dataset):
-        raise ValueError(f"images are expected as archgrad.load gives them, not {errors.shown(dataset)}")
 
 
 def _limited(dataset: Dataset, limit: int | None, seed: int, parts: int = 1) -> Tensor:

@@ -90,3 +90,9 @@ class Dataset:
         validating = f", {len(self.val):,} validation images" if self.val else ""
         images = f"{len(self.train):,} training images ({spread}), {len(self.test):,} test images{validating}"
         return f"{self.name}: {len(self.classes)} classes, {images}, {self.size}x{self.size} {'grey' if self.in_channels == 1 else 'RGB'}"
+
+
+def check_dataset(given: object) -> None:
+    """Raises a ValueError where what a user gave is no `Dataset`."""
+    if not isinstance(given, Dataset):
+        raise ValueError(f"images are expected as archgrad.load gives them, not {errors.shown(given)}")

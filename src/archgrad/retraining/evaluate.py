@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from archgrad import data, terminal
+from archgrad import data, places, terminal
 from archgrad.data import Dataset, Images
 from archgrad.retraining.files import Card, load
 from archgrad.retraining.measure import fabric, measure, surroundings
@@ -127,8 +127,7 @@ def _own(card: Card, dataset: Dataset, split: str | None, columns: dict[str, Any
 
 def _test_images(card: Card, images: str | Path | None, split: str | None, columns: dict[str, Any]) -> tuple[Images, str]:
     own = card.data["path"]
-    moved_away = Path(own).is_absolute() and not Path(own).exists()  # a hub name is no path
-    moved, otherwise = _moved(card, images, columns) if moved_away and split is None and images is not None else (None, "")
+    moved, otherwise = _moved(card, images, columns) if places.is_gone(own) and split is None and images is not None else (None, "")
     if moved:
         return moved.test, f"{images}, test, which was {own}"
     if split is None and (images is None or _same(images, own)):  # its other images were trained on

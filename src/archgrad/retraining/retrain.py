@@ -17,9 +17,10 @@ import torch
 from archgrad import checkpoint, data, places, plugins, records, terminal
 from archgrad.arch import Genotype
 from archgrad.data import Data, Dataset
+from archgrad.data.dataset import check_dataset
 from archgrad.devices import device_named
 from archgrad.duration import Left, span
-from archgrad.errors import command, counted, shown
+from archgrad.errors import command, counted
 from archgrad.folder import RunFolder
 from archgrad.interrupts import Interrupted
 from archgrad.loop import Row
@@ -72,8 +73,7 @@ def retrain(
     ``seconds``; `Interrupted` when ``stopping`` says so. ValueError for what cannot be, and if the folder holds a network already.
     """
     folder, space, genotype = places.checked(folder, "folder"), space_of(space), Genotype.of(genotype)
-    if not isinstance(dataset, Dataset):
-        raise ValueError(f"images are expected as archgrad.load gives them, not {shown(dataset)}")
+    check_dataset(dataset)
     if not isinstance(settings, RetrainSettings):
         settings = retrain_settings(space, settings)
     device_named(device)

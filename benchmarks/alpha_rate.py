@@ -1,4 +1,4 @@
-"""Fixes c of ``alphas.lr auto`` (`archgrad.rate.STRETCH`) by entropy alone.
+"""Fixes c of ``alphas.lr auto`` (`archgrad.searching.rate.STRETCH`) by entropy alone.
 
     python benchmarks/alpha_rate.py --data CIFAR
 
@@ -24,10 +24,11 @@ from time import process_time
 import torch
 
 import archgrad
-from archgrad import data, loop, rate
-from archgrad.arch import Mixture
+from archgrad import data
+from archgrad.arch.mixture import Mixture
 from archgrad.diagnostics.entropy import mean_entropy
-from archgrad.state import Plan
+from archgrad.searching import loop, rate
+from archgrad.searching.types import Plan
 
 SPACES = {"nasbench201": {"channels": 4, "cells": 1}, "nasbenchmacro": {"channels": 4}}
 STEPS, BATCH = 24, 16

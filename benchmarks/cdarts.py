@@ -22,11 +22,12 @@ import torch
 from search_step import counted, machine, timed
 
 import archgrad
-from archgrad.arch import Genotype, Mixture
-from archgrad.search_method import Method
-from archgrad.search_space import Space
-from archgrad.select import strongest
-from archgrad.state import State
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.space import Space
+from archgrad.components.select import strongest
+from archgrad.searching.method import Method
+from archgrad.searching.types import State
 
 HEAVIEST = {"nasbench201": "nor_conv_3x3", "darts": "sep_conv_5x5"}
 STEPS = 390

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 
 import archgrad
-from archgrad.spaces.cost import count
+from archgrad.cost.counting import count
 
 CHANNELS, CELLS, SIZE, CLASSES = 48, 14, 224, 1000
 PRINTED = {"DARTS_V2": 574, "PDARTS": 557, "PCDARTS": 586, "PC-DARTS:PC_DARTS_image": 597}

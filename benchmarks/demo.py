@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import archgrad
-from archgrad.select import uniform
+from archgrad.components.select import uniform
 
 RECIPE = str(Path(__file__).parent.parent / "recipes" / "digits.yaml")
 BEST_KNOWN = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"

@@ -20,11 +20,12 @@ from typing import Any
 import torch
 
 import archgrad
-from archgrad.arch import Batch
-from archgrad.loop import Observer, Row
-from archgrad.probes import Entropies, Gap, Ranking, Sharpness
-from archgrad.run import true_accuracies
+from archgrad.arch.passes import Batch
+from archgrad.observers.probes import Entropies, Gap, Ranking, Sharpness
+from archgrad.run.watchers import true_accuracies
+from archgrad.searching.loop import Observer
 from archgrad.seeds import generator
+from archgrad.storage.records import Row
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,10 @@ from typing import Any
 import torch
 import yaml
 
-from archgrad import config, data, loop, run
+from archgrad import data, run
 from archgrad.methods import METHODS
+from archgrad.run import config
+from archgrad.searching import loop
 
 ROOT = Path(__file__).parent.parent
 LIST = Path(__file__).with_suffix(".json")

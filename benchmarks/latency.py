@@ -20,12 +20,12 @@ from scipy.stats import spearmanr
 
 import archgrad
 from archgrad import latency
-from archgrad.cost import r_squared
+from archgrad.components.select import uniform
+from archgrad.cost.cost import r_squared
+from archgrad.cost.counting import costs
 from archgrad.data import stem_for
 from archgrad.latency.measuring import line
-from archgrad.select import uniform
 from archgrad.spaces import SPACES
-from archgrad.spaces.cost import costs
 
 
 def judged(what: str, predicted: list[float], measured: list[float]) -> str:

@@ -17,9 +17,8 @@ from statistics import median
 
 import archgrad
 from archgrad import latency
-from archgrad.arch import Genotype
-from archgrad.notation import parse
-from archgrad.spaces.cost import costs
+from archgrad.arch.genotype import Genotype
+from archgrad.cost.counting import costs
 
 
 def main() -> None:
@@ -36,7 +35,7 @@ def main() -> None:
     for run in (run for run in given.runs if run.is_dir()):
         found = json.loads((run / "genotype.json").read_text("utf-8"))["genotype"]
         asked.append((run.resolve().name, Genotype.from_json(found), own))
-    asked += [(name, parse(name), int(width)) for name, _, width in (one.partition("=") for one in given.beside)]
+    asked += [(name, Genotype.parse(name), int(width)) for name, _, width in (one.partition("=") for one in given.beside)]
     spaces = [made.resized(channels=width) for *_, width in asked]
     measured = latency.networks_ms([space.derive(genotype, **space.spec()) for space, (_, genotype, _) in zip(spaces, asked)], wanted)
     drift = median(now / net.measured for net, now in zip(table.nets, measured))

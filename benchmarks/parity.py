@@ -23,11 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import archgrad
-from archgrad.arch import Batch, Genotype, Mixture
-from archgrad.search_method import Method
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch
+from archgrad.components.select import uniform
+from archgrad.searching.method import Method
+from archgrad.searching.types import State
 from archgrad.seeds import generator
-from archgrad.select import uniform
-from archgrad.state import State
 
 LIMIT = 1e-10
 Named = Mapping[str, Tensor]

@@ -21,7 +21,7 @@ from unittest.mock import MagicMock, patch
 import torch
 from torch import Tensor, nn
 
-from archgrad.arch import Batch
+from archgrad.arch.passes import Batch
 
 PEERS = {"quark0": "https://github.com/quark0/darts", "autodl": "https://github.com/D-X-Y/AutoDL-Projects"}
 

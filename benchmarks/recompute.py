@@ -18,7 +18,7 @@ from time import monotonic, process_time
 import torch
 
 import archgrad
-from archgrad.arch import Batch
+from archgrad.arch.passes import Batch
 from archgrad.seeds import generator
 
 Measured = tuple[list[float], int]

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import archgrad
-from archgrad.arch import Batch
-from archgrad.search_space import Space
+from archgrad.arch.passes import Batch
+from archgrad.arch.space import Space
 from archgrad.seeds import generator
 
 COUNTED_AT = 8

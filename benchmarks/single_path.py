@@ -16,11 +16,11 @@ import resource
 import torch
 
 import archgrad
-from archgrad.arch import Batch
+from archgrad.arch.passes import Batch
 from archgrad.methods import method
+from archgrad.searching.steps import forward
 from archgrad.seeds import generator
 from archgrad.spaces.blocks import InvertedResidual
-from archgrad.stepper import forward
 
 
 def batch(given: argparse.Namespace, place: int) -> Batch:

@@ -20,10 +20,10 @@ import torch
 from search_step import batch, machine, timed
 
 import archgrad
-from archgrad.arch import Batch
-from archgrad.search_method import Method
-from archgrad.search_space import Space
-from archgrad.state import State
+from archgrad.arch.passes import Batch
+from archgrad.arch.space import Space
+from archgrad.searching.method import Method
+from archgrad.searching.types import State
 
 KINDS: dict[str, dict[str, Any]] = {
     "remembered": {"teachers": "remembered"},

@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
-from archgrad import processors
 from archgrad.cli.process import ASLEEP
+from archgrad.run import processors
 
 SIZES: dict[tuple[str, str], dict[str, int]] = {
     ("darts", "small"): {"channels": 8, "cells": 3, "side": 16, "batch": 16},
@@ -59,7 +59,7 @@ def step_of(space_name: str, *, channels: int, cells: int, side: int, batch: int
     import torch
 
     import archgrad
-    from archgrad.arch import Batch
+    from archgrad.arch.passes import Batch
 
     space = archgrad.space(space_name, channels=channels, cells=cells)
     method = archgrad.method("darts", space)

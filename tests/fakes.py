@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from archgrad.arch import Batch
+from archgrad.arch.passes import Batch
 from archgrad.seeds import generator
 
 

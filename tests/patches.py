@@ -9,15 +9,17 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgrad.arch import Alphas, Context, EdgeGroup, Forward, Mixture
-from archgrad.hypergradient import second_order
-from archgrad.patch import Patch, Stage
-from archgrad.relax import softmax
-from archgrad.schedules import linear, share
-from archgrad.search_method import Method
-from archgrad.search_space import Space
-from archgrad.state import Data, State
-from archgrad.terms import weighted
+from archgrad.arch.edges import Alphas, EdgeGroup
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.space import Space
+from archgrad.components.context import Context, Forward
+from archgrad.components.hypergradient import second_order
+from archgrad.components.losses import weighted
+from archgrad.components.relax import softmax
+from archgrad.components.schedules import linear, share
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Data, Stage, State
 
 
 class Average:

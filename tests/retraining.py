@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from archgrad import data
-from archgrad.arch import Genotype
+from archgrad.arch.genotype import Genotype
 from archgrad.data import Dataset
-from archgrad.retraining.retrain import Retrained, retrain
+from archgrad.retraining.execute import Retrained, retrain
 from archgrad.retraining.settings import RetrainSettings, retrain_settings
 from archgrad.spaces import space
 

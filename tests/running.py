@@ -44,7 +44,7 @@ def same(one: Any, other: Any) -> bool:
 
 def after(steps: int, act: Callable[[], Any]) -> Callable[..., Any]:
     """A `Method.step` that acts once ``steps`` steps are done, before anybody hears of the last."""
-    from archgrad.search_method import Method
+    from archgrad.searching.method import Method
 
     real, done = Method.step, [0]
 
@@ -59,15 +59,15 @@ def after(steps: int, act: Callable[[], Any]) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":  # STEPS ARGUMENTS...: a process of its own that dies by SIGKILL after so many steps; "line": behind a metrics line
-    from archgrad import observers
     from archgrad.cli import main
-    from archgrad.search_method import Method
+    from archgrad.observers import recording
+    from archgrad.searching.method import Method
 
     def die(*arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     if sys.argv[1] == "line":
-        observers.Checkpoints.on_epoch = die  # type: ignore[method-assign]
+        recording.Checkpoints.on_epoch = die  # type: ignore[method-assign]
     elif int(sys.argv[1]):
         Method.step = after(int(sys.argv[1]), die)  # type: ignore[method-assign]
     sys.exit(main(sys.argv[2:]))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archgrad import checkpoint
-from archgrad.loop import Found, search
-from archgrad.search_method import Method
+from archgrad.searching import checkpoint
+from archgrad.searching.loop import Found, search
+from archgrad.searching.method import Method
 from fakes import Noise
 
 EPOCHS = 4

@@ -42,7 +42,7 @@ def refused(capsys, *arguments: str) -> str:
 
 if __name__ == "__main__":  # PLACE ARGUMENTS...: a study that dies by SIGKILL, after so many steps or before it writes its n-th summary (-n)
     from archgrad.compare import summary
-    from archgrad.search_method import Method
+    from archgrad.searching.method import Method
 
     def die(*arguments: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)

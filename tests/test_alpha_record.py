@@ -9,9 +9,11 @@ import torch
 from rich.console import Console
 
 import archgrad
-from archgrad import alpha_record, checkpoint, config, run
-from archgrad.alpha_record import AlphaRecord
-from archgrad.observers import Metrics
+from archgrad import run
+from archgrad.observers.recording import Metrics
+from archgrad.run import alpha_record, config
+from archgrad.run.alpha_record import AlphaRecord
+from archgrad.searching import checkpoint
 
 QUIET = Console(quiet=True)
 SMALL = {

@@ -3,10 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archgrad.arch import CellGenotype, Context, Edge, EdgeGroup, Genotype, Link, Mixture, Progress
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Progress
+from archgrad.components.relax import softmax
+from archgrad.components.schedules import cosine, exactly, geometric, linear, never, share
 from archgrad.diagnostics.entropy import mean_entropy
-from archgrad.relax import softmax
-from archgrad.schedules import cosine, exactly, geometric, linear, never, share
 from archgrad.seeds import forked, place_seed
 
 GROUP = EdgeGroup("g", (Edge(0, 1, ("a", "b", "c")), Edge(0, 2, ("a",)), Edge(1, 2, ())), concat=(2,), keep=1, least=1)

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from archgrad.arch import CellGenotype, Genotype, Link
-from archgrad.benchmarks import lookup, nasbench201, nasbenchmacro
-from archgrad.benchmarks.nasbench201 import ACCURACIES, OPS, conv3x3, query, table, verdict
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.tabular import lookup, nasbench201, nasbenchmacro
+from archgrad.tabular.nasbench201 import ACCURACIES, OPS, conv3x3, query, table, verdict
 
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
 

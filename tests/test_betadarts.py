@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archgrad.arch import Context, Edge, EdgeGroup, Forward, Progress
-from archgrad.finite import Trace
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.components.context import Context, Forward, Progress
+from archgrad.components.losses import logsumexp
 from archgrad.methods import method
+from archgrad.searching.finite import Trace
+from archgrad.searching.steps import forward, total
 from archgrad.spaces import space
-from archgrad.stepper import forward, total
-from archgrad.terms import logsumexp
 from fakes import Noise
 from searching import Record, content, same
 from searching import run as searched

@@ -7,11 +7,14 @@ import os
 import pytest
 import torch
 
-from archgrad import catalogue, data, places, room
-from archgrad.arch import Genotype
+from archgrad import data
+from archgrad.arch.genotype import Genotype
 from archgrad.compare.study import seeds_of
+from archgrad.cost import room
+from archgrad.data import places
 from archgrad.data.batches import search_data
 from archgrad.errors import LONGEST, shortened, shown, unknown
+from archgrad.run import catalogue
 from archgrad.spaces import SPACES, space
 
 

@@ -7,16 +7,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from archgrad import checkpoint
-from archgrad.arch import Context, Forward, Mixture, Progress
-from archgrad.budget import Multipliers, budget, penalty
-from archgrad.cost import Cost, by_primitive, expected
-from archgrad.limits import Limit, cheapest, dearest, fit
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Forward, Progress
+from archgrad.components.select import strongest
+from archgrad.cost.cost import Cost, by_primitive, expected
+from archgrad.cost.counting import costs
+from archgrad.cost.limits import Limit, cheapest, dearest, fit
 from archgrad.methods import METHODS, method
+from archgrad.methods.budget import Multipliers, budget, penalty
 from archgrad.methods.stages import survivors
-from archgrad.select import strongest
+from archgrad.searching import checkpoint
 from archgrad.spaces import space
-from archgrad.spaces.cost import costs
 from searching import Record, Saves, gone_on, run, same
 
 NB = space("nasbench201", channels=4, cells=1, classes=4)
@@ -144,7 +145,7 @@ def test_what_a_stage_leaves_has_a_selection_with_all_its_links():
 
 
 def test_a_larger_budget_from_the_same_alphas_never_has_a_smaller_score():
-    from archgrad.select import score
+    from archgrad.components.select import score
 
     m = method("darts", NB, alphas={"lr": 0.1})
     state = run(m).state

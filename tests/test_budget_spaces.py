@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from archgrad.arch import Mixture
-from archgrad.benchmarks import nasbench201, nasbenchmacro
-from archgrad.limits import Limit, cheapest, dearest
-from archgrad.select import log_weights, score, strongest
+from archgrad.arch.mixture import Mixture
+from archgrad.components.select import log_weights, score, strongest
+from archgrad.cost.counting import costs, count
+from archgrad.cost.limits import Limit, cheapest, dearest
 from archgrad.spaces import space
-from archgrad.spaces.cost import costs, count
+from archgrad.tabular import nasbench201, nasbenchmacro
 
 
 def mixture_of(groups, seed=0):
@@ -48,8 +48,8 @@ def test_the_best_of_the_whole_table(name, table, bounded):
 @pytest.mark.parametrize("device", ["pixel3", "1080ti_32"])
 def test_a_devices_own_numbers_in_the_order_of_scores(device):
     """Exact over the table, though they are no sum of ops; FairDARTS, which leaves ops out afterwards, too."""
-    from archgrad.benchmarks.nasbench201_latency import cost
     from archgrad.methods.fairdarts import above
+    from archgrad.tabular.nasbench201_latency import cost
 
     base, known = space("nasbench201"), cost(device)
     mixture, table = mixture_of(base.groups, 5), nasbench201.table()

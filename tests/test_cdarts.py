@@ -9,16 +9,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from archgrad.arch import Alphas, Batch, Context, Edge, EdgeGroup, Forward, Mixture, Output, Progress
+from archgrad.arch.edges import Alphas, Edge, EdgeGroup
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch, Output
 from archgrad.cli import main
-from archgrad.loop import begin
+from archgrad.components.context import Context, Forward, Progress
+from archgrad.components.schedules import exactly
 from archgrad.methods import METHODS, method
 from archgrad.methods.cdarts import cdarts, magnitude
-from archgrad.patch import Patch
-from archgrad.schedules import exactly
-from archgrad.search_method import Method
+from archgrad.searching.loop import begin
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Plan
 from archgrad.spaces import space
-from archgrad.state import Plan
 from fakes import Noise
 from running import SMALL as CLI
 from running import outcome

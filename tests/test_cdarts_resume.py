@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from archgrad import checkpoint
 from archgrad.cli import main
-from archgrad.loop import begin
 from archgrad.methods import method
-from archgrad.methods.cyclic import Cyclic
-from archgrad.patch import Patch
-from archgrad.search_method import Method
+from archgrad.methods.cdarts_stepper import Cyclic
+from archgrad.searching import checkpoint
+from archgrad.searching.loop import begin
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
 from archgrad.spaces import space
 from fakes import Noise
 from running import SMALL as CLI

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import archgrad
-from archgrad import checkpoint
-from archgrad.arch import Batch
-from archgrad.loop import begin, search
+from archgrad.arch.passes import Batch
 from archgrad.methods import method
+from archgrad.searching import checkpoint
+from archgrad.searching.loop import begin, search
 from archgrad.spaces import space
 from fakes import Noise
 
@@ -79,8 +79,9 @@ def test_an_option_that_is_new_since_keeps_no_checkpoint_from_being_read():
 
 def test_a_method_that_was_resolved_and_read_back_is_the_same_one():
     """A resumed run builds its method of config.yaml, where every option is a number and an automatic rate is one, too."""
-    from archgrad import config, run
-    from archgrad.state import Plan
+    from archgrad import run
+    from archgrad.run import config
+    from archgrad.searching.types import Plan
 
     for name in ("darts", "stdarts+sddarts", "cdarts", "progressive", "drnas"):
         first = config.read(("", {"method": name, "space": {"name": "nasbench201", "channels": 4, "cells": 2}, "search": {"epochs": 10}}))

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from archgrad.arch import Genotype
+from archgrad.arch.genotype import Genotype
 from archgrad.cli import main, spelled
 from archgrad.retraining.training import Training
+from archgrad.run import execute
 from running import SMALL
 
 COMMANDS = "search resume compare retrain evaluate predict show count query methods spaces"
@@ -137,12 +138,11 @@ def test_resuming_nothing(tmp_path, capsys):
 
 
 def test_unexpected_errors_keep_their_traceback(monkeypatch):
-    from archgrad import run
 
     def broken(*arguments, **options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(run, "search", broken)
+    monkeypatch.setattr(execute, "search", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["search", *SMALL])
 

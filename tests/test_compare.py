@@ -19,8 +19,8 @@ import yaml
 from archgrad.cli import comparing, main
 from archgrad.compare import jobs, study, summary, tables
 from archgrad.compare.jobs import Home, Run, execute, runs_of
-from archgrad.config import read_yaml
-from archgrad.folder import RunFolder
+from archgrad.run.config import read_yaml
+from archgrad.run.folder import RunFolder
 from retraining import DIGITS_1
 from studying import SHARED, TWO, here, refused
 

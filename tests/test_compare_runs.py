@@ -13,9 +13,9 @@ from random import Random
 import pytest
 
 from archgrad.cli import main
-from archgrad.compare import retraining, summary
+from archgrad.compare import retrained, summary
 from archgrad.compare.jobs import PROGRAM, Home, Run
-from archgrad.folder import RunFolder
+from archgrad.run.folder import RunFolder
 from studying import SHARED, STEPS, TWO, Here, here, refused
 
 ONE = ["--methods", "darts", "--no-controls", "--seeds", "1", *SHARED[:-2]]
@@ -149,11 +149,11 @@ def test_a_retraining_that_fails_leaves_the_search_in_the_table(tmp_path, capsys
 
 def test_spreads_of_searches_and_of_retrainings_by_hand():
     """Searches of means 90 and 94; retrainings 1 off theirs in the first (sd sqrt(2)), 2 off in the second (sd sqrt(8))."""
-    found = retraining.retrained({1: [89.0, 91.0], 2: [92.0, 96.0]})
+    found = retrained.retrained({1: [89.0, 91.0], 2: [92.0, 96.0]})
     assert (found.n, found.mean, found.each) == (2, 92.0, (2, 2))
     assert found.sd == pytest.approx(math.sqrt(8)) and found.sd_retraining == pytest.approx(math.sqrt((2 + 8) / 2))
-    assert retraining.retrained({1: [89.0], 2: [92.0]}).sd_retraining is None
+    assert retrained.retrained({1: [89.0], 2: [92.0]}).sd_retraining is None
 
 
 def test_nothing_retrained_is_no_result(tmp_path):
-    assert retraining.results(RunFolder(tmp_path), 2) == {} and len(list(retraining.pending(RunFolder(tmp_path), 2))) == 2
+    assert retrained.results(RunFolder(tmp_path), 2) == {} and len(list(retrained.pending(RunFolder(tmp_path), 2))) == 2

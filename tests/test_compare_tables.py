@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from archgrad.benchmarks import nasbench201
 from archgrad.compare import difference, markdown, selection, spread, study, summary, tables, trajectory
-from archgrad.compare.comparison import tidy
+from archgrad.compare.comparing import tidy
 from archgrad.compare.jobs import Home, runs_of
 from archgrad.compare.statistics import Difference, holm
-from archgrad.config import read_yaml
+from archgrad.run.config import read_yaml
+from archgrad.tabular import nasbench201
 
 ROOT = Path(__file__).parent.parent
 STUDIES = sorted(path.parent for path in (ROOT / "benchmarks" / "studies").glob("*/study.yaml"))

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from archgrad import config, run
-from archgrad.config import DataSettings, SearchConfig, SearchSettings, read, read_yaml
-from archgrad.state import Plan
+from archgrad import run
+from archgrad.run import config
+from archgrad.run.config import DataSettings, SearchConfig, SearchSettings, read, read_yaml
+from archgrad.searching.types import Plan
 
 ROOT = Path(__file__).parent.parent / "recipes"
 RECIPES = sorted(path for path in ROOT.rglob("*.yaml") if path.parent.name != "claims")  # those are studies: test_compare

@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from archgrad import spaces
-from archgrad.arch import CellGenotype, Edge, EdgeGroup, Genotype, Link, Mixture, groups_of
-from archgrad.cost import Cost, by_primitive, expected, fitted, shares
-from archgrad.select import uniform
+from archgrad.arch.edges import Edge, EdgeGroup, groups_of
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.select import uniform
+from archgrad.cost.cost import Cost, by_primitive, expected, fitted, shares
 
 NAMES = ("none", "skip_connect", "sep_conv_3x3")
 SMALL = groups_of([EdgeGroup("normal", tuple(Edge(s, t, NAMES) for t in (2, 3) for s in range(t)), (2, 3), keep=2)])

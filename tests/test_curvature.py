@@ -10,14 +10,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad import config, run
+from archgrad import run
 from archgrad.diagnostics import curvature
 from archgrad.diagnostics.curvature import largest_eigenvalue, rise, supernet_curvature
-from archgrad.loop import search
 from archgrad.methods import method
-from archgrad.patch import Patch
-from archgrad.probes import Curvature
-from archgrad.search_method import Method
+from archgrad.observers.probes import Curvature
+from archgrad.run import config
+from archgrad.searching.loop import search
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
 from archgrad.spaces import space
 from fakes import Noise
 from watching import Rows, Several, assert_equal, trace
@@ -215,7 +216,7 @@ def test_whole_batches_count_alike():
 
 def test_what_is_not_finite_is_null_and_what_a_method_measured_is_kept(monkeypatch):
     m = method("darts", space("nasbench201", **TINY["nasbench201"]))
-    monkeypatch.setattr("archgrad.probes.supernet_curvature", lambda *_, **__: math.inf)
+    monkeypatch.setattr("archgrad.observers.probes.supernet_curvature", lambda *_, **__: math.inf)
     assert [row["eigenvalue"] for row in measured(Curvature(), m)[1]] == [None] * 3
     assert Curvature().on_epoch(m, None, None, {"epoch": 0, "eigenvalue": 1.0}) is None
 

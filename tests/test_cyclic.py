@@ -9,12 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad.arch import CellGenotype, Genotype, Link, Mixture
-from archgrad.loop import begin
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.losses import task
 from archgrad.methods import method
-from archgrad.search_method import Method
+from archgrad.searching.loop import begin
+from archgrad.searching.method import Method
 from archgrad.spaces import space
-from archgrad.terms import task
 from fakes import Noise
 from searching import run, same
 

@@ -3,12 +3,14 @@
 import pytest
 import torch
 
-from archgrad import checkpoint
-from archgrad.arch import Context, Edge, EdgeGroup, Mixture, Progress
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Progress
+from archgrad.components.relax import softmax
+from archgrad.components.schedules import constant
 from archgrad.methods import method
 from archgrad.methods.dartsminus import auxiliary_skip
-from archgrad.relax import softmax
-from archgrad.schedules import constant
+from archgrad.searching import checkpoint
 from archgrad.spaces import space
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.primitives import FactorizedReduce, Style, primitive

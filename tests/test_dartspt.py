@@ -8,17 +8,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad import checkpoint
-from archgrad.arch import Batch, CellGenotype, Genotype, Link
-from archgrad.duration import STEP
-from archgrad.gradients import gradients
-from archgrad.loop import search
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.passes import Batch
+from archgrad.components.gradients import gradients
+from archgrad.components.select import strongest
 from archgrad.methods import method
-from archgrad.methods.projection import without
-from archgrad.patch import Decision
-from archgrad.select import strongest
+from archgrad.methods.dartspt_projection import without
+from archgrad.searching import checkpoint
+from archgrad.searching.duration import STEP
+from archgrad.searching.loop import search
+from archgrad.searching.steps import forward
+from archgrad.searching.types import Decision
 from archgrad.spaces import space
-from archgrad.stepper import forward
 from fakes import Noise
 from searching import DATA, EPOCHS, Record, Saves, Stopped, gone_on, run, same
 

@@ -13,14 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archgrad import files, room, terminal
+from archgrad import terminal
 from archgrad.compare import jobs
 from archgrad.compare.jobs import Home, Run
-from archgrad.data import cache_folder, load, load_labelled
+from archgrad.cost import room
+from archgrad.data import load, load_labelled
 from archgrad.data.cache import Facts, _checksum
-from archgrad.data.cache_folder import default_cache
-from archgrad.folder import RunFolder
 from archgrad.latency import profile
+from archgrad.run.folder import RunFolder
+from archgrad.storage import cache_folder, files
+from archgrad.storage.cache_folder import default_cache
 from image_sets import folder, parquet, silent
 
 SECRET = "somebody's letter"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from archgrad.config import read
 from archgrad.data import load
+from archgrad.run.config import read
 from image_sets import folder, silent
 
 DROP = "--data.drop-duplicates leaves them out of the"

@@ -12,9 +12,10 @@ from PIL import Image
 from rich.console import Console
 
 from archgrad import data, run
-from archgrad.config import DataSettings, SearchConfig, SearchSettings
 from archgrad.data.fingerprint import first
-from archgrad.folder import RunFolder
+from archgrad.run import execute
+from archgrad.run.config import DataSettings, SearchConfig, SearchSettings
+from archgrad.run.folder import RunFolder
 from image_sets import folder, parquet, silent, write
 from retraining import DIGITS_1, digits
 
@@ -101,7 +102,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
         space={"name": "nasbench201", "channels": 2, "cells": 1}, search=SearchSettings(batch=4, epochs=1),
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run, "_run", lambda *_: None)
+        patched.setattr(execute, "_run", lambda *_: None)
         run.search(settings, console=Console(quiet=True))
     return home
 

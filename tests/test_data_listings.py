@@ -7,8 +7,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from archgrad import places
-from archgrad.data import load, load_labelled
+from archgrad.data import load, load_labelled, places
 from image_sets import folder, silent, write
 
 

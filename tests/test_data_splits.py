@@ -9,16 +9,17 @@ import pytest
 import torch
 from rich.console import Console
 
-from archgrad import data, places, run
-from archgrad.arch import Genotype
+from archgrad import data, run
+from archgrad.arch.genotype import Genotype
 from archgrad.cli import main
 from archgrad.compare import study
-from archgrad.config import DataSettings, SearchConfig, SearchSettings, read, read_yaml
-from archgrad.data import load, load_labelled, retrain_data, search_data
-from archgrad.folder import RunFolder
-from archgrad.retraining import evaluate as evaluation
-from archgrad.retraining import retrain as retraining
+from archgrad.data import load, load_labelled, places, retrain_data, search_data
+from archgrad.retraining import evaluating as evaluation
+from archgrad.retraining import execute as retraining
 from archgrad.retraining.settings import retrain_settings
+from archgrad.run import execute
+from archgrad.run.config import DataSettings, SearchConfig, SearchSettings, read, read_yaml
+from archgrad.run.folder import RunFolder
 from archgrad.spaces import space
 from image_sets import folder, silent, write
 
@@ -174,7 +175,7 @@ def begun(home: Path, **images: str) -> Path:
         space={"name": "nasbench201", "channels": 2, "cells": 1}, search=SearchSettings(batch=2, epochs=1),
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run, "_run", lambda *_: None)
+        patched.setattr(execute, "_run", lambda *_: None)
         run.search(settings, console=Console(quiet=True))
     return home / "run"
 

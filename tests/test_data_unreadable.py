@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from archgrad import formats, run
-from archgrad.config import DataSettings, SearchConfig, SearchSettings
-from archgrad.data import load, load_labelled, search_data
-from archgrad.folder import RunFolder
+from archgrad import run
+from archgrad.data import formats, load, load_labelled, search_data
+from archgrad.run import execute
+from archgrad.run.config import DataSettings, SearchConfig, SearchSettings
+from archgrad.run.folder import RunFolder
 from image_sets import folder, parquet, silent, write
 
 
@@ -131,7 +132,7 @@ def test_a_run_that_left_images_out_goes_on(tmp_path):
         data=DataSettings(path=str(tmp_path / "set"), size=8, cache=tmp_path / "cache", skip_unreadable=True),
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run, "_run", lambda *_: None)
+        patched.setattr(execute, "_run", lambda *_: None)
         run.search(settings, console=Console(quiet=True))
     recorded = RunFolder(tmp_path / "run")
     assert len(json.loads(recorded.data.read_text())["unreadable"]) == 7

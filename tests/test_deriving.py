@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from archgrad import costing
 from archgrad.cli import main
-from archgrad.config import BudgetSettings
-from archgrad.front import Point, front, of_epochs
+from archgrad.run import budgets
+from archgrad.run.config import BudgetSettings
+from archgrad.run.front import Point, front, of_epochs
 from running import SMALL
 
 
@@ -150,9 +150,9 @@ def test_a_gpu_that_is_not_there(finished, capsys, monkeypatch):
 
 def test_budgets_as_files_and_flags_say_them():
     for given in (["macs=300M", "params=60%"], "macs=300M,params=60%"):
-        said = costing.targets(BudgetSettings(targets=given))
-        assert said == (costing.Target("macs", 300.0, "M"), costing.Target("params", 60.0, "%"))
-    assert costing.target(" latency = 1.5e1ms ") == costing.Target("latency", 15.0, "ms")
+        said = budgets.targets(BudgetSettings(targets=given))
+        assert said == (budgets.Target("macs", 300.0, "M"), budgets.Target("params", 60.0, "%"))
+    assert budgets.target(" latency = 1.5e1ms ") == budgets.Target("latency", 15.0, "ms")
 
 
 def test_the_front_is_what_nothing_beats():
@@ -170,7 +170,7 @@ def test_a_finished_search_stores_its_front(finished):
 
 
 def test_random_search_has_a_front_of_its_draws():
-    from archgrad.cost import by_primitive
+    from archgrad.cost.cost import by_primitive
     from archgrad.spaces import space
 
     groups = space("nasbench201").groups

@@ -13,18 +13,26 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import archgrad
-from archgrad import checkpoint, config, probes, run
-from archgrad.arch import Batch, CellGenotype, Edge, EdgeGroup, Genotype, Link, Mixture, Output
+from archgrad import run
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch, Output
+from archgrad.components.schedules import geometric
 from archgrad.diagnostics import entropy
 from archgrad.diagnostics.gap import gap
 from archgrad.diagnostics.sharpness import estimate, sharpness, supernet_sharpness
-from archgrad.loop import search
 from archgrad.methods import method as build
-from archgrad.observers import Checkpoints, Interrupted
-from archgrad.patch import Patch, compose
-from archgrad.records import rows
-from archgrad.schedules import geometric
-from archgrad.search_method import Method
+from archgrad.observers import probes
+from archgrad.observers.recording import Checkpoints, Interrupted
+from archgrad.run import config
+from archgrad.searching import checkpoint
+from archgrad.searching.compose import compose
+from archgrad.searching.loop import search
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.storage.records import rows
 from fakes import Noise
 from watching import Rows, Several, assert_equal, trace
 

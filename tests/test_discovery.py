@@ -14,9 +14,9 @@ import torch
 from rich.console import Console
 
 import archgrad
-from archgrad import progress
-from archgrad.budget import budget
-from archgrad.search_method import Method
+from archgrad.methods.budget import budget
+from archgrad.observers import timing
+from archgrad.searching.method import Method
 from fakes import Noise
 from searching import run, same
 
@@ -74,7 +74,7 @@ def test_another_method_is_refused_by_its_name(made):
 @pytest.mark.parametrize("watched", [True, False])
 def test_progress_shows_where_somebody_watches(watched, monkeypatch):
     written = StringIO()
-    monkeypatch.setattr(progress.terminal, "console", lambda **options: Console(file=written, force_terminal=watched, width=200))
+    monkeypatch.setattr(timing.terminal, "console", lambda **options: Console(file=written, force_terminal=watched, width=200))
     method = archgrad.method("darts", SPACE)
     found = archgrad.search(method, Noise(), 1, seed=1, progress=True)
     assert ("epoch 1/1" in written.getvalue()) == watched

@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 import archgrad
-from archgrad import config, run
+from archgrad import run
 from archgrad.cli import app, main, spelled
 from archgrad.compare import study
 from archgrad.methods import METHODS
+from archgrad.run import config
 from archgrad.spaces import SPACES
 from archgrad.spaces.primitives import PRIMITIVES
 

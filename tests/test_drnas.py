@@ -6,17 +6,18 @@ import torch.nn.functional as F
 from scipy import special
 from torch.distributions import Dirichlet, kl_divergence
 
-from archgrad import config
 from archgrad import run as run_module
-from archgrad.arch import Context, Edge, EdgeGroup, Progress
-from archgrad.folder import RunFolder
-from archgrad.loop import begin
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.components.context import Context, Progress
+from archgrad.components.relax import LEAST, concentration, dirichlet, dirichlet_mean, softmax
 from archgrad.methods import method
 from archgrad.methods.drnas import drnas
-from archgrad.relax import LEAST, concentration, dirichlet, dirichlet_mean, softmax
+from archgrad.run import config
+from archgrad.run.folder import RunFolder
+from archgrad.searching.loop import begin
+from archgrad.searching.steps import alpha_step
 from archgrad.seeds import generator
 from archgrad.spaces import space
-from archgrad.stepper import alpha_step
 from fakes import Noise
 from searching import DATA, run
 
@@ -138,7 +139,8 @@ def test_the_divergence_is_of_an_edges_own_ops(name):
         if len(e.primitives) > 1
     )
     (term,) = drnas(anchor="kl", strength=1.0).alpha_terms
-    from archgrad.arch import Forward, Output
+    from archgrad.arch.passes import Output
+    from archgrad.components.context import Forward
 
     here = Context(base.groups, Progress(0, 0, 1, 1, 0, 1), "alpha", {}, 0)
     passed = Forward(found.state.alphas, None, Output(torch.zeros(1, 4)), None, None, here, None)  # type: ignore[arg-type]

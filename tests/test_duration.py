@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from archgrad.duration import RECENT, Costs, Part, Term, span
+from archgrad.searching.duration import RECENT, Costs, Part, Term, span
 
 
 def test_what_is_to_come_costs_what_such_parts_took():

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from archgrad import config, estimating, room, watching
-from archgrad.arch import Batch
+from archgrad.arch.passes import Batch
 from archgrad.cli import main
 from archgrad.cli.estimating import lines
-from archgrad.duration import Costs
-from archgrad.estimating import Tried, smaller
+from archgrad.cost import room
+from archgrad.run import config, estimating
+from archgrad.run.estimating import Tried, smaller
+from archgrad.searching import progress
+from archgrad.searching.duration import Costs
 from running import SMALL
 
 MB = 10**6
@@ -60,19 +62,19 @@ def test_the_command_writes_nothing_and_refuses_as_search_does(tmp_path, monkeyp
 
 def test_it_gives_signs_of_life_beside_its_answer(monkeypatch, capsys):
     """A step of a large supernet takes minutes, and programs read the answer."""
-    life, lives = watching.life, []
+    life, lives = progress.life, []
     answer = estimating.answer("search", Costs().left([]), 3, " steps", Tried(0, None, "cpu", 20), {})
-    monkeypatch.setattr(watching, "life", lambda console, place: lives.append((console.stderr, place)) or life(console, place))
+    monkeypatch.setattr(progress, "life", lambda console, place: lives.append((console.stderr, place)) or life(console, place))
     monkeypatch.setattr(estimating, "apart", lambda what, sources: answer)
     assert main(["estimate", *SMALL, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == answer and lives == [(True, "trying a few steps")]
 
 
 def test_a_retraining_is_estimated_with_its_tests():
-    from archgrad.cli import training
+    from archgrad.run import preparing_training
 
     own = {"retrain": {"preset": "quick", "epochs": 4, "evaluate_every": 2, "channels": 2, "cells": 3, "limit": 100, "batch": 32}}
-    found = estimating.retrain(*training.card_and_images("DARTS_V2", [("", {"data": {"path": "digits"}, "threads": 1, **own})]))
+    found = estimating.retrain(*preparing_training.card_and_images("DARTS_V2", [("", {"data": {"path": "digits"}, "threads": 1, **own})]))
     assert found["parts"].keys() == {"steps", "tests"} and found["what"] == "retrain" and found["batch"] == 32
     assert found["seconds_an_epoch"] == pytest.approx(found["parts"]["steps"] / 4)
 

@@ -14,16 +14,16 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from archgrad.arch import Genotype
-from archgrad.interrupts import Interrupted
-from archgrad.records import rows
-from archgrad.retraining import evaluate as evaluating
-from archgrad.retraining.evaluate import Evaluation, evaluate, show
-from archgrad.retraining.files import home, load, read_card
-from archgrad.retraining.predict import predict, to_csv
-from archgrad.retraining.predict import show as show_predictions
-from archgrad.retraining.retrain import retrain
+from archgrad.arch.genotype import Genotype
+from archgrad.observers.interrupts import Interrupted
+from archgrad.retraining import evaluating
+from archgrad.retraining.card import home, load, read_card
+from archgrad.retraining.evaluating import Evaluation, evaluate, show
+from archgrad.retraining.execute import retrain
+from archgrad.retraining.predicting import predict, to_csv
+from archgrad.retraining.predicting import show as show_predictions
 from archgrad.spaces import space
+from archgrad.storage.records import rows
 from retraining import digits, stop_at, tiny, trained
 
 
@@ -57,7 +57,7 @@ def last_row(run: Path) -> dict[str, Any]:
 
 
 def test_a_fresh_process_gives_the_accuracy_that_the_training_printed(run: Path) -> None:
-    code = f"from archgrad.retraining.evaluate import evaluate; e = evaluate({str(run)!r}); print(repr(e.accuracy), repr(e.loss), e.count)"
+    code = f"from archgrad.retraining.evaluating import evaluate; e = evaluate({str(run)!r}); print(repr(e.accuracy), repr(e.loss), e.count)"
     fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert fresh.stdout.split() == [repr(last_row(run)["test_accuracy"]), repr(last_row(run)["test_loss"]), "359"], fresh.stderr
 

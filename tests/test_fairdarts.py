@@ -6,11 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from archgrad.arch import Context, Edge, EdgeGroup, Link, Mixture, Progress
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.links import Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Progress
+from archgrad.components.relax import sigmoid
+from archgrad.components.select import strongest
 from archgrad.methods import method
 from archgrad.methods.fairdarts import above, zero_one
-from archgrad.relax import sigmoid
-from archgrad.select import strongest
 from archgrad.spaces import space
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.primitives import Style, primitive

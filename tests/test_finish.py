@@ -9,16 +9,17 @@ import signal
 
 import pytest
 
-from archgrad import finished, watching
 from archgrad.cli import main
 from archgrad.cli.searching import then
 from archgrad.compare.jobs import Home, Run
-from archgrad.files import append
-from archgrad.folder import RunFolder
-from archgrad.observers import Metrics
-from archgrad.progress import Life
-from archgrad.retraining.files import CARD, WEIGHTS
-from archgrad.search_method import Method
+from archgrad.observers.recording import Metrics
+from archgrad.retraining.card import CARD, WEIGHTS
+from archgrad.run import finished
+from archgrad.run.folder import RunFolder
+from archgrad.searching import progress
+from archgrad.searching.method import Method
+from archgrad.searching.progress import Life
+from archgrad.storage.files import append
 from running import SMALL, STEPS, after, outcome, same
 from studying import TWO, here
 
@@ -112,7 +113,7 @@ def test_it_gives_signs_of_life(halfway, tmp_path, monkeypatch):
         def at(self, place, left=None):
             places.append(place)
 
-    monkeypatch.setattr(watching, "Life", Noted)
+    monkeypatch.setattr(progress, "Life", Noted)
     assert main(["finish", str(copied(halfway, tmp_path, "before"))]) == 0
     assert places == ["reading the images", "cost and accuracy of what was seen"]
 

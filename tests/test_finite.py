@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from archgrad import checkpoint
 from archgrad.cli import main
-from archgrad.finite import LARGEST, Trace, largest
+from archgrad.components.losses import task
 from archgrad.methods import METHODS, method
-from archgrad.observers import Checkpoints
+from archgrad.observers.recording import Checkpoints
+from archgrad.searching import checkpoint
+from archgrad.searching.finite import LARGEST, Trace, largest
 from archgrad.spaces import space
-from archgrad.terms import task
 from running import SMALL
 from searching import Watch, run
 

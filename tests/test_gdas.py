@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad.arch import Context, Edge, EdgeGroup, Progress
-from archgrad.cost import by_primitive, expected
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.components.context import Context, Progress
+from archgrad.cost.cost import by_primitive, expected
 from archgrad.methods import method
 from archgrad.methods.gdas import gdas
 from archgrad.seeds import generator

@@ -9,9 +9,10 @@ import torch
 
 import archgrad
 import searching
-from archgrad import checkpoint, probes
-from archgrad.arch import Batch
-from archgrad.loop import search
+from archgrad.arch.passes import Batch
+from archgrad.observers import probes
+from archgrad.searching import checkpoint
+from archgrad.searching.loop import search
 from fakes import Noise
 from searching import Record, resumed, same
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from archgrad.gradients import clip, frozen, gradients, probing, update
+from archgrad.components.gradients import clip, frozen, gradients, probing, update
 
 
 def test_unreached_tensors_get_none_or_zero():

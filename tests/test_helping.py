@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from archgrad import catalogue, config, field_types
 from archgrad.cli import app, main
 from archgrad.cli.helping import ALL, USUAL, methods
+from archgrad.run import catalogue, config, field_types
 from archgrad.spaces import SPACES
 
 COMMANDS = [name for name in app if not name.startswith("-")]

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from archgrad.arch import Batch, Output
-from archgrad.gradients import gradients
-from archgrad.hypergradient import Problem, finite_differences, first_order, second_order, step_of
+from archgrad.arch.passes import Batch, Output
+from archgrad.components.gradients import gradients
+from archgrad.components.hypergradient import Problem, finite_differences, first_order, second_order, step_of
 from fakes import Noise
 
 
@@ -178,8 +178,8 @@ def test_on_a_supernet_it_moves_no_statistics_and_no_weights(name, kind):
 def test_second_order_on_a_real_supernet_equals_autograd():
     """The whole chain, batch statistics and depthwise convolutions included, in float64."""
     import archgrad
-    from archgrad.arch import Context
-    from archgrad.relax import softmax
+    from archgrad.components.context import Context
+    from archgrad.components.relax import softmax
 
     space = archgrad.space("darts", channels=2, cells=1, nodes=1, classes=4, primitives=("skip_connect", "sep_conv_3x3", "dil_conv_3x3"))
     m = archgrad.method("darts", space)

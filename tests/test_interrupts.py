@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from archgrad import data, front, interrupts
+from archgrad import data
 from archgrad.cli import main
-from archgrad.interrupts import UNLESS_IGNORED, obeyed, stop_requests
+from archgrad.observers import interrupts
+from archgrad.observers.interrupts import UNLESS_IGNORED, obeyed, stop_requests
+from archgrad.run import front
 from running import SMALL, outcome, same
 
 ALL = (signal.SIGINT, signal.SIGTERM, *UNLESS_IGNORED)
@@ -181,6 +183,6 @@ def test_a_request_during_imports_ends_with_130(tmp_path, module, how):
 def test_the_program_is_the_one_that_hears_requests_first():
     text = (Path(__file__).parent.parent / "pyproject.toml").read_text()
     assert 'archgrad = "archgrad.__main__:main"' in text
-    heavy = "import archgrad.interrupts, sys; print([m for m in ('torch', 'cyclopts', 'rich', 'numpy') if m in sys.modules])"
+    heavy = "import archgrad.observers.interrupts, sys; print([m for m in ('torch', 'cyclopts', 'rich', 'numpy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True).stdout == "[]\n"
     assert interrupts.Interrupted.__mro__[1] is Exception

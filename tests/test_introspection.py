@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from archgrad.arch import Output
-from archgrad.methods.introspection import DISTANCES, Head, Heads
+from archgrad.arch.passes import Output
+from archgrad.methods.cdarts_heads import DISTANCES, Head, Heads
 from archgrad.seeds import generator
 
 K = 5

@@ -9,16 +9,17 @@ import shutil
 import pytest
 import torch
 
-from archgrad import finished, spaces
-from archgrad.benchmarks import elsewhere
+from archgrad import spaces
 from archgrad.cli import main
 from archgrad.compare import markdown, tables
-from archgrad.compare.comparison import tidy
+from archgrad.compare.comparing import tidy
 from archgrad.diagnostics.entropy import mean_entropy
-from archgrad.folder import RunFolder
-from archgrad.judgement import Judgement, Part, beyond, higher, initial, judge, percent, unmoved, unstable
 from archgrad.methods import method
-from archgrad.patch import Decision
+from archgrad.run import finished
+from archgrad.run.folder import RunFolder
+from archgrad.run.judgement import Judgement, Part, beyond, higher, initial, judge, percent, unmoved, unstable
+from archgrad.searching.types import Decision
+from archgrad.tabular import elsewhere
 from fakes import Noise
 from running import SMALL
 from searching import run

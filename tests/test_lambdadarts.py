@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgrad.arch import Mixture
-from archgrad.gradients import gradients
+from archgrad.arch.mixture import Mixture
+from archgrad.components.gradients import gradients
 from archgrad.methods import method
 from archgrad.methods.lambdadarts import alike
-from archgrad.search_method import Method
+from archgrad.searching.method import Method
+from archgrad.searching.steps import weight_loss
 from archgrad.spaces import space
-from archgrad.stepper import weight_loss
 from fakes import Noise
 from searching import Record, content, same
 from searching import run as searched

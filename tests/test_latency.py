@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from archgrad import latency, spaces
-from archgrad.arch import Genotype
-from archgrad.cost import Cost
+from archgrad.arch.genotype import Genotype
+from archgrad.components.select import uniform
+from archgrad.cost.cost import Cost
+from archgrad.cost.counting import _Flops, costs
 from archgrad.latency import measuring, timing
 from archgrad.latency.profile import Net, Profile
-from archgrad.select import uniform
-from archgrad.spaces.cost import _Flops, costs
 from archgrad.spaces.nasbench201 import ENDS, FIVE
 
 

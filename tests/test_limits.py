@@ -8,10 +8,13 @@ from zlib import crc32
 import pytest
 import torch
 
-from archgrad.arch import CellGenotype, Edge, EdgeGroup, Genotype, Link, Mixture
-from archgrad.cost import Cost, written
-from archgrad.limits import Limit, cheapest, check, dearest, fit
-from archgrad.select import score, strongest, uniform
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.select import score, strongest, uniform
+from archgrad.cost.cost import Cost, written
+from archgrad.cost.limits import Limit, cheapest, check, dearest, fit
 
 OPS = ("none", "skip_connect", "sep_conv_3x3", "sep_conv_5x5")
 CHAIN = {f"layer{k}": EdgeGroup(f"layer{k}", (Edge(0, 1, OPS),), (1,), hidden=()) for k in range(4)}

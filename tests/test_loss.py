@@ -6,20 +6,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad import checkpoint
-from archgrad.arch import Mixture
+from archgrad.arch.mixture import Mixture
+from archgrad.components.gradients import gradients
+from archgrad.components.losses import logsumexp, of_labels, task, weighted
+from archgrad.components.relax import softmax
+from archgrad.components.schedules import constant
+from archgrad.components.select import strongest
 from archgrad.diagnostics.accuracy import accuracy
-from archgrad.gradients import gradients
-from archgrad.loop import search
 from archgrad.methods import method
-from archgrad.patch import Patch, compose
-from archgrad.probes import Curvature, Gap, Sharpness
-from archgrad.relax import softmax
-from archgrad.schedules import constant
-from archgrad.select import strongest
+from archgrad.observers.probes import Curvature, Gap, Sharpness
+from archgrad.searching import checkpoint
+from archgrad.searching.compose import compose
+from archgrad.searching.loop import search
+from archgrad.searching.patch import Patch
+from archgrad.searching.steps import alpha_step, forward, train_gradients, weight_loss
 from archgrad.spaces import space
-from archgrad.stepper import alpha_step, forward, train_gradients, weight_loss
-from archgrad.terms import logsumexp, of_labels, task, weighted
 from fakes import Noise
 from searching import Record, run, same, values_of
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archgrad.arch import Edge, EdgeGroup, groups_of
-from archgrad.loop import search
-from archgrad.memory import along
+from archgrad.arch.edges import Edge, EdgeGroup, groups_of
 from archgrad.methods import method
-from archgrad.patch import Patch
+from archgrad.searching.carry import along
+from archgrad.searching.loop import search
+from archgrad.searching.patch import Patch
 from archgrad.spaces import space
 from fakes import Noise
 

@@ -10,15 +10,16 @@ from itertools import combinations
 import pytest
 import torch
 
-from archgrad import checkpoint
-from archgrad.judgement import Judgement, judge
-from archgrad.loop import search
+from archgrad.components.select import uniform
 from archgrad.methods import METHODS, method
-from archgrad.patch import SETTLED, Patch, claims, compose, idle
-from archgrad.search_method import Method
-from archgrad.select import uniform
+from archgrad.run.judgement import Judgement, judge
+from archgrad.searching import checkpoint
+from archgrad.searching.compose import claims, compose, idle
+from archgrad.searching.loop import search
+from archgrad.searching.method import Method
+from archgrad.searching.patch import SETTLED, Patch
+from archgrad.searching.steps import Bilevel
 from archgrad.spaces import space
-from archgrad.stepper import Bilevel
 from patches import PATCHES
 from searching import DATA, EPOCHS, Record, Saves, Stopped, gone_on, run, same
 
@@ -174,15 +175,15 @@ def test_methods_of_one_seed_start_from_the_same_weights():
         assert same(dict(state.nets["search"].state_dict()), dict(first))
         assert torch.equal(state.alphas["normal"], states[0].alphas["normal"])
     pruned = space("darts", **SPACES["darts"]).resized(primitives=("skip_connect", "sep_conv_3x3"))
-    from archgrad.state import seeded
+    from archgrad.searching.start import seeded
 
     fewer = seeded(pruned.supernet(), 5).state_dict()
     assert fewer and all(torch.equal(value, first[name]) for name, value in fewer.items())
 
 
 def test_strength_zero_is_darts_bit_for_bit():
-    from archgrad.schedules import constant
-    from archgrad.terms import weighted
+    from archgrad.components.losses import weighted
+    from archgrad.components.schedules import constant
 
     def never(forward):
         raise AssertionError("a term of strength 0 must not run")
@@ -310,7 +311,7 @@ def test_what_only_one_can_decide():
 def test_all_networks_are_drawn_before_any_moves(monkeypatch):
     """Two networks share a stem: drawn again after a move to a GPU, it would be another one than on a CPU."""
     done = []
-    monkeypatch.setattr("archgrad.search_method.seeded", lambda net, seed: done.append("drawn"))
+    monkeypatch.setattr("archgrad.searching.method.seeded", lambda net, seed: done.append("drawn"))
     monkeypatch.setattr(torch.nn.Module, "to", lambda net, *_, **__: done.append("moved") or net)
     made("cdarts", "nasbench201").start(seed=0, epochs=EPOCHS, steps=3)
     assert done[-6:] == ["drawn"] * 3 + ["moved"] * 3

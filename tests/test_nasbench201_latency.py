@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from archgrad.arch import Genotype
-from archgrad.benchmarks import nasbench201
-from archgrad.benchmarks.nasbench201_latency import GROUPS, cost, devices, latency
+from archgrad.arch.genotype import Genotype
 from archgrad.spaces import space
+from archgrad.tabular import nasbench201
+from archgrad.tabular.nasbench201_latency import GROUPS, cost, devices, latency
 
 
 def test_all_devices_and_values_of_the_source():

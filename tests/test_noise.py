@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from archgrad import checkpoint
-from archgrad.arch import Genotype
+from archgrad.arch.genotype import Genotype
 from archgrad.cli import main
-from archgrad.observers import Interrupted
-from archgrad.retraining.files import load, read_card
+from archgrad.observers.recording import Interrupted
+from archgrad.retraining.card import load, read_card
+from archgrad.retraining.execute import resume, retrain
 from archgrad.retraining.measure import logits
-from archgrad.retraining.predict import predict
-from archgrad.retraining.retrain import resume, retrain
+from archgrad.retraining.predicting import predict
+from archgrad.searching import checkpoint
 from archgrad.seeds import forked
 from archgrad.spaces import space
 from retraining import digits, stop_at, tiny

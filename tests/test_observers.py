@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import archgrad
-from archgrad import checkpoint
-from archgrad.interrupts import Interrupted, stop_requests
-from archgrad.loop import search
-from archgrad.observers import Checkpoints, Metrics, Reading
-from archgrad.probes import Curvature
-from archgrad.records import rows
+from archgrad.observers.interrupts import Interrupted, stop_requests
+from archgrad.observers.probes import Curvature
+from archgrad.observers.recording import Checkpoints, Metrics, Reading
+from archgrad.searching import checkpoint
+from archgrad.searching.loop import search
+from archgrad.storage.records import rows
 from fakes import Noise
 from watching import Several, assert_equal, trace
 
@@ -178,7 +178,7 @@ def test_a_request_between_two_steps_is_heard_by_the_step_that_saves(tmp_path):
 
 def test_the_last_step_of_an_epoch_is_saved_where_the_checkpoint_is_older_than_a_tenth(tmp_path, monkeypatch):
     m, now, saved = method(), [0.0], []
-    monkeypatch.setattr("archgrad.observers.monotonic", lambda: now[0])
+    monkeypatch.setattr("archgrad.observers.recording.monotonic", lambda: now[0])
     monkeypatch.setattr(checkpoint, "save", lambda path, content: saved.append((content["epoch"], content["step"])))
 
     class Clock:

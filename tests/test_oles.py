@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgrad import checkpoint
-from archgrad.arch import Context, Mixture, Progress
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Progress
 from archgrad.methods import method
-from archgrad.methods.matches import MEASURES, Matches, cosine
-from archgrad.search_method import Method
+from archgrad.methods.oles_gradients import MEASURES, Matches, cosine
+from archgrad.searching import checkpoint
+from archgrad.searching.method import Method
 from archgrad.spaces import space
 from fakes import Noise
 from searching import Record, Saves, Watch, content, gone_on, resumed, same, values_of

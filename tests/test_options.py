@@ -5,9 +5,9 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
+from archgrad.arch.space import AlphaSettings
 from archgrad.errors import unknown
 from archgrad.options import about, call, model
-from archgrad.search_space import AlphaSettings
 
 
 def function(*, count: Annotated[int, Field(ge=1)] = 2, names: tuple[str, ...] | None = None):

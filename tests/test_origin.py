@@ -7,14 +7,15 @@ import pickle
 import pytest
 
 import archgrad
+from archgrad.components.losses import logsumexp, task
 from archgrad.methods import METHODS, method
 from archgrad.methods.gdas import gdas
 from archgrad.methods.sddarts import sddarts
 from archgrad.methods.stdarts import stdarts
-from archgrad.patch import Patch, compose
-from archgrad.search_method import Method
+from archgrad.searching.compose import compose
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
 from archgrad.spaces import SPACES, space
-from archgrad.terms import logsumexp, task
 
 NB = space("nasbench201", channels=4, cells=1, classes=4)
 MINE = Patch("mine", weight_terms=(logsumexp,), weights={"lr": 0.5})

@@ -16,16 +16,17 @@ import pytest
 import torch
 from PIL import Image
 
-from archgrad import catalogue, data, terminal
-from archgrad.arch import Genotype
+from archgrad import data, terminal
+from archgrad.arch.genotype import Genotype
 from archgrad.bounds import check_device
 from archgrad.cli import main
 from archgrad.devices import device_named
-from archgrad.retraining import evaluate as evaluating
-from archgrad.retraining.evaluate import Evaluation, evaluate
-from archgrad.retraining.files import Card
-from archgrad.retraining.retrain import retrain
+from archgrad.retraining import evaluating
+from archgrad.retraining.card import Card
+from archgrad.retraining.evaluating import Evaluation, evaluate
+from archgrad.retraining.execute import retrain
 from archgrad.retraining.training import balanced
+from archgrad.run import catalogue
 from retraining import darts, tiny, trained
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from archgrad.budget import budget
+from archgrad.components.losses import logsumexp
 from archgrad.methods import METHODS, method
+from archgrad.methods.budget import budget
 from archgrad.methods.pairs import Pair, markdown, pair, pairs
-from archgrad.patch import Patch, compose
+from archgrad.searching.compose import compose
+from archgrad.searching.patch import Patch
 from archgrad.spaces import space
-from archgrad.terms import logsumexp
 
 PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
 

@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from archgrad.arch import Edge, EdgeGroup, Mixture
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.mixture import Mixture
+from archgrad.components.select import uniform
 from archgrad.methods import method
-from archgrad.select import uniform
 from archgrad.spaces import SPACES, space
-from archgrad.spaces.bypass import rest, shuffle
 from archgrad.spaces.cells import Cell
+from archgrad.spaces.partial_channels import rest, shuffle
 from archgrad.spaces.primitives import Style, primitive
 from fakes import Noise
 

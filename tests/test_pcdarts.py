@@ -4,13 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad.arch import Context, Edge, EdgeGroup, Progress
-from archgrad.loop import begin
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.components.context import Context, Progress
+from archgrad.components.select import strongest
 from archgrad.methods import method
 from archgrad.methods.pcdarts import edge_softmax
-from archgrad.select import strongest
+from archgrad.searching.loop import begin
+from archgrad.searching.steps import alpha_step
 from archgrad.spaces import space
-from archgrad.stepper import alpha_step
 from fakes import Noise
 from searching import Watch, content, run, same
 

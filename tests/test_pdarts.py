@@ -7,18 +7,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad.arch import Context, Edge, EdgeGroup, Link, Mixture, Progress
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.links import Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Progress
+from archgrad.components.relax import softmax
+from archgrad.components.schedules import constant
+from archgrad.components.select import strongest
 from archgrad.methods import method
 from archgrad.methods.pdarts import at_most, dropout_behind_skips
 from archgrad.methods.stages import Cells, pruned
-from archgrad.relax import softmax
-from archgrad.schedules import constant
-from archgrad.select import strongest
+from archgrad.searching.start import normal_alphas, seeded
+from archgrad.searching.steps import set_rate
 from archgrad.spaces import space
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.primitives import Style, primitive
-from archgrad.state import normal_alphas, seeded
-from archgrad.stepper import set_rate
 from searching import content, run, same
 
 SMALL = {"channels": 2, "cells": 3, "nodes": 2, "classes": 4}

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from archgrad import catalogue, config, plugins, run, terminal
+from archgrad import plugins, run, terminal
 from archgrad.cli import extending, main
 from archgrad.compare import study
-from archgrad.folder import RunFolder
 from archgrad.methods import METHODS
-from archgrad.retraining.files import Card, read_card
+from archgrad.retraining.card import Card, read_card
+from archgrad.run import catalogue, config
+from archgrad.run.folder import RunFolder
 from archgrad.spaces import SPACES
 from archgrad.spaces.primitives import PRIMITIVES
 

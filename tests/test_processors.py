@@ -9,8 +9,9 @@ import sys
 import pytest
 import torch
 
-from archgrad import config, processors, run
-from archgrad.processors import available, by_size, folders, quota, quotas, threads
+from archgrad import run
+from archgrad.run import config, processors
+from archgrad.run.processors import available, by_size, folders, quota, quotas, threads
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,16 @@ import pytest
 from rich.console import Console
 
 import archgrad
-from archgrad.duration import Left, Term
-from archgrad.loop import search
-from archgrad.patch import Decision, Patch, compose
-from archgrad.probes import Curvature, Gap, Ranking, Sharpness, moments
-from archgrad.progress import Bar, Estimate, Life, Timed, Timing, expected, phases, shorter, to_go
-from archgrad.records import rows
-from archgrad.search_method import Method
+from archgrad.observers.probes import Curvature, Gap, Ranking, Sharpness, moments
+from archgrad.observers.timing import Estimate, Timed, Timing, expected, phases, shorter
+from archgrad.searching.compose import compose
+from archgrad.searching.duration import Left, Term
+from archgrad.searching.loop import search
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.searching.progress import Bar, Life, to_go
+from archgrad.searching.types import Decision
+from archgrad.storage.records import rows
 from fakes import Noise
 
 
@@ -243,10 +246,10 @@ def test_phases_are_found_whatever_their_lengths():
 
 
 def test_an_unfinished_run_keeps_what_it_expects(tmp_path, monkeypatch):
-    from archgrad import front
     from archgrad.cli import main
-    from archgrad.files import read_json
-    from archgrad.folder import RunFolder
+    from archgrad.run import front
+    from archgrad.run.folder import RunFolder
+    from archgrad.storage.files import read_json
     from running import SMALL
 
     folder = RunFolder(tmp_path / "run")

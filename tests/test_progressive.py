@@ -6,15 +6,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from archgrad import checkpoint
-from archgrad.loop import begin
-from archgrad.memory import chosen
+from archgrad.components.schedules import exactly, share
 from archgrad.methods import method
-from archgrad.methods.carry import widened
 from archgrad.methods.progressive import progressive
-from archgrad.patch import Patch, Stage
-from archgrad.schedules import exactly, share
-from archgrad.search_method import Method
+from archgrad.methods.progressive_carry import widened
+from archgrad.searching import checkpoint
+from archgrad.searching.carry import chosen
+from archgrad.searching.loop import begin
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Stage
 from archgrad.spaces import space
 from patches import per_cell
 from searching import DATA, Record, Saves, Watch, content, gone_on, run, same

@@ -12,16 +12,23 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import archgrad
-from archgrad import benchmarks, checkpoint, config, probes, run
-from archgrad.arch import Batch, CellGenotype, Edge, EdgeGroup, Genotype, Link, Mixture, Output
+from archgrad import run, tabular
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch, Output
 from archgrad.compare import markdown, study, tables
 from archgrad.diagnostics.ranking import accuracies, correlation
-from archgrad.loop import search
 from archgrad.methods import method as build
-from archgrad.observers import Checkpoints, Interrupted
-from archgrad.records import rows
-from archgrad.search_method import Method
-from archgrad.state import Plan, State
+from archgrad.observers import probes
+from archgrad.observers.recording import Checkpoints, Interrupted
+from archgrad.run import config
+from archgrad.searching import checkpoint
+from archgrad.searching.loop import search
+from archgrad.searching.method import Method
+from archgrad.searching.types import Plan, State
+from archgrad.storage.records import rows
 from watching import Rows, Several, assert_equal, trace
 
 OPS = "abcd"
@@ -231,12 +238,12 @@ def test_a_run_says_its_cost_and_looks_up_the_table(tmp_path):
 
 def test_the_table_is_asked_for_test_accuracy():
     known = run.true_accuracies(archgrad.space("nasbench201"))["cifar10"]
-    assert known(benchmarks.lookup("nasbench201").conv3x3()) == 93.76
+    assert known(tabular.lookup("nasbench201").conv3x3()) == 93.76
     assert run.true_accuracies(archgrad.space("darts")) == {}
 
 
 def test_a_blind_study_ranks_without_the_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmarks.lookup("nasbench201"), "query", lambda genotype: pytest.fail("looked up"))
+    monkeypatch.setattr(tabular.lookup("nasbench201"), "query", lambda genotype: pytest.fail("looked up"))
     own = {"diagnostics": {"ranking": True, "ranking_architectures": 4, "ranking_images": 20}}
     shared = {name: value for name, value in small(tmp_path).to_mapping().items() if name not in ("seed", "method")} | {"controls": False}
     asked = study.read(("", shared | {"arms": {"cdarts": {"method": "cdarts", **own}}, "blind": True, "seeds": 1}))
@@ -278,7 +285,7 @@ def test_settings_are_refused_in_one_line(tmp_path, given, says):
 
 def test_no_table_for_primitives_it_does_not_know():
     """A ranking must not end a search whose space the table knows by name alone."""
-    from archgrad.run import true_accuracies
+    from archgrad.run.watchers import true_accuracies
 
     for options in ({}, {"primitives": ["none", "skip_connect"]}):
         assert set(true_accuracies(archgrad.space("nasbench201", **options))) == {"cifar10"}

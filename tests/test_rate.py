@@ -8,18 +8,19 @@ import pytest
 import torch
 import yaml
 
-from archgrad import config, rate
+from archgrad.arch.space import AlphaSettings
 from archgrad.cli import main
 from archgrad.methods import METHODS, Entry, method
 from archgrad.methods.pcdarts import pcdarts
 from archgrad.methods.stdarts import stdarts
-from archgrad.patch import Patch
-from archgrad.rate import Length, alpha_steps, factor, fitting, sentences
-from archgrad.run import build
-from archgrad.search_method import Method
-from archgrad.search_space import AlphaSettings
+from archgrad.run import config
+from archgrad.run.preparing import build
+from archgrad.searching import rate
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.searching.rate import Length, alpha_steps, factor, fitting, sentences
+from archgrad.searching.types import Plan
 from archgrad.spaces import SPACES, space
-from archgrad.state import Plan
 from fakes import Noise
 from running import SMALL, outcome, same
 from searching import resumed, run

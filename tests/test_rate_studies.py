@@ -15,11 +15,11 @@ from archgrad.cli import comparing, main
 from archgrad.compare import study
 from archgrad.compare.jobs import Home
 from archgrad.compare.summary import read_all
-from archgrad.config import read_yaml
 from archgrad.methods import method
-from archgrad.rate import fitting
+from archgrad.run.config import read_yaml
+from archgrad.searching.rate import fitting
+from archgrad.searching.types import Plan
 from archgrad.spaces import space
-from archgrad.state import Plan
 from studying import SHARED, here, refused
 
 REPOSITORY = Path(__file__).parent.parent

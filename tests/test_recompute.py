@@ -6,16 +6,17 @@ import pytest
 import torch
 import yaml
 
-from archgrad import checkpoint, config, loop
 from archgrad.cli import main
-from archgrad.gradients import gradients
-from archgrad.hypergradient import Problem, finite_differences, first_order, second_order
-from archgrad.loop import search
+from archgrad.components.gradients import gradients
+from archgrad.components.hypergradient import Problem, finite_differences, first_order, second_order
 from archgrad.methods import METHODS, method
-from archgrad.patch import Patch
-from archgrad.search_method import Method
+from archgrad.run import config
+from archgrad.searching import checkpoint, loop
+from archgrad.searching.loop import search
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.searching.steps import forward, total, weight_loss
 from archgrad.spaces import space
-from archgrad.stepper import forward, total, weight_loss
 from fakes import Noise
 from running import SMALL, outcome
 from searching import DATA, Record, same

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from archgrad import records
 from archgrad.cli import main
 from archgrad.compare import summary
 from archgrad.compare.measures import measured
 from archgrad.compare.trajectory import of_run
-from archgrad.folder import RunFolder
-from archgrad.interrupts import Interrupted
-from archgrad.repairing import mend_metrics
+from archgrad.observers.interrupts import Interrupted
 from archgrad.report import curves_svg
-from archgrad.search_method import Method
+from archgrad.run.folder import RunFolder
+from archgrad.run.repairing import mend_metrics
+from archgrad.searching.method import Method
+from archgrad.storage import records
 from retraining import stop_at, trained
 from running import SMALL, STEPS, after, outcome, same
 
@@ -192,7 +192,7 @@ def test_readers_of_a_finished_search_refuse_damage_and_cope_with_what_is_missin
     assert found["missing"] == [0] and found["final"] == whole["final"] and "missing" not in found["epochs"]
     assert found["epochs"]["genotype"] == [None, *whole["epochs"]["genotype"][1:]]
     assert "seconds" in measured(whole) and "seconds" not in measured(found)  # a part of the time is no measure
-    from archgrad.benchmarks import nasbench201
+    from archgrad.tabular import nasbench201
 
     assert of_run(whole, nasbench201) and of_run(found, nasbench201) == []
     curves_svg(records.every(folder.metrics), tmp_path / "curves.svg")

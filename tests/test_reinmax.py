@@ -8,10 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad.arch import Context, Edge, EdgeGroup, Progress
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.components.context import Context, Progress
+from archgrad.components.relax import Draw, masked_softmax
 from archgrad.methods import METHODS, method
 from archgrad.methods.reinmax import heun, reinmax
-from archgrad.relax import Draw, masked_softmax
 from archgrad.seeds import generator
 from archgrad.spaces import space
 

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from archgrad.arch import Context, Edge, EdgeGroup, Progress
-from archgrad.relax import gaussian, gumbel, softmax, sparse_noisy_softmax, sparse_softmax
-from archgrad.schedules import constant
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.components.context import Context, Progress
+from archgrad.components.relax import gaussian, gumbel, softmax, sparse_noisy_softmax, sparse_softmax
+from archgrad.components.schedules import constant
 from archgrad.seeds import generator
 
 RAGGED = EdgeGroup("cell", (Edge(0, 2, ("a", "b", "c")), Edge(1, 2, ("a",)), Edge(0, 3, ("a", "b")), Edge(1, 3, ())))

@@ -10,15 +10,16 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from archgrad.arch import CellGenotype, Genotype, Link
-from archgrad.benchmarks import nasbench201
-from archgrad.published import published
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.placement import inputs_of, plan
+from archgrad.arch.published import published
+from archgrad.arch.style import colour, label
 from archgrad.report import cell_table, cells_svg, curves_svg, save_svg, verdict_table
-from archgrad.report.layout import inputs_of, plan
-from archgrad.report.style import colour, label
+from archgrad.tabular import nasbench201
 
 NB201 = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|nor_conv_3x3~2|"
-CELLS = [*Genotype.parse(NB201).cells, *{cell: None for entry in published() for cell in entry.genotype.cells}]
+CELLS = [*Genotype.parse(NB201).cells, *{cell: None for entry in published() for cell in entry.cells}]
 
 
 def text(table, width=80):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from archgrad.cli import main
-from archgrad.search_method import Method
+from archgrad.searching.method import Method
 from running import SMALL, STEPS, after, outcome, same
 
 CHILD = Path(__file__).parent / "running.py"

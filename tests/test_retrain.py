@@ -15,17 +15,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad import checkpoint
-from archgrad.arch import Batch, Genotype
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.passes import Batch
 from archgrad.data import retrain_data
-from archgrad.interrupts import Interrupted
-from archgrad.records import rows
+from archgrad.observers.interrupts import Interrupted
 from archgrad.retraining import progress as retrain_progress
-from archgrad.retraining.files import Card, load, read_card
-from archgrad.retraining.retrain import resume, retrain
+from archgrad.retraining.card import Card, load, read_card
+from archgrad.retraining.execute import resume, retrain
 from archgrad.retraining.settings import PRESETS, RetrainSettings, retrain_settings
 from archgrad.retraining.training import Training
+from archgrad.searching import checkpoint
 from archgrad.spaces import space
+from archgrad.storage.records import rows
 from retraining import DIGITS_1, TINY, darts, digits, stop_at, tiny, trained
 
 

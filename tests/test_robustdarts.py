@@ -8,16 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad import checkpoint
-from archgrad.arch import Mixture
+from archgrad.arch.mixture import Mixture
+from archgrad.components.relax import softmax
 from archgrad.diagnostics.curvature import supernet_curvature
-from archgrad.methods import METHODS, method, rising
+from archgrad.methods import METHODS, method, robustdarts_curvature
 from archgrad.methods.robustdarts import PRESETS
-from archgrad.patch import Patch, compose
-from archgrad.relax import softmax
-from archgrad.search_method import Method
+from archgrad.searching import checkpoint
+from archgrad.searching.compose import compose
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.searching.steps import forward
 from archgrad.spaces import space
-from archgrad.stepper import forward
 from fakes import Noise
 from searching import Record, Stopped, run, same
 
@@ -44,7 +45,7 @@ def short(observers=(), state=None, **options):
 
 def planted(monkeypatch, values):
     """Eigenvalues by epoch, whatever the supernet's are."""
-    monkeypatch.setattr(rising, "supernet_curvature", lambda *arguments, of: values[arguments[-1]])
+    monkeypatch.setattr(robustdarts_curvature, "supernet_curvature", lambda *arguments, of: values[arguments[-1]])
 
 
 STEP = [1.0] * 8 + [2.0] * 4  # rises after 8 epochs

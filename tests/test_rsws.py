@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 
-from archgrad import checkpoint
+from archgrad.components.gradients import gradients
+from archgrad.components.select import uniform
 from archgrad.diagnostics.ranking import accuracies
-from archgrad.gradients import gradients
 from archgrad.methods import method
 from archgrad.methods.pcdarts import edge_softmax
-from archgrad.progress import Bar
-from archgrad.select import uniform
+from archgrad.searching import checkpoint
+from archgrad.searching.progress import Bar
+from archgrad.searching.steps import weight_loss
 from archgrad.spaces import space
-from archgrad.stepper import weight_loss
 from fakes import Noise
 from searching import EPOCHS, Record, Saves, Watch, gone_on, run, same, values_of
 

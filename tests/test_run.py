@@ -9,12 +9,13 @@ import pytest
 import yaml
 from rich.console import Console
 
-from archgrad import config, run
-from archgrad.arch import Genotype
+from archgrad import run
+from archgrad.arch.genotype import Genotype
 from archgrad.cli import main
-from archgrad.config import DataSettings, SearchConfig, SearchSettings
-from archgrad.files import read_json
-from archgrad.folder import RunFolder
+from archgrad.run import config
+from archgrad.run.config import DataSettings, SearchConfig, SearchSettings
+from archgrad.run.folder import RunFolder
+from archgrad.storage.files import read_json
 from running import SMALL, outcome, same
 
 QUIET = Console(quiet=True)
@@ -75,7 +76,7 @@ def test_python_and_the_command_line_agree(finished, tmp_path):
 
 def test_watching_changes_nothing(finished, tmp_path):
     """The loop without any observer ends with the same genotype and alphas."""
-    from archgrad import loop
+    from archgrad.searching import loop
 
     prepared = run.prepare(tiny(tmp_path), lambda line: None)
     bare = loop.search(prepared.method, prepared.data, 3, seed=3)

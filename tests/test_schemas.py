@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from archgrad import config, schemas
-from archgrad.arch import Genotype
+from archgrad import schemas
+from archgrad.arch.genotype import Genotype
 from archgrad.cli import main
 from archgrad.compare import study, summary
 from archgrad.latency import profile
+from archgrad.run import config
 
 STUDIES = Path(__file__).parent.parent / "benchmarks" / "studies"
 RECORDED = sorted(STUDIES.rglob("summaries/*.json"))

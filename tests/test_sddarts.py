@@ -11,13 +11,17 @@ import pytest
 import torch
 import yaml
 
-from archgrad import checkpoint, config
-from archgrad.arch import Batch, Context, Forward, Mixture, Output, Progress
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch, Output
 from archgrad.cli import main
+from archgrad.components.context import Context, Forward, Progress
 from archgrad.methods import METHODS, method
 from archgrad.methods.sddarts import VOTES, sddarts, self_distillation
-from archgrad.patch import Patch, compose
-from archgrad.search_method import Method
+from archgrad.run import config
+from archgrad.searching import checkpoint
+from archgrad.searching.compose import compose
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
 from archgrad.seeds import generator
 from archgrad.spaces import space
 from running import SMALL as CLI

@@ -6,12 +6,14 @@ import json
 
 import pytest
 
-from archgrad import loop, run, spaces
+from archgrad import spaces
+from archgrad.arch.space import check_cells
 from archgrad.cli import main
+from archgrad.components.select import uniform
 from archgrad.methods import method
-from archgrad.retraining import retrain as retraining
-from archgrad.search_space import check_cells
-from archgrad.select import uniform
+from archgrad.retraining import execute as retraining
+from archgrad.run import execute
+from archgrad.searching import loop
 from fakes import Noise
 
 ROBUST = ("darts", "s1", "s2", "s3", "s4")
@@ -72,7 +74,7 @@ def test_what_was_recorded_still_opens(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     told = [*SMALL, "--space.cells", "2", "--retrain.cells", "2", *RETRAIN, "--out", str(folder)]
     with monkeypatch.context() as before:
-        before.setattr(run, "check_depths", lambda config: None)
+        before.setattr(execute, "check_depths", lambda config: None)
         before.setattr(retraining, "check_cells", lambda space, option: None)
         assert main(["search", *told]) == 0
         assert main(["retrain", str(folder)]) == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from archgrad import yaml_files
+from archgrad.storage import yaml_files
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "archgrad"

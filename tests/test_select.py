@@ -4,8 +4,10 @@ from collections import Counter
 
 import torch
 
-from archgrad.arch import Edge, EdgeGroup, Link, Mixture
-from archgrad.select import strongest, uniform
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.links import Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.select import strongest, uniform
 
 OPS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")
 

@@ -9,15 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgrad import checkpoint
-from archgrad.arch import Context, Edge, EdgeGroup, Mixture, Progress
-from archgrad.gradients import gradients
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Progress
+from archgrad.components.gradients import gradients
+from archgrad.components.perturb import attack, clamped, noise, normalised
+from archgrad.components.schedules import constant
 from archgrad.methods import method
-from archgrad.perturb import attack, clamped, noise, normalised
-from archgrad.schedules import constant
-from archgrad.search_method import Method
+from archgrad.searching import checkpoint
+from archgrad.searching.method import Method
+from archgrad.searching.steps import weight_loss
 from archgrad.spaces import space
-from archgrad.stepper import weight_loss
 from fakes import Noise
 from searching import Record, content, resumed, same
 from searching import run as searched

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archgrad.arch import Context, Edge, EdgeGroup, Progress
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.components.context import Context, Progress
 from archgrad.methods import method
 from archgrad.methods.snas import snas
+from archgrad.searching.steps import forward
 from archgrad.seeds import generator
 from archgrad.spaces import space
-from archgrad.stepper import forward
 from fakes import Noise
 
 SMALL = {"channels": 2, "cells": 1, "classes": 4}

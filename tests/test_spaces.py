@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from archgrad.arch import CellGenotype, Genotype, Link, Mixture
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
 from archgrad.spaces import SPACES, space
 
 CELLS = {name: 1 if name == "nasbench201" else 3 for name in SPACES if "cells" in space(name).spec()}

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad.arch import Edge, EdgeGroup, Mixture
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.mixture import Mixture
 from archgrad.spaces import space
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.primitives import PRIMITIVES, FactorizedReduce, Style, primitive

@@ -5,13 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from archgrad import chain
-from archgrad.arch import Genotype, Mixture
-from archgrad.benchmarks import nasbenchmacro
+from archgrad.arch import chain
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.cost.counting import count
 from archgrad.spaces import space
 from archgrad.spaces.blocks import Downsample, InvertedResidual, Kind, SqueezeExcite, rounded
-from archgrad.spaces.cost import count
 from archgrad.spaces.primitives import Style
+from archgrad.tabular import nasbenchmacro
 
 TINY = {"stages": ((8, 2, 2), (16, 2, 2)), "channels": 4, "kernels": (3,), "expansions": (1, 2)}
 
@@ -113,8 +114,8 @@ def test_drop_path_drops_what_a_block_adds_and_never_the_signal(name):
     options = TINY if name == "mbconv" else {"channels": 2}
     block = "mb2_k3" if name == "mbconv" else "mb3_k3"
     counts = (2, 2) if name == "mbconv" else chain.MACRO_STAGES
-    full = space(name, **options).derive(chain.genotype([[block] * n for n in counts]), channels=options["channels"])
-    bare = space(name, **options).derive(chain.genotype([[block] + ["skip_connect"] * (n - 1) for n in counts]), channels=options["channels"])
+    full = space(name, **options).derive(Genotype(chain.cells([[block] * n for n in counts])), channels=options["channels"])
+    bare = space(name, **options).derive(Genotype(chain.cells([[block] + ["skip_connect"] * (n - 1) for n in counts])), channels=options["channels"])
     bare.load_state_dict(full.state_dict(), strict=False)
     images = torch.randn(8, 3, 16, 16)
     torch.manual_seed(0)

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from archgrad.arch import CellGenotype, Genotype, Link, Mixture
-from archgrad.cost import expected
-from archgrad.select import uniform
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.select import uniform
+from archgrad.cost.cost import expected
+from archgrad.cost.counting import costs, count
 from archgrad.spaces import SPACES, space
-from archgrad.spaces.cost import costs, count
 from archgrad.spaces.nasbench201 import ENDS, FIVE
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from archgrad import catalogue, config, options
+from archgrad import options
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.published import published
 from archgrad.cli import tabulate
-from archgrad.cli.subject import subject
 from archgrad.methods import METHODS
-from archgrad.published import published
+from archgrad.run import catalogue, config
+from archgrad.run.subject import subject
 from archgrad.spaces import SPACES
 
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
@@ -231,7 +233,7 @@ def test_spaces_are_refused_in_their_own_words(name):
 
 
 def counted(entries) -> None:
-    known = {one.qualified: found for one in entries if (found := catalogue.counted(one.genotype))}
+    known = {one.qualified: found for one in entries if (found := catalogue.counted(Genotype(one.cells)))}
     assert known == {name: subject(name).count() for name in known}
 
 

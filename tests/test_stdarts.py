@@ -10,13 +10,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from archgrad import checkpoint, run
-from archgrad.arch import Context, Edge, EdgeGroup, Progress
-from archgrad.config import SearchConfig
+from archgrad import run
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.components.context import Context, Progress
+from archgrad.components.schedules import share
 from archgrad.methods import method
 from archgrad.methods.stdarts import EntropyAdaptive
-from archgrad.schedules import share
-from archgrad.search_method import Method
+from archgrad.run.config import SearchConfig
+from archgrad.searching import checkpoint
+from archgrad.searching.method import Method
 from archgrad.spaces import space
 from searching import Record, resumed, same
 from searching import run as searched

@@ -9,8 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import archgrad
-from archgrad.gradients import frozen
-from archgrad.relax import softmax
+from archgrad.components.gradients import frozen
+from archgrad.components.relax import softmax
 from fakes import Noise
 
 

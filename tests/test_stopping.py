@@ -8,15 +8,18 @@ import signal
 
 import pytest
 
-from archgrad import config, probes, run
+from archgrad import run
 from archgrad.cli import main
-from archgrad.loop import search
-from archgrad.methods import method, rising
-from archgrad.patch import Patch, Stage
-from archgrad.records import rows
-from archgrad.search_method import Method
+from archgrad.methods import method, robustdarts_curvature
+from archgrad.observers import probes
+from archgrad.observers.stopping import Stopping, StopSettings, curved, decided, early, mismatched, skipping, stable
+from archgrad.run import config
+from archgrad.searching.loop import search
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Stage
 from archgrad.spaces import space
-from archgrad.stopping import Stopping, StopSettings, curved, decided, early, mismatched, skipping, stable
+from archgrad.storage.records import rows
 from fakes import Noise
 from running import SMALL, STEPS, after, outcome, same
 from watching import Rows
@@ -142,7 +145,7 @@ RULES = {  # flags, the epoch that ends the search where epoch 0 does not count,
 @pytest.fixture(autouse=True, scope="module")
 def planted():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (probes, rising):
+        for module in (probes, robustdarts_curvature):
             patch.setattr(module, "supernet_curvature", lambda *arguments, **between: RISING[arguments[-1]])
         yield
 

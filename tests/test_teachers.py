@@ -13,19 +13,22 @@ import torch
 from rich.filesize import decimal
 from torch.func import functional_call
 
-import archgrad.methods.teachers as teachers_module
-from archgrad import checkpoint, stepper
-from archgrad.arch import Batch, Context, Forward, Mixture, Output, Progress
+import archgrad.methods.sddarts_teachers as teachers_module
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch, Output
 from archgrad.cli import main
+from archgrad.components.context import Context, Forward, Progress
+from archgrad.components.relax import softmax
 from archgrad.methods import method
 from archgrad.methods.sddarts import sddarts
-from archgrad.methods.teachers import Remembered
-from archgrad.patch import Patch, compose
-from archgrad.relax import softmax
-from archgrad.search_method import Method
+from archgrad.methods.sddarts_teachers import Remembered
+from archgrad.searching import checkpoint, steps
+from archgrad.searching.compose import compose
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Plan
 from archgrad.seeds import generator
 from archgrad.spaces import space
-from archgrad.state import Plan
 from fakes import Noise
 from patches import dropout, stages, unrolled
 from running import SMALL as CLI
@@ -76,7 +79,7 @@ def searched():
 
 
 def passed(m: Method, state, batch: Batch, phase: str = "weight") -> Forward:
-    return stepper.forward(m, state, "search", phase, batch, {name: a.detach() for name, a in state.alphas.items()})
+    return steps.forward(m, state, "search", phase, batch, {name: a.detach() for name, a in state.alphas.items()})
 
 
 @pytest.mark.parametrize("phase", ["weight", "alpha"])

@@ -16,13 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from archgrad import data, terminal
-from archgrad.arch import Genotype
+from archgrad.arch.genotype import Genotype
 from archgrad.cli import main
-from archgrad.compare.comparison import tidy
+from archgrad.compare.comparing import tidy
 from archgrad.errors import LONGEST, command, complaint
-from archgrad.observers import say_on
 from archgrad.report import cells_svg
-from archgrad.retraining.predict import Prediction, Predictions, show, to_csv
+from archgrad.retraining.predicting import Prediction, Predictions, show, to_csv
+from archgrad.terminal import say_on
 from image_sets import folder
 
 SOURCE = Path(terminal.__file__).parent

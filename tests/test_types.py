@@ -8,16 +8,17 @@ import pytest
 import torch
 
 import archgrad
-from archgrad import checkpoint, config, run
-from archgrad.arch import Genotype
-from archgrad.folder import RunFolder
-from archgrad.loop import search
+from archgrad import run
+from archgrad.arch.genotype import Genotype
+from archgrad.components.losses import logsumexp
 from archgrad.methods import method
-from archgrad.patch import Patch
-from archgrad.search_method import Method
-from archgrad.search_space import space_of
-from archgrad.spaces import space
-from archgrad.terms import logsumexp
+from archgrad.run import config
+from archgrad.run.folder import RunFolder
+from archgrad.searching import checkpoint
+from archgrad.searching.loop import search
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.spaces import space, space_of
 from fakes import Noise
 
 NB = space("nasbench201", channels=4, cells=1, classes=4)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from archgrad import config
-from archgrad.yaml_files import VALUES, parsed
+from archgrad.run import config
+from archgrad.storage.yaml_files import VALUES, parsed
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
 

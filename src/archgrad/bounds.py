@@ -26,7 +26,7 @@ BATCH = 2**20
 """Images that are measured at a time."""
 
 OPTIONS = {"channels": 4096, "cells": 512, "nodes": 32, "in_channels": 4096, "classes": 2**20, "partial_channels": 4096}
-"""Of a space. Whether a network of that width fits into memory is asked before it is built (`archgrad.room`)."""
+"""Of a space. Whether a network of that width fits into memory is asked before it is built (`archgrad.cost.room`)."""
 
 CHAIN = 64
 """Kernel, expansion, and how many there are of each, in a chain."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -83,3 +83,11 @@ class _Visible:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for segment in console.render(self.inner, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+Say = Callable[[str], Any]
+
+
+def say_on(console: Console) -> Say:
+    """Plain lines: what users named is no markup."""
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)

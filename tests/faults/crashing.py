@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from archgrad import checkpoint
+from archgrad.searching import checkpoint
 from running import same
 
 DIED, BYPASSED = 77, 78

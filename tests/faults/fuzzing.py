@@ -10,7 +10,7 @@ import yaml
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from archgrad import config
+from archgrad.run import config
 
 VALUES: list[Any] = [
     None, True, False, -1, 0, 1, 2, 3, -0.5, 0.5, 1e-300, 1e308, float("nan"), float("inf"), -float("inf"), 10**6, 10**11, 2**63, 10**30,

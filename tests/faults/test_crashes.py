@@ -9,12 +9,14 @@ from random import Random
 import pytest
 from rich.console import Console
 
-from archgrad import config, data, run
+from archgrad import data, run
+from archgrad.arch import picture
 from archgrad.cli import comparing, main
 from archgrad.compare.jobs import execute
-from archgrad.report import curves, picture
-from archgrad.retraining.files import CARD
-from archgrad.retraining.retrain import resume
+from archgrad.report import curves
+from archgrad.retraining.card import CARD
+from archgrad.retraining.execute import resume
+from archgrad.run import config
 from faults.crashing import Command, Whole, whole
 from retraining import digits, trained
 from studying import Here

@@ -15,12 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import archgrad
-from archgrad import checkpoint, files, seals
 from archgrad.cli import main
-from archgrad.interrupts import Interrupted
-from archgrad.retraining.files import DIGEST, load, read_weights
-from archgrad.retraining.retrain import resume
-from archgrad.search_method import Method
+from archgrad.observers.interrupts import Interrupted
+from archgrad.retraining.card import DIGEST, load, read_weights
+from archgrad.retraining.execute import resume
+from archgrad.searching import checkpoint
+from archgrad.searching.method import Method
+from archgrad.storage import files, seals
 from retraining import digits, stop_at, trained
 from running import SMALL, STEPS, after, outcome, same
 from searching import Record, Stopped, run

@@ -22,11 +22,14 @@ from typing import Any
 import pytest
 import torch
 
-from archgrad import checkpoint, files, run
+from archgrad import run
+from archgrad.arch import picture
 from archgrad.cli import faults, main
-from archgrad.progress import Life
-from archgrad.report import curves, picture
-from archgrad.search_method import Method
+from archgrad.report import curves
+from archgrad.searching import checkpoint
+from archgrad.searching.method import Method
+from archgrad.searching.progress import Life
+from archgrad.storage import files
 from faults.crashing import Written
 from running import outcome, same
 from studying import here

@@ -15,15 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from archgrad import config, costing, data, files, latency, run
-from archgrad.arch import Genotype
+from archgrad import data, latency, run
+from archgrad.arch.genotype import Genotype
 from archgrad.cli import main
 from archgrad.compare import study, summary
+from archgrad.cost import counting as spaces_cost
 from archgrad.errors import LONGEST, PATH
-from archgrad.folder import RunFolder
-from archgrad.interrupts import Interrupted
 from archgrad.latency import profile
-from archgrad.spaces import cost as spaces_cost
+from archgrad.observers.interrupts import Interrupted
+from archgrad.run import budgets, config, execute
+from archgrad.run.folder import RunFolder
+from archgrad.storage import files
 from faults import fuzzing
 from running import SMALL
 
@@ -52,7 +54,7 @@ class Home:
         (self.path / "latency.yaml").write_text((self.path / "run/config.yaml").read_text())
         settings = config.read(config.read_yaml(self.path / "latency.yaml"))
         space = run.space_of(settings)
-        wanted = latency.setting(space, 8, threads=1, **costing.costs_of(settings, space, 8).built())
+        wanted = latency.setting(space, 8, threads=1, **budgets.costs_of(settings, space, 8).built())
         ops = {name: {(e.source, e.target, p): 0.1 for e in group.edges for p in e.primitives} for name, group in space.groups.items()}
         genotype = Genotype.parse(fuzzing.GENOTYPES[3])
         nets = (profile.Net(genotype, 1.0, 2.0),)
@@ -100,7 +102,7 @@ def home(tmp_path_factory) -> Any:
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(path)
         made = Home(path)
-        patched.setattr(run, "_run", never)
+        patched.setattr(execute, "_run", never)
         patched.setattr(RunFolder, "locked", lambda folder: contextlib.nullcontext())
         patched.setattr(files, "draft", lambda path: contextlib.nullcontext(io.BytesIO()))
         for place, name in ((data, "load"), (study.Study, "resolved"), (spaces_cost, "costs")):

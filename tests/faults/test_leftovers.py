@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from archgrad import files
 from archgrad.cli import main
 from archgrad.cli.comparing import recorded
 from archgrad.compare.jobs import Home
-from archgrad.folder import RunFolder, leftovers
-from archgrad.retraining.files import CARD, check_free
+from archgrad.retraining.card import CARD, check_free
+from archgrad.run.folder import RunFolder
+from archgrad.storage import files
+from archgrad.storage.folder import leftovers
 from faults.crashing import forked
 
 LOCK = "pid 12 on here\n"

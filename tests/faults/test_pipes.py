@@ -13,8 +13,8 @@ from PIL import Image
 from archgrad import data
 from archgrad.cli import main
 from archgrad.compare.jobs import Home, Run, start
-from archgrad.interrupts import Interrupted
-from archgrad.search_method import Method
+from archgrad.observers.interrupts import Interrupted
+from archgrad.searching.method import Method
 from retraining import stop_at, trained
 from running import SMALL, after
 

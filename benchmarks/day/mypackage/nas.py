@@ -13,19 +13,21 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from archgrad import Mixture, Patch
-from archgrad.arch import Alphas, Batch, Context, Edge, EdgeGroup, Forward, Output, groups_of
-from archgrad.memory import along
+from archgrad.arch.edges import Alphas, Edge, EdgeGroup, groups_of
+from archgrad.arch.passes import Batch, Output
+from archgrad.arch.space import Defaults
+from archgrad.components.context import Context, Forward
+from archgrad.components.losses import task, weighted
+from archgrad.components.relax import masked_softmax
+from archgrad.components.schedules import constant, geometric
 from archgrad.methods import METHODS
 from archgrad.methods import Entry as Method
-from archgrad.relax import masked_softmax
-from archgrad.schedules import constant, geometric
-from archgrad.search_space import Defaults
+from archgrad.searching.carry import along
 from archgrad.spaces import SPACES, options
 from archgrad.spaces import Entry as Space
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.derived import Derived
 from archgrad.spaces.primitives import FREE, PRIMITIVES, Conv, Primitive, Style
-from archgrad.terms import task, weighted
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]

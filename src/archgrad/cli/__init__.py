@@ -9,11 +9,12 @@ from contextlib import suppress
 
 from cyclopts import App, CycloptsError, Group
 
-from archgrad import __version__, interrupts, terminal
+from archgrad import __version__, terminal
 from archgrad.cli import extending, faults, helping
 from archgrad.cli.helping import SETTINGS
 from archgrad.cli.process import compile_nothing, wait_asleep
 from archgrad.errors import complaint, nearest
+from archgrad.observers import interrupts
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
 

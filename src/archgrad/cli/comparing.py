@@ -9,20 +9,22 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import config, files, places, schemas, terminal
-from archgrad.cli import checking
+from archgrad import schemas, terminal
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.searching import ABOUT, FLOATING
 from archgrad.compare import forecast, summary, tables
 from archgrad.compare import study as studies
-from archgrad.compare.comparison import tidy
+from archgrad.compare.comparing import tidy
 from archgrad.compare.jobs import Ending, Home, Run, execute, prepared, runs_of
 from archgrad.compare.study import Study
+from archgrad.data import places
 from archgrad.errors import command
-from archgrad.folder import leftovers
-from archgrad.interrupts import stop_requests
-from archgrad.observers import say_on
-from archgrad.progress import bar
+from archgrad.observers.interrupts import stop_requests
+from archgrad.run import checking, config
+from archgrad.searching.progress import bar
+from archgrad.storage import files
+from archgrad.storage.folder import leftovers
+from archgrad.terminal import say_on
 
 Flags: Any = flags(
     config.sections(),
@@ -139,11 +141,13 @@ def check_images(asked: Study, home: Home, console: Console) -> None:
     checking.check_images(place)
     if place.val == studies.ELSEWHERE:
         raise ValueError(f"the validation images of {home.path} are another set, whose place is not recorded: name them by --data.val")
-    from archgrad import data, run, watching  # take torch
+    from archgrad import data
+    from archgrad.run import preparing  # take torch
+    from archgrad.searching import progress
 
-    with watching.life(console):
-        images = data.load(**run.loading(place), report=say_on(console))
-    run.fitted(settings, images)
+    with progress.life(console):
+        images = data.load(**preparing.loading(place), report=say_on(console))
+    preparing.fitted(settings, images)
     for one in summary.read_all(home.summaries):
         was = one["data"]["fingerprint"]
         if not data.same_images(was, images):
@@ -165,11 +169,11 @@ def check_settings(asked: Study, home: Home) -> None:
 
 def check_depths(asked: Study, runs: list[Run]) -> None:
     """ValueError where a run that is to begin has too few cells for all edge groups."""
-    from archgrad import run
+    from archgrad.run import preparing
 
     for arm in dict.fromkeys(one.arm for one in runs if one.state() == "new"):
         try:
-            run.check_depths(asked.settings(arm))
+            preparing.check_depths(asked.settings(arm))
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from None
 
@@ -207,7 +211,7 @@ def run_all(runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending],
 
 def result(found: summary.Summary) -> str:
     """A finished run in a few words."""
-    from archgrad.judgement import CAUSES
+    from archgrad.run.judgement import CAUSES
 
     final, fails = found["final"], found.get("searched", {}).get("fails", {})
     doubts = [f"{CAUSES[cause]}: the search says little" for cause in fails][:1]

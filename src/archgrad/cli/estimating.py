@@ -10,13 +10,14 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.filesize import decimal
 
-from archgrad import config, terminal
+from archgrad import terminal
 from archgrad.cli import training
-from archgrad.cli.checking import check_search
 from archgrad.cli.flags import AsJson, said
 from archgrad.cli.searching import Flags
-from archgrad.duration import span
 from archgrad.errors import counted
+from archgrad.run import config, preparing_training
+from archgrad.run.checking import check_search
+from archgrad.searching.duration import span
 
 NOTHING = Flags()
 TRYING = "trying a few steps"
@@ -44,10 +45,10 @@ def estimate(
     if what is None:
         settings = config.read(*sources)
         check_search(settings, writes=False)
-        from archgrad import run  # takes torch
+        from archgrad.run import preparing  # takes torch
 
-        run.check_depths(settings)
-        run.build(settings)
+        preparing.check_depths(settings)
+        preparing.build(settings)
     else:
         known = {field.name: getattr(training.NOTHING, field.name) for field in fields(training.Flags)}
         for section, values in here.items():
@@ -55,11 +56,12 @@ def estimate(
                 if section not in known or (name and not hasattr(known[section], name)):
                     flag = f"--{section}{f'.{name}' if name else ''}".replace("_", "-")
                     raise ValueError(f"{flag} is of a search, and {what} is to be retrained: leave out one of them")
-        training.asked(what, sources)
-    from archgrad import estimating, watching
+        preparing_training.asked(what, sources)
+    from archgrad.run import estimating
+    from archgrad.searching import progress
 
     waiting = terminal.console(stderr=True)  # beside the answer, which programs read
-    with watching.life(waiting, TRYING), waiting.status(TRYING):
+    with progress.life(waiting, TRYING), waiting.status(TRYING):
         found = estimating.apart(what, sources)
     if as_json:
         terminal.say_exactly(json.dumps(found))

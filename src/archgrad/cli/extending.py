@@ -63,7 +63,7 @@ def _values(tokens: Sequence[str], flag: str) -> Iterator[str]:
 
 def _of_file(path: Path) -> list[str]:
     """The plugins that settings name; none where the command itself will say what is wrong with the file."""
-    from archgrad import config
+    from archgrad.run import config
 
     with suppress(ValueError, OSError):
         named = config.read_yaml(path)[1].get("plugins")

@@ -87,8 +87,8 @@ def _onward(error: BaseException) -> str:
 
 def _of_a_run(path: Path) -> bool:
     """Whether a search or a retraining writes this file: a picture or a table of another command may lie in its folder, too."""
-    from archgrad.folder import RunFolder
-    from archgrad.retraining.files import CARD, WEIGHTS
+    from archgrad.retraining.card import CARD, WEIGHTS
+    from archgrad.run.folder import RunFolder
 
     folder = RunFolder(path.parent)
     return path.name in {*folder.names(), CARD, WEIGHTS} and (folder.config.exists() or (folder.path / CARD).exists())

@@ -38,7 +38,7 @@ def some(model: type[BaseModel], *names: str) -> type[BaseModel]:
 
 
 def said(value: Any) -> Given:
-    """What was given of such a dataclass, as `archgrad.config.read` takes it."""
+    """What was given of such a dataclass, as `archgrad.run.config.read` takes it."""
     found = {each.name: getattr(value, each.name) for each in fields(value)}
     nested = {name: said(part) if is_dataclass(part) else part for name, part in found.items()}
     return {name: part for name, part in nested.items() if part is not None and part != {}}

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.table import Column, Table
 
-from archgrad import catalogue, terminal
+from archgrad import terminal
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.published import published
 from archgrad.cli.flags import AsJson
-from archgrad.published import published
+from archgrad.run import catalogue
 
 
 def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
@@ -27,7 +29,7 @@ def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
         raise ValueError(f"no published architecture's name contains {containing!r}; archgrad genotypes lists all")
     if as_json:
         listed = {
-            one.qualified: {"text": str(one.genotype), "params_M": one.params_M, "cifar10_test_error": one.cifar10_test_error} for one in found
+            one.qualified: {"text": str(Genotype(one.cells)), "params_M": one.params_M, "cifar10_test_error": one.cifar10_test_error} for one in found
         }
         terminal.say_exactly(json.dumps(listed))
         return

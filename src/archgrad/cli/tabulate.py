@@ -9,10 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from archgrad import catalogue, field_types
-from archgrad.cli.subject import subject
+from archgrad.arch.published import Published, published
 from archgrad.methods import METHODS
-from archgrad.published import Published, published
+from archgrad.run import catalogue, field_types
+from archgrad.run.subject import subject
 from archgrad.spaces import SPACES
 
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from archgrad import catalogue, config
-from archgrad.config import Given, SearchConfig
 from archgrad.errors import unknown
+from archgrad.run import catalogue, config
+from archgrad.run.config import Given, SearchConfig
 
 Arms = Mapping[str, Mapping[str, Any]]
 RANDOM = "random"

@@ -9,11 +9,12 @@ from functools import partial
 from time import monotonic, time
 
 from archgrad import schemas
-from archgrad.compare import retraining, summary
+from archgrad.compare import retrained, summary
 from archgrad.compare.jobs import Run
-from archgrad.duration import Costs, Left, Part, span
-from archgrad.folder import RunFolder
-from archgrad.progress import LONG, expected, to_go
+from archgrad.observers.timing import LONG, expected
+from archgrad.run.folder import RunFolder
+from archgrad.searching.duration import Costs, Left, Part, span
+from archgrad.searching.progress import to_go
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def look(runs: Iterable[Run], now: float | None = None) -> list[Ahead]:
     for one in runs:
         found.append(_seen(f"{one.arm} searches", one.folder, partial(_searched, one), now))
         for k in range(1, one.retrain_seeds + 1):
-            own = retraining.Retraining(one.folder, k)
+            own = retrained.Retraining(one.folder, k)
             found.append(_seen(f"{one.arm} retrainings", own.folder, partial(_retrained, own), now))
     return found
 
@@ -59,7 +60,7 @@ def _searched(one: Run) -> float | None:
     return summary.read(one.summary).get("seconds") if one.summary.exists() else None
 
 
-def _retrained(one: retraining.Retraining) -> float | None:
+def _retrained(one: retrained.Retraining) -> float | None:
     return one.result()["seconds"] if one.done else None
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from time import sleep
 from typing import Any, NamedTuple
 
-from archgrad import files
-from archgrad.compare import retraining, summary
+from archgrad.compare import retrained, summary
 from archgrad.compare.study import Study
-from archgrad.folder import RunFolder
+from archgrad.run.folder import RunFolder
+from archgrad.storage import files
 
 ATTEMPTS = 2
 PROGRAM = (sys.executable, "-P", "-m", "archgrad")
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def done(self) -> bool:
-        return self.summary.exists() and (not self.retrain_seeds or len(retraining.tests_of(summary.read(self.summary))) >= self.retrain_seeds)
+        return self.summary.exists() and (not self.retrain_seeds or len(retrained.tests_of(summary.read(self.summary))) >= self.retrain_seeds)
 
     @property
     def left_out(self) -> str | None:
@@ -97,7 +97,7 @@ class Run:
         """All that is left to do, each as arguments of the command line ``archgrad``; paths whole, so that they work from anywhere."""
         folder, settings = self.folder.path.resolve(), self.settings.resolve()
         begun = ["resume", str(folder)] if self.folder.config.exists() else ["search", "--config", str(settings), "--out", str(folder)]
-        left = [one.arguments() for one in retraining.pending(self.folder, self.retrain_seeds)]
+        left = [one.arguments() for one in retrained.pending(self.folder, self.retrain_seeds)]
         return ([] if self.folder.genotype.exists() else [begun]) + left
 
     def arguments(self) -> list[str]:
@@ -110,7 +110,7 @@ class Run:
 
     def busy(self) -> bool:
         """Whether another process is at it: one that outlived the study that started it."""
-        parts = [self.folder, *(one.folder for one in retraining.pending(self.folder, self.retrain_seeds))]
+        parts = [self.folder, *(one.folder for one in retrained.pending(self.folder, self.retrain_seeds))]
         return any(_locked(part) for part in parts if part.path.exists())
 
     def record(self) -> bool:
@@ -141,12 +141,12 @@ def runs_of(study: Study, home: Home) -> list[Run]:
 
 def prepared(study: Study, runs: Iterable[Run]) -> None:
     """Writes what each search is told, its images by their whole path."""
-    from archgrad import run
+    from archgrad.run import preparing
 
     for one in runs:
         one.settings.parent.mkdir(parents=True, exist_ok=True)
         told = study.settings(one.arm, one.seed)
-        files.write(one.settings, told.model_copy(update={"data": run.settled(told.data)}).to_yaml())
+        files.write(one.settings, told.model_copy(update={"data": preparing.settled(told.data)}).to_yaml())
 
 
 def start(one: Run) -> subprocess.Popen[bytes]:

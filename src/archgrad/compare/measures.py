@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 
-from archgrad import benchmarks
-from archgrad.compare import retraining, selection, trajectory
+from archgrad import tabular
+from archgrad.compare import retrained, selection, trajectory
 from archgrad.compare.summary import Summary
 
 Table = Mapping[str, Mapping[str, Mapping[int, float]]]  # measure -> arm -> seed -> value
@@ -58,7 +58,7 @@ def measured(one: Summary) -> dict[str, float]:
     found |= {f"{name}_M": found[name] / 1e6 for name in ("found_macs", "found_params") if name in found}
     if "validation" not in found and (judged := selection.of_summary(one)) is not None:
         found["validation"] = judged  # of a summary of old
-    if tests := retraining.tests_of(one):
+    if tests := retrained.tests_of(one):
         found["retrained_test"] = math.fsum(tests) / len(tests)
     if table := table_of(one):
         found |= table.standing(one["final"])
@@ -69,7 +69,7 @@ def measured(one: Summary) -> dict[str, float]:
 
 def table_of(one: Summary) -> ModuleType | None:
     """The benchmark that was asked about a run; None where none knows its space, or it is blind."""
-    return benchmarks.lookup(one["config"]["space"]["name"]) if one["benchmark"] else None
+    return tabular.lookup(one["config"]["space"]["name"]) if one["benchmark"] else None
 
 
 def values(summaries: Iterable[Summary], control: str) -> Table:

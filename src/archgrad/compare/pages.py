@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from archgrad.compare.comparison import Comparison, Failures, comparison
+from archgrad.compare.comparing import Comparison, Failures, comparison
 from archgrad.compare.measures import GROUPS, JUDGED
 from archgrad.compare.statistics import Spread
 from archgrad.compare.summary import Summary

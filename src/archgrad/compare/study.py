@@ -18,12 +18,13 @@ from typing import Any
 
 import yaml
 
-from archgrad import bounds, catalogue, config, earlier, plugins
+from archgrad import bounds, plugins
+from archgrad.arch.space import AUTO
 from archgrad.compare.arms import arms_of, check_equal, check_used, searches_randomly
-from archgrad.config import Given, SearchConfig
 from archgrad.errors import shown, unknown
 from archgrad.retraining.settings import retrain_settings
-from archgrad.search_space import AUTO
+from archgrad.run import catalogue, config, earlier
+from archgrad.run.config import Given, SearchConfig
 
 OWN = ("arms", "seeds", "control", "blind", "controls", "equal", "retrain_seeds")
 SEEDS = 4
@@ -52,11 +53,11 @@ class Study:
         images are named they have none: a new study names both."""
         shared = {"threads": 1, **self.shared}
         blind = {"diagnostics": {"ranking_table": False}} if self.blind else {}
-        from archgrad import run
+        from archgrad.run import preparing
 
         try:
             found = config.read(("", shared), ("", self.arms[arm]), ("", blind)).model_copy(update={"seed": seed})
-            named = {"lr": run.build(found).alphas.lr} if "lr" not in found.alphas else {}
+            named = {"lr": preparing.build(found).alphas.lr} if "lr" not in found.alphas else {}
             images = found.data.model_copy(update={"val": found.data.val or "none"})
             return found.model_copy(update={"alphas": {**found.alphas, **named}, "data": images})
         except ValueError as error:
@@ -65,18 +66,18 @@ class Study:
     def resolved(self, arm: str, steps: int | None = None) -> Given:
         """Every setting of an arm that no image decides, as ``section.name`` -> value; without those that decide no result. With the ``steps``
         of an epoch, one pass over the training half, an automatic rate of the alphas is a number."""
-        from archgrad import run
-        from archgrad.state import Plan
+        from archgrad.run import preparing
+        from archgrad.searching.types import Plan
 
         settings = self.settings(arm)
         try:
-            method = run.build(settings)
+            method = preparing.build(settings)
             if self.retrain_seeds:
                 retrain_settings(method.base, settings.retrain)
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from None
         plan = None if steps is None else Plan(settings.search.epochs or method.base.defaults.epochs, steps)
-        whole = run.resolve(settings, method, plan).to_mapping() | {"space": {"name": settings.space["name"], **method.base.spec()}}
+        whole = preparing.resolve(settings, method, plan).to_mapping() | {"space": {"name": settings.space["name"], **method.base.spec()}}
         whole["data"] |= _elsewhere(whole["data"])
         return {name: value for name, value in flat(whole).items() if name not in LOCAL | {"seed"}}
 
@@ -101,9 +102,9 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
     ``names`` are the arms to be run: those of the file, or methods (``a``, ``a+b``), an arm each; by default all arms of the file, and one of
     random search. ``before``: the study that this one goes on with, whose control arms are taken over. A ``recorded`` one is read as it stands.
     A new study in which ``alphas.lr`` or ``data.val`` is not named says that it is automatic; one that was begun without goes on at the
-    published rates, or without validation images. A new arm names the options whose defaults have changed once (`archgrad.earlier`); a
+    published rates, or without validation images. A new arm names the options whose defaults have changed once (`archgrad.run.earlier`); a
     recorded one that does not has the earlier values.
-    ValueError: what `archgrad.config.read` refuses, in the shared settings or in an arm; no arm, no seed, no such control; unequal budgets.
+    ValueError: what `archgrad.run.config.read` refuses, in the shared settings or in an arm; no arm, no seed, no such control; unequal budgets.
     """
     own: Given = {}
     shared: Given = {}
@@ -214,7 +215,7 @@ def flat(settings: Mapping[str, Any], above: str = "") -> Given:
 
 def local(name: str, value: Any) -> bool:
     """Whether a setting of the images names a place on this machine. The name of a split is none, whatever lies in this very folder: as in
-    `archgrad.run.settled`, another set is told from a split by its slash."""
+    `archgrad.run.preparing.settled`, another set is told from a split by its slash."""
     if isinstance(value, Path):
         return True
     named = name in ("test", "val") and os.sep not in str(value)

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from archgrad import costing, records, schemas
-from archgrad.arch import Genotype
-from archgrad.compare import retraining, selection
+from archgrad import schemas
+from archgrad.arch.genotype import Genotype
+from archgrad.compare import retrained, selection
 from archgrad.compare.study import local
-from archgrad.files import write_json
-from archgrad.folder import RunFolder
+from archgrad.run import budgets
+from archgrad.run.folder import RunFolder
+from archgrad.storage import records
+from archgrad.storage.files import write_json
 
 Summary = dict[str, Any]
 LIMIT = 20_000  # bytes
@@ -31,7 +33,7 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
     ``missing``: the epochs whose rows were lost, where any was; their time is in no sum. ``left_out``: metrics too large for `LIMIT`.
     ValueError if the run is not finished, or its metrics are damaged.
     """
-    from archgrad import finished, run
+    from archgrad.run import finished, preparing, watchers
 
     genotype, settings, history = folder.found(), folder.settings(), folder.history()
     metrics, lost = records.measured(history), [row["epoch"] for row in history if row.get(records.MISSING)]
@@ -40,10 +42,10 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
     whole, images = settings.to_mapping(), folder.images()
     whole["data"] = {name: value for name, value in whole["data"].items() if name not in ("path", "cache") and not local(name, value)}
     source = images["name"]
-    table = None if blind else run.benchmark(run.space_of(settings))
+    table = None if blind else watchers.benchmark(preparing.space_of(settings))
     within = folder.found_within()
-    verdict = table.verdict(genotype, costing.bounds(within, table.query(genotype))) if table else None
-    retrained = {"retrained": short(results)} if (results := retraining.results(folder, retrain_seeds)) else {}
+    verdict = table.verdict(genotype, budgets.bounds(within, table.query(genotype))) if table else None
+    results = retrained.results(folder, retrain_seeds)
     judgement = finished.searched(folder)
     summary = {
         "arm": arm,
@@ -55,7 +57,7 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
         "final": final(metrics, genotype, verdict[0] if verdict else {})
         | ({} if judged is None else {"validation": short(judged)})
         | {f"found_{one['cost']}": one["found"] for one in within},
-        **retrained,
+        **({"retrained": short(results)} if results else {}),
         **({"searched": judgement.to_json()} if judgement else {}),
         **{name: short(sum(row[name] for row in spent)) for name in ("seconds", "cpu_seconds") if all(name in row for row in spent)},
         "benchmark": verdict,

@@ -10,11 +10,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from archgrad.benchmarks import elsewhere
-from archgrad.compare.comparison import Comparison, comparison
+from archgrad.compare.comparing import Comparison, comparison
 from archgrad.compare.measures import GROUPS, JUDGED, REGRET, RELATIVE, REPEATED, STANDING, TRUE
 from archgrad.compare.statistics import LEVEL, Difference, Spread
 from archgrad.compare.trajectory import Trajectory
+from archgrad.tabular import elsewhere
 
 __all__ = ["comparison", "table"]
 
@@ -161,7 +161,7 @@ def marked(found: Comparison, arm: str) -> str:
 
 def doubts(found: Comparison) -> list[str]:
     """``* darts: 2 of 4 searches say little (alphas hardly moved 2, selection still changes 1)``, an arm each."""
-    from archgrad.judgement import CAUSES  # takes torch; `compare` refuses without it
+    from archgrad.run.judgement import CAUSES  # takes torch; `compare` refuses without it
 
     lines = []
     for arm in found.arms:

@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from archgrad import places
-from archgrad.data import fingerprint
+from archgrad.data import fingerprint, places
 from archgrad.data.dataset import Dataset, Images
 from archgrad.data.decode import decode
-from archgrad.data.load import TEST_SHARE, measured
+from archgrad.data.loading import TEST_SHARE, measured
 from archgrad.data.preprocess import stored_side
 from archgrad.data.split import others, stratified
 from archgrad.errors import shown

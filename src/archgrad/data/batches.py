@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from archgrad import errors
-from archgrad.arch import Batch
+from archgrad.arch.passes import Batch
 from archgrad.data.augment import Augment
 from archgrad.data.dataset import Dataset, Images, absent, check_dataset
 from archgrad.data.preprocess import LARGE, Preprocess

@@ -20,12 +20,14 @@ from pydantic import Field, TypeAdapter
 from rich.markup import escape
 from rich.progress import track
 
-from archgrad import files, room, terminal
+from archgrad import terminal
+from archgrad.cost import room
 from archgrad.data import stored
-from archgrad.data.cache_folder import ReadOnly, checked, draft
 from archgrad.data.decode import GREY, RULE, BadImage, decode, opened, read
-from archgrad.data.sources import Source
+from archgrad.data.source import Source
 from archgrad.data.stored import Decoded, Stored
+from archgrad.storage import files
+from archgrad.storage.cache_folder import ReadOnly, checked, draft
 
 T = TypeVar("T")
 Say = Callable[[str], Any]

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from archgrad import errors, files, formats
-from archgrad.data.sources import Source, listing_key
+from archgrad import errors
+from archgrad.data import formats
+from archgrad.data.source import Source, listing_key
+from archgrad.storage import files
 
 LOOKED_AT = 100
 """Rows by which a column of paths is told."""

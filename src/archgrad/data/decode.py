@@ -10,7 +10,7 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from archgrad import formats
+from archgrad.data import formats
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import torch
 
-from archgrad import errors, files, formats, places
-from archgrad.data.sources import Source, Splits, listing_key
+from archgrad import errors
+from archgrad.data import formats, places
+from archgrad.data.source import Source, Splits, listing_key
+from archgrad.storage import files
 
 
 def splits(root: Path) -> Splits:

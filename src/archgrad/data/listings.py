@@ -7,9 +7,11 @@ import io
 from functools import partial
 from pathlib import Path
 
-from archgrad import errors, files, formats
+from archgrad import errors
+from archgrad.data import formats
 from archgrad.data.columns import are_paths, chosen, classed, columns_of, from_paths
-from archgrad.data.sources import Source, Splits
+from archgrad.data.source import Source, Splits
+from archgrad.storage import files
 
 LIMIT = 2**30  # bytes
 USUAL = ("label", "labels", "class", "category", "target")

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from archgrad import errors, places
-from archgrad.data.sources import Source, Splits
+from archgrad import errors
+from archgrad.data import places
+from archgrad.data.source import Source, Splits
 
 NONE, AUTO = "none", "auto"
 """Said in place of a validation split: there is none, or it is the one of the set."""

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from archgrad import files
 from archgrad.data.decode import decode, opened, read
+from archgrad.storage import files
 
 LARGE = 96
 """From this side on images are photos: ImageNet stem, random-resized crops, and a margin around the centre crop."""

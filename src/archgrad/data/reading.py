@@ -8,13 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from archgrad import errors, formats, terminal
+from archgrad import errors, terminal
+from archgrad.data import formats
 from archgrad.data.cache import Say, Unreadable, facts, listing, pixels, record_bad, recorded_bad, unreadable
-from archgrad.data.cache_folder import draft
 from archgrad.data.decode import BadImage
 from archgrad.data.preprocess import stored_side
-from archgrad.data.sources import Source
+from archgrad.data.source import Source
 from archgrad.data.stored import Stored
+from archgrad.storage.cache_folder import draft
 
 SKIP = "--data.skip-unreadable"
 """The flag by which a search and a retraining leave out images that cannot be read."""

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from archgrad import files
-from archgrad.data.cache_folder import made, private
 from archgrad.data.columns import LOOKED_AT, are_paths, check_labelled, chosen, classed, from_paths
-from archgrad.data.sources import Source, Splits, listing_key
+from archgrad.data.source import Source, Splits, listing_key
+from archgrad.storage import files
+from archgrad.storage.cache_folder import made, private
 
 SHORT = {
     "cifar10": "uoft-cs/cifar10",

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from archgrad.arch import Batch, Loss, Mixture
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch, Loss
 from archgrad.diagnostics.measuring import measuring
 from archgrad.seeds import forked
 

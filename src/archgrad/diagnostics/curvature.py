@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from archgrad.arch import Alphas, Batch, Groups, Loss, Mixture
+from archgrad.arch.edges import Alphas, Groups
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch, Loss
+from archgrad.components.gradients import frozen, gradients
+from archgrad.components.losses import of_labels
 from archgrad.diagnostics.measuring import measuring
 from archgrad.errors import counted
-from archgrad.gradients import frozen, gradients
 from archgrad.seeds import forked, generator
-from archgrad.terms import of_labels
 
 BASIS = 10
 """Vectors of Lanczos's method; up to twice as many unknowns are no work for it."""

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from archgrad.arch import Groups, Mixture
+from archgrad.arch.edges import Groups
+from archgrad.arch.mixture import Mixture
 
 Edges = dict[str, list[float]]
 """Group name -> one number per edge, in order; edges that have no such number are left out."""

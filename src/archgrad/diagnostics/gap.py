@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 
 from torch import nn
 
-from archgrad.arch import Batch, Loss, Mixture
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch, Loss
 from archgrad.diagnostics.accuracy import accuracy
 
 

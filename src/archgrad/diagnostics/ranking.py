@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
-from archgrad.arch import Batch, Genotype, Groups
+from archgrad.arch.edges import Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.passes import Batch
 from archgrad.diagnostics.accuracy import accuracy
 
 

@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from archgrad.arch import Alphas, Batch, Mixture
-from archgrad.arch import Loss as OfLabels
+from archgrad.arch.edges import Alphas
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch
+from archgrad.arch.passes import Loss as OfLabels
+from archgrad.components.gradients import Named, gradients
+from archgrad.components.losses import of_labels
 from archgrad.diagnostics.measuring import measuring
 from archgrad.errors import unknown
-from archgrad.gradients import Named, gradients
 from archgrad.seeds import forked
-from archgrad.terms import of_labels
 
 Loss = Callable[[Named], Tensor]
 

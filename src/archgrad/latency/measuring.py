@@ -11,13 +11,15 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, channels_last, nn
 
-from archgrad import room
-from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture
-from archgrad.cost import Cost, r_squared
+from archgrad.arch.edges import Edge, EdgeGroup, Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.space import Space, Supernet
+from archgrad.components.select import strongest, uniform
+from archgrad.cost import room
+from archgrad.cost.cost import Cost, r_squared
 from archgrad.latency.profile import Net, Profile, Setting
 from archgrad.latency.timing import keep_memory, milliseconds, threads
-from archgrad.search_space import Space, Supernet
-from archgrad.select import strongest, uniform
 
 Tick = Callable[[str, int, int], None]
 """(what, done, of): how far a measurement is."""

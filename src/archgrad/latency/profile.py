@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from archgrad import files, schemas
-from archgrad.arch import Genotype
+from archgrad import schemas
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.space import Space
 from archgrad.bounds import BATCH, SIDE, THREADS
-from archgrad.cost import Added, Cost
-from archgrad.data.cache_folder import checked, default_cache, made
+from archgrad.cost.cost import Added, Cost
 from archgrad.errors import command, shown
 from archgrad.latency.timing import hardware
-from archgrad.search_space import Space
+from archgrad.storage import files
+from archgrad.storage.cache_folder import checked, default_cache, made
 
 NAMES = {"hardware": "device", "spec": "options of the space", "size": "image size"}
 OPTIONS = ("channels", "cells", "classes", "in_channels")

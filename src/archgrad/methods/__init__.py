@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, Field
 
 from archgrad import options, plugins
+from archgrad.arch.space import ALPHAS, AUTO, Space, WeightSettings
 from archgrad.errors import shown, unknown
 from archgrad.methods.betadarts import PRESETS as betadarts_presets
 from archgrad.methods.betadarts import betadarts
@@ -42,11 +43,12 @@ from archgrad.methods.smoothdarts import smoothdarts
 from archgrad.methods.snas import snas
 from archgrad.methods.stdarts import PRESETS as stdarts_presets
 from archgrad.methods.stdarts import stdarts
-from archgrad.origin import origin
-from archgrad.patch import Patch, compose
-from archgrad.rate import Length, Published
-from archgrad.search_method import Made, Method
-from archgrad.search_space import ALPHAS, AUTO, Space, WeightSettings, space_of
+from archgrad.searching.compose import compose
+from archgrad.searching.method import Made, Method
+from archgrad.searching.origin import origin
+from archgrad.searching.patch import Patch
+from archgrad.searching.rate import Length, Published
+from archgrad.spaces import space_of
 
 
 class Entry(NamedTuple):
@@ -155,9 +157,9 @@ def method(name: str, space: Space | str, *, patches: Iterable[Patch] = (), budg
     one door that knows what each method's options are in this space (`Entry.presets`), and which rate of the alphas is published for it.
 
     Options go under their owner's name (``darts={"order": "weight_first"}``), and for a single method directly. ``weights`` and ``alphas``
-    set the optimizers (fields of `WeightSettings` and `AlphaSettings`); ``budget`` is what `archgrad.budget.budget` makes of limits.
+    set the optimizers (fields of `WeightSettings` and `AlphaSettings`); ``budget`` is what `archgrad.methods.budget.budget` makes of limits.
     The alphas' ``lr`` may be "auto", and is so by default: the published rate, fitted to the length of the search where that starts
-    (`archgrad.rate`). ValueError: what is unknown, out of range or in conflict.
+    (`archgrad.searching.rate`). ValueError: what is unknown, out of range or in conflict.
     """
     plugins.find()
     space = space_of(space)

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.schedules import toward
-from archgrad.terms import logsumexp, weighted
+from archgrad.components.losses import logsumexp, weighted
+from archgrad.components.schedules import toward
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

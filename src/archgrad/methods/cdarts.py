@@ -14,13 +14,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import Context, EdgeGroup, Forward
-from archgrad.methods.cyclic import DISTILLATION, Cyclic
-from archgrad.methods.introspection import DISTANCES, Heads
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.schedules import Scalar, Span, When, lasting, span
-from archgrad.terms import Term, weighted
+from archgrad.arch.edges import EdgeGroup
+from archgrad.components.context import Context, Forward
+from archgrad.components.losses import Term, weighted
+from archgrad.components.schedules import Scalar, Span, When, lasting, span
+from archgrad.methods.cdarts_heads import DISTANCES, Heads
+from archgrad.methods.cdarts_stepper import DISTILLATION, Cyclic
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 Count = Annotated[int, Field(ge=1)]
 Window = Annotated[int, Field(ge=2)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from archgrad import hypergradient as hypergradients
-from archgrad.origin import marked
-from archgrad.patch import Patch
+from archgrad.components import hypergradient as hypergradients
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 
 @marked()

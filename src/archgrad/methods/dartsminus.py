@@ -12,10 +12,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from archgrad.arch import Alphas, Context, Mixture
-from archgrad.origin import marked
-from archgrad.patch import Patch, Reshape
-from archgrad.schedules import Scalar, constant, toward
+from archgrad.arch.edges import Alphas
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context
+from archgrad.components.schedules import Scalar, constant, toward
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Reshape
 
 SKIP = "skip_connect"
 

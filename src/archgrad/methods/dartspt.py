@@ -7,23 +7,21 @@ supernet hurts most. Edge by edge it is fixed, and the supernet learns on with i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import combinations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from archgrad.arch import Mixture
+from archgrad.arch.mixture import Mixture
+from archgrad.components.schedules import Span, never
+from archgrad.components.select import strongest
+from archgrad.cost.limits import fit
 from archgrad.diagnostics.accuracy import accuracy
-from archgrad.duration import STEP
-from archgrad.limits import fit
-from archgrad.methods.projection import Choice, Projection, choices, columns, inputs, pinned, projected, without
-from archgrad.origin import marked
-from archgrad.patch import Ahead, Decision, Finalise, Patch
-from archgrad.schedules import Span, never
-from archgrad.search_method import Method
-from archgrad.select import strongest
-from archgrad.state import Data, State
+from archgrad.methods.dartspt_projection import Choice, Projection, choices, columns, inputs, pinned, projected, without
+from archgrad.searching.duration import STEP
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Ahead, Data, Decision, Finalise, Method, State
 
 PRESETS: dict[str, dict[str, Any]] = {
     # [author code]: 5 epochs after a search of 100, elsewhere after one of 50. Of 25 epochs the script decides before 0, 5, 10, 15, 20 and 24.
@@ -76,7 +74,7 @@ def perturbation(tune: float, last: float, rate: float, criterion: str, order: s
     so far is kept."""
 
     def finalise(method: Method, state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
-        learner = replace(method, patch=replace(method.patch, weights={**method.patch.weights, "lr": rate * method.weights.lr, "per": "never"}))
+        learner = method.changed(weights={**method.patch.weights, "lr": rate * method.weights.lr, "per": "never"})
         each, steps = tuning(method, state, tune)
         groups = state.space.groups
         projection: Any = state.memory["projection"]

@@ -14,14 +14,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import CellGenotype, EdgeGroup, Forward, Genotype, Groups, Link, Mixture
-from archgrad.limits import Limits, keeps
-from archgrad.origin import marked
-from archgrad.patch import Patch, Select
-from archgrad.relax import sigmoid
-from archgrad.schedules import constant
-from archgrad.select import strongest
-from archgrad.terms import Term, weighted
+from archgrad.arch.edges import EdgeGroup, Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Forward
+from archgrad.components.losses import Term, weighted
+from archgrad.components.relax import sigmoid
+from archgrad.components.schedules import constant
+from archgrad.components.select import strongest
+from archgrad.cost.limits import Limits, keeps
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Select
 
 
 @marked()

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import Context, EdgeGroup
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.relax import Draw, Surrogate, one_path, softmax, tempered_softmax
-from archgrad.schedules import Scalar, linear
+from archgrad.arch.edges import EdgeGroup
+from archgrad.components.context import Context
+from archgrad.components.relax import Draw, Surrogate, one_path, softmax, tempered_softmax
+from archgrad.components.schedules import Scalar, linear
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Idle = Literal["scalar", "nothing", "run"]

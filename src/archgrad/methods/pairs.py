@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import NamedTuple
 
+from archgrad.arch.space import Space
 from archgrad.methods import METHODS
-from archgrad.patch import SETTLED, Patch, conflicts, idle
-from archgrad.search_space import Space
-from archgrad.stepper import Bilevel
+from archgrad.searching.compose import conflicts, idle
+from archgrad.searching.patch import SETTLED, Patch
+from archgrad.searching.steps import Bilevel
 
 RUNS, ASKS = "+", "?"
 

@@ -14,10 +14,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import Alphas, Context, EdgeGroup, Mixture
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.schedules import Span, span
+from archgrad.arch.edges import Alphas, EdgeGroup
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context
+from archgrad.components.schedules import Span, span
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 
 @marked()

@@ -15,17 +15,20 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import Alphas, CellGenotype, Context, EdgeGroup, Genotype, Groups, Mixture
-from archgrad.cost import Cost
-from archgrad.limits import Limit, Limits, fit, keeps
+from archgrad.arch.edges import Alphas, EdgeGroup, Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.space import Share, Space
+from archgrad.components.context import Context
+from archgrad.components.schedules import Scalar, When, never, share
+from archgrad.components.select import strongest
+from archgrad.cost.cost import Cost
+from archgrad.cost.limits import Limit, Limits, fit, keeps
 from archgrad.methods.stages import Cells, deepened, rested, resting, survivors
-from archgrad.origin import marked
-from archgrad.patch import Patch, Reshape, Select, Stage
-from archgrad.schedules import Scalar, When, never, share
-from archgrad.search_method import Method
-from archgrad.search_space import Share, Space
-from archgrad.select import strongest
-from archgrad.state import State
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Method, Reshape, Select, Stage, State
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]

@@ -2,7 +2,7 @@
 published in the space of DARTS.
 
 Stages: each prunes the weakest ops of every edge and lets more channels through the others. One supernet lives through all of them: what stays
-is carried over (`archgrad.methods.carry`).
+is carried over (`archgrad.methods.progressive_carry`).
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from archgrad.methods.carry import carry
+from archgrad.arch.space import Share, Space
+from archgrad.components.schedules import never, share
+from archgrad.methods.progressive_carry import carry
 from archgrad.methods.stages import rested, survivors
-from archgrad.origin import marked
-from archgrad.patch import Patch, Stage
-from archgrad.schedules import never, share
-from archgrad.search_method import Method
-from archgrad.search_space import Share, Space
-from archgrad.state import State
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Method, Stage, State
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -10,15 +10,17 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from archgrad.arch import CellGenotype, Context, Forward, Genotype, Groups, Link
+from archgrad.arch.edges import Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.space import Space
+from archgrad.components.context import Context, Forward
+from archgrad.components.schedules import never, share
+from archgrad.components.select import uniform
 from archgrad.diagnostics.accuracy import accuracy
-from archgrad.origin import marked
-from archgrad.patch import Ahead, Decision, Patch, Stage
-from archgrad.schedules import never, share
-from archgrad.search_method import Method
-from archgrad.search_space import Space
-from archgrad.select import uniform
-from archgrad.state import Data, State
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Ahead, Data, Decision, Method, Stage, State
 
 
 @marked()

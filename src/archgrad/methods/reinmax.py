@@ -11,11 +11,12 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import Context, EdgeGroup
+from archgrad.arch.edges import EdgeGroup
+from archgrad.components.context import Context
+from archgrad.components.relax import Draw, Surrogate, masked_softmax, one_path, softmax, tempered_softmax
 from archgrad.methods.gdas import PRESETS, Idle
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.relax import Draw, Surrogate, masked_softmax, one_path, softmax, tempered_softmax
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 
 @marked(PRESETS)

@@ -11,14 +11,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from archgrad.arch import Alphas, Context, Mixture
-from archgrad.duration import EIGENVALUE
-from archgrad.methods.rising import Curvature, before_the_rise
-from archgrad.origin import marked
-from archgrad.patch import Ahead, Patch, Reshape
-from archgrad.schedules import Interval, Scalar, Span, lasting, linear, span
-from archgrad.search_method import Method
-from archgrad.state import State
+from archgrad.arch.edges import Alphas
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context
+from archgrad.components.schedules import Interval, Scalar, Span, lasting, linear, span
+from archgrad.methods.robustdarts_curvature import Curvature, before_the_rise
+from archgrad.searching.duration import EIGENVALUE
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Ahead, Method, Reshape, State
 
 PRESETS: dict[str, dict[str, Any]] = {
     "es": {"stop": True},

@@ -7,21 +7,22 @@ drawn and judged by these weights on some validation images, and the best of the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from archgrad.arch import Alphas, Context, Genotype, Mixture
+from archgrad.arch.edges import Alphas
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context
+from archgrad.components.relax import softmax
+from archgrad.components.schedules import never
+from archgrad.components.select import uniform
 from archgrad.diagnostics.accuracy import accuracy
-from archgrad.origin import marked
-from archgrad.patch import Ahead, Decision, Finalise, Patch
-from archgrad.relax import softmax
-from archgrad.schedules import never
-from archgrad.search_method import Method
-from archgrad.select import uniform
-from archgrad.state import Data, State
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Ahead, Data, Decision, Finalise, Method, State
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -83,7 +84,7 @@ def best_of(samples: int, images: int, finalists: int) -> Finalise:
             return uniform(groups, state.seed, "rsws/sample", sample, limits=method.limits)
 
         def judge(sample: int, limit: int | None = None) -> float:
-            judged = replace(method, patch=replace(method.patch, readout=partial(alone, drawn(sample))))
+            judged = method.changed(readout=partial(alone, drawn(sample)))
             batches = data.evaluation("val", limit=limit)
             return accuracy(net, judged.readout(state), batches, state.seed, "rsws", batch_statistics=True)[0]
 

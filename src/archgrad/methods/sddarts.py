@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import Forward
-from archgrad.memory import Memory
-from archgrad.methods.teachers import Average, Remembered, Snapshots
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.schedules import Span, from_epoch, lasting, span
-from archgrad.terms import Term, soft_divergence, weighted
+from archgrad.components.context import Forward
+from archgrad.components.losses import Term, soft_divergence, weighted
+from archgrad.components.schedules import Span, from_epoch, lasting, span
+from archgrad.methods.sddarts_teachers import Average, Remembered, Snapshots
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Memory
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]

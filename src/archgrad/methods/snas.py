@@ -10,10 +10,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.relax import concrete, softmax
-from archgrad.schedules import linear
+from archgrad.components.relax import concrete, softmax
+from archgrad.components.schedules import linear
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from archgrad.arch import Context, EdgeGroup, Forward, Primitives
-from archgrad.schedules import When
-from archgrad.search_method import Method
-from archgrad.search_space import Space, absent
-from archgrad.select import strongest
-from archgrad.state import Data, State
+from archgrad.arch.edges import EdgeGroup, Primitives
+from archgrad.arch.space import Space, absent
+from archgrad.components.context import Context, Forward
+from archgrad.components.schedules import When
+from archgrad.components.select import strongest
+from archgrad.searching.types import Data, Method, State
 
 
 def survivors(method: Method, state: State, keep: int) -> Primitives:

@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from archgrad.arch import Context, Forward, Mixture
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Forward
+from archgrad.components.relax import gaussian, gumbel, sparse_noisy_softmax, sparse_softmax, tempered_softmax
+from archgrad.components.schedules import Interval, Scalar, Span, When, constant, geometric, lasting, remembered, share, span
 from archgrad.diagnostics.entropy import mean_entropy
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.relax import gaussian, gumbel, sparse_noisy_softmax, sparse_softmax, tempered_softmax
-from archgrad.schedules import Interval, Scalar, Span, When, constant, geometric, lasting, remembered, share, span
-from archgrad.search_method import Method
-from archgrad.state import Data, State
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Data, Method, State
 
 Positive = Annotated[float, Field(gt=0)]
 

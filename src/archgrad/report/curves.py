@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from archgrad import files
-from archgrad.report.style import BAND, BLUE, FONT, GREEN, INK, MUTED, ORANGE, PAPER, svg
+from archgrad.arch.style import BAND, BLUE, FONT, GREEN, INK, MUTED, ORANGE, PAPER, svg
+from archgrad.storage import files
 
 PANELS = {  # title -> {metrics key: (legend, colour, factor)}; accuracies are recorded as shares, shown in percent
     "loss": {"train_loss": ("train", BLUE, 1.0), "val_loss": ("validation", ORANGE, 1.0)},

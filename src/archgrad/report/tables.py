@@ -8,17 +8,18 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from archgrad import chain
-from archgrad.arch import CellGenotype, Genotype, Link
-from archgrad.cost import written
-from archgrad.report.layout import inputs_of
-from archgrad.report.style import colour
+from archgrad.arch import chain
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.placement import inputs_of
+from archgrad.arch.style import colour
+from archgrad.cost.cost import written
 
 
 def cell_table(genotype: Genotype) -> Table:
     """One line per link: cell (or stage of a chain), node (layer), the node's input, the primitive. A node may have none."""
     table = Table("cell", "node", "input", "primitive", header_style="bold")
-    for cell in chain.rows(genotype):
+    for cell in chain.rows(genotype.cells):
         name: str | None = cell.group
         for node, links in _by_node(cell).items():
             for place, link in enumerate(links):

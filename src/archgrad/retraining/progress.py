@@ -8,9 +8,10 @@ from time import monotonic
 from typing import Any
 
 from archgrad import terminal
-from archgrad.duration import Costs, Left, Part
-from archgrad.loop import Row
-from archgrad.progress import LONG, Clock, Life, bar, expected, to_go
+from archgrad.observers.timing import LONG, expected
+from archgrad.searching.duration import Costs, Left, Part
+from archgrad.searching.progress import Clock, Life, bar, to_go
+from archgrad.storage.records import Row
 
 STEP = 3.0
 """Forward passes of an image in a step: forward and backward."""

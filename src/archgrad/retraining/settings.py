@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from archgrad import options
+from archgrad.arch.space import NotNegative, Share, Space
 from archgrad.bounds import Epochs
 from archgrad.errors import unknown
-from archgrad.search_space import NotNegative, Share, Space
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgrad import saved
-from archgrad.arch import Batch
-from archgrad.finite import whole
-from archgrad.retraining.files import Card
+from archgrad.arch.passes import Batch
+from archgrad.retraining.card import Card
 from archgrad.retraining.measure import fabric
+from archgrad.searching.finite import whole
+from archgrad.searching.start import seeded
 from archgrad.seeds import forked
 from archgrad.spaces import noise
-from archgrad.state import seeded
+from archgrad.storage import saved
 
 SUMS = ("images", "train_loss", "train_accuracy")
 

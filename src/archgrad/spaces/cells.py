@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archgrad.arch import CellMixture, EdgeGroup
-from archgrad.spaces import bypass
+from archgrad.arch.edges import EdgeGroup
+from archgrad.arch.mixture import CellMixture
+from archgrad.spaces import partial_channels
 from archgrad.spaces.primitives import Primitive, Style, primitive
 from archgrad.spaces.recompute import recomputed
 from archgrad.spaces.weighted import weighted_sum
@@ -53,12 +54,12 @@ class Node:
 
     def __init__(self, value: Tensor, k: int, stride: int) -> None:
         self.value, self.k, self.stride = value, k, stride
-        self.part = value if k == 1 else bypass.part(value, k)
+        self.part = value if k == 1 else partial_channels.part(value, k)
         self._known: dict[str, Tensor] = {}
 
     @cached_property
     def rest(self) -> Tensor:
-        return bypass.rest(self.value, self.k, self.stride)
+        return partial_channels.rest(self.value, self.k, self.stride)
 
     def once(self, name: str, function: Callable[[Tensor], Tensor]) -> Tensor:
         """``function(self.part)``, computed once."""
@@ -69,7 +70,7 @@ class Node:
 
 class Cell(nn.Module):
     """``preprocess``: a module per input; ``stride`` is that of the edges out of the inputs (2 in a reduction cell); ops have
-    ``channels / k`` channels (`archgrad.spaces.bypass`); ``lookup``: (name, stride) -> what that primitive is here.
+    ``channels / k`` channels (`archgrad.spaces.partial_channels`); ``lookup``: (name, stride) -> what that primitive is here.
 
     A parameter is named by what it belongs to (``edges.0_2.sep_conv_3x3...``), never by position, so a pruned or derived cell has
     the names of the full one. Extra columns (`EdgeGroup.extras`) have weights of their own.
@@ -178,7 +179,7 @@ class Cell(nn.Module):
         if not sources:
             return _zeros(states[0].value, self.channels, self.stride)
         passed = weighted_sum([sums[edge] for edge in sources], [states[source].rest for source in sources.values()])
-        return bypass.joined(made, passed, self.k)
+        return partial_channels.joined(made, passed, self.k)
 
     def _sums(self, mixture: CellMixture | None, like: Tensor) -> Sequence[Tensor]:
         """Per edge the sum of the weights of its searched ops, each a scalar: how much of the rest it lets by."""

@@ -11,9 +11,12 @@ from typing import Any
 
 from torch import Tensor, channels_last, nn
 
-from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture, Output, groups_of
-from archgrad.chain import layer_name
-from archgrad.search_space import Space
+from archgrad.arch.chain import layer_name
+from archgrad.arch.edges import Edge, EdgeGroup, Groups, groups_of
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Output
+from archgrad.arch.space import Space
 from archgrad.spaces import blocks, options
 from archgrad.spaces.blocks import PLAIN, Kind, Layer
 from archgrad.spaces.cells import Cell

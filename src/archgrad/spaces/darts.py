@@ -17,10 +17,13 @@ from typing import Any, cast
 import torch.nn.functional as F
 from torch import Tensor, channels_last, nn
 
-from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture, Output, Primitives, groups_of
+from archgrad.arch.edges import Edge, EdgeGroup, Groups, Primitives, groups_of
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Output
+from archgrad.arch.space import Defaults
 from archgrad.errors import unknown
-from archgrad.search_space import Defaults
-from archgrad.spaces import bypass, options
+from archgrad.spaces import options, partial_channels
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.derived import Derived, connected
 from archgrad.spaces.primitives import FREE, Conv, FactorizedReduce, Style
@@ -99,7 +102,7 @@ class Darts:
 
     def __post_init__(self) -> None:
         options.whole(self, 1, "channels", "cells", "nodes", "in_channels", "classes", "partial_channels")
-        bypass.check(self.channels, self.partial_channels)
+        partial_channels.check(self.channels, self.partial_channels)
         options.flags(self, "affine", "pool_bn", "track", "auxiliary")
         if self.stem not in STEMS:
             raise unknown("stem", self.stem, STEMS)

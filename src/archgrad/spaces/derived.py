@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from archgrad import room
-from archgrad.arch import CellGenotype, Genotype
-from archgrad.search_space import Space
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype
+from archgrad.arch.space import Space
+from archgrad.cost import room
 
 
 class Derived(nn.Module):

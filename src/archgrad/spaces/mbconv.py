@@ -14,10 +14,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archgrad.arch import Genotype, Groups
+from archgrad.arch.edges import Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.space import Defaults
 from archgrad.bounds import CHAIN, OPTIONS
 from archgrad.errors import shown, unknown
-from archgrad.search_space import Defaults
 from archgrad.spaces import blocks, chain, options
 from archgrad.spaces.blocks import InvertedResidual, Kind, rounded
 from archgrad.spaces.derived import Derived

@@ -14,9 +14,12 @@ from typing import Any, cast
 import torch.nn.functional as F
 from torch import Tensor, channels_last, nn
 
-from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture, Output, groups_of
-from archgrad.search_space import Defaults, WeightSettings
-from archgrad.spaces import bypass, options
+from archgrad.arch.edges import Edge, EdgeGroup, Groups, groups_of
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Output
+from archgrad.arch.space import Defaults, WeightSettings
+from archgrad.spaces import options, partial_channels
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.derived import Derived
 from archgrad.spaces.primitives import FREE, Conv, Style
@@ -68,7 +71,7 @@ class NasBench201:
 
     def __post_init__(self) -> None:
         options.whole(self, 1, "channels", "cells", "in_channels", "classes", "partial_channels")
-        bypass.check(self.channels, self.partial_channels)
+        partial_channels.check(self.channels, self.partial_channels)
         options.flags(self, "affine", "track", "auxiliary")
         edges = {"cell": len(ENDS)}
         object.__setattr__(self, "primitives", options.primitive_sets(self.primitives, edges))

@@ -13,9 +13,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archgrad.arch import Genotype, Groups
-from archgrad.chain import MACRO, MACRO_STAGES
-from archgrad.search_space import Defaults
+from archgrad.arch.chain import MACRO, MACRO_STAGES
+from archgrad.arch.edges import Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.space import Defaults
 from archgrad.spaces import chain, options
 from archgrad.spaces.derived import Derived
 from archgrad.spaces.primitives import Conv

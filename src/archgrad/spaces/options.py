@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from archgrad.arch import Primitives
+from archgrad.arch.edges import Primitives
 from archgrad.bounds import check_option
 from archgrad.errors import shown, unknown
 from archgrad.spaces import primitives as table

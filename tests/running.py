@@ -12,8 +12,30 @@ from typing import Any
 
 import torch
 
-SMALL = ["--data", "digits", "--space", "nasbench201", "--space.channels", "2", "--space.cells", "1", "--search.limit", "60"]
-SMALL += ["--search.batch", "20", "--search.epochs", "3", "--seed", "3", "--threads", "1", "--alphas.lr", "0.05"]
+SMALL = [
+    "--data",
+    "digits",
+    "--space",
+    "nasbench201",
+    "--space.channels",
+    "2",
+    "--space.cells",
+    "1",
+    "--search.limit",
+    "60",
+]
+SMALL += [
+    "--search.batch",
+    "20",
+    "--search.epochs",
+    "3",
+    "--seed",
+    "3",
+    "--threads",
+    "1",
+    "--alphas.lr",
+    "0.05",
+]
 STEPS = 3  # of one epoch
 
 
@@ -26,7 +48,10 @@ def outcome(folder: Path) -> dict[str, Any]:
         "nets": content["nets"],
         "optimizers": content["optimizers"],
         "genotype": (folder / "genotype.json").read_text(),
-        "metrics": [{name: value for name, value in row.items() if name not in ("seconds", "cpu_seconds")} for row in rows],
+        "metrics": [
+            {name: value for name, value in row.items() if name not in ("seconds", "cpu_seconds")}
+            for row in rows
+        ],
         "config": (folder / "config.yaml").read_text(),
     }
 
@@ -58,7 +83,9 @@ def after(steps: int, act: Callable[[], Any]) -> Callable[..., Any]:
     return step
 
 
-if __name__ == "__main__":  # STEPS ARGUMENTS...: a process of its own that dies by SIGKILL after so many steps; "line": behind a metrics line
+if (
+    __name__ == "__main__"
+):  # STEPS ARGUMENTS...: a process of its own that dies by SIGKILL after so many steps; "line": behind a metrics line
     from archgrad.cli import main
     from archgrad.observers import recording
     from archgrad.searching.method import Method

@@ -11,7 +11,18 @@ from archgrad.cli import comparing, main
 from archgrad.compare.jobs import Run, execute
 from running import after
 
-SHARED = ["--data", "digits", "--space.channels", "2", "--space.cells", "1", "--search.limit", "60", "--search.batch", "20"]
+SHARED = [
+    "--data",
+    "digits",
+    "--space.channels",
+    "2",
+    "--space.cells",
+    "1",
+    "--search.limit",
+    "60",
+    "--search.batch",
+    "20",
+]
 SHARED += ["--search.epochs", "2", "--alphas.lr", "0.05", "--random.draws", "2"]
 TWO = ["--methods", "darts,random", "--seeds", "2", *SHARED]
 STEPS = 3 * 2 * 2 * 2  # of all searches of `TWO`: three an epoch
@@ -40,7 +51,9 @@ def refused(capsys, *arguments: str) -> str:
     return error
 
 
-if __name__ == "__main__":  # PLACE ARGUMENTS...: a study that dies by SIGKILL, after so many steps or before it writes its n-th summary (-n)
+if (
+    __name__ == "__main__"
+):  # PLACE ARGUMENTS...: a study that dies by SIGKILL, after so many steps or before it writes its n-th summary (-n)
     from archgrad.compare import summary
     from archgrad.searching.method import Method
 

@@ -36,7 +36,9 @@ def part(path: Path) -> str:
 
 
 def module(path: Path) -> str:
-    return ".".join(("archgrad", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+    return ".".join(("archgrad", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    )
 
 
 MODULES = {module(path): path for path in FILES}
@@ -45,7 +47,11 @@ MODULES = {module(path): path for path in FILES}
 def imported(path: Path, *, typing: bool = True) -> set[str]:
     """Return the modules of archgrad that a file imports anywhere; ``typing``: those for a type checker only too."""
     tree = ast.parse(path.read_text())
-    branches = [node for node in ast.walk(tree) if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"]
+    branches = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+    ]
     aside = set() if typing else {id(inner) for branch in branches for inner in ast.walk(branch)}
     found = set()
     for node in (node for node in ast.walk(tree) if id(node) not in aside):
@@ -69,7 +75,14 @@ def test_a_package_imports_only_what_stands_below_it():
 
 
 def test_no_circle_among_files():
-    graph = {name: {other for other in imported(path, typing=False) if MODULES.get(other, path).name != "__init__.py"} for name, path in MODULES.items()}
+    graph = {
+        name: {
+            other
+            for other in imported(path, typing=False)
+            if MODULES.get(other, path).name != "__init__.py"
+        }
+        for name, path in MODULES.items()
+    }
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
@@ -90,9 +103,20 @@ def code_lines(path: Path) -> int:
     text = path.read_text()
     docs = set()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
             docs |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    quiet = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    quiet = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
     lines = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type not in quiet:
@@ -101,12 +125,25 @@ def code_lines(path: Path) -> int:
 
 
 def test_no_file_passes_400_lines_of_code():
-    assert {str(path.relative_to(SOURCE)): lines for path in FILES if (lines := code_lines(path)) > 400} == {}
+    assert {
+        str(path.relative_to(SOURCE)): lines for path in FILES if (lines := code_lines(path)) > 400
+    } == {}
 
 
 def test_no_file_asks_a_method_or_a_space_what_it_is():
     """``isinstance`` where methods, spaces, patches or states are handled says that a type is wrong."""
-    kinds = {"Method", "Space", "Patch", "State", "Supernet", "Stepper", "Memory", "Bilevel", "Darts", "NASBench201"}
+    kinds = {
+        "Method",
+        "Space",
+        "Patch",
+        "State",
+        "Supernet",
+        "Stepper",
+        "Memory",
+        "Bilevel",
+        "Darts",
+        "NASBench201",
+    }
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":

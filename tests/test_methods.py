@@ -29,7 +29,13 @@ SPACES = {
     "s1": {"channels": 2, "cells": 3, "classes": 4},
     "s4": {"channels": 2, "cells": 3, "classes": 4},
     "nasbenchmacro": {"channels": 2, "classes": 4},
-    "mbconv": {"channels": 4, "classes": 4, "stages": ((8, 2, 1), (8, 2, 2), (16, 1, 2)), "kernels": (3, 5), "expansions": (1,)},
+    "mbconv": {
+        "channels": 4,
+        "classes": 4,
+        "stages": ((8, 2, 1), (8, 2, 2), (16, 1, 2)),
+        "kernels": (3, 5),
+        "expansions": (1,),
+    },
 }
 ENTRIES = [*METHODS, *PATCHES]
 still = dict(alphas={"decay": 0.0})  # decay off: what moves an alpha is then its gradient alone
@@ -40,7 +46,12 @@ SYSTEMS = {"darts", "stdarts", "sddarts", "cdarts"}
 SHORT: dict[str, dict[str, int]] = {"rsws": {"samples": 20, "finalists": 2}}
 """Options without which a test takes minutes."""
 CASES = [
-    pytest.param(name, one, id=f"{name}-{one}", marks=[pytest.mark.slow] if one in ("s1", "nasbenchmacro") and name not in SYSTEMS else [])
+    pytest.param(
+        name,
+        one,
+        id=f"{name}-{one}",
+        marks=[pytest.mark.slow] if one in ("s1", "nasbenchmacro") and name not in SYSTEMS else [],
+    )
     for name in ENTRIES
     for one in SPACES
 ]
@@ -49,7 +60,11 @@ PAIRS = list(combinations(ENTRIES, 2))
 
 def patch_of(name: str, space_name: str) -> Patch:
     """As a user gets it: with the method's presets in that space."""
-    return PATCHES[name]() if name in PATCHES else METHODS[name].patch(**METHODS[name].options(space_name, SHORT.get(name, {})))
+    return (
+        PATCHES[name]()
+        if name in PATCHES
+        else METHODS[name].patch(**METHODS[name].options(space_name, SHORT.get(name, {})))
+    )
 
 
 def made(names: str, space_name: str, **settings: dict) -> Method:
@@ -60,7 +75,9 @@ def made(names: str, space_name: str, **settings: dict) -> Method:
 
 
 PLACES = [("step", 0, 2), ("step", 1, 3), ("epoch", 2, 0), ("step", 2, 1), ("step", 3, 3)]
-DECISIONS = [("decision", 2**n, 0) for n in range(6)]  # of dozens; the tests of such a method go on from each
+DECISIONS = [
+    ("decision", 2**n, 0) for n in range(6)
+]  # of dozens; the tests of such a method go on from each
 
 
 @pytest.mark.parametrize(("name", "space_name"), CASES)
@@ -73,7 +90,11 @@ def test_runs_derives_moves_every_alpha_and_resumes_bit_for_bit(name, space_name
     if m.alpha_from(EPOCHS) < EPOCHS:  # no control arm
         check_alphas(m, found.state)
     files = {place: path for place, path in saves.files.items() if path.exists()}
-    assert [*files] == [place for place in places if place not in DECISIONS or place[1] <= len(found.state.decisions)]
+    assert [*files] == [
+        place
+        for place in places
+        if place not in DECISIONS or place[1] <= len(found.state.decisions)
+    ]
     for place, path in files.items():
         again, rows = gone_on(m, path)
         assert rows == saves.rows[len(saves.rows) - len(rows) :], place
@@ -84,11 +105,19 @@ def test_runs_derives_moves_every_alpha_and_resumes_bit_for_bit(name, space_name
 def check_rows(m, found, rows, cells):
     """What was measured is finite, what was found can be derived, and its judgement can be read again."""
     assert [row["epoch"] for row in rows] == list(range(EPOCHS))
-    assert all(torch.isfinite(torch.tensor(v)) for row in rows for v in row.values() if isinstance(v, float))
+    assert all(
+        torch.isfinite(torch.tensor(v))
+        for row in rows
+        for v in row.values()
+        if isinstance(v, float)
+    )
     derived = m.base.derive(found.genotype, channels=4, cells=cells).eval()
     assert derived(next(DATA.evaluation("val")).images).shape == (DATA.batch, DATA.classes)
     judgement = judge(m, found.state, found.genotype, rows, [6] * 4)
-    assert Judgement.from_json(json.loads(json.dumps(judgement.to_json()))) == judgement and judgement.accuracy is not None
+    assert (
+        Judgement.from_json(json.loads(json.dumps(judgement.to_json()))) == judgement
+        and judgement.accuracy is not None
+    )
     assert judgement.parts or found.state.decisions or m.alpha_from(EPOCHS) >= EPOCHS
 
 
@@ -98,7 +127,11 @@ def check_alphas(m, state):
         seen = state.optimizers["alphas"].state[a]["exp_avg_sq"]
         assert torch.isfinite(seen).all()
         group = state.space.groups[group_name.split("/")[0]]
-        free = group.mask() & (group.mask().sum(1, keepdim=True) > 1) if "/" not in group_name else torch.ones_like(a, dtype=torch.bool)
+        free = (
+            group.mask() & (group.mask().sum(1, keepdim=True) > 1)
+            if "/" not in group_name
+            else torch.ones_like(a, dtype=torch.bool)
+        )
         if "/" not in group_name and not competes(m, state, group_name):
             free &= hidden_free(group)
         if group_name.endswith("/edge"):  # the one input of a node has nothing to compete with
@@ -107,7 +140,9 @@ def check_alphas(m, state):
             free = group.mask().expand_as(a) & (group.cells > 0) & hidden_free(group)
         elif group.cells == 0:
             continue
-        assert (seen[free] > 0).all(), f"{group_name}: {[group.edges[int(i)] for i in (~(seen > 0) & free).nonzero()[:, 0]]}"
+        assert (seen[free] > 0).all(), (
+            f"{group_name}: {[group.edges[int(i)] for i in (~(seen > 0) & free).nonzero()[:, 0]]}"
+        )
 
 
 def competes(method, state, group_name):
@@ -119,7 +154,12 @@ def competes(method, state, group_name):
 
 def hidden_free(group):
     """`none` gives zeros whatever its weight, so a factor on it alone has no gradient."""
-    return torch.tensor([[k < len(e.primitives) and e.primitives[k] != "none" for k in range(group.width)] for e in group.edges])
+    return torch.tensor(
+        [
+            [k < len(e.primitives) and e.primitives[k] != "none" for k in range(group.width)]
+            for e in group.edges
+        ]
+    )
 
 
 def of_pair(pair: tuple[str, str]) -> tuple[str | None, dict]:
@@ -156,7 +196,10 @@ def test_pairs_compose_or_say_why_not(pair):
 
 
 RUNNING = [pair for pair in PAIRS if of_pair(pair)[0] is None]
-SOME = [pytest.param(pair, id="+".join(pair), marks=[] if SYSTEMS & {*pair} else [pytest.mark.slow]) for pair in RUNNING]
+SOME = [
+    pytest.param(pair, id="+".join(pair), marks=[] if SYSTEMS & {*pair} else [pytest.mark.slow])
+    for pair in RUNNING
+]
 
 
 @pytest.mark.parametrize("pair", SOME)
@@ -169,7 +212,10 @@ def test_pairs_run_and_resume_bit_for_bit(pair, tmp_path):
 
 
 def test_methods_of_one_seed_start_from_the_same_weights():
-    states = [made(name, "darts").start(seed=5, epochs=EPOCHS, steps=3) for name in ("darts", "gdas", "memory", "random")]
+    states = [
+        made(name, "darts").start(seed=5, epochs=EPOCHS, steps=3)
+        for name in ("darts", "gdas", "memory", "random")
+    ]
     first = states[0].nets["search"].state_dict()
     for state in states[1:]:
         assert same(dict(state.nets["search"].state_dict()), dict(first))
@@ -188,10 +234,18 @@ def test_strength_zero_is_darts_bit_for_bit():
     def never(forward):
         raise AssertionError("a term of strength 0 must not run")
 
-    off = Patch("off", weight_terms=(weighted(constant(0), never),), alpha_terms=(weighted(constant(0), never),))
+    off = Patch(
+        "off",
+        weight_terms=(weighted(constant(0), never),),
+        alpha_terms=(weighted(constant(0), never),),
+    )
     base = space("nasbench201", **SPACES["nasbench201"])
-    a, b = (checkpoint.pack(m, run(m).state) for m in (Method(Patch("darts"), base), Method(off, base)))
-    assert a.keys() == b.keys() and all(same(a[part], b[part]) for part in a.keys() - {"method", "identity"})
+    a, b = (
+        checkpoint.pack(m, run(m).state) for m in (Method(Patch("darts"), base), Method(off, base))
+    )
+    assert a.keys() == b.keys() and all(
+        same(a[part], b[part]) for part in a.keys() - {"method", "identity"}
+    )
 
 
 def test_observers_change_no_bit():
@@ -213,7 +267,12 @@ def test_random_keeps_the_best_of_its_draws():
     assert len(tried) == 2 and tried[0]["genotype"] != tried[1]["genotype"]
     best = max(tried, key=lambda one: one["accuracy"])
     assert found.genotype.to_json() == best["genotype"]
-    assert [row.get("draw_accuracy") for row in record.rows] == [None, tried[0]["accuracy"], None, tried[1]["accuracy"]]
+    assert [row.get("draw_accuracy") for row in record.rows] == [
+        None,
+        tried[0]["accuracy"],
+        None,
+        tried[1]["accuracy"],
+    ]
     # An own life each: the learning rate starts again, the weights too.
     assert (found.state.born, found.state.dies) == (2, 4)
 
@@ -263,16 +322,33 @@ def test_bad_options_are_one_line(name, options, message):
 
 
 def test_the_users_own_word_settles_a_conflict():
-    ours = method("darts", space("nasbench201"), order="alpha_first", weights={"lr": 0.1}, alphas={"decay": 0})
-    assert (ours.order, ours.weights.lr, ours.weights.nesterov, ours.alphas.decay) == ("alpha_first", 0.1, True, 0)
-    both = compose(Patch("one", order="weight_first"), Patch("other", order="alpha_first"), settle=Patch("user", order="weight_first"))
+    ours = method(
+        "darts", space("nasbench201"), order="alpha_first", weights={"lr": 0.1}, alphas={"decay": 0}
+    )
+    assert (ours.order, ours.weights.lr, ours.weights.nesterov, ours.alphas.decay) == (
+        "alpha_first",
+        0.1,
+        True,
+        0,
+    )
+    both = compose(
+        Patch("one", order="weight_first"),
+        Patch("other", order="alpha_first"),
+        settle=Patch("user", order="weight_first"),
+    )
     assert both.order == "weight_first"
 
 
 @pytest.mark.parametrize("space_name", SPACES)
 def test_bf16_runs_everywhere(space_name):
     record = Record()
-    search(method("stdarts+sddarts", space(space_name, **SPACES[space_name])), DATA, 2, observers=[record], precision="bf16")
+    search(
+        method("stdarts+sddarts", space(space_name, **SPACES[space_name])),
+        DATA,
+        2,
+        observers=[record],
+        precision="bf16",
+    )
     assert all(math.isfinite(row["train_loss"]) for row in record.rows)
 
 
@@ -290,13 +366,17 @@ def test_a_genotypes_mixture_runs_on_the_nets_device(space_name, partial):
 def test_random_search_judges_a_draw_as_it_was_trained(other, monkeypatch):
     judged = []
     monkeypatch.setattr(
-        importlib.import_module("archgrad.methods.random"), "accuracy", lambda net, mixture, *_: (judged.append(mixture), (0.5, 0))[1]
+        importlib.import_module("archgrad.methods.random"),
+        "accuracy",
+        lambda net, mixture, *_: (judged.append(mixture), (0.5, 0))[1],
     )
     m = made(f"random+{other}", "nasbench201")
     state = run(m).state
     trained = m.readout(state)
     assert len(judged) == 4 and judged[-1].extras.keys() == trained.extras.keys()
-    assert all(torch.equal(judged[-1].weights[name], rows) for name, rows in trained.weights.items())
+    assert all(
+        torch.equal(judged[-1].weights[name], rows) for name, rows in trained.weights.items()
+    )
 
 
 def test_what_only_one_can_decide():
@@ -305,7 +385,9 @@ def test_what_only_one_can_decide():
     with pytest.raises(ValueError, match="same and same both set order"):
         compose(early, late)
     assert compose(early, Patch("other", order="alpha_first")).order == "alpha_first"
-    assert compose(Patch("a", alphas={"decay": 0.0}), Patch("b", alphas={"decay": 0.0})).alphas == {"decay": 0.0}
+    assert compose(Patch("a", alphas={"decay": 0.0}), Patch("b", alphas={"decay": 0.0})).alphas == {
+        "decay": 0.0
+    }
 
 
 def test_all_networks_are_drawn_before_any_moves(monkeypatch):

@@ -26,7 +26,13 @@ SPACES = {
     "darts": {"channels": 4, "cells": 3, "nodes": 2, "classes": 4},
     "s4": {"channels": 2, "cells": 3, "classes": 4},
     "nasbenchmacro": {"channels": 2, "classes": 4},
-    "mbconv": {"channels": 4, "classes": 4, "stages": ((8, 2, 1), (8, 2, 2), (16, 1, 2)), "kernels": (3, 5), "expansions": (1,)},
+    "mbconv": {
+        "channels": 4,
+        "classes": 4,
+        "stages": ((8, 2, 1), (8, 2, 2), (16, 1, 2)),
+        "kernels": (3, 5),
+        "expansions": (1,),
+    },
 }
 
 
@@ -38,7 +44,12 @@ def searched(m: Method, recompute: str, epochs: int = 2):
 
 @pytest.mark.parametrize(
     ("name", "hypergradient"),
-    [*((name, first_order) for name in SPACES), ("nasbench201", second_order), ("nasbenchmacro", second_order), ("mbconv", finite_differences)],
+    [
+        *((name, first_order) for name in SPACES),
+        ("nasbench201", second_order),
+        ("nasbenchmacro", second_order),
+        ("mbconv", finite_differences),
+    ],
 )
 def test_a_search_is_the_same_bit_for_bit(name, hypergradient):
     m = Method(Patch("darts", hypergradient=hypergradient), space(name, **SPACES[name]))
@@ -71,9 +82,13 @@ def exact(m: Method, recompute: str, hypergradient):
     def lower(alphas, weights):
         return weight_loss(m, state, train, alphas, weights)
 
-    of_alphas, _ = hypergradient(Problem(net, alphas, named, state.optimizers["weights"], upper, lower))
+    of_alphas, _ = hypergradient(
+        Problem(net, alphas, named, state.optimizers["weights"], upper, lower)
+    )
     loss, _ = lower({name: a.detach() for name, a in alphas.items()}, None)
-    return of_alphas, {name: gradient for name, gradient in gradients(loss, named).items() if gradient is not None}
+    return of_alphas, {
+        name: gradient for name, gradient in gradients(loss, named).items() if gradient is not None
+    }
 
 
 @pytest.mark.parametrize("name", ["darts", "nasbench201", "mbconv"])
@@ -97,7 +112,13 @@ def test_statistics_count_a_batch_once_and_less_is_kept():
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             loss, _ = weight_loss(m, state, next(DATA.batches("train", 0)), state.alphas, None)
         gradients(loss, dict(state.nets["search"].named_parameters()))
-        counts.append({int(b) for name, b in state.nets["search"].named_buffers() if name.endswith("num_batches_tracked")})
+        counts.append(
+            {
+                int(b)
+                for name, b in state.nets["search"].named_buffers()
+                if name.endswith("num_batches_tracked")
+            }
+        )
         kept.append(sum(saved))
     assert counts == [{1}, {1}]
     assert kept[1] < 0.5 * kept[0]
@@ -105,7 +126,12 @@ def test_statistics_count_a_batch_once_and_less_is_kept():
 
 def test_a_setting_that_is_unknown_is_refused():
     with pytest.raises(ValueError, match="unknown recompute 'cell': did you mean 'cells'"):
-        search(method("darts", space("nasbench201", **SPACES["nasbench201"])), DATA, 1, recompute="cell")
+        search(
+            method("darts", space("nasbench201", **SPACES["nasbench201"])),
+            DATA,
+            1,
+            recompute="cell",
+        )
 
 
 def test_a_run_records_it_and_a_resumed_one_keeps_it(tmp_path, monkeypatch):

@@ -27,7 +27,9 @@ def whole(tmp_path_factory):
 
 
 def child(kill: int | str, *arguments: str) -> int:
-    return subprocess.run([sys.executable, CHILD, str(kill), *arguments], stdout=subprocess.DEVNULL, timeout=300).returncode
+    return subprocess.run(
+        [sys.executable, CHILD, str(kill), *arguments], stdout=subprocess.DEVNULL, timeout=300
+    ).returncode
 
 
 def test_three_kills(whole, tmp_path):

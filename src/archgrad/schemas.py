@@ -10,7 +10,15 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypeVar, cast
 
-from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, with_config
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
 from typing_extensions import TypedDict
 
 from archgrad.arch.genotype import Genotype
@@ -112,7 +120,9 @@ class PreprocessFile(TypedDict):
 def _fits(read: PreprocessFile) -> PreprocessFile:
     for name, own in (("mean", read["mean"]), ("std", read["std"])):
         if len(own) != read["in_channels"]:
-            raise ValueError(f"{name} has {len(own)} numbers, and the images have {read['in_channels']} channels")
+            raise ValueError(
+                f"{name} has {len(own)} numbers, and the images have {read['in_channels']} channels"
+            )
     return read
 
 
@@ -254,7 +264,9 @@ def _measures(row: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(row.get("cell"), str):
         raise ValueError("a row of a benchmark names its cell")
     for name, value in row.items():
-        if name.endswith("_test") and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if name.endswith("_test") and (
+            isinstance(value, bool) or not isinstance(value, int | float)
+        ):
             raise ValueError(f"{name} is a number, not {shown(value)}")
     return row
 

@@ -53,7 +53,11 @@ def rows(cells: Cells) -> Cells:
     if found is None:
         return cells
     return tuple(
-        CellGenotype(f"stage {number}", tuple(Link(k, k + 1, op) for k, op in enumerate(layers)), (len(layers),))
+        CellGenotype(
+            f"stage {number}",
+            tuple(Link(k, k + 1, op) for k, op in enumerate(layers)),
+            (len(layers),),
+        )
         for number, layers in enumerate(found, 1)
     )
 
@@ -61,13 +65,19 @@ def rows(cells: Cells) -> Cells:
 def is_macro(cells: Cells) -> bool:
     """Whether this is a network of NAS-Bench-Macro."""
     found = stages(cells)
-    return found is not None and tuple(map(len, found)) == MACRO_STAGES and {op for stage in found for op in stage} <= set(MACRO)
+    return (
+        found is not None
+        and tuple(map(len, found)) == MACRO_STAGES
+        and {op for stage in found for op in stage} <= set(MACRO)
+    )
 
 
 def macro(digits: str) -> Cells:
     """``02012100`` -> that network of NAS-Bench-Macro. ValueError for other than eight digits from 0 to 2."""
     if not DIGITS.fullmatch(digits):
-        raise ValueError(f"a network of NAS-Bench-Macro is named by {sum(MACRO_STAGES)} digits from 0 to {len(MACRO) - 1}, not {digits!r}")
+        raise ValueError(
+            f"a network of NAS-Bench-Macro is named by {sum(MACRO_STAGES)} digits from 0 to {len(MACRO) - 1}, not {digits!r}"
+        )
     ops = iter(MACRO[int(digit)] for digit in digits)
     return cells([[next(ops) for _ in range(count)] for count in MACRO_STAGES])
 

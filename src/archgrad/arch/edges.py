@@ -37,7 +37,9 @@ class EdgeGroup:
     pick: int = 1  # ops kept per edge
     hidden: tuple[str, ...] = ("none",)  # in the mixture, never selected
     free: tuple[str, ...] = ()  # primitives without weights
-    extras: tuple[str, ...] = ()  # unsearched columns behind the searched ones (DARTS-'s auxiliary skip)
+    extras: tuple[
+        str, ...
+    ] = ()  # unsearched columns behind the searched ones (DARTS-'s auxiliary skip)
     cells: int = 1
 
     @property
@@ -58,7 +60,10 @@ class EdgeGroup:
         import torch
 
         wanted = set(primitives)
-        rows = [[k < len(edge.primitives) and edge.primitives[k] in wanted for k in range(self.width)] for edge in self.edges]
+        rows = [
+            [k < len(edge.primitives) and edge.primitives[k] in wanted for k in range(self.width)]
+            for edge in self.edges
+        ]
         return torch.tensor(rows, dtype=torch.bool).reshape(len(self.edges), self.width)
 
     def nodes(self) -> dict[int, list[int]]:

@@ -15,6 +15,7 @@ from archgrad.errors import shown
 if TYPE_CHECKING:
     pass
 
+
 @dataclass(frozen=True)
 class Genotype:
     """A discrete architecture: for each edge group the links that remain. ``str`` gives the field's own notation where it has one."""
@@ -61,7 +62,9 @@ class Genotype:
     def check(self, groups: Groups) -> None:
         """ValueError if this genotype does not fit ``groups``: the first misfit, by name."""
         if {cell.group for cell in self.cells} != set(groups):
-            raise ValueError(f"the genotype has the cells {[c.group for c in self.cells]}, the space has {list(groups)}")
+            raise ValueError(
+                f"the genotype has the cells {[c.group for c in self.cells]}, the space has {list(groups)}"
+            )
         for cell in self.cells:
             group = groups[cell.group]
             primitives = {(edge.source, edge.target): edge.primitives for edge in group.edges}
@@ -70,20 +73,32 @@ class Genotype:
                     raise ValueError(f"{cell.group}: the space has no edge {source} -> {target}")
                 if primitive not in primitives[source, target]:
                     has = ", ".join(primitives[source, target]) or "nothing"
-                    raise ValueError(f"{cell.group}: edge {source} -> {target} has no primitive {primitive!r} in this space (it has {has})")
+                    raise ValueError(
+                        f"{cell.group}: edge {source} -> {target} has no primitive {primitive!r} in this space (it has {has})"
+                    )
             edges = [(link.source, link.target) for link in cell.links]
             for edge in edges:
                 if edges.count(edge) > group.pick:
-                    raise ValueError(f"{cell.group}: edge {edge[0]} -> {edge[1]} carries {edges.count(edge)} ops, the space allows {group.pick}")
+                    raise ValueError(
+                        f"{cell.group}: edge {edge[0]} -> {edge[1]} carries {edges.count(edge)} ops, the space allows {group.pick}"
+                    )
             for node, incoming in group.nodes().items():
                 inputs = sum(target == node for _, target in set(edges))
-                if group.keep is None and inputs < (every := sum(bool(group.edges[e].primitives) for e in incoming)):
-                    raise ValueError(f"{cell.group}: node {node} has {inputs} inputs, the space keeps all its {every} edges")
+                if group.keep is None and inputs < (
+                    every := sum(bool(group.edges[e].primitives) for e in incoming)
+                ):
+                    raise ValueError(
+                        f"{cell.group}: node {node} has {inputs} inputs, the space keeps all its {every} edges"
+                    )
                 if inputs < group.least or (group.keep is not None and inputs > group.keep):
-                    raise ValueError(f"{cell.group}: node {node} has {inputs} inputs, the space allows {group.least} to {group.keep}")
+                    raise ValueError(
+                        f"{cell.group}: node {node} has {inputs} inputs, the space allows {group.least} to {group.keep}"
+                    )
             nodes = {edge.source for edge in group.edges} | {edge.target for edge in group.edges}
             if not set(cell.concat) <= nodes:
-                raise ValueError(f"{cell.group}: concat names the nodes {sorted(set(cell.concat) - nodes)}, the space has no such node")
+                raise ValueError(
+                    f"{cell.group}: concat names the nodes {sorted(set(cell.concat) - nodes)}, the space has no such node"
+                )
 
     def one_hot(self, groups: Groups) -> Mixture:
         """The mixture that runs exactly this genotype: weight 1 and active on its links, 0 and idle elsewhere. ValueError if it does not
@@ -95,7 +110,9 @@ class Genotype:
         for cell in self.cells:
             group = groups[cell.group]
             if cell.concat != group.concat:
-                raise ValueError(f"{cell.group}: the genotype concatenates the nodes {cell.concat}, the supernet {group.concat}")
+                raise ValueError(
+                    f"{cell.group}: the genotype concatenates the nodes {cell.concat}, the supernet {group.concat}"
+                )
             at = {(edge.source, edge.target): index for index, edge in enumerate(group.edges)}
             chosen = torch.zeros(len(group.edges), group.width, dtype=torch.bool)
             for source, target, primitive in cell.links:
@@ -109,7 +126,11 @@ class Genotype:
         self.check(groups)
         return {
             cell.group: tuple(
-                tuple(link.primitive for link in cell.links if (link.source, link.target) == (edge.source, edge.target))
+                tuple(
+                    link.primitive
+                    for link in cell.links
+                    if (link.source, link.target) == (edge.source, edge.target)
+                )
                 for edge in groups[cell.group].edges
             )
             for cell in self.cells

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 class CellMixture(NamedTuple):
     """What one cell reads of a mixture: weights (edges, ops); active, nested lists of bool or None; the others as there."""
 
@@ -24,12 +25,20 @@ class Mixture:
     """How much of each op runs. An argument of the supernet's forward, never stored on a module."""
 
     weights: dict[str, Tensor]  # group -> (edges, ops), or (cells, edges, ops) where cells differ
-    active: dict[str, Tensor] | None = None  # bool, same shapes, always on the host: only these ops are executed
-    idle: bool = True  # what is not executed sends its weight the gradient of a scalar in its place (GDAS)
-    dropout: Mapping[str, float] = field(default_factory=dict)  # primitive -> probability, of its elements (P-DARTS)
+    active: dict[str, Tensor] | None = (
+        None  # bool, same shapes, always on the host: only these ops are executed
+    )
+    idle: bool = (
+        True  # what is not executed sends its weight the gradient of a scalar in its place (GDAS)
+    )
+    dropout: Mapping[str, float] = field(
+        default_factory=dict
+    )  # primitive -> probability, of its elements (P-DARTS)
     drop_path: float = 0.0  # probability of whole ops, identities apart (RobustDARTS)
     recompute: bool = False  # while training, activations of a cell are dropped and made again in its backward: less memory, more time
-    extras: Mapping[str, Tensor] = field(default_factory=dict)  # group -> (edges, extras); else `EdgeGroup.extras` rest, and where nothing runs
+    extras: Mapping[str, Tensor] = field(
+        default_factory=dict
+    )  # group -> (edges, extras); else `EdgeGroup.extras` rest, and where nothing runs
 
     def __repr__(self) -> str:
         return f"<Mixture of {', '.join(f'{name} {tuple(own.shape)}' for name, own in self.weights.items())}>"
@@ -62,4 +71,6 @@ class Mixture:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Mixture:
         """The same mixture with ``change`` applied to every group's weights."""
-        return replace(self, weights={name: change(weights) for name, weights in self.weights.items()})
+        return replace(
+            self, weights={name: change(weights) for name, weights in self.weights.items()}
+        )

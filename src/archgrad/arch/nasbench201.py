@@ -10,13 +10,30 @@ from archgrad.arch.links import CellGenotype, Cells, Link
 
 CELL = "cell"
 """The one group of such a genotype."""
-OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # by the digits of the bundled table
-EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # (source, target), in the order of the arch string
+OPS = (
+    "none",
+    "skip_connect",
+    "nor_conv_1x1",
+    "nor_conv_3x3",
+    "avg_pool_3x3",
+)  # by the digits of the bundled table
+EDGES = (
+    (0, 1),
+    (0, 2),
+    (1, 2),
+    (0, 3),
+    (1, 3),
+    (2, 3),
+)  # (source, target), in the order of the arch string
 
 
 def cells_of(ops: tuple[str, ...]) -> Cells:
     """Return the cell whose edges, in the order of `EDGES`, have these primitives."""
-    return (CellGenotype(CELL, tuple(Link(*edge, op) for edge, op in zip(EDGES, ops, strict=True)), (3,)),)
+    return (
+        CellGenotype(
+            CELL, tuple(Link(*edge, op) for edge, op in zip(EDGES, ops, strict=True)), (3,)
+        ),
+    )
 
 
 def cells_at(index: int) -> Cells:
@@ -39,6 +56,9 @@ def cells_at(index: int) -> Cells:
 @cache
 def rows() -> tuple[str, ...]:
     """Return the ops of all cells in the benchmark's own order, a digit an edge."""
-    with files("archgrad.data_files").joinpath("nasbench201.csv.gz").open("rb") as packed, gzip.open(packed, "rt") as lines:
+    with (
+        files("archgrad.data_files").joinpath("nasbench201.csv.gz").open("rb") as packed,
+        gzip.open(packed, "rt") as lines,
+    ):
         column = lines.readline().strip().split(",").index("ops")
         return tuple(line.split(",")[column].strip().zfill(len(EDGES)) for line in lines)

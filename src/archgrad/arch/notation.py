@@ -33,11 +33,24 @@ from archgrad.arch.nasbench201 import CELL
 from archgrad.errors import shortened, shown
 
 WORD = re.compile(r"[A-Za-z]\w*", re.ASCII)
-NODES = 64  # no published cell has more than 8; a limit keeps range(2, 10**9) from being spelled out
+NODES = (
+    64  # no published cell has more than 8; a limit keeps range(2, 10**9) from being spelled out
+)
 LONGEST = 200_000
 """Characters of a genotype: 64 nodes that read each other take fewer, and Python's parser takes a second for a megabyte."""
 INDEX = re.compile(r"\d{1,5}")
-NUMPY = ("int8", "int16", "int32", "int64", "intp", "uint8", "float16", "float32", "float64", "str_")
+NUMPY = (
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "intp",
+    "uint8",
+    "float16",
+    "float32",
+    "float64",
+    "str_",
+)
 """Types whose values numpy writes as calls."""
 
 
@@ -58,7 +71,9 @@ def parse(text: str) -> Cells | None:
         ValueError: The text is damaged: one line that says where, and what is wrong there.
     """
     if len(text) > LONGEST:
-        raise ValueError(f"a genotype has at most {LONGEST:,} characters, this one has {len(text):,}: {_short(text)}")
+        raise ValueError(
+            f"a genotype has at most {LONGEST:,} characters, this one has {len(text):,}: {_short(text)}"
+        )
     text = text.strip()
     if INDEX.fullmatch(text):
         return nasbench201.cells_at(int(text))
@@ -98,7 +113,9 @@ def write(cells: Cells) -> str:
     """
     if layers := chain.write(cells):
         return layers
-    words = [cell.group for cell in cells] + [link.primitive for cell in cells for link in cell.links]
+    words = [cell.group for cell in cells] + [
+        link.primitive for cell in cells for link in cell.links
+    ]
     if cells and all(WORD.fullmatch(word) for word in words):
         if len(cells) == 1 and _is_complete(cells[0]):
             return _write_arch_string(cells[0])
@@ -109,13 +126,22 @@ def write(cells: Cells) -> str:
 
 def to_json(cells: Cells) -> dict[str, Any]:
     """{group: {"links": [[source, target, primitive], ...], "concat": [...]}}"""
-    return {cell.group: {"links": [list(link) for link in cell.links], "concat": list(cell.concat)} for cell in cells}
+    return {
+        cell.group: {"links": [list(link) for link in cell.links], "concat": list(cell.concat)}
+        for cell in cells
+    }
 
 
 def from_json(data: Any) -> Cells:
     """Our JSON, as a JSON reader parsed it. ValueError as `parse`."""
-    if not isinstance(data, Mapping) or not data or not all(isinstance(cell, Mapping) for cell in data.values()):
-        raise ValueError(f"a genotype is an object with 'links' and 'concat' for each cell, not {_short(data)}")
+    if (
+        not isinstance(data, Mapping)
+        or not data
+        or not all(isinstance(cell, Mapping) for cell in data.values())
+    ):
+        raise ValueError(
+            f"a genotype is an object with 'links' and 'concat' for each cell, not {_short(data)}"
+        )
     return tuple(_read_cell(str(group), cell) for group, cell in data.items())
 
 
@@ -125,21 +151,38 @@ def from_mapping(data: Any) -> Cells:
         raise ValueError(f"a genotype is an object with one entry per cell, not {_short(data)}")
     if all(isinstance(cell, Mapping) for cell in data.values()):
         return from_json(data)
-    data = {str(key): value for key, value in data.items() if value is not None}  # AutoDL's connectN=None, connects=None
+    data = {
+        str(key): value for key, value in data.items() if value is not None
+    }  # AutoDL's connectN=None, connects=None
     groups = [key for key in data if f"{key}_concat" in data]
-    if odd := [key for key in data if key not in groups and key.removesuffix("_concat") not in groups]:
-        fix = f"{odd[0].removesuffix('_concat')!r}" if odd[0].endswith("_concat") else f"'{odd[0]}_concat'"
-        raise ValueError(f"a genotype's cell needs its links and its concat: {odd[0]!r} stands there without {fix}")
-    return tuple(CellGenotype(g, _read_links(g, data[g]), _read_concat(g, data[f"{g}_concat"])) for g in groups)
+    if odd := [
+        key for key in data if key not in groups and key.removesuffix("_concat") not in groups
+    ]:
+        fix = (
+            f"{odd[0].removesuffix('_concat')!r}"
+            if odd[0].endswith("_concat")
+            else f"'{odd[0]}_concat'"
+        )
+        raise ValueError(
+            f"a genotype's cell needs its links and its concat: {odd[0]!r} stands there without {fix}"
+        )
+    return tuple(
+        CellGenotype(g, _read_links(g, data[g]), _read_concat(g, data[f"{g}_concat"]))
+        for g in groups
+    )
 
 
 def _read_cell(group: str, cell: Mapping[str, Any]) -> CellGenotype:
     if set(cell) != {"links", "concat"}:
-        raise ValueError(f"{group}: a cell has 'links' and 'concat', this one has {', '.join(map(repr, cell)) or 'nothing'}")
+        raise ValueError(
+            f"{group}: a cell has 'links' and 'concat', this one has {', '.join(map(repr, cell)) or 'nothing'}"
+        )
     spelled = _sequence(group, cell["links"])
     for place, link in enumerate(spelled):
         if not _is_entry(link, int, int, str):
-            raise ValueError(f"{group}, entry {place}: expected [source, target, primitive], got {_short(link)}")
+            raise ValueError(
+                f"{group}, entry {place}: expected [source, target, primitive], got {_short(link)}"
+            )
     return CellGenotype(group, _links(group, spelled), _read_concat(group, cell["concat"]))
 
 
@@ -149,16 +192,27 @@ def _read_links(group: str, entries: Any) -> tuple[Link, ...]:
     for place, form in enumerate(forms):
         if form is None or form != forms[0]:
             expected = "(primitive, input), (primitive, node, input), (primitive, input, weight) or one list of pairs per node, throughout"
-            raise ValueError(f"{group}, entry {place}: expected {expected}, got {_short(entries[place])}")
+            raise ValueError(
+                f"{group}, entry {place}: expected {expected}, got {_short(entries[place])}"
+            )
     if forms[:1] == ["triple"]:
         return _links(group, [(source, node, primitive) for primitive, node, source in entries])
     if forms[:1] == ["node"]:
-        return _links(group, [(source, 2 + i, primitive) for i, node in enumerate(entries) for primitive, source in node])
+        return _links(
+            group,
+            [
+                (source, 2 + i, primitive)
+                for i, node in enumerate(entries)
+                for primitive, source in node
+            ],
+        )
     if forms[:1] == ["weighted"]:
         entries = [entry[:2] for entry in entries]
     if len(entries) % 2:
         raise ValueError(f"{group}: {len(entries)} pairs (primitive, input), but two make a node")
-    return _links(group, [(source, 2 + i // 2, primitive) for i, (primitive, source) in enumerate(entries)])
+    return _links(
+        group, [(source, 2 + i // 2, primitive) for i, (primitive, source) in enumerate(entries)]
+    )
 
 
 def _form(entry: Any) -> str | None:
@@ -168,13 +222,19 @@ def _form(entry: Any) -> str | None:
         return "triple"
     if _is_entry(entry, str, int, float):
         return "weighted"
-    return "node" if isinstance(entry, list | tuple) and all(_is_entry(pair, str, int) for pair in entry) else None
+    return (
+        "node"
+        if isinstance(entry, list | tuple) and all(_is_entry(pair, str, int) for pair in entry)
+        else None
+    )
 
 
 def _links(group: str, spelled: Sequence[tuple[int, int, str]]) -> tuple[Link, ...]:
     for place, (source, target, _) in enumerate(spelled):
         if not 0 <= source < target < NODES:
-            raise ValueError(f"{group}, entry {place}: node {target} cannot read node {source}; a node reads earlier ones")
+            raise ValueError(
+                f"{group}, entry {place}: node {target} cannot read node {source}; a node reads earlier ones"
+            )
     return tuple(Link(*link) for link in spelled)
 
 
@@ -189,13 +249,19 @@ def _read_arch_string(text: str) -> Cells:
     links: list[tuple[int, int, str]] = []
     nodes = text.split("+")
     for target, node in enumerate(nodes, 1):
-        inputs = [re.fullmatch(r"([^|~+]+)~(\d{1,2})", op) for op in node.strip().strip("|").split("|")]
+        inputs = [
+            re.fullmatch(r"([^|~+]+)~(\d{1,2})", op) for op in node.strip().strip("|").split("|")
+        ]
         if None in inputs or not (node.strip().startswith("|") and node.strip().endswith("|")):
-            raise Unspelled(f"node {target} of a NAS-Bench-201 string reads '|primitive~input|...|', not {_short(node)}")
+            raise Unspelled(
+                f"node {target} of a NAS-Bench-201 string reads '|primitive~input|...|', not {_short(node)}"
+            )
         spelled = [(int(found[2]), target, found[1]) for found in inputs if found]
         if sorted(source for source, _, _ in spelled) != list(range(target)):
             wanted = f"one op on each of the inputs 0 to {target - 1}"
-            raise ValueError(f"node {target} of a NAS-Bench-201 string has {wanted}, not {_short(node)}")
+            raise ValueError(
+                f"node {target} of a NAS-Bench-201 string has {wanted}, not {_short(node)}"
+            )
         links += sorted(spelled)
     return (CellGenotype(CELL, _links(CELL, links), (len(nodes),)),)
 
@@ -204,7 +270,12 @@ def _is_complete(cell: CellGenotype) -> bool:
     """True for a cell whose every node reads all earlier ones, in order, and whose output is the last node."""
     last = max((link.target for link in cell.links), default=0)
     edges = [(source, target) for target in range(1, last + 1) for source in range(target)]
-    return cell.group == CELL and last > 0 and [link[:2] for link in cell.links] == edges and cell.concat == (last,)
+    return (
+        cell.group == CELL
+        and last > 0
+        and [link[:2] for link in cell.links] == edges
+        and cell.concat == (last,)
+    )
 
 
 def _write_arch_string(cell: CellGenotype) -> str:
@@ -217,7 +288,11 @@ def _write_arch_string(cell: CellGenotype) -> str:
 def _is_paired(cell: CellGenotype) -> bool:
     """True for a cell that a flat list of pairs can spell."""
     taken = iskeyword(cell.group) or cell.group.endswith("_concat")
-    return not taken and len(cell.links) % 2 == 0 and all(link.target == 2 + i // 2 for i, link in enumerate(cell.links))
+    return (
+        not taken
+        and len(cell.links) % 2 == 0
+        and all(link.target == 2 + i // 2 for i, link in enumerate(cell.links))
+    )
 
 
 def _write_pairs(cell: CellGenotype) -> str:
@@ -242,11 +317,17 @@ def _literal(text: str) -> Any:
                 return _value(value)
         raise _Foreign(f"here are {len(parsed.body)} statements")
     except SyntaxError as error:
-        raise Unspelled(f"not a genotype: {error.msg} at character {error.offset} of {_short(text)}") from None
+        raise Unspelled(
+            f"not a genotype: {error.msg} at character {error.offset} of {_short(text)}"
+        ) from None
     except _Foreign as error:
-        raise Unspelled(f"not a genotype: only names, numbers, lists and range(a, b) may stand in it, and {error}: {_short(text)}") from None
+        raise Unspelled(
+            f"not a genotype: only names, numbers, lists and range(a, b) may stand in it, and {error}: {_short(text)}"
+        ) from None
     except (ValueError, TypeError, RecursionError, MemoryError):
-        raise Unspelled(f"not a genotype: only names, numbers, lists and range(a, b) may stand in it: {_short(text)}") from None
+        raise Unspelled(
+            f"not a genotype: only names, numbers, lists and range(a, b) may stand in it: {_short(text)}"
+        ) from None
 
 
 class _Foreign(Exception):
@@ -255,7 +336,11 @@ class _Foreign(Exception):
 
 def _value(node: ast.AST) -> Any:
     match node:
-        case ast.Call(func=ast.Name(id="Genotype") | ast.Attribute(attr="Genotype"), args=[], keywords=keywords):
+        case ast.Call(
+            func=ast.Name(id="Genotype") | ast.Attribute(attr="Genotype"),
+            args=[],
+            keywords=keywords,
+        ):
             return {str(keyword.arg): _value(keyword.value) for keyword in keywords}
         case ast.Call(func=ast.Name(id="range"), args=arguments, keywords=[]) if arguments:
             numbers = range(*(ast.literal_eval(argument) for argument in arguments))
@@ -266,7 +351,9 @@ def _value(node: ast.AST) -> Any:
             return {ast.literal_eval(key): _value(value) for key, value in zip(keys, values) if key}
         case ast.List(elts=entries) | ast.Tuple(elts=entries):
             return [_value(entry) for entry in entries]
-        case ast.Call(func=ast.Name(id=kind) | ast.Attribute(attr=kind), args=[inner], keywords=[]) if kind in NUMPY:
+        case ast.Call(
+            func=ast.Name(id=kind) | ast.Attribute(attr=kind), args=[inner], keywords=[]
+        ) if kind in NUMPY:
             return _value(inner)
         case ast.Constant(value=str() | int() | float() | None as value):
             return value

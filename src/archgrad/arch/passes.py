@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 class Batch(NamedTuple):
     """images (B, C, H, W) float, labels (B,) int64, index (B,) int64: each sample's place in its split."""
 

@@ -68,7 +68,15 @@ def _x(node: float) -> float:
 
 
 def _draw_cell(axes: Any, cell: Plan, top: float) -> None:
-    axes.text(MARGIN, top, TITLES.get(cell.cell.group, cell.cell.group), size=POINTS + 3.5, weight="bold", color=INK, va="top")
+    axes.text(
+        MARGIN,
+        top,
+        TITLES.get(cell.cell.group, cell.cell.group),
+        size=POINTS + 3.5,
+        weight="bold",
+        color=INK,
+        va="top",
+    )
     row = top + TITLE + _reach(cell, 1)
     _draw_band(axes, cell, row)
     for route in cell.routes:
@@ -84,7 +92,15 @@ def _draw_band(axes: Any, cell: Plan, row: float) -> None:
     if cell.concatenates and cell.cell.concat:
         ends = [_x(min(cell.cell.concat)), _x(cell.nodes)]
         axes.plot(ends, [row, row], color=BAND, linewidth=9, solid_capstyle="round", zorder=1)
-        axes.text(_x(cell.nodes - 0.5), row - 0.2, "concat", size=POINTS - 1, color=MUTED, ha="center", va="bottom")
+        axes.text(
+            _x(cell.nodes - 0.5),
+            row - 0.2,
+            "concat",
+            size=POINTS - 1,
+            color=MUTED,
+            ha="center",
+            va="bottom",
+        )
 
 
 def _draw_line(axes: Any, route: Route, row: float) -> None:
@@ -92,18 +108,59 @@ def _draw_line(axes: Any, route: Route, row: float) -> None:
     from matplotlib.path import Path as Curve
 
     up, lane = -route.side, _lane_y(route, row)  # y grows downwards
-    start, end = _x(route.link.source) + RADIUS * route.leave, _x(route.link.target) + RADIUS * route.enter
+    start, end = (
+        _x(route.link.source) + RADIUS * route.leave,
+        _x(route.link.target) + RADIUS * route.enter,
+    )
     foot, tip = (row + up * RADIUS * (1 - port**2) ** 0.5 for port in (route.leave, route.enter))
-    bend = CORNER if route.link.target - route.link.source == 1 else min(CORNER + 0.12 * (route.lane - 1), 0.6)
+    bend = (
+        CORNER
+        if route.link.target - route.link.source == 1
+        else min(CORNER + 0.12 * (route.lane - 1), 0.6)
+    )
     pull = 0.45 * bend  # of a cubic's handles: nearly a quarter circle
-    points = [(start, foot), (start, lane - up * bend), (start, lane - up * pull), (start + pull, lane), (start + bend, lane)]
-    points += [(end - bend, lane), (end - pull, lane), (end, lane - up * pull), (end, lane - up * bend), (end, tip + up * HEAD)]
+    points = [
+        (start, foot),
+        (start, lane - up * bend),
+        (start, lane - up * pull),
+        (start + pull, lane),
+        (start + bend, lane),
+    ]
+    points += [
+        (end - bend, lane),
+        (end - pull, lane),
+        (end, lane - up * pull),
+        (end, lane - up * bend),
+        (end, tip + up * HEAD),
+    ]
     corner = [Curve.CURVE4] * 3
-    curve = Curve(points, [Curve.MOVETO, Curve.LINETO, *corner, Curve.LINETO, *corner, Curve.LINETO])
-    shade, dashes = colour(route.link.primitive), (0, (1.5, 1.5)) if route.link.primitive == "none" else "solid"
-    for width, edge, style in ((5, PAPER, "solid"), (2, shade, dashes)):  # a white rim lets a line pass over another
-        axes.add_patch(PathPatch(curve, fill=False, edgecolor=edge, linewidth=width, linestyle=style, capstyle="butt", zorder=2))
-    head = [(end, tip + up * 0.03), (end - HEAD / 2, tip + up * (HEAD + 0.05)), (end + HEAD / 2, tip + up * (HEAD + 0.05))]
+    curve = Curve(
+        points, [Curve.MOVETO, Curve.LINETO, *corner, Curve.LINETO, *corner, Curve.LINETO]
+    )
+    shade, dashes = (
+        colour(route.link.primitive),
+        (0, (1.5, 1.5)) if route.link.primitive == "none" else "solid",
+    )
+    for width, edge, style in (
+        (5, PAPER, "solid"),
+        (2, shade, dashes),
+    ):  # a white rim lets a line pass over another
+        axes.add_patch(
+            PathPatch(
+                curve,
+                fill=False,
+                edgecolor=edge,
+                linewidth=width,
+                linestyle=style,
+                capstyle="butt",
+                zorder=2,
+            )
+        )
+    head = [
+        (end, tip + up * 0.03),
+        (end - HEAD / 2, tip + up * (HEAD + 0.05)),
+        (end + HEAD / 2, tip + up * (HEAD + 0.05)),
+    ]
     axes.add_patch(Polygon(head, closed=True, facecolor=shade, edgecolor="none", zorder=3))
 
 
@@ -122,9 +179,29 @@ def _draw_label(axes: Any, route: Route, row: float) -> None:
     width = TextPath((0, 0), label(primitive), prop=font).get_extents().width / 72 / INCH + 0.28
     shape = f"round,pad=0,rounding_size={PILL / 2}"
     corner = (x - width / 2, y - PILL / 2)
-    axes.add_patch(FancyBboxPatch(corner, width, PILL, shape, facecolor=colour(primitive), edgecolor=PAPER, linewidth=2, zorder=4))
+    axes.add_patch(
+        FancyBboxPatch(
+            corner,
+            width,
+            PILL,
+            shape,
+            facecolor=colour(primitive),
+            edgecolor=PAPER,
+            linewidth=2,
+            zorder=4,
+        )
+    )
     ink = INK if primitive == "none" else PAPER
-    axes.text(x, y, label(primitive), fontproperties=font, color=ink, ha="center", va="center_baseline", zorder=5)
+    axes.text(
+        x,
+        y,
+        label(primitive),
+        fontproperties=font,
+        color=ink,
+        ha="center",
+        va="center_baseline",
+        zorder=5,
+    )
 
 
 def _draw_node(axes: Any, cell: Plan, node: int, row: float) -> None:
@@ -134,12 +211,28 @@ def _draw_node(axes: Any, cell: Plan, node: int, row: float) -> None:
     outside = node < cell.inputs or node == output
     empty = not outside and all(link.target != node for link in cell.cell.links)
     face = INK if outside else BAND if node in cell.cell.concat else PAPER
-    circle = Circle((_x(node), row), RADIUS, facecolor=face, edgecolor=FAINT if empty else INK, linewidth=1.5, zorder=6)
+    circle = Circle(
+        (_x(node), row),
+        RADIUS,
+        facecolor=face,
+        edgecolor=FAINT if empty else INK,
+        linewidth=1.5,
+        zorder=6,
+    )
     if empty:
         circle.set_linestyle((0, (2, 1.5)))
     axes.add_patch(circle)
     shade = PAPER if outside else FAINT if empty else INK
-    axes.text(_x(node), row, _name(cell, node, output), size=POINTS + 1.5, color=shade, ha="center", va="center", zorder=7)
+    axes.text(
+        _x(node),
+        row,
+        _name(cell, node, output),
+        size=POINTS + 1.5,
+        color=shade,
+        ha="center",
+        va="center",
+        zorder=7,
+    )
 
 
 def _name(cell: Plan, node: int, output: int) -> str:

@@ -53,7 +53,12 @@ def plan(cell: CellGenotype) -> Plan:
     nodes = 1 + max((inputs, *cell.concat, *(link.target for link in cell.links)))
     best = min(_sidings(cell), key=_crossings)
     sides = [(side, _lanes([link for link, at in best if at == side])) for side in (1, -1)]
-    return Plan(cell, nodes, inputs, tuple(_route(side, laned, i) for side, laned in sides for i in range(len(laned))))
+    return Plan(
+        cell,
+        nodes,
+        inputs,
+        tuple(_route(side, laned, i) for side, laned in sides for i in range(len(laned))),
+    )
 
 
 def inputs_of(cell: CellGenotype) -> int:
@@ -68,14 +73,26 @@ def _sidings(cell: CellGenotype) -> list[list[Sided]]:
         incoming.setdefault(link.target, []).append(link)
     free = min(len(incoming), FREE)
     starts = [(*sides, *[1] * (len(incoming) - free)) for sides in product((1, -1), repeat=free)]
-    return [[(link, side * (-1) ** i) for side, links in zip(sides, incoming.values()) for i, link in enumerate(links)] for sides in starts]
+    return [
+        [
+            (link, side * (-1) ** i)
+            for side, links in zip(sides, incoming.values())
+            for i, link in enumerate(links)
+        ]
+        for sides in starts
+    ]
 
 
 def _crossings(sided: list[Sided]) -> tuple[int, int]:
     """Crossings of a siding, then the lanes it takes."""
     pairs = [(a, b) for (a, one), (b, other) in combinations(sided, 2) if one == other]
-    crossed = sum(a.source < b.source < a.target < b.target or b.source < a.source < b.target < a.target for a, b in pairs)
-    lanes = [lane for side in (1, -1) for _, lane in _lanes([link for link, at in sided if at == side])]
+    crossed = sum(
+        a.source < b.source < a.target < b.target or b.source < a.source < b.target < a.target
+        for a, b in pairs
+    )
+    lanes = [
+        lane for side in (1, -1) for _, lane in _lanes([link for link, at in sided if at == side])
+    ]
     return crossed, max(lanes, default=0)
 
 
@@ -83,7 +100,11 @@ def _lanes(links: list[Link]) -> list[tuple[Link, int]]:
     """Short links first, each on the lowest lane above all that it overlaps."""
     placed: list[tuple[Link, int]] = []
     for link in sorted(links, key=lambda link: (link.target - link.source, link)):
-        below = [lane for other, lane in placed if other.source < link.target and link.source < other.target]
+        below = [
+            lane
+            for other, lane in placed
+            if other.source < link.target and link.source < other.target
+        ]
         placed.append((link, 1 + max(below, default=0)))
     return placed
 
@@ -103,7 +124,9 @@ def _port(laned: list[tuple[Link, int]], index: int, end: str, other_end: str) -
     They share the half of the node that faces their way, or its whole width where nothing comes from the other way.
     """
     node = getattr(laned[index][0], end)
-    outermost_first = sorted((-lane, i) for i, (link, lane) in enumerate(laned) if getattr(link, end) == node)
+    outermost_first = sorted(
+        (-lane, i) for i, (link, lane) in enumerate(laned) if getattr(link, end) == node
+    )
     rank, last = outermost_first.index((-laned[index][1], index)), len(outermost_first) - 1
     if any(getattr(link, other_end) == node for link, _ in laned):
         return 0.22 + rank * min(0.38, 0.62 / max(last, 1))

@@ -20,7 +20,11 @@ SHORTEST = 3
 """Characters of a part of a name that is looked for."""
 MOST = 6
 """Names that an error lists."""
-ALIASES = {"PCDARTS": "PC-DARTS:PC_DARTS_cifar", "CDARTS": "Cream:CDARTS_cifar_0", "DrNAS": "DrNAS:DrNAS_cifar10"}
+ALIASES = {
+    "PCDARTS": "PC-DARTS:PC_DARTS_cifar",
+    "CDARTS": "Cream:CDARTS_cifar_0",
+    "DrNAS": "DrNAS:DrNAS_cifar10",
+}
 
 
 class Published(NamedTuple):
@@ -30,7 +34,9 @@ class Published(NamedTuple):
     repository: str  # "owner/repository"
     path: str
     commit: str
-    spelled: dict[str, Any] | str  # as in that file; a chain, which has op numbers there, in our notation
+    spelled: (
+        dict[str, Any] | str
+    )  # as in that file; a chain, which has op numbers there, in our notation
     params_M: float | None
     cifar10_test_error: float | None  # percent
     numbers_source: str | None
@@ -71,8 +77,13 @@ def find(name: str) -> Cells:
         raise unknown("genotype", name[:60], known())
     meant = {entry.cells: entry for entry in reversed(entries)}  # the first that spells it
     if len(meant) > 1:
-        names = [entry.name if _is_settled(entry.name) else entry.qualified for entry in reversed(meant.values())]
-        said = " or ".join(names[:MOST]) + (f", ... ({len(names)} in all)" if len(names) > MOST else "")
+        names = [
+            entry.name if _is_settled(entry.name) else entry.qualified
+            for entry in reversed(meant.values())
+        ]
+        said = " or ".join(names[:MOST]) + (
+            f", ... ({len(names)} in all)" if len(names) > MOST else ""
+        )
         raise ValueError(f"genotype {name!r} is published in more than one form: say {said}")
     return entries[0].cells
 
@@ -82,14 +93,24 @@ def _meant(name: str) -> list[Published]:
     wanted = _key(name)
     if len(wanted) < SHORTEST:
         return []
-    versions = [entry for entry in published() if re.fullmatch(rf"{re.escape(wanted)}v\d+", _key(entry.name))]
+    versions = [
+        entry
+        for entry in published()
+        if re.fullmatch(rf"{re.escape(wanted)}v\d+", _key(entry.name))
+    ]
     begun = [entry for entry in published() if _key(entry.name).startswith(wanted)]
-    return versions or begun or [entry for entry in published() if _key(entry.repository).endswith(f"/{wanted}")]
+    return (
+        versions
+        or begun
+        or [entry for entry in published() if _key(entry.repository).endswith(f"/{wanted}")]
+    )
 
 
 def _entry(entry: dict[str, Any], source: dict[str, str]) -> Published:
     numbers = (entry.get("params_M"), entry.get("cifar10_test_error"), entry.get("numbers_source"))
-    return Published(entry["name"], source["repo"], source["path"], source["commit"], entry["genotype"], *numbers)
+    return Published(
+        entry["name"], source["repo"], source["path"], source["commit"], entry["genotype"], *numbers
+    )
 
 
 def _is_settled(name: str) -> bool:
@@ -99,7 +120,9 @@ def _is_settled(name: str) -> bool:
 def _entries(name: str) -> list[Published]:
     aliases = {_key(alias): full for alias, full in ALIASES.items()}
     repository, _, short = aliases.get(_key(name), name).rpartition(":")
-    return [e for e in published() if _key(e.name) == _key(short) and _is_in(e.repository, repository)]
+    return [
+        e for e in published() if _key(e.name) == _key(short) and _is_in(e.repository, repository)
+    ]
 
 
 def _is_in(full: str, wanted: str) -> bool:

@@ -81,7 +81,16 @@ def _number_or_auto(given: Any) -> Any:
 Rate = Annotated[float | Literal["auto"], BeforeValidator(_number_or_auto)]
 """What a user may say of ``alphas.lr``."""
 ALPHAS = options.model(
-    AlphaSettings, lr=(Annotated[Rate, Field(description="learning rate; auto fits the published one to the number of alpha steps")], AUTO)
+    AlphaSettings,
+    lr=(
+        Annotated[
+            Rate,
+            Field(
+                description="learning rate; auto fits the published one to the number of alpha steps"
+            ),
+        ],
+        AUTO,
+    ),
 )
 """What a user may say of the alphas' settings."""
 
@@ -104,7 +113,9 @@ class Supernet(Protocol):
     classifier: nn.Module
     feature_channels: tuple[int, ...]  # C of each entry of Output.features, one per stage
 
-    def forward(self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0) -> Output:
+    def forward(
+        self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0
+    ) -> Output:
         """images (B, C, H, W); ``None`` is weight 1 on every op."""
 
     def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:
@@ -156,7 +167,9 @@ def check_cells(space: Space, option: str) -> None:
     cells = space.spec()["cells"]
     least = next(depth for depth in count(cells) if not absent(space.resized(cells=depth)))
     shallow = counted(cells, "cell")
-    raise ValueError(f"a network of {shallow} has no {' and no '.join(lacking)} cell in space {space.name}: {option} must be at least {least}")
+    raise ValueError(
+        f"a network of {shallow} has no {' and no '.join(lacking)} cell in space {space.name}: {option} must be at least {least}"
+    )
 
 
 def absent(space: Space) -> list[str]:

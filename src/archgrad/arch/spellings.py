@@ -21,11 +21,25 @@ from archgrad.errors import shown
 TARGETS = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """The edges of a NAS-Bench-201 cell, (source, target), as its strings have them."""
 NUMBERED = {
-    "NAS-Bench-201": (("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"), TARGETS),
-    "NASLib": (("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3"), tuple(sorted(TARGETS))),
+    "NAS-Bench-201": (
+        ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"),
+        TARGETS,
+    ),
+    "NASLib": (
+        ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3"),
+        tuple(sorted(TARGETS)),
+    ),
 }
 """Who numbers the ops of NAS-Bench-201 -> the ops by number, and the order of the edges."""
-COMPACT = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
+COMPACT = (
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
 """The ops of the DARTS space by NASLib's numbers."""
 CELLS = ("normal", "reduce")
 INNER = range(2, 6)
@@ -42,7 +56,9 @@ def owned(text: str) -> tuple[str, str] | None:
         return None
     names = {_key(name): name for name in NUMBERED}
     if _key(found[1]) not in names:
-        raise ValueError(f"op numbers are known of {' and '.join(NUMBERED)}, not of {shown(found[1])}")
+        raise ValueError(
+            f"op numbers are known of {' and '.join(NUMBERED)}, not of {shown(found[1])}"
+        )
     return names[_key(found[1])], found[2]
 
 
@@ -50,9 +66,14 @@ def by_numbers(numbers: Any, owner: str) -> str:
     """Op numbers of the six edges -> a NAS-Bench-201 string. ValueError where they are other than six numbers from 0 to 4."""
     ops, edges = NUMBERED[owner]
     if not _are_numbers(numbers):
-        raise ValueError(f"{owner}: {len(edges)} op numbers from 0 to {len(ops) - 1} are expected, not {shown(numbers)}")
+        raise ValueError(
+            f"{owner}: {len(edges)} op numbers from 0 to {len(ops) - 1} are expected, not {shown(numbers)}"
+        )
     chosen = {edge: ops[number] for edge, number in zip(edges, numbers, strict=True)}
-    nodes = {target: [f"{chosen[edge]}~{edge[0]}" for edge in TARGETS if edge[1] == target] for target in (1, 2, 3)}
+    nodes = {
+        target: [f"{chosen[edge]}~{edge[0]}" for edge in TARGETS if edge[1] == target]
+        for target in (1, 2, 3)
+    }
     return "+".join(f"|{'|'.join(node)}|" for node in nodes.values())
 
 
@@ -65,12 +86,19 @@ def plain(data: Any) -> Any:
     if _are_numbers(data):
         return _alone({f"{owner}:{tuple(data)}": by_numbers(data, owner) for owner in NUMBERED})
     if _is_compact(data):
-        return _cells({name: [(_compact(number), source) for source, number in cell] for name, cell in zip(CELLS, data)})
+        return _cells(
+            {
+                name: [(_compact(number), source) for source, number in cell]
+                for name, cell in zip(CELLS, data)
+            }
+        )
     if isinstance(data, Mapping) and any(CONFIGURED.fullmatch(str(key)) for key in data):
         return _configured(data)
     if texts := _stages(data):
         if len(set(texts)) > 1:
-            raise ValueError(f"the {len(texts)} stages have different cells: give the text of one of them")
+            raise ValueError(
+                f"the {len(texts)} stages have different cells: give the text of one of them"
+            )
         return texts[0]
     return data
 
@@ -100,12 +128,22 @@ def _alone(meanings: Mapping[str, str]) -> str:
 
 
 def _are_numbers(data: Any) -> bool:
-    return isinstance(data, list | tuple) and len(data) == len(TARGETS) and all(type(one) is int and 0 <= one < 5 for one in data)
+    return (
+        isinstance(data, list | tuple)
+        and len(data) == len(TARGETS)
+        and all(type(one) is int and 0 <= one < 5 for one in data)
+    )
 
 
 def _is_compact(data: Any) -> bool:
-    pairs = [pair for cell in data for pair in cell] if _is_list(data, len(CELLS)) and all(_is_list(cell) for cell in data) else []
-    return bool(pairs) and all(_is_list(pair, 2) and [type(part) for part in pair] == [int, int] for pair in pairs)
+    pairs = (
+        [pair for cell in data for pair in cell]
+        if _is_list(data, len(CELLS)) and all(_is_list(cell) for cell in data)
+        else []
+    )
+    return bool(pairs) and all(
+        _is_list(pair, 2) and [type(part) for part in pair] == [int, int] for pair in pairs
+    )
 
 
 def _is_list(value: Any, length: int | None = None) -> bool:
@@ -114,12 +152,18 @@ def _is_list(value: Any, length: int | None = None) -> bool:
 
 def _compact(number: int) -> str:
     if not 0 <= number < len(COMPACT):
-        raise ValueError(f"NASLib numbers the ops of the DARTS space from 0 to {len(COMPACT) - 1}, and {number} stands there")
+        raise ValueError(
+            f"NASLib numbers the ops of the DARTS space from 0 to {len(COMPACT) - 1}, and {number} stands there"
+        )
     return COMPACT[number]
 
 
 def _cells(pairs: Mapping[str, Sequence[tuple[str, int]]]) -> dict[str, Any]:
-    return {key: value for name, own in pairs.items() for key, value in ((name, own), (f"{name}_concat", list(INNER)))}
+    return {
+        key: value
+        for name, own in pairs.items()
+        for key, value in ((name, own), (f"{name}_concat", list(INNER)))
+    }
 
 
 def _configured(data: Mapping[Any, Any]) -> dict[str, Any]:
@@ -136,13 +180,24 @@ def _configured(data: Mapping[Any, Any]) -> dict[str, Any]:
         for node in INNER:
             read = [source for source, target in chosen if target == node]
             if len(read) != 2:
-                raise ValueError(f"{name}: node {node} reads two nodes, and the configuration names {len(read)} of its edges")
-    return _cells({name: [(chosen[edge], edge[0]) for edge in edges if edge in chosen] for name, chosen in named.items()})
+                raise ValueError(
+                    f"{name}: node {node} reads two nodes, and the configuration names {len(read)} of its edges"
+                )
+    return _cells(
+        {
+            name: [(chosen[edge], edge[0]) for edge in edges if edge in chosen]
+            for name, chosen in named.items()
+        }
+    )
 
 
 def _stages(data: Any) -> list[str]:
     """The texts of the stages; none where it is something else."""
-    texts = list(data.values()) if isinstance(data, Mapping) and all(str(key).isdigit() for key in data) else data
+    texts = (
+        list(data.values())
+        if isinstance(data, Mapping) and all(str(key).isdigit() for key in data)
+        else data
+    )
     return list(texts) if _is_list(texts) and all(isinstance(text, str) for text in texts) else []
 
 

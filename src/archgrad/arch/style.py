@@ -26,7 +26,10 @@ FAMILIES = {  # by the beginning of the primitive's name
 
 def colour(primitive: str) -> str:
     """The colour of a primitive's family."""
-    return next((shade for start, shade in FAMILIES.items() if primitive.lower().startswith(start)), "#52606d")
+    return next(
+        (shade for start, shade in FAMILIES.items() if primitive.lower().startswith(start)),
+        "#52606d",
+    )
 
 
 def label(primitive: str) -> str:
@@ -38,7 +41,14 @@ def svg(draw: Callable[[], Any]) -> str:
     """The figure that ``draw`` makes, as SVG text without date, random ids or fonts that a machine might lack."""
     from matplotlib import rc_context
 
-    with rc_context({"svg.hashsalt": "archgrad", "svg.fonttype": "path", "font.family": FONT, "mathtext.fontset": "dejavusans"}):
+    with rc_context(
+        {
+            "svg.hashsalt": "archgrad",
+            "svg.fonttype": "path",
+            "font.family": FONT,
+            "mathtext.fontset": "dejavusans",
+        }
+    ):
         buffer = io.StringIO()
         draw().savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()

@@ -22,10 +22,20 @@ def derive(
     folder: Path,
     *,
     budget: Annotated[
-        list[str], Parameter(help="largest costs: macs=300M, params=60%, latency=15ms; all of them hold", consume_multiple=True, negative="")
+        list[str],
+        Parameter(
+            help="largest costs: macs=300M, params=60%, latency=15ms; all of them hold",
+            consume_multiple=True,
+            negative="",
+        ),
     ],
-    latency: Annotated[Path | None, Parameter(help="table of `archgrad latency`; by default the one of this device and space")] = None,
-    out: Annotated[Path | None, Parameter(help="file for the genotype, which retrain, show and count read")] = None,
+    latency: Annotated[
+        Path | None,
+        Parameter(help="table of `archgrad latency`; by default the one of this device and space"),
+    ] = None,
+    out: Annotated[
+        Path | None, Parameter(help="file for the genotype, which retrain, show and count read")
+    ] = None,
     overwrite: Annotated[bool, overwriting("--out")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -51,25 +61,44 @@ def derive(
 
     method, state = finished.restored(ended)
     if method.alpha_from(settings.search.epochs or 1) >= (settings.search.epochs or 1):
-        raise ValueError(f"{settings.method} moves no alphas that a budget could be asked of: search again, with --budget {' '.join(budget)}")
+        raise ValueError(
+            f"{settings.method} moves no alphas that a budget could be asked of: search again, with --budget {' '.join(budget)}"
+        )
     if state.decisions:
-        raise ValueError(f"{settings.method} decided after its search, not by alphas alone: search again, with --budget {' '.join(budget)}")
-    asked = settings.budget.model_copy(update={"targets": targets, "latency": latency or settings.budget.latency})
+        raise ValueError(
+            f"{settings.method} decided after its search, not by alphas alone: search again, with --budget {' '.join(budget)}"
+        )
+    asked = settings.budget.model_copy(
+        update={"targets": targets, "latency": latency or settings.budget.latency}
+    )
     own, size = None if latency else ended.latencies, ended.images()["preprocess"]["size"]
-    limits = budgets.costs_of(settings.model_copy(update={"budget": asked}), preparing.space_of(settings), size, own).limits()
+    limits = budgets.costs_of(
+        settings.model_copy(update={"budget": asked}), preparing.space_of(settings), size, own
+    ).limits()
     check(state.space.groups, limits)  # what stages have left of the space
     genotype = method.selected(state, limits)
     within = budgets.kept(limits, genotype, method.selected(state, ()))
     judgement = finished.searched(ended)
     says = {"searched": judgement.to_json()} if judgement else {}
-    found = {"genotype": genotype.to_json(), "text": str(genotype), "budget": within, **says, "run": str(folder.resolve())}
+    found = {
+        "genotype": genotype.to_json(),
+        "text": str(genotype),
+        "budget": within,
+        **says,
+        "run": str(folder.resolve()),
+    }
     if out:
         write_json(out, found)
     if as_json:
         terminal.say_exactly(json.dumps(found))
         return
     say = say_on(terminal.console(soft_wrap=True))
-    shown = (*reasons, *budgets.ranges(limits, state.space.groups), f"genotype: {genotype}", *budgets.sentences(within))
+    shown = (
+        *reasons,
+        *budgets.ranges(limits, state.space.groups),
+        f"genotype: {genotype}",
+        *budgets.sentences(within),
+    )
     for line in (*shown, *finished.said(judgement)):
         say(line)
     follow = command("retrain", out) if out else "add --out FILE, and then archgrad retrain FILE"

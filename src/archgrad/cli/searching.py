@@ -38,8 +38,16 @@ NOTHING = Flags()
 
 def search(
     *,
-    config_file: Annotated[Path | None, Parameter(name="--config", help="YAML with the same sections; flags win over it")] = None,
-    dry_run: Annotated[bool, Parameter(help="print the settings; nothing is loaded or written", negative="", show_default=False)] = False,
+    config_file: Annotated[
+        Path | None,
+        Parameter(name="--config", help="YAML with the same sections; flags win over it"),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        Parameter(
+            help="print the settings; nothing is loaded or written", negative="", show_default=False
+        ),
+    ] = False,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
 ) -> int:
     """Search an architecture for a set of images, into a new run folder.
@@ -54,7 +62,9 @@ def search(
 
     if dry_run:
         preparing.check_depths(settings)
-        console.print(preparing.resolve(settings, preparing.build(settings)).to_yaml(), markup=False, end="")
+        console.print(
+            preparing.resolve(settings, preparing.build(settings)).to_yaml(), markup=False, end=""
+        )
         return 0
     folder = settings.out or default_out(settings)
     try:
@@ -68,9 +78,21 @@ def search(
 def resume(
     folder: Path,
     *,
-    reopen: Annotated[bool, Parameter(help="remove the result that `finish` wrote, and go on", negative="", show_default=False)] = False,
-    previous: Annotated[bool, Parameter(help="go on from the checkpoint before the last one", negative="", show_default=False)] = False,
-    repair: Annotated[bool, Parameter(help="mend damaged metrics, and go on", negative="", show_default=False)] = False,
+    reopen: Annotated[
+        bool,
+        Parameter(
+            help="remove the result that `finish` wrote, and go on", negative="", show_default=False
+        ),
+    ] = False,
+    previous: Annotated[
+        bool,
+        Parameter(
+            help="go on from the checkpoint before the last one", negative="", show_default=False
+        ),
+    ] = False,
+    repair: Annotated[
+        bool, Parameter(help="mend damaged metrics, and go on", negative="", show_default=False)
+    ] = False,
 ) -> int:
     """Go on with a search or a retraining exactly where it stopped, in mid-epoch too.
 
@@ -91,12 +113,18 @@ def resume(
     from archgrad.run import execute  # takes torch
 
     try:
-        if run_folder.config.exists() and (found := execute.resume(folder, reopen=reopen, repair=repair, previous=previous, console=console)):
+        if run_folder.config.exists() and (
+            found := execute.resume(
+                folder, reopen=reopen, repair=repair, previous=previous, console=console
+            )
+        ):
             conclude(run_folder, found, console)
         elif (network := home(folder)) and (network / CARD).exists():
             go_on(network, say, repair=repair, previous=previous)
         elif not repair and (by_hand := run_folder.finished_by_hand()):
-            raise ValueError(f"the search in {folder} was ended by `archgrad finish` {by_hand}: add --reopen to remove that result and go on")
+            raise ValueError(
+                f"the search in {folder} was ended by `archgrad finish` {by_hand}: add --reopen to remove that result and go on"
+            )
         else:
             run_folder.settings()
             over(folder, say)
@@ -135,7 +163,9 @@ def over(folder: Path, say: Say) -> None:
     RunFolder(folder).history()  # or it names what is damaged
     by_hand = RunFolder(folder).finished_by_hand()
     judgement = finished.searched(RunFolder(folder))
-    say(f"the search in {folder} is finished{f' already, {by_hand}' if by_hand else ''}: see `{command('show', folder)}`")
+    say(
+        f"the search in {folder} is finished{f' already, {by_hand}' if by_hand else ''}: see `{command('show', folder)}`"
+    )
     for line in (*finished.said(judgement), onward(judgement, then(folder))):
         say(line)
 
@@ -162,7 +192,11 @@ def conclude(folder: RunFolder, found: Found, console: Console) -> None:
         say(line)
     if folder.front.exists():
         console.print(front_table(**schemas.read(folder.front, schemas.FrontFile)))
-    say(f"pictures: {folder.cells} and {folder.curves}" if folder.curves.exists() else f"picture: {folder.cells}")
+    say(
+        f"pictures: {folder.cells} and {folder.curves}"
+        if folder.curves.exists()
+        else f"picture: {folder.cells}"
+    )
     judgement = finished.searched(folder)
     for line in finished.said(judgement):
         say(line)

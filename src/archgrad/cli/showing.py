@@ -17,9 +17,13 @@ from archgrad.run.catalogue import Count
 from archgrad.run.subject import Subject, check_size, otherwise, subject
 from archgrad.terminal import say_on
 
-Space = Annotated[str | None, Parameter(help="space of a genotype; by default the one its cells belong to")]
+Space = Annotated[
+    str | None, Parameter(help="space of a genotype; by default the one its cells belong to")
+]
 Channels = Annotated[int | None, Parameter(help="channels of the derived network's first cell")]
-Cells = Annotated[int | None, Parameter(help="depth of the derived network (NAS-Bench-201: cells per stage)")]
+Cells = Annotated[
+    int | None, Parameter(help="depth of the derived network (NAS-Bench-201: cells per stage)")
+]
 Classes = Annotated[int | None, Parameter(help="number of classes; 10, or those of the run")]
 Size = Annotated[int | None, Parameter(help="side of the images in pixels; 32, or that of the run")]
 
@@ -42,7 +46,9 @@ def show(
     if svg:
         places.check_new(svg, "--svg", overwrite=overwrite)
     found = subject(what, space)
-    built = _counted(found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes)
+    built = _counted(
+        found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes
+    )
     picture = svg if svg or found.folder is None else found.folder.cells
     if picture and (svg or not picture.exists()):
         save_svg(found.genotype, picture)
@@ -99,7 +105,9 @@ def count(
         A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
     """
     found = subject(what, space)
-    built = _counted(found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes)
+    built = _counted(
+        found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes
+    )
     costs = {"params": built.params, "macs": built.macs}
     if as_json:
         terminal.say_exactly(json.dumps(costs))
@@ -129,8 +137,12 @@ def query(
     if device is not None:
         latencies = tabular.latencies(benchmark)
         if latencies is None:
-            raise ValueError(f"--device: no latencies of {benchmark} are bundled; there are those of {', '.join(tabular.LATENCIES)}")
-        found[f"{device}_ms"] = latencies.latency(device, asked.genotype)  # None where the device's number was dropped
+            raise ValueError(
+                f"--device: no latencies of {benchmark} are bundled; there are those of {', '.join(tabular.LATENCIES)}"
+            )
+        found[f"{device}_ms"] = latencies.latency(
+            device, asked.genotype
+        )  # None where the device's number was dropped
     if as_json:
         terminal.say_exactly(json.dumps(found | ({"budget": list(within)} if within else {})))
         return
@@ -146,7 +158,9 @@ def _counted(found: Subject, *, usual: bool, size: int | None, **given: int | No
     asked = {name: value for name, value in given.items() if value is not None}
     catalogue.spaces()[found.space_name].check(asked)
     known = catalogue.counted(found.genotype) if usual and found.run is None else None
-    if known and all(getattr(known, name) == value for name, value in (asked | {"size": size or known.size}).items()):
+    if known and all(
+        getattr(known, name) == value
+        for name, value in (asked | {"size": size or known.size}).items()
+    ):
         return known
     return found.count(size=size, **asked)
-

@@ -40,13 +40,21 @@ Flags: Any = flags(
     floating=("space", "retrain"),
 )
 NOTHING = Flags()
-Device = Annotated[str | None, Parameter(help="device to compute on: auto, cpu, cuda or cuda:1; by default the one of the training")]
+Device = Annotated[
+    str | None,
+    Parameter(
+        help="device to compute on: auto, cpu, cuda or cuda:1; by default the one of the training"
+    ),
+]
 
 
 def retrain(
     what: str,
     *,
-    config_file: Annotated[Path | None, Parameter(name="--config", help="YAML with the same sections; flags win over it")] = None,
+    config_file: Annotated[
+        Path | None,
+        Parameter(name="--config", help="YAML with the same sections; flags win over it"),
+    ] = None,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
 ) -> int:
     """Train the network of a run or of a genotype from scratch. Its result is the test accuracy after the last epoch.
@@ -58,7 +66,9 @@ def retrain(
     what: str
         A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
     """
-    found, settings = preparing_training.asked(what, [*([config.read_yaml(config_file)] if config_file else []), ("", said(given))])
+    found, settings = preparing_training.asked(
+        what, [*([config.read_yaml(config_file)] if config_file else []), ("", said(given))]
+    )
     out = settings.out or _default_out(found, what, settings)
     check_free(out)
     from archgrad.retraining import execute as retraining  # takes torch
@@ -103,12 +113,27 @@ def go_on(folder: Path, say: Say, *, repair: bool = False, previous: bool = Fals
 def evaluate(
     folder: Path,
     *,
-    data: Annotated[str | None, Parameter(help="labelled images: a folder CLASS/*, a set with a test split, parquet, CSV, a hub name")] = None,
-    split: Annotated[str | None, Parameter(help="split of those images; by default the test split where there is one")] = None,
-    image_column: Annotated[str | None, Parameter(help="column of a table that holds the images")] = None,
-    label_column: Annotated[str | None, Parameter(help="column of a table that holds the classes")] = None,
+    data: Annotated[
+        str | None,
+        Parameter(
+            help="labelled images: a folder CLASS/*, a set with a test split, parquet, CSV, a hub name"
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        Parameter(help="split of those images; by default the test split where there is one"),
+    ] = None,
+    image_column: Annotated[
+        str | None, Parameter(help="column of a table that holds the images")
+    ] = None,
+    label_column: Annotated[
+        str | None, Parameter(help="column of a table that holds the classes")
+    ] = None,
     skip_unreadable: Annotated[
-        bool, Parameter(help="leave out labelled images that cannot be read", negative="", show_default=False)
+        bool,
+        Parameter(
+            help="leave out labelled images that cannot be read", negative="", show_default=False
+        ),
     ] = False,
     device: Device = None,
     as_json: AsJson = False,
@@ -121,13 +146,19 @@ def evaluate(
         The run folder, or that of a retraining.
     """
     check_device(device or "auto")
-    given = (("image_column", image_column), ("label_column", label_column), ("skip_unreadable", skip_unreadable or None))
+    given = (
+        ("image_column", image_column),
+        ("label_column", label_column),
+        ("skip_unreadable", skip_unreadable or None),
+    )
     read_card(home(folder))  # or it says that there is none
     from archgrad.devices import device_named  # takes torch
     from archgrad.retraining import evaluating as evaluation
 
     columns: dict[str, Any] = {name: value for name, value in given if value is not None}
-    found = evaluation.evaluate(home(folder), data, split=split, device=device and device_named(device), **columns)
+    found = evaluation.evaluate(
+        home(folder), data, split=split, device=device and device_named(device), **columns
+    )
     if as_json:
         terminal.say_exactly(json.dumps(found.to_json()))
     else:
@@ -138,9 +169,19 @@ def predict(
     folder: Path,
     *images: Path,
     top: Annotated[int, Parameter(help="likeliest classes shown per image")] = 1,
-    csv: Annotated[bool, Parameter(help="print CSV with file, class and probability", negative="", show_default=False)] = False,
+    csv: Annotated[
+        bool,
+        Parameter(
+            help="print CSV with file, class and probability", negative="", show_default=False
+        ),
+    ] = False,
     csv_raw: Annotated[
-        bool, Parameter(help="print CSV with names as they are, so a spreadsheet may compute one", negative="", show_default=False)
+        bool,
+        Parameter(
+            help="print CSV with names as they are, so a spreadsheet may compute one",
+            negative="",
+            show_default=False,
+        ),
     ] = False,
     as_json: AsJson = False,
     device: Device = None,
@@ -165,7 +206,9 @@ def predict(
     from archgrad.devices import device_named  # takes torch
     from archgrad.retraining import predicting as prediction
 
-    found = prediction.predict(home(folder), images, top=top, device=device and device_named(device))
+    found = prediction.predict(
+        home(folder), images, top=top, device=device and device_named(device)
+    )
     if as_json:
         terminal.say_exactly(json.dumps(found.to_json()))
     elif csv or csv_raw:

@@ -39,5 +39,9 @@ def elsewhere(folder: RunFolder) -> str | None:
 
 def onward(judgement: Judgement | None, follow: str) -> str:
     """What to type next, by default ``follow``: to train what was not searched is a waste."""
-    first = "" if judgement and judgement.ok else "search again first, as said above; for this network all the same: "
+    first = (
+        ""
+        if judgement and judgement.ok
+        else "search again first, as said above; for this network all the same: "
+    )
     return f"next: {first}{follow}"

@@ -64,14 +64,20 @@ def _retrained(one: retrained.Retraining) -> float | None:
     return one.result()["seconds"] if one.done else None
 
 
-def _seen(kind: str, folder: RunFolder, finished: Callable[[], float | None], now: float | None) -> Ahead:
-    with suppress(ValueError, OSError):  # a damaged file is said elsewhere; one that is just being removed is of a run that ends
+def _seen(
+    kind: str, folder: RunFolder, finished: Callable[[], float | None], now: float | None
+) -> Ahead:
+    with suppress(
+        ValueError, OSError
+    ):  # a damaged file is said elsewhere; one that is just being removed is of a run that ends
         if (took := finished()) is not None:
             return Ahead(kind, took, 0.0)
         if folder.estimate.exists():
             said = schemas.read(folder.estimate, schemas.EstimateFile)
             left = max(said["left"] - ((time() if now is None else now) - said["when"]), 0.0)
-            return Ahead(kind, said["total"], min(left / said["total"], 1.0) if said["total"] else 0.0)
+            return Ahead(
+                kind, said["total"], min(left / said["total"], 1.0) if said["total"] else 0.0
+            )
     return Ahead(kind, None, 1.0)
 
 
@@ -80,9 +86,21 @@ class Herald:
     seconds in which it said nothing else, if it is to give any."""
 
     def __init__(
-        self, runs: Sequence[Run], jobs: int, *, signs: bool = True, period: float = 30.0, clock: Callable[[], float] = monotonic
+        self,
+        runs: Sequence[Run],
+        jobs: int,
+        *,
+        signs: bool = True,
+        period: float = 30.0,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        self.runs, self.jobs, self.signs, self.period, self.clock = list(runs), jobs, signs, period, clock
+        self.runs, self.jobs, self.signs, self.period, self.clock = (
+            list(runs),
+            jobs,
+            signs,
+            period,
+            clock,
+        )
         self.whole, self.spoken, self.looked = False, clock(), clock()
 
     def left(self) -> Left:

@@ -38,15 +38,24 @@ class Retraining:
     def result(self) -> dict[str, Any]:
         """Of a finished one: ``test``, its accuracy after the last epoch in percent, and what it took. ValueError where it is not known."""
         own = records.tested(self.folder.metrics, read_card(self.folder.path).settings.epochs)
-        return {"seed": self.seed, "test": 100 * own[-1]["test_accuracy"], "seconds": sum(row.get("seconds") or 0.0 for row in own)}
+        return {
+            "seed": self.seed,
+            "test": 100 * own[-1]["test_accuracy"],
+            "seconds": sum(row.get("seconds") or 0.0 for row in own),
+        }
 
 
 def results(search: RunFolder, count: int) -> dict[str, Any]:
     """Of the retrainings 1 to ``count`` that are finished: their common ``settings``, and ``runs``, one `Retraining.result` each; else empty."""
-    finished = [one for one in (Retraining(search, seed) for seed in range(1, count + 1)) if one.done]
+    finished = [
+        one for one in (Retraining(search, seed) for seed in range(1, count + 1)) if one.done
+    ]
     if not finished:
         return {}
-    return {"settings": asdict(read_card(finished[0].folder.path).settings), "runs": [one.result() for one in finished]}
+    return {
+        "settings": asdict(read_card(finished[0].folder.path).settings),
+        "runs": [one.result() for one in finished],
+    }
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,11 @@ def retrained(tests: Mapping[int, Sequence[float]]) -> Retrained:
     whole = spread([math.fsum(own) / len(own) for own in tests.values()])
     free = sum(len(own) - 1 for own in tests.values())
     within = math.fsum(_squares(own) for own in tests.values())
-    return Retrained(**asdict(whole), each=tuple(map(len, tests.values())), sd_retraining=math.sqrt(within / free) if free else None)
+    return Retrained(
+        **asdict(whole),
+        each=tuple(map(len, tests.values())),
+        sd_retraining=math.sqrt(within / free) if free else None,
+    )
 
 
 def _squares(values: Sequence[float]) -> float:
@@ -80,4 +93,6 @@ def tests_of(summary: Mapping[str, Any]) -> list[float]:
 
 
 def pending(search: RunFolder, count: int) -> Iterator[Retraining]:
-    return (one for one in (Retraining(search, seed) for seed in range(1, count + 1)) if not one.done)
+    return (
+        one for one in (Retraining(search, seed) for seed in range(1, count + 1)) if not one.done
+    )

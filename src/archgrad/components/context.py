@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from archgrad.cost.limits import Limits
 
+
 class Progress(NamedTuple):
     """Where in the run a step is. ``born`` and ``dies`` are the epochs between which this supernet lives (a stage starts a new one, as a rule).
 

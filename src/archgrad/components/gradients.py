@@ -13,7 +13,12 @@ Named = Mapping[str, Tensor]
 
 
 def gradients(
-    loss: Tensor, named: Named, *, create_graph: bool = False, retain: bool = False, zeros: bool = False
+    loss: Tensor,
+    named: Named,
+    *,
+    create_graph: bool = False,
+    retain: bool = False,
+    zeros: bool = False,
 ) -> dict[str, Tensor | None]:
     """d loss / d tensor for every named tensor, averaged over processes (with ``create_graph`` each process keeps its own: the product
     it goes into is averaged in its turn). ``retain``: the loss may be asked again.
@@ -23,7 +28,13 @@ def gradients(
     tensors = list(named.values())
     found: tuple[Tensor | None, ...] = (None,) * len(tensors)
     if loss.requires_grad and tensors:
-        found = torch.autograd.grad(loss, tensors, create_graph=create_graph, retain_graph=create_graph or retain, allow_unused=True)
+        found = torch.autograd.grad(
+            loss,
+            tensors,
+            create_graph=create_graph,
+            retain_graph=create_graph or retain,
+            allow_unused=True,
+        )
     if _processes() > 1 and not create_graph and tensors:
         # Processes must reduce the same tensors: those that any of them reached.
         reached = torch.tensor([float(g is not None) for g in found], device=tensors[0].device)
@@ -38,7 +49,10 @@ def gradients(
 
 def present(found: Mapping[str, Tensor | None], named: Named) -> dict[str, Tensor]:
     """The gradients of ``named``, 0 where there is none."""
-    return {name: torch.zeros_like(tensor) if (gradient := found[name]) is None else gradient for name, tensor in named.items()}
+    return {
+        name: torch.zeros_like(tensor) if (gradient := found[name]) is None else gradient
+        for name, tensor in named.items()
+    }
 
 
 def _averaged(gradient: Tensor) -> Tensor:
@@ -59,7 +73,9 @@ def clip(found: Mapping[str, Tensor | None], norm: float) -> None:
         torch._foreach_mul_(some, (norm / (total + 1e-6)).clamp(max=1.0))
 
 
-def update(optimizer: torch.optim.Optimizer, named: Named, found: Mapping[str, Tensor | None]) -> None:
+def update(
+    optimizer: torch.optim.Optimizer, named: Named, found: Mapping[str, Tensor | None]
+) -> None:
     """One step of ``optimizer`` on exactly these tensors with these gradients."""
     for name, tensor in named.items():
         tensor.grad = found[name]

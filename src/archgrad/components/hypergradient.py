@@ -44,7 +44,11 @@ def second_order(problem: Problem) -> Found:
     def product(vector: Named) -> dict[str, Tensor]:
         loss, _ = problem.lower(problem.alphas, None)
         reached = gradients(loss, problem.weights, create_graph=True)
-        along = [(gradient * vector[name]).sum() for name, gradient in reached.items() if gradient is not None]
+        along = [
+            (gradient * vector[name]).sum()
+            for name, gradient in reached.items()
+            if gradient is not None
+        ]
         return gradients(torch.stack(along).sum(), problem.alphas, zeros=True)  # type: ignore[return-value]
 
     return _unrolled(problem, product)
@@ -58,10 +62,15 @@ def finite_differences(problem: Problem) -> Found:
         norm = nn.utils.get_total_norm(list(vector.values()))
         sides = []
         for eps in (0.01 / norm, -0.01 / norm):
-            shifted = {name: weight.detach() + eps * vector[name] for name, weight in problem.weights.items()}
+            shifted = {
+                name: weight.detach() + eps * vector[name]
+                for name, weight in problem.weights.items()
+            }
             loss, _ = problem.lower(problem.alphas, shifted)
             sides.append(gradients(loss, problem.alphas, zeros=True))
-        return {name: (sides[0][name] - sides[1][name]) / (2 * 0.01 / norm) for name in problem.alphas}  # type: ignore[operator]
+        return {
+            name: (sides[0][name] - sides[1][name]) / (2 * 0.01 / norm) for name in problem.alphas
+        }  # type: ignore[operator]
 
     return _unrolled(problem, product)
 
@@ -71,11 +80,15 @@ def _unrolled(problem: Problem, product: Callable[[Named], dict[str, Tensor]]) -
     virtual_step = step_of(problem.optimizer)
     with probing(problem.net):
         loss, _ = problem.lower({name: a.detach() for name, a in problem.alphas.items()}, None)
-        ahead, xi, slopes = virtual_step(problem.optimizer, problem.weights, gradients(loss, problem.weights))
+        ahead, xi, slopes = virtual_step(
+            problem.optimizer, problem.weights, gradients(loss, problem.weights)
+        )
         loss, forward = problem.upper(problem.alphas, ahead)
         found = gradients(loss, {**problem.alphas, **ahead})
         vector = present(found, ahead)
-        correction = product({name: slopes[name] * value for name, value in vector.items()} if slopes else vector)
+        correction = product(
+            {name: slopes[name] * value for name, value in vector.items()} if slopes else vector
+        )
     direct = present(found, problem.alphas)
     return {name: direct[name] - xi * correction[name] for name in direct}, forward
 
@@ -90,25 +103,37 @@ class Ahead(NamedTuple):
     slopes: dict[str, Tensor] | None = None
 
 
-def step_of(optimizer: torch.optim.Optimizer) -> Callable[[torch.optim.Optimizer, Named, Mapping[str, Tensor | None]], Ahead]:
+def step_of(
+    optimizer: torch.optim.Optimizer,
+) -> Callable[[torch.optim.Optimizer, Named, Mapping[str, Tensor | None]], Ahead]:
     """How an optimizer steps. ValueError for one whose step is not written down here, or not with its options."""
     kinds = {torch.optim.SGD: sgd_step, torch.optim.Adam: adam_step, torch.optim.AdamW: adam_step}
     kind = type(optimizer).__name__
     if type(optimizer) not in kinds:
-        raise ValueError(f"second order goes through a step of the weights: it knows those of SGD, Adam and AdamW, not of {kind}")
+        raise ValueError(
+            f"second order goes through a step of the weights: it knows those of SGD, Adam and AdamW, not of {kind}"
+        )
     if len(optimizer.param_groups) > 1:
-        raise ValueError(f"second order goes through a step of the weights: {kind} must have one group of parameters, not several")
+        raise ValueError(
+            f"second order goes through a step of the weights: {kind} must have one group of parameters, not several"
+        )
     for option in ("dampening", "amsgrad", "maximize"):
         if optimizer.param_groups[0].get(option):
-            raise ValueError(f"second order goes through a step of the weights: it knows no {kind} with {option}")
+            raise ValueError(
+                f"second order goes through a step of the weights: it knows no {kind} with {option}"
+            )
     return kinds[type(optimizer)]
 
 
-def adam_step(optimizer: torch.optim.Optimizer, weights: Named, found: Mapping[str, Tensor | None]) -> Ahead:
+def adam_step(
+    optimizer: torch.optim.Optimizer, weights: Named, found: Mapping[str, Tensor | None]
+) -> Ahead:
     """Adam, and AdamW, whose decay is apart from the gradient. With ``m`` and ``v`` after the step, ``s = sqrt(v / c2) + eps``:
     ``w' = w - lr / c1 * m / s`` and ``-dw'/dgradient = lr / c1 * ((1 - beta1) / s - m (1 - beta2) gradient / (s^2 sqrt(v c2)))``."""
     settings = optimizer.param_groups[0]
-    lr, decay, eps, (beta1, beta2) = (settings[key] for key in ("lr", "weight_decay", "eps", "betas"))
+    lr, decay, eps, (beta1, beta2) = (
+        settings[key] for key in ("lr", "weight_decay", "eps", "betas")
+    )
     apart = settings.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
     ahead, slopes = {}, {}
     for name, weight in weights.items():
@@ -122,23 +147,33 @@ def adam_step(optimizer: torch.optim.Optimizer, weights: Named, found: Mapping[s
             v = beta2 * kept.get("exp_avg_sq", torch.zeros_like(moved)) + (1 - beta2) * step**2
             c1, c2 = 1 - beta1**count, 1 - beta2**count
             s = (v / c2).sqrt() + eps
-            bend = torch.where(v > 0, (1 - beta2) * step / (v * c2).sqrt(), 0.0)  # ds/dgradient, 0 where nothing has moved yet
+            bend = torch.where(
+                v > 0, (1 - beta2) * step / (v * c2).sqrt(), 0.0
+            )  # ds/dgradient, 0 where nothing has moved yet
             slope = lr / c1 * ((1 - beta1) / s - m * bend / s**2)
             moved = (moved * (1 - lr * decay) if apart else moved) - lr / c1 * m / s
         ahead[name], slopes[name] = moved.clone().requires_grad_(), slope
     return Ahead(ahead, 1.0, slopes)
 
 
-def sgd_step(optimizer: torch.optim.Optimizer, weights: Named, found: Mapping[str, Tensor | None]) -> Ahead:
+def sgd_step(
+    optimizer: torch.optim.Optimizer, weights: Named, found: Mapping[str, Tensor | None]
+) -> Ahead:
     """SGD with momentum and decay: ``-dw'/dgradient`` = lr, times 1 + momentum under Nesterov."""
     settings = optimizer.param_groups[0]
-    lr, momentum, decay, nesterov = (settings[key] for key in ("lr", "momentum", "weight_decay", "nesterov"))
+    lr, momentum, decay, nesterov = (
+        settings[key] for key in ("lr", "momentum", "weight_decay", "nesterov")
+    )
     ahead = {}
     for name, weight in weights.items():
         moved = weight.detach()
         if (gradient := found[name]) is not None:
             step = gradient.detach() + decay * moved
-            buffer = optimizer.state[weight].get("momentum_buffer") if weight in optimizer.state else None
+            buffer = (
+                optimizer.state[weight].get("momentum_buffer")
+                if weight in optimizer.state
+                else None
+            )
             velocity = step if buffer is None else step + momentum * buffer
             moved = moved - lr * (step + momentum * velocity if nesterov else velocity)
         ahead[name] = moved.clone().requires_grad_()

@@ -42,8 +42,12 @@ def logsumexp(forward: Forward) -> Tensor:
     """``mean over edges of log sum over ops of exp(a)``, over the edges of all groups: the smaller, the smaller and the more alike an edge's
     largest alphas (Beta-DARTS, arXiv 2203.01665)."""
     groups = forward.context.groups
-    total = torch.stack([masked_logsumexp(forward.alphas[name], group).sum() for name, group in groups.items()]).sum()
-    return total / max(sum(bool(edge.primitives) for group in groups.values() for edge in group.edges), 1)
+    total = torch.stack(
+        [masked_logsumexp(forward.alphas[name], group).sum() for name, group in groups.items()]
+    ).sum()
+    return total / max(
+        sum(bool(edge.primitives) for group in groups.values() for edge in group.edges), 1
+    )
 
 
 def weighted(scale: Scalar, term: Term) -> Term:

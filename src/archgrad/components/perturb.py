@@ -31,10 +31,16 @@ def normalised(moved: Tensor, origin: Tensor, free: Tensor) -> Tensor:
     inside = clamped(moved, origin, free) * free
     largest = F.one_hot(moved.masked_fill(~free, -torch.inf).argmax(-1), moved.shape[-1]).to(moved)
     inside = torch.where(inside.sum(-1, keepdim=True) > 0, inside, largest)
-    return torch.where(free, inside * ((origin * free).sum(-1, keepdim=True) / inside.sum(-1, keepdim=True)), origin)
+    return torch.where(
+        free,
+        inside * ((origin * free).sum(-1, keepdim=True) / inside.sum(-1, keepdim=True)),
+        origin,
+    )
 
 
-def noise(radius: Scalar, settle: Settle = normalised) -> Callable[[Mixture, LossAt, Context], Shares]:
+def noise(
+    radius: Scalar, settle: Settle = normalised
+) -> Callable[[Mixture, LossAt, Context], Shares]:
     """One mixture with ``U(-radius, radius)`` added to every weight (SDARTS-RS, Chen & Hsieh 2020, arXiv 2002.05283)."""
 
     def perturb(mixture: Mixture, loss_at: LossAt, context: Context) -> Shares:
@@ -43,7 +49,9 @@ def noise(radius: Scalar, settle: Settle = normalised) -> Callable[[Mixture, Los
     return perturb
 
 
-def attack(radius: Scalar, steps: int, settle: Settle = normalised) -> Callable[[Mixture, LossAt, Context], Shares]:
+def attack(
+    radius: Scalar, steps: int, settle: Settle = normalised
+) -> Callable[[Mixture, LossAt, Context], Shares]:
     """One mixture within ``radius``, where the loss is worst: from a random start ``steps`` steps of ``2 radius / steps`` along the sign of
     its gradient, each projected onto the ball; the mixture itself if the loss is worse there (SDARTS-ADV, as `noise`)."""
 
@@ -56,14 +64,30 @@ def attack(radius: Scalar, steps: int, settle: Settle = normalised) -> Callable[
         for _ in range(steps):
             moved = moved.map(Tensor.requires_grad_)
             slopes = gradients(loss_at(moved), moved.weights, zeros=True)
-            ahead = {name: w.detach() + 2 * r / steps * slopes[name].sign() for name, w in moved.weights.items()}  # type: ignore[union-attr]
-            ahead = {name: torch.clamp(w, origin.weights[name] - r, origin.weights[name] + r) for name, w in ahead.items()}
+            ahead = {
+                name: w.detach() + 2 * r / steps * slopes[name].sign()
+                for name, w in moved.weights.items()
+            }  # type: ignore[union-attr]
+            ahead = {
+                name: torch.clamp(w, origin.weights[name] - r, origin.weights[name] + r)
+                for name, w in ahead.items()
+            }
             moved = settled(ahead, origin, settle, context)
         with torch.no_grad():
             worse = loss_at(moved) >= loss_at(origin)
         # A fixed distance added: what trains the mixture through this pass trains the one that was given.
-        away = {name: torch.where(worse, moved.weights[name] - w, 0.0) for name, w in origin.weights.items()}
-        return [(1.0, replace(mixture, weights={name: w + away[name] for name, w in mixture.weights.items()}))]
+        away = {
+            name: torch.where(worse, moved.weights[name] - w, 0.0)
+            for name, w in origin.weights.items()
+        }
+        return [
+            (
+                1.0,
+                replace(
+                    mixture, weights={name: w + away[name] for name, w in mixture.weights.items()}
+                ),
+            )
+        ]
 
     return perturb
 
@@ -74,13 +98,24 @@ def shaken(mixture: Mixture, radius: float, settle: Settle, context: Context) ->
         return mixture
     moved = {}
     for name, w in mixture.weights.items():
-        draw = torch.rand(w.shape, generator=context.rng(f"perturb/{name}", w.device), device=w.device, dtype=w.dtype)
+        draw = torch.rand(
+            w.shape,
+            generator=context.rng(f"perturb/{name}", w.device),
+            device=w.device,
+            dtype=w.dtype,
+        )
         moved[name] = w + radius * (2 * draw - 1)
     return settled(moved, mixture, settle, context)
 
 
 def settled(moved: dict[str, Tensor], origin: Mixture, settle: Settle, context: Context) -> Mixture:
-    return replace(origin, weights={name: settle(w, origin.weights[name], _free(name, origin, context)) for name, w in moved.items()})
+    return replace(
+        origin,
+        weights={
+            name: settle(w, origin.weights[name], _free(name, origin, context))
+            for name, w in moved.items()
+        },
+    )
 
 
 def _free(name: str, mixture: Mixture, context: Context) -> Tensor:

@@ -39,12 +39,19 @@ def masked_logsumexp(logits: Tensor, group: EdgeGroup) -> Tensor:
 
 def softmax(alphas: Alphas, context: Context) -> Mixture:
     """``p = softmax(a)`` per edge: the continuous relaxation (DARTS, Liu et al. 2019, arXiv 1806.09055, eq. 2)."""
-    return Mixture({name: masked_softmax(alphas[name], group) for name, group in context.groups.items()})
+    return Mixture(
+        {name: masked_softmax(alphas[name], group) for name, group in context.groups.items()}
+    )
 
 
 def sigmoid(alphas: Alphas, context: Context) -> Mixture:
     """``sigma(a)`` of each op by itself: ops do not compete, and a row need not sum to 1 (FairDARTS, Chu et al. 2020, arXiv 1911.12126)."""
-    return Mixture({name: alphas[name].sigmoid() * cached_mask(group, alphas[name].device) for name, group in context.groups.items()})
+    return Mixture(
+        {
+            name: alphas[name].sigmoid() * cached_mask(group, alphas[name].device)
+            for name, group in context.groups.items()
+        }
+    )
 
 
 def tempered_softmax(logits: Tensor, group: EdgeGroup, temperature: float) -> Tensor:
@@ -61,7 +68,9 @@ Noise = Callable[[Tensor, torch.Generator], Tensor]
 
 def gaussian(sigma: float) -> Noise:
     """``sigma * N(0, 1)``"""
-    return lambda logits, rng: sigma * torch.randn(logits.shape, generator=rng, device=logits.device, dtype=logits.dtype)
+    return lambda logits, rng: (
+        sigma * torch.randn(logits.shape, generator=rng, device=logits.device, dtype=logits.dtype)
+    )
 
 
 def gumbel(logits: Tensor, rng: torch.Generator) -> Tensor:
@@ -69,15 +78,25 @@ def gumbel(logits: Tensor, rng: torch.Generator) -> Tensor:
     return -torch.empty_like(logits).exponential_(generator=rng).log()
 
 
-def sparse_softmax(temperature: Scalar, noise: Noise | None = None) -> Callable[[Alphas, Context], Mixture]:
+def sparse_softmax(
+    temperature: Scalar, noise: Noise | None = None
+) -> Callable[[Alphas, Context], Mixture]:
     """``p = softmax(a / T)``; in the alpha phase ``softmax((a + noise) / T)`` where there is noise."""
 
     def relax(alphas: Alphas, context: Context) -> Mixture:
         t = temperature(context)
         shaken = {name: alphas[name] for name in context.groups}
         if noise and context.phase == "alpha":
-            shaken = {name: a + noise(a, context.rng(f"sparse_softmax/{name}", a.device)) for name, a in shaken.items()}
-        return Mixture({name: tempered_softmax(shaken[name], group, t) for name, group in context.groups.items()})
+            shaken = {
+                name: a + noise(a, context.rng(f"sparse_softmax/{name}", a.device))
+                for name, a in shaken.items()
+            }
+        return Mixture(
+            {
+                name: tempered_softmax(shaken[name], group, t)
+                for name, group in context.groups.items()
+            }
+        )
 
     return relax
 
@@ -93,7 +112,12 @@ def sparse_noisy_softmax(temperature: Scalar) -> Callable[[Alphas, Context], Mix
             return mixture
         smooth = softmax(alphas, context).weights
         # p + (q - q) keeps p's value to the last bit; (p + q) - q would not.
-        return Mixture({name: p + (smooth[name] - smooth[name].detach()) for name, p in mixture.weights.items()})
+        return Mixture(
+            {
+                name: p + (smooth[name] - smooth[name].detach())
+                for name, p in mixture.weights.items()
+            }
+        )
 
     return relax
 
@@ -103,8 +127,17 @@ def concrete(temperature: Scalar) -> Callable[[Alphas, Context], Mixture]:
 
     def relax(alphas: Alphas, context: Context) -> Mixture:
         t = temperature(context)
-        shaken = {name: alphas[name] + gumbel(alphas[name], context.rng(f"concrete/{name}", alphas[name].device)) for name in context.groups}
-        return Mixture({name: tempered_softmax(shaken[name], group, t) for name, group in context.groups.items()})
+        shaken = {
+            name: alphas[name]
+            + gumbel(alphas[name], context.rng(f"concrete/{name}", alphas[name].device))
+            for name in context.groups
+        }
+        return Mixture(
+            {
+                name: tempered_softmax(shaken[name], group, t)
+                for name, group in context.groups.items()
+            }
+        )
 
     return relax
 
@@ -134,9 +167,15 @@ def one_path(surrogate: Surrogate, idle: str = "scalar") -> Callable[[Alphas, Co
             a = alphas[name]
             draw = Draw(a, noise.to(a), one_hot.to(a))
             soft = surrogate(draw, context.groups[name], context)
-            weights[name] = draw.chosen + (soft - soft.detach())  # plus 0, so that the value stays one-hot to the last bit
+            weights[name] = draw.chosen + (
+                soft - soft.detach()
+            )  # plus 0, so that the value stays one-hot to the last bit
             active[name] = one_hot
-        return Mixture(weights, None if idle == "run" and context.phase == "alpha" else active, idle=idle != "nothing")
+        return Mixture(
+            weights,
+            None if idle == "run" and context.phase == "alpha" else active,
+            idle=idle != "nothing",
+        )
 
     return relax
 
@@ -146,10 +185,18 @@ def _drawn(alphas: Alphas, context: Context) -> dict[str, tuple[Tensor, Tensor]]
     groups = context.groups
     host = torch.cat([alphas[name].detach().flatten() for name in groups]).cpu()
     drawn = {}
-    for (name, group), flat in zip(groups.items(), host.split([alphas[name].numel() for name in groups]), strict=True):
+    for (name, group), flat in zip(
+        groups.items(), host.split([alphas[name].numel() for name in groups]), strict=True
+    ):
         logits, mask = flat.view(alphas[name].shape), cached_mask(group, host.device)
         noise = gumbel(logits, context.rng(f"one_path/{name}"))
-        drawn[name] = noise, F.one_hot((logits + noise).masked_fill(~mask, -torch.inf).argmax(-1), group.width).bool() & mask
+        drawn[name] = (
+            noise,
+            F.one_hot(
+                (logits + noise).masked_fill(~mask, -torch.inf).argmax(-1), group.width
+            ).bool()
+            & mask,
+        )
     return drawn
 
 
@@ -169,7 +216,9 @@ def dirichlet(alphas: Alphas, context: Context) -> Mixture:
     for name, group in context.groups.items():
         a = alphas[name]
         drawn = cached_mask(group, a.device).to(a.dtype)
-        with forked(context.seed, f"dirichlet/{name}", context.phase, *context.t.place, device=a.device):  # rsample takes no generator
+        with forked(
+            context.seed, f"dirichlet/{name}", context.phase, *context.t.place, device=a.device
+        ):  # rsample takes no generator
             for rows, size in choices(group, a.device):
                 part = Dirichlet(concentration(a[rows, :size]), validate_args=False).rsample()
                 drawn = drawn.index_put((rows[:, None], torch.arange(size, device=a.device)), part)
@@ -179,12 +228,20 @@ def dirichlet(alphas: Alphas, context: Context) -> Mixture:
 
 def dirichlet_mean(alphas: Alphas, context: Context) -> Mixture:
     """``(elu(a) + 1) / sum``, the mean of `dirichlet`."""
-    masses = {name: concentration(alphas[name]) * cached_mask(group, alphas[name].device) for name, group in context.groups.items()}
-    return Mixture({name: mass / mass.sum(-1, keepdim=True).clamp(min=LEAST) for name, mass in masses.items()})
+    masses = {
+        name: concentration(alphas[name]) * cached_mask(group, alphas[name].device)
+        for name, group in context.groups.items()
+    }
+    return Mixture(
+        {name: mass / mass.sum(-1, keepdim=True).clamp(min=LEAST) for name, mass in masses.items()}
+    )
 
 
 @lru_cache(maxsize=256)
 def choices(group: EdgeGroup, device: torch.device) -> list[tuple[Tensor, int]]:
     """(rows, ops) of the edges that have a choice, by their number of ops: what cannot be padded is done for each number by itself."""
     sizes = [len(edge.primitives) for edge in group.edges]
-    return [(torch.tensor([e for e, one in enumerate(sizes) if one == size], device=device), size) for size in sorted({*sizes} - {0, 1})]
+    return [
+        (torch.tensor([e for e, one in enumerate(sizes) if one == size], device=device), size)
+        for size in sorted({*sizes} - {0, 1})
+    ]

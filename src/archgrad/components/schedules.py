@@ -74,7 +74,9 @@ def exactly(epoch: int, what: str) -> When:
 
     def at(epochs: int) -> int:
         if not 0 <= epoch < epochs:
-            raise ValueError(f"{what} is {epoch}, but the search has {counted(epochs, 'epoch')}: choose at most {epochs - 1}")
+            raise ValueError(
+                f"{what} is {epoch}, but the search has {counted(epochs, 'epoch')}: choose at most {epochs - 1}"
+            )
         return epoch
 
     return at
@@ -85,7 +87,9 @@ def _length(least: int) -> Callable[[float], float]:
         if value.is_integer() and value >= least:
             return int(value)
         if not 0 < value < 1:
-            raise ValueError(f"whole epochs from {least} on, or a share of the search between 0 and 1")
+            raise ValueError(
+                f"whole epochs from {least} on, or a share of the search between 0 and 1"
+            )
         return value
 
     return check
@@ -100,7 +104,11 @@ Interval = Annotated[float, AfterValidator(_length(1))]
 
 def span(length: float, what: str) -> When:
     """The epoch of a `Span`: a share is at least one epoch, and leaves at least one; ValueError if the user's own is not in the search."""
-    return exactly(length, what) if isinstance(length, int) else lambda epochs: min(share(length, of=1)(epochs), epochs - 1)
+    return (
+        exactly(length, what)
+        if isinstance(length, int)
+        else lambda epochs: min(share(length, of=1)(epochs), epochs - 1)
+    )
 
 
 def lasting(length: float, what: str) -> When:

@@ -22,24 +22,36 @@ def strongest(mixture: Mixture, groups: Groups, limits: Limits = ()) -> Genotype
 
     Where that exceeds a limit: of all genotypes within the limits the one with the highest `score`, exactly. ValueError if there is none.
     """
-    found = Genotype(tuple(_strongest(mixture.cell(name, None).weights, group) for name, group in groups.items()))
+    found = Genotype(
+        tuple(_strongest(mixture.cell(name, None).weights, group) for name, group in groups.items())
+    )
     if keeps(found, limits):
         return found
     within = best(log_weights(mixture, groups), groups, limits)
     if within is None:
-        raise ValueError(f"no network that is left to select from keeps to {' and '.join(map(str, limits))}")
+        raise ValueError(
+            f"no network that is left to select from keeps to {' and '.join(map(str, limits))}"
+        )
     return within
 
 
 def log_weights(mixture: Mixture, groups: Groups) -> dict[str, Tensor]:
     """Group -> (edges, ops), float64; a weight that is 0 or below counts as the least positive one."""
     least = torch.finfo(torch.float64).tiny
-    return {name: mixture.cell(name, None).weights.detach().double().cpu().clamp(min=least).log() for name in groups}
+    return {
+        name: mixture.cell(name, None).weights.detach().double().cpu().clamp(min=least).log()
+        for name in groups
+    }
 
 
 def score(genotype: Genotype, mixture: Mixture, groups: Groups) -> float:
     """The sum of the log-weights of its links: the logarithm of its probability where each edge chooses by itself."""
-    return float(sum((rows * genotype.one_hot(groups).weights[name]).sum() for name, rows in log_weights(mixture, groups).items()))
+    return float(
+        sum(
+            (rows * genotype.one_hot(groups).weights[name]).sum()
+            for name, rows in log_weights(mixture, groups).items()
+        )
+    )
 
 
 def _strongest(weights: Tensor, group: EdgeGroup) -> CellGenotype:
@@ -52,10 +64,15 @@ def _strongest(weights: Tensor, group: EdgeGroup) -> CellGenotype:
             visible = [c for c in columns if group.edges[e].primitives[c] not in group.hidden]
             order = sorted(visible or columns, key=lambda c: -rows[e][c])
             if order:
-                ranked.append((rows[e][order[0]] if visible else float("-inf"), e, order[: group.pick]))
+                ranked.append(
+                    (rows[e][order[0]] if visible else float("-inf"), e, order[: group.pick])
+                )
         ranked.sort(key=lambda candidate: -candidate[0])
         for _, e, order in sorted(ranked[: group.keep], key=lambda candidate: candidate[1]):
-            links += [Link(group.edges[e].source, group.edges[e].target, group.edges[e].primitives[c]) for c in order]
+            links += [
+                Link(group.edges[e].source, group.edges[e].target, group.edges[e].primitives[c])
+                for c in order
+            ]
     return CellGenotype(group.name, tuple(links), group.concat)
 
 
@@ -75,7 +92,12 @@ def uniform(groups: Groups, *place: object, limits: Limits = ()) -> Genotype:
 
 def _ranked(groups: Groups, *place: object) -> Mixture:
     rng = generator(*place)
-    scores = {name: torch.rand(len(group.edges), group.width, generator=rng) for name, group in groups.items()}
+    scores = {
+        name: torch.rand(len(group.edges), group.width, generator=rng)
+        for name, group in groups.items()
+    }
     keys = {name: torch.rand(len(group.edges), generator=rng) for name, group in groups.items()}
     # An edge ranks by its strongest op: adding a key that exceeds every score makes the edges' order independent of how many ops they have.
-    return Mixture({name: scores[name] + 2 * keys[name].argsort().argsort()[:, None] for name in groups})
+    return Mixture(
+        {name: scores[name] + 2 * keys[name].argsort().argsort()[:, None] for name in groups}
+    )

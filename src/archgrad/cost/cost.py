@@ -47,7 +47,9 @@ class Cost:
 
     def added(self, genotype: Genotype) -> float:
         """``base`` and what each link adds. ValueError names an op this cost does not know."""
-        return self.base + math.fsum(self._op(cell.group, *link) for cell in genotype.cells for link in cell.links)
+        return self.base + math.fsum(
+            self._op(cell.group, *link) for cell in genotype.cells for link in cell.links
+        )
 
     def on(self, groups: Groups) -> dict[str, Tensor]:
         """Group -> float64 (edges, ops) on the host, 0 for padding; ``groups`` may be pruned. ValueError names an op not known."""
@@ -72,8 +74,14 @@ class Cost:
             return 0.0
         here = [name for begin, end, name in known if (begin, end) == (source, target)]
         if here:
-            raise unknown(f"primitive of {group}, edge {source} -> {target}, for the cost {self.name!r}", primitive, here)
-        raise ValueError(f"the cost {self.name!r} knows no edge {source} -> {target} of {group}: it is of another space")
+            raise unknown(
+                f"primitive of {group}, edge {source} -> {target}, for the cost {self.name!r}",
+                primitive,
+                here,
+            )
+        raise ValueError(
+            f"the cost {self.name!r} knows no edge {source} -> {target} of {group}: it is of another space"
+        )
 
 
 def expected(cost: Cost, mixture: Mixture, groups: Groups) -> Tensor:
@@ -86,7 +94,16 @@ def expected(cost: Cost, mixture: Mixture, groups: Groups) -> Tensor:
     is taken as equally likely, ``keep / n``. Where an edge keeps several ops, each counts as often. Cells that differ are averaged, as
     selection does; unsearched columns do not count. Each term is FBNet's expected latency (arXiv 1812.03443, equation 7).
     """
-    return sum((_expected(cost, group, mixture.cell(name, None).weights) for name, group in groups.items()), _zero(mixture)) + cost.base
+    return (
+        sum(
+            (
+                _expected(cost, group, mixture.cell(name, None).weights)
+                for name, group in groups.items()
+            ),
+            _zero(mixture),
+        )
+        + cost.base
+    )
 
 
 def _expected(cost: Cost, group: EdgeGroup, weights: Tensor) -> Tensor:
@@ -101,14 +118,21 @@ def _expected(cost: Cost, group: EdgeGroup, weights: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _terms(cost: Cost, group: EdgeGroup, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def _terms(
+    cost: Cost, group: EdgeGroup, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
     """What stays the same from step to step: 1 for the ops that count (edges, ops), the factor of each edge, what each op adds."""
     import torch
 
     selectable = group.mask() & ~group.columns(group.hidden)
-    selectable = torch.where(selectable.any(1, keepdim=True), selectable, group.mask())  # an edge of hidden ops alone keeps one of them
+    selectable = torch.where(
+        selectable.any(1, keepdim=True), selectable, group.mask()
+    )  # an edge of hidden ops alone keeps one of them
     factors = shares(group) * selectable.sum(1).clamp(max=group.pick)
-    selectable, factors, table = (part.to(device, dtype) for part in (selectable, factors, cost.on({group.name: group})[group.name]))
+    selectable, factors, table = (
+        part.to(device, dtype)
+        for part in (selectable, factors, cost.on({group.name: group})[group.name])
+    )
     return selectable, factors, table
 
 
@@ -130,18 +154,33 @@ def _zero(mixture: Mixture) -> Tensor:
     return like.new_zeros((), dtype=torch.promote_types(like.dtype, torch.float32))
 
 
-def by_primitive(name: str, groups: Groups, primitives: Mapping[str, float], base: float = 0.0, unit: str = "") -> Cost:
+def by_primitive(
+    name: str, groups: Groups, primitives: Mapping[str, float], base: float = 0.0, unit: str = ""
+) -> Cost:
     """A cost by primitive, the same on every edge and for all cells of a group together. ValueError where ``primitives`` lacks one of
     the space's, or has one that it does not have; `none` adds nothing unless it is named."""
-    there = sorted({primitive for group in groups.values() for edge in group.edges for primitive in edge.primitives})
+    there = sorted(
+        {
+            primitive
+            for group in groups.values()
+            for edge in group.edges
+            for primitive in edge.primitives
+        }
+    )
     for primitive in primitives:
         if primitive not in there:
             raise unknown(f"primitive in the cost {name!r}", primitive, there)
-    if missing := [primitive for primitive in there if primitive not in primitives and primitive != NOTHING]:
+    if missing := [
+        primitive for primitive in there if primitive not in primitives and primitive != NOTHING
+    ]:
         raise ValueError(f"the cost {name!r} says nothing of {', '.join(missing)}")
     known = dict(primitives)
     ops = {
-        group.name: {(source, target, k): known.get(k, 0.0) for source, target, names in group.edges for k in names}
+        group.name: {
+            (source, target, k): known.get(k, 0.0)
+            for source, target, names in group.edges
+            for k in names
+        }
         for group in groups.values()
     }
     return Cost(name, unit, base, ops)
@@ -166,8 +205,12 @@ def fitted(
     import torch
 
     drawn = [draw(groups, seed, "cost/fitted", i) for i in range(samples + max(2, samples // 4))]
-    values = torch.tensor([_number(name, function(genotype), genotype) for genotype in drawn], dtype=torch.float64)
-    return least_squares(name, unit, groups, drawn, values, held_out=len(drawn) - samples, exact=function)
+    values = torch.tensor(
+        [_number(name, function(genotype), genotype) for genotype in drawn], dtype=torch.float64
+    )
+    return least_squares(
+        name, unit, groups, drawn, values, held_out=len(drawn) - samples, exact=function
+    )
 
 
 def least_squares(
@@ -186,7 +229,9 @@ def least_squares(
     places = {(group.name, *op): i for i, (group, op) in enumerate(_ops(groups), 1)}
     seen = len(genotypes) - held_out
     if seen <= len(places):
-        raise ValueError(f"the cost {name!r} needs more than {len(places)} samples, one for each op; there are {seen}")
+        raise ValueError(
+            f"the cost {name!r} needs more than {len(places)} samples, one for each op; there are {seen}"
+        )
     used = [
         (row, places[cell.group, *link])
         for row, genotype in enumerate(genotypes)
@@ -196,7 +241,9 @@ def least_squares(
     ]
     design = torch.zeros(len(genotypes), len(places) + 1, dtype=torch.float64)
     design[:, 0] = 1
-    design.index_put_(tuple(torch.tensor(used).T), torch.ones((), dtype=torch.float64), accumulate=True)
+    design.index_put_(
+        tuple(torch.tensor(used).T), torch.ones((), dtype=torch.float64), accumulate=True
+    )
     solution = torch.linalg.lstsq(design[:seen], values[:seen], driver="gelsd").solution
     test = slice(seen, None) if held_out else slice(None)
     found = solution.tolist()
@@ -208,7 +255,10 @@ def least_squares(
 
 def r_squared(values: Tensor, predicted: Tensor) -> float:
     """The share of the values' variance that a prediction explains; 1 where both are constant and equal."""
-    residual, spread = float((values - predicted).square().sum()), float((values - values.mean()).square().sum())
+    residual, spread = (
+        float((values - predicted).square().sum()),
+        float((values - values.mean()).square().sum()),
+    )
     return 1 - residual / spread if spread > 0 else float(residual == 0)
 
 
@@ -225,7 +275,9 @@ def _ops(groups: Groups) -> list[tuple[EdgeGroup, tuple[int, int, str]]]:
 
 def _number(name: str, value: float, genotype: Genotype) -> float:
     if not math.isfinite(value):
-        raise ValueError(f"the cost {name!r} is {value!r} for {genotype}: a finite number is needed")
+        raise ValueError(
+            f"the cost {name!r} is {value!r} for {genotype}: a finite number is needed"
+        )
     return float(value)
 
 

@@ -23,7 +23,10 @@ def count(network: nn.Module, size: int | tuple[int, int], channels: int = 3) ->
     ``size``: the image's side, or (height, width). This is what the tables of the field count (NAS-Bench-201's "flops" are MACs);
     an auxiliary head has parameters but does not run at inference.
     """
-    meta = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+    meta = {
+        name: tensor.to("meta")
+        for name, tensor in (*network.named_parameters(), *network.named_buffers())
+    }
     modes = [(module, module.training) for module in network.modules()]
     try:
         network.eval()
@@ -36,7 +39,7 @@ def count(network: nn.Module, size: int | tuple[int, int], channels: int = 3) ->
 
 
 def costs(space: Space, size: int | tuple[int, int], **options: Any) -> dict[str, Cost]:
-    """"params" and "macs" of the networks that ``space.derive(genotype, **options)`` gives, as `count` has them.
+    """ "params" and "macs" of the networks that ``space.derive(genotype, **options)`` gives, as `count` has them.
 
     One pass of the supernet says what each op adds. `Cost.added` is the exact number, except where a derived network leaves out nodes
     (DARTS cells with nodes that nothing leads to): what reads those is then narrower, and the sum an upper bound. `Cost.of` is always exact.
@@ -71,7 +74,13 @@ def costs(space: Space, size: int | tuple[int, int], **options: Any) -> dict[str
         ops: dict[str, dict[tuple[int, int, str], float]] = {group: {} for group in whole.groups}
         for (group, *place), used in modules.items():
             ops[group][tuple(place)] = sum(each[name][module] for module in used)  # type: ignore[index]
-        return Cost(name, "", total[name] - sum(each[name].values()), ops, lambda genotype: exact(genotype)[name])
+        return Cost(
+            name,
+            "",
+            total[name] - sum(each[name].values()),
+            ops,
+            lambda genotype: exact(genotype)[name],
+        )
 
     return {name: cost(name) for name in each}
 
@@ -96,10 +105,20 @@ def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def _convolved(x: torch.Tensor, weight: torch.Tensor, stride: list[int], padding: list[int], dilation: list[int]) -> list[int]:
+def _convolved(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+) -> list[int]:
     """Shape of a convolution's output."""
     sides = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    return [len(x), len(weight), *((side + 2 * p - d * (kernel - 1) - 1) // step + 1 for side, kernel, step, p, d in sides)]
+    return [
+        len(x),
+        len(weight),
+        *((side + 2 * p - d * (kernel - 1) - 1) // step + 1 for side, kernel, step, p, d in sides),
+    ]
 
 
 def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
@@ -114,8 +133,12 @@ class _Flops(TorchDispatchMode):
         super().__init__()
         self.flops = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if func._overloadpacket is torch.ops.aten.native_batch_norm:  # counts nothing, and would be two thirds of the time
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        if (
+            func._overloadpacket is torch.ops.aten.native_batch_norm
+        ):  # counts nothing, and would be two thirds of the time
             return (args[0].new_empty(args[0].shape), *args[0].new_empty(2, 0))
         if func._overloadpacket is torch.ops.aten.convolution:
             out = args[0].new_empty(_convolved(*args[:2], *args[3:6]))

@@ -81,11 +81,17 @@ def best(scores: Scores, groups: Groups, limits: Iterable[Limit] = ()) -> Genoty
     bounds are drawn in until the exact number holds: then a better one may be missed.
     """
     limits = list(limits)
-    if any(limit.cost.r2 is not None for limit in limits) and (sizes := _choices(groups)) and math.prod(sizes) <= SMALL:
+    if (
+        any(limit.cost.r2 is not None for limit in limits)
+        and (sizes := _choices(groups))
+        and math.prod(sizes) <= SMALL
+    ):
         return _first(scores, groups, limits, sizes)
     bounds = [limit.bound for limit in limits]
     for _ in range(100):
-        found = _solved(scores, groups, [replace(limit, bound=bound) for limit, bound in zip(limits, bounds)])
+        found = _solved(
+            scores, groups, [replace(limit, bound=bound) for limit, bound in zip(limits, bounds)]
+        )
         over = [k for k, limit in enumerate(limits) if found is not None and not limit.holds(found)]
         if found is None or not over:
             return found
@@ -103,16 +109,25 @@ def _choices(groups: Groups) -> list[int]:
     return [len(columns) for columns in _by_edge(_variables(groups)).values()]
 
 
-def _first(scores: Scores, groups: Groups, limits: Sequence[Limit], sizes: Sequence[int]) -> Genotype | None:
+def _first(
+    scores: Scores, groups: Groups, limits: Sequence[Limit], sizes: Sequence[int]
+) -> Genotype | None:
     """Of all genotypes by falling score the first within the limits."""
     variables = _variables(groups)
-    edges = [[variables.columns[index] for index in places] for places in _by_edge(variables).values()]
-    worth = [np.array([float(scores[name][edge, column]) for name, edge, column in places]) for places in edges]
+    edges = [
+        [variables.columns[index] for index in places] for places in _by_edge(variables).values()
+    ]
+    worth = [
+        np.array([float(scores[name][edge, column]) for name, edge, column in places])
+        for places in edges
+    ]
     total = np.zeros(())
     for own in worth:
         total = np.add.outer(total, own)
     for place in np.argsort(-total, axis=None, kind="stable"):
-        found = _genotype(groups, [places[k] for places, k in zip(edges, np.unravel_index(place, sizes))])
+        found = _genotype(
+            groups, [places[k] for places, k in zip(edges, np.unravel_index(place, sizes))]
+        )
         if keeps(found, limits):
             return found
     return None
@@ -131,11 +146,15 @@ def _solved(scores: Scores, groups: Groups, limits: Sequence[Limit]) -> Genotype
     for limit in limits:
         costs = limit.cost.on(groups)
         row = variables.row()
-        row[: len(variables.columns)] = [float(costs[name][edge, column]) for name, edge, column in variables.columns]
+        row[: len(variables.columns)] = [
+            float(costs[name][edge, column]) for name, edge, column in variables.columns
+        ]
         scale = _scale(limit.cost, groups)  # a solver's tolerances are meant for rows of size 1
         constraints.append((row / scale, -math.inf, (limit.bound - limit.cost.base) / scale))
     if not variables.columns:
-        return Genotype(tuple(CellGenotype(name, (), group.concat) for name, group in groups.items()))
+        return Genotype(
+            tuple(CellGenotype(name, (), group.concat) for name, group in groups.items())
+        )
     matrix, low, high = (np.array(part) for part in zip(*constraints, strict=True))
     found = milp(
         -worth, constraints=LinearConstraint(matrix, low, high), integrality=np.ones_like(worth), bounds=(0, 1),
@@ -164,7 +183,9 @@ def _by_edge(variables: _Variables) -> dict[tuple[str, int], list[int]]:
     return found
 
 
-def _structure(groups: Groups, variables: _Variables) -> list[tuple[NDArray[np.float64], float, float]]:
+def _structure(
+    groups: Groups, variables: _Variables
+) -> list[tuple[NDArray[np.float64], float, float]]:
     """An edge that is kept takes ``pick`` of its ops, or all it has; a node keeps as many edges as it may."""
     constraints = []
     at = {place: len(variables.columns) + index for index, place in enumerate(variables.edges)}
@@ -173,7 +194,9 @@ def _structure(groups: Groups, variables: _Variables) -> list[tuple[NDArray[np.f
         row[places] = 1
         if (name, edge) in at:
             row[at[name, edge]] = -takes
-        constraints.append((row, 0.0 if (name, edge) in at else takes, 0.0 if (name, edge) in at else takes))
+        constraints.append(
+            (row, 0.0 if (name, edge) in at else takes, 0.0 if (name, edge) in at else takes)
+        )
     for name, group in groups.items():
         for incoming in group.nodes().values():
             places = [at[name, edge] for edge in incoming if (name, edge) in at]
@@ -192,7 +215,11 @@ def _genotype(groups: Groups, chosen: Sequence[tuple[str, int, int]]) -> Genotyp
     cells = []
     for name, group in groups.items():
         order = [edge for incoming in group.nodes().values() for edge in incoming]
-        links = [Link(*group.edges[e][:2], group.edges[e].primitives[c]) for e in order for c in taken.get((name, e), [])]
+        links = [
+            Link(*group.edges[e][:2], group.edges[e].primitives[c])
+            for e in order
+            for c in taken.get((name, e), [])
+        ]
         cells.append(CellGenotype(name, tuple(links), group.concat))
     return Genotype(tuple(cells))
 
@@ -210,14 +237,26 @@ def dearest(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotyp
 
 
 def _scale(cost: Cost, groups: Groups) -> float:
-    return max((float(rows.abs().max()) for rows in cost.on(groups).values() if rows.numel()), default=1.0) or 1.0
+    return (
+        max(
+            (float(rows.abs().max()) for rows in cost.on(groups).values() if rows.numel()),
+            default=1.0,
+        )
+        or 1.0
+    )
 
 
 def fit(groups: Groups, limits: Limits) -> bool:
     """Whether any genotype keeps to all limits."""
     import torch
 
-    return not limits or best({name: torch.zeros(len(g.edges), g.width) for name, g in groups.items()}, groups, limits) is not None
+    return (
+        not limits
+        or best(
+            {name: torch.zeros(len(g.edges), g.width) for name, g in groups.items()}, groups, limits
+        )
+        is not None
+    )
 
 
 def check(groups: Groups, limits: Limits) -> None:
@@ -227,9 +266,13 @@ def check(groups: Groups, limits: Limits) -> None:
             least = cheapest(limit.cost, groups)
             assert least is not None  # nothing limits it
             has = written(limit.of(least), limit.cost.unit)
-            raise ValueError(f"budget {limit} is below the smallest network, which has {has}: {least}")
+            raise ValueError(
+                f"budget {limit} is below the smallest network, which has {has}: {least}"
+            )
     if not fit(groups, limits):
         first, *others = limits
         least = cheapest(first.cost, groups, others)
         reach = f", where the least is {written(first.of(least), first.cost.unit)}" if least else ""
-        raise ValueError(f"budgets exclude each other: no network has {first} under {' and '.join(map(str, others))}{reach}")
+        raise ValueError(
+            f"budgets exclude each other: no network has {first} under {' and '.join(map(str, others))}{reach}"
+        )

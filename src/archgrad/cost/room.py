@@ -45,14 +45,23 @@ def check(space: Space) -> None:
     """ValueError where the weights of a network of a space alone are more than this process may have. Nothing is built of a usual one, and of
     none is memory asked for."""
     spec = space.spec()
-    if all(int(spec.get(name, 1)) <= most for name, most in USUAL.items()) or torch.empty(0).is_meta:
+    if (
+        all(int(spec.get(name, 1)) <= most for name, most in USUAL.items())
+        or torch.empty(0).is_meta
+    ):
         return
     with torch.device("meta"):
-        need = sum(value.numel() * value.element_size() for value in space.supernet().state_dict().values())
+        need = sum(
+            value.numel() * value.element_size() for value in space.supernet().state_dict().values()
+        )
     free = room()
     if free is not None and need > free:
-        wide = ", ".join(f"{spec[name]:,} {name.replace('_', ' ')}" for name in USUAL if name in spec)
-        raise ValueError(f"the weights of a network of {wide} take {decimal(need)}, and there is room for {decimal(free)}: choose a smaller one")
+        wide = ", ".join(
+            f"{spec[name]:,} {name.replace('_', ' ')}" for name in USUAL if name in spec
+        )
+        raise ValueError(
+            f"the weights of a network of {wide} take {decimal(need)}, and there is room for {decimal(free)}: choose a smaller one"
+        )
 
 
 @dataclass
@@ -81,5 +90,8 @@ def peak(device: torch.device) -> Iterator[Peak]:
 
 def _numbers(file: Path, name: str) -> list[int]:
     with suppress(OSError):
-        return [int(number) for number in re.findall(rf"^{name}:?\s+(\d+)", file.read_text(), re.MULTILINE)]
+        return [
+            int(number)
+            for number in re.findall(rf"^{name}:?\s+(\d+)", file.read_text(), re.MULTILINE)
+        ]
     return []

@@ -7,7 +7,19 @@ from functools import cache
 from importlib.util import find_spec
 
 JPEG = {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp"}
-READ = JPEG | {".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2"}
+READ = JPEG | {
+    ".png",
+    ".bmp",
+    ".gif",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".pnm",
+    ".jp2",
+}
 BY_EXTRA = {".heic": "HEIC", ".heif": "HEIC", ".hif": "HEIC", ".avif": "AVIF"}
 """Ending -> format that `EXTRA` reads."""
 EXTRA = "photos"
@@ -29,7 +41,11 @@ def is_image(name: str) -> bool:
 def lacking(name: str) -> str | None:
     """Why an image of that name cannot be read by this installation, and the way out; None where it can."""
     kind = BY_EXTRA.get(ending(name))
-    return None if kind is None or _is_read(kind) else f"{kind} is read by an extra: pip install 'archgrad[{EXTRA}]', or convert it to JPEG"
+    return (
+        None
+        if kind is None or _is_read(kind)
+        else f"{kind} is read by an extra: pip install 'archgrad[{EXTRA}]', or convert it to JPEG"
+    )
 
 
 def kind_of(name: str) -> str:

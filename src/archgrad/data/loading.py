@@ -56,7 +56,9 @@ def load(
     ValueError for what cannot be used.
     """
     if streaming:
-        raise ValueError("streaming is not supported: a search reads every image by its index (split, order, teachers)")
+        raise ValueError(
+            "streaming is not supported: a search reads every image by its index (split, order, teachers)"
+        )
     places.checked(path, "images")
     places.check_side(size)
     folder = default_cache() if cache is None else Path(cache)
@@ -71,16 +73,22 @@ def load(
     notes = [*part.notes]
     if read.left_out:
         names = errors.listed([bad.where for bad in read.left_out])
-        notes.append(f"left out because they cannot be read: {errors.counted(len(read.left_out), 'image')} ({names})")
+        notes.append(
+            f"left out because they cannot be read: {errors.counted(len(read.left_out), 'image')} ({names})"
+        )
     if read.side != side:
-        notes.append(f"images are resized to {side}x{side} (their median short side is {read.side:g})")
+        notes.append(
+            f"images are resized to {side}x{side} (their median short side is {read.side:g})"
+        )
 
     stores = read.stores
     images = [_images(store, source) for store, source in zip(stores, read.sources)]
     if part.test is None:
         images[:1] = _hold_out(images[0], train, seed)
         stores.insert(1, stores[0])
-        notes.append(f"no test split: {len(images[1]):,} of {len(train):,} images ({TEST_SHARE:.0%} of every class) are held out as one")
+        notes.append(
+            f"no test split: {len(images[1]):,} of {len(train):,} images ({TEST_SHARE:.0%} of every class) are held out as one"
+        )
     kept = [Part(one, store.digests[one.rows]) for one, store in zip(images, stores)]
     if drop_duplicates:
         kept, alike_notes = dropped(kept)
@@ -88,10 +96,17 @@ def load(
         alike_notes = counted(kept)
     notes += alike_notes
     training, testing, *validating = (one.images for one in kept)
-    notes += [line for name, part in zip(NAMES, kept) for line in absent(f"{name} image", part.images, train.classes)]
+    notes += [
+        line
+        for name, part in zip(NAMES, kept)
+        for line in absent(f"{name} image", part.images, train.classes)
+    ]
 
     digests = [(one.images.labels, one.digests) for one in kept]
-    own, *alike = (fingerprint.second(names, side, read.channels, digests) for names in fingerprint.spellings(train.classes))
+    own, *alike = (
+        fingerprint.second(names, side, read.channels, digests)
+        for names in fingerprint.spellings(train.classes)
+    )
     mean, std = train.statistics or measured(training)
     said = {
         "path": places.settled(path), "size": size, "test": test if test is None or str(test) in splits else places.settled(test),
@@ -114,7 +129,9 @@ def load(
         fingerprint=own,
         alike=tuple(other for other in alike if other != own),
         notes=tuple(notes),
-        loading={name: value for name, value in said.items() if value},  # what is empty or false is the default of `load`
+        loading={
+            name: value for name, value in said.items() if value
+        },  # what is empty or false is the default of `load`
         layout=next((source.layout for source in read.sources if source.layout), ""),
         unreadable=tuple(f"{bad.where}: {bad.why}" for bad in read.left_out),
     )
@@ -143,12 +160,23 @@ def load_labelled(
     """
     folder = default_cache() if cache is None else Path(cache)
     splits = find(path, image_column=image_column, label_column=label_column, cache=folder)
-    usual = next((name for name in (*places.TESTS, *places.VALIDATIONS) if name in splits), next(iter(splits)))
+    usual = next(
+        (name for name in (*places.TESTS, *places.VALIDATIONS) if name in splits),
+        next(iter(splits)),
+    )
     name = usual if split is None else split_called(split, splits)
     if name is None:
         raise errors.unknown("split", split, splits)
     source = splits[name]().relabelled(preprocess.classes)
-    read = read_parts([source], preprocess.size, folder, report, channels=preprocess.in_channels, skip=skip_unreadable, flag=flag)
+    read = read_parts(
+        [source],
+        preprocess.size,
+        folder,
+        report,
+        channels=preprocess.in_channels,
+        skip=skip_unreadable,
+        flag=flag,
+    )
     return _images(read.stores[0], read.sources[0])
 
 
@@ -160,7 +188,9 @@ def _hold_out(images: Images, source: Source, seed: int) -> list[Images]:
     """Training and test images, in the same proportions."""
     for name, count in zip(source.classes, images.counts(len(source.classes))):
         if count == 1:
-            raise ValueError(f"{source.name}: the class {name!r} has one image only, so none can be held out as test")
+            raise ValueError(
+                f"{source.name}: the class {name!r} has one image only, so none can be held out as test"
+            )
     test = stratified(images.labels, round(TEST_SHARE * len(images)), seed, "test")
     return [images.subset(others(test, len(images))), images.subset(test)]
 
@@ -181,4 +211,6 @@ def measured(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     mean = density @ levels
     # a channel that never changes is divided by one level, not by zero
     std = (density @ levels.square() - mean.square()).clamp(min=255**-2).sqrt()
-    return tuple(round(value, 6) for value in mean.tolist()), tuple(round(value, 6) for value in std.tolist())
+    return tuple(round(value, 6) for value in mean.tolist()), tuple(
+        round(value, 6) for value in std.tolist()
+    )

@@ -47,7 +47,9 @@ def kind(path: str | Path) -> Kind:
     if place.suffix.lower() in (".csv", ".tsv") and place.is_file():
         return "listing"
     if place.exists():
-        raise ValueError(f"{path} is neither a folder nor a .parquet, .csv or .tsv file (an archive has to be unpacked first)")
+        raise ValueError(
+            f"{path} is neither a folder nor a .parquet, .csv or .tsv file (an archive has to be unpacked first)"
+        )
     if not HUB_NAME.fullmatch(str(path)):
         raise ValueError(missing(path))
     return "hub"
@@ -93,24 +95,38 @@ def missing(path: str | Path) -> str:
 
 def parquet_files(place: Path) -> list[Path]:
     """A parquet file itself, or those in a folder and in the folders in it."""
-    return [place] if place.is_file() else sorted(one for one in [*place.glob("*.parquet"), *place.glob("*/*.parquet")] if one.is_file())
+    return (
+        [place]
+        if place.is_file()
+        else sorted(
+            one for one in [*place.glob("*.parquet"), *place.glob("*/*.parquet")] if one.is_file()
+        )
+    )
 
 
 def subfolders(root: Path) -> list[str]:
     """The names of the folders in ``root``, in order, without hidden ones and those of archives."""
-    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".") and entry.name not in FOREIGN)
+    return sorted(
+        entry.name
+        for entry in root.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in FOREIGN
+    )
 
 
 def classes(root: Path) -> list[str]:
     """The class folders of one split of an image folder, in order. ValueError where there is none."""
     found = subfolders(root)
     if not found:
-        raise ValueError(f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg{table_hint(root)}")
+        raise ValueError(
+            f"no class folders in {root}: expected {root}/CLASS/IMAGE.jpg{table_hint(root)}"
+        )
     for name in found:
         try:
             name.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"the name of the class folder {name!a} in {root} is no text in UTF-8: rename the folder") from None
+            raise ValueError(
+                f"the name of the class folder {name!a} in {root} is no text in UTF-8: rename the folder"
+            ) from None
     return found
 
 
@@ -118,7 +134,11 @@ def table_hint(folder: Path) -> str:
     """The way out where the classes of a folder's images may stand in a file beside them or above them; empty where there is none."""
     whole = folder.resolve()  # "." has no name
     above = [one for one in whole.parent.iterdir() if whole.name.casefold() in one.name.casefold()]
-    telling = [one for one in (*folder.iterdir(), *above) if one.suffix.lower() in ANNOTATIONS and one.stem.lower() not in ABOUT]
+    telling = [
+        one
+        for one in (*folder.iterdir(), *above)
+        if one.suffix.lower() in ANNOTATIONS and one.stem.lower() not in ABOUT
+    ]
     notes = sorted(one for one in telling if one.is_file())
     if not notes:
         return ""
@@ -174,7 +194,9 @@ def check_new(path: Path, flag: str, *, overwrite: bool = False) -> None:
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file by {flag}")
-    if path.exists() and not path.is_file():  # a new file would take the place of a device for every program
+    if (
+        path.exists() and not path.is_file()
+    ):  # a new file would take the place of a device for every program
         raise ValueError(f"{path} is no plain file: name another one by {flag}")
     if not overwrite and os.path.lexists(path):
         raise ValueError(f"{path} is there already: choose another {flag}, or add --overwrite")

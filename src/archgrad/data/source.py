@@ -26,8 +26,12 @@ class Source:
     open: Callable[[int], BinaryIO]  # the file of image i, as it was encoded
     where: Callable[[int], str]  # names image i in an error
     key: str | None  # changes when the images do; None: too cheap to be worth a cache file
-    size: int | None = None  # the side its images are meant to have, where the size rule is not to decide
-    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # mean and std per channel, where the field has agreed on them
+    size: int | None = (
+        None  # the side its images are meant to have, where the size rule is not to decide
+    )
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = (
+        None  # mean and std per channel, where the field has agreed on them
+    )
     notes: tuple[str, ...] = ()
     layout: str = ""  # what earlier versions would have read otherwise, in words
 
@@ -39,9 +43,18 @@ class Source:
         if not indices:
             return self
         kept = self.rest(indices)
-        key = self.key and hashlib.sha256(f"{self.key} without {sorted(indices)}".encode()).hexdigest()[:20]
+        key = (
+            self.key
+            and hashlib.sha256(f"{self.key} without {sorted(indices)}".encode()).hexdigest()[:20]
+        )
         opened, where = self.open, self.where
-        return replace(self, labels=self.labels[kept], open=lambda i: opened(kept[i]), where=lambda i: where(kept[i]), key=key)
+        return replace(
+            self,
+            labels=self.labels[kept],
+            open=lambda i: opened(kept[i]),
+            where=lambda i: where(kept[i]),
+            key=key,
+        )
 
     def rest(self, indices: Collection[int]) -> list[int]:
         """The images that are none of these."""
@@ -50,11 +63,17 @@ class Source:
 
     def relabelled(self, classes: Sequence[str]) -> Source:
         """The same images with labels into ``classes``; ValueError names a class that is not among them."""
-        places = {errors.composed(name): place for place, name in enumerate(classes)} | {name: place for place, name in enumerate(classes)}
-        table = torch.tensor([places.get(name, places.get(errors.composed(name), -1)) for name in self.classes])
+        places = {errors.composed(name): place for place, name in enumerate(classes)} | {
+            name: place for place, name in enumerate(classes)
+        }
+        table = torch.tensor(
+            [places.get(name, places.get(errors.composed(name), -1)) for name in self.classes]
+        )
         for label in self.labels.unique().tolist():
             if table[label] < 0:
-                raise ValueError(f"{self.name}: {errors.unknown('class', self.classes[label], classes)}")
+                raise ValueError(
+                    f"{self.name}: {errors.unknown('class', self.classes[label], classes)}"
+                )
         return replace(self, classes=tuple(classes), labels=table[self.labels])
 
 

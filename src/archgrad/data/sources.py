@@ -14,7 +14,13 @@ from archgrad.data import folders, listings, places, tables
 from archgrad.data.source import Source, Splits
 
 
-def find(path: str | Path, *, image_column: str | None = None, label_column: str | None = None, cache: Path | None = None) -> Splits:
+def find(
+    path: str | Path,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    cache: Path | None = None,
+) -> Splits:
     """The splits of a data set: ``digits``, an image folder, parquet, CSV, TSV, or a hub name. ValueError if there is none."""
     place = Path(path).expanduser()
     match places.kind(path):
@@ -25,7 +31,9 @@ def find(path: str | Path, *, image_column: str | None = None, label_column: str
         case "listing":
             return listings.splits(place, image_column, label_column)
         case "parquet":
-            return tables.parquet(place, places.parquet_files(place), image_column, label_column, cache)
+            return tables.parquet(
+                place, places.parquet_files(place), image_column, label_column, cache
+            )
     return tables.hub(str(path), image_column, label_column, places.missing(path))
 
 
@@ -37,7 +45,9 @@ def digits() -> Source:
         name="digits",
         classes=tuple(map(str, range(10))),
         labels=torch.from_numpy(labels).long(),
-        open=lambda i: io.BytesIO(b"P5 8 8 255\n" + pixels[i].tobytes()),  # a grey image in the PGM format
+        open=lambda i: io.BytesIO(
+            b"P5 8 8 255\n" + pixels[i].tobytes()
+        ),  # a grey image in the PGM format
         where=lambda i: f"digits, image {i}",
         key=None,
         size=8,
@@ -48,6 +58,8 @@ def digits_table() -> tuple[np.ndarray, np.ndarray]:
     """Levels (1797, 64) and labels (1797,), float64: the file that scikit-learn's ``load_digits`` reads, whose import takes two seconds."""
     package = find_spec("sklearn")
     assert package is not None and package.origin is not None  # archgrad depends on it
-    with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt") as lines:
+    with gzip.open(
+        Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt"
+    ) as lines:
         table = np.loadtxt(lines, delimiter=",")
     return table[:, :-1], table[:, -1]

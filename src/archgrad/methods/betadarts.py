@@ -17,7 +17,9 @@ from archgrad.searching.patch import Patch
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"end": 50.0}}  # [author code]: 0.5 an epoch, over their 100 epochs
+PRESETS: dict[str, dict[str, Any]] = {
+    "nasbench201": {"end": 50.0}
+}  # [author code]: 0.5 an epoch, over their 100 epochs
 
 
 @marked(PRESETS)
@@ -39,5 +41,7 @@ def betadarts(*, start: NotNegative = 0.0, end: NotNegative = 5.0) -> Patch:
         alpha_terms=(decay,),
         drives={decay: f"--betadarts.end below {max(start, end):g}"},
         scalars={"beta_decay": strength},
-        alphas={"decay": 0.0},  # [paper] it stands in for Adam's; the released script leaves that at 1e-3
+        alphas={
+            "decay": 0.0
+        },  # [paper] it stands in for Adam's; the released script leaves that at 1e-3
     )

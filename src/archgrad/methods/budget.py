@@ -31,13 +31,26 @@ FALL = 20.0
 
 def budget(limits: Limits, *, rate: float = 0.1) -> Patch:
     """``rate``: what a multiplier gains in an epoch at whose end twice the bound is asked for."""
-    return Patch("budget", limits=limits, alpha_terms=(penalty(limits),), memory={"budget": partial(Multipliers, limits, rate)})
+    return Patch(
+        "budget",
+        limits=limits,
+        alpha_terms=(penalty(limits),),
+        memory={"budget": partial(Multipliers, limits, rate)},
+    )
 
 
 def penalty(limits: Limits) -> Term:
     def term(forward: Forward) -> Tensor:
         multipliers: Tensor = forward.context.memory["budget"].multipliers
-        return (multipliers * torch.stack([expected(one.cost, forward.mixture, forward.context.groups) / one.bound for one in limits])).sum()
+        return (
+            multipliers
+            * torch.stack(
+                [
+                    expected(one.cost, forward.mixture, forward.context.groups) / one.bound
+                    for one in limits
+                ]
+            )
+        ).sum()
 
     return term
 
@@ -58,13 +71,23 @@ class Multipliers:
     def after_step(self, forward: Forward) -> None:
         pass
 
-    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
+    def after_epoch(
+        self, method: Method, state: State, data: Data, context: Context
+    ) -> dict[str, Any]:
         """For each limit NAME: NAME, of what would be selected now; NAME_free, without a budget; NAME_expected, of the mixture;
         NAME_multiplier."""
-        mixture, selected, free = method.readout(state), method.genotype(state), method.selected(state, ())
+        mixture, selected, free = (
+            method.readout(state),
+            method.genotype(state),
+            method.selected(state, ()),
+        )
         if method.moves_alphas(state):
-            over = self.multipliers.new_tensor([limit.cost.of(free) / limit.bound - 1 for limit in self.limits])
-            self.multipliers = (self.multipliers + self.rate * torch.where(over > 0, over, FALL * over)).clamp(min=0)
+            over = self.multipliers.new_tensor(
+                [limit.cost.of(free) / limit.bound - 1 for limit in self.limits]
+            )
+            self.multipliers = (
+                self.multipliers + self.rate * torch.where(over > 0, over, FALL * over)
+            ).clamp(min=0)
         found: dict[str, Any] = {}
         for limit, multiplier in zip(self.limits, self.multipliers.tolist()):
             name = limit.cost.name

@@ -35,7 +35,9 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """features (B, C, H, W) -> logits (B, K)"""
-        x = F.avg_pool2d(F.relu(features), [min(self.window, side) for side in features.shape[2:]], 2)
+        x = F.avg_pool2d(
+            F.relu(features), [min(self.window, side) for side in features.shape[2:]], 2
+        )
         x = F.relu(self.bn1(self.conv1(x)))
         height, width = x.shape[2:]
         x = F.pad(x, (0, max(2 - width, 0), 0, max(2 - height, 0)))
@@ -49,9 +51,19 @@ class Heads(nn.Module):
     ``r = rand(3) / 3`` trained, else 1/3 each. ``summed``: the weighted answers are added, else they stand behind each other in the batch.
     """
 
-    def __init__(self, channels: Sequence[int], classes: int, windows: Sequence[int], frozen: bool, learned: bool, summed: bool) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        classes: int,
+        windows: Sequence[int],
+        frozen: bool,
+        learned: bool,
+        summed: bool,
+    ) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(Head(own, classes, window) for own, window in zip(channels, windows, strict=True))
+        self.stages = nn.ModuleList(
+            Head(own, classes, window) for own, window in zip(channels, windows, strict=True)
+        )
         self.stages.requires_grad_(not frozen)
         self.summed = summed
         self.ensemble = nn.Parameter(torch.empty(3), requires_grad=learned)
@@ -67,9 +79,13 @@ class Heads(nn.Module):
 
     def forward(self, output: Output) -> Tensor:
         """Output of a network -> its answer, (3B, K), or (B, K) where they are summed; float32 at least."""
-        logits = [head(features) for head, features in zip(self.stages, output.features)] + [output.logits]
+        logits = [head(features) for head, features in zip(self.stages, output.features)] + [
+            output.logits
+        ]
         wide = torch.promote_types(output.logits.dtype, torch.float32)
-        answers = torch.stack([one.to(wide) for one in logits]) * self.ensemble.softmax(0)[:, None, None]
+        answers = (
+            torch.stack([one.to(wide) for one in logits]) * self.ensemble.softmax(0)[:, None, None]
+        )
         return answers.sum(0) if self.summed else answers.flatten(0, 1)
 
 

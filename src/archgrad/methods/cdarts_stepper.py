@@ -24,7 +24,19 @@ from archgrad.components.context import Forward
 from archgrad.components.gradients import frozen, gradients, present
 from archgrad.components.losses import task
 from archgrad.methods.cdarts_heads import Distance, Heads
-from archgrad.searching.steps import adam, autocast, descend, forward, measures, move_alphas, remember, set_rate, sgd, total, weight_step
+from archgrad.searching.steps import (
+    adam,
+    autocast,
+    descend,
+    forward,
+    measures,
+    move_alphas,
+    remember,
+    set_rate,
+    sgd,
+    total,
+    weight_step,
+)
 from archgrad.searching.types import Method, Plan, State, Values
 
 DISTILLATION = "distillation"
@@ -74,7 +86,9 @@ class Cyclic:
         spec = space.spec()
         own, deep = spec.get("cells"), max(1, round(self.depth * spec.get("cells", 1)))
         if own is None and self.depth != 1:
-            raise ValueError(f"the depth of space {space.name!r} is searched, so both networks of cdarts share it: set cdarts.depth to 1")
+            raise ValueError(
+                f"the depth of space {space.name!r} is searched, so both networks of cdarts share it: set cdarts.depth to 1"
+            )
         size = {"cells": deep} if own is not None else {}
         whole = {"partial_channels": 1} if "partial_channels" in spec else {}
         deeper = space.resized(**size, **whole, **({"affine": True} if self.affine else {}))
@@ -89,7 +103,11 @@ class Cyclic:
         evaluation.stem = search.stem
         if self.share_classifier:
             evaluation.classifier = search.classifier
-        return {"search": search, "evaluation": evaluation, "heads": self.heads(channels[:2], space.classes)}
+        return {
+            "search": search,
+            "evaluation": evaluation,
+            "heads": self.heads(channels[:2], space.classes),
+        }
 
     def optimizers(self, method: Method, state: State) -> dict[str, torch.optim.Optimizer]:
         """The stem is in both networks' sets, with a momentum in each."""
@@ -104,7 +122,9 @@ class Cyclic:
         return max(1, round(self.share * plan.steps))
 
     def steps(self, method: Method, plan: Plan, epoch: int) -> int:
-        return self.lap(plan) * (1 if epoch < method.alpha_from(plan.epochs) else self.warmup + self.joint)
+        return self.lap(plan) * (
+            1 if epoch < method.alpha_from(plan.epochs) else self.warmup + self.joint
+        )
 
     def alpha_steps(self, method: Method, plan: Plan, epoch: int) -> int:
         """Those of the joint passes."""
@@ -158,8 +178,12 @@ class Cyclic:
         none = labels.new_zeros(())
         if self.divide and self.strength:
             labels = labels / self.strength
-        further = total(method.alpha_terms[1:], search, state.trace) if method.alpha_terms[1:] else none
-        distillation = self.strength * self.distillation(state, search, evaluation) if self.strength else none
+        further = (
+            total(method.alpha_terms[1:], search, state.trace) if method.alpha_terms[1:] else none
+        )
+        distillation = (
+            self.strength * self.distillation(state, search, evaluation) if self.strength else none
+        )
         state.trace.note((DISTILLATION,), distillation.view(1))
         return Joint(labels, distillation, further, search, evaluation)
 
@@ -174,7 +198,12 @@ class Cyclic:
 def taught(state: State) -> dict[str, Tensor]:
     """E's set by name: stem, E's weights and classifier, the heads unless they are frozen, the ensemble."""
     nets = {net: state.nets[net].named_parameters() for net in ("evaluation", "heads")}
-    return {f"{net}.{name}": parameter for net, named in nets.items() for name, parameter in named if parameter.requires_grad}
+    return {
+        f"{net}.{name}": parameter
+        for net, named in nets.items()
+        for name, parameter in named
+        if parameter.requires_grad
+    }
 
 
 def evaluate(method: Method, state: State, phase: str, batch: Batch) -> Forward:

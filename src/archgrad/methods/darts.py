@@ -30,4 +30,8 @@ def darts(
     Returns:
         The patch of the method.
     """
-    return Patch("darts", order=order, hypergradient=getattr(hypergradients, hypergradient) if hypergradient else None)
+    return Patch(
+        "darts",
+        order=order,
+        hypergradient=getattr(hypergradients, hypergradient) if hypergradient else None,
+    )

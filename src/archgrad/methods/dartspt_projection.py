@@ -35,7 +35,9 @@ class Projection:
     def after_step(self, forward: Forward) -> None:
         pass
 
-    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
+    def after_epoch(
+        self, method: Method, state: State, data: Data, context: Context
+    ) -> dict[str, Any]:
         return {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -65,7 +67,9 @@ def running(mixture: Mixture, groups: Groups) -> dict[str, Tensor]:
     return dict(mixture.active or {name: group.mask() for name, group in groups.items()})
 
 
-def without(mixture: Mixture, groups: Groups, group: str, edge: int, column: int | None = None) -> Mixture:
+def without(
+    mixture: Mixture, groups: Groups, group: str, edge: int, column: int | None = None
+) -> Mixture:
     """An op, or all of an edge, neither weighed nor executed."""
     at = (..., edge, slice(None) if column is None else column)
     weights, active = mixture.weights[group].clone(), running(mixture, groups)
@@ -78,8 +82,14 @@ def pinned(groups: Groups, fixed: Mapping[str, Mapping[int, int]]) -> Groups:
     """The groups with what is fixed alone on its edge, and nothing on a removed one."""
 
     def left(group: EdgeGroup, columns: Mapping[int, int]) -> EdgeGroup:
-        own = [edge.primitives[columns[e] : columns[e] + 1] if columns.get(e, -1) >= 0 else () for e, edge in enumerate(group.edges)]
-        edges = (edge._replace(primitives=own[e]) if e in columns else edge for e, edge in enumerate(group.edges))
+        own = [
+            edge.primitives[columns[e] : columns[e] + 1] if columns.get(e, -1) >= 0 else ()
+            for e, edge in enumerate(group.edges)
+        ]
+        edges = (
+            edge._replace(primitives=own[e]) if e in columns else edge
+            for e, edge in enumerate(group.edges)
+        )
         return replace(group, edges=tuple(edges))
 
     return {name: left(group, fixed.get(name, {})) for name, group in groups.items()}
@@ -106,10 +116,14 @@ def choices(groups: Groups, order: str, seed: int) -> list[Choice]:
         queues = {}
         for name, group in groups.items():
             queue = places(group) if group.cells else []
-            drawn = torch.randperm(len(queue), generator=generator(seed, "dartspt", what, name)).tolist()
+            drawn = torch.randperm(
+                len(queue), generator=generator(seed, "dartspt", what, name)
+            ).tolist()
             queues[name] = [queue[k] for k in drawn] if order == "random" else queue
         for row in zip_longest(*queues.values()):
-            here = [(name, place) for name, place in zip(queues, row, strict=True) if place is not None]
+            here = [
+                (name, place) for name, place in zip(queues, row, strict=True) if place is not None
+            ]
             found += [Choice(what, name, place, k == 0) for k, (name, place) in enumerate(here)]
     return found
 
@@ -119,12 +133,20 @@ def open_edges(group: EdgeGroup) -> list[int]:
 
 
 def open_nodes(group: EdgeGroup) -> list[int]:
-    return [node for node in group.nodes() if group.keep is not None and len(inputs(group, node)) > group.keep]
+    return [
+        node
+        for node in group.nodes()
+        if group.keep is not None and len(inputs(group, node)) > group.keep
+    ]
 
 
 def columns(group: EdgeGroup, edge: int) -> list[int]:
     """What may be selected there."""
-    return [k for k, primitive in enumerate(group.edges[edge].primitives) if primitive not in group.hidden]
+    return [
+        k
+        for k, primitive in enumerate(group.edges[edge].primitives)
+        if primitive not in group.hidden
+    ]
 
 
 def inputs(group: EdgeGroup, node: int) -> list[int]:

@@ -20,7 +20,9 @@ from archgrad.components.schedules import constant
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
-PRESETS: dict[str, dict[str, Any]] = {  # [author code]; a space without a line has that of the DARTS space
+PRESETS: dict[
+    str, dict[str, Any]
+] = {  # [author code]; a space without a line has that of the DARTS space
     "nasbench201": {"weights_lr": (0.025, 0.001), "alphas_lr": 3e-4},
 }
 

@@ -88,15 +88,27 @@ def above(threshold: float) -> Select:
     def select(mixture: Mixture, groups: Groups, limits: Limits = ()) -> Genotype:
         # Nothing competes with `none`, and it gives nothing: its sigmoid says nothing.
         rows = {name: mixture.cell(name, None).weights.detach().cpu() for name in groups}
-        rows = {name: rows[name].masked_fill(group.columns(("none",)), -1.0) for name, group in groups.items()}
+        rows = {
+            name: rows[name].masked_fill(group.columns(("none",)), -1.0)
+            for name, group in groups.items()
+        }
         dense = strongest(Mixture(rows), groups, limits)
-        sparse = Genotype(tuple(_sparse(cell, groups[cell.group], rows[cell.group].tolist(), threshold) for cell in dense.cells))
-        return sparse if keeps(sparse, limits) else dense  # a measured cost may rise where an op is left out
+        sparse = Genotype(
+            tuple(
+                _sparse(cell, groups[cell.group], rows[cell.group].tolist(), threshold)
+                for cell in dense.cells
+            )
+        )
+        return (
+            sparse if keeps(sparse, limits) else dense
+        )  # a measured cost may rise where an op is left out
 
     return select
 
 
-def _sparse(cell: CellGenotype, group: EdgeGroup, rows: list[list[float]], threshold: float) -> CellGenotype:
+def _sparse(
+    cell: CellGenotype, group: EdgeGroup, rows: list[list[float]], threshold: float
+) -> CellGenotype:
     at = {(edge.source, edge.target): e for e, edge in enumerate(group.edges)}
     links = []
     for link in cell.links:

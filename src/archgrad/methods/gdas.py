@@ -22,7 +22,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Idle = Literal["scalar", "nothing", "run"]
 
 # [author code] The searches of NAS-Bench-201 add the scalar, that of the DARTS cells multiplies the drawn op by its weight and leaves it there.
-PRESETS: dict[str, dict[str, Any]] = {name: {"idle": "nothing"} for name in ("darts", "s1", "s2", "s3", "s4")}
+PRESETS: dict[str, dict[str, Any]] = {
+    name: {"idle": "nothing"} for name in ("darts", "s1", "s2", "s3", "s4")
+}
 
 
 @marked(PRESETS)

@@ -82,11 +82,17 @@ def disagreement(measure: str, least: int) -> Term:
 
     def term(forward: Forward) -> Tensor:
         loss = task(forward)
-        mixtures = {name: w for name, w in forward.mixture.weights.items() if w.requires_grad and w.dim() == 3 and len(w) >= least}
+        mixtures = {
+            name: w
+            for name, w in forward.mixture.weights.items()
+            if w.requires_grad and w.dim() == 3 and len(w) >= least
+        }
         if not mixtures or not loss.requires_grad:
             return loss.new_zeros(())
         found = gradients(loss, mixtures, create_graph=True)
-        return -torch.stack([alike(g.flatten(1), measure) for g in found.values() if g is not None]).mean()
+        return -torch.stack(
+            [alike(g.flatten(1), measure) for g in found.values() if g is not None]
+        ).mean()
 
     return term
 

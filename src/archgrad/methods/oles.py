@@ -54,7 +54,9 @@ def first_order(problem: Problem) -> Found:
     """`archgrad.components.hypergradient.first_order`, which also shows the gradients of the ops on validation images to the memory."""
     loss, forward = problem.upper(problem.alphas, None)
     memory: Matches = forward.context.memory["oles"]
-    found = gradients(loss, {**problem.alphas, **{name: problem.weights[name] for name in memory.learning()}})
+    found = gradients(
+        loss, {**problem.alphas, **{name: problem.weights[name] for name in memory.learning()}}
+    )
     memory.see("alpha", found, forward.context)
     return present(found, problem.alphas), forward
 

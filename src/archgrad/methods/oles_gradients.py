@@ -23,7 +23,9 @@ def cosine(train: PerOp, val: PerOp) -> Tensor:
     """Of each op's two gradients, as vectors [paper]."""
     g, h = (torch.cat([tensor.flatten() for op in half for tensor in op]) for half in (train, val))
     sizes = torch.tensor([sum(tensor.numel() for tensor in op) for op in train], device=g.device)
-    inner, first, second = torch.segment_reduce(torch.stack([g * h, g * g, h * h], 1), "sum", lengths=sizes).unbind(1)
+    inner, first, second = torch.segment_reduce(
+        torch.stack([g * h, g * g, h * h], 1), "sum", lengths=sizes
+    ).unbind(1)
     scale = (first * second).sqrt()
     return inner / scale.where(scale > 0, 1.0)
 
@@ -33,7 +35,9 @@ def released(train: PerOp, val: PerOp) -> Tensor:
     over all else, then over tensors [author code]."""
 
     def match(op: list[Tensor], other: list[Tensor]) -> Tensor:
-        return torch.stack([F.cosine_similarity(g, g + h, dim=0).mean() for g, h in zip(op, other, strict=True)]).mean()
+        return torch.stack(
+            [F.cosine_similarity(g, g + h, dim=0).mean() for g, h in zip(op, other, strict=True)]
+        ).mean()
 
     return torch.stack([match(*both) for both in zip(train, val, strict=True)])
 
@@ -52,21 +56,33 @@ class Matches:
         self.sums = torch.zeros(0)
         self.born = -1  # the epoch their supernet began
         self.shown: tuple[int, int] | None = None  # epoch, step of the last alpha step
-        self.waiting: tuple[tuple[int, int], str, dict[str, Tensor]] | None = None  # gradients of the first half of the step at hand
+        self.waiting: tuple[tuple[int, int], str, dict[str, Tensor]] | None = (
+            None  # gradients of the first half of the step at hand
+        )
         self.bytes = 0
 
     def bind(self, state: State) -> None:
         net = state.nets["search"]
-        before = {names[0]: op for op, names in enumerate(self.ops)} if self.born == state.born else {}  # of a new supernet all learns
+        before = (
+            {names[0]: op for op, names in enumerate(self.ops)} if self.born == state.born else {}
+        )  # of a new supernet all learns
         self.ops, self.born = list(parametric(net, state.space.groups)), state.born
         stay = {op: before[names[0]] for op, names in enumerate(self.ops) if names[0] in before}
         self.rest = [op for op, was in stay.items() if was in self.rest]
-        self.counts, sums = [self.counts[stay[op]] if op in stay else 0 for op in range(len(self.ops))], self.sums
+        self.counts, sums = (
+            [self.counts[stay[op]] if op in stay else 0 for op in range(len(self.ops))],
+            self.sums,
+        )
         self.sums = torch.zeros(len(self.ops), device=state.device)
         self.sums[list(stay)] = sums[list(stay.values())].to(self.sums)
         learning = set(self.learning())
-        self.bytes = sum(p.numel() * p.element_size() for name, p in net.named_parameters() if name in learning)
-        self.steps, self.epoch = 0, torch.zeros((), device=state.device)  # of this epoch, the mean over ops added up
+        self.bytes = sum(
+            p.numel() * p.element_size() for name, p in net.named_parameters() if name in learning
+        )
+        self.steps, self.epoch = (
+            0,
+            torch.zeros((), device=state.device),
+        )  # of this epoch, the mean over ops added up
 
     def size(self) -> int:
         return self.bytes
@@ -89,15 +105,26 @@ class Matches:
             self.waiting = None
             self.compare(both["weight"], both["alpha"])
         else:  # copies: weights are moved by gradients scaled in place
-            self.waiting = place, half, {name: g.clone() for name in self.learning() if (g := found[name]) is not None}
+            self.waiting = (
+                place,
+                half,
+                {name: g.clone() for name in self.learning() if (g := found[name]) is not None},
+            )
 
     def compare(self, train: Mapping[str, Tensor | None], val: Mapping[str, Tensor | None]) -> None:
         """Adds a match to every op that learns and ran in both halves; judges those that have an interval of them."""
         halves, rest = (train, val), set(self.rest)
-        ran = [op for op in range(len(self.ops)) if op not in rest and all(h.get(name) is not None for name in self.ops[op] for h in halves)]
+        ran = [
+            op
+            for op in range(len(self.ops))
+            if op not in rest
+            and all(h.get(name) is not None for name in self.ops[op] for h in halves)
+        ]
         if not ran:
             return
-        match = self.measure(*([[half[name] for name in self.ops[op]] for op in ran] for half in halves))  # type: ignore[arg-type, misc]
+        match = self.measure(
+            *([[half[name] for name in self.ops[op]] for op in ran] for half in halves)
+        )  # type: ignore[arg-type, misc]
         self.sums[ran] += match
         self.epoch, self.steps = self.epoch + match.mean(), self.steps + 1
         for op in ran:
@@ -111,11 +138,17 @@ class Matches:
 
     def after_step(self, forward: Forward) -> None:
         if forward.context.phase == "alpha" and self.shown != forward.context.t.place:
-            raise ValueError("oles compares gradients in an alpha step of its own: leave out darts.hypergradient")
+            raise ValueError(
+                "oles compares gradients in an alpha step of its own: leave out darts.hypergradient"
+            )
 
-    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
+    def after_epoch(
+        self, method: Method, state: State, data: Data, context: Context
+    ) -> dict[str, Any]:
         """Columns: the mean match of what learnt, and the share of ops that rest."""
-        row: dict[str, Any] = {"gradient_match": self.epoch.item() / self.steps} if self.steps else {}
+        row: dict[str, Any] = (
+            {"gradient_match": self.epoch.item() / self.steps} if self.steps else {}
+        )
         self.steps, self.epoch = 0, torch.zeros_like(self.epoch)
         row["frozen"] = len(self.rest) / max(len(self.ops), 1)
         if self.stop and self.ops and len(self.rest) == len(self.ops):
@@ -127,7 +160,12 @@ class Matches:
         return {**kept, "sums": self.sums, "steps": self.steps, "epoch": self.epoch}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.born, self.rest, self.counts, self.steps = saved["born"], list(saved["rest"]), list(saved["counts"]), saved["steps"]
+        self.born, self.rest, self.counts, self.steps = (
+            saved["born"],
+            list(saved["rest"]),
+            list(saved["counts"]),
+            saved["steps"],
+        )
         self.sums, self.epoch = saved["sums"].clone(), saved["epoch"]
 
 

@@ -22,14 +22,18 @@ from archgrad.searching.types import Method, Stage, State
 
 Count = Annotated[int, Field(ge=1)]
 
-PRESETS: dict[str, dict[str, Any]] = {  # [author code], but K in the space of DARTS: its 36 channels go by 6, the 16 here do not
+PRESETS: dict[
+    str, dict[str, Any]
+] = {  # [author code], but K in the space of DARTS: its 36 channels go by 6, the 16 here do not
     "darts": {"keep": (4,)},
     "nasbench201": {"rest": 0.2},
 }
 
 
 @marked(PRESETS)
-def progressive(*, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] = (3,), rest: Share = 0.4) -> Patch:
+def progressive(
+    *, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] = (3,), rest: Share = 0.4
+) -> Patch:
     """Stages of equal length, for any method: in each an edge keeps fewer ops, and more of the
     channels go through them.
 
@@ -46,13 +50,22 @@ def progressive(*, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] 
         ValueError: `partial` has not one value for each stage that `keep` makes.
     """
     if len(partial) != len(keep) + 1:
-        raise ValueError(f"progressive.partial needs a value for each of the {len(keep) + 1} stages that progressive.keep makes")
+        raise ValueError(
+            f"progressive.partial needs a value for each of the {len(keep) + 1} stages that progressive.keep makes"
+        )
     begins = [share(k, of=len(partial)) for k in range(len(partial))]
     changes = [opened(partial), *(narrowed(*both) for both in zip(partial[1:], keep))]
     return Patch(
         "progressive",
         stages=tuple(
-            Stage(begin, change, carry if k else None, rested(begin, end, rest), continues=True, set_by="progressive.keep")
+            Stage(
+                begin,
+                change,
+                carry if k else None,
+                rested(begin, end, rest),
+                continues=True,
+                set_by="progressive.keep",
+            )
             for k, (begin, end, change) in enumerate(zip(begins, [*begins[1:], never], changes))
         ),
         space={"partial_channels": partial[0]},

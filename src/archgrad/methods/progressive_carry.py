@@ -33,7 +33,9 @@ def carry(old: State, new: State) -> None:
             if tensor in moved:
                 value, change = moved[tensor]
                 optimizer.state[value] = {
-                    slot: torch.empty_like(value).copy_(change(kept)) if kept.shape == tensor.shape else kept.clone()
+                    slot: torch.empty_like(value).copy_(change(kept))
+                    if kept.shape == tensor.shape
+                    else kept.clone()
                     for slot, kept in slots.items()
                 }
 
@@ -45,10 +47,14 @@ def widened(shape: torch.Size, seed: int) -> Change:
     def change(value: Tensor) -> Tensor:
         for dim, (now, then) in enumerate(zip(value.shape, shape, strict=True)):
             if now != then:
-                copied = torch.randint(now, (max(then - now, 0),), generator=generator(seed, "progressive/widen", now, then))
-                value = value.index_select(dim, torch.cat([torch.arange(min(now, then)), copied]).to(value.device))
+                copied = torch.randint(
+                    now,
+                    (max(then - now, 0),),
+                    generator=generator(seed, "progressive/widen", now, then),
+                )
+                value = value.index_select(
+                    dim, torch.cat([torch.arange(min(now, then)), copied]).to(value.device)
+                )
         return value
 
     return change
-
-

@@ -37,7 +37,9 @@ def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
     """
     return Patch(
         "random",
-        stages=tuple(Stage(share(k, of=draws), draw(k), set_by="random.draws") for k in range(draws)),
+        stages=tuple(
+            Stage(share(k, of=draws), draw(k), set_by="random.draws") for k in range(draws)
+        ),
         memory={"draws": Draws},
         finalise=best,
         ahead={"draws": judging(draws)},
@@ -47,7 +49,9 @@ def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
 
 def judging(draws: int) -> Ahead:
     """A pass over the validation half at the end of each draw."""
-    return lambda method, state: float((draws - len(state.memory["draws"].state_dict()["tried"])) * state.plan.images[1])
+    return lambda method, state: float(
+        (draws - len(state.memory["draws"].state_dict()["tried"])) * state.plan.images[1]
+    )
 
 
 def draw(k: int) -> Callable[[Method, State], Space]:
@@ -76,10 +80,18 @@ class Draws:
     def after_step(self, forward: Forward) -> None:
         pass
 
-    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
+    def after_epoch(
+        self, method: Method, state: State, data: Data, context: Context
+    ) -> dict[str, Any]:
         if state.epoch + 1 != state.dies:
             return {}
-        reached, _ = accuracy(state.nets["search"], method.readout(state), data.evaluation("val"), state.seed, state.epoch)
+        reached, _ = accuracy(
+            state.nets["search"],
+            method.readout(state),
+            data.evaluation("val"),
+            state.seed,
+            state.epoch,
+        )
         self.tried.append({"genotype": only(state.space.groups).to_json(), "accuracy": reached})
         return {"draw_accuracy": reached}
 
@@ -94,7 +106,11 @@ def only(groups: Groups) -> Genotype:
     """The one genotype of a space whose edges have one op at most."""
     return Genotype(
         tuple(
-            CellGenotype(name, tuple(Link(e.source, e.target, p) for e in group.edges for p in e.primitives), group.concat)
+            CellGenotype(
+                name,
+                tuple(Link(e.source, e.target, p) for e in group.edges for p in e.primitives),
+                group.concat,
+            )
             for name, group in groups.items()
         )
     )

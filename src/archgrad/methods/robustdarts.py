@@ -58,11 +58,23 @@ def robustdarts(
     Returns:
         The patch of the method.
     """
-    widths, begin, dropping = lasting(window, "robustdarts.window"), span(start, "robustdarts.start"), linear(0.0, drop_path)
+    widths, begin, dropping = (
+        lasting(window, "robustdarts.window"),
+        span(start, "robustdarts.start"),
+        linear(0.0, drop_path),
+    )
     memory = {"curvature": lambda: Curvature(widths, ratio, begin, images)}
     ahead = {"curvature of the alphas": watching(images)}
-    early: dict[str, Any] = {"memory": memory, "finalise": before_the_rise, "lengths": (widths, begin), "ahead": ahead}
-    dropped: dict[str, Any] = {"reshape": (drop_paths(dropping),), "scalars": {"drop_path": dropping}}
+    early: dict[str, Any] = {
+        "memory": memory,
+        "finalise": before_the_rise,
+        "lengths": (widths, begin),
+        "ahead": ahead,
+    }
+    dropped: dict[str, Any] = {
+        "reshape": (drop_paths(dropping),),
+        "scalars": {"drop_path": dropping},
+    }
     return Patch(
         "robustdarts",
         weights={} if decay is None else {"decay": decay},
@@ -75,7 +87,14 @@ def watching(images: int) -> Ahead:
     """A measurement of the curvature after every epoch with alpha steps."""
 
     def ahead(method: Method, state: State) -> float:
-        return EIGENVALUE * images * sum(method.moves_alphas(replace(state, epoch=epoch)) for epoch in range(state.epoch, state.plan.epochs))
+        return (
+            EIGENVALUE
+            * images
+            * sum(
+                method.moves_alphas(replace(state, epoch=epoch))
+                for epoch in range(state.epoch, state.plan.epochs)
+            )
+        )
 
     return ahead
 
@@ -84,6 +103,10 @@ def drop_paths(probability: Scalar) -> Reshape:
     """In both halves of a step, as theirs [author code]."""
 
     def reshape(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
-        return mixture if context.phase == "readout" else replace(mixture, drop_path=probability(context))
+        return (
+            mixture
+            if context.phase == "readout"
+            else replace(mixture, drop_path=probability(context))
+        )
 
     return reshape

@@ -24,7 +24,10 @@ class Curvature:
         self.found: dict[str, Any] | None = None
 
     def bind(self, state: State) -> None:
-        self.values, self.genotypes = [], []  # of another supernet, or of this one with fewer alphas: another Hessian, of another size
+        self.values, self.genotypes = (
+            [],
+            [],
+        )  # of another supernet, or of this one with fewer alphas: another Hessian, of another size
 
     def size(self) -> int:
         return 0
@@ -32,7 +35,9 @@ class Curvature:
     def after_step(self, forward: Forward) -> None:
         pass
 
-    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
+    def after_epoch(
+        self, method: Method, state: State, data: Data, context: Context
+    ) -> dict[str, Any]:
         if not method.moves_alphas(state):
             return {}
         t, window = context.t, self.window(context.t.epochs)
@@ -47,20 +52,39 @@ class Curvature:
         return {"eigenvalue": value, "stop": reason}
 
     def measure(self, method: Method, state: State, data: Data, context: Context) -> float | None:
-        batch, place = next(iter(data.evaluation("val", self.images, self.images))), (state.seed, "curvature", context.t.epoch)
+        batch, place = (
+            next(iter(data.evaluation("val", self.images, self.images))),
+            (state.seed, "curvature", context.t.epoch),
+        )
         net, groups = state.nets["search"], context.groups
-        value = supernet_curvature(net, state.alphas, lambda alphas: method.mixture(alphas, context), groups, [batch], *place, of=method.loss)
+        value = supernet_curvature(
+            net,
+            state.alphas,
+            lambda alphas: method.mixture(alphas, context),
+            groups,
+            [batch],
+            *place,
+            of=method.loss,
+        )
         return value if math.isfinite(value) else None
 
     def state_dict(self) -> dict[str, Any]:
         return {"values": self.values, "genotypes": self.genotypes, "found": self.found}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.values, self.genotypes, self.found = list(saved["values"]), list(saved["genotypes"]), saved["found"]
+        self.values, self.genotypes, self.found = (
+            list(saved["values"]),
+            list(saved["genotypes"]),
+            saved["found"],
+        )
 
 
-def before_the_rise(method: Method, state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
+def before_the_rise(
+    method: Method, state: State, data: Data, decisions: list[Decision]
+) -> Iterator[Decision]:
     """The genotype that was derived last before the eigenvalue rose; without a rise that of the end."""
     found = state.memory["curvature"].state_dict()["found"]
     if found and not decisions:
-        yield Decision(Genotype.from_json(found["genotype"]), {"after_epochs": found["after_epochs"]})
+        yield Decision(
+            Genotype.from_json(found["genotype"]), {"after_epochs": found["after_epochs"]}
+        )

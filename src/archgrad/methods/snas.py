@@ -33,7 +33,9 @@ def snas(*, hot: Positive = 1.0, cold: Positive = 0.03) -> Patch:
     temperature = linear(hot, cold)
     return Patch(
         "snas",
-        relax=concrete(temperature),  # a draw of its own in each half; the paper's one backward pass has one draw for both
+        relax=concrete(
+            temperature
+        ),  # a draw of its own in each half; the paper's one backward pass has one draw for both
         readout=softmax,
         alpha_split="train",
         scalars={"temperature": temperature},

@@ -15,7 +15,9 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 ALWAYS = (signal.SIGINT, signal.SIGTERM)
-UNLESS_IGNORED = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+UNLESS_IGNORED = tuple(
+    getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
 """These do what SIGTERM does, unless they were ignored when the process began: by nohup, or by who started it."""
 
 AFTER_STEP = "stopping after this step; once more to stop now"
@@ -79,7 +81,11 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
         return
     before = {number: signal.getsignal(number) for number in (*ALWAYS, *UNLESS_IGNORED)}
     outermost = not any(getattr(one, "__module__", None) == __name__ for one in before.values())
-    caught = {number: old for number, old in before.items() if number in ALWAYS or old is not signal.SIG_IGN}
+    caught = {
+        number: old
+        for number, old in before.items()
+        if number in ALWAYS or old is not signal.SIG_IGN
+    }
     try:
         for number in caught:
             signal.signal(number, handler)

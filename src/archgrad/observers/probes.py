@@ -75,7 +75,16 @@ class Gap:
         past = at_end(method, state, row)
         single = method.genotype(past).one_hot(state.space.groups)
         batches = partial(data.evaluation, "val", limit=self.images)
-        found = gap(state.nets["search"], method.readout(past), single, batches, state.seed, "gap", row["epoch"], loss=method.patch.loss)
+        found = gap(
+            state.nets["search"],
+            method.readout(past),
+            single,
+            batches,
+            state.seed,
+            "gap",
+            row["epoch"],
+            loss=method.patch.loss,
+        )
         return {name: finite(value) for name, value in found.items()}
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
@@ -108,9 +117,23 @@ class Sharpness:
         mixture = reading(method, at_end(method, state, row))
         images = whole(data.evaluation("train", self.batch, self.batches * self.batch), self.batch)
         net, place = state.nets["search"], (state.seed, "sharpness", row["epoch"])
-        found = supernet_sharpness(net, state.alphas, mixture, images, *place, over=self.over, rho=self.rho, steps=self.steps, of=method.loss)
+        found = supernet_sharpness(
+            net,
+            state.alphas,
+            mixture,
+            images,
+            *place,
+            over=self.over,
+            rho=self.rho,
+            steps=self.steps,
+            of=method.loss,
+        )
         named = {f"sharpness_{name}": one for name, one in found.items()}
-        return {column: finite(value) for name, (mean, half) in named.items() for column, value in ((name, mean), (f"{name}_interval", half))}
+        return {
+            column: finite(value)
+            for name, (mean, half) in named.items()
+            for column, value in ((name, mean), (f"{name}_interval", half))
+        }
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
@@ -124,7 +147,9 @@ class Curvature:
     every: int = 1
     batches: int = 1
     batch: int = 64
-    between: Callable[[], object] = lambda: None  # called before each product, of which a batch has many; it may raise
+    between: Callable[[], object] = lambda: (
+        None
+    )  # called before each product, of which a batch has many; it may raise
     name = "curvature"
 
     def interval(self, epochs: int) -> int | Fraction:
@@ -142,7 +167,9 @@ class Curvature:
         images = whole(data.evaluation("val", self.batch, self.batches * self.batch), self.batch)
         place = (state.seed, "curvature", row["epoch"])
         net, alphas = state.nets["search"], state.alphas
-        value = supernet_curvature(net, alphas, mixture, groups, images, *place, between=self.between, of=method.loss)
+        value = supernet_curvature(
+            net, alphas, mixture, groups, images, *place, between=self.between, of=method.loss
+        )
         return {"eigenvalue": finite(value)}
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
@@ -197,13 +224,19 @@ class Ranking:
 
     def __post_init__(self) -> None:
         if self.architectures < 2 or self.images < 1:
-            raise ValueError(f"a ranking needs at least 2 architectures and 1 image, not {self.architectures} and {self.images}")
+            raise ValueError(
+                f"a ranking needs at least 2 architectures and 1 image, not {self.architectures} and {self.images}"
+            )
 
     def interval(self, epochs: int) -> int | Fraction:
         return self.every or Fraction(epochs, TIMES)
 
     def passes(self, state: State) -> float:
-        return (2 if "evaluation" in state.nets else 1) * self.architectures * validation(state, self.images)
+        return (
+            (2 if "evaluation" in state.nets else 1)
+            * self.architectures
+            * validation(state, self.images)
+        )
 
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
@@ -211,20 +244,42 @@ class Ranking:
         if not due(self.interval(state.plan.epochs), state, row):
             return None
         groups = state.space.groups
-        sample, batches = self.sample(groups, state.seed), Again(partial(data.evaluation, "val", limit=self.images))
-        judges = ("search", "evaluation") if state.genotype else ("search",)  # an evaluation network runs from the first cycle on
-        by_net = {name: accuracies(state.nets[name], sample, groups, batches, state.seed, "ranking", row["epoch"]) for name in judges}
-        by_table = {name: [value(genotype) for genotype in sample] for name, value in self.known.items()}
+        sample, batches = (
+            self.sample(groups, state.seed),
+            Again(partial(data.evaluation, "val", limit=self.images)),
+        )
+        judges = (
+            ("search", "evaluation") if state.genotype else ("search",)
+        )  # an evaluation network runs from the first cycle on
+        by_net = {
+            name: accuracies(
+                state.nets[name], sample, groups, batches, state.seed, "ranking", row["epoch"]
+            )
+            for name in judges
+        }
+        by_table = {
+            name: [value(genotype) for genotype in sample] for name, value in self.known.items()
+        }
         pairs = {"ranking_{}": (by_net["search"], by_net["evaluation"])} if state.genotype else {}
-        pairs |= {f"ranking_{net}_{{}}_{name}": (by_net[net], values) for net in by_net for name, values in by_table.items()}
+        pairs |= {
+            f"ranking_{net}_{{}}_{name}": (by_net[net], values)
+            for net in by_net
+            for name, values in by_table.items()
+        }
         found = {columns: correlation(*pair) for columns, pair in pairs.items()}
-        return {columns.format(kind): value for columns, both in found.items() for kind, value in zip(("tau", "rho"), both)}
+        return {
+            columns.format(kind): value
+            for columns, both in found.items()
+            for kind, value in zip(("tau", "rho"), both)
+        }
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
     def sample(self, groups: Groups, seed: int) -> tuple[Genotype, ...]:
         """The architectures, each once."""
-        return tuple(dict.fromkeys(uniform(groups, seed, "ranking", k) for k in range(self.architectures)))
+        return tuple(
+            dict.fromkeys(uniform(groups, seed, "ranking", k) for k in range(self.architectures))
+        )
 
     def cost(self, state: State) -> str:
         """What it will do in a whole search, in a few words."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from archgrad.searching.types import Data, Decision, Method, State, Values
     from archgrad.storage.records import Row
 
+
 class Metrics:
     """One JSON line per epoch, appended. On resume, lines newer than the checkpoint are cut, so that none stands twice. ValueError where one
     of an earlier ``epoch`` is damaged or missing: then the file stays as it is."""
@@ -64,7 +65,14 @@ class Checkpoints:
     there is older than a tenth of ``seconds``.
     """
 
-    def __init__(self, path: Path, *, seconds: float = 60, stopping: Callable[[], bool] = lambda: False, how: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        seconds: float = 60,
+        stopping: Callable[[], bool] = lambda: False,
+        how: str = "",
+    ) -> None:
         self.path, self.seconds, self.stopping, self.how = path, seconds, stopping, how
         self.last = monotonic()
         self.place = "before the first step"
@@ -87,7 +95,9 @@ class Checkpoints:
     def measuring(self) -> None:
         """Called before each batch that something is measured on. `Interrupted` if it was asked for."""
         if self.stopping():
-            raise Interrupted(f"stopped {self.place}; all before that is saved. Go on with: {self.how}")
+            raise Interrupted(
+                f"stopped {self.place}; all before that is saved. Go on with: {self.how}"
+            )
 
     def tuning(self) -> None:
         """Called before each batch that is learned from. `Interrupted` if it was asked for and no epoch is at work, which would save first."""
@@ -100,7 +110,9 @@ class Checkpoints:
         checkpoint.save(self.path, checkpoint.pack(method, state))
         self.last = monotonic()
         if self.stopping():
-            raise Interrupted(f"stopped at epoch {state.epoch + 1}, step {state.step}; everything is saved. Go on with: {self.how}")
+            raise Interrupted(
+                f"stopped at epoch {state.epoch + 1}, step {state.step}; everything is saved. Go on with: {self.how}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +129,9 @@ class Reading:
     def steps(self, split: str = "train") -> int:
         return self.data.steps(split)
 
-    def batches(self, split: str, epoch: int, start: int = 0, steps: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self, split: str, epoch: int, start: int = 0, steps: int | None = None
+    ) -> Iterator[Batch]:
         self.tuning()
         for batch in self.data.batches(split, epoch, start, steps):
             yield batch

@@ -26,18 +26,46 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
     """When a search ends before its last epoch. Every rule is off unless it is set; the first that holds ends the search."""
 
     eigenvalue: Annotated[
-        float | None, Field(gt=0, lt=1, description="share of the curvature's mean now below which its mean before says that it rose")
+        float | None,
+        Field(
+            gt=0,
+            lt=1,
+            description="share of the curvature's mean now below which its mean before says that it rose",
+        ),
     ] = None
-    window: Annotated[Interval, Field(description="epochs of each of the two means: a count, or a share of the search")] = 0.1
+    window: Annotated[
+        Interval,
+        Field(description="epochs of each of the two means: a count, or a share of the search"),
+    ] = 0.1
     skips: Annotated[
-        int | None, Field(ge=1, description="number of skips in one cell (of DARTS: in the normal one) at which the search ends")
+        int | None,
+        Field(
+            ge=1,
+            description="number of skips in one cell (of DARTS: in the normal one) at which the search ends",
+        ),
     ] = None
-    stable: Annotated[int | None, Field(ge=2, description="number of epochs in a row with the same genotype after which the search ends")] = None
-    entropy: Annotated[float | None, Field(gt=0, description="mean entropy of the edges, in nats, below which the search ends")] = None
+    stable: Annotated[
+        int | None,
+        Field(
+            ge=2,
+            description="number of epochs in a row with the same genotype after which the search ends",
+        ),
+    ] = None
+    entropy: Annotated[
+        float | None,
+        Field(gt=0, description="mean entropy of the edges, in nats, below which the search ends"),
+    ] = None
     match: Annotated[
-        float | None, Field(gt=-1, lt=1, description="gradient match below which the search ends (of a method that reports it: oles)")
+        float | None,
+        Field(
+            gt=-1,
+            lt=1,
+            description="gradient match below which the search ends (of a method that reports it: oles)",
+        ),
     ] = None
-    after: Annotated[Span, Field(description="first epoch that counts: its number, or a share of the search")] = 0.2
+    after: Annotated[
+        Span, Field(description="first epoch that counts: its number, or a share of the search")
+    ] = 0.2
 
     def rules(self, epochs: int) -> tuple[Rule, ...]:
         """Those that are set, for a search of ``epochs``. ValueError for a window or a beginning that does not fit it."""
@@ -57,8 +85,14 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         self.rules(epochs)
         if self.match is not None and REPORTER not in method.patch.memory:
             with_it = "--method oles" if method.name == "darts" else f"--method {method.name}+oles"
-            way = with_it if method.alpha_from(epochs) < epochs else "it moves no alphas, so leave this out"
-            raise ValueError(f"stop.match reads the column {MATCH}, which {method.name} does not report: {way}")
+            way = (
+                with_it
+                if method.alpha_from(epochs) < epochs
+                else "it moves no alphas, so leave this out"
+            )
+            raise ValueError(
+                f"stop.match reads the column {MATCH}, which {method.name} does not report: {way}"
+            )
 
 
 def curved(ratio: float, window: int) -> Rule:
@@ -84,14 +118,22 @@ def stable(epochs: float) -> Rule:
 
     def rule(rows: Sequence[Row]) -> str | None:
         last = {row["genotype"] for row in rows[-int(epochs) :]}
-        return f"the genotype is the same for {epochs} epochs" if len(rows) >= epochs and len(last) == 1 else None
+        return (
+            f"the genotype is the same for {epochs} epochs"
+            if len(rows) >= epochs and len(last) == 1
+            else None
+        )
 
     return rule
 
 
 def decided(nats: float) -> Rule:
     """Mean entropy below ``nats``."""
-    return lambda rows: f"the entropy is {rows[-1]['entropy']:.3f}, below {nats}" if rows[-1]["entropy"] < nats else None
+    return lambda rows: (
+        f"the entropy is {rows[-1]['entropy']:.3f}, below {nats}"
+        if rows[-1]["entropy"] < nats
+        else None
+    )
 
 
 def mismatched(least: float) -> Rule:
@@ -99,7 +141,11 @@ def mismatched(least: float) -> Rule:
 
     def rule(rows: Sequence[Row]) -> str | None:
         match = rows[-1].get(MATCH)
-        return f"the gradient match is {match:.3f}, below {least}" if match is not None and match < least else None
+        return (
+            f"the gradient match is {match:.3f}, below {least}"
+            if match is not None and match < least
+            else None
+        )
 
     return rule
 
@@ -125,14 +171,18 @@ class Stopping:
             return None
         begins = (stage.begin(state.plan.epochs) for stage in method.stages)
         since = max((begin for begin in begins if begin <= row["epoch"]), default=0)
-        own = [one for one in self.rows if one["epoch"] >= since]  # of another supernet, or of one with fewer alphas, are other numbers
+        own = [
+            one for one in self.rows if one["epoch"] >= since
+        ]  # of another supernet, or of one with fewer alphas, are other numbers
         reason = next((reason for rule in self.rules if (reason := rule(own))), None)
         return {"stop": reason} if reason else None
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
 
-def early(settings: StopSettings, method: Method, epochs: int, rows: Iterable[Row] = ()) -> tuple[Stopping, ...]:
+def early(
+    settings: StopSettings, method: Method, epochs: int, rows: Iterable[Row] = ()
+) -> tuple[Stopping, ...]:
     """The observer that these settings ask for; none if they ask for nothing."""
     rules, after = settings.rules(epochs), span(settings.after, "stop.after")(epochs)
     return (Stopping(rules, max(after, method.alpha_from(epochs)), rows),) if rules else ()

@@ -26,7 +26,10 @@ GUESSES = {("weights only", "search"): 2.0}
 
 def phases(method: Method, state: State) -> list[tuple[str, str, int]]:
     """What the steps of the current epoch are: (phase, kind, count) in their order. Steps of one kind take alike: a phase under one supernet."""
-    steps, begun = method.steps(state), sum(stage.begin(state.plan.epochs) <= state.epoch for stage in method.stages)
+    steps, begun = (
+        method.steps(state),
+        sum(stage.begin(state.plan.epochs) <= state.epoch for stage in method.stages),
+    )
 
     def at(step: int) -> str:
         return method.phase(replace(state, step=step))
@@ -37,7 +40,11 @@ def phases(method: Method, state: State) -> list[tuple[str, str, int]]:
             return [(at(low), high - low)]
         middle = (low + high) // 2
         first, second = runs(low, middle), runs(middle, high)
-        joined = [(first[-1][0], first[-1][1] + second[0][1])] if first[-1][0] == second[0][0] else [first[-1], second[0]]
+        joined = (
+            [(first[-1][0], first[-1][1] + second[0][1])]
+            if first[-1][0] == second[0][0]
+            else [first[-1], second[0]]
+        )
         return [*first[:-1], *joined, *second[1:]]
 
     suffix = f" in supernet {begun}" if begun > 1 else ""
@@ -48,12 +55,26 @@ class Timing:
     """Observer that times what a search does and says what the rest will take. It stands behind all that measure or save."""
 
     def __init__(
-        self, method: Method, state: State, probes: Sequence[Probe] = (), front: float = 0.0, *, past: float = 0.0, clock: Clock = monotonic
+        self,
+        method: Method,
+        state: State,
+        probes: Sequence[Probe] = (),
+        front: float = 0.0,
+        *,
+        past: float = 0.0,
+        clock: Clock = monotonic,
     ) -> None:
         """``front``: passes of an image it takes to draw the front at the end. ``past``: seconds of earlier processes."""
-        self.method, self.probes, self.front, self.clock = method, {probe.name: probe for probe in probes}, front, clock
+        self.method, self.probes, self.front, self.clock = (
+            method,
+            {probe.name: probe for probe in probes},
+            front,
+            clock,
+        )
         self.costs, self.steps, self.measured = Costs(), 0, 0.0
-        self.epochs = [phases(method, replace(state, epoch=epoch)) for epoch in range(state.plan.epochs)]
+        self.epochs = [
+            phases(method, replace(state, epoch=epoch)) for epoch in range(state.plan.epochs)
+        ]
         self.began, self.past = clock(), past
         self.at, self.ahead = clock(), self._ahead(state)
 
@@ -65,7 +86,9 @@ class Timing:
     def on_probe(self, probe: Probe, state: State, seconds: float) -> None:
         """A measurement took so long."""
         self.costs.add(probe.name, seconds)
-        if probe.name == "discretisation gap":  # nothing but passes: what others take is guessed by it
+        if (
+            probe.name == "discretisation gap"
+        ):  # nothing but passes: what others take is guessed by it
             self.costs.add(PASS, seconds, probe.passes(state))
         self.measured += seconds
 
@@ -104,7 +127,10 @@ class Timing:
         known = [kind for kind in kinds if kind in self.costs.each]
         found = []
         for kind in kinds:
-            like = next((other for other in reversed(kinds[: kinds.index(kind)]) if other in known), next(iter(known), None))
+            like = next(
+                (other for other in reversed(kinds[: kinds.index(kind)]) if other in known),
+                next(iter(known), None),
+            )
             times = GUESSES.get((order[like], order[kind]), 1.0) if like else 1.0
             found.append(Part(kind, counts[kind], like if like != kind else None, times))
         batch = max(state.plan.images[0] / state.plan.steps, 1)
@@ -123,7 +149,11 @@ class Timing:
         """Books what an epoch's end or a decision took, measurements of probes apart, on what has become less by it."""
         now, ahead = self.clock(), self._ahead(state)
         took = now - self.at - self.measured
-        less = {name: self.ahead[name] - count for name, count in ahead.items() if count < self.ahead[name]}
+        less = {
+            name: self.ahead[name] - count
+            for name, count in ahead.items()
+            if count < self.ahead[name]
+        }
         for name, units in less.items():
             self.costs.add(name, took / len(less), units)
         if not less and usual:
@@ -172,11 +202,20 @@ class Estimate:
         self, timing: Timing, say: Callable[[str], Any], long: Callable[[Left], Sequence[str]] = lambda left: (),
         keep: Callable[[float, float], Any] = lambda left, total: None, *, steps: int = 3, soon: float = 10.0,
     ) -> None:  # fmt: skip
-        self.timing, self.say, self.long, self.keep, self.steps, self.soon = timing, say, long, keep, steps, soon
+        self.timing, self.say, self.long, self.keep, self.steps, self.soon = (
+            timing,
+            say,
+            long,
+            keep,
+            steps,
+            soon,
+        )
         self.said = False
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
-        if not self.said and (self.timing.steps >= self.steps or self.timing.at - self.timing.began >= self.soon):
+        if not self.said and (
+            self.timing.steps >= self.steps or self.timing.at - self.timing.began >= self.soon
+        ):
             self.said, left = True, self.timing.left(state)
             for line in (expected(left), *(self.long(left) if left.seconds > LONG else ())):
                 self.say(line)
@@ -191,7 +230,9 @@ class Estimate:
 def expected(left: Left) -> str:
     """``about 12 min to go, until 14:05: search steps 11 min (550), discretisation gap 60 s (5, guessed); not known yet: ...``"""
     shown = [term for term in left.terms if term.seconds >= 0.005 * left.seconds]
-    terms = ", ".join(f"{term.kind} {span(term.seconds)}{' (guessed)' if term.guessed else ''}" for term in shown)
+    terms = ", ".join(
+        f"{term.kind} {span(term.seconds)}{' (guessed)' if term.guessed else ''}" for term in shown
+    )
     unknown = f"; not known yet: {', '.join(left.unknown)}" if left.unknown else ""
     return f"{to_go(left.seconds)}: {terms}{unknown}"
 
@@ -201,5 +242,8 @@ def shorter(left: Left, flags: Mapping[str, tuple[object, bool]]) -> list[str]:
     half exactly: they do with epochs and images, with channels about)."""
     steps = sum(term.seconds for term in left.terms if " steps" in term.kind)
     half = span(left.seconds - steps / 2)
-    said = [f"{flag} {value} (about {half if exact else 'half'})" for flag, (value, exact) in flags.items()]
+    said = [
+        f"{flag} {value} (about {half if exact else 'half'})"
+        for flag, (value, exact) in flags.items()
+    ]
     return [f"a shorter search: {', '.join(said)}"] if said else []

@@ -48,7 +48,9 @@ class Card:
     deterministic: bool
     batch: int  # of evaluation: another one moves the last digits
     data: Mapping[str, Any]  # what `archgrad.data.loading` was called with
-    reading: Mapping[str, Any]  # what `archgrad.data.retrain_data` was called with besides the settings
+    reading: Mapping[
+        str, Any
+    ]  # what `archgrad.data.retrain_data` was called with besides the settings
     fingerprint: str  # of those images
     plugins: tuple[str, ...] = ()  # which its space or a primitive of it may be of
 
@@ -64,7 +66,12 @@ class Card:
         from archgrad.spaces.derived import Derived
 
         plugins.load(self.plugins, recorded=True)
-        derived = Derived(self.genotype, space(self.space).resized(**{**self.spec, **({"auxiliary": True} if auxiliary else {})}))
+        derived = Derived(
+            self.genotype,
+            space(self.space).resized(
+                **{**self.spec, **({"auxiliary": True} if auxiliary else {})}
+            ),
+        )
         if auxiliary and self.settings.auxiliary_bn:
             cast("Auxiliary", derived.network.auxiliary).normalise()
         if fixed:
@@ -81,7 +88,11 @@ class Card:
         return torch.device(devices.device_named(device or trained))
 
     def to_json(self) -> dict[str, Any]:
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "plugins" or self.plugins}
+        fields = {
+            name: getattr(self, name)
+            for name in self.__dataclass_fields__
+            if name != "plugins" or self.plugins
+        }
         return {
             "version": VERSION,
             **fields,
@@ -94,7 +105,9 @@ class Card:
     def from_json(cls, data: Any) -> Card:
         """Inverse of `to_json`. ValueError if it is of another version, or a field is not as it should be."""
         if isinstance(data, Mapping) and data.get("version", VERSION) != VERSION:
-            raise ValueError(f"it is of version {shown(data['version'])}, this archgrad reads version {VERSION}")
+            raise ValueError(
+                f"it is of version {shown(data['version'])}, this archgrad reads version {VERSION}"
+            )
         data = schemas.checked(data, schemas.CardFile)
         from archgrad.data import Preprocess
 
@@ -104,7 +117,12 @@ class Card:
             "settings": checked(data["settings"]),
             "plugins": tuple(data.get("plugins", ())),
         }
-        return cls(**{name: made[name] if name in made else data[name] for name in cls.__dataclass_fields__})
+        return cls(
+            **{
+                name: made[name] if name in made else data[name]
+                for name in cls.__dataclass_fields__
+            }
+        )
 
 
 class Network(NamedTuple):
@@ -125,7 +143,11 @@ def check_free(folder: Path) -> list[Path]:
     if (folder / SETTINGS).exists():
         raise ValueError(f"{folder} holds a search: choose another --out")
     if (folder / CARD).exists():
-        way = f"see `{command('evaluate', folder)}`" if (folder / WEIGHTS).exists() else f"go on with `{command('resume', folder)}`"
+        way = (
+            f"see `{command('evaluate', folder)}`"
+            if (folder / WEIGHTS).exists()
+            else f"go on with `{command('resume', folder)}`"
+        )
         raise ValueError(f"{folder} holds a network already: {way}, or choose another --out")
     return leftovers(folder, folder / CARD)
 
@@ -143,13 +165,17 @@ def read_card(folder: str | Path) -> Card:
     if not Path(folder).is_dir():
         raise ValueError(f"there is no folder {folder}")
     if not path.exists() and not (Path(folder) / SETTINGS).exists():
-        raise ValueError(f"there is neither a run nor a trained network in {folder}: name the folder of one")
+        raise ValueError(
+            f"there is neither a run nor a trained network in {folder}: name the folder of one"
+        )
     if not path.exists():
         raise ValueError(f"no network was trained in {folder} yet: {command('retrain', folder)}")
     try:
         return Card.from_json(files.parsed(path, files.text(path, schemas.LIMIT)))
     except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}): restore it from a copy") from None
+        raise ValueError(
+            f"{path} cannot be read ({' '.join(str(error).split())}): restore it from a copy"
+        ) from None
 
 
 def save_weights(folder: Path, derived: Derived, card: Card) -> None:
@@ -162,10 +188,15 @@ def save_weights(folder: Path, derived: Derived, card: Card) -> None:
     state = derived.state_dict()
     names = card.build(fixed=noise.are_fixed(state)).state_dict()
     # safetensors takes neither channels_last nor tied tensors.
-    plain = {name: state[name].detach().cpu().clone(memory_format=torch.contiguous_format) for name in names}
+    plain = {
+        name: state[name].detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name in names
+    }
     path = folder / WEIGHTS
     with files.draft(path) as file:
-        file.write(save(plain, metadata={DIGEST: digest(plain)}))  # one entry: of several the library mixes the order
+        file.write(
+            save(plain, metadata={DIGEST: digest(plain)})
+        )  # one entry: of several the library mixes the order
 
 
 def load(folder: str | Path) -> Network:
@@ -177,18 +208,24 @@ def load(folder: str | Path) -> Network:
     card = read_card(folder)
     path = folder / WEIGHTS
     if not path.exists():
-        raise ValueError(f"the training in {folder} has not reached its end, so there are no weights: {command('resume', folder)}")
+        raise ValueError(
+            f"the training in {folder} has not reached its end, so there are no weights: {command('resume', folder)}"
+        )
     state = read_weights(path)
     plugins.load(card.plugins, recorded=True)
     if plugins.missing():
         card.build()  # or it says of which plugin its space is, in words that nothing shortens
     try:
         with saved.naming("weights"):
-            derived = card.build(fixed=noise.are_fixed(state))  # weights recorded without draws go on drawing in every pass
+            derived = card.build(
+                fixed=noise.are_fixed(state)
+            )  # weights recorded without draws go on drawing in every pass
             saved.check_tensors("weights", state, derived.state_dict())
             derived.load_state_dict(state)  # into channels_last parameters, as they were trained
     except ValueError as error:
-        raise ValueError(f"{path} is of another network, or damaged ({error}): restore it from a copy") from None
+        raise ValueError(
+            f"{path} is of another network, or damaged ({error}): restore it from a copy"
+        ) from None
     derived.eval()
     return Network(derived, card)
 
@@ -206,9 +243,13 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # of the library's own kinds
-        raise ValueError(f"{path} is damaged ({shortened(str(error), 120)}): restore it from a copy") from None
+        raise ValueError(
+            f"{path} is damaged ({shortened(str(error), 120)}): restore it from a copy"
+        ) from None
     if told.keys() - {DIGEST, "format"} or told.get(DIGEST, own := digest(state)) != own:
-        raise ValueError(f"{path} is damaged (its numbers are not those that were written): restore it from a copy")
+        raise ValueError(
+            f"{path} is damaged (its numbers are not those that were written): restore it from a copy"
+        )
     return state
 
 

@@ -54,12 +54,24 @@ class Evaluation:
         from sklearn.metrics import precision_recall_fscore_support  # takes a second
 
         K = len(self.classes)
-        true, predicted = torch.arange(K).repeat_interleave(K).numpy(), torch.arange(K).repeat(K).numpy()
+        true, predicted = (
+            torch.arange(K).repeat_interleave(K).numpy(),
+            torch.arange(K).repeat(K).numpy(),
+        )
         present = [place for place, row in enumerate(self.per_class) if row.images]
         _, recall, f1, _ = precision_recall_fscore_support(
-            true, predicted, labels=present, average="macro", sample_weight=self.confusion.flatten().numpy(), zero_division=0.0
+            true,
+            predicted,
+            labels=present,
+            average="macro",
+            sample_weight=self.confusion.flatten().numpy(),
+            zero_division=0.0,
         )
-        return {"balanced_accuracy": float(recall), "macro_recall": float(recall), "macro_f1": float(f1)}
+        return {
+            "balanced_accuracy": float(recall),
+            "macro_recall": float(recall),
+            "macro_f1": float(f1),
+        }
 
     @property
     def largest(self) -> float:
@@ -69,9 +81,14 @@ class Evaluation:
     def confusions(self) -> list[tuple[str, str, int]]:
         """(true class, predicted class, images), the most frequent mistakes first."""
         wrong = self.confusion.clone().fill_diagonal_(0)
-        order = wrong.flatten().argsort(descending=True, stable=True)[: int((wrong > 0).sum())].tolist()
+        order = (
+            wrong.flatten().argsort(descending=True, stable=True)[: int((wrong > 0).sum())].tolist()
+        )
         K = len(self.classes)
-        return [(self.classes[place // K], self.classes[place % K], int(wrong[place // K, place % K])) for place in order]
+        return [
+            (self.classes[place // K], self.classes[place % K], int(wrong[place // K, place % K]))
+            for place in order
+        ]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -81,7 +98,9 @@ class Evaluation:
             "loss": self.loss,
             "count": self.count,
             "images": self.images,
-            "classes": {row.name: {"images": row.images, "right": row.right} for row in self.per_class},
+            "classes": {
+                row.name: {"images": row.images, "right": row.right} for row in self.per_class
+            },
             "confusion": self.confusion.tolist(),
         }
 
@@ -108,43 +127,81 @@ def evaluate(
         tested, where = _own(card, images, split, columns), f"{images.name}, test"
     else:
         tested, where = _test_images(card, images, split, columns)
-    precision = "32" if device.type != "cuda" and card.settings.precision == "16-mixed" else card.settings.precision
+    precision = (
+        "32"
+        if device.type != "cuda" and card.settings.precision == "16-mixed"
+        else card.settings.precision
+    )
     with surroundings(card.threads, card.deterministic):
         net = fabric(device, precision).setup_module(derived.network)
-        found = measure(net, tested.on(device), card.preprocess, batch=batch or card.batch, seed=card.seed, device=device)
-    return Evaluation(found.accuracy, found.loss, found.count, card.preprocess.classes, found.confusion, where)
+        found = measure(
+            net,
+            tested.on(device),
+            card.preprocess,
+            batch=batch or card.batch,
+            seed=card.seed,
+            device=device,
+        )
+    return Evaluation(
+        found.accuracy, found.loss, found.count, card.preprocess.classes, found.confusion, where
+    )
 
 
 def _own(card: Card, dataset: Dataset, split: str | None, columns: dict[str, Any]) -> Images:
     """The test images of the data set that the network was trained on. ValueError where it is another one, or is to be read otherwise."""
     if split not in (None, "test") or columns:
-        raise ValueError(f"{min(columns, default='split')}: of a data set in memory the test images are evaluated: leave it out")
+        raise ValueError(
+            f"{min(columns, default='split')}: of a data set in memory the test images are evaluated: leave it out"
+        )
     if not data.same_images(card.fingerprint, dataset):
         how = data.difference(card.preprocess.to_json(), dataset)
-        raise ValueError(f"{dataset.name} is not the data set that the network was trained on ({how}): name labelled images by their path")
+        raise ValueError(
+            f"{dataset.name} is not the data set that the network was trained on ({how}): name labelled images by their path"
+        )
     return dataset.test
 
 
-def _test_images(card: Card, images: str | Path | None, split: str | None, columns: dict[str, Any]) -> tuple[Images, str]:
+def _test_images(
+    card: Card, images: str | Path | None, split: str | None, columns: dict[str, Any]
+) -> tuple[Images, str]:
     own = card.data["path"]
-    moved, otherwise = _moved(card, images, columns) if places.is_gone(own) and split is None and images is not None else (None, "")
+    moved, otherwise = (
+        _moved(card, images, columns)
+        if places.is_gone(own) and split is None and images is not None
+        else (None, "")
+    )
     if moved:
         return moved.test, f"{images}, test, which was {own}"
     if split is None and (images is None or _same(images, own)):  # its other images were trained on
         try:
             # no flag is named that leaves out some of them: without these they are other images
-            dataset = data.load(**{**card.loading, **columns}, report=lambda line: None, warn=terminal.remark, flag="")
+            dataset = data.load(
+                **{**card.loading, **columns},
+                report=lambda line: None,
+                warn=terminal.remark,
+                flag="",
+            )
         except ValueError as error:
             if own == "digits" or Path(own).exists():
                 raise
-            memory = "" if Path(own).is_absolute() else "; a data set in memory is given to archgrad.evaluate itself"
+            memory = (
+                ""
+                if Path(own).is_absolute()
+                else "; a data set in memory is given to archgrad.evaluate itself"
+            )
             more = f"if the images were moved, name their new place by --data{memory}"
             raise ValueError(f"{error}; {more}") from None
         if not data.same_images(card.fingerprint, dataset):
             how = data.difference(card.preprocess.to_json(), dataset)
-            raise ValueError(f"the images in {own} have changed since the network was trained ({how}): name a labelled folder by --data")
+            raise ValueError(
+                f"the images in {own} have changed since the network was trained ({how}): name a labelled folder by --data"
+            )
         return dataset.test, f"{own}, test"
-    keep = ("image_column", "label_column", "skip_unreadable", "cache") if images is None or _same(images, own) else ("cache",)
+    keep = (
+        ("image_column", "label_column", "skip_unreadable", "cache")
+        if images is None or _same(images, own)
+        else ("cache",)
+    )
     reading = {name: card.data[name] for name in keep if name in card.data} | columns
     labelled = data.load_labelled(images or own, card.preprocess, split, **reading)
     if otherwise:
@@ -160,7 +217,9 @@ def _moved(card: Card, images: str | Path, columns: dict[str, Any]) -> tuple[Dat
     reading = {**card.loading, **columns, "path": str(images)}
     try:
         dataset = data.load(**reading, report=lambda line: None, warn=terminal.remark)
-    except ValueError as error:  # labelled images without what a search needs, such as a second class
+    except (
+        ValueError
+    ) as error:  # labelled images without what a search needs, such as a second class
         return None, str(error)
     if data.same_images(card.fingerprint, dataset):
         return dataset, ""
@@ -168,7 +227,9 @@ def _moved(card: Card, images: str | Path, columns: dict[str, Any]) -> tuple[Dat
 
 
 def _same(one: str | Path, other: str) -> bool:
-    return str(one) == other or (Path(one).exists() and Path(one).resolve() == Path(other).resolve())
+    return str(one) == other or (
+        Path(one).exists() and Path(one).resolve() == Path(other).resolve()
+    )
 
 
 def show(evaluation: Evaluation, console: Console) -> None:
@@ -180,12 +241,20 @@ def show(evaluation: Evaluation, console: Console) -> None:
         f"largest class {100 * evaluation.largest:.2f} % of the images",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-    console.print(f"{evaluation.count:,} images: {evaluation.images}", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"{evaluation.count:,} images: {evaluation.images}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(_classes(evaluation))
     if evaluation.confusion.equal(evaluation.confusion.diagonal().diag()):
         console.print("no image was taken for another class")
     elif len(evaluation.classes) <= WHOLE:
-        console.print("confusions: a line is a true class, a column what its images were taken for", highlight=False)
+        console.print(
+            "confusions: a line is a true class, a column what its images were taken for",
+            highlight=False,
+        )
         console.print(_matrix(evaluation))
     else:
         console.print(_mistakes(evaluation))
@@ -195,17 +264,36 @@ def _classes(evaluation: Evaluation) -> Table:
     rows = evaluation.per_class
     few = len(rows) <= LISTED
     if not few:
-        rows = sorted((row for row in rows if row.images), key=lambda row: row.right / row.images)[:SHOWN]
-    table = _table("" if few else f"the {SHOWN} hardest of {len(evaluation.classes)} classes", "class", "images", "right", "accuracy")
+        rows = sorted((row for row in rows if row.images), key=lambda row: row.right / row.images)[
+            :SHOWN
+        ]
+    table = _table(
+        "" if few else f"the {SHOWN} hardest of {len(evaluation.classes)} classes",
+        "class",
+        "images",
+        "right",
+        "accuracy",
+    )
     for row in rows:
-        table.add_row(Text(row.name), str(row.images), str(row.right), "-" if row.accuracy is None else f"{100 * row.accuracy:.2f} %")
+        table.add_row(
+            Text(row.name),
+            str(row.images),
+            str(row.right),
+            "-" if row.accuracy is None else f"{100 * row.accuracy:.2f} %",
+        )
     return table
 
 
 def _matrix(evaluation: Evaluation) -> Table:
     table = _table("", "true class", *evaluation.classes)
     for place, (name, row) in enumerate(zip(evaluation.classes, evaluation.confusion.tolist())):
-        table.add_row(Text(name), *(f"[bold]{n}[/]" if k == place else str(n) if n else "[dim]·[/]" for k, n in enumerate(row)))
+        table.add_row(
+            Text(name),
+            *(
+                f"[bold]{n}[/]" if k == place else str(n) if n else "[dim]·[/]"
+                for k, n in enumerate(row)
+            ),
+        )
     return table
 
 

@@ -26,7 +26,15 @@ from archgrad.errors import command, counted
 from archgrad.observers.interrupts import Interrupted
 from archgrad.observers.recording import Metrics
 from archgrad.report import noise_note
-from archgrad.retraining.card import WEIGHTS, Card, check_free, home, read_card, save_weights, write_card
+from archgrad.retraining.card import (
+    WEIGHTS,
+    Card,
+    check_free,
+    home,
+    read_card,
+    save_weights,
+    write_card,
+)
 from archgrad.retraining.measure import BATCH, measure, surroundings
 from archgrad.retraining.progress import Watch
 from archgrad.retraining.settings import RetrainSettings, retrain_settings
@@ -76,19 +84,35 @@ def retrain(
     ``reading``: arguments of `data.retrain_data` beside the settings (flip, workers). A checkpoint is written every epoch and every
     ``seconds``; `Interrupted` when ``stopping`` says so. ValueError for what cannot be, and if the folder holds a network already.
     """
-    folder, space, genotype = places.checked(folder, "folder"), space_of(space), Genotype.of(genotype)
+    folder, space, genotype = (
+        places.checked(folder, "folder"),
+        space_of(space),
+        Genotype.of(genotype),
+    )
     check_dataset(dataset)
     if not isinstance(settings, RetrainSettings):
         settings = retrain_settings(space, settings)
     device_named(device)
-    card = card_of(space, genotype, dataset, settings, seed=seed, device=device, deterministic=deterministic, origin=origin, reading=reading)
+    card = card_of(
+        space,
+        genotype,
+        dataset,
+        settings,
+        seed=seed,
+        device=device,
+        deterministic=deterministic,
+        origin=origin,
+        reading=reading,
+    )
     run = training_of(card, dataset)  # refuses what cannot be trained before anything is written
     check_free(folder)
     with locked(folder, (METRICS, CHECKPOINT, ESTIMATE)):
         for left in check_free(folder):
             left.unlink()
         write_card(folder, card)
-        return _train(run, images_of(card, dataset, run.device, report), folder, stopping, seconds, report)
+        return _train(
+            run, images_of(card, dataset, run.device, report), folder, stopping, seconds, report
+        )
 
 
 def card_of(
@@ -116,7 +140,9 @@ def card_of(
 
 def _kept(dataset: Dataset) -> dict[str, Any]:
     """Arguments of `data.load` that follow from what it made."""
-    return ({"val": dataset.validation} if dataset.validation else {}) | ({"skip_unreadable": True} if dataset.unreadable else {})
+    return ({"val": dataset.validation} if dataset.validation else {}) | (
+        {"skip_unreadable": True} if dataset.unreadable else {}
+    )
 
 
 def resume(
@@ -137,7 +163,9 @@ def resume(
     folder = home(folder)
     card = read_card(folder)
     with life(terminal.console()):
-        dataset = dataset or data.load(**card.loading, report=report, flag="")  # `resume` has no such flag
+        dataset = dataset or data.load(
+            **card.loading, report=report, flag=""
+        )  # `resume` has no such flag
     if not data.same_images(card.fingerprint, dataset):
         how = data.difference(card.preprocess.to_json(), dataset)
         raise ValueError(
@@ -157,7 +185,14 @@ def resume(
         return _train(run, images, folder, stopping, seconds, report)
 
 
-def _train(run: Training, images: Data, folder: Path, stopping: Callable[[], bool], seconds: float, report: Say) -> Retrained:
+def _train(
+    run: Training,
+    images: Data,
+    folder: Path,
+    stopping: Callable[[], bool],
+    seconds: float,
+    report: Say,
+) -> Retrained:
     card, settings = run.card, run.card.settings
     epochs = settings.epochs
     metrics = Metrics(folder / METRICS, epoch=run.epoch)
@@ -172,7 +207,9 @@ def _train(run: Training, images: Data, folder: Path, stopping: Callable[[], boo
             saved = monotonic()
         if stop and run.epoch < epochs:
             place = f"epoch {run.epoch + 1}, step {run.step}"
-            raise Interrupted(f"stopped at {place}; everything is saved. Go on with: {command('resume', folder)}")
+            raise Interrupted(
+                f"stopped at {place}; everything is saved. Go on with: {command('resume', folder)}"
+            )
 
     def tested() -> Row:
         """Nothing of a test is in the state: one that is cut short is saved as the step before it, and done again."""
@@ -190,12 +227,19 @@ def _train(run: Training, images: Data, folder: Path, stopping: Callable[[], boo
                 run.advance(batch)
                 watch.on_step(run.epoch, run.step, run.averages)
                 save(always=False)
-            row = {"epoch": run.epoch, **run.averages(), "lr": settings.rate(run.epoch), "drop_path": settings.dropping(run.epoch)}
+            row = {
+                "epoch": run.epoch,
+                **run.averages(),
+                "lr": settings.rate(run.epoch),
+                "drop_path": settings.dropping(run.epoch),
+            }
             run.check()
             if run.epoch in watch.tests:
                 row |= tested()
             row["seconds"] = monotonic() - began
-            metrics.append(row)  # before the checkpoint: a line too many is cut at resume, one too few is lost
+            metrics.append(
+                row
+            )  # before the checkpoint: a line too many is cut at resume, one too few is lost
             watch.on_epoch(row)
             run.next_epoch()
             save(always=True)
@@ -212,19 +256,36 @@ def training_of(card: Card, dataset: Dataset, device: torch.device | str | None 
 def images_of(card: Card, dataset: Dataset, device: torch.device, report: Say) -> Data:
     """As the card has them read."""
     settings = card.settings
-    erased, jitter = settings.erased(dataset.size), settings.jitter if dataset.in_channels == 3 else 0.0
+    erased, jitter = (
+        settings.erased(dataset.size),
+        settings.jitter if dataset.in_channels == 3 else 0.0,
+    )
     if erased < settings.cutout:
-        report(f"cutout is {erased} pixels, not {settings.cutout}: at most half the side of the images is erased")
+        report(
+            f"cutout is {erased} pixels, not {settings.cutout}: at most half the side of the images is erased"
+        )
     if jitter < settings.jitter:
         report("no colour jitter: the images are grey")
-    options: dict[str, Any] = {"batch": settings.batch, "limit": settings.limit, "cutout": erased, "jitter": jitter}
+    options: dict[str, Any] = {
+        "batch": settings.batch,
+        "limit": settings.limit,
+        "cutout": erased,
+        "jitter": jitter,
+    }
     return data.retrain_data(dataset, seed=card.seed, device=device, **options, **card.reading)
 
 
 def _watch(run: Training, images: Data, metrics: Path, report: Say) -> Watch:
     settings = run.card.settings
-    tests = [epoch for epoch in range(settings.epochs) if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs]
-    past, batch = sum(row.get("seconds") or 0.0 for row in records.rows(metrics)), min(settings.batch, images.count("train"))
+    tests = [
+        epoch
+        for epoch in range(settings.epochs)
+        if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs
+    ]
+    past, batch = (
+        sum(row.get("seconds") or 0.0 for row in records.rows(metrics)),
+        min(settings.batch, images.count("train")),
+    )
     return Watch(
         settings.epochs, images.steps("train"), report, tests=tests, test_steps=sum(map(images.count, tested_splits(images))) / batch, past=past,
         long=lambda left: _shorter(run, images, left) if not run.epoch else [], keep=partial(expect, metrics.parent),
@@ -236,8 +297,19 @@ def _test(run: Training, images: Data, between: Callable[[], object]) -> Row:
     row: Row = {}
     for split in tested_splits(images):
         part, card = images.splits[split].images, run.card
-        found = measure(run.net, part, card.preprocess, batch=card.batch, seed=card.seed, device=run.device, between=between)
-        row |= {f"{split}_loss": found.loss if math.isfinite(found.loss) else None, f"{split}_accuracy": found.accuracy}
+        found = measure(
+            run.net,
+            part,
+            card.preprocess,
+            batch=card.batch,
+            seed=card.seed,
+            device=run.device,
+            between=between,
+        )
+        row |= {
+            f"{split}_loss": found.loss if math.isfinite(found.loss) else None,
+            f"{split}_accuracy": found.accuracy,
+        }
     return row
 
 
@@ -246,15 +318,21 @@ def tested_splits(images: Data) -> list[str]:
     return [split for split in ("val", "test") if split in images.splits]
 
 
-def _derived(space: Space, genotype: Genotype, dataset: Dataset, settings: RetrainSettings) -> Space:
+def _derived(
+    space: Space, genotype: Genotype, dataset: Dataset, settings: RetrainSettings
+) -> Space:
     """The space whose supernet the network is. ValueError if the genotype or the settings do not fit."""
     size = {"channels": settings.channels, "cells": settings.cells}
     bare = {"auxiliary": False} if "auxiliary" in space.spec() else {}
-    derived = space.derive(genotype, **size, **bare, classes=len(dataset.classes), in_channels=dataset.in_channels)
+    derived = space.derive(
+        genotype, **size, **bare, classes=len(dataset.classes), in_channels=dataset.in_channels
+    )
     found: Space = derived.space  # type: ignore[assignment]
     check_cells(found, "--retrain.cells")
     if settings.auxiliary and "auxiliary" not in found.spec():
-        raise ValueError(f"the networks of {space.name} have no auxiliary head: --retrain.auxiliary must be 0, not {settings.auxiliary}")
+        raise ValueError(
+            f"the networks of {space.name} have no auxiliary head: --retrain.auxiliary must be 0, not {settings.auxiliary}"
+        )
     if settings.auxiliary_bn and (not settings.auxiliary or found.spec().get("stem") != "imagenet"):
         raise ValueError(
             "the second BatchNorm of --retrain.auxiliary-bn is of an auxiliary head behind the imagenet stem, which this network does not have: "
@@ -284,14 +362,29 @@ def _headline(run: Training, images: Data, folder: Path) -> Iterator[str]:
 def _shorter(run: Training, images: Data, left: Left) -> list[str]:
     """What would make such a training shorter, and by how much: time falls with epochs and images, and about with multiply-adds."""
     settings, space, own = run.card.settings, run.derived.space, run.card
-    said = [f"--retrain.epochs {settings.epochs // 2} (about {span(left.seconds / 2)})"] if settings.epochs > 1 else []
+    said = (
+        [f"--retrain.epochs {settings.epochs // 2} (about {span(left.seconds / 2)})"]
+        if settings.epochs > 1
+        else []
+    )
     if settings.preset != "quick":
         quick = retrain_settings(space, {"preset": "quick"})
-        size = {name: value for name, value in (("channels", quick.channels), ("cells", quick.cells)) if name in own.spec and value is not None}
-        small, whole = (count(net, images.size, images.in_channels)["macs"] for net in (space.derive(own.genotype, **size), own.build()))
-        seen = min(quick.limit or images.count("train"), images.count("train")) / images.count("train")
+        size = {
+            name: value
+            for name, value in (("channels", quick.channels), ("cells", quick.cells))
+            if name in own.spec and value is not None
+        }
+        small, whole = (
+            count(net, images.size, images.in_channels)["macs"]
+            for net in (space.derive(own.genotype, **size), own.build())
+        )
+        seen = min(quick.limit or images.count("train"), images.count("train")) / images.count(
+            "train"
+        )
         reduced = left.seconds * small / whole * quick.epochs / settings.epochs * seen
-        said.append(f"--retrain.preset quick (a small network for {quick.epochs} epochs, reduced, and says so: about {span(reduced)})")
+        said.append(
+            f"--retrain.preset quick (a small network for {quick.epochs} epochs, reduced, and says so: about {span(reduced)})"
+        )
     return [f"a shorter training: {', '.join(said)}"] if said else []
 
 
@@ -299,12 +392,18 @@ def _conclude(folder: Path, card: Card, report: Say) -> Retrained:
     found = records.tested(folder / METRICS, card.settings.epochs)
     tested = [row for row in found if row.get("test_accuracy") is not None]
     validated = [row for row in tested if row.get("val_accuracy") is not None]
-    best = max(validated or tested, key=lambda row: row["val_accuracy" if validated else "test_accuracy"])
-    result = Retrained(tested[-1]["test_accuracy"], best["test_accuracy"], best["epoch"], found, folder)
+    best = max(
+        validated or tested, key=lambda row: row["val_accuracy" if validated else "test_accuracy"]
+    )
+    result = Retrained(
+        tested[-1]["test_accuracy"], best["test_accuracy"], best["epoch"], found, folder
+    )
     report(f"test accuracy {100 * result.accuracy:.2f} % (after the last epoch: the result)")
     if validated:
         chosen = f"{100 * best['val_accuracy']:.2f} % of the validation images, {100 * best['test_accuracy']:.2f} % of the test images"
         report(f"best epoch by the validation images: {best['epoch'] + 1}, {chosen}")
     elif result.best_accuracy > result.accuracy:
-        report(f"best epoch: {best['epoch'] + 1}, {100 * result.best_accuracy:.2f} % (chosen by the test images, so not the result)")
+        report(
+            f"best epoch: {best['epoch'] + 1}, {100 * result.best_accuracy:.2f} % (chosen by the test images, so not the result)"
+        )
     return result

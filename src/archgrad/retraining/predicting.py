@@ -38,12 +38,20 @@ class Predictions(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """``{"images": [{"file", "class", "probability", "top": [[class, probability], ...]}, ...], "refused": [...]}``"""
-        images = [{"file": row.file, "class": row.name, "probability": row.probability, "top": row.top} for row in self.rows]
+        images = [
+            {"file": row.file, "class": row.name, "probability": row.probability, "top": row.top}
+            for row in self.rows
+        ]
         return {"images": images, "refused": self.refused}
 
 
 def predict(
-    folder: str | Path, paths: Sequence[str | Path] | str | Path, *, top: int = 1, device: torch.device | str | None = None, batch: int = 64
+    folder: str | Path,
+    paths: Sequence[str | Path] | str | Path,
+    *,
+    top: int = 1,
+    device: torch.device | str | None = None,
+    batch: int = 64,
 ) -> Predictions:
     """What the network in ``folder`` sees in image files, and in all images below folders (sorted); ``paths`` may be a single one.
 
@@ -67,7 +75,12 @@ def predict(
             names, pixels = _read(files[start : start + batch], card.preprocess, refused)
             if names:
                 images = card.preprocess.images(pixels.to(device))
-                rows += _rows(names, next(logits(net, iter([images]), card.seed)).softmax(1), card.preprocess.classes, top)
+                rows += _rows(
+                    names,
+                    next(logits(net, iter([images]), card.seed)).softmax(1),
+                    card.preprocess.classes,
+                    top,
+                )
     return Predictions(rows, refused)
 
 
@@ -89,11 +102,15 @@ def listed(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
 
 def _below(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in places.FOREIGN)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and name not in places.FOREIGN
+        )
         yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
 
 
-def _read(files: Sequence[Path], preprocess: Preprocess, refused: list[str]) -> tuple[list[Path], torch.Tensor]:
+def _read(
+    files: Sequence[Path], preprocess: Preprocess, refused: list[str]
+) -> tuple[list[Path], torch.Tensor]:
     readable, pixels = [], []
     for file in files:
         try:
@@ -104,7 +121,9 @@ def _read(files: Sequence[Path], preprocess: Preprocess, refused: list[str]) -> 
     return readable, torch.cat(pixels) if pixels else torch.empty(0)
 
 
-def _rows(files: Sequence[Path], probabilities: torch.Tensor, classes: Sequence[str], top: int) -> list[Prediction]:
+def _rows(
+    files: Sequence[Path], probabilities: torch.Tensor, classes: Sequence[str], top: int
+) -> list[Prediction]:
     best = probabilities.topk(min(top, len(classes)))
     found = []
     for file, values, labels in zip(files, best.values.tolist(), best.indices.tolist()):
@@ -117,7 +136,11 @@ def show(predictions: Predictions, console: Console) -> None:
     """A table of the images; the refused ones below it."""
     table = Table(*_header(predictions.rows), header_style="bold")
     for row in predictions.rows:
-        ranked = [text for name, probability in row.top for text in (Text(name), f"{100 * probability:.2f} %")]
+        ranked = [
+            text
+            for name, probability in row.top
+            for text in (Text(name), f"{100 * probability:.2f} %")
+        ]
         table.add_row(Text(row.file, overflow="fold"), *ranked)
     if predictions.rows:
         console.print(table)
@@ -140,11 +163,27 @@ def to_csv(predictions: Predictions, *, raw: bool = False) -> str:
     writer = csv.writer(text)
     writer.writerow(_header(predictions.rows))
     for row in predictions.rows:
-        writer.writerow([cell(row.file), *(one for name, probability in row.top for one in (cell(name), f"{probability:.6f}"))])
+        writer.writerow(
+            [
+                cell(row.file),
+                *(
+                    one
+                    for name, probability in row.top
+                    for one in (cell(name), f"{probability:.6f}")
+                ),
+            ]
+        )
     return text.getvalue()
 
 
 def _header(rows: Sequence[Prediction]) -> list[str]:
     """file, class, probability; then class 2, probability 2, ... where more were asked for."""
     ranks = range(1, len(rows[0].top) + 1 if rows else 2)
-    return ["file", *(f"{name}{'' if rank == 1 else f' {rank}'}" for rank in ranks for name in ("class", "probability"))]
+    return [
+        "file",
+        *(
+            f"{name}{'' if rank == 1 else f' {rank}'}"
+            for rank in ranks
+            for name in ("class", "probability")
+        ),
+    ]

@@ -38,7 +38,9 @@ def alphas(run: str | Path) -> dict[int, Alphas]:
     folder = RunFolder(places.checked(run, "run"))
     folder.settings()
     if not folder.alphas.exists():
-        raise ValueError(f"there is no {folder.alphas}: no epoch has ended, or the run was recorded before its alphas were")
+        raise ValueError(
+            f"there is no {folder.alphas}: no epoch has ended, or the run was recorded before its alphas were"
+        )
     return _read(folder.alphas)
 
 
@@ -56,7 +58,9 @@ class AlphaRecord:
     def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
-        self.epochs[row["epoch"]] = {name: own.detach().cpu().clone() for name, own in state.alphas.items()}
+        self.epochs[row["epoch"]] = {
+            name: own.detach().cpu().clone() for name, own in state.alphas.items()
+        }
         self._write()
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
@@ -64,7 +68,11 @@ class AlphaRecord:
     def _write(self) -> None:
         from safetensors.torch import save
 
-        plain = {f"{number}/{name}": own for number, one in self.epochs.items() for name, own in one.items()}
+        plain = {
+            f"{number}/{name}": own
+            for number, one in self.epochs.items()
+            for name, own in one.items()
+        }
         with files.draft(self.path) as file:
             file.write(save(plain, metadata={DIGEST: digest(plain)}))
 
@@ -92,7 +100,9 @@ def _read(path: Path) -> dict[int, Alphas]:
         return _by_epoch(path, read_weights(path))
     except ValueError as error:
         way = command("resume", path.parent, "--repair")
-        raise ValueError(f"{error}, or go on without the alphas of the epochs so far by `{way}`") from None
+        raise ValueError(
+            f"{error}, or go on without the alphas of the epochs so far by `{way}`"
+        ) from None
 
 
 def _by_epoch(path: Path, plain: Mapping[str, Tensor]) -> dict[int, Alphas]:
@@ -100,6 +110,8 @@ def _by_epoch(path: Path, plain: Mapping[str, Tensor]) -> dict[int, Alphas]:
     for key, own in plain.items():
         number, _, name = key.partition("/")
         if not number.isdecimal() or not name:
-            raise ValueError(f"{path} is damaged ({key!r} is no epoch and group): restore it from a copy")
+            raise ValueError(
+                f"{path} is damaged ({key!r} is no epoch and group): restore it from a copy"
+            )
         found.setdefault(int(number), {})[name] = own
     return dict(sorted(found.items()))

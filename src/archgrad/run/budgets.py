@@ -45,7 +45,9 @@ def target(text: str) -> Target:
     """``macs=300M`` -> a target. ValueError for what is no number, or none above 0."""
     found = re.fullmatch(r"\s*([\w.-]+)\s*=\s*([-+]?[\d_.]+(?:e[-+]?\d+)?)\s*([A-Za-z%]*)\s*", text)
     if not found:
-        raise ValueError(f"budget {text!r}: say NAME=NUMBER and a unit, such as macs=300M, params=60% or latency=15ms")
+        raise ValueError(
+            f"budget {text!r}: say NAME=NUMBER and a unit, such as macs=300M, params=60% or latency=15ms"
+        )
     name, number, unit = found.groups()
     try:
         value = float(number)
@@ -62,7 +64,9 @@ def targets(settings: BudgetSettings) -> tuple[Target, ...]:
     for one in found:
         same = [other for other in found if other.name == one.name]
         if len(same) > 1:
-            raise ValueError(f"budget: {one.name} has {len(same)} budgets, {' and '.join(map(str, same))}: say one")
+            raise ValueError(
+                f"budget: {one.name} has {len(same)} budgets, {' and '.join(map(str, same))}: say one"
+            )
     return found
 
 
@@ -78,7 +82,11 @@ def limit(said: Target, cost: Cost, groups: Groups) -> Limit:
         return Limit(cost, said.number / 100 * cost.added(largest))
     if said.unit not in UNITS[cost.unit]:
         units = [*filter(None, UNITS[cost.unit]), "%"]
-        raise unknown(f"unit in budget {said}:", said.unit, units) if said.unit else ValueError(f"budget {said}: of what? ({', '.join(units)})")
+        raise (
+            unknown(f"unit in budget {said}:", said.unit, units)
+            if said.unit
+            else ValueError(f"budget {said}: of what? ({', '.join(units)})")
+        )
     return Limit(cost, said.number * UNITS[cost.unit][said.unit])
 
 
@@ -96,7 +104,11 @@ class Costs:
         """Name -> what makes it. Those of a table's devices are of the table's networks, whatever the images."""
         counted = {name: partial(self._of_counted, name) for name in ("macs", "params")}
         table = tabular.latencies(self.space.name)
-        return {**counted, "latency": self._measured, **({name: partial(table.cost, name) for name in table.devices()} if table else {})}
+        return {
+            **counted,
+            "latency": self._measured,
+            **({name: partial(table.cost, name) for name in table.devices()} if table else {}),
+        }
 
     def cost(self, name: str) -> Cost:
         """ValueError for one that is not known here."""
@@ -109,7 +121,9 @@ class Costs:
         """Those of the settings. ValueError where they cannot be met."""
         from archgrad.cost.limits import check
 
-        found = tuple(limit(said, self.cost(said.name), self.space.groups) for said in targets(self.settings))
+        found = tuple(
+            limit(said, self.cost(said.name), self.space.groups) for said in targets(self.settings)
+        )
         check(self.space.groups, found)
         return found
 
@@ -132,7 +146,12 @@ class Costs:
         s = self.settings
         if self.recorded and self.recorded.exists():
             return latency.recorded(self.recorded)
-        built = {"batch": s.latency_batch, "device": s.latency_device, "threads": s.latency_threads, **self.built()}
+        built = {
+            "batch": s.latency_batch,
+            "device": s.latency_device,
+            "threads": s.latency_threads,
+            **self.built(),
+        }
         wanted = latency.setting(self.space, self.size, **built)
         return latency.read(s.latency, wanted) if s.latency else latency.find(wanted)
 
@@ -150,7 +169,11 @@ class Costs:
     def built(self) -> dict[str, Any]:
         """Options of `Space.evaluation`: the width and depth of the recipe."""
         usual = retrain_settings(self.space, self.recipe)
-        return {name: value for name, value in (("channels", usual.channels), ("cells", usual.cells)) if value is not None}
+        return {
+            name: value
+            for name, value in (("channels", usual.channels), ("cells", usual.cells))
+            if value is not None
+        }
 
 
 def costs_of(config: SearchConfig, space: Space, size: int, latencies: Path | None = None) -> Costs:
@@ -169,7 +192,9 @@ def ranges(limits: Limits, groups: Groups) -> list[str]:
         assert least is not None and most is not None  # nothing limits them
         low, high = (one.of(end) for end in (least, most))
         far = ", so it excludes none" if one.cost.r2 is None and one.bound >= high else ""
-        found.append(f"budget {one}: networks here have {written(low, one.cost.unit)} to {written(high, one.cost.unit)}{far}")
+        found.append(
+            f"budget {one}: networks here have {written(low, one.cost.unit)} to {written(high, one.cost.unit)}{far}"
+        )
     return found
 
 
@@ -180,18 +205,35 @@ def kept(limits: Limits, genotype: Genotype, free: Genotype | None = None) -> li
     def wanted(one: Limit) -> dict[str, float]:
         return {} if free is None else {"wanted": one.cost.of(free)}
 
-    return [{"cost": one.cost.name, "unit": one.cost.unit, "budget": one.bound, "found": one.cost.of(genotype), **wanted(one)} for one in limits]
+    return [
+        {
+            "cost": one.cost.name,
+            "unit": one.cost.unit,
+            "budget": one.bound,
+            "found": one.cost.of(genotype),
+            **wanted(one),
+        }
+        for one in limits
+    ]
 
 
 def bounds(found: Iterable[Mapping[str, Any]], known: Mapping[str, Any]) -> dict[str, float]:
     """The budgets of `kept` that a table's networks can be held to: those whose cost it has (``known``, its `query`), and has alike."""
     counted = (one for one in found if one["cost"] in ("params", "macs") and one["cost"] in known)
-    return {one["cost"]: one["budget"] for one in counted if abs(one["found"] - known[one["cost"]]) <= 1e-4 * known[one["cost"]]}
+    return {
+        one["cost"]: one["budget"]
+        for one in counted
+        if abs(one["found"] - known[one["cost"]]) <= 1e-4 * known[one["cost"]]
+    }
 
 
 def _where(one: Mapping[str, Any]) -> str:
     """A device's numbers are of the table's own networks, whatever the width, depth and images of what is retrained."""
-    return " (16 channels, 32x32 images, as the table has it)" if one["unit"] and one["cost"] != "latency" else ""
+    return (
+        " (16 channels, 32x32 images, as the table has it)"
+        if one["unit"] and one["cost"] != "latency"
+        else ""
+    )
 
 
 def sentences(found: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -200,8 +242,14 @@ def sentences(found: Iterable[Mapping[str, Any]]) -> list[str]:
     for one in found:
         budget, has, unit = one["budget"], one["found"], one["unit"]
         spare = f"{written(budget - has, unit)} ({100 * (1 - has / budget):.1f} %) to spare"
-        lines.append(f"{one['cost']}: {written(has, unit)} of a budget of {written(budget, unit)}, {spare}{_where(one)}")
+        lines.append(
+            f"{one['cost']}: {written(has, unit)} of a budget of {written(budget, unit)}, {spare}{_where(one)}"
+        )
         if has < IDLE * budget:
-            asks = f": without any budget the alphas ask for {written(one['wanted'], unit)}" if "wanted" in one else ""
+            asks = (
+                f": without any budget the alphas ask for {written(one['wanted'], unit)}"
+                if "wanted" in one
+                else ""
+            )
             lines.append(f"more than half of this budget of {one['cost']} is idle{asks}")
     return lines

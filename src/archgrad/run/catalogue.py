@@ -59,7 +59,9 @@ class SpaceListing(NamedTuple):
             if name not in self.options:
                 raise unknown("option", name, self.options)
             if name in self.least and isinstance(value, int) and value < self.least[name]:
-                raise ValueError(f"{name} must be a whole number of at least {self.least[name]}, not {shown(value)}")
+                raise ValueError(
+                    f"{name} must be a whole number of at least {self.least[name]}, not {shown(value)}"
+                )
             if isinstance(value, int):
                 check_option(name, value)
             if name == "stem" and self.stems and value not in self.stems:
@@ -81,7 +83,10 @@ class Count(NamedTuple):
 
 
 def methods() -> dict[str, MethodListing]:
-    return {**_methods(), **{name: _listed(entry) for name, entry in _own("methods", _methods()).items()}}
+    return {
+        **_methods(),
+        **{name: _listed(entry) for name, entry in _own("methods", _methods()).items()},
+    }
 
 
 def spaces() -> dict[str, SpaceListing]:
@@ -98,7 +103,11 @@ def method_options(name: str) -> type[BaseModel]:
 def space_options() -> type[BaseModel]:
     """The options of all spaces together."""
     own = _own("spaces", _spaces())
-    return together(_space_options(), *(model_of(entry) for entry in own.values())) if own else _space_options()
+    return (
+        together(_space_options(), *(model_of(entry) for entry in own.values()))
+        if own
+        else _space_options()
+    )
 
 
 def check_space(name: str, options: Mapping[str, Any]) -> None:
@@ -116,19 +125,30 @@ def counted(genotype: Genotype) -> Count | None:
     from archgrad.arch.published import published
 
     known = _content()["counts"]
-    return next((Count(**known[one.qualified]) for one in published() if one.qualified in known and one.cells == genotype.cells), None)
+    return next(
+        (
+            Count(**known[one.qualified])
+            for one in published()
+            if one.qualified in known and one.cells == genotype.cells
+        ),
+        None,
+    )
 
 
 def method_listing(entry: Any) -> MethodListing:
     """Of an entry of `METHODS`. TypeError for an option whose type has no form in the catalogue."""
     described = field_types.described(entry.model())
-    return MethodListing(entry.summary, entry.paper, options.about(entry.patch), tuple(entry.presets), described)
+    return MethodListing(
+        entry.summary, entry.paper, options.about(entry.patch), tuple(entry.presets), described
+    )
 
 
 def _listed(entry: Any) -> MethodListing:
     """Of an entry that a user has added: its options by name, for their types are its function's own."""
     names = dict.fromkeys(entry.model().model_fields, None)
-    return MethodListing(entry.summary, entry.paper, options.about(entry.patch), tuple(entry.presets), names)
+    return MethodListing(
+        entry.summary, entry.paper, options.about(entry.patch), tuple(entry.presets), names
+    )
 
 
 def space_listing(entry: Any) -> SpaceListing:
@@ -138,16 +158,31 @@ def space_listing(entry: Any) -> SpaceListing:
     space = entry.build()
     least = {}
     for option in space.spec():
-        if found := re.match(rf"{option} must be a whole number of at least (\d+), not -1", refusal(space, **{option: -1})):
+        if found := re.match(
+            rf"{option} must be a whole number of at least (\d+), not -1",
+            refusal(space, **{option: -1}),
+        ):
             least[option] = int(found[1])
     return SpaceListing(
         entry.paper,
-        tuple(f"{group.name}: {len(group.edges)} edges of {group.width} primitives at most" for group in space.groups.values()),
+        tuple(
+            f"{group.name}: {len(group.edges)} edges of {group.width} primitives at most"
+            for group in space.groups.values()
+        ),
         tuple(entry.stems),
         tuple(space.spec()),
         least,
-        tuple(PRIMITIVES) if refusal(space, primitives=("?",)) == str(unknown("primitive", "?", PRIMITIVES)) else (),
-        tuple(dict.fromkeys(name for group in space.groups.values() for edge in group.edges for name in edge.primitives)),
+        tuple(PRIMITIVES)
+        if refusal(space, primitives=("?",)) == str(unknown("primitive", "?", PRIMITIVES))
+        else (),
+        tuple(
+            dict.fromkeys(
+                name
+                for group in space.groups.values()
+                for edge in group.edges
+                for name in edge.primitives
+            )
+        ),
     )
 
 
@@ -167,7 +202,11 @@ def model_of(entry: Any) -> type[BaseModel]:
 
 def together(*models: type[BaseModel]) -> type[BaseModel]:
     """One model with the fields of all; of a name that stands twice the later."""
-    fields: dict[str, Any] = {name: (field.annotation, field) for model in models for name, field in model.model_fields.items()}
+    fields: dict[str, Any] = {
+        name: (field.annotation, field)
+        for model in models
+        for name, field in model.model_fields.items()
+    }
     return create_model("Space", **fields)
 
 
@@ -180,27 +219,41 @@ def _own(module: str, known: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_primitives() -> dict[str, SpaceListing]:
     """Returns the spaces of the library. A space that takes any primitive takes those of plugins as well."""
-    table: Mapping[str, Any] = getattr(sys.modules.get("archgrad.spaces.primitives"), "PRIMITIVES", {})
+    table: Mapping[str, Any] = getattr(
+        sys.modules.get("archgrad.spaces.primitives"), "PRIMITIVES", {}
+    )
     return {
-        name: one._replace(primitives=tuple(dict.fromkeys([*one.primitives, *table]))) if one.primitives else one
+        name: one._replace(primitives=tuple(dict.fromkeys([*one.primitives, *table])))
+        if one.primitives
+        else one
         for name, one in _spaces().items()
     }
 
 
 @cache
 def _methods() -> dict[str, MethodListing]:
-    return {name: MethodListing(**{**one, "presets": tuple(one["presets"])}) for name, one in _content()["methods"].items()}
+    return {
+        name: MethodListing(**{**one, "presets": tuple(one["presets"])})
+        for name, one in _content()["methods"].items()
+    }
 
 
 @cache
 def _spaces() -> dict[str, SpaceListing]:
     lists = ("cells", "stems", "options", "primitives", "used")
-    return {name: SpaceListing(**{**one, **{part: tuple(one[part]) for part in lists}}) for name, one in _content()["spaces"].items()}
+    return {
+        name: SpaceListing(**{**one, **{part: tuple(one[part]) for part in lists}})
+        for name, one in _content()["spaces"].items()
+    }
 
 
 @cache
 def _method_options(name: str) -> type[BaseModel]:
-    return create_model("Options", __config__=ConfigDict(extra="forbid"), **field_types.fields(_methods()[name].options))
+    return create_model(
+        "Options",
+        __config__=ConfigDict(extra="forbid"),
+        **field_types.fields(_methods()[name].options),
+    )
 
 
 @cache
@@ -210,5 +263,7 @@ def _space_options() -> type[BaseModel]:
 
 @cache
 def _content() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(files("archgrad.data_files").joinpath(FILE).read_text("utf-8"))
+    content: dict[str, Any] = json.loads(
+        files("archgrad.data_files").joinpath(FILE).read_text("utf-8")
+    )
     return content

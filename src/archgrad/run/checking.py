@@ -16,12 +16,17 @@ def check_search(settings: SearchConfig, *, reads: bool = True, writes: bool = T
         RunFolder(settings.out or default_out(settings)).check_free()
     if reads:
         check_images(settings.data)
-    catalogue.check_space(settings.space["name"], {name: value for name, value in settings.space.items() if name != "name"})
+    catalogue.check_space(
+        settings.space["name"],
+        {name: value for name, value in settings.space.items() if name != "name"},
+    )
 
 
 def check_images(settings: DataSettings) -> None:
     """ValueError where no images are named, none can be there, or they are to be too small."""
     if settings.path is None:
-        raise ValueError("which images? name them by --data: a folder, a .parquet or .csv file, a hub name such as cifar10, or digits")
+        raise ValueError(
+            "which images? name them by --data: a folder, a .parquet or .csv file, a hub name such as cifar10, or digits"
+        )
     places.check_side(settings.size)
     places.check(settings.path)

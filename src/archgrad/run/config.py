@@ -45,47 +45,126 @@ SHORT = {"data": "path", "space": "name", "budget": "targets"}
 class SearchSettings(BaseModel, frozen=True, extra="forbid"):
     """How long, on how much, how exactly."""
 
-    epochs: Annotated[Epochs | None, Field(description="number of epochs; the default is that of the space's literature (50)")] = None
-    batch: Annotated[int | None, Field(ge=2, description="images of each half in one step; the default is the space's, 64")] = None
-    precision: Annotated[Literal["32", "bf16"], Field(description="precision of the supernet's forward; alphas are always float32")] = "32"
+    epochs: Annotated[
+        Epochs | None,
+        Field(description="number of epochs; the default is that of the space's literature (50)"),
+    ] = None
+    batch: Annotated[
+        int | None,
+        Field(ge=2, description="images of each half in one step; the default is the space's, 64"),
+    ] = None
+    precision: Annotated[
+        Literal["32", "bf16"],
+        Field(description="precision of the supernet's forward; alphas are always float32"),
+    ] = "32"
     recompute: Annotated[
-        Literal["none", "cells"], Field(description="parts whose activations the backward makes again, for less memory and more time")
+        Literal["none", "cells"],
+        Field(
+            description="parts whose activations the backward makes again, for less memory and more time"
+        ),
     ] = "none"
-    limit: Annotated[PositiveInt | None, Field(description="number of images in each half, a stratified choice, for a reduced run")] = None
-    checkpoint_seconds: Annotated[PositiveFloat, Field(description="seconds between checkpoints within an epoch")] = 60.0
+    limit: Annotated[
+        PositiveInt | None,
+        Field(description="number of images in each half, a stratified choice, for a reduced run"),
+    ] = None
+    checkpoint_seconds: Annotated[
+        PositiveFloat, Field(description="seconds between checkpoints within an epoch")
+    ] = 60.0
 
 
 class DataSettings(BaseModel, frozen=True, extra="forbid"):
     """Which images, and how they are read."""
 
-    path: Annotated[str | None, Field(description="folder (train/CLASS/* or CLASS/*), parquet, CSV, hub name (cifar10), or digits")] = None
-    size: Annotated[int | None, Field(ge=1, le=SIDE, description="side in pixels; by default 32 up to a median side of 48, else 64")] = None
-    test: Annotated[str | None, Field(description="split that is the test set, or another set; where there is none 20 % are held out")] = None
+    path: Annotated[
+        str | None,
+        Field(
+            description="folder (train/CLASS/* or CLASS/*), parquet, CSV, hub name (cifar10), or digits"
+        ),
+    ] = None
+    size: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=SIDE,
+            description="side in pixels; by default 32 up to a median side of 48, else 64",
+        ),
+    ] = None
+    test: Annotated[
+        str | None,
+        Field(
+            description="split that is the test set, or another set; where there is none 20 % are held out"
+        ),
+    ] = None
     val: Annotated[
         str | None,
-        Field(description="split or set that moves the alphas and validates a retraining; by default val beside test (none leaves it out)"),
+        Field(
+            description="split or set that moves the alphas and validates a retraining; by default val beside test (none leaves it out)"
+        ),
     ] = None
-    image_column: Annotated[str | None, Field(description="column of a table that holds the images")] = None
-    label_column: Annotated[str | None, Field(description="column of a table that holds the classes")] = None
-    skip_unreadable: Annotated[bool | None, Field(description="leave out images that cannot be read, and record them; by default not")] = None
-    drop_duplicates: Annotated[bool | None, Field(description="leave out training images that test or validate too; by default not")] = None
-    cache: Annotated[Path | None, Field(description="folder of decoded images; by default ~/.cache/archgrad")] = None
-    share: Annotated[float, Field(gt=0, lt=1, description="fraction of training images used for weights; the rest train alphas")] = 0.5
+    image_column: Annotated[
+        str | None, Field(description="column of a table that holds the images")
+    ] = None
+    label_column: Annotated[
+        str | None, Field(description="column of a table that holds the classes")
+    ] = None
+    skip_unreadable: Annotated[
+        bool | None,
+        Field(description="leave out images that cannot be read, and record them; by default not"),
+    ] = None
+    drop_duplicates: Annotated[
+        bool | None,
+        Field(description="leave out training images that test or validate too; by default not"),
+    ] = None
+    cache: Annotated[
+        Path | None, Field(description="folder of decoded images; by default ~/.cache/archgrad")
+    ] = None
+    share: Annotated[
+        float,
+        Field(
+            gt=0,
+            lt=1,
+            description="fraction of training images used for weights; the rest train alphas",
+        ),
+    ] = 0.5
     augment: Annotated[bool, Field(description="crop and flip at random")] = True
-    flip: Annotated[bool | None, Field(description="mirror at random; by default unless the images are characters")] = None
+    flip: Annotated[
+        bool | None,
+        Field(description="mirror at random; by default unless the images are characters"),
+    ] = None
     cutout: Annotated[NonNegativeInt, Field(description="side of the erased square in pixels")] = 0
     jitter: Annotated[NonNegativeFloat, Field(description="strength of colour jitter")] = 0.0
-    workers: Annotated[int, Field(ge=0, le=THREADS, description="threads that read ahead, for sets too large for the device")] = 0
+    workers: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=THREADS,
+            description="threads that read ahead, for sets too large for the device",
+        ),
+    ] = 0
 
 
-LOADING = ("path", "size", "test", "val", "image_column", "label_column", "skip_unreadable", "drop_duplicates", "cache")
+LOADING = (
+    "path",
+    "size",
+    "test",
+    "val",
+    "image_column",
+    "label_column",
+    "skip_unreadable",
+    "drop_duplicates",
+    "cache",
+)
 """Settings of the images that are arguments of `archgrad.data.loading`; the others decide how images become batches."""
 
 
 def _at_commas(given: Any) -> Any:
     """A text, or several, as a list of those between commas; anything else as it is, to be refused."""
     texts = [given] if isinstance(given, str) else given
-    return [one for text in texts for one in str(text).split(",")] if isinstance(texts, list | tuple) else given
+    return (
+        [one for text in texts for one in str(text).split(",")]
+        if isinstance(texts, list | tuple)
+        else given
+    )
 
 
 class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
@@ -94,52 +173,126 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
     targets: Annotated[
         tuple[str, ...],
         BeforeValidator(_at_commas),
-        Field(description="largest costs: macs=300M, params=60% (of the largest network), latency=15ms, DEVICE=15ms; several hold together"),
+        Field(
+            description="largest costs: macs=300M, params=60% (of the largest network), latency=15ms, DEVICE=15ms; several hold together"
+        ),
     ] = ()
     rate: Annotated[
-        float, Field(ge=0, allow_inf_nan=False, description="growth of a multiplier in an epoch at twice the budget")
+        float,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="growth of a multiplier in an epoch at twice the budget",
+        ),
     ] = 0.1
-    size: Annotated[int | None, Field(ge=8, le=SIDE, description="side of the images the network is for; by default those of the search")] = None
-    latency: Annotated[Path | None, Field(description="table of `archgrad latency`; by default the one of this device and space")] = None
-    latency_batch: Annotated[PositiveInt, Field(description="batch size at which the latency was measured")] = 1
-    latency_device: Annotated[Literal["cpu", "cuda"], Field(description="device on which the latency was measured")] = "cpu"
-    latency_threads: Annotated[Threads, Field(description="threads with which the latency was measured")] = 1
+    size: Annotated[
+        int | None,
+        Field(
+            ge=8,
+            le=SIDE,
+            description="side of the images the network is for; by default those of the search",
+        ),
+    ] = None
+    latency: Annotated[
+        Path | None,
+        Field(
+            description="table of `archgrad latency`; by default the one of this device and space"
+        ),
+    ] = None
+    latency_batch: Annotated[
+        PositiveInt, Field(description="batch size at which the latency was measured")
+    ] = 1
+    latency_device: Annotated[
+        Literal["cpu", "cuda"], Field(description="device on which the latency was measured")
+    ] = "cpu"
+    latency_threads: Annotated[
+        Threads, Field(description="threads with which the latency was measured")
+    ] = 1
 
 
 class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     """What is measured during a search, into its metrics. Nothing of it changes the search."""
 
-    gap: Annotated[bool, Field(description="discretisation gap: the supernet under its mixture and under its genotype")] = True
+    gap: Annotated[
+        bool,
+        Field(
+            description="discretisation gap: the supernet under its mixture and under its genotype"
+        ),
+    ] = True
     gap_every: Annotated[
-        PositiveInt | None, Field(description="epochs between two gaps; by default five a search; always after the last")
+        PositiveInt | None,
+        Field(
+            description="epochs between two gaps; by default five a search; always after the last"
+        ),
     ] = None
     gap_images: Annotated[PositiveInt, Field(description="validation images for the gap")] = 1024
-    front: Annotated[bool, Field(description="Pareto front of cost and validation accuracy over all that the search saw")] = True
-    front_points: Annotated[int, Field(ge=1, le=10_000, description="budgets for which the last alphas are asked")] = 8
+    front: Annotated[
+        bool,
+        Field(
+            description="Pareto front of cost and validation accuracy over all that the search saw"
+        ),
+    ] = True
+    front_points: Annotated[
+        int, Field(ge=1, le=10_000, description="budgets for which the last alphas are asked")
+    ] = 8
     entropy: Annotated[bool, Field(description="entropy and margin of each edge")] = True
     entropy_every: Annotated[PositiveInt, Field(description="epochs between two entropies")] = 1
     sharpness: Annotated[bool, Field(description="SAM sharpness of the training loss")] = False
     sharpness_every: Annotated[
-        PositiveInt | None, Field(description="epochs between two sharpnesses; by default after the last epoch alone")
+        PositiveInt | None,
+        Field(description="epochs between two sharpnesses; by default after the last epoch alone"),
     ] = None
     sharpness_over: Annotated[
-        Literal["weights", "alphas", "both", "all"], Field(description="parameters that the sharpness moves; all is each of the three")
+        Literal["weights", "alphas", "both", "all"],
+        Field(description="parameters that the sharpness moves; all is each of the three"),
     ] = "all"
-    sharpness_rho: Annotated[float, Field(gt=0, allow_inf_nan=False, description="radius of the ball in which it moves them")] = 0.05
-    sharpness_steps: Annotated[PositiveInt, Field(description="number of steps of the ascent; 1 is SAM's own approximation")] = 1
-    sharpness_batches: Annotated[PositiveInt, Field(description="training batches for the sharpness, over which its interval is")] = 8
-    curvature: Annotated[bool, Field(description="largest eigenvalue of the alphas' Hessian of the validation loss")] = False
-    curvature_every: Annotated[PositiveInt, Field(description="epochs between two curvatures; always after the last")] = 1
-    curvature_batches: Annotated[PositiveInt, Field(description="validation batches for the curvature")] = 1
-    ranking: Annotated[bool, Field(description="rank correlation of search network, evaluation network and the space's table")] = False
+    sharpness_rho: Annotated[
+        float,
+        Field(gt=0, allow_inf_nan=False, description="radius of the ball in which it moves them"),
+    ] = 0.05
+    sharpness_steps: Annotated[
+        PositiveInt,
+        Field(description="number of steps of the ascent; 1 is SAM's own approximation"),
+    ] = 1
+    sharpness_batches: Annotated[
+        PositiveInt,
+        Field(description="training batches for the sharpness, over which its interval is"),
+    ] = 8
+    curvature: Annotated[
+        bool, Field(description="largest eigenvalue of the alphas' Hessian of the validation loss")
+    ] = False
+    curvature_every: Annotated[
+        PositiveInt, Field(description="epochs between two curvatures; always after the last")
+    ] = 1
+    curvature_batches: Annotated[
+        PositiveInt, Field(description="validation batches for the curvature")
+    ] = 1
+    ranking: Annotated[
+        bool,
+        Field(
+            description="rank correlation of search network, evaluation network and the space's table"
+        ),
+    ] = False
     ranking_every: Annotated[
-        PositiveInt | None, Field(description="epochs between two rankings; by default five a search; always after the last")
+        PositiveInt | None,
+        Field(
+            description="epochs between two rankings; by default five a search; always after the last"
+        ),
     ] = None
     ranking_architectures: Annotated[
-        int, Field(ge=2, le=100_000, description="architectures to rank, drawn uniformly from the space, the same every time")
+        int,
+        Field(
+            ge=2,
+            le=100_000,
+            description="architectures to rank, drawn uniformly from the space, the same every time",
+        ),
     ] = 32
-    ranking_images: Annotated[PositiveInt, Field(description="validation images to judge each of them by")] = 256
-    ranking_table: Annotated[bool, Field(description="look up their true accuracies, where a table knows them")] = True
+    ranking_images: Annotated[
+        PositiveInt, Field(description="validation images to judge each of them by")
+    ] = 256
+    ranking_table: Annotated[
+        bool, Field(description="look up their true accuracies, where a table knows them")
+    ] = True
 
 
 class SearchConfig(BaseModel, frozen=True, extra="forbid"):
@@ -147,20 +300,43 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     `AlphaSettings`; ``methods`` the options of each method by its name; ``retrain`` is for the retraining of what is found, fields of
     `RetrainSettings`. What is not said follows from the space and the data."""
 
-    method: Annotated[str, Field(description="name of a method, as `archgrad methods` lists them, or of several, as a+b")] = "darts"
-    seed: Annotated[NonNegativeInt, Field(description="number that decides split, order, augmentation, first weights and every draw")] = 0
+    method: Annotated[
+        str,
+        Field(
+            description="name of a method, as `archgrad methods` lists them, or of several, as a+b"
+        ),
+    ] = "darts"
+    seed: Annotated[
+        NonNegativeInt,
+        Field(
+            description="number that decides split, order, augmentation, first weights and every draw"
+        ),
+    ] = 0
     device: Annotated[
-        str, AfterValidator(check_device), Field(description="device to compute on: auto (a GPU where there is one), cpu, cuda, cuda:1")
+        str,
+        AfterValidator(check_device),
+        Field(
+            description="device to compute on: auto (a GPU where there is one), cpu, cuda, cuda:1"
+        ),
     ] = "auto"
-    deterministic: Annotated[bool, Field(description="bit for bit on a GPU too, at some cost (a CPU always is)")] = False
+    deterministic: Annotated[
+        bool, Field(description="bit for bit on a GPU too, at some cost (a CPU always is)")
+    ] = False
     threads: Annotated[
-        Threads | None, Field(description="threads of torch, by default by size and processors; a resumed run keeps its own")
+        Threads | None,
+        Field(
+            description="threads of torch, by default by size and processors; a resumed run keeps its own"
+        ),
     ] = None
-    out: Annotated[Path | None, Field(description="run folder; by default runs/METHOD-SPACE-DATA-seedN")] = None
+    out: Annotated[
+        Path | None, Field(description="run folder; by default runs/METHOD-SPACE-DATA-seedN")
+    ] = None
     plugins: Annotated[
         tuple[str, ...],
         BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
-        Field(description="modules with methods, spaces or primitives of your own; --plugin X is short for it"),
+        Field(
+            description="modules with methods, spaces or primitives of your own; --plugin X is short for it"
+        ),
     ] = ()
     search: SearchSettings = SearchSettings()
     data: DataSettings = DataSettings()
@@ -177,7 +353,11 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
         """The settings as a file has them, plain values only; unset ones and ``out``, which is no part of the experiment, are left out."""
         given = json.loads(self.model_dump_json(exclude_none=True, exclude={"out", "methods"}))
         given |= {name: json.loads(json.dumps(section)) for name, section in self.methods.items()}
-        return {key: value for key, value in given.items() if value != {} and (key, value) != ("plugins", [])}
+        return {
+            key: value
+            for key, value in given.items()
+            if value != {} and (key, value) != ("plugins", [])
+        }
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_mapping(), sort_keys=False, allow_unicode=True, width=120)
@@ -200,7 +380,9 @@ def sections() -> dict[str, type[BaseModel]]:
         "retrain": options.model(RetrainSettings),
     }
     if taken := [name for name in catalogue.methods() if name in own or name in SCALARS]:
-        raise ValueError(f"method {taken[0]!r} of a plugin has the name of a setting: give it another name")
+        raise ValueError(
+            f"method {taken[0]!r} of a plugin has the name of a setting: give it another name"
+        )
     return own | {name: catalogue.method_options(name) for name in catalogue.methods()}
 
 
@@ -224,17 +406,25 @@ def read(*sources: tuple[str, Mapping[str, Any]], recorded: bool = False) -> Sea
             found = checked(settings, recorded=recorded)
         given = merged(given, found)
         origin |= dict.fromkeys(found, where)
-    used, lenient = given.get("method", SearchConfig().method).split("+"), recorded and plugins.missing()
+    used, lenient = (
+        given.get("method", SearchConfig().method).split("+"),
+        recorded and plugins.missing(),
+    )
     known = [*catalogue.methods(), *(used if lenient else ())]
     with _named(origin.get("method", "")):
         for name in used:
             if name not in known:
                 raise plugins.unknown("method", name, known)
     for name in given:
-        if name in known and name not in (*used, "darts"):  # DARTS's options are the user's own word on any method's step
+        if name in known and name not in (
+            *used,
+            "darts",
+        ):  # DARTS's options are the user's own word on any method's step
             with _named(origin[name]):
                 both = "+".join(one for one in (*used, name) if one != "darts")
-                raise ValueError(f"section {name!r} is of a method that is not used: leave it out, or say method {both}")
+                raise ValueError(
+                    f"section {name!r} is of a method that is not used: leave it out, or say method {both}"
+                )
     methods = {name: given.pop(name) for name in list(given) if name in known}
     given["space"] = {**SearchConfig().space, **given.get("space", {})}
     return SearchConfig(**given, methods=methods)
@@ -249,7 +439,9 @@ def read_yaml(path: Path | str) -> tuple[str, Given]:
     except ValueError as error:
         raise ValueError(f"{path} is not YAML: {error}") from None
     if not isinstance(found or {}, Mapping):
-        raise ValueError(f"{path}: settings are expected as 'name: value' lines, not {shown(found)}")
+        raise ValueError(
+            f"{path}: settings are expected as 'name: value' lines, not {shown(found)}"
+        )
     return str(path), dict(found or {})
 
 
@@ -269,7 +461,9 @@ def checked(given: Mapping[str, Any], *, recorded: bool = False) -> Given:
             if key in SHORT and isinstance(value, str | list):
                 value = {SHORT[key]: value}
             if not isinstance(value, Mapping):
-                raise ValueError(f"{key}: a section of settings is expected here, not {shown(value)}")
+                raise ValueError(
+                    f"{key}: a section of settings is expected here, not {shown(value)}"
+                )
             if lenient and key == "space" and value.get("name", "") not in catalogue.spaces():
                 raise plugins.unknown("space", value.get("name"), catalogue.spaces())
             found[key] = _values(key, parts[key], _spelled(value))
@@ -302,7 +496,9 @@ def _named(where: str) -> Iterator[None]:
 
 def _values(owner: str, kind: type[BaseModel], given: Mapping[str, Any]) -> Given:
     options.check_names(owner, kind, given)
-    return options.values(owner, kind, {name: value for name, value in given.items() if value is not None})
+    return options.values(
+        owner, kind, {name: value for name, value in given.items() if value is not None}
+    )
 
 
 def _spelled(given: Mapping[Any, Any]) -> Given:
@@ -310,6 +506,8 @@ def _spelled(given: Mapping[Any, Any]) -> Given:
     for key, value in given.items():
         name = str(key).replace("-", "_")
         if name in found:
-            raise ValueError(f"{shown(name)} is said twice, spelled {shown(key)} too: leave out one of them")
+            raise ValueError(
+                f"{shown(name)} is said twice, spelled {shown(key)} too: leave out one of them"
+            )
         found[name] = value
     return found

@@ -28,26 +28,43 @@ def as_before(given: Sections, arm: Sections, others: Mapping[str, Sections]) ->
     Returns:
         The arm. What no recorded arm names stays as it is.
     """
-    values = {name: options for other in reversed([arm, *others.values()]) for name, options in _said(other).items()}
+    values = {
+        name: options
+        for other in reversed([arm, *others.values()])
+        for name, options in _said(other).items()
+    }
     return named(given, values)
 
 
 def as_today(given: Sections, resolved: Mapping[str, Any]) -> dict[str, Any]:
     """An arm in which each option of `EARLIER` is named, so that a later default changes nothing; ``resolved``: section.option -> value."""
-    keys = {name: {option: f"{name}.{option}" for option in options} for name, options in EARLIER.items()}
-    values = {name: {option: resolved[key] for option, key in own.items() if key in resolved} for name, own in keys.items()}
+    keys = {
+        name: {option: f"{name}.{option}" for option in options}
+        for name, options in EARLIER.items()
+    }
+    values = {
+        name: {option: resolved[key] for option, key in own.items() if key in resolved}
+        for name, own in keys.items()
+    }
     return named(given, values)
 
 
 def named(given: Sections, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The settings with these options of the methods they use, where they do not name them."""
     used = str(given.get("method", "")).split("+")
-    filled = {name: {**own, **said} for name, own in values.items() if name in used and isinstance(said := given.get(name) or {}, Mapping)}
+    filled = {
+        name: {**own, **said}
+        for name, own in values.items()
+        if name in used and isinstance(said := given.get(name) or {}, Mapping)
+    }
     return {**given, **{name: section for name, section in filled.items() if section}}
 
 
 def _said(arm: Sections) -> dict[str, dict[str, Any]]:
     """The options of `EARLIER` that an arm names."""
     sections = {name: arm.get(name, {}) for name in EARLIER}
-    found = {name: {option: said[option] for option in EARLIER[name] if option in said} for name, said in sections.items()}
+    found = {
+        name: {option: said[option] for option in EARLIER[name] if option in said}
+        for name, said in sections.items()
+    }
     return {name: options for name, options in found.items() if options}

@@ -52,7 +52,13 @@ class Tried:
             return 2.0
         return (SPARE * self.room - self.base) / (self.peak - self.base)
 
-    def step(self, costs: Costs, kind: str, step: Callable[[Batch, Batch], object], batches: Callable[[], tuple[Batch, Batch]]) -> None:
+    def step(
+        self,
+        costs: Costs,
+        kind: str,
+        step: Callable[[Batch, Batch], object],
+        batches: Callable[[], tuple[Batch, Batch]],
+    ) -> None:
         """Times steps of one kind; those of a part of the batch come first, and no others follow one that was slow, or where twice as
         much would not fit."""
         device = torch.device(self.device)
@@ -64,7 +70,10 @@ class Tried:
                     step(train, val)
                     if device.type == "cuda":
                         torch.cuda.synchronize(device)
-                took, here = monotonic() - began, peak.gpu if device.type == "cuda" else peak.process
+                took, here = (
+                    monotonic() - began,
+                    peak.gpu if device.type == "cuda" else peak.process,
+                )
                 self.peak = max(self.peak, here)
                 if parts == 1:
                     costs.add(kind, took)
@@ -73,7 +82,10 @@ class Tried:
             doubled = self.base + 2 * max(here - self.base, 0)
             large = self.room is not None and doubled > SPARE * self.room
             if parts > 1 and (large or took > SLOW):
-                self.peak, self.whole = max(self.peak, self.base + parts * max(here - self.base, 0)), False
+                self.peak, self.whole = (
+                    max(self.peak, self.base + parts * max(here - self.base, 0)),
+                    False,
+                )
                 costs.add(kind, parts * took)
                 return
 
@@ -95,7 +107,9 @@ def search(config: SearchConfig) -> dict[str, Any]:
     prepared = preparing.prepare(config, lambda line: None)
     c, method, data = prepared.config, prepared.method, prepared.data
     state = preparing.begin(prepared)
-    timing = watchers.timed(c, method, state, data, [*watchers.curvature(c), *watchers.diagnostics(c)], [])
+    timing = watchers.timed(
+        c, method, state, data, [*watchers.curvature(c), *watchers.diagnostics(c)], []
+    )
     epochs, costs = timing.epochs, timing.costs
     tried = _tried(state.device, c.search.batch or 1)
     kinds: set[str] = set()
@@ -117,7 +131,10 @@ def search(config: SearchConfig) -> dict[str, Any]:
                     method.step(state, train, val)
 
                 def batches(place: int = place) -> tuple[Batch, Batch]:
-                    train, val = (next(iter(data.batches(split, state.epoch, place, 1))) for split in ("train", "val"))
+                    train, val = (
+                        next(iter(data.batches(split, state.epoch, place, 1)))
+                        for split in ("train", "val")
+                    )
                     return train, val
 
                 tried.step(costs, kind, step, batches)
@@ -126,7 +143,14 @@ def search(config: SearchConfig) -> dict[str, Any]:
         began = monotonic()
         images = min(JUDGED, data.count("val"))
         judged = data.evaluation("val", limit=images)
-        accuracy(state.nets["search"], method.readout(state), judged, state.seed, "estimate", batch_statistics=True)
+        accuracy(
+            state.nets["search"],
+            method.readout(state),
+            judged,
+            state.seed,
+            "estimate",
+            batch_statistics=True,
+        )
         costs.add(PASS, monotonic() - began, images)
     shapes = {"--search.batch": (c.search.batch or 1, 2, 1), **_widths(c.space)}
     return answer("search", costs.left(parts), state.plan.epochs, " steps", tried, shapes)
@@ -136,7 +160,11 @@ def _widths(space: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
     """Channels of the cells, at least 1; and how many of them ops see, where the space has that option."""
     width = int(space.get("channels", 1))
     found = {"--space.channels": (width, 1, 1)} if width > 1 else {}
-    return found | ({"--space.partial-channels": (int(space["partial_channels"]), width, -1)} if "partial_channels" in space else {})
+    return found | (
+        {"--space.partial-channels": (int(space["partial_channels"]), width, -1)}
+        if "partial_channels" in space
+        else {}
+    )
 
 
 def retrain(card: Card, images: Any) -> dict[str, Any]:
@@ -147,13 +175,29 @@ def retrain(card: Card, images: Any) -> dict[str, Any]:
     steps, costs, tried = data.steps("train"), Costs(), _tried(training.device, settings.batch)
     first = next(iter(data.batches("train", 0)))
     tried.step(costs, "steps", lambda batch, _: training.advance(batch), lambda: (first, first))
-    tests = sum((epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs for epoch in range(settings.epochs))
+    tests = sum(
+        (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs
+        for epoch in range(settings.epochs)
+    )
     count = sum(map(data.count, retraining.tested_splits(data)))
     if tried.whole:
-        began, some = monotonic(), data.splits["test"].images.subset(torch.arange(min(JUDGED, data.count("test"))))
-        measure(training.net, some, card.preprocess, batch=card.batch, seed=card.seed, device=training.device)
+        began, some = (
+            monotonic(),
+            data.splits["test"].images.subset(torch.arange(min(JUDGED, data.count("test")))),
+        )
+        measure(
+            training.net,
+            some,
+            card.preprocess,
+            batch=card.batch,
+            seed=card.seed,
+            device=training.device,
+        )
         costs.add("tests", (monotonic() - began) * count / len(some))
-    parts = [Part("steps", settings.epochs * steps), Part("tests", tests, "steps", count / min(settings.batch, data.count("train")) / STEP)]
+    parts = [
+        Part("steps", settings.epochs * steps),
+        Part("tests", tests, "steps", count / min(settings.batch, data.count("train")) / STEP),
+    ]
     shapes = {"--retrain.batch": (settings.batch, 2, 1)}
     if settings.channels:
         shapes["--retrain.channels"] = (settings.channels, 1, 1)
@@ -168,11 +212,26 @@ def _tried(device: torch.device, batch: int) -> Tried:
     return Tried(room.resident(), room.room(), str(device), batch)
 
 
-def answer(what: str, left: Left, epochs: int, ending: str, tried: Tried, shapes: Mapping[str, tuple[int, int, int]]) -> dict[str, Any]:
+def answer(
+    what: str,
+    left: Left,
+    epochs: int,
+    ending: str,
+    tried: Tried,
+    shapes: Mapping[str, tuple[int, int, int]],
+) -> dict[str, Any]:
     """One JSON-able object. ``seconds`` in all and by parts, ``seconds_an_epoch`` of steps; memory in bytes; ``would_fit``: what to say
     instead where it does not, `smaller` values. Channels are only about right."""
-    steps = sum(term.seconds for term in left.terms if term.kind.endswith(ending) or f"{ending} in " in term.kind)
-    fitting = {flag: value for flag, shape in shapes.items() if (value := smaller(tried.share(), *shape)) is not None}
+    steps = sum(
+        term.seconds
+        for term in left.terms
+        if term.kind.endswith(ending) or f"{ending} in " in term.kind
+    )
+    fitting = {
+        flag: value
+        for flag, shape in shapes.items()
+        if (value := smaller(tried.share(), *shape)) is not None
+    }
     return {
         "what": what, "seconds": left.seconds, "seconds_an_epoch": steps / epochs, "epochs": epochs,
         "parts": {term.kind: term.seconds for term in left.terms}, "not_known": list(left.unknown), **tried.to_json(), "would_fit": fitting,
@@ -194,9 +253,13 @@ def smaller(share: float, value: int, end: int, sign: int) -> int | None:
 def apart(what: str | None, sources: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
     """`search` or, with a ``what``, `retrain`, in a process of its own. ValueError as theirs, and where the system killed it."""
     asked = json.dumps({"what": what, "sources": sources}, default=str)
-    child = subprocess.run([sys.executable, "-P", "-m", __name__], input=asked, capture_output=True, text=True)
+    child = subprocess.run(
+        [sys.executable, "-P", "-m", __name__], input=asked, capture_output=True, text=True
+    )
     if child.returncode < 0:
-        raise ValueError(f"the dry run was killed by signal {-child.returncode}, most likely for too much memory: try a smaller batch")
+        raise ValueError(
+            f"the dry run was killed by signal {-child.returncode}, most likely for too much memory: try a smaller batch"
+        )
     if child.returncode:
         raise RuntimeError(f"the dry run failed:\n{child.stderr}")
     found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
@@ -210,7 +273,11 @@ def _main() -> None:
     sources = [(where, given) for where, given in asked["sources"]]
     try:
         what = asked["what"]
-        found = search(config.read(*sources)) if what is None else retrain(*preparing_training.card_and_images(what, sources))
+        found = (
+            search(config.read(*sources))
+            if what is None
+            else retrain(*preparing_training.card_and_images(what, sources))
+        )
     except ValueError as error:
         found = {"error": " ".join(str(error).split())}
     print(json.dumps(found))

@@ -45,12 +45,22 @@ def search(config: SearchConfig | Mapping[str, Any], *, console: Console | None 
         prepared = prepare(config, say_on(console))
         state = begin(prepared)  # before anything is written: it may be refused
     with folder.locked():
-        folder.begin(environment(prepared.config.device), prepared.data.summary(), prepared.costs.record, prepared.config.to_yaml())
+        folder.begin(
+            environment(prepared.config.device),
+            prepared.data.summary(),
+            prepared.costs.record,
+            prepared.config.to_yaml(),
+        )
         return _run(prepared, folder, state, console)
 
 
 def resume(
-    path: Path | str, *, reopen: bool = False, repair: bool = False, previous: bool = False, console: Console | None = None
+    path: Path | str,
+    *,
+    reopen: bool = False,
+    repair: bool = False,
+    previous: bool = False,
+    console: Console | None = None,
 ) -> Found | None:
     """Goes on exactly where the run in ``path`` stopped; None if it is finished already.
 
@@ -94,27 +104,52 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
     how = command("resume", folder.path)
     say(headline(prepared, folder, state))
     past = results.past_of(folder, state)
-    timing = watchers.timed(config, prepared.method, state, prepared.data, [*curvature(config), *diagnostics(config)], past)
+    timing = watchers.timed(
+        config,
+        prepared.method,
+        state,
+        prepared.data,
+        [*curvature(config), *diagnostics(config)],
+        past,
+    )
     with stop_requests() as stopping, progress.life(console) as alive:
         bar = Bar(console, timing, alive)
-        checkpoints = Checkpoints(folder.checkpoint, seconds=config.search.checkpoint_seconds, stopping=stopping, how=how)
-        measured = [Timed(replace(probe, between=checkpoints.measuring), timing, alive) for probe in curvature(config)]
+        checkpoints = Checkpoints(
+            folder.checkpoint, seconds=config.search.checkpoint_seconds, stopping=stopping, how=how
+        )
+        measured = [
+            Timed(replace(probe, between=checkpoints.measuring), timing, alive)
+            for probe in curvature(config)
+        ]
         images = Reading(prepared.data, checkpoints.measuring, checkpoints.tuning)
         observers: tuple[Observer, ...] = (
             *measured,  # which the next may read
-            *early(config.stop, prepared.method, prepared.epochs, past),  # before what measures after the last epoch
+            *early(
+                config.stop, prepared.method, prepared.epochs, past
+            ),  # before what measures after the last epoch
             *measured,  # again: another rule may have ended the search with an epoch that it had passed over
-            *(Timed(probe, timing, alive) for probe in diagnostics(config)),  # before the metrics, which get their columns
-            Metrics(folder.metrics, epoch=results.epochs_of(state)),  # before the checkpoint: a line too many is cut, one too few is lost
+            *(
+                Timed(probe, timing, alive) for probe in diagnostics(config)
+            ),  # before the metrics, which get their columns
+            Metrics(
+                folder.metrics, epoch=results.epochs_of(state)
+            ),  # before the checkpoint: a line too many is cut, one too few is lost
             AlphaRecord(folder.alphas, epoch=results.epochs_of(state)),
             Decisions(folder.decisions, taken=len(state.decisions)),
             checkpoints,
             timing,  # behind all that takes time
             bar,
-            Estimate(timing, say, partial(watchers.shorter_searches, config, prepared.data, bool(past)), folder.expect),
+            Estimate(
+                timing,
+                say,
+                partial(watchers.shorter_searches, config, prepared.data, bool(past)),
+                folder.expect,
+            ),
         )
         try:
-            found = loop.search(prepared.method, images, prepared.epochs, state=state, observers=observers)
+            found = loop.search(
+                prepared.method, images, prepared.epochs, state=state, observers=observers
+            )
             alive.at("cost and accuracy of what was seen", timing.left(found.state).seconds)
             points = results.seen(prepared, folder, found, images)
             checkpoints.measuring()  # a request that came meanwhile
@@ -131,16 +166,30 @@ def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:
     assert config.threads is not None  # `prepare` decides it
     threads = counted(config.threads, "thread")
     resumed = state.epoch or state.step
-    lengths = {prepared.method.stepper.steps(prepared.method, state.plan, epoch) for epoch in range(prepared.epochs)}
+    lengths = {
+        prepared.method.stepper.steps(prepared.method, state.plan, epoch)
+        for epoch in range(prepared.epochs)
+    }
     each = " or ".join(map(str, sorted(lengths)))  # a method may have epochs of several lengths
-    place = f"from epoch {state.epoch + 1}, step {state.step}" if resumed else f"{counted(prepared.epochs, 'epoch')} of {each} steps"
+    place = (
+        f"from epoch {state.epoch + 1}, step {state.step}"
+        if resumed
+        else f"{counted(prepared.epochs, 'epoch')} of {each} steps"
+    )
     sizes = {name: memory.size() for name, memory in state.memory.items()}
     return (
         f"split: {counts['train']:,} images train weights, {counts['val']:,} move alphas, {counts['test']:,} are for testing\n"
         f"{config.method} in {config.space['name']}: {place}, batch {config.search.batch}, {config.device}, {threads}, "
         f"seed {config.seed}, into {folder.path}"
-        + "".join(f"\nits {name} take {decimal(size)} of memory" for name, size in sizes.items() if size)
-        + "".join(f"\n{line}" for line in (rate.sentences(prepared.method, state.plan) if not resumed else []))
-        + "".join(f"\n{line}" for line in budgets.ranges(prepared.method.limits, state.space.groups))
+        + "".join(
+            f"\nits {name} take {decimal(size)} of memory" for name, size in sizes.items() if size
+        )
+        + "".join(
+            f"\n{line}"
+            for line in (rate.sentences(prepared.method, state.plan) if not resumed else [])
+        )
+        + "".join(
+            f"\n{line}" for line in budgets.ranges(prepared.method.limits, state.space.groups)
+        )
         + "".join(f"\n{one.cost(state)}" for one in ranking(config))
     )

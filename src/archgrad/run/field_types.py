@@ -16,7 +16,14 @@ from pydantic.fields import FieldInfo
 
 from archgrad.components.schedules import Interval, Span
 
-PLAIN: dict[str, Any] = {"int": int, "float": float, "str": str, "bool": bool, "path": Path, "null": NoneType}
+PLAIN: dict[str, Any] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "bool": bool,
+    "path": Path,
+    "null": NoneType,
+}
 CHECKED: dict[str, Any] = {"Span": Span, "Interval": Interval}
 """Types whose check is a function."""
 BOUNDS = ("gt", "ge", "lt", "le", "allow_inf_nan")
@@ -37,23 +44,41 @@ def written(annotation: Any, metadata: tuple[Any, ...] = ()) -> Any:
     for name, known in CHECKED.items():
         if any(check in get_args(known) for check in metadata):
             return name
-    if bounds := {name: getattr(part, name) for part in metadata for name in BOUNDS if getattr(part, name, None) is not None}:
+    if bounds := {
+        name: getattr(part, name)
+        for part in metadata
+        for name in BOUNDS
+        if getattr(part, name, None) is not None
+    }:
         return {"of": written(annotation), **bounds}
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return written(arguments[0], tuple(part for given in arguments[1:] for part in (getattr(given, "metadata", None) or (given,))))
+        return written(
+            arguments[0],
+            tuple(
+                part
+                for given in arguments[1:]
+                for part in (getattr(given, "metadata", None) or (given,))
+            ),
+        )
     if origin is Literal:
         return {"choices": list(arguments)}
     if origin in (Union, UnionType):
         return {"any": [written(one) for one in arguments]}
     if origin is tuple:
-        return {"tuple of": written(arguments[0])} if arguments[1:] == (...,) else {"tuple": [written(one) for one in arguments]}
+        return (
+            {"tuple of": written(arguments[0])}
+            if arguments[1:] == (...,)
+            else {"tuple": [written(one) for one in arguments]}
+        )
     if origin in (dict, Mapping) and arguments[0] is str:
         return {"dict of" if origin is dict else "mapping of": written(arguments[1])}
     for name, plain in PLAIN.items():
         if annotation is plain:
             return name
-    raise TypeError(f"an option of the type {annotation} has no form in the catalogue: add it to {__name__}")
+    raise TypeError(
+        f"an option of the type {annotation} has no form in the catalogue: add it to {__name__}"
+    )
 
 
 def kind(data: Any) -> Any:
@@ -84,7 +109,9 @@ def _described(field: FieldInfo) -> dict[str, Any]:
 
 
 def _made(one: Mapping[str, Any]) -> Any:
-    return Field(default=_tuples(one["default"]) if "default" in one else ..., description=one.get("help"))
+    return Field(
+        default=_tuples(one["default"]) if "default" in one else ..., description=one.get("help")
+    )
 
 
 def _tuples(value: Any) -> Any:

@@ -24,7 +24,9 @@ def restored(folder: RunFolder) -> tuple[Method, State]:
     """The method of a run and the state in its checkpoint, on the CPU, without its images. ValueError where one cannot be had."""
     settings = folder.settings()
     space = preparing.space_of(settings)
-    limits = budgets.costs_of(settings, space, folder.images()["preprocess"]["size"], folder.latencies).limits()
+    limits = budgets.costs_of(
+        settings, space, folder.images()["preprocess"]["size"], folder.latencies
+    ).limits()
     method = preparing.build(settings, space, preparing.limiting(settings, limits))
     state = checkpoint.load(folder.checkpoint, method)
     loop.check_plan(state, settings.search.epochs or method.base.defaults.epochs, state.plan.steps)
@@ -47,8 +49,19 @@ def searched(folder: RunFolder) -> Judgement | None:
     threads = torch.get_num_threads()
     try:
         method, state = restored(folder)
-        return judge(method, state, folder.found(), records.measured(folder.history()), folder.images()["per_class"]["val"])
-    except (ValueError, KeyError, RuntimeError, OSError):  # a checkpoint that is gone or of another version, a method of a plugin
+        return judge(
+            method,
+            state,
+            folder.found(),
+            records.measured(folder.history()),
+            folder.images()["per_class"]["val"],
+        )
+    except (
+        ValueError,
+        KeyError,
+        RuntimeError,
+        OSError,
+    ):  # a checkpoint that is gone or of another version, a method of a plugin
         return None
     finally:
         torch.set_num_threads(threads)
@@ -56,7 +69,11 @@ def searched(folder: RunFolder) -> Judgement | None:
 
 def said(judgement: Judgement | None) -> list[str]:
     """Its lines, or that there is none."""
-    return judgement.lines() if judgement else ["not judged whether this was searched: the run has no checkpoint that can be read"]
+    return (
+        judgement.lines()
+        if judgement
+        else ["not judged whether this was searched: the run has no checkpoint that can be read"]
+    )
 
 
 def finish(path: Path, *, console: Console | None = None) -> Found | None:
@@ -71,7 +88,9 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
     if folder.genotype.exists():
         return None
     if not folder.checkpoint.exists():
-        raise ValueError(f"the search in {path} has no checkpoint yet, so there is nothing to finish: go on with `{command('resume', path)}`")
+        raise ValueError(
+            f"the search in {path} has no checkpoint yet, so there is nothing to finish: go on with `{command('resume', path)}`"
+        )
     with folder.locked(), progress.life(console) as alive:
         if folder.genotype.exists():  # another process was faster
             return None
@@ -82,12 +101,25 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
             say(f"{method.name} moves no alphas: it decides now, by what it has")
             alive.at("deciding")
             for decision in method.finalise(state, prepared.data):
-                said = {name: value for name, value in decision.note.items() if isinstance(value, str | int | float)}
-                say(f"decided {len(state.decisions)}: " + ", ".join(f"{name} {value}" for name, value in said.items()))
+                said = {
+                    name: value
+                    for name, value in decision.note.items()
+                    if isinstance(value, str | int | float)
+                }
+                say(
+                    f"decided {len(state.decisions)}: "
+                    + ", ".join(f"{name} {value}" for name, value in said.items())
+                )
             if not state.decisions:
-                raise ValueError(f"{method.name} has nothing to choose among yet in {path}: go on with `{command('resume', path)}`")
+                raise ValueError(
+                    f"{method.name} has nothing to choose among yet in {path}: go on with `{command('resume', path)}`"
+                )
         elif method.patch.finalise and not own:
-            taken = f"its first {len(state.decisions)} decisions" if state.decisions else "what its alphas say now"
+            taken = (
+                f"its first {len(state.decisions)} decisions"
+                if state.decisions
+                else "what its alphas say now"
+            )
             say(f"{method.name} decides after its last epoch: the result is {taken}")
         as_ended(state)
         alive.at("cost and accuracy of what was seen")
@@ -98,4 +130,8 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
 
 def place(state: State) -> dict[str, Any]:
     """Where the search stood: whole epochs, ``of`` how many, steps of the next."""
-    return {"epochs": min(state.epoch, state.plan.epochs), "of": state.plan.epochs, "steps": state.step}
+    return {
+        "epochs": min(state.epoch, state.plan.epochs),
+        "of": state.plan.epochs,
+        "steps": state.step,
+    }

@@ -21,12 +21,21 @@ from archgrad.run import config, earlier
 from archgrad.run.config import SearchConfig
 from archgrad.storage import records
 from archgrad.storage.files import previous, read_json, write, write_json
-from archgrad.storage.folder import CHECKPOINT, ESTIMATE, METRICS, SETTINGS, expect, leftovers, locked
+from archgrad.storage.folder import (
+    CHECKPOINT,
+    ESTIMATE,
+    METRICS,
+    SETTINGS,
+    expect,
+    leftovers,
+    locked,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from archgrad.storage.records import Row
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -112,10 +121,18 @@ class RunFolder:
     def check_free(self) -> list[Path]:
         """What a kill left of the `begin` of another run. ValueError if a new run would write over anything else."""
         if self.config.exists():
-            raise ValueError(f"{self.path} holds a run already: go on with `{command('resume', self.path)}`, or choose another --out")
+            raise ValueError(
+                f"{self.path} holds a run already: go on with `{command('resume', self.path)}`, or choose another --out"
+            )
         return leftovers(self.path, self.config, (self.environment, self.data, self.latencies))
 
-    def begin(self, environment: dict[str, Any], images: dict[str, Any], latencies: Callable[[Path], Any], settings: str) -> None:
+    def begin(
+        self,
+        environment: dict[str, Any],
+        images: dict[str, Any],
+        latencies: Callable[[Path], Any],
+        settings: str,
+    ) -> None:
         """Writes the first files of a new run, ``config`` last. Only for whoever holds the lock.
 
         Args:
@@ -142,14 +159,22 @@ class RunFolder:
         where, given = config.read_yaml(self.config)
         settings = config.read((where, earlier.as_recorded(given)), recorded=True)
         # a run that named no validation images had none: half of its training images moved the alphas, whatever its folder holds
-        return settings.model_copy(update={"data": settings.data.model_copy(update={"val": settings.data.val or "none"})})
+        return settings.model_copy(
+            update={"data": settings.data.model_copy(update={"val": settings.data.val or "none"})}
+        )
 
     def found(self) -> Genotype:
         """What the search ended with. ValueError if it has not."""
         if not self.genotype.is_file():
             self.settings()
-            more = f", or take what it has now by `{command('finish', self.path)}`" if self.checkpoint.exists() else ""
-            raise ValueError(f"the search in {self.path} is not finished: go on with `{command('resume', self.path)}`{more}")
+            more = (
+                f", or take what it has now by `{command('finish', self.path)}`"
+                if self.checkpoint.exists()
+                else ""
+            )
+            raise ValueError(
+                f"the search in {self.path} is not finished: go on with `{command('resume', self.path)}`{more}"
+            )
         return Genotype.from_json(self.result()["genotype"])
 
     def result(self) -> schemas.GenotypeFile:
@@ -185,7 +210,14 @@ class RunFolder:
     def stopped(self) -> str | None:
         """Why the epochs ended early, and when; None where they did not. ValueError as `history`."""
         last = self.history()[-1:]
-        return next((f"stopped early, after epoch {row['epoch'] + 1}: {row['stop']}" for row in last if row.get("stop")), None)
+        return next(
+            (
+                f"stopped early, after epoch {row['epoch'] + 1}: {row['stop']}"
+                for row in last
+                if row.get("stop")
+            ),
+            None,
+        )
 
     def finished_by_hand(self) -> str | None:
         """``after epoch 2 of 3``, where `archgrad finish` ended the search there; None where it ended by itself, or not yet."""
@@ -197,16 +229,25 @@ class RunFolder:
     def ended(self) -> list[str]:
         """A line for each reason why a search ended before its last epoch: a rule, or `archgrad finish`."""
         by_hand = self.finished_by_hand()
-        return [*filter(None, [self.stopped(), by_hand and f"a stopped search, finished {by_hand} as it was"])]
+        return [
+            *filter(
+                None,
+                [self.stopped(), by_hand and f"a stopped search, finished {by_hand} as it was"],
+            )
+        ]
 
     def check_reopen(self) -> None:
         """ValueError if this run has no result of `archgrad finish`, or a network was trained of it."""
         self.settings()
         if not self.finished_by_hand():
-            raise ValueError(f"the search in {self.path} was not ended by `archgrad finish`: leave out --reopen")
+            raise ValueError(
+                f"the search in {self.path} was not ended by `archgrad finish`: leave out --reopen"
+            )
         network = self.path / "retrain"
         if network.exists():
-            raise ValueError(f"{network} holds the network of what was found so far: move it elsewhere before --reopen")
+            raise ValueError(
+                f"{network} holds the network of what was found so far: move it elsewhere before --reopen"
+            )
 
     def reopen(self) -> None:
         """Removes the result that `archgrad finish` wrote, so that the search can go on as if it had never been there."""
@@ -222,14 +263,20 @@ class RunFolder:
 
     def names(self) -> set[str]:
         """The names of all its files."""
-        parts = (getattr(self, name) for name, kind in vars(RunFolder).items() if isinstance(kind, property))
+        parts = (
+            getattr(self, name)
+            for name, kind in vars(RunFolder).items()
+            if isinstance(kind, property)
+        )
         return {part.name for part in parts}
 
 
 def default_out(config: SearchConfig) -> Path:
     """runs/METHOD-SPACE-DATA-seedN"""
     images = Path(config.data.path or "data").name
-    return Path("runs") / re.sub(r"[^\w.+-]", "_", f"{config.method}-{config.space['name']}-{images}-seed{config.seed}")
+    return Path("runs") / re.sub(
+        r"[^\w.+-]", "_", f"{config.method}-{config.space['name']}-{images}-seed{config.seed}"
+    )
 
 
 def environment(device: torch.device | str) -> dict[str, Any]:
@@ -256,7 +303,12 @@ def commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        git = subprocess.run(["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, timeout=10)
+        git = subprocess.run(
+            ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return git.stdout.strip() or None

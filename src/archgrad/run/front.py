@@ -29,29 +29,52 @@ def of_epochs(rows: Iterable[Row], cost: Cost) -> list[Point]:
     for row in rows:
         reached = row.get("draw_accuracy", row.get("discrete_accuracy"))
         if reached is not None:
-            found.append(Point(row["genotype"], cost.of(Genotype.parse(row["genotype"])), reached, f"epoch {row['epoch'] + 1}"))
+            found.append(
+                Point(
+                    row["genotype"],
+                    cost.of(Genotype.parse(row["genotype"])),
+                    reached,
+                    f"epoch {row['epoch'] + 1}",
+                )
+            )
     return found
 
 
-def of_end(method: Method, state: State, data: Data, found: Genotype, cost: Cost, count: int, images: int) -> list[Point]:
+def of_end(
+    method: Method, state: State, data: Data, found: Genotype, cost: Cost, count: int, images: int
+) -> list[Point]:
     """What the search ended with, and what its last alphas say under ``count`` budgets spread evenly from the smallest network to the largest
     that its other limits allow, each judged on at most ``images`` validation images under batch statistics.
 
     Where something else than the alphas decided (a finalisation), what was found stands alone.
     """
-    groups, others = state.space.groups, tuple(limit for limit in method.limits if limit.cost.name != cost.name)
+    groups, others = (
+        state.space.groups,
+        tuple(limit for limit in method.limits if limit.cost.name != cost.name),
+    )
     genotypes = {found: None}
     if not state.decisions:
-        for bound in spread(cheapest(cost, groups, others), dearest(cost, groups, others), cost, count):
+        for bound in spread(
+            cheapest(cost, groups, others), dearest(cost, groups, others), cost, count
+        ):
             limits = (*others, Limit(cost, bound))
             if fit(groups, limits):
                 genotypes[method.selected(state, limits)] = None
 
     def judged(genotype: Genotype) -> float:
         batches = data.evaluation("val", limit=images)
-        return accuracy(state.nets["search"], genotype.one_hot(groups), batches, state.seed, "front", batch_statistics=True)[0]
+        return accuracy(
+            state.nets["search"],
+            genotype.one_hot(groups),
+            batches,
+            state.seed,
+            "front",
+            batch_statistics=True,
+        )[0]
 
-    return [Point(str(one), cost.of(one), judged(one), "end") for one in genotypes if fits(one, groups)]
+    return [
+        Point(str(one), cost.of(one), judged(one), "end") for one in genotypes if fits(one, groups)
+    ]
 
 
 def spread(least: Genotype | None, most: Genotype | None, cost: Cost, count: int) -> list[float]:

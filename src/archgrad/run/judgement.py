@@ -93,10 +93,16 @@ class Judgement:
         return list(self.fails.values()) or [f"searched: {', '.join(self._holds())}"]
 
     def _holds(self) -> list[str]:
-        by_alphas = "alphas moved" if any(part.edges for part in self.parts.values()) else "no edge has a choice"
+        by_alphas = (
+            "alphas moved"
+            if any(part.edges for part in self.parts.values())
+            else "no edge has a choice"
+        )
         said = [by_alphas if self.by == "alphas" else "decided after the epochs"]
         if self.accuracy is not None and self.chance is not None:
-            said.append(f"{self.what.replace('%', percent(self.accuracy))} (chance {percent(self.chance)})")
+            said.append(
+                f"{self.what.replace('%', percent(self.accuracy))} (chance {percent(self.chance)})"
+            )
         return [*said, *(["selection stable"] if self.over else [])]
 
     def to_json(self) -> dict[str, Any]:
@@ -105,18 +111,31 @@ class Judgement:
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Judgement:
         """Inverse of `to_json`."""
-        return cls(**{**{k: v for k, v in saved.items() if k != "ok"}, "parts": {name: Part(**one) for name, one in saved["parts"].items()}})
+        return cls(
+            **{
+                **{k: v for k, v in saved.items() if k != "ok"},
+                "parts": {name: Part(**one) for name, one in saved["parts"].items()},
+            }
+        )
 
 
-def judge(method: Method, state: State, genotype: Genotype, rows: Sequence[Row], classes: Sequence[int]) -> Judgement:
+def judge(
+    method: Method, state: State, genotype: Genotype, rows: Sequence[Row], classes: Sequence[int]
+) -> Judgement:
     """Of a search that ended, or was stopped, with this state and ``genotype``.
 
     ``rows``: of its metrics, an epoch each; ``classes``: images of each class in the validation half, empty where not known.
     """
     note = state.decisions[-1].note if state.decisions else {}
-    by_alphas = method.alpha_from(state.plan.epochs) < state.plan.epochs and (not note or "after_epochs" in note)
-    living = [row for row in rows if state.born <= row["epoch"] < note.get("after_epochs", math.inf)]  # others are of another supernet
-    over = max(FEWEST, round(LAST * len(rows))) if len(rows) > FEWEST and len(living) >= FEWEST else 0
+    by_alphas = method.alpha_from(state.plan.epochs) < state.plan.epochs and (
+        not note or "after_epochs" in note
+    )
+    living = [
+        row for row in rows if state.born <= row["epoch"] < note.get("after_epochs", math.inf)
+    ]  # others are of another supernet
+    over = (
+        max(FEWEST, round(LAST * len(rows))) if len(rows) > FEWEST and len(living) >= FEWEST else 0
+    )
     last = [Genotype.parse(row["genotype"]) for row in living[-over:]] if over and by_alphas else []
     parts = parts_of(method, state, genotype, last) if by_alphas else {}
     what, accuracy, tries = reached(rows, note)
@@ -129,12 +148,27 @@ def judge(method: Method, state: State, genotype: Genotype, rows: Sequence[Row],
     if chance is not None and least is not None and (accuracy is None or accuracy <= least):
         fails["chance"] = at_chance(what, accuracy, chance, least)
     if by_alphas and not over:
-        fails["short"] = f"The search is too short to tell whether its selection is stable (epochs: {len(rows)}). Train longer."
+        fails["short"] = (
+            f"The search is too short to tell whether its selection is stable (epochs: {len(rows)}). Train longer."
+        )
     elif by_alphas and (steps := alpha_steps_taken(method, state, rows)) < ENOUGH:
-        fails["short"] = f"The search has {steps} alpha steps: that is too short to tell what it learned from noise. Train longer."
-    if changes := {name: part for name, part in parts.items() if part.held is not None and part.held < STABLE}:
+        fails["short"] = (
+            f"The search has {steps} alpha steps: that is too short to tell what it learned from noise. Train longer."
+        )
+    if changes := {
+        name: part for name, part in parts.items() if part.held is not None and part.held < STABLE
+    }:
         fails["selection"] = unstable(changes, parts, len(last), stopped=state.stopped is not None)
-    return Judgement("alphas" if by_alphas else "decisions", parts, what, rounded(accuracy), rounded(chance), rounded(least), len(last), fails)
+    return Judgement(
+        "alphas" if by_alphas else "decisions",
+        parts,
+        what,
+        rounded(accuracy),
+        rounded(chance),
+        rounded(least),
+        len(last),
+        fails,
+    )
 
 
 def alpha_steps_taken(method: Method, state: State, rows: Sequence[Row]) -> int:
@@ -151,7 +185,13 @@ def initial(method: Method, state: State) -> Alphas:
     epochs = state.plan.epochs
     carried = any(stage.carry for stage in method.stages if stage.begin(epochs) <= state.epoch)
     space, groups = method.space if carried else state.space, state.space.groups
-    drawn = normal_alphas(space, dict(method.patch.extra_alphas), method.alpha_settings(state.plan).init, state.seed, torch.device("cpu"))
+    drawn = normal_alphas(
+        space,
+        dict(method.patch.extra_alphas),
+        method.alpha_settings(state.plan).init,
+        state.seed,
+        torch.device("cpu"),
+    )
 
     def kept(name: str) -> torch.Tensor:
         group = name.split("/")[0]
@@ -161,7 +201,9 @@ def initial(method: Method, state: State) -> Alphas:
 
 
 @torch.no_grad()
-def parts_of(method: Method, state: State, genotype: Genotype, last: Sequence[Genotype]) -> dict[str, Part]:
+def parts_of(
+    method: Method, state: State, genotype: Genotype, last: Sequence[Genotype]
+) -> dict[str, Part]:
     """Part by part. ``last``: the genotypes of the last epochs, empty where there were too few."""
     groups, drawn = state.space.groups, initial(method, state)
     final = {name: a.detach().double() for name, a in state.alphas.items()}
@@ -174,44 +216,83 @@ def parts_of(method: Method, state: State, genotype: Genotype, last: Sequence[Ge
     for part, names in members.items():
         edges = []
         for name in names:
-            rows = (final[name].cpu(), learned[name].cpu(), mixture.cell(name, None).weights.double().cpu())
-            edges += [edge_of(groups[name], e, *(row[e] for row in rows)) for e in range(len(groups[name].edges)) if choices(groups[name], e)]
-        lead, own, decided = (round6(math.fsum(column) / len(edges)) for column in zip(*edges)) if edges else (0.0, 0.0, 0.0)
+            rows = (
+                final[name].cpu(),
+                learned[name].cpu(),
+                mixture.cell(name, None).weights.double().cpu(),
+            )
+            edges += [
+                edge_of(groups[name], e, *(row[e] for row in rows))
+                for e in range(len(groups[name].edges))
+                if choices(groups[name], e)
+            ]
+        lead, own, decided = (
+            (round6(math.fsum(column) / len(edges)) for column in zip(*edges))
+            if edges
+            else (0.0, 0.0, 0.0)
+        )
         agrees = rounded(held(genotype, last, names)) if last else None
-        found[part] = Part(len(edges), lead, own, decided, agrees, sum(groups[name].cells for name in names))
+        found[part] = Part(
+            len(edges), lead, own, decided, agrees, sum(groups[name].cells for name in names)
+        )
     return found
 
 
 def choices(group: EdgeGroup, edge: int) -> list[int]:
     """The columns of an edge among which selection chooses; none where there is no choice."""
-    columns = [k for k, primitive in enumerate(group.edges[edge].primitives) if primitive not in group.hidden]
+    columns = [
+        k
+        for k, primitive in enumerate(group.edges[edge].primitives)
+        if primitive not in group.hidden
+    ]
     return columns if len(columns) > 1 else []
 
 
-def edge_of(group: EdgeGroup, edge: int, final: torch.Tensor, learned: torch.Tensor, weights: torch.Tensor) -> tuple[float, float, float]:
+def edge_of(
+    group: EdgeGroup, edge: int, final: torch.Tensor, learned: torch.Tensor, weights: torch.Tensor
+) -> tuple[float, float, float]:
     """Lead of the first op over the second, how much of it was learned, and the decidedness of the mixture at what was learned."""
     first, second = sorted(choices(group, edge), key=lambda k: -float(final[k]))[:2]
     size = len(group.edges[edge].primitives)
     shares = weights[:size] / weights[:size].sum().clamp_min(1e-30)
-    decided = round(1 - float(torch.special.entr(shares).sum()) / math.log(size), 9) if shares.sum() > 0 else 0.0  # without rounding errors
-    return float(final[first] - final[second]), float(learned[first] - learned[second]), max(decided, 0.0)
+    decided = (
+        round(1 - float(torch.special.entr(shares).sum()) / math.log(size), 9)
+        if shares.sum() > 0
+        else 0.0
+    )  # without rounding errors
+    return (
+        float(final[first] - final[second]),
+        float(learned[first] - learned[second]),
+        max(decided, 0.0),
+    )
 
 
-def unmoved(still: Mapping[str, Part], parts: Mapping[str, Part], rate: float, *, fits: bool = True) -> str:
+def unmoved(
+    still: Mapping[str, Part], parts: Mapping[str, Part], rate: float, *, fits: bool = True
+) -> str:
     """The sentence for parts whose alphas hardly moved, with the rate that would move them: the automatic one where theirs does not fit the
     length of the search."""
     if not sum(part.cells for part in still.values()):
         return f"No cell of the supernet reads the alphas of {listed(still)}: they are the draw of the seed. Set more --space.cells."
-    lead, learned = (mean((getattr(part, name), part.edges) for part in still.values()) for name in ("lead", "learned"))
+    lead, learned = (
+        mean((getattr(part, name), part.edges) for part in still.values())
+        for name in ("lead", "learned")
+    )
     decided = mean((part.decided, part.edges) for part in still.values())
     which = "" if len(still) == len(parts) else f" of {listed(still)}"
     network = "network" if LAYERS in still else "cell"
     if not decided and not learned:
         return f"The alphas{which} have not moved: another seed would give another {network}. Train longer."
     early = learned <= LEARNED * lead
-    how = f"{max(learned, 0.0):.2g} of {lead:.2g} between first and second op" if early else f"what they learned is {percent(decided)} decided"
+    how = (
+        f"{max(learned, 0.0):.2g} of {lead:.2g} between first and second op"
+        if early
+        else f"what they learned is {percent(decided)} decided"
+    )
     wanted = higher(rate, still)
-    faster = f"Raise --alphas.lr to about {wanted:g}, or train longer." if wanted else "Train longer."
+    faster = (
+        f"Raise --alphas.lr to about {wanted:g}, or train longer." if wanted else "Train longer."
+    )
     faster = faster if fits else "Set --alphas.lr auto."
     return f"The alphas{which} hardly moved ({how}): another seed would give another {network}. {faster}"
 
@@ -247,7 +328,9 @@ def reached(rows: Sequence[Row], note: Mapping[str, Any]) -> tuple[str, float | 
         tries = sum(row.get("draw_accuracy") is not None for row in rows)
         return "best draw % of validation images", float(note["accuracy"]), max(tries, 1)
     own = rows[-1] if rows else {}
-    shared = "samples" in note or "finalist" in note  # of no mixture either: only paths were trained
+    shared = (
+        "samples" in note or "finalist" in note
+    )  # of no mixture either: only paths were trained
     keys = ("train_accuracy",) if shared else ("val_accuracy", "mixture_accuracy", "train_accuracy")
     key = next((key for key in keys if own.get(key) is not None), None)
     images = "training" if key == "train_accuracy" else "validation"
@@ -265,7 +348,9 @@ def beyond(chance: float, images: int, tries: int = 1) -> float:
 def at_chance(what: str, accuracy: float | None, chance: float, least: float) -> str:
     name, _, images = what.partition(" % of ")
     if accuracy is None:
-        return "No epoch of this search is finished: nothing is known of its supernet. Train longer."
+        return (
+            "No epoch of this search is finished: nothing is known of its supernet. Train longer."
+        )
     luck = f"guessing has {percent(chance)}, with luck {percent(least)}"
     return f"The {name} is right on {percent(accuracy)} of {images}, no more than chance ({luck}). Train longer, or with more images."
 
@@ -278,13 +363,17 @@ def held(genotype: Genotype, last: Iterable[Genotype], names: Iterable[str]) -> 
     names = set(names)
 
     def links(one: Genotype) -> set[tuple[Any, ...]]:
-        return {(cell.group, *link) for cell in one.cells if cell.group in names for link in cell.links}
+        return {
+            (cell.group, *link) for cell in one.cells if cell.group in names for link in cell.links
+        }
 
     final = links(genotype)
     return len(final.intersection(*map(links, last))) / len(final) if final else 1.0
 
 
-def unstable(changes: Mapping[str, Part], parts: Mapping[str, Part], epochs: int, *, stopped: bool) -> str:
+def unstable(
+    changes: Mapping[str, Part], parts: Mapping[str, Part], epochs: int, *, stopped: bool
+) -> str:
     """The sentence for parts whose selection changed in the last ``epochs``. ``stopped``: a rule of the user's ended the search."""
     which = "" if len(changes) == len(parts) else f" of {listed(changes)}"
     share = min(part.held for part in changes.values() if part.held is not None)

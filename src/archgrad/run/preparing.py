@@ -52,7 +52,9 @@ def recorded(folder: RunFolder, say: Say, *, previous: bool = False) -> tuple[Pr
     def expect(images: Dataset) -> None:
         if not data.same_images(was["fingerprint"], images):
             how = data.difference(was["preprocess"], images)
-            raise ValueError(f"the images in {settings.data.path} have changed since {folder.path} began ({how}): start a new search")
+            raise ValueError(
+                f"the images in {settings.data.path} have changed since {folder.path} began ({how}): start a new search"
+            )
 
     prepared = prepare(settings, say, folder.latencies, expect)
     device = prepared.config.device
@@ -68,12 +70,17 @@ def recorded(folder: RunFolder, say: Say, *, previous: bool = False) -> tuple[Pr
 
 
 def prepare(
-    config: SearchConfig, say: Say = terminal.say, latencies: Path | None = None, expect: Callable[[Dataset], None] = lambda images: None
+    config: SearchConfig,
+    say: Say = terminal.say,
+    latencies: Path | None = None,
+    expect: Callable[[Dataset], None] = lambda images: None,
 ) -> Prepared:
     """Loads the images, builds space and method to suit them, and resolves every setting. Sets torch's threads and determinism. ``expect``
     raises ValueError for images that it did not expect."""
     if config.data.path is None:
-        raise ValueError("which images? name them by --data: a folder, a .parquet or .csv file, a hub name such as cifar10, or digits")
+        raise ValueError(
+            "which images? name them by --data: a folder, a .parquet or .csv file, a hub name such as cifar10, or digits"
+        )
     device = set_up(config)
     build(config)  # what is wrong without any image should be said before they are decoded
     given = config.data
@@ -84,23 +91,37 @@ def prepare(
     costs = budgets.costs_of(config, space, images.size, latencies)
     costs.networks()  # what is to be retrained should not be refused only then
     method = build(config, space, limiting(config, costs.limits()))
-    reading = {name: getattr(given, name) for name in ("share", "augment", "cutout", "flip", "jitter", "workers")}
+    reading = {
+        name: getattr(given, name)
+        for name in ("share", "augment", "cutout", "flip", "jitter", "workers")
+    }
     batch = config.search.batch or space.defaults.batch
     if config.threads is None:
         torch.set_num_threads(processors.threads(batch, space.spec()["channels"], images.size))
-    halves = data.search_data(images, batch=batch, seed=config.seed, device=device, limit=config.search.limit, **reading)
+    halves = data.search_data(
+        images, batch=batch, seed=config.seed, device=device, limit=config.search.limit, **reading
+    )
     for note in halves.notes:
         say(note)
     augment = halves.splits["train"].augment
-    config = resolve(config, method, Plan(config.search.epochs or space.defaults.epochs, halves.steps()))
+    config = resolve(
+        config, method, Plan(config.search.epochs or space.defaults.epochs, halves.steps())
+    )
     resolved = config.model_copy(
         update={
             "device": device,
             "threads": torch.get_num_threads(),
             "data": settled(given).model_copy(
-                update={"size": images.size, "flip": augment and augment.flip, "val": images.validation or no_validation(given)}
+                update={
+                    "size": images.size,
+                    "flip": augment and augment.flip,
+                    "val": images.validation or no_validation(given),
+                }
             ),
-            "space": {"name": space.name, **{name: value for name, value in space.spec().items() if value is not None}},
+            "space": {
+                "name": space.name,
+                **{name: value for name, value in space.spec().items() if value is not None},
+            },
         }
     )
     return Prepared(resolved, method, halves, costs)
@@ -123,7 +144,9 @@ def check_depths(config: SearchConfig) -> None:
     """ValueError where the supernet of a new search, or the network that would be retrained, has too few cells for all edge groups."""
     space = space_of(config)
     check_cells(space, "--space.cells")
-    check_cells(space.evaluation(cells=retrain_settings(space, config.retrain).cells), "--retrain.cells")
+    check_cells(
+        space.evaluation(cells=retrain_settings(space, config.retrain).cells), "--retrain.cells"
+    )
 
 
 def limiting(config: SearchConfig, limits: Limits) -> Patch | None:
@@ -135,14 +158,27 @@ def resolve(config: SearchConfig, method: Method, plan: Plan | None = None) -> S
     """Every setting that no image decides, written out: length, batch, both optimizers, the options of each method. An automatic rate of the
     alphas is a number where the ``plan`` is known, of which images decide the steps."""
     usual = method.base.defaults
-    length = {"epochs": config.search.epochs or usual.epochs, "batch": config.search.batch or usual.batch}
+    length = {
+        "epochs": config.search.epochs or usual.epochs,
+        "batch": config.search.batch or usual.batch,
+    }
     sections = {}
     for name in config.method.split("+"):
         entry = methods.METHODS[name]
-        usual_options = {key: field.default for key, field in options.model(entry.patch).model_fields.items() if field.default is not None}
-        sections[name] = usual_options | entry.options(method.base.name, config.methods.get(name, {}))
+        usual_options = {
+            key: field.default
+            for key, field in options.model(entry.patch).model_fields.items()
+            if field.default is not None
+        }
+        sections[name] = usual_options | entry.options(
+            method.base.name, config.methods.get(name, {})
+        )
     own = {"order": method.order} if "order" in method.stepper.reads else {}
-    own |= {"hypergradient": "first_order"} if "hypergradient" in method.stepper.reads - method.patch.sets() else {}
+    own |= (
+        {"hypergradient": "first_order"}
+        if "hypergradient" in method.stepper.reads - method.patch.sets()
+        else {}
+    )
     sections["darts"] = own | sections.get("darts", {}) | config.methods.get("darts", {})
     return config.model_copy(
         update={
@@ -181,7 +217,9 @@ def begin(prepared: Prepared) -> State:
     """The state before the first step. ValueError for what the method cannot remember in so long a search of so many images."""
     c = prepared.config
     more = {"precision": c.search.precision, "recompute": c.search.recompute}
-    return loop.begin(prepared.method, prepared.data, prepared.epochs, seed=c.seed, device=c.device, **more)
+    return loop.begin(
+        prepared.method, prepared.data, prepared.epochs, seed=c.seed, device=c.device, **more
+    )
 
 
 def fitted(config: SearchConfig, images: Dataset) -> dict[str, Any]:
@@ -189,7 +227,9 @@ def fitted(config: SearchConfig, images: Dataset) -> dict[str, Any]:
     given = dict(config.space)
     for name, has in (("classes", len(images.classes)), ("in_channels", images.in_channels)):
         if given.setdefault(name, has) != has:
-            raise ValueError(f"space.{name} is {given[name]}, but {images.name} has {has}: leave it out")
+            raise ValueError(
+                f"space.{name} is {given[name]}, but {images.name} has {has}: leave it out"
+            )
     stems = spaces.SPACES[space_of(config).name].stems
     return ({"stem": stem_for(images.size, stems)} if stems else {}) | given
 
@@ -207,6 +247,11 @@ def no_validation(given: DataSettings) -> str | None:
 def settled(given: DataSettings) -> DataSettings:
     """Files and folders by their whole paths, so that a run can be resumed from anywhere; hub names, split names and ``digits`` as they are
     (a test set in this very folder is told from a split by ``./``)."""
-    other = {"test": given.test and places.settled_split(given.test), "val": given.val and places.settled_split(given.val)}
+    other = {
+        "test": given.test and places.settled_split(given.test),
+        "val": given.val and places.settled_split(given.val),
+    }
     cache = given.cache and given.cache.expanduser().resolve()
-    return given.model_copy(update={"path": places.settled(given.path or ""), **other, "cache": cache})
+    return given.model_copy(
+        update={"path": places.settled(given.path or ""), **other, "cache": cache}
+    )

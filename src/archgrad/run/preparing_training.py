@@ -37,14 +37,18 @@ class Made(NamedTuple):
     reading: dict[str, Any]
 
 
-def asked(what: str, users: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Subject, SearchConfig]:
+def asked(
+    what: str, users: Sequence[tuple[str, Mapping[str, Any]]]
+) -> tuple[Subject, SearchConfig]:
     """What is to be retrained, and how: by the run it is of, and what users said. ValueError for what cannot be."""
     told = config.read(*users)
     flags_said = users[-1][1]
     found = subject(what, flags_said.get("space", {}).get("name"))
     if found.run and "space" in flags_said:
         raise ValueError(f"{what} is of a run, which has its space: leave out --space")
-    settings = config.read(_origin(found, elsewhere=told.data.path is not None), *users, recorded=True)
+    settings = config.read(
+        _origin(found, elsewhere=told.data.path is not None), *users, recorded=True
+    )
     check_images(settings.data)
     return found, settings
 
@@ -65,18 +69,37 @@ def prepare(found: Subject, settings: SearchConfig, console: Console) -> Made:
         except ValueError as error:
             if not places.is_gone(origin["path"]):
                 raise
-            raise ValueError(f"{error}; if the images were moved, name their new place by --data") from None
-    space = preparing.space_of(settings.model_copy(update={"space": preparing.fitted(settings, dataset)}))
+            raise ValueError(
+                f"{error}; if the images were moved, name their new place by --data"
+            ) from None
+    space = preparing.space_of(
+        settings.model_copy(update={"space": preparing.fitted(settings, dataset)})
+    )
     recipe = retrain_settings(space, settings.retrain)
     if settings.threads is None:
-        torch.set_num_threads(processors.threads(recipe.batch, recipe.channels or space.spec()["channels"], dataset.size))
+        torch.set_num_threads(
+            processors.threads(
+                recipe.batch, recipe.channels or space.spec()["channels"], dataset.size
+            )
+        )
     if note := otherwise(found, recipe.channels, recipe.cells, dataset.size):
         say(note)
-    keep = {name: str(value) if isinstance(value, Path) else value for name, value in origin.items()}
-    return Made(space, dataset, recipe, device, keep, {name: getattr(settings.data, name) for name in READING})
+    keep = {
+        name: str(value) if isinstance(value, Path) else value for name, value in origin.items()
+    }
+    return Made(
+        space,
+        dataset,
+        recipe,
+        device,
+        keep,
+        {name: getattr(settings.data, name) for name in READING},
+    )
 
 
-def card_and_images(what: str, users: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Card, Dataset]:
+def card_and_images(
+    what: str, users: Sequence[tuple[str, Mapping[str, Any]]]
+) -> tuple[Card, Dataset]:
     """Of a retraining that is not begun. ValueError for what cannot be."""
     from archgrad.retraining import execute as retraining
 
@@ -95,6 +118,14 @@ def _origin(found: Subject, *, elsewhere: bool) -> tuple[str, dict[str, Any]]:
         return "", {"space": {"name": found.space_name}}
     settings = found.run.settings().to_mapping()
     if elsewhere:
-        settings["data"] = {name: value for name, value in settings["data"].items() if name in ("skip_unreadable", "drop_duplicates")}
-        settings["space"] = {name: value for name, value in settings["space"].items() if name not in ("classes", "in_channels", "stem")}
+        settings["data"] = {
+            name: value
+            for name, value in settings["data"].items()
+            if name in ("skip_unreadable", "drop_duplicates")
+        }
+        settings["space"] = {
+            name: value
+            for name, value in settings["space"].items()
+            if name not in ("classes", "in_channels", "stem")
+        }
     return str(found.run.config), settings

@@ -20,7 +20,11 @@ def threads(images: int, channels: int, side: int) -> int:
     """For steps of so many images, in a network whose first cell has (images, channels, side, side): each thread has at least `EACH` values
     of the first feature map, and no processor has two threads. A number in the environment is the user's own, and stays."""
     told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(told) if told.isdigit() and int(told) else by_size(images * channels * side**2, available())
+    return (
+        int(told)
+        if told.isdigit() and int(told)
+        else by_size(images * channels * side**2, available())
+    )
 
 
 def by_size(values: int, processors: int) -> int:
@@ -46,7 +50,10 @@ def quotas(root: Path) -> list[float]:
     found: list[float | None] = []
     for folder in folders(lines):
         here = root / "sys/fs/cgroup" / folder
-        found += [quota(_text(here / "cpu.max")), quota(f"{_text(here / 'cpu.cfs_quota_us')} {_text(here / 'cpu.cfs_period_us')}")]
+        found += [
+            quota(_text(here / "cpu.max")),
+            quota(f"{_text(here / 'cpu.cfs_quota_us')} {_text(here / 'cpu.cfs_period_us')}"),
+        ]
     return [one for one in found if one is not None]
 
 

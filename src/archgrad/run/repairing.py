@@ -31,7 +31,9 @@ def mend(folder: RunFolder, say: Say, *, previous: bool = False) -> None:
     place = checkpoint.wanted(folder.checkpoint, previous)
     saved = checkpoint.read(place) if place.exists() else None
     if saved is None and not folder.metrics.exists():
-        say(f"{folder.metrics} is not there, and no checkpoint says which rows it had: nothing to repair")
+        say(
+            f"{folder.metrics} is not there, and no checkpoint says which rows it had: nothing to repair"
+        )
     elif saved is None:
         epochs = folder.epochs() if folder.genotype.exists() else 0  # none of what begins again
         mend_metrics(folder.metrics, epochs, say, columns=records.SEARCH)
@@ -40,7 +42,13 @@ def mend(folder: RunFolder, say: Say, *, previous: bool = False) -> None:
         mend_metrics(folder.metrics, epochs, say, saved["stopped"], columns=records.SEARCH)
         notes = [json.loads(one["note"]) for one in saved["decisions"]]
         alpha_record.set_aside(folder.alphas, say)
-        mended(folder.decisions, lambda: records.first(folder.decisions, len(notes)), [{"note": note} for note in notes], by_note, say)
+        mended(
+            folder.decisions,
+            lambda: records.first(folder.decisions, len(notes)),
+            [{"note": note} for note in notes],
+            by_note,
+            say,
+        )
 
 
 def mend_retraining(folder: Path, say: Say, *, previous: bool = False) -> None:
@@ -55,7 +63,9 @@ def mend_retraining(folder: Path, say: Say, *, previous: bool = False) -> None:
         mend_metrics(home.metrics, epochs, say)
 
 
-def mend_metrics(path: Path, epochs: int, say: Say, stopped: str | None = None, *, columns: Sequence[str] = ()) -> None:
+def mend_metrics(
+    path: Path, epochs: int, say: Say, stopped: str | None = None, *, columns: Sequence[str] = ()
+) -> None:
     """The metrics of so many ``epochs``, each row with these ``columns``. ``stopped``: why they ended early."""
     wanted: list[Row] = [{"epoch": epoch} for epoch in range(epochs)]
     if wanted and stopped:
@@ -67,13 +77,21 @@ def mend_metrics(path: Path, epochs: int, say: Say, stopped: str | None = None, 
     mended(path, lambda: records.kept(path, epochs, *columns), wanted, which, say)
 
 
-def mended(path: Path, check: Callable[[], Any], wanted: Sequence[Row], key: Callable[[Row], Hashable], say: Say) -> None:
+def mended(
+    path: Path,
+    check: Callable[[], Any],
+    wanted: Sequence[Row],
+    key: Callable[[Row], Hashable],
+    say: Say,
+) -> None:
     """Mends a file in which ``check`` finds something wrong."""
     try:
         check()
     except ValueError:
         lost = records.repair(path, wanted, key)
-        say(f"{path} is repaired: {len(lost)} of {len(wanted)} rows were lost and are marked as missing")
+        say(
+            f"{path} is repaired: {len(lost)} of {len(wanted)} rows were lost and are marked as missing"
+        )
     else:
         say(f"{path} is whole: nothing to repair")
 

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from archgrad.run.preparing import Prepared
 
 
-def write(prepared: Prepared, folder: RunFolder, found: Found, points: dict[str, Any] | None, finished: dict[str, Any] | None = None) -> None:
+def write(
+    prepared: Prepared,
+    folder: RunFolder,
+    found: Found,
+    points: dict[str, Any] | None,
+    finished: dict[str, Any] | None = None,
+) -> None:
     """All files of a result. The genotype, which marks the run as ended, comes last. ``points``: what `seen` says. ``finished``: where
     `archgrad finish` ended the search."""
     state, method = found.state, prepared.method
@@ -26,7 +32,9 @@ def write(prepared: Prepared, folder: RunFolder, found: Found, points: dict[str,
     if points is not None:
         write_json(folder.front, points)
     free = method.selected(state, ()) if method.limits and not state.decisions else None
-    searched = judge(method, state, found.genotype, past, prepared.data.summary()["per_class"]["val"])
+    searched = judge(
+        method, state, found.genotype, past, prepared.data.summary()["per_class"]["val"]
+    )
     content = {
         "genotype": found.genotype.to_json(),
         "text": str(found.genotype),
@@ -37,7 +45,9 @@ def write(prepared: Prepared, folder: RunFolder, found: Found, points: dict[str,
     write_json(folder.genotype, content | ({"finished": finished} if finished else {}))
 
 
-def seen(prepared: Prepared, folder: RunFolder, found: Found, images: Data | None = None) -> dict[str, Any] | None:
+def seen(
+    prepared: Prepared, folder: RunFolder, found: Found, images: Data | None = None
+) -> dict[str, Any] | None:
     """Cost and accuracy of the networks that this search saw: by the cost of its first budget, by MACs where it has none. None where the front
     is not asked for. ``images``: where they are read from, by default the search's own."""
     config, method, state = prepared.config, prepared.method, found.state
@@ -47,9 +57,15 @@ def seen(prepared: Prepared, folder: RunFolder, found: Found, images: Data | Non
     limited = next((limit.cost for limit in method.limits), None)
     cost = limited or prepared.costs.cost("macs")
     points = front.of_epochs(past_of(folder, state), cost)
-    points += front.of_end(method, state, images or prepared.data, found.genotype, cost, s.front_points, s.gap_images)
+    points += front.of_end(
+        method, state, images or prepared.data, found.genotype, cost, s.front_points, s.gap_images
+    )
     best = set(front.front(points))
-    return {"cost": cost.name, "unit": cost.unit, "points": [{**point._asdict(), "front": point in best} for point in points]}
+    return {
+        "cost": cost.name,
+        "unit": cost.unit,
+        "points": [{**point._asdict(), "front": point in best} for point in points],
+    }
 
 
 def past_of(folder: RunFolder, state: State) -> list[Row]:

@@ -74,7 +74,12 @@ class Subject:
         stems = catalogue.spaces()[self.space_name].stems
         space = self.space.resized(stem=stem_for(size or self.size, stems)) if stems else self.space
         usual = retrain_settings(space, self.recipe)
-        return cast("Derived", space.derive(self.genotype, **({"channels": usual.channels, "cells": usual.cells} | given)))
+        return cast(
+            "Derived",
+            space.derive(
+                self.genotype, **({"channels": usual.channels, "cells": usual.cells} | given)
+            ),
+        )
 
     def count(self, *, size: int | None = None, **given: Any) -> Count:
         """Parameters and multiply-adds of that network."""
@@ -86,7 +91,14 @@ class Subject:
         with torch.device("meta"):  # nothing is computed, however large it is
             network = self.derive(size=size, **given)
         spec, found = network.space.spec(), count(network, side, network.space.in_channels)
-        return Count(found["params"], found["macs"], spec["channels"], spec.get("cells"), spec["classes"], side)
+        return Count(
+            found["params"],
+            found["macs"],
+            spec["channels"],
+            spec.get("cells"),
+            spec["classes"],
+            side,
+        )
 
     def benchmark(self) -> ModuleType | None:
         """The table that knows all networks of its space; None where none does."""
@@ -100,12 +112,21 @@ class Subject:
 def subject(what: str, space: str | None = None) -> Subject:
     """``what`` is a run folder, a file with a genotype, a genotype in any notation, or a published one's name. ValueError if none of them."""
     path = Path(what)
-    if os.path.isdir(what):  # unlike Path's, no error where a genotype is too long for a file's name
+    if os.path.isdir(
+        what
+    ):  # unlike Path's, no error where a genotype is too long for a file's name
         folder = RunFolder(path)
         settings = folder.settings()
         genotype = folder.found()
         about = named(space) if space else of_settings(settings)
-        return Subject(genotype, *about, side(folder), recipe(folder, settings), folder, within=folder.found_within())
+        return Subject(
+            genotype,
+            *about,
+            side(folder),
+            recipe(folder, settings),
+            folder,
+            within=folder.found_within(),
+        )
     if not os.path.isfile(what):
         if os.path.exists(what):
             files.check_plain(path)  # it is none
@@ -117,13 +138,26 @@ def subject(what: str, space: str | None = None) -> Subject:
     if searched is None:
         return Subject(genotype, *named(space or usual_space(genotype)), says=says)
     settings = searched.settings()
-    return Subject(genotype, *of_settings(settings), side(searched), settings.retrain, searched, path, within, says)
+    return Subject(
+        genotype,
+        *of_settings(settings),
+        side(searched),
+        settings.retrain,
+        searched,
+        path,
+        within,
+        says,
+    )
 
 
 def check_size(size: int) -> None:
     """Raises ValueError where the side of the images is below 8 pixels or above `bounds.SIDE`."""
     if not 8 <= size <= SIDE:
-        raise ValueError(f"size: images of at least 8x8 pixels are read, not {size}" if size < 8 else f"size must be at most {SIDE}, not {size}")
+        raise ValueError(
+            f"size: images of at least 8x8 pixels are read, not {size}"
+            if size < 8
+            else f"size must be at most {SIDE}, not {size}"
+        )
 
 
 def named(space: str, **options: Any) -> tuple[str, Mapping[str, Any]]:
@@ -134,7 +168,12 @@ def named(space: str, **options: Any) -> tuple[str, Mapping[str, Any]]:
 
 def of_settings(settings: SearchConfig) -> tuple[str, Mapping[str, Any]]:
     """The space of a search."""
-    return named(**{"space" if option == "name" else option: value for option, value in settings.space.items()})
+    return named(
+        **{
+            "space" if option == "name" else option: value
+            for option, value in settings.space.items()
+        }
+    )
 
 
 def side(folder: RunFolder) -> int:
@@ -156,7 +195,11 @@ def otherwise(found: Subject, channels: int | None, cells: int | None, size: int
     recipe = {**costs.recipe, "channels": channels, "cells": cells}
     counted, built = shape(costs), shape(replace(costs, size=size, recipe=recipe))
     names = " and ".join(str(one["cost"]) for one in found.within)
-    return f"the budget of {names} was counted at {counted}: it says nothing of {built}" if counted != built else None
+    return (
+        f"the budget of {names} was counted at {counted}: it says nothing of {built}"
+        if counted != built
+        else None
+    )
 
 
 def recipe(folder: RunFolder, settings: SearchConfig) -> Mapping[str, Any]:
@@ -165,7 +208,9 @@ def recipe(folder: RunFolder, settings: SearchConfig) -> Mapping[str, Any]:
     return asdict(read_card(network).settings) if (network / CARD).exists() else settings.retrain
 
 
-def from_file(path: Path) -> tuple[Genotype, RunFolder | None, Sequence[Mapping[str, Any]], Judgement | None]:
+def from_file(
+    path: Path,
+) -> tuple[Genotype, RunFolder | None, Sequence[Mapping[str, Any]], Judgement | None]:
     """A genotype in any notation, a run's ``genotype.json``, or what `derive` wrote, with its run, its budgets and its judgement. ValueError
     names the file."""
     text = files.text(path, schemas.LIMIT)
@@ -181,8 +226,15 @@ def from_file(path: Path) -> tuple[Genotype, RunFolder | None, Sequence[Mapping[
         raise ValueError(f"{path}: {error}") from None
     genotype, searched = Genotype.from_json(found["genotype"]), found.get("run")
     if searched is not None and not os.path.isfile(RunFolder(Path(searched)).config):
-        raise ValueError(f'{path} was derived from {searched}, which is not there any more: give the genotype that stands in it as "text"')
-    return genotype, RunFolder(Path(searched)) if searched is not None else None, found.get("budget", []), judgement_of(found)
+        raise ValueError(
+            f'{path} was derived from {searched}, which is not there any more: give the genotype that stands in it as "text"'
+        )
+    return (
+        genotype,
+        RunFolder(Path(searched)) if searched is not None else None,
+        found.get("budget", []),
+        judgement_of(found),
+    )
 
 
 def _object(text: str) -> Mapping[str, Any]:
@@ -209,10 +261,16 @@ def usual_space(genotype: Genotype) -> str:
     used = {link.primitive for cell in genotype.cells for link in cell.links}
     known = catalogue.spaces()
     if foreign := used - set(known[name].used):
-        homes = [other for other, one in known.items() if one.groups == known[name].groups and foreign <= set(one.used)]
+        homes = [
+            other
+            for other, one in known.items()
+            if one.groups == known[name].groups and foreign <= set(one.used)
+        ]
         if homes:
             named = " and ".join(sorted(foreign))
-            raise ValueError(f"space {name} has no primitive {named}, but space {homes[0]} has: add --space {homes[0]}")
+            raise ValueError(
+                f"space {name} has no primitive {named}, but space {homes[0]} has: add --space {homes[0]}"
+            )
     return name
 
 

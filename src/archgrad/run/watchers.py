@@ -18,23 +18,43 @@ from archgrad.searching.types import Method, State
 from archgrad.storage.records import Row
 
 
-def timed(config: SearchConfig, method: Method, state: State, images: Data, probes: Sequence[Probe], past: Sequence[Row]) -> Timing:
+def timed(
+    config: SearchConfig,
+    method: Method,
+    state: State,
+    images: Data,
+    probes: Sequence[Probe],
+    past: Sequence[Row],
+) -> Timing:
     """What times the parts of a search and says what the rest will take. ``past``: the rows of earlier processes."""
     s = config.diagnostics
     points = 1 if method.patch.finalise else 1 + s.front_points
     front = points * min(s.gap_images, images.count("val")) if s.front else 0
-    return Timing(method, state, probes, float(front), past=sum(row.get("seconds") or 0.0 for row in past))
+    return Timing(
+        method, state, probes, float(front), past=sum(row.get("seconds") or 0.0 for row in past)
+    )
 
 
 def shorter_searches(config: SearchConfig, images: Data, begun: bool, left: Left) -> list[str]:
     """What would make such a search shorter; nothing for one that began before."""
-    epochs, train, width = config.search.epochs or 1, images.count("train"), config.space.get("channels", 1)
+    epochs, train, width = (
+        config.search.epochs or 1,
+        images.count("train"),
+        config.space.get("channels", 1),
+    )
     halves = {
         "--search.epochs": (epochs // 2, True, epochs > 1),
         "--search.limit": (train // 2, True, train > 2 * images.batch),
         "--space.channels": (width // 2, False, width > 1),
     }
-    return [] if begun else shorter(left, {flag: (half, exact) for flag, (half, exact, possible) in halves.items() if possible})
+    return (
+        []
+        if begun
+        else shorter(
+            left,
+            {flag: (half, exact) for flag, (half, exact, possible) in halves.items() if possible},
+        )
+    )
 
 
 def diagnostics(config: SearchConfig) -> tuple[Probe, ...]:
@@ -42,9 +62,23 @@ def diagnostics(config: SearchConfig) -> tuple[Probe, ...]:
     s = config.diagnostics
     over = tuple(MOVED) if s.sharpness_over == "all" else (s.sharpness_over,)
     assert config.search.batch is not None  # resolved
-    sharpness = Sharpness(s.sharpness_every, over, s.sharpness_rho, s.sharpness_steps, s.sharpness_batches, config.search.batch)
+    sharpness = Sharpness(
+        s.sharpness_every,
+        over,
+        s.sharpness_rho,
+        s.sharpness_steps,
+        s.sharpness_batches,
+        config.search.batch,
+    )
     gap, entropies = Gap(s.gap_every, s.gap_images), Entropies(s.entropy_every)
-    return (*(probe for on, probe in ((s.gap, gap), (s.sharpness, sharpness), (s.entropy, entropies)) if on), *ranking(config))
+    return (
+        *(
+            probe
+            for on, probe in ((s.gap, gap), (s.sharpness, sharpness), (s.entropy, entropies))
+            if on
+        ),
+        *ranking(config),
+    )
 
 
 def curvature(config: SearchConfig) -> tuple[Curvature, ...]:
@@ -52,7 +86,9 @@ def curvature(config: SearchConfig) -> tuple[Curvature, ...]:
     s = config.diagnostics
     assert config.search.batch is not None  # resolved
     wanted = s.curvature or config.stop.eigenvalue is not None
-    return (Curvature(s.curvature_every, s.curvature_batches, config.search.batch),) if wanted else ()
+    return (
+        (Curvature(s.curvature_every, s.curvature_batches, config.search.batch),) if wanted else ()
+    )
 
 
 def ranking(config: SearchConfig) -> tuple[Ranking, ...]:
@@ -67,11 +103,17 @@ def ranking(config: SearchConfig) -> tuple[Ranking, ...]:
 def benchmark(space: Space) -> ModuleType | None:
     """The table that knows all networks of this space; None where none does."""
     usual = spaces.space(space.name).groups
-    known = all(set(edge.primitives) <= {*usual[name].edges[0].primitives} for name, group in space.groups.items() for edge in group.edges)
+    known = all(
+        set(edge.primitives) <= {*usual[name].edges[0].primitives}
+        for name, group in space.groups.items()
+        for edge in group.edges
+    )
     return tabular.lookup(space.name) if known else None
 
 
 def true_accuracies(space: Space) -> dict[str, Callable[[Genotype], float]]:
     """CIFAR-10 test accuracy (percent) of a genotype, where a table knows all of the space; empty where none does."""
     table = benchmark(space)
-    return {"cifar10": lambda genotype: float(table.query(genotype)["cifar10_test"])} if table else {}
+    return (
+        {"cifar10": lambda genotype: float(table.query(genotype)["cifar10_test"])} if table else {}
+    )

@@ -34,18 +34,25 @@ def along(old: Groups, new: Groups, table: Mapping[str, Tensor]) -> dict[str, Te
         try:
             found[name] = chosen(old[group], new[group])(value).clone()
         except ValueError:
-            raise ValueError(f"{group}: the space that begins has edges or primitives of which the one before had none") from None
+            raise ValueError(
+                f"{group}: the space that begins has edges or primitives of which the one before had none"
+            ) from None
     return found
 
 
 def chosen(old: EdgeGroup, new: EdgeGroup) -> Change:
     """Columns (..., edges, ops) of the old group -> those of the primitives the new one has; what has no such columns stays."""
-    rows = [[before.primitives.index(p) for p in after.primitives] for before, after in zip(old.edges, new.edges, strict=True)]
+    rows = [
+        [before.primitives.index(p) for p in after.primitives]
+        for before, after in zip(old.edges, new.edges, strict=True)
+    ]
     index = torch.tensor([[*row, *[0] * (new.width - len(row))] for row in rows])
 
     def change(value: Tensor) -> Tensor:
         if value.shape[-2:] != (len(old.edges), old.width):
             return value
-        return value.gather(-1, index.to(value.device).expand(*value.shape[:-1], new.width)) * new.mask(value.device)
+        return value.gather(
+            -1, index.to(value.device).expand(*value.shape[:-1], new.width)
+        ) * new.mask(value.device)
 
     return change

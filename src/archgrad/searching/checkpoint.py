@@ -45,14 +45,19 @@ def pack(method: Method, state: State) -> dict[str, Any]:
         "spec": json.dumps(state.space.spec()),
         "nets": {name: net.state_dict() for name, net in state.nets.items()},
         "alphas": {name: a.detach() for name, a in state.alphas.items()},
-        "optimizers": {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
+        "optimizers": {
+            name: optimizer.state_dict() for name, optimizer in state.optimizers.items()
+        },
         "memory": {name: memory.state_dict() for name, memory in state.memory.items()},
         "sums": state.sums,
         "counts": state.counts,
         "stopped": state.stopped,
         "ended": state.ended,
         "genotype": state.genotype and json.dumps(state.genotype.to_json()),
-        "decisions": [{"genotype": json.dumps(d.genotype.to_json()), "note": json.dumps(d.note)} for d in state.decisions],
+        "decisions": [
+            {"genotype": json.dumps(d.genotype.to_json()), "note": json.dumps(d.note)}
+            for d in state.decisions
+        ],
     }
 
 
@@ -96,7 +101,9 @@ def read(path: Path | str, device: torch.device | str = "cpu") -> dict[str, Any]
     device_named(device)
     path = Path(path)
     if not path.exists():
-        raise ValueError(f"there is no checkpoint {path}: {_instead(path, 'the run stopped before its first one; start it again')}")
+        raise ValueError(
+            f"there is no checkpoint {path}: {_instead(path, 'the run stopped before its first one; start it again')}"
+        )
     files.check_plain(path)
     try:
         with files.named(path), files.opened(path) as file:
@@ -108,9 +115,13 @@ def read(path: Path | str, device: torch.device | str = "cpu") -> dict[str, Any]
         if out_of_memory(error):
             raise
         why = str(error) if type(error) is ValueError else type(error).__name__
-        raise ValueError(f"checkpoint {path} is damaged and cannot be read ({why}): {_instead(path)}") from None
+        raise ValueError(
+            f"checkpoint {path} is damaged and cannot be read ({why}): {_instead(path)}"
+        ) from None
     if not isinstance(content, dict) or content.get("version") != VERSION:
-        raise ValueError(f"{path} is not a checkpoint of this version of archgrad (version {VERSION})")
+        raise ValueError(
+            f"{path} is not a checkpoint of this version of archgrad (version {VERSION})"
+        )
     return content
 
 
@@ -120,7 +131,9 @@ def fitting(path: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"checkpoint {path} does not fit its run ({error}): {_instead(path)}") from None
+        raise ValueError(
+            f"checkpoint {path} does not fit its run ({error}): {_instead(path)}"
+        ) from None
 
 
 def load(path: Path | str, method: Method, device: torch.device | str = "cpu") -> State:
@@ -145,13 +158,17 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
         ValueError: A part is of another method, or it is not what a state built anew has in its place.
     """
     if content.get("method") != method.name:
-        raise ValueError(f"the checkpoint belongs to method {shown(content.get('method'))}, not {method.name!r}")
+        raise ValueError(
+            f"the checkpoint belongs to method {shown(content.get('method'))}, not {method.name!r}"
+        )
     plain = saved.plain(saved.SavedSearch, content)
     plan = Plan(**plain.plan.model_dump())
     _check_place(method, plain, plan)
     if plain.identity is not None:
         checks.check_identity("checkpoint", plain.identity, method.identity(plan))
-    state = State(plain.seed, plan, torch.device(device_named(device)), plain.precision, method.space)
+    state = State(
+        plain.seed, plan, torch.device(device_named(device)), plain.precision, method.space
+    )
     state.epoch, state.step = plain.epoch, plain.step
     with saved.naming("spec"):
         method.build(state, method.space.resized(**plain.spec))
@@ -183,7 +200,13 @@ def _check_place(method: Method, plain: saved.SavedSearch, plan: Plan) -> None:
     last = plan.epochs - 1
     later = method.patch.finalise is not None
     saved.check_bound("epoch", plain.epoch, saved.MOST if later else plan.epochs)
-    saved.check_bound("step", plain.step, method.stepper.steps(method, plan, min(plain.epoch, last)) if later or plain.epoch <= last else 0)
+    saved.check_bound(
+        "step",
+        plain.step,
+        method.stepper.steps(method, plan, min(plain.epoch, last))
+        if later or plain.epoch <= last
+        else 0,
+    )
     for name in ("dies", "ended"):
         saved.check_bound(name, getattr(plain, name) or 0, plan.epochs)
     saved.check_bound("born", plain.born, min(plain.epoch, plain.dies - 1))
@@ -204,9 +227,15 @@ def _check_tensors(state: State, plain: saved.SavedSearch) -> None:
             fresh = memory.state_dict()
             saved.check_keys(f"memory.{name}", plain.memory[name], fresh)
             saved.check_like(f"memory.{name}", plain.memory[name], fresh)
-    saved.check_tensors("sums", plain.sums, dict.fromkeys(plain.counts, torch.zeros((), dtype=torch.float64)))
+    saved.check_tensors(
+        "sums", plain.sums, dict.fromkeys(plain.counts, torch.zeros((), dtype=torch.float64))
+    )
 
 
 def _instead(path: Path, otherwise: str = "restore it from a copy") -> str:
     """How to go on without ``path``."""
-    return f"go on from the one before it by `{command('resume', path.parent, '--previous')}`" if files.previous(path).exists() else otherwise
+    return (
+        f"go on from the one before it by `{command('resume', path.parent, '--previous')}`"
+        if files.previous(path).exists()
+        else otherwise
+    )

@@ -88,7 +88,9 @@ class Costs:
                 if each is None:
                     unknown.append(part.kind)
                 else:
-                    terms.append(Term(part.kind, part.units, part.units * each, part.kind not in self.each))
+                    terms.append(
+                        Term(part.kind, part.units, part.units * each, part.kind not in self.each)
+                    )
         return Left(tuple(terms), tuple(unknown))
 
 
@@ -97,4 +99,10 @@ def span(seconds: float) -> str:
     minutes = seconds / 60
     if minutes < 2:
         return f"{seconds:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h" if minutes < 2880 else f"{minutes / 1440:.1f} days"
+    return (
+        f"{minutes:.0f} min"
+        if minutes < 120
+        else f"{minutes / 60:.1f} h"
+        if minutes < 2880
+        else f"{minutes / 1440:.1f} days"
+    )

@@ -32,7 +32,9 @@ class Trace:
 
     def __init__(self) -> None:
         self.clock = 0
-        self.first: dict[tuple[object, ...], Tensor] = {}  # parts noted together -> the clock of each one's first fault, inf before it
+        self.first: dict[
+            tuple[object, ...], Tensor
+        ] = {}  # parts noted together -> the clock of each one's first fault, inf before it
 
     def note(self, parts: Sequence[object], values: Tensor) -> None:
         """``values`` (parts,) are the sizes of ``parts`` now, in the order in which they follow from each other."""
@@ -46,23 +48,35 @@ class Trace:
         """The part that was first out of bounds; None while all are fine."""
         moments = torch.cat(list(self.first.values())).tolist() if self.first else []
         parts = [part for key in self.first for part in key]
-        moment, place = min(((moment, place) for place, moment in enumerate(moments)), default=(math.inf, 0))
+        moment, place = min(
+            ((moment, place) for place, moment in enumerate(moments)), default=(math.inf, 0)
+        )
         return parts[place] if moment < math.inf else None
 
 
 def largest(tensors: Iterable[Tensor]) -> Tensor:
     """The largest absolute value (1,) in any of them, on their device; nan where one holds nan."""
     some = [tensor.detach() for tensor in tensors if tensor.numel()]
-    return torch.stack([norm.double() for norm in torch._foreach_norm(some, math.inf)]).amax().view(1) if some else torch.zeros(1)
+    return (
+        torch.stack([norm.double() for norm in torch._foreach_norm(some, math.inf)]).amax().view(1)
+        if some
+        else torch.zeros(1)
+    )
 
 
 def check(method: Method, state: State) -> None:
     """ValueError if the alphas or a loss of this search have diverged: names what did so first, and the setting that drives it."""
     first = state.trace.earliest()
     if first is not None:
-        raise ValueError(f"the search diverged in epoch {method.progress(state).epoch + 1}, {_blamed(method, state, first)}")
-    if not all(math.isfinite(value) for value in state.averages().values()):  # of a stepper that notes nothing
-        raise ValueError(f"the search diverged in epoch {method.progress(state).epoch + 1}, {_blamed(method, state, task)}")
+        raise ValueError(
+            f"the search diverged in epoch {method.progress(state).epoch + 1}, {_blamed(method, state, first)}"
+        )
+    if not all(
+        math.isfinite(value) for value in state.averages().values()
+    ):  # of a stepper that notes nothing
+        raise ValueError(
+            f"the search diverged in epoch {method.progress(state).epoch + 1}, {_blamed(method, state, task)}"
+        )
     if not (largest(state.alphas.values()) < LARGEST).all():  # of a state that was loaded
         raise ValueError(
             f"the alphas of this search have diverged, so nothing can be read off them: search again with an --alphas.lr below "
@@ -74,13 +88,21 @@ def check_whole(method: Method, state: State) -> None:
     """`check`, and ValueError if any weight, statistic or momentum is not finite: such a state is not worth saving."""
     check(method, state)
     if not whole(state.nets.values(), state.optimizers.values()):
-        raise ValueError(f"the search diverged in epoch {method.progress(state).epoch + 1}, {_blamed(method, state, task)}")
+        raise ValueError(
+            f"the search diverged in epoch {method.progress(state).epoch + 1}, {_blamed(method, state, task)}"
+        )
 
 
 def whole(nets: Iterable[nn.Module], optimizers: Iterable[torch.optim.Optimizer]) -> bool:
     """Whether every weight, statistic and momentum is finite."""
     held = [value for net in nets for value in net.state_dict().values()]
-    held += [value for one in optimizers for slots in one.state.values() for value in slots.values() if torch.is_tensor(value)]
+    held += [
+        value
+        for one in optimizers
+        for slots in one.state.values()
+        for value in slots.values()
+        if torch.is_tensor(value)
+    ]
     return bool(largest(value for value in held if value.is_floating_point()).isfinite().all())
 
 

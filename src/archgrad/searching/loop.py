@@ -37,8 +37,17 @@ class Found(NamedTuple):
 
 
 def search(
-    method: Method, data: Data, epochs: int, *, seed: int | None = None, state: State | None = None, observers: Iterable[Observer] = (),
-    device: torch.device | str | None = None, precision: str | None = None, recompute: str | None = None, progress: bool = False,
+    method: Method,
+    data: Data,
+    epochs: int,
+    *,
+    seed: int | None = None,
+    state: State | None = None,
+    observers: Iterable[Observer] = (),
+    device: torch.device | str | None = None,
+    precision: str | None = None,
+    recompute: str | None = None,
+    progress: bool = False,
 ) -> Found:
     """Runs ``method`` for ``epochs`` epochs over ``data``; with a ``state`` it goes on where that stopped, in mid-epoch too.
 
@@ -50,11 +59,21 @@ def search(
     """
     observers = checks.check_observers(observers)
     checks.check_parts(method, data, seed, state)
-    given: dict[str, Any] = {"seed": seed, "device": device, "precision": precision, "recompute": recompute}
+    given: dict[str, Any] = {
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "recompute": recompute,
+    }
     checks.check_data(method.base, data)
     if state is None:
         check_cells(method.base, "cells")
-        state = begin(method, data, epochs, **{name: value for name, value in given.items() if value is not None})
+        state = begin(
+            method,
+            data,
+            epochs,
+            **{name: value for name, value in given.items() if value is not None},
+        )
     else:
         checks.check_beside(state, **given)
         checks.check_state(method, state)
@@ -68,13 +87,18 @@ def search(
         return _on(method, data, epochs, state, (*observers, *bars))
 
 
-def _on(method: Method, data: Data, epochs: int, state: State, observers: tuple[Observer, ...]) -> Found:
+def _on(
+    method: Method, data: Data, epochs: int, state: State, observers: tuple[Observer, ...]
+) -> Found:
     """On from a state to the end."""
     while state.epoch < epochs and not state.stopped:
         began, busy = monotonic(), process_time()
         if state.step == 0:
             method.begin_epoch(state)
-        streams = (data.batches(split, state.epoch, state.step, method.steps(state) - state.step) for split in ("train", "val"))
+        streams = (
+            data.batches(split, state.epoch, state.step, method.steps(state) - state.step)
+            for split in ("train", "val")
+        )
         for train, val in zip(*streams, strict=True):
             values = method.step(state, train, val)
             for observer in observers:
@@ -108,13 +132,25 @@ def stop(state: State, row: Row) -> None:
 
 
 def begin(
-    method: Method, data: Data, epochs: int, *, seed: int = 0, device: torch.device | str = "cpu", precision: str = "32",
+    method: Method,
+    data: Data,
+    epochs: int,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    precision: str = "32",
     recompute: str = "none",
 ) -> State:
     """The state before the first step of a search over ``data``."""
     images = (data.count("train"), data.count("val"))
     return method.start(
-        seed=seed, epochs=epochs, steps=data.steps("train"), images=images, device=device, precision=precision, recompute=recompute
+        seed=seed,
+        epochs=epochs,
+        steps=data.steps("train"),
+        images=images,
+        device=device,
+        precision=precision,
+        recompute=recompute,
     )
 
 
@@ -127,6 +163,8 @@ def summary(method: Method, state: State) -> Row:
         **state.averages(),
         **{name: scalar(context) for name, scalar in method.patch.scalars.items()},
         "entropy": mean_entropy(method.readout(state), state.space.groups),
-        "skips": sum(link.primitive == "skip_connect" for cell in genotype.cells for link in cell.links),
+        "skips": sum(
+            link.primitive == "skip_connect" for cell in genotype.cells for link in cell.links
+        ),
         "genotype": str(genotype),
     }

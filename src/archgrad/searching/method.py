@@ -30,7 +30,20 @@ from archgrad.searching.finite import EVERY, check
 from archgrad.searching.patch import Patch
 from archgrad.searching.start import normal_alphas, seeded
 from archgrad.searching.steps import Bilevel
-from archgrad.searching.types import Data, Decision, Finalise, Perturb, Plan, Relaxation, Reshape, Select, Stage, State, Stepper, Values
+from archgrad.searching.types import (
+    Data,
+    Decision,
+    Finalise,
+    Perturb,
+    Plan,
+    Relaxation,
+    Reshape,
+    Select,
+    Stage,
+    State,
+    Stepper,
+    Values,
+)
 from archgrad.spaces import space_of
 
 S = TypeVar("S", WeightSettings, AlphaSettings)
@@ -52,7 +65,9 @@ class Method:
 
     patch: Patch
     base: Space
-    published: rate.Published | None = None  # what alphas.lr is fitted to a search's length by; None: it is as the patch has it
+    published: rate.Published | None = (
+        None  # what alphas.lr is fitted to a search's length by; None: it is as the patch has it
+    )
     made: Made | None = field(default=None, compare=False)  # how `archgrad.method` made it
 
     def __post_init__(self) -> None:
@@ -61,8 +76,13 @@ class Method:
         unread = self.patch.sets() - self.stepper.reads
         if unread:
             names = ", ".join(sorted(unread))
-            raise ValueError(f"{self.name}: its stepper does not read {names}; leave out the method or the option that sets it")
-        for what, choices in (("order", ("alpha_first", "weight_first")), ("alpha_split", ("val", "train"))):
+            raise ValueError(
+                f"{self.name}: its stepper does not read {names}; leave out the method or the option that sets it"
+            )
+        for what, choices in (
+            ("order", ("alpha_first", "weight_first")),
+            ("alpha_split", ("val", "train")),
+        ):
             if (given := getattr(self, what)) not in choices:
                 raise unknown(what, given, choices)
         for settings in ("weights", "alphas", "space"):
@@ -73,7 +93,10 @@ class Method:
         for origin in self.patch.origins:
             if other := origin.differs(self.base.name):
                 names = "+".join(dict.fromkeys(one.name for one in self.patch.origins))
-                options = ", ".join(f"{name} {value!r} (not {origin.options[name]!r})" for name, value in other.items())
+                options = ", ".join(
+                    f"{name} {value!r} (not {origin.options[name]!r})"
+                    for name, value in other.items()
+                )
                 raise ValueError(
                     f"{origin.name} has other options in space {self.base.name}: {options}; make it by archgrad.method({names!r}, space, "
                     "patches=[...]), which knows them and takes patches of yours, or say these options yourself"
@@ -86,7 +109,9 @@ class Method:
         """As names and options: functions within a patch cannot be pickled. ValueError for a method that was put together otherwise."""
         made = self.made
         if made is None or made.patch is not self.patch or made.space is not self.base:
-            raise ValueError(f"method {self.name!r} cannot be pickled: pickle what it is made of, names and options, and make it there again")
+            raise ValueError(
+                f"method {self.name!r} cannot be pickled: pickle what it is made of, names and options, and make it there again"
+            )
         return made.again, (made.name, self.base, dict(made.given))
 
     def changed(self, **fields: Any) -> Method:
@@ -102,7 +127,9 @@ class Method:
         try:
             return self.base.resized(**self.patch.space) if self.patch.space else self.base
         except ValueError as error:
-            raise ValueError(f"{self.name} does not fit space {self.base.name!r}: {error}") from None
+            raise ValueError(
+                f"{self.name} does not fit space {self.base.name!r}: {error}"
+            ) from None
 
     @property
     def stepper(self) -> Stepper:
@@ -171,7 +198,9 @@ class Method:
 
     def _settings(self, name: str, usual: S) -> S:
         """The settings of one optimizer. ValueError for one that is unknown, of another type, or out of range."""
-        given = options.values(f"{self.name}: {name}", options.model(type(usual)), getattr(self.patch, name))
+        given = options.values(
+            f"{self.name}: {name}", options.model(type(usual)), getattr(self.patch, name)
+        )
         return replace(usual, **given)  # type: ignore[type-var]
 
     @cached_property
@@ -187,14 +216,31 @@ class Method:
     def _identity(self, plan: Plan) -> dict[str, Any]:
         options = {origin.name: origin.options for origin in self.patch.origins}
         step = {"order": self.order, "alpha_split": self.alpha_split}
-        step["hypergradient"] = getattr(self.hypergradient, "__qualname__", type(self.hypergradient).__name__)
+        step["hypergradient"] = getattr(
+            self.hypergradient, "__qualname__", type(self.hypergradient).__name__
+        )
         settings = {"weights": asdict(self.weights), "alphas": asdict(self.alpha_settings(plan))}
-        return checks.plain({"method": self.name, "space": {"name": self.base.name, **self.base.spec()}, **settings, **step, "options": options})
+        return checks.plain(
+            {
+                "method": self.name,
+                "space": {"name": self.base.name, **self.base.spec()},
+                **settings,
+                **step,
+                "options": options,
+            }
+        )
 
     # A search.
     def start(
-        self, *, seed: int, epochs: int, steps: int, images: tuple[int, int] = (0, 0), device: torch.device | str = "cpu",
-        precision: str = "32", recompute: str = "none",
+        self,
+        *,
+        seed: int,
+        epochs: int,
+        steps: int,
+        images: tuple[int, int] = (0, 0),
+        device: torch.device | str = "cpu",
+        precision: str = "32",
+        recompute: str = "none",
     ) -> State:
         """A state at epoch 0 of ``epochs``; ``steps`` batches are a pass over the training half; ``images`` of the training and the validation
         half, for what remembers each of them. ValueError where a schedule does not fit the length."""
@@ -204,21 +250,38 @@ class Method:
         if recompute not in ("none", "cells"):
             raise unknown("recompute", recompute, ("none", "cells"))
         plan = Plan(epochs, steps, images, self.alpha_split)
-        state = State(seed, plan, torch.device(device_named(device)), precision, self.space, recompute=recompute)
+        state = State(
+            seed,
+            plan,
+            torch.device(device_named(device)),
+            precision,
+            self.space,
+            recompute=recompute,
+        )
         self.build(state, self.space)
         for scalar in self.patch.scalars.values():
-            scalar(self.context(state, "readout"))  # a schedule that cannot be is refused before the first step
+            scalar(
+                self.context(state, "readout")
+            )  # a schedule that cannot be is refused before the first step
         return state
 
     def check(self, epochs: int, steps: int = 1) -> None:
         """ValueError where a schedule of this method does not fit the length."""
         if not all(isinstance(count, int) and count >= 1 for count in (epochs, steps)):
-            raise ValueError(f"a search needs whole epochs, at least 1 of 1 step, not {shown(epochs)} of {shown(steps)}")
+            raise ValueError(
+                f"a search needs whole epochs, at least 1 of 1 step, not {shown(epochs)} of {shown(steps)}"
+            )
         begins = [stage.begin(epochs) for stage in self.stages]
         if len(set(begins)) < len(begins) or max(begins, default=0) >= epochs:
-            fewer = " and ".join(f"--{option}" for option in dict.fromkeys(stage.set_by for stage in self.stages) if option)
+            fewer = " and ".join(
+                f"--{option}"
+                for option in dict.fromkeys(stage.set_by for stage in self.stages)
+                if option
+            )
             ways = f"more epochs, or fewer stages{f' by {fewer}' if fewer else ''}"
-            raise ValueError(f"{self.name}: a search of {counted(epochs, 'epoch')} has no room for its {len(begins)} stages: {ways}")
+            raise ValueError(
+                f"{self.name}: a search of {counted(epochs, 'epoch')} has no room for its {len(begins)} stages: {ways}"
+            )
         later = (stage.alpha_from for stage in self.stages if stage.alpha_from is not None)
         for length in (self.alpha_from, *later, *self.patch.lengths):
             length(epochs)
@@ -235,16 +298,34 @@ class Method:
         room.check(space)
         state.space, state.identity = space, self.identity(state.plan)
         state.nets = self.stepper.nets(space)
-        for net in state.nets.values():  # all drawn before any moves: what two nets share must not be drawn again on a GPU
+        for net in (
+            state.nets.values()
+        ):  # all drawn before any moves: what two nets share must not be drawn again on a GPU
             seeded(net, state.seed)
         for net in state.nets.values():
             net.to(state.device).train()
-        state.alphas = normal_alphas(space, dict(self.patch.extra_alphas), self.alpha_settings(state.plan).init, state.seed, state.device)
+        state.alphas = normal_alphas(
+            space,
+            dict(self.patch.extra_alphas),
+            self.alpha_settings(state.plan).init,
+            state.seed,
+            state.device,
+        )
         state.optimizers = self.stepper.optimizers(self, state)
         if not state.memory:
             state.memory = {name: make() for name, make in self.patch.memory.items()}
-        begins = sorted({0, *(stage.begin(state.plan.epochs) for stage in self.stages if not stage.continues), state.plan.epochs})
-        state.born = max(begin for begin in begins[:-1] if begin <= state.epoch) if state.epoch < state.plan.epochs else begins[-2]
+        begins = sorted(
+            {
+                0,
+                *(stage.begin(state.plan.epochs) for stage in self.stages if not stage.continues),
+                state.plan.epochs,
+            }
+        )
+        state.born = (
+            max(begin for begin in begins[:-1] if begin <= state.epoch)
+            if state.epoch < state.plan.epochs
+            else begins[-2]
+        )
         state.dies = min(begin for begin in begins if begin > state.born)
         for memory in state.memory.values():
             memory.bind(state)
@@ -284,11 +365,20 @@ class Method:
 
     def done(self, state: State) -> int:
         """Steps taken since the search began."""
-        return sum(self.stepper.steps(self, state.plan, epoch) for epoch in range(state.epoch)) + state.step
+        return (
+            sum(self.stepper.steps(self, state.plan, epoch) for epoch in range(state.epoch))
+            + state.step
+        )
 
     def left(self, state: State) -> int:
         """Steps to come, this epoch's among them."""
-        return sum(self.stepper.steps(self, state.plan, epoch) for epoch in range(state.epoch, state.plan.epochs)) - state.step
+        return (
+            sum(
+                self.stepper.steps(self, state.plan, epoch)
+                for epoch in range(state.epoch, state.plan.epochs)
+            )
+            - state.step
+        )
 
     def phase(self, state: State) -> str:
         return self.stepper.phase(self, state)
@@ -296,7 +386,11 @@ class Method:
     def end_epoch(self, state: State, data: Data) -> dict[str, Any]:
         """Lets the memories see the epoch; what they report. Moves the state to the next epoch."""
         context = self.context(state, "readout")
-        reported = {key: value for memory in state.memory.values() for key, value in memory.after_epoch(self, state, data, context).items()}
+        reported = {
+            key: value
+            for memory in state.memory.values()
+            for key, value in memory.after_epoch(self, state, data, context).items()
+        }
         state.epoch, state.step = state.epoch + 1, 0
         return reported
 
@@ -327,11 +421,27 @@ class Method:
 
     def progress(self, state: State) -> Progress:
         epoch = min(state.epoch, (state.ended or state.plan.epochs) - 1)
-        return Progress(epoch, state.step, state.plan.epochs, self.steps(state), state.born, state.dies, past=state.epoch - epoch)
+        return Progress(
+            epoch,
+            state.step,
+            state.plan.epochs,
+            self.steps(state),
+            state.born,
+            state.dies,
+            past=state.epoch - epoch,
+        )
 
     def context(self, state: State, phase: str) -> Context:
         init = self.alpha_settings(state.plan).init
-        return Context(state.space.groups, self.progress(state), phase, state.memory, state.seed, init, self.limits)
+        return Context(
+            state.space.groups,
+            self.progress(state),
+            phase,
+            state.memory,
+            state.seed,
+            init,
+            self.limits,
+        )
 
     def mixture(self, alphas: Alphas, context: Context) -> Mixture:
         """alphas -> relax -> reshapes; the readout phase reads ``readout`` instead of ``relax`` where the patch has one."""
@@ -359,4 +469,3 @@ class Method:
         exact = {name: rows.double() for name, rows in state.alphas.items()}
         mixture = self.mixture(exact, self.context(state, "readout"))
         return self.select(mixture, state.space.groups, self.limits if limits is None else limits)
-

@@ -28,14 +28,29 @@ class Origin(NamedTuple):
     def differs(self, space: str) -> dict[str, Any]:
         """The options that the method has otherwise in a space, with their values there; those of the user are his own."""
         there = {**self.usual, **self.presets.get(space, {})}
-        return {name: value for name, value in there.items() if name not in self.said and self.options[name] != value}
+        return {
+            name: value
+            for name, value in there.items()
+            if name not in self.said and self.options[name] != value
+        }
 
 
-def origin(function: Callable[..., Any], given: Mapping[str, Any], presets: Presets, said: frozenset[str] | None = None) -> Origin:
+def origin(
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    presets: Presets,
+    said: frozenset[str] | None = None,
+) -> Origin:
     """The origin of what ``function(**given)`` makes; by default the user decided on all that was given."""
     parameters = inspect.signature(function).parameters.values()
     usual = {one.name: one.default for one in parameters if one.default is not one.empty}
-    return Origin(function.__name__, {**usual, **given}, frozenset(given) if said is None else said, usual, presets)
+    return Origin(
+        function.__name__,
+        {**usual, **given},
+        frozenset(given) if said is None else said,
+        usual,
+        presets,
+    )
 
 
 def marked(presets: Presets | None = None) -> Callable[[Callable[P, Patch]], Callable[P, Patch]]:
@@ -51,7 +66,9 @@ def marked(presets: Presets | None = None) -> Callable[[Callable[P, Patch]], Cal
     def mark(function: Callable[P, Patch]) -> Callable[P, Patch]:
         @wraps(function)
         def made(*arguments: P.args, **given: P.kwargs) -> Patch:
-            return replace(function(*arguments, **given), origins=(origin(function, given, presets or {}),))
+            return replace(
+                function(*arguments, **given), origins=(origin(function, given, presets or {}),)
+            )
 
         return made
 

@@ -35,7 +35,9 @@ class Life:
     The thread reads what the main thread said last and prints it; it sees nothing of the search. Quiet where ``say`` is None (a terminal).
     """
 
-    def __init__(self, say: Callable[[str], Any] | None, seconds: float = 30.0, clock: Clock = monotonic) -> None:
+    def __init__(
+        self, say: Callable[[str], Any] | None, seconds: float = 30.0, clock: Clock = monotonic
+    ) -> None:
         self.say, self.seconds, self.clock = say, seconds, clock
         self.place, self.end = "", None  # type: str, float | None
         self.spoken, self.over = clock(), threading.Event()
@@ -68,36 +70,69 @@ class Life:
     def _speak(self, say: Callable[[str], Any]) -> None:
         while not self.over.wait(min(1.0, self.seconds)):
             if (line := self.sign()) is not None:
-                with suppress(OSError):  # standard output is full or gone, which the next line of the main thread tells
+                with suppress(
+                    OSError
+                ):  # standard output is full or gone, which the next line of the main thread tells
                     say(line)
 
 
 class Bar:
     """A progress bar over all steps, with the phase, the running accuracies and the time left; a line per epoch and decision."""
 
-    def __init__(self, console: Console, timing: Timing | None = None, life: Life | None = None) -> None:
-        self.progress, self.timing, self.life = bar(console, own=timing is not None), timing, life or Life(None)
+    def __init__(
+        self, console: Console, timing: Timing | None = None, life: Life | None = None
+    ) -> None:
+        self.progress, self.timing, self.life = (
+            bar(console, own=timing is not None),
+            timing,
+            life or Life(None),
+        )
         self.task: Any = None
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
         if self.task is None:
             self.progress.start()
-            self.task = self.progress.add_task("", total=method.done(state) + method.left(state), left="")
-        if state.step % 10 == 0 or state.step == method.steps(state):  # reading a number off a GPU waits for it
+            self.task = self.progress.add_task(
+                "", total=method.done(state) + method.left(state), left=""
+            )
+        if state.step % 10 == 0 or state.step == method.steps(
+            state
+        ):  # reading a number off a GPU waits for it
             line = self._line(method, state, state.averages())
-            self.progress.update(self.task, description=line, completed=method.done(state), left=self._left(state).removeprefix(", "))
+            self.progress.update(
+                self.task,
+                description=line,
+                completed=method.done(state),
+                left=self._left(state).removeprefix(", "),
+            )
         over = state.step == method.steps(state)
         place = f"epoch {state.epoch + 1}/{state.plan.epochs}, {'its end' if over else f'step {state.step}/{method.steps(state)}'}"
-        self.life.at(place, self.timing.left(state).seconds if self.timing and (over or state.step % 10 == 1) else None)
+        self.life.at(
+            place,
+            self.timing.left(state).seconds
+            if self.timing and (over or state.step % 10 == 1)
+            else None,
+        )
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
-        self._print(state, self._line(method, state, row, row["epoch"]) + f"  {row['seconds']:.0f} s")
+        self._print(
+            state, self._line(method, state, row, row["epoch"]) + f"  {row['seconds']:.0f} s"
+        )
         over = state.stopped or state.epoch == state.plan.epochs
-        self.life.at("after the last epoch" if over else f"epoch {state.epoch + 1}/{state.plan.epochs}")
+        self.life.at(
+            "after the last epoch" if over else f"epoch {state.epoch + 1}/{state.plan.epochs}"
+        )
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None:
-        said = {name: value for name, value in decision.note.items() if isinstance(value, str | int | float)}  # the rest is for going on
-        note = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in said.items())
+        said = {
+            name: value
+            for name, value in decision.note.items()
+            if isinstance(value, str | int | float)
+        }  # the rest is for going on
+        note = ", ".join(
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in said.items()
+        )
         self._print(state, f"decided {len(state.decisions)}: {note}")
         self.life.at(f"after decision {len(state.decisions)}")
 
@@ -115,7 +150,12 @@ class Bar:
         return f", {to_go(left.seconds)}" if left and left.terms else ""
 
     def _line(self, method: Method, state: State, row: Row, epoch: int | None = None) -> str:
-        shown = {"train": "train_accuracy", "val": "val_accuracy", "evaluation": "evaluation_accuracy", "draw": "draw_accuracy"}
+        shown = {
+            "train": "train_accuracy",
+            "val": "val_accuracy",
+            "evaluation": "evaluation_accuracy",
+            "draw": "draw_accuracy",
+        }
         parts = [f"{label} {100 * row[key]:.2f} %" for label, key in shown.items() if key in row]
         parts += [f"entropy {row['entropy']:.3f}"] if "entropy" in row else []
         place = f"epoch {(state.epoch if epoch is None else epoch) + 1}/{state.plan.epochs} {row.get('phase') or method.phase(state)}"
@@ -148,11 +188,22 @@ def watched() -> Iterator[list[Bar]]:
 def bar(console: Console, *, own: bool = False) -> Progress:
     """A bar that shows only where a terminal or a notebook watches. ``own``: tasks say themselves what is ``left``."""
     left = TextColumn("{task.fields[left]}") if own else TimeRemainingColumn()
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), left, console=console, disable=not is_watched(console))
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        left,
+        console=console,
+        disable=not is_watched(console),
+    )
 
 
 def life(console: Console, place: str = "reading the images") -> Life:
     """Signs of life on a console that is no terminal; on one a bar shows as much."""
-    alive = Life(None if console.is_terminal else lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
+    alive = Life(
+        None
+        if console.is_terminal
+        else lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
+    )
     alive.at(place)
     return alive

@@ -54,7 +54,10 @@ def published_steps(method: Method, plan: Plan) -> int:
     An epoch that the user named and that the published length does not have is counted over as many epochs as this search has.
     """
     assert method.published is not None
-    return min(alpha_steps(method, own if _fits(method, own) else own._replace(epochs=plan.epochs)) for own in method.published.lengths)
+    return min(
+        alpha_steps(method, own if _fits(method, own) else own._replace(epochs=plan.epochs))
+        for own in method.published.lengths
+    )
 
 
 def factor(method: Method, plan: Plan) -> float:
@@ -74,14 +77,21 @@ def settings(method: Method, plan: Plan) -> AlphaSettings:
     if not (method.published and method.published.auto):
         return method.alphas
     by = factor(method, plan)
-    return replace(method.alphas, **{name: getattr(method.alphas, name) * by for name in ("lr", *method.patch.with_rate)})
+    return replace(
+        method.alphas,
+        **{name: getattr(method.alphas, name) * by for name in ("lr", *method.patch.with_rate)},
+    )
 
 
 def as_said(method: Method) -> dict[str, Any]:
     """The alphas' settings before the length of a search is known: an automatic rate is ``auto``, and what grows with it is left out."""
     if not (method.published and method.published.auto):
         return asdict(method.alphas)
-    return {name: AUTO if name == "lr" else value for name, value in asdict(method.alphas).items() if name not in method.patch.with_rate}
+    return {
+        name: AUTO if name == "lr" else value
+        for name, value in asdict(method.alphas).items()
+        if name not in method.patch.with_rate
+    }
 
 
 def sentences(method: Method, plan: Plan) -> list[str]:
@@ -89,7 +99,11 @@ def sentences(method: Method, plan: Plan) -> list[str]:
     here, own, usual = alpha_steps(method, plan), method.alpha_settings(plan), method.alphas
     if not here:
         return []
-    published = f" (published: {published_steps(method, plan):,} at {method.published.lr:g})" if method.published else ""
+    published = (
+        f" (published: {published_steps(method, plan):,} at {method.published.lr:g})"
+        if method.published
+        else ""
+    )
     wider = f", from {own.init:.3g} * N(0, 1)" if own.init != usual.init else ""
     found = [f"alphas: {here:,} steps at {own.lr:.3g}{wider}{published}"]
     fits = fitting(method, plan)

@@ -23,12 +23,18 @@ def seeded(net: nn.Module, seed: int) -> nn.Module:
     return net
 
 
-def normal_alphas(space: Space, extra: dict[str, Any], scale: float, seed: int, device: torch.device) -> Alphas:
+def normal_alphas(
+    space: Space, extra: dict[str, Any], scale: float, seed: int, device: torch.device
+) -> Alphas:
     """``scale * N(0, 1)`` per group and per extra kind of logits, each seeded by its name; padding is 0."""
     alphas: Alphas = {}
     for name, group in space.groups.items():
         rng = generator(seed, "alphas", name)
-        alphas[name] = scale * torch.randn(len(group.edges), group.width, generator=rng) * group.mask()
+        alphas[name] = (
+            scale * torch.randn(len(group.edges), group.width, generator=rng) * group.mask()
+        )
         for kind, shape in extra.items():
-            alphas[f"{name}/{kind}"] = scale * torch.randn(shape(group), generator=generator(seed, "alphas", name, kind))
+            alphas[f"{name}/{kind}"] = scale * torch.randn(
+                shape(group), generator=generator(seed, "alphas", name, kind)
+            )
     return {name: a.to(device).requires_grad_() for name, a in alphas.items()}

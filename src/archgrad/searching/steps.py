@@ -27,8 +27,15 @@ from archgrad.seeds import forked
 if TYPE_CHECKING:
     from archgrad.searching.types import Method, Plan, State
 
+
 def forward(
-    method: Method, state: State, net: str, phase: str, batch: Batch, alphas: Alphas, weights: Named | None = None,
+    method: Method,
+    state: State,
+    net: str,
+    phase: str,
+    batch: Batch,
+    alphas: Alphas,
+    weights: Named | None = None,
     mixture: Mixture | None = None,
 ) -> Forward:
     """One pass of ``state.nets[net]`` under the mixture of ``alphas`` (or one given); ``weights`` stand in for the net's own.
@@ -44,14 +51,20 @@ def forward(
         mixture = replace(mixture, recompute=state.recompute == "cells")
         with forked(*place, device=state.device), autocast(state):
             arguments, drop = (batch.images, mixture), {"drop_path": mixture.drop_path}
-            return module(*arguments, **drop) if weights is None else functional_call(module, dict(weights), arguments, drop)
+            return (
+                module(*arguments, **drop)
+                if weights is None
+                else functional_call(module, dict(weights), arguments, drop)
+            )
 
     @torch.no_grad()
     def again(alphas: Alphas, weights: Named | None) -> Output:
         with probing(module):
             return run(method.mixture(alphas, context).whole(), weights)
 
-    return Forward(alphas, mixture, run(mixture, weights), batch, module, context, again, method.patch.loss)
+    return Forward(
+        alphas, mixture, run(mixture, weights), batch, module, context, again, method.patch.loss
+    )
 
 
 def autocast(state: State) -> torch.autocast:
@@ -71,7 +84,9 @@ def scalar(term: Term, passed: Forward) -> Tensor:
     value = term(passed)
     if not torch.is_tensor(value) or value.dim():
         what = f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else shown(value)
-        raise ValueError(f"term {getattr(term, '__name__', type(term).__name__)!r} of the loss gives {what}: a scalar tensor is expected")
+        raise ValueError(
+            f"term {getattr(term, '__name__', type(term).__name__)!r} of the loss gives {what}: a scalar tensor is expected"
+        )
     return value
 
 
@@ -86,7 +101,14 @@ def sgd(parameters: Iterable[Tensor], method: Method) -> torch.optim.SGD:
     """SGD of supernet weights, by the method's weight settings."""
     s = method.weights
     # foreach, not fused: torch's fused SGD fails where an op idled in the first step and so has no momentum yet.
-    return torch.optim.SGD(parameters, s.lr, momentum=s.momentum, nesterov=s.nesterov, weight_decay=s.decay, foreach=True)
+    return torch.optim.SGD(
+        parameters,
+        s.lr,
+        momentum=s.momentum,
+        nesterov=s.nesterov,
+        weight_decay=s.decay,
+        foreach=True,
+    )
 
 
 def set_rate(method: Method, state: State, optimizer: str) -> None:
@@ -99,7 +121,9 @@ def set_rate(method: Method, state: State, optimizer: str) -> None:
 def adam(method: Method, state: State) -> torch.optim.Adam:
     """Adam of the alphas, by the method's alpha settings in a search of this length."""
     s = method.alpha_settings(state.plan)
-    return torch.optim.Adam(state.alphas.values(), s.lr, betas=(s.beta1, s.beta2), weight_decay=s.decay, foreach=True)
+    return torch.optim.Adam(
+        state.alphas.values(), s.lr, betas=(s.beta1, s.beta2), weight_decay=s.decay, foreach=True
+    )
 
 
 @dataclass(frozen=True)
@@ -116,7 +140,10 @@ class Bilevel:
         return {"search": space.supernet()}
 
     def optimizers(self, method: Method, state: State) -> dict[str, torch.optim.Optimizer]:
-        return {"weights": sgd(state.nets["search"].parameters(), method), "alphas": adam(method, state)}
+        return {
+            "weights": sgd(state.nets["search"].parameters(), method),
+            "alphas": adam(method, state),
+        }
 
     def steps(self, method: Method, plan: Plan, epoch: int) -> int:
         return plan.steps
@@ -135,7 +162,11 @@ class Bilevel:
         halves = [alpha_step] * method.moves_alphas(state) + [weight_step]
         if method.order == "weight_first":
             halves.reverse()
-        return {name: value for half in halves for name, value in half(method, state, train, val).items()}
+        return {
+            name: value
+            for half in halves
+            for name, value in half(method, state, train, val).items()
+        }
 
 
 def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values:
@@ -149,7 +180,9 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
     def lower(alphas: Alphas, weights: Named | None) -> tuple[Tensor, Forward]:
         return weight_loss(method, state, train, alphas, weights)
 
-    problem = Problem(net, state.alphas, dict(net.named_parameters()), state.optimizers["weights"], upper, lower)
+    problem = Problem(
+        net, state.alphas, dict(net.named_parameters()), state.optimizers["weights"], upper, lower
+    )
     found, passed = method.hypergradient(problem)
     if method.train_alpha_terms:
         further = train_gradients(method, state, train)
@@ -165,7 +198,9 @@ def train_gradients(method: Method, state: State, train: Batch) -> Named:
     net = state.nets["search"]
     with probing(net), frozen(net.parameters()):
         passed = forward(method, state, "search", "alpha", train, state.alphas)
-        found = gradients(total(method.train_alpha_terms, passed, state.trace), state.alphas, zeros=True)
+        found = gradients(
+            total(method.train_alpha_terms, passed, state.trace), state.alphas, zeros=True
+        )
     return present(found, state.alphas)
 
 
@@ -173,7 +208,9 @@ def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Value
     """SGD on the supernet weights; what this half does not train carries no gradient."""
     net = state.nets["search"]
     named = dict(net.named_parameters())
-    loss, passed = weight_loss(method, state, train, {name: a.detach() for name, a in state.alphas.items()}, None)
+    loss, passed = weight_loss(
+        method, state, train, {name: a.detach() for name, a in state.alphas.items()}, None
+    )
     found = gradients(loss, named)
     for transform in method.patch.transforms:
         found = transform(found, passed)
@@ -188,7 +225,9 @@ def move_alphas(state: State, found: Named) -> None:
     state.trace.note((ALPHAS,), largest(state.alphas.values()))
 
 
-def descend(method: Method, state: State, optimizer: str, named: Named, found: dict[str, Tensor | None]) -> None:
+def descend(
+    method: Method, state: State, optimizer: str, named: Named, found: dict[str, Tensor | None]
+) -> None:
     """One step of SGD on the weights ``named``, whose gradients are clipped to the method's norm."""
     clip(found, method.weights.clip)
     update(state.optimizers[optimizer], named, found)
@@ -199,7 +238,9 @@ def remember(state: State, passed: Forward) -> None:
         memory.after_step(passed)
 
 
-def weight_loss(method: Method, state: State, train: Batch, alphas: Alphas, weights: Named | None) -> tuple[Tensor, Forward]:
+def weight_loss(
+    method: Method, state: State, train: Batch, alphas: Alphas, weights: Named | None
+) -> tuple[Tensor, Forward]:
     """The training loss at the mixture of ``alphas``, or, where the method perturbs it, the weighted sum over its neighbours."""
 
     net = state.nets["search"]

@@ -41,7 +41,10 @@ class Plan(NamedTuple):
 
     epochs: int
     steps: int  # batches of the training half: one pass over it
-    images: tuple[int, int] = (0, 0)  # of the training and of the validation half; 0 where they are not known
+    images: tuple[int, int] = (
+        0,
+        0,
+    )  # of the training and of the validation half; 0 where they are not known
     alpha_split: str = "val"  # of which of them alphas learn
 
 
@@ -53,7 +56,9 @@ class Data(Protocol):
 
     def steps(self, split: str = "train") -> int: ...
 
-    def batches(self, split: str, epoch: int, start: int = 0, steps: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self, split: str, epoch: int, start: int = 0, steps: int | None = None
+    ) -> Iterator[Batch]:
         """Shuffled and augmented; each batch is a function of (seed, split, epoch, step), so it may start anywhere."""
 
     def evaluation(self, split: str, batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
@@ -220,7 +225,9 @@ class Memory(Protocol):
     def after_step(self, forward: Forward) -> None:
         """Sees the pass of a half of the step (``forward.context.phase``) after that half's update."""
 
-    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
+    def after_epoch(
+        self, method: Method, state: State, data: Data, context: Context
+    ) -> dict[str, Any]:
         """What it returns stands in the epoch's row of the metrics; a "stop" in it (a reason) ends the epochs. ``context`` is the readout's,
         of the epoch that ends."""
 
@@ -273,15 +280,21 @@ class State:
     step: int = 0
     born: int = 0  # the epoch this supernet began, and the one it ends
     dies: int = 0
-    sums: dict[str, Tensor] = field(default_factory=dict)  # running sums of this epoch's step metrics
+    sums: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # running sums of this epoch's step metrics
     counts: dict[str, int] = field(default_factory=dict)
     genotype: Genotype | None = None  # what an evaluation network runs (CDARTS)
     decisions: list[Decision] = field(default_factory=list)
     stopped: str | None = None  # why the epochs ended early, and how many there were
     ended: int | None = None
-    identity: dict[str, Any] = field(default_factory=dict)  # of the method that built it (`Method.identity`)
+    identity: dict[str, Any] = field(
+        default_factory=dict
+    )  # of the method that built it (`Method.identity`)
     recompute: str = "none"  # "none" | "cells": whose activations are made again in the backward; no result depends on it
-    trace: Trace = field(default_factory=Trace)  # of this process alone: a state that is saved is fine
+    trace: Trace = field(
+        default_factory=Trace
+    )  # of this process alone: a state that is saved is fine
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {tuple(own.shape)}" for name, own in self.alphas.items())

@@ -27,14 +27,21 @@ class Entry(NamedTuple):
 ROBUST = "Zela et al., Understanding and Robustifying Differentiable Architecture Search, arXiv 1909.09656"
 
 SPACES: dict[str, Entry] = {
-    "darts": Entry(Darts, "Liu et al., DARTS: Differentiable Architecture Search, arXiv 1806.09055", STEMS),
+    "darts": Entry(
+        Darts, "Liu et al., DARTS: Differentiable Architecture Search, arXiv 1806.09055", STEMS
+    ),
     "s1": Entry(partial(Darts, "s1"), ROBUST, STEMS),
     "s2": Entry(partial(Darts, "s2"), ROBUST, STEMS),
     "s3": Entry(partial(Darts, "s3"), ROBUST, STEMS),
     "s4": Entry(partial(Darts, "s4"), ROBUST, STEMS),
     "nasbench201": Entry(NasBench201, "Dong and Yang, NAS-Bench-201, arXiv 2001.00326"),
-    "mbconv": Entry(MBConv, "Yu et al., Cyclic Differentiable Architecture Search, arXiv 2006.10724", MOBILE),
-    "nasbenchmacro": Entry(NasBenchMacro, "Su et al., Prioritized Architecture Sampling with Monto-Carlo Tree Search, arXiv 2103.11922"),
+    "mbconv": Entry(
+        MBConv, "Yu et al., Cyclic Differentiable Architecture Search, arXiv 2006.10724", MOBILE
+    ),
+    "nasbenchmacro": Entry(
+        NasBenchMacro,
+        "Su et al., Prioritized Architecture Sampling with Monto-Carlo Tree Search, arXiv 2103.11922",
+    ),
 }
 
 
@@ -51,8 +58,13 @@ def space_of(given: Any) -> Space:
     if isinstance(given, str):
         given = {"name": given}
     if isinstance(given, Mapping) and "name" in given:
-        return space(given["name"], **{name: value for name, value in given.items() if name != "name"})
-    if not all(hasattr(type(given), name) or hasattr(given, name) for name in ("name", "groups", "defaults", "resized", "spec", "supernet")):
+        return space(
+            given["name"], **{name: value for name, value in given.items() if name != "name"}
+        )
+    if not all(
+        hasattr(type(given), name) or hasattr(given, name)
+        for name in ("name", "groups", "defaults", "resized", "spec", "supernet")
+    ):
         raise ValueError(f"a space or the name of one is expected, not {shown(given)}")
     found: Space = given
     return found

@@ -43,4 +43,6 @@ def _connected(cell: CellGenotype, inputs: int) -> CellGenotype:
         if link.source in alive:
             alive.add(link.target)
     links = tuple(link for link in cell.links if link.source in alive)
-    return CellGenotype(cell.group, links, tuple(node for node in cell.concat if node in alive) or cell.concat)
+    return CellGenotype(
+        cell.group, links, tuple(node for node in cell.concat if node in alive) or cell.concat
+    )

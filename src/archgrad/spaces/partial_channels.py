@@ -11,7 +11,9 @@ from torch import Tensor
 def check(channels: int, k: int) -> None:
     """ValueError where k does not divide the channels; those of a cell are multiples of a space's."""
     if channels % k:
-        raise ValueError(f"channels is {channels}, which is no multiple of partial_channels {k}: choose another of the two")
+        raise ValueError(
+            f"channels is {channels}, which is no multiple of partial_channels {k}: choose another of the two"
+        )
 
 
 def part(x: Tensor, k: int) -> Tensor:

@@ -66,7 +66,9 @@ def _check_owner(folder: Path) -> None:
     for follow in (False, True):
         with suppress(FileNotFoundError):
             if os.stat(folder, follow_symlinks=follow).st_uid != os.getuid():
-                raise ValueError(f"the cache {folder} belongs to another user, who could change what is read: choose another with --data.cache")
+                raise ValueError(
+                    f"the cache {folder} belongs to another user, who could change what is read: choose another with --data.cache"
+                )
 
 
 @contextmanager
@@ -90,7 +92,9 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         kind = ReadOnly if error.errno in FORBIDDEN else ValueError
-        raise kind(f"cannot write the cache {folder}: {error.strerror or error}; choose another with --data.cache") from error
+        raise kind(
+            f"cannot write the cache {folder}: {error.strerror or error}; choose another with --data.cache"
+        ) from error
 
 
 def sweep(folder: Path) -> None:

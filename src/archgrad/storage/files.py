@@ -109,7 +109,9 @@ def open_unlinked(path: Path, mode: Literal["a+", "r+"] = "a+") -> TextIO:
     """A file open for reading and appending (``r+``: for writing anywhere), made if it is not there. OSError where ``path`` is a link, which
     might lead anywhere, or no plain file."""
     place = os.O_APPEND if mode == "a+" else 0
-    descriptor = os.open(path, os.O_CREAT | place | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(
+        path, os.O_CREAT | place | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666
+    )
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EEXIST, "it is no plain file", str(path))
@@ -139,7 +141,9 @@ def content(path: Path, limit: int = LIMIT) -> bytes:
     """The bytes of a plain file. ValueError as `text`."""
     with named(path), opened(path) as file:
         if os.fstat(file.fileno()).st_size > limit:
-            raise ValueError(f"{path} is too large to be a file of archgrad: more than {limit:,} bytes")
+            raise ValueError(
+                f"{path} is too large to be a file of archgrad: more than {limit:,} bytes"
+            )
         return file.read(limit)
 
 
@@ -156,7 +160,9 @@ def check_plain(path: Path) -> None:
     except FileNotFoundError:
         raise ValueError(f"no such file: {path}") from None
     if not stat.S_ISREG(mode):
-        raise ValueError(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'no plain file'}: a file is expected there")
+        raise ValueError(
+            f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'no plain file'}: a file is expected there"
+        )
 
 
 def read_json(path: Path, *keys: str, limit: int = LIMIT) -> dict[str, Any]:
@@ -195,7 +201,11 @@ def sweep(folder: Path, names: Collection[str] = ()) -> None:
 def is_draft(path: Path, names: Collection[str]) -> bool:
     """Whether a file is an unfinished draft of one of these ``names``, by this version or an earlier one."""
     found = RANDOM.fullmatch(path.name)
-    return (found[1] if found else path.name.removesuffix(DRAFT)) in names and path.name.endswith(DRAFT) and not path.is_dir()
+    return (
+        (found[1] if found else path.name.removesuffix(DRAFT)) in names
+        and path.name.endswith(DRAFT)
+        and not path.is_dir()
+    )
 
 
 @contextmanager

@@ -12,7 +12,12 @@ from time import time
 
 from archgrad.storage.files import content, is_draft, open_unlinked, sweep, write_json
 
-SETTINGS, METRICS, CHECKPOINT, ESTIMATE = "config.yaml", "metrics.jsonl", "checkpoint.pt", "estimate.json"
+SETTINGS, METRICS, CHECKPOINT, ESTIMATE = (
+    "config.yaml",
+    "metrics.jsonl",
+    "checkpoint.pt",
+    "estimate.json",
+)
 LOCK = "lock"
 OWNER = b"pid "  # how a lock of ours begins
 
@@ -37,7 +42,9 @@ def locked(folder: Path, names: Collection[str] = ()) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise ValueError(f"another process ({file.read().strip() or 'unknown'}) is working in {folder}") from None
+            raise ValueError(
+                f"another process ({file.read().strip() or 'unknown'}) is working in {folder}"
+            ) from None
         file.write(f"{OWNER.decode()}{os.getpid()} on {platform.node()}\n")
         file.truncate()  # behind the line: at no moment is it a lock that nobody knows as ours
         os.fsync(file.fileno())
@@ -71,8 +78,14 @@ def leftovers(folder: Path, mark: Path, before: Collection[Path] = ()) -> list[P
     lock, found = folder / LOCK, []
     words = content(lock)[: len(OWNER)] if lock.is_file() and not lock.is_symlink() else None
     for item in folder.iterdir():
-        if is_draft(item, [one.name for one in (mark, *before)]) or (words == OWNER and item in before and item.is_file()):
+        if is_draft(item, [one.name for one in (mark, *before)]) or (
+            words == OWNER and item in before and item.is_file()
+        ):
             found.append(item)
-        elif item != lock or words is None or not OWNER.startswith(words):  # a kill may have cut the line
-            raise ValueError(f"{folder} is not empty and holds no {mark.name}: choose another --out")
+        elif (
+            item != lock or words is None or not OWNER.startswith(words)
+        ):  # a kill may have cut the line
+            raise ValueError(
+                f"{folder} is not empty and holds no {mark.name}: choose another --out"
+            )
     return found

@@ -104,11 +104,19 @@ def kept(path: Path, epochs: int, *columns: str) -> list[Row]:
     found = every(path)[:epochs]
     for number, row in enumerate(found):
         if row.get("epoch") != number:
-            raise damaged(path, number + 1, f'"epoch" is {json.dumps(row.get("epoch"))}, and {number} belongs there')
+            raise damaged(
+                path,
+                number + 1,
+                f'"epoch" is {json.dumps(row.get("epoch"))}, and {number} belongs there',
+            )
         if lacks := lacking(row, columns):
             raise damaged(path, number + 1, f"it has no {lacks}")
     if len(found) < epochs:
-        raise damaged(path, len(found) + 1, f'the row whose "epoch" is {len(found)} is missing, and {epochs} epochs ended')
+        raise damaged(
+            path,
+            len(found) + 1,
+            f'the row whose "epoch" is {len(found)} is missing, and {epochs} epochs ended',
+        )
     return found
 
 
@@ -122,7 +130,9 @@ def tested(path: Path, epochs: int) -> list[Row]:
     one was lost."""
     found = kept(path, epochs)
     if found[-1].get("test_accuracy") is None:
-        raise ValueError(f"{path} lost the test accuracy of the last epoch: `{command('evaluate', path.parent)}` measures it")
+        raise ValueError(
+            f"{path} lost the test accuracy of the last epoch: `{command('evaluate', path.parent)}` measures it"
+        )
     return measured(found)
 
 
@@ -167,7 +177,9 @@ def write(path: Path, found: Sequence[Row]) -> None:
 def keep(path: Path) -> None:
     """Copies a file beside itself, to the first free name that ends in `DAMAGED` and a number; none is written over."""
     content, number = files.content(path), 1
-    while (beside := path.with_name(f"{path.name}{DAMAGED}{'' if number == 1 else number}")).exists():
+    while (
+        beside := path.with_name(f"{path.name}{DAMAGED}{'' if number == 1 else number}")
+    ).exists():
         if beside.is_file() and files.content(beside) == content:  # a repair that a kill ended
             return
         number += 1

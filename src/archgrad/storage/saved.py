@@ -98,7 +98,9 @@ def plain(kind: type[Part], content: Mapping[str, Any]) -> Part:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = shortened(".".join(map(str, first["loc"])), 60)
-        raise ValueError(f"{field}: {shortened(first['msg'], 100)}, not {shown(first['input'])}") from None
+        raise ValueError(
+            f"{field}: {shortened(first['msg'], 100)}, not {shown(first['input'])}"
+        ) from None
 
 
 def check_bound(field: str, value: int, most: int) -> None:
@@ -129,7 +131,11 @@ def check_tensor(field: str, found: object, like: Tensor) -> None:
     """ValueError where ``found`` is no finite tensor of the shape and the type of ``like``."""
     if not torch.is_tensor(found):
         raise ValueError(f"{field}: it should be a tensor, not {shown(found)}")
-    if (found.dtype, found.layout, found.is_meta) != (like.dtype, like.layout, False) or found.shape != like.shape:
+    if (found.dtype, found.layout, found.is_meta) != (
+        like.dtype,
+        like.layout,
+        False,
+    ) or found.shape != like.shape:
         raise ValueError(f"{field}: it should be {_kind(like)}, not {_kind(found)}")
     if not _finite(found):
         raise ValueError(f"{field}: it holds numbers that are not finite")
@@ -142,23 +148,36 @@ def check_optimizer(field: str, found: object, optimizer: torch.optim.Optimizer)
     assert isinstance(found, Mapping)  # checked
     groups, slots = found["param_groups"], found["state"]
     if not isinstance(groups, list) or len(groups) != len(fresh["param_groups"]):
-        raise ValueError(f"{field}.param_groups: there should be {len(fresh['param_groups'])}, not {shown(groups)}")
+        raise ValueError(
+            f"{field}.param_groups: there should be {len(fresh['param_groups'])}, not {shown(groups)}"
+        )
     for place, (group, own) in enumerate(zip(groups, fresh["param_groups"], strict=True)):
         where = f"{field}.param_groups.{place}"
         if not isinstance(group, Mapping):
             raise ValueError(f"{where}: it should be a dictionary, not {shown(group)}")
-        check_keys(where, group, {"params": [], **{name: own[name] for name in own if name in group}})  # an older torch knew fewer options
+        check_keys(
+            where, group, {"params": [], **{name: own[name] for name in own if name in group}}
+        )  # an older torch knew fewer options
         if group["params"] != own["params"]:
-            raise ValueError(f"{where}.params: it should be {shown(own['params'])}, not {shown(group['params'])}")
+            raise ValueError(
+                f"{where}.params: it should be {shown(own['params'])}, not {shown(group['params'])}"
+            )
         for name, value in group.items():
-            if isinstance(own[name], float) and not (isinstance(value, int | float) and math.isfinite(value)):
-                raise ValueError(f"{where}.{name}: it should be a finite number, not {shown(value)}")
+            if isinstance(own[name], float) and not (
+                isinstance(value, int | float) and math.isfinite(value)
+            ):
+                raise ValueError(
+                    f"{where}.{name}: it should be a finite number, not {shown(value)}"
+                )
     tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
     check_keys(f"{field}.state", slots, slots if isinstance(slots, Mapping) else {})
     for index, own in slots.items():
         if not isinstance(index, int) or not 0 <= index < len(tensors):
             raise ValueError(f"{field}.state: there is no tensor {shown(index)}")
-        expected = {name: like if like.dim() == 0 else tensors[index] for name, like in _slots(optimizer).items()}
+        expected = {
+            name: like if like.dim() == 0 else tensors[index]
+            for name, like in _slots(optimizer).items()
+        }
         check_tensors(f"{field}.state.{index}", own, expected)
 
 
@@ -203,7 +222,13 @@ def _kinds(fresh: object) -> type | tuple[type, ...]:
     """Of what stands in the place of ``fresh`` later: a number may change its kind, a tuple may come back as a list."""
     if isinstance(fresh, bool | str):
         return type(fresh)
-    return (int, float) if isinstance(fresh, int | float) else (list, tuple) if isinstance(fresh, list | tuple) else type(fresh)
+    return (
+        (int, float)
+        if isinstance(fresh, int | float)
+        else (list, tuple)
+        if isinstance(fresh, list | tuple)
+        else type(fresh)
+    )
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -40,7 +40,9 @@ def parsed(text: str) -> Any:
         return Loader(text).get_single_data()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    except Exception as error:  # PyYAML raises half a dozen kinds where a value does not fit its tag
+    except (
+        Exception
+    ) as error:  # PyYAML raises half a dozen kinds where a value does not fit its tag
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
 
 
@@ -52,7 +54,9 @@ def _check(node: Node, known: dict[int, int], above: frozenset[int]) -> int:
         raise ValueError(f"the value in line {node.start_mark.line + 1} holds itself")
     inner: list[Node] = node.value if isinstance(node, SequenceNode) else []
     if isinstance(node, MappingNode):
-        _check_names([key for key, _ in node.value if isinstance(key, ScalarNode) and key.tag != MERGE])
+        _check_names(
+            [key for key, _ in node.value if isinstance(key, ScalarNode) and key.tag != MERGE]
+        )
         inner = [part for pair in node.value for part in pair]
     total = 1 + sum(_check(part, known, above | {id(node)}) for part in inner)
     if total > VALUES:
@@ -66,5 +70,7 @@ def _check_names(keys: list[ScalarNode]) -> None:
     for key in keys:
         name, line = (key.tag, key.value), key.start_mark.line + 1
         if name in lines:
-            raise ValueError(f"{key.value[:60]!r} is said twice, in line {lines[name]} and in line {line}: leave out one of them")
+            raise ValueError(
+                f"{key.value[:60]!r} is said twice, in line {lines[name]} and in line {line}: leave out one of them"
+            )
         lines[name] = line

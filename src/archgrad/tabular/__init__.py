@@ -9,7 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-BY_SPACE = {"nasbench201": "archgrad.tabular.nasbench201", "nasbenchmacro": "archgrad.tabular.nasbenchmacro"}
+BY_SPACE = {
+    "nasbench201": "archgrad.tabular.nasbench201",
+    "nasbenchmacro": "archgrad.tabular.nasbenchmacro",
+}
 LATENCIES = {"nasbench201": "archgrad.tabular.nasbench201_latency"}
 
 
@@ -25,8 +28,14 @@ def lookup(space_name: str) -> ModuleType | None:
 
 def elsewhere(name: str, size: int) -> str | None:
     """What the tables' accuracies mean for a search on images of this name and side in pixels; None where they are those of the tables."""
-    known = "".join(filter(str.isalnum, name.lower())).endswith("cifar10")  # the hub has it as uoft-cs/cifar10
+    known = "".join(filter(str.isalnum, name.lower())).endswith(
+        "cifar10"
+    )  # the hub has it as uoft-cs/cifar10
     if known and size == 32:
         return None
-    means = f"this search saw images of {size}x{size}" if known else f"they say little of a search on {name}"
+    means = (
+        f"this search saw images of {size}x{size}"
+        if known
+        else f"they say little of a search on {name}"
+    )
     return f"True accuracies are those of CIFAR-10 with 32x32 images; {means}."

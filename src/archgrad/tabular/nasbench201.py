@@ -24,7 +24,11 @@ from archgrad.cost.cost import spelled
 from archgrad.errors import unknown
 from archgrad.tabular.rows import best_row
 
-ACCURACIES = tuple(f"{images}_{part}" for images in ("cifar10", "cifar100", "imagenet16") for part in ("valid", "test"))
+ACCURACIES = tuple(
+    f"{images}_{part}"
+    for images in ("cifar10", "cifar100", "imagenet16")
+    for part in ("valid", "test")
+)
 MEASURED = "What the benchmark measured of this cell: C=16, N=5, 200 epochs on each set of images"
 JUDGED_BY = "cifar10_test"  # what rank, distance and trajectories refer to
 
@@ -58,7 +62,10 @@ class NASBench201:
 @cache
 def table() -> NASBench201:
     """The bundled table, read at the first call."""
-    with files("archgrad.data_files").joinpath("nasbench201.csv.gz").open("rb") as packed, gzip.open(packed, "rt") as lines:
+    with (
+        files("archgrad.data_files").joinpath("nasbench201.csv.gz").open("rb") as packed,
+        gzip.open(packed, "rt") as lines,
+    ):
         names = lines.readline().strip().split(",")
         columns = dict(zip(names, np.loadtxt(lines, delimiter=",", unpack=True)))
     ops = columns["ops"].astype(np.int64)[:, None] // 10 ** np.arange(5, -1, -1) % 10
@@ -103,16 +110,22 @@ def conv3x3() -> Genotype:
 def best(bounds: Mapping[str, float]) -> Genotype | None:
     """The cell of the highest CIFAR-10 test accuracy whose ``params`` and ``macs`` are within ``bounds``; None where there is none."""
     rows = table()
-    index = best_row(rows.accuracy[JUDGED_BY], {name: getattr(rows, name) for name in bounds}, bounds)
+    index = best_row(
+        rows.accuracy[JUDGED_BY], {name: getattr(rows, name) for name in bounds}, bounds
+    )
     return None if index is None else rows.genotype(index)
 
 
-def verdict(genotype: Genotype | str, bounds: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
+def verdict(
+    genotype: Genotype | str, bounds: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
     """What a finished search is told: `query` of the found cell and of the bar, each under its name in ``cell``; under ``bounds`` of the best
     cell within them too."""
     rows = [{"cell": "found", **query(genotype)}, {"cell": "all nor_conv_3x3", **query(conv3x3())}]
     top = best(bounds) if bounds else None
-    return rows + ([{"cell": f"best with {spelled(bounds)}", **query(top)}] if bounds and top else [])
+    return rows + (
+        [{"cell": f"best with {spelled(bounds)}", **query(top)}] if bounds and top else []
+    )
 
 
 def standing(known: Mapping[str, float]) -> dict[str, float]:
@@ -124,7 +137,11 @@ def standing(known: Mapping[str, float]) -> dict[str, float]:
     """
     found = {}
     for column in (column for column in ACCURACIES if column.endswith("_test") and column in known):
-        best, average, name = table().best(column), table().average(column), column.removesuffix("_test")
+        best, average, name = (
+            table().best(column),
+            table().average(column),
+            column.removesuffix("_test"),
+        )
         found[f"{name}_regret"] = (best - known[column]) / (best - average)
         found[f"{name}_relative"] = 100 * (known[column] - average) / average
     return found
@@ -134,13 +151,21 @@ def index_of(genotype: Genotype) -> int:
     """A cell's place in the table. ValueError if it is no cell of this space."""
     groups = [cell.group for cell in genotype.cells]
     if groups != [CELL]:
-        raise ValueError(f"a NAS-Bench-201 genotype has the one group {CELL!r}, not {', '.join(map(repr, groups)) or 'none'}")
+        raise ValueError(
+            f"a NAS-Bench-201 genotype has the one group {CELL!r}, not {', '.join(map(repr, groups)) or 'none'}"
+        )
     cell = genotype.cells[0]
     if sorted(link[:2] for link in cell.links) != sorted(EDGES) or cell.concat != (3,):
-        raise ValueError(f"a NAS-Bench-201 cell has one op on each of its six edges (0 -> 1 to 2 -> 3) and returns node 3: {genotype}")
+        raise ValueError(
+            f"a NAS-Bench-201 cell has one op on each of its six edges (0 -> 1 to 2 -> 3) and returns node 3: {genotype}"
+        )
     for link in cell.links:
         if link.primitive not in OPS:
-            raise unknown(f"NAS-Bench-201 primitive on edge {link.source} -> {link.target}:", link.primitive, OPS)
+            raise unknown(
+                f"NAS-Bench-201 primitive on edge {link.source} -> {link.target}:",
+                link.primitive,
+                OPS,
+            )
     ops = {(source, target): OPS.index(primitive) for source, target, primitive in cell.links}
     return table().row[int(_code(np.array([ops[edge] for edge in EDGES])))]
 

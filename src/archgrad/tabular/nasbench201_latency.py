@@ -21,7 +21,9 @@ from archgrad.cost.cost import Cost, least_squares
 from archgrad.errors import unknown
 from archgrad.tabular.nasbench201 import index_of, table
 
-GROUPS = groups_of([EdgeGroup(CELL, tuple(Edge(source, target, OPS) for source, target in EDGES), (3,), hidden=())])
+GROUPS = groups_of(
+    [EdgeGroup(CELL, tuple(Edge(source, target, OPS) for source, target in EDGES), (3,), hidden=())]
+)
 
 
 def devices() -> tuple[str, ...]:
@@ -37,7 +39,13 @@ def cost(device: str) -> Cost:
 
     column = _column(device)
     there = np.flatnonzero(~np.isnan(column))
-    fit = least_squares(device, "ms", GROUPS, [table().genotype(int(i)) for i in there], torch.from_numpy(column[there]))
+    fit = least_squares(
+        device,
+        "ms",
+        GROUPS,
+        [table().genotype(int(i)) for i in there],
+        torch.from_numpy(column[there]),
+    )
     least = float(np.nanmin(column))
 
     def exact(genotype: Genotype) -> float:

@@ -54,7 +54,10 @@ class NASBenchMacro:
 @cache
 def table() -> NASBenchMacro:
     """The bundled table, read at the first call."""
-    with files("archgrad.data_files").joinpath("nasbenchmacro.csv.gz").open("rb") as packed, gzip.open(packed, "rt") as lines:
+    with (
+        files("archgrad.data_files").joinpath("nasbenchmacro.csv.gz").open("rb") as packed,
+        gzip.open(packed, "rt") as lines,
+    ):
         _, *test, params, macs = np.loadtxt(lines, delimiter=",", skiprows=1, unpack=True)
     return NASBenchMacro(np.stack(test, 1), params.astype(np.int64), macs.astype(np.int64))
 
@@ -108,12 +111,16 @@ def best(bounds: Mapping[str, float]) -> Genotype | None:
     return None if index is None else rows.genotype(index)
 
 
-def verdict(genotype: Genotype | str, bounds: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
+def verdict(
+    genotype: Genotype | str, bounds: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
     """What a finished search is told: `query` of the found network and of the largest one, each under its name in ``cell``; under ``bounds``
     of the best network within them too."""
     rows = [{"cell": "found", **query(genotype)}, {"cell": "all mb6_k5", **query(largest())}]
     top = best(bounds) if bounds else None
-    return rows + ([{"cell": f"best with {spelled(bounds)}", **query(top)}] if bounds and top else [])
+    return rows + (
+        [{"cell": f"best with {spelled(bounds)}", **query(top)}] if bounds and top else []
+    )
 
 
 def standing(known: Mapping[str, float]) -> dict[str, float]:
@@ -126,4 +133,7 @@ def standing(known: Mapping[str, float]) -> dict[str, float]:
         return {}
     accuracy, own = table().accuracy, known[JUDGED_BY]
     best, average = float(accuracy.max()), float(accuracy.mean())
-    return {"cifar10_regret": (best - own) / (best - average), "cifar10_relative": 100 * (own - average) / average}
+    return {
+        "cifar10_regret": (best - own) / (best - average),
+        "cifar10_relative": 100 * (own - average) / average,
+    }

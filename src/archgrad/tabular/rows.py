@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def best_row(accuracy: NDArray[np.float64], costs: Mapping[str, NDArray[Any]], bounds: Mapping[str, float]) -> int | None:
+def best_row(
+    accuracy: NDArray[np.float64], costs: Mapping[str, NDArray[Any]], bounds: Mapping[str, float]
+) -> int | None:
     """The row of the highest ``accuracy`` (rows,) whose ``costs``, (rows,) each, are within ``bounds``; None where there is none."""
     within = np.all([costs[name] <= bound for name, bound in bounds.items()], axis=0)
     return int(np.where(within, accuracy, -1).argmax()) if within.any() else None

@@ -8,7 +8,8 @@ import pytest
 
 from archgrad import run
 from archgrad.run import config
-from archgrad.run.config import DataSettings, SearchConfig, SearchSettings, read, read_yaml
+from archgrad.run.config import SearchConfig, read, read_yaml
+from archgrad.run.sections import DataSettings, SearchSettings
 from archgrad.searching.types import Plan
 
 ROOT = Path(__file__).parent.parent / "recipes"

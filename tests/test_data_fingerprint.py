@@ -14,8 +14,9 @@ from rich.console import Console
 from archgrad import data, run
 from archgrad.data.fingerprint import first
 from archgrad.run import execute
-from archgrad.run.config import DataSettings, SearchConfig, SearchSettings
+from archgrad.run.config import SearchConfig
 from archgrad.run.folder import RunFolder
+from archgrad.run.sections import DataSettings, SearchSettings
 from image_sets import folder, parquet, silent, write
 from retraining import DIGITS_1, digits
 

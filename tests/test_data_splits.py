@@ -18,8 +18,9 @@ from archgrad.retraining import evaluating as evaluation
 from archgrad.retraining import execute as retraining
 from archgrad.retraining.settings import retrain_settings
 from archgrad.run import execute
-from archgrad.run.config import DataSettings, SearchConfig, SearchSettings, read, read_yaml
+from archgrad.run.config import SearchConfig, read, read_yaml
 from archgrad.run.folder import RunFolder
+from archgrad.run.sections import DataSettings, SearchSettings
 from archgrad.spaces import space
 from image_sets import folder, silent, write
 

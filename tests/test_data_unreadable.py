@@ -15,8 +15,9 @@ from rich.console import Console
 from archgrad import run
 from archgrad.data import formats, load, load_labelled, search_data
 from archgrad.run import execute
-from archgrad.run.config import DataSettings, SearchConfig, SearchSettings
+from archgrad.run.config import SearchConfig
 from archgrad.run.folder import RunFolder
+from archgrad.run.sections import DataSettings, SearchSettings
 from image_sets import folder, parquet, silent, write
 
 

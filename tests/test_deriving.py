@@ -8,8 +8,8 @@ import pytest
 
 from archgrad.cli import main
 from archgrad.run import budgets
-from archgrad.run.config import BudgetSettings
 from archgrad.run.front import Point, front, of_epochs
+from archgrad.run.sections import BudgetSettings
 from running import SMALL
 
 

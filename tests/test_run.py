@@ -13,8 +13,9 @@ from archgrad import run
 from archgrad.arch.genotype import Genotype
 from archgrad.cli import main
 from archgrad.run import config
-from archgrad.run.config import DataSettings, SearchConfig, SearchSettings
+from archgrad.run.config import SearchConfig
 from archgrad.run.folder import RunFolder
+from archgrad.run.sections import DataSettings, SearchSettings
 from archgrad.storage.files import read_json
 from running import SMALL, outcome, same
 

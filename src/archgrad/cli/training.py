@@ -15,9 +15,10 @@ from archgrad.errors import command
 from archgrad.observers.interrupts import Interrupted, stop_requests
 from archgrad.retraining.card import WEIGHTS, check_free, home, read_card
 from archgrad.run import config, preparing_training
-from archgrad.run.config import LOADING, DataSettings, SearchConfig
+from archgrad.run.config import SearchConfig
 from archgrad.run.folder import default_out
 from archgrad.run.preparing_training import READING
+from archgrad.run.sections import LOADING, DataSettings
 from archgrad.run.subject import Subject
 from archgrad.terminal import say_on
 

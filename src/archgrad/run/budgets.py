@@ -16,7 +16,8 @@ from archgrad.arch.space import Space
 from archgrad.cost.cost import Cost, written
 from archgrad.errors import unknown
 from archgrad.retraining.settings import retrain_settings
-from archgrad.run.config import BudgetSettings, SearchConfig
+from archgrad.run.config import SearchConfig
+from archgrad.run.sections import BudgetSettings
 
 if TYPE_CHECKING:
     from archgrad import latency

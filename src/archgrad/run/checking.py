@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from archgrad.data import places
 from archgrad.run import budgets, catalogue
-from archgrad.run.config import DataSettings, SearchConfig
+from archgrad.run.config import SearchConfig
 from archgrad.run.folder import RunFolder, default_out
+from archgrad.run.sections import DataSettings
 
 
 def check_search(settings: SearchConfig, *, reads: bool = True, writes: bool = True) -> None:

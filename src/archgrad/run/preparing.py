@@ -19,8 +19,9 @@ from archgrad.methods.budget import budget
 from archgrad.observers import interrupts
 from archgrad.retraining.settings import retrain_settings
 from archgrad.run import budgets, processors, results
-from archgrad.run.config import LOADING, DataSettings, SearchConfig
+from archgrad.run.config import SearchConfig
 from archgrad.run.folder import RunFolder
+from archgrad.run.sections import LOADING, DataSettings
 from archgrad.searching import checkpoint, loop, rate
 from archgrad.searching.method import Method
 from archgrad.searching.patch import Patch

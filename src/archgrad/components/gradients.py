@@ -4,12 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Literal, overload
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 Named = Mapping[str, Tensor]
+
+
+@overload
+def gradients(
+    loss: Tensor,
+    named: Named,
+    *,
+    create_graph: bool = ...,
+    retain: bool = ...,
+    zeros: Literal[True],
+) -> dict[str, Tensor]: ...
+
+
+@overload
+def gradients(
+    loss: Tensor,
+    named: Named,
+    *,
+    create_graph: bool = ...,
+    retain: bool = ...,
+    zeros: bool = ...,
+) -> dict[str, Tensor | None]: ...
 
 
 def gradients(
@@ -19,7 +42,7 @@ def gradients(
     create_graph: bool = False,
     retain: bool = False,
     zeros: bool = False,
-) -> dict[str, Tensor | None]:
+) -> dict[str, Tensor] | dict[str, Tensor | None]:
     """d loss / d tensor for every named tensor, averaged over processes (with ``create_graph`` each process keeps its own: the product
     it goes into is averaged in its turn). ``retain``: the loss may be asked again.
 

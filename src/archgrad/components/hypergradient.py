@@ -70,7 +70,7 @@ def finite_differences(problem: Problem) -> Found:
             sides.append(gradients(loss, problem.alphas, zeros=True))
         return {
             name: (sides[0][name] - sides[1][name]) / (2 * 0.01 / norm) for name in problem.alphas
-        }  # type: ignore[operator]
+        }
 
     return _unrolled(problem, product)
 

@@ -67,7 +67,7 @@ def attack(
             ahead = {
                 name: w.detach() + 2 * r / steps * slopes[name].sign()
                 for name, w in moved.weights.items()
-            }  # type: ignore[union-attr]
+            }
             ahead = {
                 name: torch.clamp(w, origin.weights[name] - r, origin.weights[name] + r)
                 for name, w in ahead.items()

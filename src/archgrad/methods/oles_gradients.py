@@ -123,8 +123,8 @@ class Matches:
         if not ran:
             return
         match = self.measure(
-            *([[half[name] for name in self.ops[op]] for op in ran] for half in halves)
-        )  # type: ignore[arg-type, misc]
+            *([[half[name] for name in self.ops[op]] for op in ran] for half in halves)  # type: ignore[arg-type]
+        )
         self.sums[ran] += match
         self.epoch, self.steps = self.epoch + match.mean(), self.steps + 1
         for op in ran:

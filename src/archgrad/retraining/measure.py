@@ -54,8 +54,8 @@ def fabric(device: torch.device | str, precision: str) -> Any:
     return Fabric(
         accelerator=device.type,
         devices=1 if device.index is None else [device.index],
-        precision=precision,
-    )  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
+    )
 
 
 @contextmanager

@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/pip freeze | grep '^torch==' > $(VENV)/constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[dev]'
 	$(BIN)/pip check
-	$(BIN)/python -c "import archgrad, torch, lightning_fabric, datasets, kornia, pydantic, cyclopts, docstring_parser, rich, safetensors, scipy, sklearn, jinja2, matplotlib"
+	$(BIN)/python -c "import archgrad, torch, lightning_fabric, datasets, kornia, lazy_loader, pydantic, cyclopts, docstring_parser, rich, safetensors, scipy, sklearn, jinja2, matplotlib"
 	@touch $@
 
 # A whole search on real images, the network it finds trained and tested: each command is shown as it runs.
@@ -39,6 +39,7 @@ slow: env
 
 lint: env
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # On a machine with an NVIDIA GPU (TORCH=torch takes its CUDA build): parity with the CPU, resume bit for bit, bf16.

@@ -31,8 +31,9 @@ demo: env
 	$(BIN)/archgrad evaluate runs/demo
 
 # One process a core, one thread each: the tests compare to the last bit, and that depends on the number of threads.
+# A file stays in one process, which makes what its tests share once.
 test: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow" tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" tests
 
 slow: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests

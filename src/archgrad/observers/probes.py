@@ -25,14 +25,15 @@ from archgrad.diagnostics.ranking import accuracies, correlation
 from archgrad.diagnostics.sharpness import MOVED, supernet_sharpness
 from archgrad.errors import counted
 from archgrad.searching.duration import EIGENVALUE
-from archgrad.searching.types import Data, Decision, Method, State, Values
+from archgrad.searching.observer import Observer
+from archgrad.searching.types import Data, Method, State
 from archgrad.storage.records import Row
 
 TIMES = 5
 """How often the gap and the ranking are measured in a search by default."""
 
 
-class Probe(Protocol):
+class Probe(Observer, Protocol):
     """An observer that measures something after some epochs."""
 
     @property
@@ -45,15 +46,9 @@ class Probe(Protocol):
     def passes(self, state: State) -> float:
         """Forward passes of an image that a measurement takes, about; a backward pass counts as two."""
 
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
-
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None: ...
-
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
-
 
 @dataclass(frozen=True)
-class Gap:
+class Gap(Probe):
     """`archgrad.diagnostics.gap` of the readout mixture and its genotype on at most ``images`` validation images as they are, in batches of
     256; after every ``every`` epochs (None: five times a search, every fifth of its epochs) and always after the last."""
 
@@ -66,8 +61,6 @@ class Gap:
 
     def passes(self, state: State) -> float:
         return 2 * validation(state, self.images)
-
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
         if not due(self.interval(state.plan.epochs), state, row):
@@ -87,11 +80,9 @@ class Gap:
         )
         return {name: finite(value) for name, value in found.items()}
 
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
-
 
 @dataclass(frozen=True)
-class Sharpness:
+class Sharpness(Probe):
     """`archgrad.diagnostics.sharpness` of the cross-entropy on ``batches`` whole batches of ``batch`` training images, not augmented; after
     every ``every`` epochs (None: none but the last) and always after the last."""
 
@@ -108,8 +99,6 @@ class Sharpness:
 
     def passes(self, state: State) -> float:
         return float(self.batches * self.batch * len(self.over) * (3 * self.steps + 1))
-
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
         if not due(self.interval(state.plan.epochs), state, row):
@@ -135,11 +124,9 @@ class Sharpness:
             for column, value in ((name, mean), (f"{name}_interval", half))
         }
 
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
-
 
 @dataclass(frozen=True)
-class Curvature:
+class Curvature(Probe):
     """`archgrad.diagnostics.curvature` of the cross-entropy over the alphas, at the readout mixture, on ``batches`` whole batches of ``batch``
     validation images as they are, the same every time: the column ``eigenvalue``; after every ``every`` epochs and always after the last. A
     method that measures it itself (RobustDARTS) is left to it. None where it is not finite."""
@@ -158,8 +145,6 @@ class Curvature:
     def passes(self, state: State) -> float:
         return EIGENVALUE * self.batches * self.batch
 
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
-
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
         if "eigenvalue" in row or not due(self.every, state, row):
             return None
@@ -172,11 +157,9 @@ class Curvature:
         )
         return {"eigenvalue": finite(value)}
 
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
-
 
 @dataclass(frozen=True)
-class Entropies:
+class Entropies(Probe):
     """Entropy (nats) and margin of each edge of the readout mixture, after every ``every`` epochs and always after the last."""
 
     every: int = 1
@@ -188,8 +171,6 @@ class Entropies:
     def passes(self, state: State) -> float:
         return 0.0
 
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
-
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
         if not due(self.every, state, row):
             return None
@@ -199,11 +180,9 @@ class Entropies:
         margin = entropy.mean(ahead) if any(ahead.values()) else None  # nothing left to choose
         return {"entropy_edges": edges, "margin": margin, "margin_edges": rounded(ahead)}
 
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
-
 
 @dataclass(frozen=True)
-class Ranking:
+class Ranking(Probe):
     """Whether the search network S, the evaluation network E of a method that has one, and tables rank architectures alike.
 
     Kendall's tau and Spearman's rho (`archgrad.diagnostics.ranking`) over at most ``architectures`` distinct genotypes, drawn uniformly from
@@ -238,8 +217,6 @@ class Ranking:
             * validation(state, self.images)
         )
 
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
-
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
         if not due(self.interval(state.plan.epochs), state, row):
             return None
@@ -272,8 +249,6 @@ class Ranking:
             for columns, both in found.items()
             for kind, value in zip(("tau", "rho"), both)
         }
-
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
     def sample(self, groups: Groups, seed: int) -> tuple[Genotype, ...]:
         """The architectures, each once."""

@@ -10,6 +10,7 @@ from time import monotonic, process_time
 from typing import TYPE_CHECKING
 
 from archgrad.observers.interrupts import Interrupted
+from archgrad.searching.observer import Observer
 from archgrad.storage import files, records
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from archgrad.storage.records import Row
 
 
-class Metrics:
+class Metrics(Observer):
     """One JSON line per epoch, appended. On resume, lines newer than the checkpoint are cut, so that none stands twice. ValueError where one
     of an earlier ``epoch`` is damaged or missing: then the file stays as it is."""
 
@@ -26,26 +27,20 @@ class Metrics:
         self.path = path
         records.write(path, records.kept(path, epoch))
 
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
-
     def append(self, row: Row) -> None:
         files.append(self.path, json.dumps(row))
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
         self.append(row)
 
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
-
-class Decisions:
+class Decisions(Observer):
     """One JSON line per decision of a finalisation: its ``note``, and the ``seconds`` and ``cpu_seconds`` it took. Cut as metrics are."""
 
     def __init__(self, path: Path, *, taken: int = 0) -> None:
         self.path, self.since = path, (monotonic(), process_time())
         if path.exists():
             records.write(path, records.first(path, taken))
-
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
         self.since = monotonic(), process_time()
@@ -57,7 +52,7 @@ class Decisions:
         self.since = monotonic(), process_time()
 
 
-class Checkpoints:
+class Checkpoints(Observer):
     """Saves after every epoch, every ``seconds`` within one, after every decision, and when ``stopping`` says so (then `Interrupted`).
 
     What happens between an epoch's last step and its end, and between two decisions, is saved by neither: a request to stop there is heard

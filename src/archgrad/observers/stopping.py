@@ -10,9 +10,10 @@ from pydantic import BaseModel, Field
 from archgrad.arch.genotype import Genotype
 from archgrad.components.schedules import Interval, Span, lasting, span
 from archgrad.errors import counted
+from archgrad.searching.observer import Observer
 
 if TYPE_CHECKING:
-    from archgrad.searching.types import Data, Decision, Method, State, Values
+    from archgrad.searching.types import Data, Method, State
     from archgrad.storage.records import Row
 
 MATCH, REPORTER = "gradient_match", "oles"
@@ -150,7 +151,7 @@ def mismatched(least: float) -> Rule:
     return rule
 
 
-class Stopping:
+class Stopping(Observer):
     """Asks to stop by the first of its ``rules`` that holds. They read the rows of this stage's epochs, from ``after`` on, in which alphas
     moved. Not after the last epoch. ``rows``: of the epochs before a resume, so that it decides as if there had been none."""
 
@@ -160,8 +161,6 @@ class Stopping:
 
     def counts(self, row: Row) -> bool:
         return row["epoch"] >= self.after and row.get("phase") != "weights only"
-
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
         if not self.counts(row):
@@ -176,8 +175,6 @@ class Stopping:
         ]  # of another supernet, or of one with fewer alphas, are other numbers
         reason = next((reason for rule in self.rules if (reason := rule(own))), None)
         return {"stop": reason} if reason else None
-
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
 
 def early(

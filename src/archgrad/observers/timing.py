@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from archgrad.searching.duration import STEP, Costs, Left, Part, span
+from archgrad.searching.observer import Observer
 from archgrad.searching.progress import Clock, Life, to_go
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def phases(method: Method, state: State) -> list[tuple[str, str, int]]:
     return [(phase, f"{phase} steps{suffix}", count) for phase, count in runs(0, steps)]
 
 
-class Timing:
+class Timing(Observer):
     """Observer that times what a search does and says what the rest will take. It stands behind all that measure or save."""
 
     def __init__(
@@ -172,7 +173,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Timed:
+class Timed(Observer):
     """A probe whose measurements are timed, and said while they last."""
 
     probe: Probe
@@ -194,7 +195,7 @@ class Timed:
         self.probe.on_decision(method, state, decision)
 
 
-class Estimate:
+class Estimate(Observer):
     """After three steps, or the first that ends later than ``soon`` seconds, says what the search will take, part by part; ``long`` gives
     further lines if that is beyond `LONG`. ``keep`` is told the seconds left and the seconds in all then, and after every epoch."""
 
@@ -223,8 +224,6 @@ class Estimate:
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
         self.keep(self.timing.left(state).seconds, self.timing.total(state))
-
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
 
 def expected(left: Left) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import monotonic, process_time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
@@ -12,21 +12,9 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import check_cells
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.searching import checks
-from archgrad.searching.types import Data, Decision, Method, State, Values
+from archgrad.searching.observer import Observer
+from archgrad.searching.types import Data, Method, State
 from archgrad.storage.records import Row
-
-
-class Observer(Protocol):
-    """Watches. Reads the state and never writes to it."""
-
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
-
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        """What it returns stands in the row that later observers see; a "stop" in it (a reason) ends the search early and in order,
-        for which it must come before the observer that saves.
-        ``state.epoch`` is the next epoch already."""
-
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
 
 class Found(NamedTuple):

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from archgrad import terminal
 from archgrad.searching.duration import Left, span
+from archgrad.searching.observer import Observer
 
 if TYPE_CHECKING:
     from archgrad.searching.types import Data, Decision, Method, State, Values
@@ -76,7 +77,7 @@ class Life:
                     say(line)
 
 
-class Bar:
+class Bar(Observer):
     """A progress bar over all steps, with the phase, the running accuracies and the time left; a line per epoch and decision."""
 
     def __init__(

@@ -213,28 +213,50 @@ class Method(Protocol):
 
 
 class Memory(Protocol):
-    """Lives in ``State.memory`` under its patch's name for it; pieces read it from ``Context.memory``."""
+    """Keep something from step to step in ``State.memory``, where ``Context.memory`` shows it.
+
+    A class that inherits from `Memory` writes only the methods that it needs, because the methods
+    here do nothing. The patch of a method names its memories (`Patch.memory`).
+    """
 
     def bind(self, state: State) -> None:
-        """Called once the nets of ``state`` are built: at the start, by every stage, and before a resumed state is loaded. ValueError where
-        this search cannot have such a memory."""
+        """Prepare for the networks of ``state``, which were just built.
+
+        The search calls this at its start, at every stage, and before a checkpoint is loaded.
+
+        Raises:
+            ValueError: This search cannot have such a memory.
+        """
+        return None
 
     def size(self) -> int:
-        """Bytes it will hold at most, once bound; said before the search starts."""
+        """Return the largest number of bytes it will hold, once bound. The search prints it."""
+        return 0
 
     def after_step(self, forward: Forward) -> None:
-        """Sees the pass of a half of the step (``forward.context.phase``) after that half's update."""
+        """Read the pass of one half of a step, after that half's update.
+
+        ``forward.context.phase`` names the half: "weight" or "alpha".
+        """
+        return None
 
     def after_epoch(
         self, method: Method, state: State, data: Data, context: Context
     ) -> dict[str, Any]:
-        """What it returns stands in the epoch's row of the metrics; a "stop" in it (a reason) ends the epochs. ``context`` is the readout's,
-        of the epoch that ends."""
+        """Return columns for the epoch's row of the metrics.
+
+        A column "stop", whose text is a reason, ends the epochs. ``context`` is that of the
+        readout in the epoch that ends.
+        """
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Dicts, lists, tensors and Python scalars only."""
+        """Return what a checkpoint saves: dicts, lists, tensors and Python scalars only."""
+        return {}
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None: ...
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        return None
 
 
 class Stepper(Protocol):

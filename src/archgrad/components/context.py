@@ -61,7 +61,7 @@ class Progress(NamedTuple):
 
 
 class Context(NamedTuple):
-    """Hold what a part of a method may read besides its tensors.
+    """Hold the values that a part of a method may read besides its tensors.
 
     Attributes:
         groups: Edge groups of the space by name.

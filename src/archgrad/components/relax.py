@@ -308,7 +308,8 @@ def choices(group: EdgeGroup, device: torch.device) -> list[tuple[Tensor, int]]:
         A list of (indices of the edges, number of ops of each).
     """
     sizes = [len(edge.primitives) for edge in group.edges]
-    return [
-        (torch.tensor([e for e, one in enumerate(sizes) if one == size], device=device), size)
-        for size in sorted({*sizes} - {0, 1})
-    ]
+    found = []
+    for size in sorted({*sizes} - {0, 1}):
+        edges = [edge for edge, own in enumerate(sizes) if own == size]
+        found.append((torch.tensor(edges, device=device), size))
+    return found

@@ -62,7 +62,9 @@ def largest_eigenvalue(
     # ARPACK leaves the null space out. Alphas always have one, because an edge's softmax stays the
     # same when a constant is added.
     shifted = LinearOperator(
-        (size, size), matvec=lambda v: product(v) + shift * np.ravel(v), dtype=np.float64
+        (size, size),
+        matvec=lambda vector: product(vector) + shift * np.ravel(vector),
+        dtype=np.float64,
     )
     restarts = size // BASIS + 1  # as many as cost as much as the whole of H
     try:

@@ -37,8 +37,8 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             gt=0,
             lt=1,
-            description="largest ratio of the curvature's mean before and its mean now at which "
-            "the search ends, because the curvature rose",
+            description="ratio of the curvature's mean before to its mean now, below which the "
+            "search ends",
         ),
     ] = None
     window: Annotated[
@@ -60,7 +60,8 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         int | None,
         Field(
             ge=2,
-            description="number of epochs in a row with the same genotype after which the search ends",
+            description="number of epochs in a row with the same genotype, after which the search "
+            "ends",
         ),
     ] = None
     entropy: Annotated[

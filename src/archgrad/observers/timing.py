@@ -238,13 +238,13 @@ class Estimate(Observer):
     ) -> None:
         self.timing, self.say, self.long, self.keep = timing, say, long, keep
         self.steps, self.soon = steps, soon
-        self.said = False
+        self.announced = False
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
-        if not self.said and (
+        if not self.announced and (
             self.timing.steps >= self.steps or self.timing.at - self.timing.began >= self.soon
         ):
-            self.said, left = True, self.timing.left(state)
+            self.announced, left = True, self.timing.left(state)
             self.say(expected(left))
             for line in self.long(left) if left.seconds > LONG else ():
                 self.say(line)
@@ -278,8 +278,8 @@ def shorter(left: Left, flags: Mapping[str, tuple[object, bool]]) -> list[str]:
     """
     steps = sum(term.seconds for term in left.terms if " steps" in term.kind)
     half = span(left.seconds - steps / 2)
-    said = [
+    shorter_runs = [
         f"{flag} {value} (about {half if exact else 'half'})"
         for flag, (value, exact) in flags.items()
     ]
-    return [f"a shorter search: {', '.join(said)}"] if said else []
+    return [f"a shorter search: {', '.join(shorter_runs)}"] if shorter_runs else []

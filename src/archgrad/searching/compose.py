@@ -17,7 +17,7 @@ UNIT = _names(Merge.UNIT)
 
 
 def claims(patch: Patch, *, apart: bool = False) -> dict[str, Any]:
-    """Return what only one patch can decide, and the value that this patch gives to it.
+    """Return the choices that only one patch can make, with the values of this patch.
 
     Args:
         patch: The patch.
@@ -86,7 +86,7 @@ def _acts_in_alpha_steps_alone(patch: Patch) -> bool:
 
 
 def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
-    """Return one patch that does what several do, merged field by field (`Merge`).
+    """Return one patch that has the effects of several, merged field by field (`Merge`).
 
     Args:
         *patches: The patches, in the order of the methods' names.

@@ -55,7 +55,7 @@ class Rule(NamedTuple):
     merge: Merge
     functions: bool = False  # every value must be callable
     aside: bool = False  # it does not change the search: names, texts and flags
-    quiet: bool = False  # it has no effect by itself
+    quiet: bool = False  # it has no effect without other fields
     in_alpha_steps: bool = False  # it has an effect in alpha steps alone
     settled: bool = False  # options of the user decide: darts.*, weights.*, alphas.*
 
@@ -187,7 +187,7 @@ class Patch:
                 self._check_functions(name, values)
 
     def _values(self, name: str, merge: Merge) -> Iterable[Any]:
-        """Return the single values of a field. Raises a ValueError for a mapping that is none."""
+        """Return the single values of a field, or raise a ValueError if it must be a mapping."""
         value = getattr(self, name)
         if merge is Merge.ADDED:
             return tuple(value)

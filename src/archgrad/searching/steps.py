@@ -109,15 +109,13 @@ def scalar(term: Term, passed: Forward) -> Tensor:
         ValueError: The value is not a scalar tensor.
     """
     value = term(passed)
-    if not torch.is_tensor(value) or value.dim():
-        given = (
-            f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else shown(value)
-        )
-        raise ValueError(
-            f"term {getattr(term, '__name__', type(term).__name__)!r} of the loss gives {given}: a "
-            "scalar tensor is expected"
-        )
-    return value
+    if torch.is_tensor(value) and not value.dim():
+        return value
+    given = f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else shown(value)
+    raise ValueError(
+        f"term {getattr(term, '__name__', type(term).__name__)!r} of the loss gives {given}: a "
+        "scalar tensor is expected"
+    )
 
 
 @torch.no_grad()

@@ -122,7 +122,7 @@ Finalise = Callable[["Method", "State", "Data", list[Decision]], Iterator[Decisi
 It starts from the decisions already taken, because the frame of a generator cannot be saved.
 """
 Carry = Callable[["State", "State"], None]
-"""(state of the old space, state of the new space): copy what the new state keeps."""
+"""(state of the old space, state of the new space): copy the values that stay."""
 Ahead = Callable[["Method", "State"], float]
 """(method, state) -> forward passes of an image that are still to come outside the steps.
 
@@ -306,11 +306,11 @@ class Memory(Protocol):
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint saves: dicts, lists, tensors and Python scalars only."""
+        """Return the values to save: dicts, lists, tensors and Python scalars only."""
         return {}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore the values that `state_dict` returned."""
         return None
 
 

@@ -123,7 +123,7 @@ def test_a_measurement_ends_within_a_batch_and_is_done_again_on_resume(tmp_path)
     saves = Checkpoints(path, seconds=0, stopping=asked, how="archgrad resume x")
     with pytest.raises(
         Interrupted,
-        match=r"^stopped in what comes after epoch 1; all before that is saved\. Go on with: archgrad resume x$",
+        match=r"^stopped after the steps of epoch 1; all earlier work is saved\. Go on with: archgrad resume x$",
     ):
         search(m, Reading(Broken(), saves.measuring, saves.tuning), 2, observers=[saves])
     assert seen == [0, 1]  # of three batches

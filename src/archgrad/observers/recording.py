@@ -101,7 +101,7 @@ class Checkpoints(Observer):
         self.over = True  # no epoch is running, so a step now belongs to a finalisation
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
-        self.over, self.place = False, f"in what comes after epoch {state.epoch + 1}"
+        self.over, self.place = False, f"after the steps of epoch {state.epoch + 1}"
         ends = state.step == method.steps(state)
         if self.stopping() or monotonic() - self.last >= self.seconds / (10 if ends else 1):
             self._save(method, state)
@@ -111,7 +111,7 @@ class Checkpoints(Observer):
         self._save(method, state)
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None:
-        self.place = f"in what comes after decision {len(state.decisions)}"
+        self.place = f"after decision {len(state.decisions)}"
         self._save(method, state)
 
     def measuring(self) -> None:
@@ -122,7 +122,7 @@ class Checkpoints(Observer):
         """
         if self.stopping():
             raise Interrupted(
-                f"stopped {self.place}; all before that is saved. Go on with: {self.how}"
+                f"stopped {self.place}; all earlier work is saved. Go on with: {self.how}"
             )
 
     def tuning(self) -> None:

@@ -23,7 +23,7 @@ from archgrad.components.losses import Term
 from archgrad.cost.cost import expected
 from archgrad.cost.limits import Limits
 from archgrad.searching.patch import Patch
-from archgrad.searching.types import Data, Method, State
+from archgrad.searching.types import Data, Memory, Method, State
 
 FALL = 20.0
 """Adam moves alphas as fast however small their gradient: a multiplier that fell as slowly as it rose would drive the mixture far below."""
@@ -55,7 +55,7 @@ def penalty(limits: Limits) -> Term:
     return term
 
 
-class Multipliers:
+class Multipliers(Memory):
     """One a limit, float32 on the device of the search; 0 at first."""
 
     def __init__(self, limits: Limits, rate: float) -> None:
@@ -64,12 +64,6 @@ class Multipliers:
 
     def bind(self, state: State) -> None:
         self.multipliers = self.multipliers.to(state.device)
-
-    def size(self) -> int:
-        return 0
-
-    def after_step(self, forward: Forward) -> None:
-        pass
 
     def after_epoch(
         self, method: Method, state: State, data: Data, context: Context

@@ -25,6 +25,7 @@ from archgrad.components.gradients import frozen, gradients, present
 from archgrad.components.losses import task
 from archgrad.methods.cdarts_heads import Distance, Heads
 from archgrad.searching.steps import (
+    Bilevel,
     adam,
     autocast,
     descend,
@@ -77,10 +78,13 @@ class Cyclic:
     detach: bool
     divide: bool
 
-    reads = frozenset({
-        "relax", "readout", "select", "reshape", "loss", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "perturb",
-        "transforms", "finalise", "ahead", "alpha_from", "lengths", "limits", "space", "weights", "alphas", "with_rate", "stepper",
-    })  # fmt: skip
+    reads = Bilevel.reads - {
+        "train_alpha_terms",
+        "hypergradient",
+        "alpha_split",
+        "stages",
+        "order",
+    }
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
         spec = space.spec()

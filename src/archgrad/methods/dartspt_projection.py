@@ -12,12 +12,12 @@ from torch import Tensor
 
 from archgrad.arch.edges import Alphas, EdgeGroup, Groups
 from archgrad.arch.mixture import Mixture
-from archgrad.components.context import Context, Forward
-from archgrad.searching.types import Data, Method, State
+from archgrad.components.context import Context
+from archgrad.searching.types import Memory
 from archgrad.seeds import generator
 
 
-class Projection:
+class Projection(Memory):
     """What is fixed: group -> edge -> column, -1 where the edge is removed."""
 
     def __init__(self) -> None:
@@ -25,20 +25,6 @@ class Projection:
 
     def fix(self, group: str, edge: int, column: int) -> None:
         self.fixed.setdefault(group, {})[edge] = column
-
-    def bind(self, state: State) -> None:
-        pass
-
-    def size(self) -> int:
-        return 0
-
-    def after_step(self, forward: Forward) -> None:
-        pass
-
-    def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
-    ) -> dict[str, Any]:
-        return {}
 
     def state_dict(self) -> dict[str, Any]:
         return {"fixed": {group: dict(columns) for group, columns in self.fixed.items()}}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from archgrad.components.context import Forward
 from archgrad.components.gradients import gradients, present
-from archgrad.components.hypergradient import Found, Problem
+from archgrad.components.hypergradient import AlphaGradients, Problem
 from archgrad.methods.oles_gradients import MEASURES, Matches
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
@@ -50,7 +50,7 @@ def oles(
     )
 
 
-def first_order(problem: Problem) -> Found:
+def first_order(problem: Problem) -> AlphaGradients:
     """`archgrad.components.hypergradient.first_order`, which also shows the gradients of the ops on validation images to the memory."""
     loss, forward = problem.upper(problem.alphas, None)
     memory: Matches = forward.context.memory["oles"]

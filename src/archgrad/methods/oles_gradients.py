@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from archgrad.arch.edges import Groups
 from archgrad.components.context import Context, Forward
-from archgrad.searching.types import Data, Method, State
+from archgrad.searching.types import Data, Memory, Method, State
 
 PerOp = list[list[Tensor]]
 """Op by op, the gradients of its tensors."""
@@ -45,7 +45,7 @@ def released(train: PerOp, val: PerOp) -> Tensor:
 MEASURES: dict[str, Measure] = {"paper": cosine, "released": released}
 
 
-class Matches:
+class Matches(Memory):
     """How well both gradients of every op match, and the ops that rest. An op is a module: each cell has its own."""
 
     def __init__(self, threshold: float, interval: int, measure: Measure, stop: bool) -> None:

@@ -14,13 +14,13 @@ from archgrad.arch.edges import Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
 from archgrad.arch.space import Space
-from archgrad.components.context import Context, Forward
+from archgrad.components.context import Context
 from archgrad.components.schedules import never, share
 from archgrad.components.select import uniform
 from archgrad.diagnostics.accuracy import accuracy
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
-from archgrad.searching.types import Ahead, Data, Decision, Method, Stage, State
+from archgrad.searching.types import Ahead, Data, Decision, Memory, Method, Stage, State
 
 
 @marked()
@@ -65,20 +65,11 @@ def draw(k: int) -> Callable[[Method, State], Space]:
     return change
 
 
-class Draws:
+class Draws(Memory):
     """Every draw with the validation accuracy it ended with."""
 
     def __init__(self) -> None:
         self.tried: list[dict[str, Any]] = []
-
-    def bind(self, state: State) -> None:
-        pass
-
-    def size(self) -> int:
-        return 0
-
-    def after_step(self, forward: Forward) -> None:
-        pass
 
     def after_epoch(
         self, method: Method, state: State, data: Data, context: Context

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from archgrad.arch.genotype import Genotype
-from archgrad.components.context import Context, Forward
+from archgrad.components.context import Context
 from archgrad.components.schedules import When
 from archgrad.diagnostics.curvature import rise, supernet_curvature
-from archgrad.searching.types import Data, Decision, Method, State
+from archgrad.searching.types import Data, Decision, Memory, Method, State
 
 
-class Curvature:
+class Curvature(Memory):
     """The eigenvalue (None: not finite) and the genotype after each epoch with alpha steps of this supernet, as far back as two windows; once
     the eigenvalue rose, the genotype from before."""
 
@@ -28,12 +28,6 @@ class Curvature:
             [],
             [],
         )  # of another supernet, or of this one with fewer alphas: another Hessian, of another size
-
-    def size(self) -> int:
-        return 0
-
-    def after_step(self, forward: Forward) -> None:
-        pass
 
     def after_epoch(
         self, method: Method, state: State, data: Data, context: Context

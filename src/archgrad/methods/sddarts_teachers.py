@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from archgrad.arch.edges import Alphas
 from archgrad.components.context import Context, Forward
-from archgrad.searching.types import Data, Method, State
+from archgrad.searching.types import Data, Memory, Method, State
 
 Recalled = tuple[Tensor, Tensor] | None
 Teacher = dict[str, dict[str, Tensor]]
@@ -74,7 +74,7 @@ def check_interval(interval: int, unit: str, state: State) -> None:
         )
 
 
-class Snapshots:
+class Snapshots(Memory):
     """The last ``k`` supernets, ``interval`` epochs or steps apart. Costs k forward passes a step."""
 
     def __init__(self, k: int, interval: int, unit: str, max_gb: float) -> None:
@@ -120,7 +120,7 @@ class Snapshots:
         self.kept, self.seen = list(saved["kept"]), saved["seen"]
 
 
-class Average:
+class Average(Memory):
     """The exponential moving average of weights and alphas, forgetting over ``interval`` epochs or steps: after n steps of an interval of
     n, a past value counts 1/e. Costs one forward pass a step."""
 
@@ -161,11 +161,6 @@ class Average:
                 list(values.values()), list(now[part].values()), -math.expm1(-1 / steps)
             )
 
-    def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
-    ) -> dict[str, Any]:
-        return {}
-
     def recall(self, forward: Forward) -> Recalled:
         return logits_of([self.teacher] if self.teacher else [], forward)
 
@@ -179,7 +174,7 @@ class Average:
 HALVES = ("weight", "alpha")
 
 
-class Remembered:
+class Remembered(Memory):
     """The logits each image had the last ``k`` times, ``interval`` epochs apart, in half precision. Costs no forward pass; its price is that
     the student's view of the image is another. ``phases``: the halves it remembers; ``top``: keep only so many logits of an image, the others
     count as the least of these."""
@@ -251,11 +246,6 @@ class Remembered:
             table["classes"][slot, index] = classes.short()
         table["logits"][slot, index] = logits.half()
         table["epoch"][slot, index] = epoch
-
-    def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
-    ) -> dict[str, Any]:
-        return {}
 
     def recall(self, forward: Forward) -> Recalled:
         t, phase = forward.context.t, forward.context.phase

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from archgrad.arch.edges import EdgeGroup, Primitives
 from archgrad.arch.space import Space, absent
-from archgrad.components.context import Context, Forward
 from archgrad.components.schedules import When
 from archgrad.components.select import strongest
-from archgrad.searching.types import Data, Method, State
+from archgrad.searching.types import Memory, Method, State
 
 
 def survivors(method: Method, state: State, keep: int) -> Primitives:
@@ -75,7 +74,7 @@ def filled(space: Space, cells: int) -> Space:
     return filled(space, cells + 1) if absent(made) else made
 
 
-class Cells:
+class Cells(Memory):
     """How many the search began with: what each stage's depth is a multiple of, so that no stage rounds what another has rounded. None in a
     space that has no cells."""
 
@@ -85,17 +84,6 @@ class Cells:
     def bind(self, state: State) -> None:
         if self.base is None:
             self.base = state.space.spec().get("cells")
-
-    def size(self) -> int:
-        return 0
-
-    def after_step(self, forward: Forward) -> None:
-        pass
-
-    def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
-    ) -> dict[str, Any]:
-        return {}
 
     def state_dict(self) -> dict[str, Any]:
         return {"base": self.base}

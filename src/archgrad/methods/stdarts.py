@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from archgrad.arch.mixture import Mixture
-from archgrad.components.context import Context, Forward
+from archgrad.components.context import Context
 from archgrad.components.relax import (
     gaussian,
     gumbel,
@@ -36,7 +36,7 @@ from archgrad.components.schedules import (
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
-from archgrad.searching.types import Data, Method, State
+from archgrad.searching.types import Data, Memory, Method, State
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -162,7 +162,7 @@ def cyclic(delta: float, hot: float) -> Scalar:
     return at
 
 
-class EntropyAdaptive:
+class EntropyAdaptive(Memory):
     """EDD-DARTS: every ``every`` epochs from ``begin`` on, and in the last fifth each epoch, with H the entropy (nats) of ``softmax(a / T)``
     over all edges: ``delta = (s H + delta) / 2`` with s = kappa, in the last fifth twice that, then ``T = c / ln(1 + delta k)`` at
     the k-th time. A `Scalar`: the temperature of any epoch so far."""
@@ -177,15 +177,6 @@ class EntropyAdaptive:
             (growth for epoch, growth in reversed(self.growths) if epoch <= context.t.epoch), 0.0
         )
         return cooled(context, growth, self.hot)
-
-    def bind(self, state: State) -> None:
-        pass
-
-    def size(self) -> int:
-        return 0
-
-    def after_step(self, forward: Forward) -> None:
-        pass
 
     def after_epoch(
         self, method: Method, state: State, data: Data, context: Context

@@ -1,6 +1,6 @@
-"""Random search at the cost of a search by gradient: the control arm (Li & Talwalkar 2019, arXiv 1902.07638).
+"""Random search at the cost of a search by gradient (Li & Talwalkar 2019, arXiv 1902.07638).
 
-Draws k architectures, trains each from scratch for 1/k of the steps, keeps the one with the best validation accuracy. Each draw is a stage.
+It is the control arm of every comparison. Each drawn architecture is a stage of the search.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from archgrad.searching.types import Ahead, Data, Decision, Method, Stage, State
 
 @marked()
 def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
-    """Random search at the cost of a search by gradient: each of the drawn architectures is
-    trained from scratch, and the best on the validation half is kept.
+    """Draw k architectures, train each from scratch, and keep the best on the validation half.
+
+    Each one is trained for 1/k of the epochs, so the number of weight steps is that of a search by
+    gradient.
 
     Args:
-        draws: number of architectures that are tried. Where it does not divide the epochs, their
-            lives differ by at most one epoch.
+        draws: number k of architectures that are drawn. Where k does not divide the epochs, their
+            numbers of epochs differ by one at most.
 
     Returns:
         The patch of the method.
@@ -48,14 +50,14 @@ def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
 
 
 def judging(draws: int) -> Ahead:
-    """A pass over the validation half at the end of each draw."""
+    """Return the number of images on which the remaining draws are judged."""
     return lambda method, state: float(
         (draws - len(state.memory["draws"].state_dict()["tried"])) * state.plan.images[1]
     )
 
 
 def draw(k: int) -> Callable[[Method, State], Space]:
-    """The space of one uniformly drawn genotype."""
+    """Return the change to a space that holds one genotype, the ``k``-th uniform draw."""
 
     def change(method: Method, state: State) -> Space:
         whole = method.space
@@ -66,7 +68,7 @@ def draw(k: int) -> Callable[[Method, State], Space]:
 
 
 class Draws:
-    """Every draw with the validation accuracy it ended with."""
+    """The draws so far, each with its final validation accuracy."""
 
     def __init__(self) -> None:
         self.tried: list[dict[str, Any]] = []
@@ -103,12 +105,16 @@ class Draws:
 
 
 def only(groups: Groups) -> Genotype:
-    """The one genotype of a space whose edges have one op at most."""
+    """Return the only genotype of groups whose edges have one op at most."""
     return Genotype(
         tuple(
             CellGenotype(
                 name,
-                tuple(Link(e.source, e.target, p) for e in group.edges for p in e.primitives),
+                tuple(
+                    Link(edge.source, edge.target, primitive)
+                    for edge in group.edges
+                    for primitive in edge.primitives
+                ),
                 group.concat,
             )
             for name, group in groups.items()
@@ -117,7 +123,7 @@ def only(groups: Groups) -> Genotype:
 
 
 def best(method: Method, state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
-    """The draw with the best validation accuracy, the earliest of equals."""
+    """Yield one decision: the draw with the best validation accuracy, the earliest of equals."""
     tried = state.memory["draws"].state_dict()["tried"]
     if tried and not decisions:
         winner = max(tried, key=lambda one: one["accuracy"])

@@ -46,7 +46,10 @@ try:
     process.compile_nothing()
 except ImportError:
     pass
-from archgrad import loop
+try:
+    from archgrad.searching import loop
+except ImportError:  # a checkout from before its move
+    from archgrad import loop
 search = loop.search
 def started(*arguments, **options):
     print("first step:", process_time())

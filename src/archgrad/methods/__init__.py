@@ -104,10 +104,10 @@ class Entry(NamedTuple):
             ValueError: An option is unknown or out of range.
         """
         values = options.values(name, options.model(self.patch), self.options(space_name, given))
-        said = frozenset(given) | frozenset(self.presets.get(given.get("preset") or "", {}))
+        by_user = frozenset(given) | frozenset(self.presets.get(given.get("preset") or "", {}))
         return replace(
             self.patch(**values),
-            origins=(origin(self.patch, values, self.presets, said)._replace(name=name),),
+            origins=(origin(self.patch, values, self.presets, by_user)._replace(name=name),),
         )
 
     def usual(self, name: str, space_name: str, given: Mapping[str, Any]) -> Patch:

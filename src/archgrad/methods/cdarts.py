@@ -123,7 +123,7 @@ def cdarts(
         The patch of the method.
     """
     begin = span(pretrain, "cdarts.pretrain")
-    coefficient = fading(
+    coefficient = fading_strength(
         3 * regular if per_stage and regular_on == "free" else regular, begin, warmup, joint, fade
     )
     pull = weighted(coefficient, magnitude(regular_on))
@@ -194,7 +194,7 @@ def _columns(group: EdgeGroup, on: str, device: torch.device) -> tuple[Tensor, i
     return mask.to(device), int(mask.sum())
 
 
-def fading(start: float, begin: When, warmup: int, joint: int, fade: float) -> Scalar:
+def fading_strength(start: float, begin: When, warmup: int, joint: int, fade: float) -> Scalar:
     """Return the strength of the penalty, which falls linearly to 0 [author code].
 
     It is ``start * max(0, 1 - (t - pretrain) / ((iterations - pretrain) * joint * fade))``, with t

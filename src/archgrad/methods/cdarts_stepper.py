@@ -109,8 +109,7 @@ class Cyclic:
 
         Raises:
             ValueError: The depth of the space is searched and ``depth`` is not 1, or the features
-                of
-                S and E behind the first two stages differ in their channels.
+                of S and E behind the first two stages differ in their channels.
         """
         spec = space.spec()
         cells = spec.get("cells")  # None: the depth is searched
@@ -154,7 +153,7 @@ class Cyclic:
         return {
             "weights": sgd(state.nets["search"].parameters(), method),
             "alphas": adam(method, state),
-            "evaluation": sgd(taught(state).values(), method),
+            "evaluation": sgd(evaluation_parameters(state).values(), method),
         }
 
     def lap(self, plan: Plan) -> int:
@@ -195,8 +194,8 @@ class Cyclic:
 
     def warm_up(self, method: Method, state: State, val: Batch) -> Values:
         """Take one SGD step of the parameters of E by the cross-entropy of E."""
-        passed = evaluate(method, state, "weight", val)
-        moved = taught(state)
+        passed = evaluation_pass(method, state, "weight", val)
+        moved = evaluation_parameters(state)
         loss = total((task,), passed, state.trace)
         descend(method, state, "evaluation", moved, gradients(loss, moved))
         return measures("warmup", passed)
@@ -206,7 +205,7 @@ class Cyclic:
 
         The weights that only S has do not learn from this loss, so they get no gradient.
         """
-        moved = taught(state)
+        moved = evaluation_parameters(state)
         with frozen(set(state.nets["search"].parameters()) - set(moved.values())):
             joint = self.joint_loss(method, state, val)
             found = gradients(joint.loss, {**moved, **state.alphas})
@@ -223,7 +222,7 @@ class Cyclic:
     def joint_loss(self, method: Method, state: State, val: Batch) -> Joint:
         """Return the joint loss, CE(S) + CE(E) + strength * distance(S, E) + further terms."""
         search = forward(method, state, "search", "alpha", val, state.alphas)
-        evaluation = evaluate(method, state, "alpha", val)
+        evaluation = evaluation_pass(method, state, "alpha", val)
         labels = total((task,), search, state.trace) + total((task,), evaluation, state.trace)
         further = distillation = labels.new_zeros(())
         if self.divide and self.strength:
@@ -243,7 +242,7 @@ class Cyclic:
         return self.distance(student, teacher.detach() if self.detach else teacher)
 
 
-def taught(state: State) -> dict[str, Tensor]:
+def evaluation_parameters(state: State) -> dict[str, Tensor]:
     """Return the parameters that the SGD of E moves, by name.
 
     They are the stem, the weights and the classifier of E, the heads unless they are frozen, and
@@ -258,7 +257,7 @@ def taught(state: State) -> dict[str, Tensor]:
     }
 
 
-def evaluate(method: Method, state: State, phase: str, batch: Batch) -> Forward:
+def evaluation_pass(method: Method, state: State, phase: str, batch: Batch) -> Forward:
     """Return a pass of E under the genotype of the cycle."""
     assert state.genotype is not None  # `begin_epoch` selects it
     mixture = one_hot(state.genotype, tuple(state.space.groups.values()), state.device)

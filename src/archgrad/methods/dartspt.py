@@ -23,8 +23,8 @@ from archgrad.methods.dartspt_projection import (
     choices,
     columns,
     inputs,
-    pinned,
     projected,
+    with_fixed,
     without,
 )
 from archgrad.searching.duration import STEP
@@ -74,7 +74,7 @@ def dartspt(
         reshape=(projected,),
         memory={"projection": Projection},
         finalise=perturbation(tune, last, rate, criterion, order, images),
-        ahead={"finalisation": judging(tune, last, order, images)},
+        ahead={"finalisation": remaining_work(tune, last, order, images)},
         alpha_from=never if fixed else None,
     )
 
@@ -96,7 +96,7 @@ def perturbation(
         learner = method.changed(
             weights={**method.patch.weights, "lr": rate * method.weights.lr, "per": "never"}
         )
-        each, steps = tuning(method, state, tune)
+        epoch_steps, steps = tuning(method, state, tune)
         groups = state.space.groups
         projection: Any = state.memory["projection"]
 
@@ -119,7 +119,7 @@ def perturbation(
 
             def allowed(fixed: dict[int, int]) -> bool:
                 return fit(
-                    pinned(
+                    with_fixed(
                         groups,
                         {**projection.fixed, name: {**projection.fixed.get(name, {}), **fixed}},
                     ),
@@ -166,9 +166,9 @@ def perturbation(
         wanted = pauses(agenda, steps, last)
         for turn in range(begin, len(agenda)):
             while tuned < wanted.get(turn, 0):
-                some = min(each, wanted[turn] - tuned)
-                learn_on(learner, state, data, some)
-                tuned += some
+                taken = min(epoch_steps, wanted[turn] - tuned)
+                learn_on(learner, state, data, taken)
+                tuned += taken
                 if tuned < wanted[turn]:
                     yield Decision(
                         strongest(method.readout(state), groups, method.limits), {"tuned": tuned}
@@ -181,10 +181,10 @@ def perturbation(
 
 def tuning(method: Method, state: State, tune: float) -> tuple[int, int]:
     """Return the steps of an epoch, and the steps between two rounds of decisions."""
-    each = method.stepper.steps(method, state.plan, state.plan.epochs - 1)
+    epoch_steps = method.stepper.steps(method, state.plan, state.plan.epochs - 1)
     if isinstance(tune, int):
-        return each, tune * each
-    return each, max(1, round(tune * state.plan.epochs * each))
+        return epoch_steps, tune * epoch_steps
+    return epoch_steps, max(1, round(tune * state.plan.epochs * epoch_steps))
 
 
 def pauses(agenda: list[Choice], steps: int, last: float) -> dict[int, int]:
@@ -205,7 +205,7 @@ def next_choice(decisions: list[Decision]) -> tuple[int, int]:
     return sum("tuned" not in decision.note for decision in decisions), tuned
 
 
-def judging(tune: float, last: float, order: str, images: int | None) -> Ahead:
+def remaining_work(tune: float, last: float, order: str, images: int | None) -> Ahead:
     """Return the work that `perturbation` has still to do, in passes of an image.
 
     Every candidate of a choice takes the validation images once. The steps between rounds come on
@@ -233,12 +233,12 @@ def learn_on(method: Method, state: State, data: Data, steps: int) -> None:
     while steps:
         if state.step == 0:
             method.stepper.begin_epoch(method, state)
-        some = min(steps, method.steps(state) - state.step)
+        taken = min(steps, method.steps(state) - state.step)
         for train, val in zip(
-            *(data.batches(split, state.epoch, state.step, some) for split in ("train", "val")),
+            *(data.batches(split, state.epoch, state.step, taken) for split in ("train", "val")),
             strict=True,
         ):
             method.step(state, train, val)
-        steps -= some
+        steps -= taken
         if state.step == method.steps(state):
             state.epoch, state.step = state.epoch + 1, 0

@@ -63,9 +63,9 @@ def projected(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
     for name, columns in fixed.items():
         edges, column = torch.tensor(list(columns)), torch.tensor(list(columns.values()))
         only = column[:, None] == torch.arange(context.groups[name].width)
-        active[name] = put(active[name], edges, only)
+        active[name] = with_rows(active[name], edges, only)
         device = weights[name].device
-        weights[name] = put(weights[name], edges.to(device), only.to(weights[name]))
+        weights[name] = with_rows(weights[name], edges.to(device), only.to(weights[name]))
     return replace(mixture, weights=weights, active=active)
 
 
@@ -93,7 +93,7 @@ def without(
     return replace(mixture, weights={**mixture.weights, group: weights}, active=active)
 
 
-def pinned(groups: Groups, fixed: Mapping[str, Mapping[int, int]]) -> Groups:
+def with_fixed(groups: Groups, fixed: Mapping[str, Mapping[int, int]]) -> Groups:
     """Return the groups with one op on each fixed edge and none on a removed edge."""
 
     def left(group: EdgeGroup, columns: Mapping[int, int]) -> EdgeGroup:
@@ -106,7 +106,7 @@ def pinned(groups: Groups, fixed: Mapping[str, Mapping[int, int]]) -> Groups:
     return {name: left(group, fixed.get(name, {})) for name, group in groups.items()}
 
 
-def put(rows: Tensor, edges: Tensor, values: Tensor) -> Tensor:
+def with_rows(rows: Tensor, edges: Tensor, values: Tensor) -> Tensor:
     """Return ``rows``, (..., edges, ops), with the rows of these edges replaced in every cell.
 
     Args:

@@ -55,7 +55,7 @@ def lambdadarts(
     alignment = weighted(scale, disagreement(measure, least))
     return Patch(
         "lambdadarts",
-        reshape=(apart(scale, least),),
+        reshape=(copied_per_cell(scale, least),),
         weight_terms=(alignment,),
         drives={alignment: f"--lambdadarts.strength below {strength:g}"},
         scalars={"lambda": scale},
@@ -63,7 +63,7 @@ def lambdadarts(
     )
 
 
-def apart(scale: Scalar, least: int) -> Reshape:
+def copied_per_cell(scale: Scalar, least: int) -> Reshape:
     """Return a reshape of (edges, ops) into (cells, edges, ops), one copy for each cell.
 
     Each copy has its own gradient. The reshape acts in the weight step only.

@@ -46,12 +46,13 @@ def oles(
     return Patch(
         "oles",
         hypergradient=first_order,
-        transforms=(resting,),
+        transforms=(without_stopped_ops,),
         needs_alphas=True,  # a match compares the gradients of both halves of a step
         memory={"oles": lambda: Matches(threshold, interval, MEASURES[measure], stop)},
     )
 
 
+# Checkpoints record the name of this function, so it stays.
 def first_order(problem: Problem) -> Found:
     """Return the first-order hypergradient, and show the gradients of the ops to the memory.
 
@@ -67,7 +68,9 @@ def first_order(problem: Problem) -> Found:
     return present(found, problem.alphas), forward
 
 
-def resting(found: dict[str, Tensor | None], forward: Forward) -> dict[str, Tensor | None]:
+def without_stopped_ops(
+    found: dict[str, Tensor | None], forward: Forward
+) -> dict[str, Tensor | None]:
     """Return the weight gradients, with None for stopped ops, and show them to the memory."""
     memory: Matches = forward.context.memory["oles"]
     memory.see("weight", found, forward.context)

@@ -25,7 +25,7 @@ from archgrad.components.schedules import Scalar, When, never, share
 from archgrad.components.select import strongest
 from archgrad.cost.cost import Cost
 from archgrad.cost.limits import Limit, Limits, fit, keeps
-from archgrad.methods.stages import Cells, deepened, rested, resting, survivors
+from archgrad.methods.stages import Cells, end_of_rest, epochs_of_rest, survivors, with_depth
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Method, Reshape, Select, Stage, State
@@ -70,8 +70,8 @@ def pdarts(
         The patch of the method.
 
     Raises:
-        ValueError: The number of values of `depth` or `dropout` is not that of the stages, one more
-            than `keep` has.
+        ValueError: `depth` or `dropout` does not have one value for each stage, that is one more
+            than `keep`.
     """
     if not len(depth) == len(dropout) == len(keep) + 1:
         raise ValueError(
@@ -81,8 +81,8 @@ def pdarts(
     count = len(depth)
     begins = [share(k, of=count) for k in range(count)]
     ends = [*begins[1:], never]
-    changes = [begun(depth), *(grown(*stage) for stage in zip(keep, depth[1:]))]
-    rate = fading(begins, dropout, rest)
+    changes = [to_first_stage(depth), *(to_next_stage(*stage) for stage in zip(keep, depth[1:]))]
+    rate = fading_dropout(begins, dropout, rest)
     return Patch(
         "pdarts",
         select=at_most(skips) if skips is not None else None,
@@ -90,7 +90,7 @@ def pdarts(
         memory={"pdarts": Cells},
         scalars={"skip_dropout": rate},
         stages=tuple(
-            Stage(begin, change, alpha_from=rested(begin, end, rest), set_by="pdarts.keep")
+            Stage(begin, change, alpha_from=end_of_rest(begin, end, rest), set_by="pdarts.keep")
             for begin, change, end in zip(begins, changes, ends)
         ),
         weights={"lr_end": 0.0},  # [author code]
@@ -98,7 +98,7 @@ def pdarts(
     )
 
 
-def begun(depth: tuple[float, ...]) -> Callable[[Method, State], Space]:
+def to_first_stage(depth: tuple[float, ...]) -> Callable[[Method, State], Space]:
     """Return the change to the space of the first stage.
 
     The change raises ValueError where the space of a later stage is impossible. So the error comes
@@ -107,13 +107,13 @@ def begun(depth: tuple[float, ...]) -> Callable[[Method, State], Space]:
 
     def change(method: Method, state: State) -> Space:
         memory: Any = state.memory["pdarts"]
-        first, *_ = [deepened(state.space, memory.base, times) for times in depth]
+        first, *_ = [with_depth(state.space, memory.base, times) for times in depth]
         return first
 
     return change
 
 
-def grown(keep: int, times: float) -> Callable[[Method, State], Space]:
+def to_next_stage(keep: int, times: float) -> Callable[[Method, State], Space]:
     """Return the change to the space of a later stage.
 
     That space has ``times`` as many cells as the first, and on each edge the ``keep`` strongest
@@ -123,12 +123,12 @@ def grown(keep: int, times: float) -> Callable[[Method, State], Space]:
     def change(method: Method, state: State) -> Space:
         kept = survivors(method, state, keep)
         memory: Any = state.memory["pdarts"]
-        return deepened(state.space, memory.base, times).resized(primitives=kept)
+        return with_depth(state.space, memory.base, times).resized(primitives=kept)
 
     return change
 
 
-def fading(begins: list[When], dropout: tuple[float, ...], rest: float) -> Scalar:
+def fading_dropout(begins: list[When], dropout: tuple[float, ...], rest: float) -> Scalar:
     """Return the rate of the dropout behind skips in each epoch.
 
     In a stage of 25 epochs, with n epochs at the start in which the alphas do not move, the rate is
@@ -139,7 +139,7 @@ def fading(begins: list[When], dropout: tuple[float, ...], rest: float) -> Scala
     def rate_of(context: Context) -> float:
         t = context.t
         stage = sum(begin(t.epochs) <= t.born for begin in begins) - 1
-        age, still = t.epoch - t.born, resting(rest, t.life)
+        age, still = t.epoch - t.born, epochs_of_rest(rest, t.life)
         return dropout[stage] * (
             1 - (age + 1) / t.life if age < still else math.exp(-0.2 * 25 * (age - still) / t.life)
         )

@@ -14,7 +14,7 @@ from pydantic import Field
 from archgrad.arch.space import Share, Space
 from archgrad.components.schedules import never, share
 from archgrad.methods.progressive_carry import carry
-from archgrad.methods.stages import rested, survivors
+from archgrad.methods.stages import end_of_rest, survivors
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Method, Stage, State
@@ -47,9 +47,7 @@ def progressive(
         The patch of the method.
 
     Raises:
-        ValueError: The number of values of `partial` is not that of the stages, one more than
-            `keep`
-            has.
+        ValueError: `partial` does not have one value for each stage, that is one more than `keep`.
     """
     if len(partial) != len(keep) + 1:
         raise ValueError(
@@ -57,7 +55,7 @@ def progressive(
             "that progressive.keep makes"
         )
     begins = [share(k, of=len(partial)) for k in range(len(partial))]
-    changes = [opened(partial), *(narrowed(*both) for both in zip(partial[1:], keep))]
+    changes = [to_first_stage(partial), *(to_next_stage(*both) for both in zip(partial[1:], keep))]
     return Patch(
         "progressive",
         stages=tuple(
@@ -65,7 +63,7 @@ def progressive(
                 begin,
                 change,
                 carry if k else None,
-                rested(begin, end, rest),
+                end_of_rest(begin, end, rest),
                 continues=True,
                 set_by="progressive.keep",
             )
@@ -75,7 +73,7 @@ def progressive(
     )
 
 
-def opened(partial: tuple[int, ...]) -> Callable[[Method, State], Space]:
+def to_first_stage(partial: tuple[int, ...]) -> Callable[[Method, State], Space]:
     """Return the change to the space of the first stage.
 
     The change raises ValueError where the space of a later stage is impossible. So the error comes
@@ -89,7 +87,7 @@ def opened(partial: tuple[int, ...]) -> Callable[[Method, State], Space]:
     return change
 
 
-def narrowed(k: int, keep: int) -> Callable[[Method, State], Space]:
+def to_next_stage(k: int, keep: int) -> Callable[[Method, State], Space]:
     """Return the change to a later space, with ``keep`` ops an edge and 1/k of the channels."""
 
     def change(method: Method, state: State) -> Space:

@@ -43,13 +43,13 @@ def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
             Stage(share(k, of=draws), draw(k), set_by="random.draws") for k in range(draws)
         ),
         memory={"draws": Draws},
-        finalise=best,
-        ahead={"draws": judging(draws)},
+        finalise=best_draw,
+        ahead={"draws": remaining_images(draws)},
         alpha_from=never,
     )
 
 
-def judging(draws: int) -> Ahead:
+def remaining_images(draws: int) -> Ahead:
     """Return the number of images on which the remaining draws are judged."""
     return lambda method, state: float(
         (draws - len(state.memory["draws"].state_dict()["tried"])) * state.plan.images[1]
@@ -94,7 +94,9 @@ class Draws:
             state.seed,
             state.epoch,
         )
-        self.tried.append({"genotype": only(state.space.groups).to_json(), "accuracy": reached})
+        self.tried.append(
+            {"genotype": single_genotype(state.space.groups).to_json(), "accuracy": reached}
+        )
         return {"draw_accuracy": reached}
 
     def state_dict(self) -> dict[str, Any]:
@@ -104,7 +106,7 @@ class Draws:
         self.tried = list(saved["tried"])
 
 
-def only(groups: Groups) -> Genotype:
+def single_genotype(groups: Groups) -> Genotype:
     """Return the only genotype of groups whose edges have one op at most."""
     return Genotype(
         tuple(
@@ -122,7 +124,9 @@ def only(groups: Groups) -> Genotype:
     )
 
 
-def best(method: Method, state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
+def best_draw(
+    method: Method, state: State, data: Data, decisions: list[Decision]
+) -> Iterator[Decision]:
     """Yield one decision: the draw with the best validation accuracy, the earliest of equals."""
     tried = state.memory["draws"].state_dict()["tried"]
     if tried and not decisions:

@@ -72,7 +72,7 @@ def robustdarts(
             memory={"curvature": lambda: EigenvalueHistory(width, ratio, begin, images)},
             finalise=before_the_rise,
             lengths=(width, begin),
-            ahead={"curvature of the alphas": watching(images)},
+            ahead={"curvature of the alphas": remaining_measurements(images)},
         )
     if drop_path:
         probability = linear(0.0, drop_path)
@@ -84,7 +84,7 @@ def robustdarts(
     return patch
 
 
-def watching(images: int) -> Ahead:
+def remaining_measurements(images: int) -> Ahead:
     """Return the images that the remaining measurements of the curvature take.
 
     One measurement comes after every epoch with alpha steps.

@@ -48,7 +48,10 @@ def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) ->
     Returns:
         The patch of the method.
     """
-    finalise, left = best_of(samples, images, finalists), judging(samples, images, finalists)
+    finalise, left = (
+        best_of(samples, images, finalists),
+        remaining_images(samples, images, finalists),
+    )
     return Patch(
         "rsws",
         relax=one_path,
@@ -59,7 +62,7 @@ def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) ->
     )
 
 
-def judging(samples: int, images: int, finalists: int) -> Ahead:
+def remaining_images(samples: int, images: int, finalists: int) -> Ahead:
     """Return the number of images that `best_of` has still to judge."""
     parts = min(10, samples)
 
@@ -76,10 +79,10 @@ def one_path(alphas: Alphas, context: Context) -> Mixture:
     """Return the one-hot mixture of the architecture that this step draws."""
     place = context.t.place
     drawn = uniform(context.groups, context.seed, "rsws/step", *place, limits=context.limits)
-    return alone(drawn, alphas, context)
+    return one_hot_mixture(drawn, alphas, context)
 
 
-def alone(genotype: Genotype, alphas: Alphas, context: Context) -> Mixture:
+def one_hot_mixture(genotype: Genotype, alphas: Alphas, context: Context) -> Mixture:
     """Return the one-hot mixture of a genotype on the device of the alphas."""
     return genotype.one_hot(context.groups).map(
         lambda weights: weights.to(next(iter(alphas.values())).device)
@@ -103,7 +106,7 @@ def best_of(samples: int, images: int, finalists: int) -> Finalise:
             return uniform(groups, state.seed, "rsws/sample", sample, limits=method.limits)
 
         def judge(sample: int, limit: int | None = None) -> float:
-            judged = method.changed(readout=partial(alone, drawn(sample)))
+            judged = method.changed(readout=partial(one_hot_mixture, drawn(sample)))
             batches = data.evaluation("val", limit=limit)
             return accuracy(
                 net, judged.readout(state), batches, state.seed, "rsws", batch_statistics=True

@@ -27,10 +27,10 @@ Teacher = dict[str, dict[str, Tensor]]
 
 def snapshot(net: nn.Module, alphas: Alphas) -> Teacher:
     """Return a teacher with copies of the present weights and alphas."""
-    return cloned({"weights": dict(net.named_parameters()), "alphas": alphas})
+    return copy_of({"weights": dict(net.named_parameters()), "alphas": alphas})
 
 
-def cloned(teacher: Mapping[str, Mapping[str, Tensor]]) -> Teacher:
+def copy_of(teacher: Mapping[str, Mapping[str, Tensor]]) -> Teacher:
     """Return a copy of a teacher that shares no tensor with it."""
     return {
         part: {name: value.detach().clone() for name, value in values.items()}
@@ -47,13 +47,13 @@ def logits_of(teachers: Iterable[Teacher], forward: Forward) -> Recalled:
     return torch.stack(logits), known
 
 
-def bytes_of(state: State) -> int:
+def bytes_of_teacher(state: State) -> int:
     """Return the number of bytes of one teacher."""
     tensors = (*state.nets["search"].parameters(), *state.alphas.values())
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def within(size: int, max_gb: float, remedies: str) -> int:
+def checked_size(size: int, max_gb: float, remedies: str) -> int:
     """Return ``size``, a number of bytes.
 
     Raises:
@@ -100,7 +100,9 @@ class Snapshots:
         self.kept = []  # the snapshots of an earlier supernet do not fit this one
         check_interval(self.interval, self.unit, state)
         remedies = "keep fewer (sddarts.k), or choose the average (sddarts.teachers)"
-        self.bytes = within((self.k + self.young) * bytes_of(state), self.max_gb, remedies)
+        self.bytes = checked_size(
+            (self.k + self.young) * bytes_of_teacher(state), self.max_gb, remedies
+        )
 
     def size(self) -> int:
         return self.bytes
@@ -149,8 +151,8 @@ class Average:
         self.teacher = None
         self.lap = state.plan.steps
         check_interval(self.interval, self.unit, state)
-        self.bytes = within(
-            bytes_of(state),
+        self.bytes = checked_size(
+            bytes_of_teacher(state),
             self.max_gb,
             "take a smaller supernet, or remembered logits (sddarts.teachers)",
         )
@@ -190,7 +192,7 @@ class Average:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         # The average changes in place, so it must not share tensors with the saved one.
-        self.teacher = saved["teacher"] and cloned(saved["teacher"])
+        self.teacher = saved["teacher"] and copy_of(saved["teacher"])
 
 
 HALVES = ("weight", "alpha")
@@ -239,7 +241,7 @@ class Remembered:
             "keep fewer (sddarts.k), only some logits (sddarts.top), "
             "or choose other sddarts.teachers"
         )
-        self.bytes = within(self.k * each * sum(images.values()), self.max_gb, remedies)
+        self.bytes = checked_size(self.k * each * sum(images.values()), self.max_gb, remedies)
         if not any(
             len(edge.primitives) > 1
             for group in state.space.groups.values()

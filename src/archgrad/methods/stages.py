@@ -63,7 +63,7 @@ def pruned(group: EdgeGroup, alphas: Tensor, keep: int) -> tuple[tuple[str, ...]
     )
 
 
-def resting(rest: float, life: int) -> int:
+def epochs_of_rest(rest: float, life: int) -> int:
     """Return the number of epochs at the start of a stage in which the alphas do not move.
 
     Args:
@@ -73,13 +73,13 @@ def resting(rest: float, life: int) -> int:
     return min(round(rest * life), life - 1)
 
 
-def rested(begin: When, end: When, rest: float) -> When:
+def end_of_rest(begin: When, end: When, rest: float) -> When:
     """Return the first epoch of a stage in which the alphas move."""
-    return lambda epochs: begin(epochs) + resting(rest, end(epochs) - begin(epochs))
+    return lambda epochs: begin(epochs) + epochs_of_rest(rest, end(epochs) - begin(epochs))
 
 
-def deepened(space: Space, cells: int | None, times: float) -> Space:
-    """Return the space with ``times * cells`` cells, rounded, or more (see `filled`).
+def with_depth(space: Space, cells: int | None, times: float) -> Space:
+    """Return the space with ``times * cells`` cells, rounded, or more (see `with_every_group`).
 
     Args:
         space: The space of the stage before.
@@ -90,7 +90,7 @@ def deepened(space: Space, cells: int | None, times: float) -> Space:
         ValueError: The depth is searched, and ``times`` is not 1.
     """
     if cells is not None:
-        return filled(space, max(1, round(times * cells)))
+        return with_every_group(space, max(1, round(times * cells)))
     if times != 1:
         raise ValueError(
             f"the depth of space {space.name!r} is searched, so no stage has {times:g} times "
@@ -99,13 +99,13 @@ def deepened(space: Space, cells: int | None, times: float) -> Space:
     return space
 
 
-def filled(space: Space, cells: int) -> Space:
+def with_every_group(space: Space, cells: int) -> Space:
     """Return the space with ``cells`` cells, or with the least more that use every edge group.
 
     The alphas of a group that is in no cell would stay noise.
     """
     resized = space.resized(cells=cells)
-    return filled(space, cells + 1) if absent(resized) else resized
+    return with_every_group(space, cells + 1) if absent(resized) else resized
 
 
 class Cells:

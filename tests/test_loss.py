@@ -231,9 +231,7 @@ def test_a_selection_for_any_mixture_composes_with_any_relaxation():
 def test_what_reads_any_mixture_still_decides_alone(names, patch, says):
     with pytest.raises(ValueError, match=says):
         method(names, space("darts", channels=4, cells=3, nodes=2, classes=4), patches=[patch])
-    with pytest.raises(
-        ValueError, match="a relaxation of its own, so it cannot read any mixture"
-    ):
+    with pytest.raises(ValueError, match="a relaxation of its own, so it cannot read any mixture"):
         Patch("mine", relax=softmax, select=weakest, any_mixture=True)
 
 

@@ -6,7 +6,7 @@
 A search of NAS-Bench-201 on random images of 32x32 (``--images`` in each half), on one thread, with what is on by default: the gap on
 1,024 images five times, entropies and margins every epoch; ``--sharpness`` adds it at the last epoch, ``--ranking`` five rankings of 32
 architectures on 256 images, in each of the networks of ``--method`` and against the table. CPU seconds of each observer, and its
-share of those of the search without observers. Result in docs/guide.md.
+share of those of the search without observers. Result in docs/howto/measure.md.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Weights are copied by a map of names into our supernets and derived networks; strict loading proves that it covers every weight of ours.
 Prints one line per check: the largest absolute difference and the largest entry compared. The one may be 1e-10 of the other, or of 1
-where entries are smaller; more exits with 1. The output is recorded in docs/parity.md.
+where entries are smaller; more exits with 1. The output is recorded in docs/studies/parity.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Types every command of README and of the pages in docs once, in order, and says how long each took and whether its result was searched.
 
-    python benchmarks/tour.py                        # all pages but docs/results.md
-    python benchmarks/tour.py README.md docs/guide.md
+    python benchmarks/tour.py                        # all pages but docs/results.md and docs/studies
+    python benchmarks/tour.py README.md docs/tutorial.md
 
 The commands of a page run in one new folder, where the names in them exist: `recipes` and `benchmarks` of this checkout, a folder of drawn
 images `photos` (four classes), `other` (the same classes), `more` and `folder` (without classes), and `photo.jpg`. Left out are `make`, dry
@@ -29,7 +29,8 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "results.md")]
+BY_HAND = [path for path in sorted((ROOT / "docs").rglob("*.md")) if path.parent.name != "studies" and path.name != "results.md"]
+PAGES = ["README.md", *(path.relative_to(ROOT).as_posix() for path in BY_HAND)]
 LONG = re.compile(r"#.*\b(hours?|days?)\b")
 STOPPED = re.compile(r"#.*\bCtrl-C after epoch (\d+)\b")
 SHAPES = ("circle", "cross", "square", "triangle")

@@ -19,10 +19,10 @@ from archgrad.methods import METHODS
 from archgrad.spaces import SPACES
 from archgrad.spaces.primitives import PRIMITIVES
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import study_pages
 
+ROOT = Path(__file__).parent.parent
 PAGES = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in (*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/**/*.md")))}
 
 

@@ -42,11 +42,14 @@ lint: env
 	$(BIN)/mypy
 
 # The site in build/docs. Every warning is an error: a link without a target, a heading that is gone, a docstring that cannot be read.
-docs: env
-	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[docs]'
+docs: $(VENV)/.docs
 	$(BIN)/python benchmarks/study_pages.py --check
 	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs build/docs
 	@echo "the site is in build/docs/index.html"
+
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[docs]'
+	@touch $@
 
 # On a machine with an NVIDIA GPU (TORCH=torch takes its CUDA build): parity with the CPU, resume bit for bit, bf16.
 gpu-check: env

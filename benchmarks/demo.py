@@ -1,6 +1,7 @@
 """The demo beside its controls: searches by its recipe, random search, the average network and the all-3x3 cell, all retrained on the digits.
 
     python benchmarks/demo.py OUT [--seeds 5] [--draws 10]
+    python benchmarks/demo.py --recorded    # prints the table of benchmarks/studies/demo.json, without a search
 
 Everything runs by commands that a user has, one thread each: `archgrad compare` for the demo's method and random search at an equal number of
 epochs, `archgrad retrain` for the all-3x3 cell with the same seeds and for ``--draws`` cells that are drawn uniformly. The average of the drawn
@@ -25,6 +26,27 @@ RECIPE = str(Path(__file__).parent.parent / "recipes" / "digits.yaml")
 BEST_KNOWN = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
 
+RECORD = Path(__file__).parent / "studies" / "demo.json"
+HEAD = "| arm | n | test accuracy on 359 digits, mean, % | standard deviation | smallest | largest | CPU s a search |"
+ARMS = {
+    "stdarts": "the demo (`stdarts`), seeds 0 to 4",
+    "random": "random search, 4 draws, equal epochs, seeds 0 to 4",
+    "drawn": "average of cells drawn uniformly",
+    "all-3x3": "all-3x3, seeds 0 to 4",
+}
+
+
+def recorded() -> str:
+    """Return the table of the recorded runs as Markdown."""
+    runs = json.loads(RECORD.read_text("utf-8"))["rows"]
+    own = {arm: [run for run in runs if run["arm"] == arm] for arm in ARMS}
+    lines = [
+        row(name, [run["test"] for run in own[arm]], [run["cpu_seconds"] for run in own[arm] if "cpu_seconds" in run])
+        for arm, name in ARMS.items()
+    ]
+    return "\n".join([HEAD, "|" + "---|" * 7, *lines])
+
+
 def command(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "archgrad", *arguments], check=True)
 
@@ -46,16 +68,22 @@ def row(name: str, tests: Sequence[float], seconds: Sequence[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, nargs="?", help="folder of the runs")
+    parser.add_argument("--recorded", action="store_true", help="print the table of the recorded runs")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, ... of each arm")
     parser.add_argument("--draws", type=int, default=10, help="cells for the average")
     given = parser.parse_args()
+    if given.recorded:
+        print(recorded())
+        return
+    if given.out is None:
+        parser.error("name the folder OUT, or give --recorded")
     seeds = range(given.seeds)
     study = given.out / "study"
     listed = ",".join(map(str, seeds))
     command("compare", "--config", RECIPE, "--methods", "stdarts,random", "--seeds", listed, "--retrain-seeds", "1", "--out", str(study))
     found = [json.loads(path.read_text()) for path in sorted((study / "summaries").glob("*.json"))]
-    print("| arm | n | mean, % | sd | min | max | CPU s a search |\n|---|---|---|---|---|---|---|")
+    print(HEAD + "\n|" + "---|" * 7)
     for arm in ("stdarts", "random"):
         own = [one for one in found if one["arm"] == arm]
         print(row(arm, [run["test"] for one in own for run in one["retrained"]["runs"]], [one["cpu_seconds"] for one in own]))

@@ -20,6 +20,7 @@ from archgrad.spaces import SPACES
 from archgrad.spaces.primitives import PRIMITIVES
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import demo
 import study_pages
 
 ROOT = Path(__file__).parent.parent
@@ -154,6 +155,10 @@ def test_a_study_page_begins_with_three_answers(page):
 @pytest.mark.parametrize("page", [page for page in STUDY_PAGES if study_pages.HEADING in PAGES[page]])
 def test_the_tables_of_a_study_follow_from_its_summaries(page):
     assert study_pages.renewed(ROOT / page) == PAGES[page], "python benchmarks/study_pages.py writes the tables anew"
+
+
+def test_the_table_of_the_demo_follows_from_its_record():
+    assert demo.recorded() in PAGES["docs/studies/demo.md"], "python benchmarks/demo.py --recorded prints the table"
 
 
 def test_every_recorded_study_has_its_page():

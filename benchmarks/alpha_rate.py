@@ -1,4 +1,4 @@
-"""Fixes c of ``alphas.lr auto`` (`archgrad.rate.STRETCH`) by entropy alone.
+"""Fixes c of ``alphas.lr auto`` (`archgrad.searching.rate.STRETCH`) by entropy alone.
 
     python benchmarks/alpha_rate.py --data CIFAR
 
@@ -24,10 +24,11 @@ from time import process_time
 import torch
 
 import archgrad
-from archgrad import data, loop, rate
-from archgrad.arch import Mixture
+from archgrad import data
+from archgrad.arch.mixture import Mixture
 from archgrad.diagnostics.entropy import mean_entropy
-from archgrad.state import Plan
+from archgrad.searching import loop, rate
+from archgrad.searching.types import Plan
 
 SPACES = {"nasbench201": {"channels": 4, "cells": 1}, "nasbenchmacro": {"channels": 4}}
 STEPS, BATCH = 24, 16
@@ -50,41 +51,66 @@ def share(method: archgrad.Method, halves: data.Data, epochs: int, seed: int) ->
 
     loop.search(method, halves, epochs, seed=seed, observers=(Last(),))
     groups = method.space.groups
-    return last[-1] / mean_entropy(Mixture({name: group.mask().double() for name, group in groups.items()}), groups)
+    return last[-1] / mean_entropy(
+        Mixture({name: group.mask().double() for name, group in groups.items()}), groups
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, help="a folder of images beside the digits")
-    parser.add_argument("--first", type=int, default=1, help="the smallest c that is tried: for going on")
+    parser.add_argument(
+        "--first", type=int, default=1, help="the smallest c that is tried: for going on"
+    )
     parser.add_argument("--up-to", type=int, default=8, help="the largest c that is tried")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    sets = {"digits": archgrad.load("digits")} | ({given.data.name: archgrad.load(str(given.data), size=16)} if given.data else {})
-    print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, one thread; n = {len(SEEDS)} seeds {SEEDS}")
+    sets = {"digits": archgrad.load("digits")} | (
+        {given.data.name: archgrad.load(str(given.data), size=16)} if given.data else {}
+    )
+    print(
+        f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, one thread; n = {len(SEEDS)} seeds {SEEDS}"
+    )
 
     def measured(name: str, c: int, seeds: tuple[int, ...], whole: bool) -> bool:
         """Whether every setting ends below the bound; the first that does not ends it, unless the ``whole`` is wanted."""
         rate.STRETCH, below = float(c), True
-        for epochs, (images_name, images), (space_name, size) in product(LENGTHS, sets.items(), SPACES.items()):
-            space = archgrad.space(space_name, **size, in_channels=images.in_channels, classes=len(images.classes))
+        for epochs, (images_name, images), (space_name, size) in product(
+            LENGTHS, sets.items(), SPACES.items()
+        ):
+            space = archgrad.space(
+                space_name, **size, in_channels=images.in_channels, classes=len(images.classes)
+            )
             method = archgrad.method(name, space)
             found = []
             for seed in seeds:
                 halves = archgrad.search_data(images, batch=BATCH, limit=STEPS * BATCH, seed=seed)
                 found.append(share(method, halves, epochs, seed))
-            mean, spread = statistics.mean(found), statistics.stdev(found) if len(found) > 1 else 0.0
+            mean, spread = (
+                statistics.mean(found),
+                statistics.stdev(found) if len(found) > 1 else 0.0,
+            )
             below &= mean < BOUND
             lr = method.alpha_settings(Plan(epochs, STEPS)).lr
             each = " ".join(f"{one:.3f}" for one in found)
             where = f"{name:8} c={c} {space_name:13} {images_name:12} {epochs * STEPS:4} steps lr {lr:.4f}"
-            print(f"{where}  {each}  mean {mean:.3f} sd {spread:.3f}  ({process_time():.0f} CPU s)", flush=True)
+            print(
+                f"{where}  {each}  mean {mean:.3f} sd {spread:.3f}  ({process_time():.0f} CPU s)",
+                flush=True,
+            )
             if not (below or whole):
                 break
-        print(f"{name} c={c}: {'every' if below else 'not every'} setting below {BOUND:.0%} of uniform", flush=True)
+        print(
+            f"{name} c={c}: {'every' if below else 'not every'} setting below {BOUND:.0%} of uniform",
+            flush=True,
+        )
         return below
 
-    chosen = next((c for c in range(given.first, given.up_to + 1) if measured("darts", c, SEEDS, False)), None)
+    chosen = next(
+        (c for c in range(given.first, given.up_to + 1) if measured("darts", c, SEEDS, False)), None
+    )
     for name in ("stdarts", "gdas") if chosen else ():
         measured(name, chosen, SEEDS[:1], True)
     print(f"c = {chosen}")

@@ -22,11 +22,12 @@ import torch
 from search_step import counted, machine, timed
 
 import archgrad
-from archgrad.arch import Genotype, Mixture
-from archgrad.search_method import Method
-from archgrad.search_space import Space
-from archgrad.select import strongest
-from archgrad.state import State
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.space import Space
+from archgrad.components.select import strongest
+from archgrad.searching.method import Method
+from archgrad.searching.types import State
 
 HEAVIEST = {"nasbench201": "nor_conv_3x3", "darts": "sep_conv_5x5"}
 STEPS = 390
@@ -43,15 +44,34 @@ class Arm(NamedTuple):
     def megabytes(self) -> float:
         """Of networks (what they share counted once), alphas and optimizers, after a step."""
         state = self.state
-        nets = chain.from_iterable([*net.parameters(), *net.buffers()] for net in state.nets.values())
-        moments = (value for optimizer in state.optimizers.values() for kept in optimizer.state.values() for value in kept.values())
-        tensors = {id(t): t for t in chain(nets, state.alphas.values(), moments) if isinstance(t, torch.Tensor)}
+        nets = chain.from_iterable(
+            [*net.parameters(), *net.buffers()] for net in state.nets.values()
+        )
+        moments = (
+            value
+            for optimizer in state.optimizers.values()
+            for kept in optimizer.state.values()
+            for value in kept.values()
+        )
+        tensors = {
+            id(t): t
+            for t in chain(nets, state.alphas.values(), moments)
+            if isinstance(t, torch.Tensor)
+        }
         return sum(t.numel() * t.element_size() for t in tensors.values()) / 1e6
 
 
 def heaviest(space: Space) -> Genotype:
     """Its dearest primitive wherever a genotype may have one."""
-    return strongest(Mixture({name: group.columns([HEAVIEST[space.name]]).float() for name, group in space.groups.items()}), space.groups)
+    return strongest(
+        Mixture(
+            {
+                name: group.columns([HEAVIEST[space.name]]).float()
+                for name, group in space.groups.items()
+            }
+        ),
+        space.groups,
+    )
 
 
 def arms(space: Space, depths: list[float], genotype: Genotype) -> dict[str, Arm]:
@@ -70,22 +90,38 @@ def arms(space: Space, depths: list[float], genotype: Genotype) -> dict[str, Arm
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time a step of each phase of CDARTS against DARTS.")
+    parser = argparse.ArgumentParser(
+        description="Time a step of each phase of CDARTS against DARTS."
+    )
     parser.add_argument("--space", default="nasbench201", choices=list(HEAVIEST))
     parser.add_argument("--depth", type=float, action="append", help="default: 1 and 2.5")
-    parser.add_argument("--genotype", type=Genotype.parse, help="of the evaluation network; default: the heaviest of the space")
+    parser.add_argument(
+        "--genotype",
+        type=Genotype.parse,
+        help="of the evaluation network; default: the heaviest of the space",
+    )
     for name, default in (("--channels", 16), ("--cells", None), ("--batch", 64), ("--repeats", 5)):
         parser.add_argument(name, type=int, default=default)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    space = archgrad.space(given.space, channels=given.channels, **({"cells": given.cells} if given.cells else {}))
+    space = archgrad.space(
+        given.space, channels=given.channels, **({"cells": given.cells} if given.cells else {})
+    )
     genotype = given.genotype or heaviest(space)
     variants = arms(space, given.depth or [1.0, 2.5], genotype)
-    print(f"archgrad {archgrad.__version__}; {machine()}; load average at the start {os.getloadavg()[0]:.1f}\n")
-    print(f"### {given.space}, C={given.channels}, cells={space.spec()['cells']}, batch {given.batch}, n = {given.repeats}\n\n{genotype}\n")
-    print("| | CPU s, median (min-max) | wall s | DARTS steps, medians | minima | saved, MB a sample | state, MB |")
+    print(
+        f"archgrad {archgrad.__version__}; {machine()}; load average at the start {os.getloadavg()[0]:.1f}\n"
+    )
+    print(
+        f"### {given.space}, C={given.channels}, cells={space.spec()['cells']}, batch {given.batch}, n = {given.repeats}\n\n{genotype}\n"
+    )
+    print(
+        "| | CPU s, median (min-max) | wall s | DARTS steps, medians | minima | saved, MB a sample | state, MB |"
+    )
     print("|---|---|---|---|---|---|---|")
-    seconds = timed({name: arm.step() for name, arm in variants.items()}, given.batch, given.repeats)
+    seconds = timed(
+        {name: arm.step() for name, arm in variants.items()}, given.batch, given.repeats
+    )
     base = [s.cpu for s in seconds["darts"]]
     ratios = {}
     for name, found in seconds.items():
@@ -96,7 +132,9 @@ def main() -> None:
         print(f"| {name} | {times} | {saved:.1f} | {variants[name].megabytes():.1f} |", flush=True)
     if "joint, depth 1" in ratios:
         ratio = ratios["joint, depth 1"]
-        print(f"\nTarget at equal size {TARGET}: {'reached' if ratio <= TARGET else 'NOT reached'} ({ratio:.2f}).")
+        print(
+            f"\nTarget at equal size {TARGET}: {'reached' if ratio <= TARGET else 'NOT reached'} ({ratio:.2f})."
+        )
 
 
 if __name__ == "__main__":

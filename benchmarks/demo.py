@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import archgrad
-from archgrad.select import uniform
+from archgrad.components.select import uniform
 
 RECIPE = str(Path(__file__).parent.parent / "recipes" / "digits.yaml")
 BEST_KNOWN = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
@@ -41,7 +41,11 @@ def recorded() -> str:
     runs = json.loads(RECORD.read_text("utf-8"))["rows"]
     own = {arm: [run for run in runs if run["arm"] == arm] for arm in ARMS}
     lines = [
-        row(name, [run["test"] for run in own[arm]], [run["cpu_seconds"] for run in own[arm] if "cpu_seconds" in run])
+        row(
+            name,
+            [run["test"] for run in own[arm]],
+            [run["cpu_seconds"] for run in own[arm] if "cpu_seconds" in run],
+        )
         for arm, name in ARMS.items()
     ]
     return "\n".join([HEAD, "|" + "---|" * 7, *lines])
@@ -55,9 +59,22 @@ def retrained(genotype: str, seed: int, out: Path) -> float:
     """Test accuracy in percent of a cell, trained by the demo's recipe."""
     if not (out / "weights.safetensors").exists():
         begun = (out / "network.json").exists()
-        fresh = ["retrain", genotype, "--config", RECIPE, "--seed", str(seed), "--threads", "1", "--out", str(out)]
+        fresh = [
+            "retrain",
+            genotype,
+            "--config",
+            RECIPE,
+            "--seed",
+            str(seed),
+            "--threads",
+            "1",
+            "--out",
+            str(out),
+        ]
         command(*(["resume", str(out)] if begun else fresh))
-    return 100 * float(json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["test_accuracy"])
+    return 100 * float(
+        json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["test_accuracy"]
+    )
 
 
 def row(name: str, tests: Sequence[float], seconds: Sequence[float]) -> str:
@@ -67,9 +84,13 @@ def row(name: str, tests: Sequence[float], seconds: Sequence[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path, nargs="?", help="folder of the runs")
-    parser.add_argument("--recorded", action="store_true", help="print the table of the recorded runs")
+    parser.add_argument(
+        "--recorded", action="store_true", help="print the table of the recorded runs"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, ... of each arm")
     parser.add_argument("--draws", type=int, default=10, help="cells for the average")
     given = parser.parse_args()
@@ -81,16 +102,46 @@ def main() -> None:
     seeds = range(given.seeds)
     study = given.out / "study"
     listed = ",".join(map(str, seeds))
-    command("compare", "--config", RECIPE, "--methods", "stdarts,random", "--seeds", listed, "--retrain-seeds", "1", "--out", str(study))
+    command(
+        "compare",
+        "--config",
+        RECIPE,
+        "--methods",
+        "stdarts,random",
+        "--seeds",
+        listed,
+        "--retrain-seeds",
+        "1",
+        "--out",
+        str(study),
+    )
     found = [json.loads(path.read_text()) for path in sorted((study / "summaries").glob("*.json"))]
     print(HEAD + "\n|" + "---|" * 7)
     for arm in ("stdarts", "random"):
         own = [one for one in found if one["arm"] == arm]
-        print(row(arm, [run["test"] for one in own for run in one["retrained"]["runs"]], [one["cpu_seconds"] for one in own]))
+        print(
+            row(
+                arm,
+                [run["test"] for one in own for run in one["retrained"]["runs"]],
+                [one["cpu_seconds"] for one in own],
+            )
+        )
     groups = archgrad.space("nasbench201").groups
     drawn = [str(uniform(groups, 0, "benchmarks/demo", k)) for k in range(given.draws)]
-    print(row("average of drawn cells", [retrained(cell, k, given.out / f"drawn-{k}") for k, cell in enumerate(drawn)], []))
-    print(row("all-3x3", [retrained(BEST_KNOWN, seed, given.out / f"all-3x3-{seed}") for seed in seeds], []))
+    print(
+        row(
+            "average of drawn cells",
+            [retrained(cell, k, given.out / f"drawn-{k}") for k, cell in enumerate(drawn)],
+            [],
+        )
+    )
+    print(
+        row(
+            "all-3x3",
+            [retrained(BEST_KNOWN, seed, given.out / f"all-3x3-{seed}") for seed in seeds],
+            [],
+        )
+    )
 
 
 if __name__ == "__main__":

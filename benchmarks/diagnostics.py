@@ -20,11 +20,12 @@ from typing import Any
 import torch
 
 import archgrad
-from archgrad.arch import Batch
-from archgrad.loop import Observer, Row
-from archgrad.probes import Entropies, Gap, Ranking, Sharpness
-from archgrad.run import true_accuracies
+from archgrad.arch.passes import Batch
+from archgrad.observers.probes import Entropies, Gap, Ranking, Sharpness
+from archgrad.run.watchers import true_accuracies
+from archgrad.searching.loop import Observer
 from archgrad.seeds import generator
+from archgrad.storage.records import Row
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Random:
     def steps(self, split: str = "train") -> int:
         return self.images // self.batch
 
-    def batches(self, split: str, epoch: int, start: int = 0, steps: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self, split: str, epoch: int, start: int = 0, steps: int | None = None
+    ) -> Iterator[Batch]:
         for step in range(start, self.steps() if steps is None else start + steps):
             yield drawn(self.batch, split, epoch, step)
 
@@ -52,7 +55,11 @@ class Random:
 
 def drawn(size: int, *place: object) -> Batch:
     rng = generator("diagnostics", *place)
-    return Batch(torch.randn(size, 3, 32, 32, generator=rng), torch.randint(10, (size,), generator=rng), torch.arange(size))
+    return Batch(
+        torch.randn(size, 3, 32, 32, generator=rng),
+        torch.randint(10, (size,), generator=rng),
+        torch.arange(size),
+    )
 
 
 class Timed:
@@ -76,8 +83,16 @@ class Timed:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time the diagnostics against the search they watch.")
-    for name, default in (("--images", 5000), ("--epochs", 10), ("--channels", 8), ("--cells", 1), ("--batch", 64)):
+    parser = argparse.ArgumentParser(
+        description="Time the diagnostics against the search they watch."
+    )
+    for name, default in (
+        ("--images", 5000),
+        ("--epochs", 10),
+        ("--channels", 8),
+        ("--cells", 1),
+        ("--batch", 64),
+    ):
         parser.add_argument(name, type=int, default=default)
     parser.add_argument("--gap-images", type=int, default=1024)
     parser.add_argument("--sharpness", action="store_true")
@@ -87,7 +102,9 @@ def main() -> None:
     torch.set_num_threads(1)
     watched: list[Observer] = [Gap(images=given.gap_images), Entropies()]
     space = archgrad.space("nasbench201", channels=given.channels, cells=given.cells)
-    asked = [Sharpness(batch=given.batch)] * given.sharpness + [Ranking(known=true_accuracies(space))] * given.ranking
+    asked = [Sharpness(batch=given.batch)] * given.sharpness + [
+        Ranking(known=true_accuracies(space))
+    ] * given.ranking
     timed = [Timed(observer) for observer in (*watched, *asked)]
     method = archgrad.method(given.method, space)
     began = time.process_time()
@@ -95,9 +112,13 @@ def main() -> None:
     whole = time.process_time() - began
     bare = whole - sum(one.seconds for one in timed)
     size = f"C={given.channels}, N={given.cells}, {given.epochs} epochs of {given.images:,} + {given.images:,} images"
-    print(f"{given.method} in NAS-Bench-201, {size}, torch {torch.__version__}: {bare:.1f} CPU s without observers")
+    print(
+        f"{given.method} in NAS-Bench-201, {size}, torch {torch.__version__}: {bare:.1f} CPU s without observers"
+    )
     for one in timed:
-        print(f"{type(one.observer).__name__}: {one.times} times, {one.seconds:.2f} CPU s, {100 * one.seconds / bare:.2f} % of the search")
+        print(
+            f"{type(one.observer).__name__}: {one.times} times, {one.seconds:.2f} CPU s, {100 * one.seconds / bare:.2f} % of the search"
+        )
 
 
 if __name__ == "__main__":

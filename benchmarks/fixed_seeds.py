@@ -24,8 +24,10 @@ from typing import Any
 import torch
 import yaml
 
-from archgrad import config, data, loop, run
+from archgrad import data, run
 from archgrad.methods import METHODS
+from archgrad.run import config
+from archgrad.searching import loop
 
 ROOT = Path(__file__).parent.parent
 LIST = Path(__file__).with_suffix(".json")
@@ -36,7 +38,12 @@ SPACES: dict[str, dict[str, Any]] = {
     "s1": {"channels": 4, "cells": 3},
     "s4": {"channels": 4, "cells": 3},
     "nasbenchmacro": {"channels": 4},
-    "mbconv": {"channels": 4, "stages": [[8, 2, 1], [8, 2, 2], [16, 1, 2]], "kernels": [3, 5], "expansions": [1]},
+    "mbconv": {
+        "channels": 4,
+        "stages": [[8, 2, 1], [8, 2, 2], [16, 1, 2]],
+        "kernels": [3, 5],
+        "expansions": [1],
+    },
 }
 SEARCH = {"epochs": 4, "batch": 20, "limit": 60}
 SECTIONS = ("method", "search", "space", "weights", "alphas", "diagnostics")
@@ -47,7 +54,9 @@ Settings = dict[str, Any]
 def names() -> list[str]:
     """METHOD/SPACE of all, and full_length/ARM of the study's arms."""
     arms = yaml.safe_load(STUDY.read_text())["arms"]
-    return [f"{method}/{space}" for method in (*METHODS, "stdarts+sddarts") for space in SPACES] + [f"full_length/{arm}" for arm in arms]
+    return [f"{method}/{space}" for method in (*METHODS, "stdarts+sddarts") for space in SPACES] + [
+        f"full_length/{arm}" for arm in arms
+    ]
 
 
 def today(name: str) -> Settings:
@@ -56,15 +65,29 @@ def today(name: str) -> Settings:
     if first == "full_length":
         study = yaml.safe_load(STUDY.read_text())
         shared = {key: study[key] for key in ("space", "diagnostics")}
-        given = config.merged(shared, study["arms"][second]) | {"search": {**study["search"], **SEARCH}}
-        given["diagnostics"] |= {"sharpness_every": 2, "curvature_every": 2, "sharpness_batches": 2, "curvature_batches": 2}
+        given = config.merged(shared, study["arms"][second]) | {
+            "search": {**study["search"], **SEARCH}
+        }
+        given["diagnostics"] |= {
+            "sharpness_every": 2,
+            "curvature_every": 2,
+            "sharpness_batches": 2,
+            "curvature_batches": 2,
+        }
     else:
-        given = {"method": first, "space": {"name": second, **SPACES[second]}, "search": SEARCH, "diagnostics": {"gap": True}}
+        given = {
+            "method": first,
+            "space": {"name": second, **SPACES[second]},
+            "search": SEARCH,
+            "diagnostics": {"gap": True},
+        }
         if first == "pcdarts":  # a quarter of the channels of every cell
             given["space"]["channels"] = 8
     settings = config.read((name, given))
     method = run.build(settings)
-    found = run.resolve(settings, method).to_mapping() | {"alphas": asdict(method.alphas)}  # the published rate: no constant of ours
+    found = run.resolve(settings, method).to_mapping() | {
+        "alphas": asdict(method.alphas)
+    }  # the published rate: no constant of ours
     methods = {key: found[key] for key in found if key in METHODS}
     return {key: found[key] for key in SECTIONS} | methods
 
@@ -75,7 +98,9 @@ def searched(settings: Settings) -> str:
     images = data.load("digits", report=lambda line: None)
     given = given.model_copy(update={"space": run.fitted(given, images)})
     method = run.build(given)
-    halves = data.search_data(images, batch=given.search.batch, seed=0, limit=given.search.limit, augment=True, flip=False)
+    halves = data.search_data(
+        images, batch=given.search.batch, seed=0, limit=given.search.limit, augment=True, flip=False
+    )
     watching = Rows()
     observers = (*run.curvature(given), *run.diagnostics(given), watching)
     found = loop.search(method, halves, given.search.epochs or 1, seed=3, observers=observers)
@@ -93,7 +118,9 @@ class Rows:
     def on_step(self, method: Any, state: Any, values: Any) -> None: ...
 
     def on_epoch(self, method: Any, state: Any, data: Any, row: dict[str, Any]) -> None:
-        self.rows.append({name: value for name, value in row.items() if name not in ("seconds", "cpu_seconds")})
+        self.rows.append(
+            {name: value for name, value in row.items() if name not in ("seconds", "cpu_seconds")}
+        )
 
     def on_decision(self, method: Any, state: Any, decision: Any) -> None:
         self.notes.append(decision.note)
@@ -101,21 +128,40 @@ class Rows:
 
 def machine() -> dict[str, Any]:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    model = next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown"
+    )
     capability = torch.backends.cpu.get_cpu_capability()
-    return {"cpu": f"{model}, {capability}", "torch": str(torch.__version__), "threads": torch.get_num_threads()}
+    return {
+        "cpu": f"{model}, {capability}",
+        "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", nargs="+", default=[], help="methods, or METHOD/SPACE")
-    parser.add_argument("--renew", nargs="+", default=[], help="methods, or METHOD/SPACE, to record anew; `all` for every line")
+    parser.add_argument(
+        "--renew",
+        nargs="+",
+        default=[],
+        help="methods, or METHOD/SPACE, to record anew; `all` for every line",
+    )
     parser.add_argument("--print", action="store_true", help="print the lines and compare nothing")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    recorded = json.loads(LIST.read_text()) if LIST.exists() else {"machine": machine(), "searches": {}}
+    recorded = (
+        json.loads(LIST.read_text()) if LIST.exists() else {"machine": machine(), "searches": {}}
+    )
     here, lines = machine(), recorded["searches"]
-    chosen = [name for name in names() if not (given.only or given.renew) or _asked(name, given.only + given.renew)]
+    chosen = [
+        name
+        for name in names()
+        if not (given.only or given.renew) or _asked(name, given.only + given.renew)
+    ]
     differing = 0
     for name in chosen:
         if _asked(name, given.renew):
@@ -124,7 +170,12 @@ def main() -> int:
                 lines[name] = {"hash": searched(settings), "settings": settings}
             except ValueError as error:
                 lines[name] = {"refused": str(error)}
-            print(name, lines[name].get("hash") or f"refused: {lines[name]['refused']}", "renewed", flush=True)
+            print(
+                name,
+                lines[name].get("hash") or f"refused: {lines[name]['refused']}",
+                "renewed",
+                flush=True,
+            )
             continue
         if name not in lines:
             print(f"{name} is not recorded: --renew {name}")
@@ -133,14 +184,25 @@ def main() -> int:
         if "refused" in lines[name]:
             continue
         found = searched(lines[name]["settings"])
-        verdict = "" if given.print else " same" if found == lines[name]["hash"] else f" DIFFERS from {lines[name]['hash']}"
+        verdict = (
+            ""
+            if given.print
+            else " same"
+            if found == lines[name]["hash"]
+            else f" DIFFERS from {lines[name]['hash']}"
+        )
         differing += "DIFFERS" in verdict
         print(f"{name} {found}{verdict}", flush=True)
     if given.renew:
-        rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(lines[name])}" for name in names() if name in lines)
+        rows = ",\n".join(
+            f"  {json.dumps(name)}: {json.dumps(lines[name])}" for name in names() if name in lines
+        )
         LIST.write_text(f'{{\n "machine": {json.dumps(here)},\n "searches": {{\n{rows}\n }}\n}}\n')
     if differing and here != recorded["machine"]:
-        print(f"this machine is {here}, the list is of {recorded['machine']}: compare with what the parent commit prints", file=sys.stderr)
+        print(
+            f"this machine is {here}, the list is of {recorded['machine']}: compare with what the parent commit prints",
+            file=sys.stderr,
+        )
     return 1 if differing and not given.print else 0
 
 

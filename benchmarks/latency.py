@@ -20,49 +20,91 @@ from scipy.stats import spearmanr
 
 import archgrad
 from archgrad import latency
-from archgrad.cost import r_squared
+from archgrad.components.select import uniform
+from archgrad.cost.cost import r_squared
+from archgrad.cost.counting import costs
 from archgrad.data import stem_for
 from archgrad.latency.measuring import line
-from archgrad.select import uniform
 from archgrad.spaces import SPACES
-from archgrad.spaces.cost import costs
 
 
 def judged(what: str, predicted: list[float], measured: list[float]) -> str:
-    errors = torch.tensor([abs(one - true) / true for one, true in zip(predicted, measured)], dtype=torch.float64)
-    found = r_squared(*(torch.tensor(values, dtype=torch.float64) for values in (measured, predicted)))
+    errors = torch.tensor(
+        [abs(one - true) / true for one, true in zip(predicted, measured)], dtype=torch.float64
+    )
+    found = r_squared(
+        *(torch.tensor(values, dtype=torch.float64) for values in (measured, predicted))
+    )
     spread = f"error mean {100 * errors.mean():.1f} %, median {100 * errors.median():.1f} %, worst {100 * errors.max():.1f} %"
     near, order = int((errors <= 0.1).sum()), spearmanr(predicted, measured).statistic
     return f"{what}: n {len(measured)}, {spread}, {near} within 10 %, R2 {found:.3f}, Spearman {order:.3f}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Latency predicted and measured, of networks that no table was calibrated on.")
+    parser = argparse.ArgumentParser(
+        description="Latency predicted and measured, of networks that no table was calibrated on."
+    )
     parser.add_argument("--space", default="mbconv")
-    for name, default in (("--size", 32), ("--channels", None), ("--cells", None), ("--nets", 12), ("--unseen", 20), ("--seed", 0)):
+    for name, default in (
+        ("--size", 32),
+        ("--channels", None),
+        ("--cells", None),
+        ("--nets", 12),
+        ("--unseen", 20),
+        ("--seed", 0),
+    ):
         parser.add_argument(name, type=int, default=default)
     given = parser.parse_args()
     made = archgrad.space(given.space)
-    options: dict[str, Any] = {name: value for name in ("channels", "cells") if (value := getattr(given, name)) is not None}
-    options |= {"stem": stem_for(given.size, SPACES[given.space].stems)} if "stem" in made.spec() else {}
+    options: dict[str, Any] = {
+        name: value for name in ("channels", "cells") if (value := getattr(given, name)) is not None
+    }
+    options |= (
+        {"stem": stem_for(given.size, SPACES[given.space].stems)} if "stem" in made.spec() else {}
+    )
     wanted = latency.setting(made, given.size, threads=1, **options)
     table = latency.measure(made, wanted, nets=given.nets, seed=given.seed)
     cost, macs = table.cost(), costs(made, given.size, **options)["macs"]
     seen = {net.genotype for net in table.nets}
     drawn = (uniform(made.groups, given.seed, "unseen", i) for i in range(10 * given.unseen))
-    unseen = list(dict.fromkeys(genotype for genotype in drawn if genotype not in seen))[: given.unseen]
-    measured = latency.networks_ms([made.derive(one, **options) for one in (*unseen, *(net.genotype for net in table.nets))], wanted)
+    unseen = list(dict.fromkeys(genotype for genotype in drawn if genotype not in seen))[
+        : given.unseen
+    ]
+    measured = latency.networks_ms(
+        [made.derive(one, **options) for one in (*unseen, *(net.genotype for net in table.nets))],
+        wanted,
+    )
     drift = median(now / net.measured for net, now in zip(table.nets, measured[len(unseen) :]))
     del measured[len(unseen) :]
-    print(f"{wanted.hardware}, torch {wanted.torch}, {table.date}: {given.space}, {given.size}x{given.size}, {options}, batch 1, 1 thread")
-    print(f"calibrated on {len(seen)}: {table.base:.3f} ms + {table.scale:.3f} x sum of ops, R2 {table.r2:.3f}, worst {100 * table.worst:.1f} %")
+    print(
+        f"{wanted.hardware}, torch {wanted.torch}, {table.date}: {given.space}, {given.size}x{given.size}, {options}, batch 1, 1 thread"
+    )
+    print(
+        f"calibrated on {len(seen)}: {table.base:.3f} ms + {table.scale:.3f} x sum of ops, R2 {table.r2:.3f}, worst {100 * table.worst:.1f} %"
+    )
     predicted = [cost.of(genotype) for genotype in unseen]
     for one, true in sorted(zip(predicted, measured), key=lambda pair: pair[1]):
-        print(f"  predicted {one:8.2f}   measured {true:8.2f}   {100 * (one - true) / true:+6.1f} %")
-    base, scale = line([macs.added(net.genotype) for net in table.nets], [net.measured for net in table.nets])
+        print(
+            f"  predicted {one:8.2f}   measured {true:8.2f}   {100 * (one - true) / true:+6.1f} %"
+        )
+    base, scale = line(
+        [macs.added(net.genotype) for net in table.nets], [net.measured for net in table.nets]
+    )
     print(judged("latency table", predicted, measured))
-    print(judged(f"the same, times the drift of {drift:.3f}", [drift * one for one in predicted], measured))
-    print(judged("a line in multiply-adds, times the drift", [drift * (base + scale * macs.added(genotype)) for genotype in unseen], measured))
+    print(
+        judged(
+            f"the same, times the drift of {drift:.3f}",
+            [drift * one for one in predicted],
+            measured,
+        )
+    )
+    print(
+        judged(
+            "a line in multiply-adds, times the drift",
+            [drift * (base + scale * macs.added(genotype)) for genotype in unseen],
+            measured,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -23,11 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import archgrad
-from archgrad.arch import Batch, Genotype, Mixture
-from archgrad.search_method import Method
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch
+from archgrad.components.select import uniform
+from archgrad.searching.method import Method
+from archgrad.searching.types import State
 from archgrad.seeds import generator
-from archgrad.select import uniform
-from archgrad.state import State
 
 LIMIT = 1e-10
 Named = Mapping[str, Tensor]
@@ -75,9 +77,19 @@ CONV_BN = ((r"(?:op\.)?1\.(.*)", r"conv.\1"), (r"(?:op\.)?2\.(.*)", r"bn.\1"))
 OP = {
     "sep_conv": tuple(
         (rf"op\.{i}\.(.*)", rf"{name}.\1")
-        for i, name in zip((1, 2, 3, 5, 6, 7), (f"{half}.{part}" for half in ("first", "second") for part in ("depthwise", "pointwise", "bn")))
+        for i, name in zip(
+            (1, 2, 3, 5, 6, 7),
+            (
+                f"{half}.{part}"
+                for half in ("first", "second")
+                for part in ("depthwise", "pointwise", "bn")
+            ),
+        )
     ),
-    "dil_conv": tuple((rf"op\.{i}\.(.*)", rf"{name}.\1") for i, name in ((1, "depthwise"), (2, "pointwise"), (3, "bn"))),
+    "dil_conv": tuple(
+        (rf"op\.{i}\.(.*)", rf"{name}.\1")
+        for i, name in ((1, "depthwise"), (2, "pointwise"), (3, "bn"))
+    ),
     "nor_conv": CONV_BN,
     "skip_connect": ((r"conv_(\d)\.(.*)", r"conv\1.\2"), (r"(bn\..*)", r"\1")),
     "max_pool": ((r"1\.(.*)", r"bn.\1"),),
@@ -130,7 +142,10 @@ def op_name(source: int, target: int, primitive: str, rest: str) -> str:
 
 def from_quark0(name: str, network: nn.Module) -> str:
     """Search networks and derived networks alike: ``network`` is ours, whose groups name edges and primitives."""
-    edges = {group: [e for e in network.groups[group].edges if e.primitives] for group in NORMAL_AND_REDUCE}
+    edges = {
+        group: [e for e in network.groups[group].edges if e.primitives]
+        for group in NORMAL_AND_REDUCE
+    }
     if match := re.fullmatch(r"cells\.(\d+)\._ops\.(\d+)\._ops\.(\d+)\.(.*)", name):
         cell, edge, k, rest = int(match[1]), int(match[2]), int(match[3]), match[4]
         source, target, primitives = edges[network.kinds[cell]][edge]
@@ -138,7 +153,9 @@ def from_quark0(name: str, network: nn.Module) -> str:
     return translated(name, QUARK0)
 
 
-def from_quark0_derived(name: str, network: nn.Module, pairs: Mapping[str, list[tuple[str, int]]]) -> str:
+def from_quark0_derived(
+    name: str, network: nn.Module, pairs: Mapping[str, list[tuple[str, int]]]
+) -> str:
     if match := re.fullmatch(r"cells\.(\d+)\._ops\.(\d+)\.(.*)", name):
         cell, k, rest = int(match[1]), int(match[2]), match[3]
         primitive, source = pairs[network.kinds[cell]][k]
@@ -167,14 +184,22 @@ class Pair(NamedTuple):
     left: str = r"arch_parameters|.*num_batches_tracked"  # what ours does not have
 
     def renamed(self, named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-        return {self.name(name): tensor for name, tensor in named if not re.fullmatch(self.left, name)}
+        return {
+            self.name(name): tensor for name, tensor in named if not re.fullmatch(self.left, name)
+        }
 
     def copy(self) -> None:
-        counts = {name: b for name, b in self.ours.named_buffers() if name.endswith("num_batches_tracked")}
-        self.ours.load_state_dict({**counts, **self.renamed(self.theirs.state_dict().items())}, strict=True)
+        counts = {
+            name: b for name, b in self.ours.named_buffers() if name.endswith("num_batches_tracked")
+        }
+        self.ours.load_state_dict(
+            {**counts, **self.renamed(self.theirs.state_dict().items())}, strict=True
+        )
 
     def weights(self, what: str) -> Check:
-        return compared(what, dict(self.ours.named_parameters()), self.renamed(self.theirs.named_parameters()))
+        return compared(
+            what, dict(self.ours.named_parameters()), self.renamed(self.theirs.named_parameters())
+        )
 
 
 def loss_of(logits: Tensor, auxiliary: Tensor | None, labels: Tensor) -> Tensor:
@@ -185,10 +210,14 @@ def loss_of(logits: Tensor, auxiliary: Tensor | None, labels: Tensor) -> Tensor:
 def slopes(loss: Tensor, named: dict[str, Tensor]) -> dict[str, Tensor]:
     """d loss / d tensor; 0 where none leads there (behind a `none` one code has zeros, the other nothing)."""
     found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-    return {name: torch.zeros_like(t) if g is None else g for (name, t), g in zip(named.items(), found)}
+    return {
+        name: torch.zeros_like(t) if g is None else g for (name, t), g in zip(named.items(), found)
+    }
 
 
-def passes(pair: Pair, data: Batch, mixture: Mixture | None, alphas: Mapping[str, tuple[Tensor, Tensor]]) -> Iterator[Check]:
+def passes(
+    pair: Pair, data: Batch, mixture: Mixture | None, alphas: Mapping[str, tuple[Tensor, Tensor]]
+) -> Iterator[Check]:
     """Logits and gradients in training mode, then logits in evaluation mode. ``alphas``: ours and theirs by group."""
     pair.copy()
     with peers.on_cpu():
@@ -199,18 +228,41 @@ def passes(pair: Pair, data: Batch, mixture: Mixture | None, alphas: Mapping[str
         yield compared("auxiliary logits", {"": ours.auxiliary}, {"": their_auxiliary})
     weights = dict(pair.ours.named_parameters()), pair.renamed(pair.theirs.named_parameters())
     of_alphas = {f"alphas of {name}": both for name, both in alphas.items()}
-    losses = loss_of(ours.logits, ours.auxiliary, data.labels), loss_of(theirs, their_auxiliary, data.labels)
-    own, official = (slopes(losses[i], {**weights[i], **{name: both[i] for name, both in of_alphas.items()}}) for i in (0, 1))
-    yield compared(f"gradients of {len(weights[0])} weight tensors", *({n: g[n] for n in w} for g, w in zip((own, official), weights)))
+    losses = (
+        loss_of(ours.logits, ours.auxiliary, data.labels),
+        loss_of(theirs, their_auxiliary, data.labels),
+    )
+    own, official = (
+        slopes(losses[i], {**weights[i], **{name: both[i] for name, both in of_alphas.items()}})
+        for i in (0, 1)
+    )
+    yield compared(
+        f"gradients of {len(weights[0])} weight tensors",
+        *({n: g[n] for n in w} for g, w in zip((own, official), weights)),
+    )
     if alphas:
-        yield compared("gradients of the alphas", *({name: found[name] for name in of_alphas} for found in (own, official)))
+        yield compared(
+            "gradients of the alphas",
+            *({name: found[name] for name in of_alphas} for found in (own, official)),
+        )
     pair.ours.eval(), pair.theirs.eval()
     with torch.no_grad(), peers.on_cpu():
-        yield compared("logits, evaluation mode", {"": pair.ours(data.images, mixture).logits}, {"": pair.logits(pair.theirs, data.images)[0]})
+        yield compared(
+            "logits, evaluation mode",
+            {"": pair.ours(data.images, mixture).logits},
+            {"": pair.logits(pair.theirs, data.images)[0]},
+        )
     pair.ours.train(), pair.theirs.train()
 
 
-def two_steps(pair: Pair, method: Method, state: State, step: peers.Step, alphas: Mapping[str, Tensor], named: str) -> Iterator[Check]:
+def two_steps(
+    pair: Pair,
+    method: Method,
+    state: State,
+    step: peers.Step,
+    alphas: Mapping[str, Tensor],
+    named: str,
+) -> Iterator[Check]:
     pair.copy()
     train, val = batch(4, "train"), batch(4, "val")
     for k in range(2):
@@ -236,7 +288,9 @@ def two_training_steps(pair: Pair, data: Batch, **sgd: float) -> Iterator[Check]
         yield pair.weights(f"step {k + 1} of the retraining: weights")
 
 
-def selections(method: Method, state: State, alphas: dict[str, Tensor], genotype: Callable[[], Genotype]) -> Check:
+def selections(
+    method: Method, state: State, alphas: dict[str, Tensor], genotype: Callable[[], Genotype]
+) -> Check:
     """How many of 50 random alphas are discretised differently."""
     rng, different = generator("parity", "select"), 0
     for _ in range(50):
@@ -244,7 +298,9 @@ def selections(method: Method, state: State, alphas: dict[str, Tensor], genotype
             theirs.data.copy_(torch.randn(theirs.shape, generator=rng))
             state.alphas[name].data.copy_(theirs.data)
         ours, official = method.genotype(state), genotype()
-        different += [set(cell.links) for cell in ours.cells] != [set(cell.links) for cell in official.cells]
+        different += [set(cell.links) for cell in ours.cells] != [
+            set(cell.links) for cell in official.cells
+        ]
     return Check("genotypes of 50 random alphas that differ", different, 0.0)
 
 
@@ -258,7 +314,10 @@ def same_alphas(state: State, theirs: Mapping[str, Tensor]) -> None:
 def quark0_search(peer: SimpleNamespace) -> Iterator[Check]:
     """C=16, 8 cells, batch 4."""
     space = archgrad.space("darts")
-    for title, hypergradient in (("first order, step", "first_order"), ("second order by finite differences, step", "finite_differences")):
+    for title, hypergradient in (
+        ("first order, step", "first_order"),
+        ("second order by finite differences, step", "finite_differences"),
+    ):
         with peers.on_cpu():
             network = peer.search.Network(16, 10, 8, nn.CrossEntropyLoss())
         disturb(network)
@@ -267,10 +326,20 @@ def quark0_search(peer: SimpleNamespace) -> Iterator[Check]:
         alphas = dict(zip(NORMAL_AND_REDUCE, network.arch_parameters()))
         same_alphas(state, alphas)
         ours = state.nets["search"]
-        pair = Pair(network, ours, lambda name, ours=ours: from_quark0(name, ours), lambda net, images: (net(images), None))
+        pair = Pair(
+            network,
+            ours,
+            lambda name, ours=ours: from_quark0(name, ours),
+            lambda net, images: (net(images), None),
+        )
         if hypergradient == "first_order":
             mixture = method.mixture(state.alphas, method.context(state, "alpha"))
-            yield from passes(pair, batch(4, "train"), mixture, {name: (state.alphas[name], alphas[name]) for name in alphas})
+            yield from passes(
+                pair,
+                batch(4, "train"),
+                mixture,
+                {name: (state.alphas[name], alphas[name]) for name in alphas},
+            )
             pair.theirs.zero_grad()
         step = peers.quark0_step(peer, network, unrolled=hypergradient != "first_order")
         yield from two_steps(pair, method, state, step, alphas, title)
@@ -281,12 +350,17 @@ def spelled(peer: SimpleNamespace, genotype: Genotype) -> object:
     """A genotype of two inputs a node as the peer's own tuple."""
     fields = {}
     for cell in genotype.cells:
-        fields[cell.group] = [(link.primitive, link.source) for link in sorted(cell.links, key=lambda link: link.target)]
+        fields[cell.group] = [
+            (link.primitive, link.source)
+            for link in sorted(cell.links, key=lambda link: link.target)
+        ]
         fields[f"{cell.group}_concat"] = list(cell.concat)
     return peer.genotypes.Genotype(**fields)
 
 
-def quark0_derived(peer: SimpleNamespace, genotype: Genotype, stem: str, channels: int, cells: int) -> Iterator[Check]:
+def quark0_derived(
+    peer: SimpleNamespace, genotype: Genotype, stem: str, channels: int, cells: int
+) -> Iterator[Check]:
     """With auxiliary head, batch 4 (ImageNet: 2)."""
     pixels, classes, size = (32, 10, 4) if stem == "cifar" else (224, 1000, 2)
     official = spelled(peer, genotype)
@@ -298,7 +372,12 @@ def quark0_derived(peer: SimpleNamespace, genotype: Genotype, stem: str, channel
     space = archgrad.space("darts", classes=classes, stem=stem)
     ours = space.derive(genotype, channels=channels, cells=cells, auxiliary=True).network.train()
     pairs = {group: getattr(official, group) for group in NORMAL_AND_REDUCE}
-    pair = Pair(network, ours, lambda name: from_quark0_derived(name, ours, pairs), lambda net, images: net(images))
+    pair = Pair(
+        network,
+        ours,
+        lambda name: from_quark0_derived(name, ours, pairs),
+        lambda net, images: net(images),
+    )
     data = batch(size, "derived", pixels=pixels, classes=classes)
     yield from passes(pair, data, None, {})
     yield from two_training_steps(pair, data, weight_decay=3e-4)
@@ -326,28 +405,51 @@ def autodl_search(peer: SimpleNamespace) -> Iterator[Check]:
         return int(match[2]), int(match[1]), five[int(match[3])], match[4]
 
     left = rf"arch_parameters|.*num_batches_tracked|{biases.pattern}"
-    pair = Pair(network, state.nets["search"], lambda name: from_autodl(name, 5, inside), lambda net, images: (net(images)[1], None), left)
+    pair = Pair(
+        network,
+        state.nets["search"],
+        lambda name: from_autodl(name, 5, inside),
+        lambda net, images: (net(images)[1], None),
+        left,
+    )
     mixture = method.mixture(state.alphas, method.context(state, "alpha"))
-    yield from passes(pair, batch(4, "train"), mixture, {"cell": (state.alphas["cell"], alphas["cell"])})
+    yield from passes(
+        pair, batch(4, "train"), mixture, {"cell": (state.alphas["cell"], alphas["cell"])}
+    )
     network.zero_grad()
     yield from two_steps(pair, method, state, peers.autodl_step(peer, network), alphas, "step")
     yield selections(method, state, alphas, lambda: Genotype.parse(network.genotype().tostr()))
 
 
-def autodl_derived(peer: SimpleNamespace, genotype: Genotype, channels: int, depth: int) -> Iterator[Check]:
+def autodl_derived(
+    peer: SimpleNamespace, genotype: Genotype, channels: int, depth: int
+) -> Iterator[Check]:
     """Batch 4."""
     structure = peer.Structure.str2structure(str(genotype))
     network = peer.TinyNetwork(channels, depth, structure, 10)
     disturb(network)
-    ours = archgrad.space("nasbench201").derive(genotype, channels=channels, cells=depth).network.train()
-    links = [(source, target, primitive) for target, node in enumerate(structure.nodes, 1) for primitive, source in node]
+    ours = (
+        archgrad.space("nasbench201")
+        .derive(genotype, channels=channels, cells=depth)
+        .network.train()
+    )
+    links = [
+        (source, target, primitive)
+        for target, node in enumerate(structure.nodes, 1)
+        for primitive, source in node
+    ]
 
     def inside(rest: str) -> tuple[int, int, str, str]:
         match = re.fullmatch(r"layers\.(\d)\.(.*)", rest)
         assert match is not None, rest
         return *links[int(match[1])], match[2]
 
-    pair = Pair(network, ours, lambda name: from_autodl(name, depth, inside), lambda net, images: (net(images)[1], None))
+    pair = Pair(
+        network,
+        ours,
+        lambda name: from_autodl(name, depth, inside),
+        lambda net, images: (net(images)[1], None),
+    )
     yield from passes(pair, batch(4, "derived"), None, {})
     yield from two_training_steps(pair, batch(4, "derived"), weight_decay=5e-4, nesterov=True)
 
@@ -360,11 +462,20 @@ def suites(given: Mapping[str, object]) -> Iterator[tuple[str, Iterator[Check]]]
         groups = archgrad.space("darts").groups
         drawn = {f"random {k}": uniform(groups, "parity", k) for k in range(6)}
         for name in ("DARTS_V1", "DARTS_V2", "PDARTS", "PCDARTS"):
-            yield f"quark0 NetworkCIFAR, {name}, C=36, 20 cells", quark0_derived(peer, Genotype.parse(name), "cifar", 36, 20)
+            yield (
+                f"quark0 NetworkCIFAR, {name}, C=36, 20 cells",
+                quark0_derived(peer, Genotype.parse(name), "cifar", 36, 20),
+            )
         for name, genotype in drawn.items():
-            yield f"quark0 NetworkCIFAR, {name}, C=8, 8 cells", quark0_derived(peer, genotype, "cifar", 8, 8)
+            yield (
+                f"quark0 NetworkCIFAR, {name}, C=8, 8 cells",
+                quark0_derived(peer, genotype, "cifar", 8, 8),
+            )
         for name in ("DARTS_V2", "PCDARTS"):
-            yield f"quark0 NetworkImageNet, {name}, C=48, 14 cells", quark0_derived(peer, Genotype.parse(name), "imagenet", 48, 14)
+            yield (
+                f"quark0 NetworkImageNet, {name}, C=48, 14 cells",
+                quark0_derived(peer, Genotype.parse(name), "imagenet", 48, 14),
+            )
     if "autodl" in given:
         peer = peers.autodl(given["autodl"])
         yield "AutoDL search network (NAS-Bench-201), C=16, N=5", autodl_search(peer)
@@ -372,24 +483,39 @@ def suites(given: Mapping[str, object]) -> Iterator[tuple[str, Iterator[Check]]]
         best = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
         mixed = "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|nor_conv_3x3~1|avg_pool_3x3~2|"
         for text in (best, mixed):
-            yield f"AutoDL TinyNetwork, `{text}`, C=16, N=5", autodl_derived(peer, Genotype.parse(text), 16, 5)
+            yield (
+                f"AutoDL TinyNetwork, `{text}`, C=16, N=5",
+                autodl_derived(peer, Genotype.parse(text), 16, 5),
+            )
         for k in range(6):
-            yield f"AutoDL TinyNetwork, random {k}, C=16, N=1", autodl_derived(peer, uniform(groups, "parity", k), 16, 1)
+            yield (
+                f"AutoDL TinyNetwork, random {k}, C=16, N=1",
+                autodl_derived(peer, uniform(groups, "parity", k), 16, 1),
+            )
 
 
 def main() -> int:
-    given = dict(peers.arguments("Compare archgrad with official code in float64.").parse_args().peer)
+    given = dict(
+        peers.arguments("Compare archgrad with official code in float64.").parse_args().peer
+    )
     if not given:
-        raise SystemExit("name at least one checkout: --peer quark0=PATH (quark0/darts), --peer autodl=PATH (D-X-Y/AutoDL-Projects)")
+        raise SystemExit(
+            "name at least one checkout: --peer quark0=PATH (quark0/darts), --peer autodl=PATH (D-X-Y/AutoDL-Projects)"
+        )
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print(f"archgrad {archgrad.__version__}, torch {torch.__version__}, Python {platform.python_version()}, float64, limit {LIMIT:g}\n")
+    print(
+        f"archgrad {archgrad.__version__}, torch {torch.__version__}, Python {platform.python_version()}, float64, limit {LIMIT:g}\n"
+    )
     for name, path in given.items():
         print(f"- {name}: {peers.PEERS[name]} @ {peers.commit(path)}")
     failed = count = 0
     for title, checks in suites(given):
-        print(f"\n### {title}\n\n| check | largest difference | largest entry | |\n|---|---|---|---|", flush=True)
+        print(
+            f"\n### {title}\n\n| check | largest difference | largest entry | |\n|---|---|---|---|",
+            flush=True,
+        )
         for check in checks:
             print(check, flush=True)
             count, failed = count + 1, failed + (not check.ok)

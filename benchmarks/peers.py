@@ -21,58 +21,93 @@ from unittest.mock import MagicMock, patch
 import torch
 from torch import Tensor, nn
 
-from archgrad.arch import Batch
+from archgrad.arch.passes import Batch
 
-PEERS = {"quark0": "https://github.com/quark0/darts", "autodl": "https://github.com/D-X-Y/AutoDL-Projects"}
+PEERS = {
+    "quark0": "https://github.com/quark0/darts",
+    "autodl": "https://github.com/D-X-Y/AutoDL-Projects",
+}
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
     """A parser with ``--peer NAME=PATH``, once per peer."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--peer", action="append", default=[], type=_peer, metavar="NAME=PATH", help=f"a checkout of {PEERS}")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        type=_peer,
+        metavar="NAME=PATH",
+        help=f"a checkout of {PEERS}",
+    )
     return parser
 
 
 def _peer(text: str) -> tuple[str, Path]:
     name, _, path = text.partition("=")
     if name not in PEERS or not Path(path).is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH with NAME one of {', '.join(PEERS)} and PATH a checkout of it")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=PATH with NAME one of {', '.join(PEERS)} and PATH a checkout of it"
+        )
     return name, Path(path).resolve()
 
 
 def commit(path: Path) -> str:
-    return subprocess.run(["git", "-C", str(path), "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(path), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @contextmanager
 def on_cpu() -> Iterator[None]:
     warnings.filterwarnings("ignore", "This overload of", UserWarning)
-    with patch.object(Tensor, "cuda", lambda self, *_, **__: self), patch.object(nn.Module, "cuda", lambda self, *_, **__: self):
+    with (
+        patch.object(Tensor, "cuda", lambda self, *_, **__: self),
+        patch.object(nn.Module, "cuda", lambda self, *_, **__: self),
+    ):
         yield
 
 
 def quark0(path: Path) -> SimpleNamespace:
     """``search.Network``, ``architect.Architect``, ``model.NetworkCIFAR``, ``genotypes`` of quark0/darts."""
-    names = {"search": "model_search", "architect": "architect", "model": "model", "genotypes": "genotypes"}
+    names = {
+        "search": "model_search",
+        "architect": "architect",
+        "model": "model",
+        "genotypes": "genotypes",
+    }
     return SimpleNamespace(**dict(zip(names, _imported(path / "cnn", names.values()))))
 
 
 def autodl(path: Path) -> SimpleNamespace:
     """``TinyNetworkDarts`` (supernet), ``TinyNetwork`` (derived), ``Structure``, ``optimizers`` of D-X-Y/AutoDL-Projects."""
     models = "xautodl.models."
-    searchs, infers = _imported(path, (models + "cell_searchs", models + "cell_infers.tiny_network"))
-    spec = importlib.util.spec_from_file_location("autodl_optimizers", path / "xautodl" / "procedures" / "optimizers.py")
+    searchs, infers = _imported(
+        path, (models + "cell_searchs", models + "cell_infers.tiny_network")
+    )
+    spec = importlib.util.spec_from_file_location(
+        "autodl_optimizers", path / "xautodl" / "procedures" / "optimizers.py"
+    )
     assert spec is not None and spec.loader is not None
     optimizers = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(optimizers)
     supernet = searchs.nas201_super_nets["DARTS-V1"]
-    return SimpleNamespace(TinyNetworkDarts=supernet, TinyNetwork=infers.TinyNetwork, Structure=searchs.CellStructure, optimizers=optimizers)
+    return SimpleNamespace(
+        TinyNetworkDarts=supernet,
+        TinyNetwork=infers.TinyNetwork,
+        Structure=searchs.CellStructure,
+        optimizers=optimizers,
+    )
 
 
 def _imported(folder: Path, names: Iterable[str]) -> list[ModuleType]:
     """The modules, out of the way of whatever else is called ``utils`` or ``model``."""
     before = set(sys.modules)
-    stand_ins = [] if importlib.util.find_spec("torchvision") else ["torchvision", "torchvision.transforms", "torchvision.datasets"]
+    stand_ins = (
+        []
+        if importlib.util.find_spec("torchvision")
+        else ["torchvision", "torchvision.transforms", "torchvision.datasets"]
+    )
     sys.modules.update({name: MagicMock() for name in stand_ins})
     sys.path.insert(0, str(folder))
     try:
@@ -93,13 +128,17 @@ def quark0_step(peer: SimpleNamespace, network: nn.Module, *, unrolled: bool = F
     lr, momentum, decay = 0.025, 0.9, 3e-4
     weights = list(network.parameters())
     optimizer = torch.optim.SGD(weights, lr, momentum=momentum, weight_decay=decay)
-    settings = SimpleNamespace(momentum=momentum, weight_decay=decay, arch_learning_rate=3e-4, arch_weight_decay=1e-3)
+    settings = SimpleNamespace(
+        momentum=momentum, weight_decay=decay, arch_learning_rate=3e-4, arch_weight_decay=1e-3
+    )
     architect = peer.architect.Architect(network, settings)
     criterion = nn.CrossEntropyLoss()
 
     def step(train: Batch, val: Batch) -> None:
         with on_cpu():
-            architect.step(train.images, train.labels, val.images, val.labels, lr, optimizer, unrolled=unrolled)
+            architect.step(
+                train.images, train.labels, val.images, val.labels, lr, optimizer, unrolled=unrolled
+            )
             optimizer.zero_grad()
             criterion(network(train.images), train.labels).backward()
             nn.utils.clip_grad_norm_(weights, 5.0)
@@ -108,14 +147,20 @@ def quark0_step(peer: SimpleNamespace, network: nn.Module, *, unrolled: bool = F
     return step
 
 
-def autodl_step(peer: SimpleNamespace, network: nn.Module, epoch: Callable[[], int] = lambda: 0) -> Step:
+def autodl_step(
+    peer: SimpleNamespace, network: nn.Module, epoch: Callable[[], int] = lambda: 0
+) -> Step:
     """One step of exps/NATS-algos/search-cell.py with ``--algo darts-v1`` at its configuration: SGD, then the alphas, no clipping."""
     config = SimpleNamespace(
         optim="SGD", LR=0.025, eta_min=0.001, epochs=50, warmup=0, decay=5e-4, momentum=0.9, nesterov=True, scheduler="cos",
         criterion="Softmax",
     )  # fmt: skip
-    optimizer, scheduler, criterion = peer.optimizers.get_optim_scheduler(network.get_weights(), config)
-    of_alphas = torch.optim.Adam(network.get_alphas(), lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
+    optimizer, scheduler, criterion = peer.optimizers.get_optim_scheduler(
+        network.get_weights(), config
+    )
+    of_alphas = torch.optim.Adam(
+        network.get_alphas(), lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3
+    )
 
     def step(train: Batch, val: Batch) -> None:
         scheduler.update(epoch(), 0.0)

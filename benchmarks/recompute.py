@@ -18,7 +18,7 @@ from time import monotonic, process_time
 import torch
 
 import archgrad
-from archgrad.arch import Batch
+from archgrad.arch.passes import Batch
 from archgrad.seeds import generator
 
 Measured = tuple[list[float], int]
@@ -26,20 +26,33 @@ Measured = tuple[list[float], int]
 
 def batch(given: argparse.Namespace, place: int) -> Batch:
     rng = generator(0, "recompute", place)
-    images, labels = torch.randn(given.batch, 3, given.size, given.size, generator=rng), torch.randint(10, (given.batch,), generator=rng)
-    return Batch(images.to(given.device), labels.to(given.device), torch.arange(given.batch, device=given.device))
+    images, labels = (
+        torch.randn(given.batch, 3, given.size, given.size, generator=rng),
+        torch.randint(10, (given.batch,), generator=rng),
+    )
+    return Batch(
+        images.to(given.device),
+        labels.to(given.device),
+        torch.arange(given.batch, device=given.device),
+    )
 
 
 def measured(recompute: str, given: argparse.Namespace) -> Measured:
     """(seconds of each repeat, bytes of peak memory above the start)"""
     torch.set_num_threads(1)
     gpu = given.device != "cpu"
-    options = {name: value for name in ("channels", "cells") if (value := getattr(given, name)) is not None}
+    options = {
+        name: value for name in ("channels", "cells") if (value := getattr(given, name)) is not None
+    }
     made = archgrad.method(given.method, archgrad.space(given.space, **options))
     state = made.start(seed=0, epochs=50, steps=100, device=given.device, recompute=recompute)
     state.epoch = made.alpha_from(50)  # with alpha steps
     made.begin_epoch(state)
-    start = torch.cuda.memory_allocated() if gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = (
+        torch.cuda.memory_allocated()
+        if gpu
+        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
     took = []
     for place in range(given.repeats + 1):
         train, val = batch(given, 2 * place), batch(given, 2 * place + 1)
@@ -50,12 +63,18 @@ def measured(recompute: str, given: argparse.Namespace) -> Measured:
         if gpu:
             torch.cuda.synchronize()
         took.append((monotonic() if gpu else process_time()) - began)
-    peak = torch.cuda.max_memory_allocated() if gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if gpu
+        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
     return took[1:], peak - start
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Memory and time of a search step with and without recomputed cells.")
+    parser = argparse.ArgumentParser(
+        description="Memory and time of a search step with and without recomputed cells."
+    )
     parser.add_argument("--space", default="darts")
     parser.add_argument("--method", default="darts")
     parser.add_argument("--channels", type=int)

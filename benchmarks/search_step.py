@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import archgrad
-from archgrad.arch import Batch
-from archgrad.search_space import Space
+from archgrad.arch.passes import Batch
+from archgrad.arch.space import Space
 from archgrad.seeds import generator
 
 COUNTED_AT = 8
@@ -36,7 +36,11 @@ COUNTED_AT = 8
 
 def batch(size: int, place: str) -> Batch:
     rng = generator("search step", place)
-    return Batch(torch.randn(size, 3, 32, 32, generator=rng), torch.randint(10, (size,), generator=rng), torch.arange(size))
+    return Batch(
+        torch.randn(size, 3, 32, 32, generator=rng),
+        torch.randint(10, (size,), generator=rng),
+        torch.arange(size),
+    )
 
 
 def own_step(space: Space, **options: Any) -> peers.Step:
@@ -123,9 +127,13 @@ def timed(steps: dict[str, peers.Step], size: int, repeats: int) -> dict[str, li
     return seconds
 
 
-def table(title: str, steps: dict[str, peers.Step], target: float | None, size: int, repeats: int) -> None:
+def table(
+    title: str, steps: dict[str, peers.Step], target: float | None, size: int, repeats: int
+) -> None:
     print(f"\n### {title}, batch {size}, n = {repeats}\n")
-    print("| variant | CPU s, median (min-max) | wall s | x, medians | x, minima | saved, MB a sample | dispatches |")
+    print(
+        "| variant | CPU s, median (min-max) | wall s | x, medians | x, minima | saved, MB a sample | dispatches |"
+    )
     print("|---|---|---|---|---|---|---|")
     counts = {name: counted(step) for name, step in steps.items()}
     seconds = timed(steps, size, repeats)
@@ -138,7 +146,9 @@ def table(title: str, steps: dict[str, peers.Step], target: float | None, size: 
         times = f"{median:.2f} ({least:.2f}-{max(cpu):.2f}) | {wall:.2f} | {ratio:.2f} | {min(base) / least:.2f}"
         print(f"| {name} | {times} | {megabytes:.1f} | {dispatches:,} |", flush=True)
     if target is not None and len(seconds) > 1:
-        print(f"\nTarget {target}: {'reached' if ratio >= target else 'NOT reached'} ({ratio:.2f}).")
+        print(
+            f"\nTarget {target}: {'reached' if ratio >= target else 'NOT reached'} ({ratio:.2f})."
+        )
 
 
 def machine() -> str:
@@ -146,23 +156,27 @@ def machine() -> str:
         names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
     cpu = names[0] if names else platform.processor()
     isa = torch.backends.cpu.get_cpu_capability()
-    return (
-        f"{cpu}, {os.cpu_count()} cores, {isa}; torch {torch.__version__}, {torch.get_num_threads()} thread; Python {platform.python_version()}"
-    )
+    return f"{cpu}, {os.cpu_count()} cores, {isa}; torch {torch.__version__}, {torch.get_num_threads()} thread; Python {platform.python_version()}"
 
 
 def darts(given: Mapping[str, Path]) -> tuple[str, dict[str, peers.Step], float]:
     space, steps = archgrad.space("darts"), {}
     if "quark0" in given:
         steps["official (quark0)"] = quark0(given["quark0"])
-    return "DARTS space, C=16, 8 cells: first-order step", {**steps, "archgrad": own_step(space)}, 3.5
+    return (
+        "DARTS space, C=16, 8 cells: first-order step",
+        {**steps, "archgrad": own_step(space)},
+        3.5,
+    )
 
 
 def nasbench201(given: Mapping[str, Path]) -> tuple[str, dict[str, peers.Step], float]:
     space, steps = archgrad.space("nasbench201"), {}
     if "autodl" in given:
         peer, five = peers.autodl(given["autodl"]), list(space.groups["cell"].edges[0].primitives)
-        steps["official (autodl)"] = peers.autodl_step(peer, peer.TinyNetworkDarts(16, 5, 4, 10, five, False, True))
+        steps["official (autodl)"] = peers.autodl_step(
+            peer, peer.TinyNetworkDarts(16, 5, 4, 10, five, False, True)
+        )
     return "NAS-Bench-201, C=16, N=5: first-order step", {**steps, "archgrad": own_step(space)}, 2.3
 
 
@@ -185,18 +199,27 @@ def quark0(path: Path, *, unrolled: bool = False) -> peers.Step:
     """In its own arrangement: contiguous images, every gradient computed, optimizers as its script makes them."""
     peer = peers.quark0(path)
     with peers.on_cpu():
-        return peers.quark0_step(peer, peer.search.Network(16, 10, 8, nn.CrossEntropyLoss()), unrolled=unrolled)
+        return peers.quark0_step(
+            peer, peer.search.Network(16, 10, 8, nn.CrossEntropyLoss()), unrolled=unrolled
+        )
 
 
 def main() -> None:
     parser = peers.arguments("Time one search step, ours and the official code's.")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--table", choices=list(TABLES), action="append", help="default: all but second_order, which takes longest")
+    parser.add_argument(
+        "--table",
+        choices=list(TABLES),
+        action="append",
+        help="default: all but second_order, which takes longest",
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print(f"archgrad {archgrad.__version__}; {machine()}; load average at the start {os.getloadavg()[0]:.1f}\n")
+    print(
+        f"archgrad {archgrad.__version__}; {machine()}; load average at the start {os.getloadavg()[0]:.1f}\n"
+    )
     for name, path in given.peer:
         print(f"- {name}: {peers.PEERS[name]} @ {peers.commit(path)}")
     for name in given.table or ("darts", "nasbench201"):

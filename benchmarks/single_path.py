@@ -16,17 +16,19 @@ import resource
 import torch
 
 import archgrad
-from archgrad.arch import Batch
+from archgrad.arch.passes import Batch
 from archgrad.methods import method
+from archgrad.searching.steps import forward
 from archgrad.seeds import generator
 from archgrad.spaces.blocks import InvertedResidual
-from archgrad.stepper import forward
 
 
 def batch(given: argparse.Namespace, place: int) -> Batch:
     rng = generator(0, "single path", place)
     images = torch.randn(given.batch, 3, given.size, given.size, generator=rng)
-    return Batch(images, torch.randint(10, (given.batch,), generator=rng), torch.arange(given.batch))
+    return Batch(
+        images, torch.randint(10, (given.batch,), generator=rng), torch.arange(given.batch)
+    )
 
 
 def measured(name: str, given: argparse.Namespace) -> tuple[int, int, int]:
@@ -39,7 +41,11 @@ def measured(name: str, given: argparse.Namespace) -> tuple[int, int, int]:
     net, start = state.nets["search"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     own = {t.untyped_storage().data_ptr() for t in (*net.parameters(), *net.buffers())}
     runs: list[int] = []
-    hooks = [m.register_forward_hook(lambda *_: runs.append(1)) for m in net.modules() if isinstance(m, InvertedResidual)]
+    hooks = [
+        m.register_forward_hook(lambda *_: runs.append(1))
+        for m in net.modules()
+        if isinstance(m, InvertedResidual)
+    ]
     saved: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -49,18 +55,31 @@ def measured(name: str, given: argparse.Namespace) -> tuple[int, int, int]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        passed = forward(made, state, "search", "weight", batch(given, 0), {group: alphas.detach() for group, alphas in state.alphas.items()})
+        passed = forward(
+            made,
+            state,
+            "search",
+            "weight",
+            batch(given, 0),
+            {group: alphas.detach() for group, alphas in state.alphas.items()},
+        )
     executed = len(runs)
     del passed
     for hook in hooks:
         hook.remove()
     for place in range(3):
         made.step(state, batch(given, 2 * place), batch(given, 2 * place + 1))
-    return executed, sum(saved.values()), 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)
+    return (
+        executed,
+        sum(saved.values()),
+        1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start),
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Memory of a search step where one path runs, and where the whole mixture does.")
+    parser = argparse.ArgumentParser(
+        description="Memory of a search step where one path runs, and where the whole mixture does."
+    )
     parser.add_argument("--space", default="nasbenchmacro")
     parser.add_argument("--methods", nargs="+", default=["darts", "gdas", "rsws"])
     parser.add_argument("--channels", type=int)
@@ -70,7 +89,10 @@ def main() -> None:
     for name in given.methods:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             executed, saved, peak = pool.apply(measured, (name, given))
-        print(f"{name}: {executed} blocks run, {saved / 2**20:.1f} MiB saved for backward, peak {peak / 2**20:.1f} MiB", flush=True)
+        print(
+            f"{name}: {executed} blocks run, {saved / 2**20:.1f} MiB saved for backward, peak {peak / 2**20:.1f} MiB",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ import torch
 from search_step import batch, machine, timed
 
 import archgrad
-from archgrad.arch import Batch
-from archgrad.search_method import Method
-from archgrad.search_space import Space
-from archgrad.state import State
+from archgrad.arch.passes import Batch
+from archgrad.arch.space import Space
+from archgrad.searching.method import Method
+from archgrad.searching.types import State
 
 KINDS: dict[str, dict[str, Any]] = {
     "remembered": {"teachers": "remembered"},
@@ -44,7 +44,9 @@ def ready(method: Method, images: int, size: int, epochs: int) -> State:
     return state
 
 
-def prepared(space: Space, given: argparse.Namespace) -> tuple[dict[str, Callable[[Batch, Batch], Any]], dict[str, int]]:
+def prepared(
+    space: Space, given: argparse.Namespace
+) -> tuple[dict[str, Callable[[Batch, Batch], Any]], dict[str, int]]:
     """Name -> a step, and the bytes of its teachers."""
     steps, sizes = {}, {}
     for name, options in {"darts": None, **KINDS}.items():
@@ -60,17 +62,32 @@ def prepared(space: Space, given: argparse.Namespace) -> tuple[dict[str, Callabl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time a search step with each kind of teachers against DARTS.")
+    parser = argparse.ArgumentParser(
+        description="Time a search step with each kind of teachers against DARTS."
+    )
     parser.add_argument("--space", default="nasbench201", choices=["nasbench201", "darts"])
-    for name, default in (("--channels", 16), ("--cells", None), ("--batch", 64), ("--images", 25_000), ("--k", 3), ("--repeats", 5)):
+    for name, default in (
+        ("--channels", 16),
+        ("--cells", None),
+        ("--batch", 64),
+        ("--images", 25_000),
+        ("--k", 3),
+        ("--repeats", 5),
+    ):
         parser.add_argument(name, type=int, default=default)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    space = archgrad.space(given.space, channels=given.channels, **({"cells": given.cells} if given.cells else {}))
+    space = archgrad.space(
+        given.space, channels=given.channels, **({"cells": given.cells} if given.cells else {})
+    )
     steps, sizes = prepared(space, given)
-    print(f"archgrad {archgrad.__version__}; {machine()}; load average at the start {os.getloadavg()[0]:.1f}\n")
+    print(
+        f"archgrad {archgrad.__version__}; {machine()}; load average at the start {os.getloadavg()[0]:.1f}\n"
+    )
     cells = space.spec()["cells"]
-    print(f"### {given.space}, C={given.channels}, cells={cells}, batch {given.batch}, K = {given.k}, n = {given.repeats}\n")
+    print(
+        f"### {given.space}, C={given.channels}, cells={cells}, batch {given.batch}, K = {given.k}, n = {given.repeats}\n"
+    )
     print("| | CPU s, median (min-max) | wall s | DARTS steps, medians | minima | MB |")
     print("|---|---|---|---|---|---|")
     seconds = timed(steps, given.batch, given.repeats)
@@ -78,7 +95,9 @@ def main() -> None:
     for name, found in seconds.items():
         cpu, wall = [s.cpu for s in found], statistics.median(s.wall for s in found)
         times = f"{statistics.median(cpu):.2f} ({min(cpu):.2f}-{max(cpu):.2f}) | {wall:.2f}"
-        ratios = f"{statistics.median(cpu) / statistics.median(base):.2f} | {min(cpu) / min(base):.2f}"
+        ratios = (
+            f"{statistics.median(cpu) / statistics.median(base):.2f} | {min(cpu) / min(base):.2f}"
+        )
         print(f"| {name} | {times} | {ratios} | {sizes[name] / 1e6:.1f} |", flush=True)
 
 

@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
-from archgrad import processors
 from archgrad.cli.process import ASLEEP
+from archgrad.run import processors
 
 SIZES: dict[tuple[str, str], dict[str, int]] = {
     ("darts", "small"): {"channels": 8, "cells": 3, "side": 16, "batch": 16},
@@ -55,17 +55,23 @@ def timed(step: Callable[[], Any], seconds: float) -> list[float]:
     return found
 
 
-def step_of(space_name: str, *, channels: int, cells: int, side: int, batch: int) -> Callable[[], Any]:
+def step_of(
+    space_name: str, *, channels: int, cells: int, side: int, batch: int
+) -> Callable[[], Any]:
     import torch
 
     import archgrad
-    from archgrad.arch import Batch
+    from archgrad.arch.passes import Batch
 
     space = archgrad.space(space_name, channels=channels, cells=cells)
     method = archgrad.method("darts", space)
     state = method.start(seed=0, epochs=50, steps=1000)
     rng = torch.Generator().manual_seed(0)
-    images = Batch(torch.randn(batch, 3, side, side, generator=rng), torch.randint(10, (batch,), generator=rng), torch.arange(batch))
+    images = Batch(
+        torch.randn(batch, 3, side, side, generator=rng),
+        torch.randint(10, (batch,), generator=rng),
+        torch.arange(batch),
+    )
     return lambda: method.step(state, images, images)
 
 
@@ -80,11 +86,16 @@ def measure(threads: int, names: list[tuple[str, str]], seconds: float) -> None:
         alone = timed(step, seconds)
         with busy():
             beside = timed(step, seconds)
-        print(json.dumps({"space": space_name, "size": size, "alone": alone, "beside": beside}), flush=True)
+        print(
+            json.dumps({"space": space_name, "size": size, "alone": alone, "beside": beside}),
+            flush=True,
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--spaces", nargs="+", default=["darts", "nasbench201"])
     parser.add_argument("--sizes", nargs="+", default=["small", "usual"])
@@ -94,17 +105,35 @@ def main() -> None:
     names = [(space, size) for space in given.spaces for size in given.sizes]
     if given.child:
         return measure(given.child, names, given.seconds)
-    usual = {name: value for name, value in os.environ.items() if name not in {*ASLEEP, "GOMP_SPINCOUNT", "OMP_NUM_THREADS"}}
-    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores before; {processors.available()} may be used")
-    print("| space, size | threads | policy | alone, s a step | beside a busy process |\n|---|---|---|---|---|")
+    usual = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {*ASLEEP, "GOMP_SPINCOUNT", "OMP_NUM_THREADS"}
+    }
+    print(
+        f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores before; {processors.available()} may be used"
+    )
+    print(
+        "| space, size | threads | policy | alone, s a step | beside a busy process |\n|---|---|---|---|---|"
+    )
     for threads in given.threads:
         for policy, told in POLICIES.items():
-            command = [sys.executable, __file__, "--child", str(threads), "--seconds", str(given.seconds)]
+            command = [
+                sys.executable,
+                __file__,
+                "--child",
+                str(threads),
+                "--seconds",
+                str(given.seconds),
+            ]
             command += ["--spaces", *given.spaces, "--sizes", *given.sizes]
-            done = subprocess.run(command, env=usual | told, stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run(
+                command, env=usual | told, stdout=subprocess.PIPE, text=True, check=True
+            )
             for row in map(json.loads, done.stdout.splitlines()):
                 print(
-                    f"| {about(row['space'], row['size'])} | {threads} | {policy} | {shown(row['alone'])} | {shown(row['beside'])} |", flush=True
+                    f"| {about(row['space'], row['size'])} | {threads} | {policy} | {shown(row['alone'])} | {shown(row['beside'])} |",
+                    flush=True,
                 )
 
 
@@ -115,7 +144,9 @@ def about(space: str, size: str) -> str:
 
 
 def shown(values: list[float]) -> str:
-    return f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f}), n = {len(values)}"
+    return (
+        f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f}), n = {len(values)}"
+    )
 
 
 if __name__ == "__main__":

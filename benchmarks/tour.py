@@ -29,7 +29,11 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parent.parent
-BY_HAND = [path for path in sorted((ROOT / "docs").rglob("*.md")) if path.parent.name != "studies" and path.name != "results.md"]
+BY_HAND = [
+    path
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+    if path.parent.name != "studies" and path.name != "results.md"
+]
 PAGES = ["README.md", *(path.relative_to(ROOT).as_posix() for path in BY_HAND)]
 LONG = re.compile(r"#.*\b(hours?|days?)\b")
 STOPPED = re.compile(r"#.*\bCtrl-C after epoch (\d+)\b")
@@ -54,8 +58,15 @@ class Typed(NamedTuple):
 
 def commands(page: str) -> list[str]:
     """The lines of a page's shell blocks that a reader types here and that end within minutes."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith(("archgrad ", "python "))]
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```$", (ROOT / page).read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    lines = [
+        line
+        for block in blocks
+        for line in block.splitlines()
+        if line.startswith(("archgrad ", "python "))
+    ]
     return [line for line in lines if not LONG.search(line) and "--dry-run" not in line]
 
 
@@ -77,7 +88,9 @@ def prepare(folder: Path) -> None:
 def draw(shape: str, place: str) -> Image.Image:
     """One shape of a random colour, size and place on a random ground, 32x32 pixels."""
     rng = random.Random(f"{shape}/{place}")
-    ground, colour = (tuple(rng.randrange(low, low + 96) for _ in range(3)) for low in rng.sample((0, 160), 2))
+    ground, colour = (
+        tuple(rng.randrange(low, low + 96) for _ in range(3)) for low in rng.sample((0, 160), 2)
+    )
     image = Image.new("RGB", (32, 32), ground)
     pen, side = ImageDraw.Draw(image), rng.randrange(12, 22)
     x, y = (rng.randrange(2, 30 - side) for _ in range(2))
@@ -101,11 +114,17 @@ def typed(page: str, folder: Path) -> Iterator[Typed]:
     for line in commands(page):
         began, before = monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         code, output = run(line, folder, found)
-        took, cpu, judged = monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before, {}
+        took, cpu, judged = (
+            monotonic() - began,
+            resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before,
+            {},
+        )
         for file in sorted(folder.rglob("genotype.json")):
             if known.get(file) != file.stat().st_mtime_ns:
                 known[file] = file.stat().st_mtime_ns
-                judged[str(file.parent.relative_to(folder))] = json.loads(file.read_text()).get("searched")
+                judged[str(file.parent.relative_to(folder))] = json.loads(file.read_text()).get(
+                    "searched"
+                )
         yield Typed(line, cpu, took, code, output, judged)
 
 
@@ -113,12 +132,20 @@ def run(line: str, folder: Path, variables: dict[str, str]) -> tuple[int, str]:
     """Exit code and output of a command; Ctrl-C comes after the epoch that its comment names."""
     out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     process = subprocess.Popen(
-        ["bash", "-c", line], cwd=folder, env=variables, stdin=subprocess.DEVNULL, text=True, start_new_session=True, **out
+        ["bash", "-c", line],
+        cwd=folder,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        **out,
     )
     if stop := STOPPED.search(line):
         tokens = shlex.split(line, comments=True)
         rows = folder / tokens[tokens.index("--out") + 1] / "metrics.jsonl"
-        while process.poll() is None and not (rows.exists() and len(rows.read_text().splitlines()) >= int(stop.group(1))):
+        while process.poll() is None and not (
+            rows.exists() and len(rows.read_text().splitlines()) >= int(stop.group(1))
+        ):
             sleep(0.1)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGINT)
@@ -135,8 +162,14 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             prepare(Path(folder))
             for one in typed(page, Path(folder)):
-                told = "; ".join(f"{name}: {' '.join(found['fails'].values()) or 'searched'}" for name, found in one.judgements.items())
-                print(f"  {one.cpu:6.1f} CPU s  {one.seconds:6.1f} s  rc {one.code}  {one.line.split('  ')[0]}  {told}", flush=True)
+                told = "; ".join(
+                    f"{name}: {' '.join(found['fails'].values()) or 'searched'}"
+                    for name, found in one.judgements.items()
+                )
+                print(
+                    f"  {one.cpu:6.1f} CPU s  {one.seconds:6.1f} s  rc {one.code}  {one.line.split('  ')[0]}  {told}",
+                    flush=True,
+                )
                 if not one.well or any(found["fails"] for found in one.judgements.values()):
                     failed += 1
                 if not one.well:

@@ -47,7 +47,11 @@ class Faces(SphinxDirective):
     """Document the public names of archgrad and of each package that lists its own in ``__all__``."""
 
     def run(self) -> list[nodes.Node]:
-        packages = [found.name for found in pkgutil.iter_modules(archgrad.__path__, "archgrad.") if found.ispkg]
+        packages = [
+            found.name
+            for found in pkgutil.iter_modules(archgrad.__path__, "archgrad.")
+            if found.ispkg
+        ]
         faces = [name for name in packages if hasattr(import_module(name), "__all__")]
         lines = [line for name in ("archgrad", *faces) for line in described(name)]
         text = StringList(lines, source=self.get_source_info()[0])
@@ -69,7 +73,14 @@ def entry(place: str, found: Any) -> list[str]:
         directive, options = "autoclass", ["   :members:"]
     else:
         directive, options = "autofunction" if callable(found) else "autodata", []
-    return ["```{eval-rst}", f".. {directive}:: {place}", *options, "   :no-index-entry:", "```", ""]
+    return [
+        "```{eval-rst}",
+        f".. {directive}:: {place}",
+        *options,
+        "   :no-index-entry:",
+        "```",
+        "",
+    ]
 
 
 def setup(app: Sphinx) -> None:

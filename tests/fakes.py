@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from archgrad.arch import Batch
+from archgrad.arch.passes import Batch
 from archgrad.seeds import generator
 
 
@@ -27,7 +27,9 @@ class Noise:
     def steps(self, split: str = "train") -> int:
         return self.per_epoch
 
-    def batches(self, split: str, epoch: int, start: int = 0, steps: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self, split: str, epoch: int, start: int = 0, steps: int | None = None
+    ) -> Iterator[Batch]:
         for step in range(start, start + (self.per_epoch - start if steps is None else steps)):
             yield self._at(split, epoch, step)
 
@@ -37,6 +39,12 @@ class Noise:
     def _at(self, split: str, *place: object) -> Batch:
         rng = generator(self.seed, split, *place)
         labels = torch.randint(self.classes, (self.batch,), generator=rng)
-        images = torch.randn(self.batch, self.in_channels, self.size, self.size, generator=rng, dtype=self.dtype)
-        images[torch.arange(self.batch), labels % self.in_channels] += labels[:, None, None].to(self.dtype)
-        return Batch(images, labels, (place[-1] * self.batch + torch.arange(self.batch)) % self.count())  # type: ignore[operator]
+        images = torch.randn(
+            self.batch, self.in_channels, self.size, self.size, generator=rng, dtype=self.dtype
+        )
+        images[torch.arange(self.batch), labels % self.in_channels] += labels[:, None, None].to(
+            self.dtype
+        )
+        return Batch(
+            images, labels, (place[-1] * self.batch + torch.arange(self.batch)) % self.count()
+        )  # type: ignore[operator]

@@ -9,15 +9,17 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgrad.arch import Alphas, Context, EdgeGroup, Forward, Mixture
-from archgrad.hypergradient import second_order
-from archgrad.patch import Patch, Stage
-from archgrad.relax import softmax
-from archgrad.schedules import linear, share
-from archgrad.search_method import Method
-from archgrad.search_space import Space
-from archgrad.state import Data, State
-from archgrad.terms import weighted
+from archgrad.arch.edges import Alphas, EdgeGroup
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.space import Space
+from archgrad.components.context import Context, Forward
+from archgrad.components.hypergradient import second_order
+from archgrad.components.losses import weighted
+from archgrad.components.relax import softmax
+from archgrad.components.schedules import linear, share
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Data, Stage, State
 
 
 class Average:
@@ -37,9 +39,14 @@ class Average:
             return
         logits = forward.output.logits.detach().mean(0)
         self.logits = logits if self.logits is None else 0.9 * self.logits + 0.1 * logits
-        self.loss = 0.9 * self.loss + 0.1 * F.cross_entropy(forward.output.logits, forward.batch.labels).item()
+        self.loss = (
+            0.9 * self.loss
+            + 0.1 * F.cross_entropy(forward.output.logits, forward.batch.labels).item()
+        )
 
-    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
+    def after_epoch(
+        self, method: Method, state: State, data: Data, context: Context
+    ) -> dict[str, Any]:
         return {"remembered": self.loss}
 
     def state_dict(self) -> dict[str, Any]:
@@ -58,21 +65,31 @@ def pull(forward: Forward) -> Tensor:
 
 
 def memory() -> Patch:
-    return Patch("memory", memory={"average": Average}, weight_terms=(weighted(linear(0.1, 0.3), pull),))
+    return Patch(
+        "memory", memory={"average": Average}, weight_terms=(weighted(linear(0.1, 0.3), pull),)
+    )
 
 
 def pruned(method: Method, state: State) -> Space:
     """The two strongest ops of every edge."""
     rows = softmax(state.alphas, Context(state.space.groups, None, "readout", {}, 0)).weights  # type: ignore[arg-type]
     return state.space.resized(
-        primitives={name: tuple(map(tuple, kept)) for name, group in state.space.groups.items() if (kept := strong(rows[name], group))}
+        primitives={
+            name: tuple(map(tuple, kept))
+            for name, group in state.space.groups.items()
+            if (kept := strong(rows[name], group))
+        }
     )
 
 
 def strong(weights: Tensor, group: EdgeGroup) -> list[list[str]]:
     best = weights.detach().argsort(dim=1, descending=True, stable=True).tolist()
     return [
-        [p for k, p in enumerate(edge.primitives) if k in [c for c in order if c < len(edge.primitives)][:2]]
+        [
+            p
+            for k, p in enumerate(edge.primitives)
+            if k in [c for c in order if c < len(edge.primitives)][:2]
+        ]
         for edge, order in zip(group.edges, best, strict=True)
     ]
 
@@ -92,7 +109,9 @@ def stages() -> Patch:
 def cells_differ(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
     """(edges, ops) -> (cells, edges, ops), each cell with a factor of its own, near 1."""
     factors = {name: 1 + 0.1 * alphas[f"{name}/cell"].tanh() for name in context.groups}
-    return replace(mixture, weights={name: w * factors[name] for name, w in mixture.weights.items()})
+    return replace(
+        mixture, weights={name: w * factors[name] for name, w in mixture.weights.items()}
+    )
 
 
 def per_cell() -> Patch:

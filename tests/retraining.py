@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from archgrad import data
-from archgrad.arch import Genotype
+from archgrad.arch.genotype import Genotype
 from archgrad.data import Dataset
-from archgrad.retraining.retrain import Retrained, retrain
+from archgrad.retraining.execute import Retrained, retrain
 from archgrad.retraining.settings import RetrainSettings, retrain_settings
 from archgrad.spaces import space
 
@@ -36,11 +36,26 @@ def tiny(**given: Any) -> RetrainSettings:
 
 
 def trained(
-    folder: Path, lines: list[str] | None = None, *, stopping: Callable[[], bool] = lambda: False, seconds: float = 60, **given: Any
+    folder: Path,
+    lines: list[str] | None = None,
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+    seconds: float = 60,
+    **given: Any,
 ) -> Retrained:
     say = (lambda line: None) if lines is None else lines.append
     genotype = Genotype.parse("DARTS_V2")
-    return retrain(darts(), genotype, digits(), tiny(**given), folder, seed=3, stopping=stopping, seconds=seconds, report=say)
+    return retrain(
+        darts(),
+        genotype,
+        digits(),
+        tiny(**given),
+        folder,
+        seed=3,
+        stopping=stopping,
+        seconds=seconds,
+        report=say,
+    )
 
 
 def stop_at(place: int, how: Callable[[], Any] = lambda: True) -> Callable[[], bool]:
@@ -55,8 +70,14 @@ def stop_at(place: int, how: Callable[[], Any] = lambda: True) -> Callable[[], b
     return stopping
 
 
-if __name__ == "__main__":  # a process of its own, which kills itself in its second epoch; its checkpoint is of the step before
+if (
+    __name__ == "__main__"
+):  # a process of its own, which kills itself in its second epoch; its checkpoint is of the step before
     import torch
 
     torch.set_num_threads(1)
-    trained(Path(sys.argv[1]), stopping=stop_at(8, lambda: os.kill(os.getpid(), signal.SIGKILL)), seconds=0)
+    trained(
+        Path(sys.argv[1]),
+        stopping=stop_at(8, lambda: os.kill(os.getpid(), signal.SIGKILL)),
+        seconds=0,
+    )

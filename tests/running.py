@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-SMALL = ["--data", "digits", "--space", "nasbench201", "--space.channels", "2", "--space.cells", "1", "--search.limit", "60"]
-SMALL += ["--search.batch", "20", "--search.epochs", "3", "--seed", "3", "--threads", "1", "--alphas.lr", "0.05"]
+SMALL = [
+    "--data",
+    "digits",
+    "--space",
+    "nasbench201",
+    "--space.channels",
+    "2",
+    "--space.cells",
+    "1",
+    "--search.limit",
+    "60",
+]
+SMALL += ["--search.batch", "20", "--search.epochs", "3", "--seed", "3", "--threads", "1"]
+SMALL += ["--diagnostics.front-points", "2", "--alphas.lr", "0.05"]
 STEPS = 3  # of one epoch
 
 
@@ -26,7 +41,10 @@ def outcome(folder: Path) -> dict[str, Any]:
         "nets": content["nets"],
         "optimizers": content["optimizers"],
         "genotype": (folder / "genotype.json").read_text(),
-        "metrics": [{name: value for name, value in row.items() if name not in ("seconds", "cpu_seconds")} for row in rows],
+        "metrics": [
+            {name: value for name, value in row.items() if name not in ("seconds", "cpu_seconds")}
+            for row in rows
+        ],
         "config": (folder / "config.yaml").read_text(),
     }
 
@@ -44,7 +62,7 @@ def same(one: Any, other: Any) -> bool:
 
 def after(steps: int, act: Callable[[], Any]) -> Callable[..., Any]:
     """A `Method.step` that acts once ``steps`` steps are done, before anybody hears of the last."""
-    from archgrad.search_method import Method
+    from archgrad.searching.method import Method
 
     real, done = Method.step, [0]
 
@@ -58,16 +76,49 @@ def after(steps: int, act: Callable[[], Any]) -> Callable[..., Any]:
     return step
 
 
-if __name__ == "__main__":  # STEPS ARGUMENTS...: a process of its own that dies by SIGKILL after so many steps; "line": behind a metrics line
-    from archgrad import observers
+def dying(place: str, arguments: list[str]) -> int:
+    """Runs a command in this process, which dies by SIGKILL after so many steps; "line": behind a metrics line; "0": never."""
     from archgrad.cli import main
-    from archgrad.search_method import Method
+    from archgrad.observers import recording
+    from archgrad.searching.method import Method
 
     def die(*arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    if sys.argv[1] == "line":
-        observers.Checkpoints.on_epoch = die  # type: ignore[method-assign]
-    elif int(sys.argv[1]):
-        Method.step = after(int(sys.argv[1]), die)  # type: ignore[method-assign]
-    sys.exit(main(sys.argv[2:]))
+    if place == "line":
+        recording.Checkpoints.on_epoch = die  # type: ignore[method-assign]
+    elif int(place):
+        Method.step = after(int(place), die)  # type: ignore[method-assign]
+    return main(arguments)
+
+
+def fresh(place: int | str, *arguments: str) -> int:
+    """The exit code of `dying` in a process that starts from nothing. It takes seconds to begin."""
+    return subprocess.run(
+        [sys.executable, __file__, str(place), *arguments], stdout=subprocess.DEVNULL, timeout=300
+    ).returncode
+
+
+def forked(place: int | str, *arguments: str) -> int:
+    """The exit code of `dying` in a fork of this process."""
+    return code_of_fork(lambda: dying(str(place), [*arguments]))
+
+
+def code_of_fork(work: Callable[[], int]) -> int:
+    """The exit code of a fork of this process, which is what ``work`` gives back. It prints nothing but a traceback."""
+    sys.stdout.flush(), sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = 99
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            code = work()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":  # PLACE ARGUMENTS...
+    sys.exit(dying(sys.argv[1], sys.argv[2:]))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archgrad import checkpoint
-from archgrad.loop import Found, search
-from archgrad.search_method import Method
+from archgrad.searching import checkpoint
+from archgrad.searching.loop import Found, search
+from archgrad.searching.method import Method
 from fakes import Noise
 
 EPOCHS = 4
@@ -28,7 +28,9 @@ class Record:
         self._maybe(method, state, ("step", state.epoch, state.step))
 
     def on_epoch(self, method, state, data, row):
-        self.rows.append({key: value for key, value in row.items() if key not in ("seconds", "cpu_seconds")})
+        self.rows.append(
+            {key: value for key, value in row.items() if key not in ("seconds", "cpu_seconds")}
+        )
         self._maybe(method, state, ("epoch", state.epoch, 0))
 
     def on_decision(self, method, state, decision):
@@ -58,7 +60,11 @@ def run(method: Method, observers=(), state=None, epochs=EPOCHS, seed=1, data=DA
 
 def content(method: Method, state) -> dict:
     """All that a checkpoint holds but of whom it is: what methods that do the same must agree on."""
-    return {part: value for part, value in checkpoint.pack(method, state).items() if part not in ("method", "identity")}
+    return {
+        part: value
+        for part, value in checkpoint.pack(method, state).items()
+        if part not in ("method", "identity")
+    }
 
 
 def same(a, b) -> bool:
@@ -77,14 +83,20 @@ def resumed(method: Method, place, path, epochs=EPOCHS, data=DATA):
     early, late = Record(place, path), Record()
     with pytest.raises(Stopped):
         run(method, [early], epochs=epochs, data=data)
-    found = run(method, [late], checkpoint.restore(method, checkpoint.read(path)), epochs, data=data)
-    return found, [row for row in early.rows if row["epoch"] < (late.rows[0]["epoch"] if late.rows else epochs)] + late.rows
+    found = run(
+        method, [late], checkpoint.restore(method, checkpoint.read(path)), epochs, data=data
+    )
+    return found, [
+        row for row in early.rows if row["epoch"] < (late.rows[0]["epoch"] if late.rows else epochs)
+    ] + late.rows
 
 
 def gone_on(method: Method, path, epochs=EPOCHS, data=DATA):
     """From a checkpoint to the end: what is found, and the rows from there on."""
     late = Record()
-    return run(method, [late], checkpoint.restore(method, checkpoint.read(path)), epochs, data=data), late.rows
+    return run(
+        method, [late], checkpoint.restore(method, checkpoint.read(path)), epochs, data=data
+    ), late.rows
 
 
 class Watch:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from functools import partial
 
 from archgrad.cli import comparing, main
 from archgrad.compare.jobs import Run, execute
 from running import after
 
-SHARED = ["--data", "digits", "--space.channels", "2", "--space.cells", "1", "--search.limit", "60", "--search.batch", "20"]
+SHARED = [
+    "--data",
+    "digits",
+    "--space.channels",
+    "2",
+    "--space.cells",
+    "1",
+    "--search.limit",
+    "60",
+    "--search.batch",
+    "20",
+]
+SHARED += ["--diagnostics.front-points", "2"]
 SHARED += ["--search.epochs", "2", "--alphas.lr", "0.05", "--random.draws", "2"]
 TWO = ["--methods", "darts,random", "--seeds", "2", *SHARED]
 STEPS = 3 * 2 * 2 * 2  # of all searches of `TWO`: three an epoch
@@ -40,9 +51,10 @@ def refused(capsys, *arguments: str) -> str:
     return error
 
 
-if __name__ == "__main__":  # PLACE ARGUMENTS...: a study that dies by SIGKILL, after so many steps or before it writes its n-th summary (-n)
+def dying(place: int, arguments: list[str]) -> int:
+    """Runs a study in this process, which dies by SIGKILL after so many steps, or before it writes its n-th summary (-n)."""
     from archgrad.compare import summary
-    from archgrad.search_method import Method
+    from archgrad.searching.method import Method
 
     def die(*arguments: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -55,10 +67,9 @@ if __name__ == "__main__":  # PLACE ARGUMENTS...: a study that dies by SIGKILL, 
 
         return written
 
-    place = int(sys.argv[1])
     if place > 0:
         Method.step = after(place, lambda: die())  # type: ignore[method-assign]
     else:
         summary.write = dies_at(-place)
     comparing.execute = partial(execute, start=Here, pause=0)
-    sys.exit(main(["compare", *sys.argv[2:]]))
+    return main(["compare", *arguments])

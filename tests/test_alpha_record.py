@@ -9,9 +9,11 @@ import torch
 from rich.console import Console
 
 import archgrad
-from archgrad import alpha_record, checkpoint, config, run
-from archgrad.alpha_record import AlphaRecord
-from archgrad.observers import Metrics
+from archgrad import run
+from archgrad.observers.recording import Metrics
+from archgrad.run import alpha_record, config
+from archgrad.run.alpha_record import AlphaRecord
+from archgrad.searching import checkpoint
 
 QUIET = Console(quiet=True)
 SMALL = {
@@ -27,7 +29,11 @@ SMALL = {
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A search by two stages, whose second has fewer ops an edge."""
-    given = {"method": "progressive", "progressive": {"partial": [2, 1]}, "out": tmp_path_factory.mktemp("alphas") / "run"}
+    given = {
+        "method": "progressive",
+        "progressive": {"partial": [2, 1]},
+        "out": tmp_path_factory.mktemp("alphas") / "run",
+    }
     run.search(config.read(("", SMALL), ("", given)), console=QUIET)
     return given["out"]
 
@@ -50,7 +56,9 @@ def test_a_damaged_record_is_named_and_set_aside_when_asked(whole, tmp_path, cap
         run.resume(folder, console=QUIET)
     assert (folder / "alphas.safetensors").read_bytes() == damaged
     assert run.resume(folder, repair=True, console=QUIET) is not None
-    assert (folder / "alphas.safetensors.damaged").read_bytes() == damaged and not (folder / "alphas.safetensors").exists()
+    assert (folder / "alphas.safetensors.damaged").read_bytes() == damaged and not (
+        folder / "alphas.safetensors"
+    ).exists()
 
 
 @pytest.mark.parametrize("newer", [True, False])
@@ -82,12 +90,16 @@ def test_what_is_missing_or_damaged_is_said(whole, tmp_path):
     folder = shutil.copytree(whole, tmp_path / "run")
     path = folder / "alphas.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
-    with pytest.raises(ValueError, match=r"alphas.safetensors is damaged .*: restore it from a copy"):
+    with pytest.raises(
+        ValueError, match=r"alphas.safetensors is damaged .*: restore it from a copy"
+    ):
         archgrad.alphas(folder)
     with pytest.raises(ValueError, match="damaged"):
         AlphaRecord(path, epoch=4)
     path.unlink()
-    with pytest.raises(ValueError, match="no epoch has ended, or the run was recorded before its alphas were"):
+    with pytest.raises(
+        ValueError, match="no epoch has ended, or the run was recorded before its alphas were"
+    ):
         archgrad.alphas(str(folder))
     with pytest.raises(ValueError, match="there is no run in"):
         archgrad.alphas(tmp_path)

@@ -3,13 +3,23 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archgrad.arch import CellGenotype, Context, Edge, EdgeGroup, Genotype, Link, Mixture, Progress
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Progress
+from archgrad.components.relax import softmax
+from archgrad.components.schedules import cosine, exactly, geometric, linear, never, share
 from archgrad.diagnostics.entropy import mean_entropy
-from archgrad.relax import softmax
-from archgrad.schedules import cosine, exactly, geometric, linear, never, share
 from archgrad.seeds import forked, place_seed
 
-GROUP = EdgeGroup("g", (Edge(0, 1, ("a", "b", "c")), Edge(0, 2, ("a",)), Edge(1, 2, ())), concat=(2,), keep=1, least=1)
+GROUP = EdgeGroup(
+    "g",
+    (Edge(0, 1, ("a", "b", "c")), Edge(0, 2, ("a",)), Edge(1, 2, ())),
+    concat=(2,),
+    keep=1,
+    least=1,
+)
 GROUPS = {"g": GROUP}
 
 
@@ -23,7 +33,11 @@ def context(t=None, groups=GROUPS, phase="alpha"):
 
 def test_group_knows_its_shape():
     assert GROUP.width == 3 and GROUP.nodes() == {1: [0], 2: [1, 2]}
-    assert GROUP.mask().tolist() == [[True, True, True], [True, False, False], [False, False, False]]
+    assert GROUP.mask().tolist() == [
+        [True, True, True],
+        [True, False, False],
+        [False, False, False],
+    ]
 
 
 def test_softmax_of_ragged_edges_has_no_nan_in_value_or_gradient():
@@ -32,19 +46,27 @@ def test_softmax_of_ragged_edges_has_no_nan_in_value_or_gradient():
     torch.testing.assert_close(p[0], a[0].softmax(0))
     assert p[1].tolist() == [1, 0, 0] and p[2].tolist() == [0, 0, 0]
     (p * torch.arange(9.0).view(3, 3)).sum().backward()
-    assert torch.isfinite(a.grad).all() and a.grad[2].abs().sum() == 0 and a.grad[1, 1:].abs().sum() == 0
+    assert (
+        torch.isfinite(a.grad).all()
+        and a.grad[2].abs().sum() == 0
+        and a.grad[1, 1:].abs().sum() == 0
+    )
 
 
 def test_entropy_of_uniform_is_ln_n_and_of_one_op_is_zero():
     mixture = softmax({"g": torch.zeros(3, 3)}, context())
-    assert mean_entropy(mixture, GROUPS) == pytest.approx(torch.log(torch.tensor(3.0)).item() / 2, abs=1e-6)
+    assert mean_entropy(mixture, GROUPS) == pytest.approx(
+        torch.log(torch.tensor(3.0)).item() / 2, abs=1e-6
+    )
     assert mean_entropy(Mixture({"g": torch.zeros(3, 3)}), GROUPS) == 0.0
 
 
 def test_cell_is_the_only_place_that_knows_shapes():
     weights = torch.arange(18.0).view(2, 3, 3)
     mixture = Mixture({"g": weights}, {"g": torch.eye(3, dtype=torch.bool)})
-    assert torch.equal(mixture.cell("g", 1).weights, weights[1]) and mixture.cell("g", 1).active[0] == [True, False, False]
+    assert torch.equal(mixture.cell("g", 1).weights, weights[1]) and mixture.cell("g", 1).active[
+        0
+    ] == [True, False, False]
     assert torch.equal(mixture.cell("g", None).weights, weights.mean(0))
     assert not mixture.map(lambda w: w + 1).detach().weights["g"].requires_grad
 
@@ -52,7 +74,10 @@ def test_cell_is_the_only_place_that_knows_shapes():
 def test_one_hot_and_primitives():
     g = genotype((0, 1, "b"), (0, 2, "a"))
     mixture = g.one_hot(GROUPS)
-    assert mixture.weights["g"].tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]] and mixture.active["g"].dtype == torch.bool
+    assert (
+        mixture.weights["g"].tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
+        and mixture.active["g"].dtype == torch.bool
+    )
     assert g.primitives(GROUPS) == {"g": (("b",), ("a",), ())}
     assert Genotype.from_json(g.to_json()) == g and hash(g) == hash(Genotype.from_json(g.to_json()))
 
@@ -61,12 +86,18 @@ def test_one_hot_and_primitives():
     ("wrong", "message"),
     [
         (genotype((0, 1, "d"), (0, 2, "a")), "edge 0 -> 1 has no primitive 'd'"),
-        (genotype((0, 1, "b"), (1, 2, "a")), r"edge 1 -> 2 has no primitive 'a' in this space \(it has nothing\)"),
+        (
+            genotype((0, 1, "b"), (1, 2, "a")),
+            r"edge 1 -> 2 has no primitive 'a' in this space \(it has nothing\)",
+        ),
         (genotype((0, 1, "b"), (2, 1, "a")), "no edge 2 -> 1"),
         (genotype((0, 1, "b"), (0, 1, "a"), (0, 2, "a")), "carries 2 ops, the space allows 1"),
         (genotype((0, 1, "b")), "node 2 has 0 inputs, the space allows 1 to 1"),
         (genotype((0, 1, "b"), (0, 2, "a"), concat=(7,)), r"concat names the nodes \[7\]"),
-        (Genotype((CellGenotype("h", (), ()),)), r"the genotype has the cells \['h'\], the space has \['g'\]"),
+        (
+            Genotype((CellGenotype("h", (), ()),)),
+            r"the genotype has the cells \['h'\], the space has \['g'\]",
+        ),
     ],
 )
 def test_a_misfit_is_named(wrong, message):
@@ -80,12 +111,26 @@ def test_schedules():
 
     assert [linear(1, 0)(at(e)) for e in (0, 9)] == [1, 0]
     assert geometric(1, 0.25)(at(5)) == pytest.approx(0.5)
-    assert cosine(0.1, 0.0)(at(5)) == pytest.approx(0.05) and cosine(0.1, 0.0)(at(5, 3)) == pytest.approx(0.05)
+    assert cosine(0.1, 0.0)(at(5)) == pytest.approx(0.05) and cosine(0.1, 0.0)(
+        at(5, 3)
+    ) == pytest.approx(0.05)
     assert cosine(0.1, 0.0, per="step")(at(5, 2)) < 0.05
     assert cosine(0.1, 0.0)(at(5, born=5)) == 0.1, "a stage restarts the learning rate"
-    assert at(2, 1).t.fraction == pytest.approx(0.225) and at(7, 2, born=5).t.age == 2.5 and at(7, born=5).t.life == 5
-    assert (share(15, of=50)(50), share(15, of=50)(10), share(1, of=50)(3), share(0, of=4)(8), never(8)) == (15, 3, 1, 0, 8)
-    with pytest.raises(ValueError, match="warm-up is 9, but the search has 5 epochs: choose at most 4"):
+    assert (
+        at(2, 1).t.fraction == pytest.approx(0.225)
+        and at(7, 2, born=5).t.age == 2.5
+        and at(7, born=5).t.life == 5
+    )
+    assert (
+        share(15, of=50)(50),
+        share(15, of=50)(10),
+        share(1, of=50)(3),
+        share(0, of=4)(8),
+        never(8),
+    ) == (15, 3, 1, 0, 8)
+    with pytest.raises(
+        ValueError, match="warm-up is 9, but the search has 5 epochs: choose at most 4"
+    ):
         exactly(9, "warm-up")(5)
 
 
@@ -99,5 +144,11 @@ def test_a_seed_is_a_function_of_the_place_and_the_same_in_every_process():
         inside = torch.rand(3)
     assert torch.equal(torch.rand(3), first) and not torch.equal(inside, first)
     c = context(Progress(1, 2, 10, 4, 0, 10))
-    assert torch.rand(1, generator=c.rng("a")) == torch.rand(1, generator=c.rng("a")) != torch.rand(1, generator=c.rng("b"))
-    assert torch.rand(1, generator=c.rng("a")) != torch.rand(1, generator=c._replace(phase="weight").rng("a"))
+    assert (
+        torch.rand(1, generator=c.rng("a"))
+        == torch.rand(1, generator=c.rng("a"))
+        != torch.rand(1, generator=c.rng("b"))
+    )
+    assert torch.rand(1, generator=c.rng("a")) != torch.rand(
+        1, generator=c._replace(phase="weight").rng("a")
+    )

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from archgrad.arch import CellGenotype, Genotype, Link
-from archgrad.benchmarks import lookup, nasbench201, nasbenchmacro
-from archgrad.benchmarks.nasbench201 import ACCURACIES, OPS, conv3x3, query, table, verdict
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.tabular import lookup, nasbench201, nasbenchmacro
+from archgrad.tabular.nasbench201 import ACCURACIES, OPS, conv3x3, query, table, verdict
 
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
 
@@ -24,23 +25,36 @@ def test_the_table_is_whole():
 
 def test_known_accuracies():
     rows = table()
-    assert [rows.best(f"{images}_test") for images in ("cifar10", "cifar100", "imagenet16")] == [94.373, 73.513, 47.311]
+    assert [rows.best(f"{images}_test") for images in ("cifar10", "cifar100", "imagenet16")] == [
+        94.373,
+        73.513,
+        47.311,
+    ]
     assert int((rows.accuracy["cifar10_test"] >= 94.0).sum()) == 43
     skips = query(SKIPS)  # what first-order DARTS finds
-    assert (round(skips["cifar10_test"], 2), round(skips["cifar100_test"], 2), round(skips["imagenet16_test"], 2)) == (
+    assert (
+        round(skips["cifar10_test"], 2),
+        round(skips["cifar100_test"], 2),
+        round(skips["imagenet16_test"], 2),
+    ) == (
         54.30,
         15.61,
         16.32,
     )
     assert query(conv3x3())["cifar10_test"] == 93.76
-    assert rows.genotype(0) == Genotype.parse("|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|")
+    assert rows.genotype(0) == Genotype.parse(
+        "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|"
+    )
     assert query(rows.genotype(0))["cifar10_test"] == 85.863
 
 
 def test_params_and_macs_follow_from_the_ops():
     """A 3x3 convolution with its BN costs 9 C^2 + 2 C, a 1x1 one C^2 + 2 C, in 5 cells of each of three widths."""
     rows, widths = table(), np.array([16, 32, 64])
-    per_op = {op: 5 * int((size * widths**2 + 2 * widths).sum()) if size else 0 for op, size in zip(OPS, (0, 0, 1, 9, 0))}
+    per_op = {
+        op: 5 * int((size * widths**2 + 2 * widths).sum()) if size else 0
+        for op, size in zip(OPS, (0, 0, 1, 9, 0))
+    }
     bare = query(SKIPS)["params"]
     cost = np.array([per_op[op] for op in OPS])[rows.ops].sum(1)
     assert np.array_equal(rows.params, bare + cost)
@@ -55,7 +69,9 @@ def test_rank_and_distance():
     best = query(rows.genotype(int(rows.accuracy["cifar10_test"].argmax())))
     assert (best["rank"], best["of"], best["distance"]) == (1, 15625, 0.0)
     bar = query(conv3x3())
-    assert bar["rank"] == 1 + sum(accuracy > 93.76 for accuracy in rows.accuracy["cifar10_test"].tolist())
+    assert bar["rank"] == 1 + sum(
+        accuracy > 93.76 for accuracy in rows.accuracy["cifar10_test"].tolist()
+    )
     assert bar["distance"] == 0.613
     worst = query(rows.genotype(int(rows.accuracy["cifar10_test"].argmin())))
     assert worst["rank"] + worst["tied"] == 15625
@@ -66,7 +82,9 @@ def test_a_query_is_plain_json_and_takes_any_notation():
     assert json.loads(json.dumps(found)) == found
     assert found["arch"] == SKIPS
     shuffled = CellGenotype("cell", tuple(reversed(Genotype.parse(SKIPS).cells[0].links)), (3,))
-    assert query(Genotype((shuffled,))) == query(json.dumps(Genotype.parse(SKIPS).to_json())) == found
+    assert (
+        query(Genotype((shuffled,))) == query(json.dumps(Genotype.parse(SKIPS).to_json())) == found
+    )
 
 
 @pytest.mark.parametrize("index", [0, 1, 7777, 15624])
@@ -114,8 +132,19 @@ def test_nas_bench_macro_says_what_its_authors_published():
     rows = nasbenchmacro.table()
     assert len(rows) == 6561 and rows.test.shape == (6561, 3)
     best, bar = nasbenchmacro.query("22212220"), nasbenchmacro.query(nasbenchmacro.largest())
-    assert (best["rank"], best["distance"], best["cifar10_test"], best["params"], best["macs"]) == (1, 0.0, 93.127, 1985514, 85164544)
-    assert (bar["arch"], bar["cifar10_test"], bar["rank"], bar["params"]) == ("22222222", 92.953, 21, 2932586)
+    assert (best["rank"], best["distance"], best["cifar10_test"], best["params"], best["macs"]) == (
+        1,
+        0.0,
+        93.127,
+        1985514,
+        85164544,
+    )
+    assert (bar["arch"], bar["cifar10_test"], bar["rank"], bar["params"]) == (
+        "22222222",
+        92.953,
+        21,
+        2932586,
+    )
     assert rows.params.max() == bar["params"] and rows.macs.max() == bar["macs"]
     assert rows.test[int("02012100", 3)].tolist() == [89.47, 88.95, 89.17]
     found, beside, *_ = nasbenchmacro.verdict("02012100")
@@ -129,7 +158,10 @@ def test_networks_that_are_the_same_were_trained_once():
     rows = nasbenchmacro.table()
     names = [str(rows.genotype(index)) for index in range(len(rows))]
     assert len({nasbenchmacro.trained(name) for name in names}) == 3969
-    assert nasbenchmacro.trained("01020012") == "01020012" and nasbenchmacro.trained("00102002") == "00120020"
+    assert (
+        nasbenchmacro.trained("01020012") == "01020012"
+        and nasbenchmacro.trained("00102002") == "00120020"
+    )
     for index, name in enumerate(names):
         assert np.array_equal(rows.test[index], rows.test[int(nasbenchmacro.trained(name), 3)])
 

@@ -7,11 +7,14 @@ import os
 import pytest
 import torch
 
-from archgrad import catalogue, data, places, room
-from archgrad.arch import Genotype
+from archgrad import data
+from archgrad.arch.genotype import Genotype
 from archgrad.compare.study import seeds_of
+from archgrad.cost import room
+from archgrad.data import places
 from archgrad.data.batches import search_data
 from archgrad.errors import LONGEST, shortened, shown, unknown
+from archgrad.run import catalogue
 from archgrad.spaces import SPACES, space
 
 
@@ -22,7 +25,10 @@ def test_a_network_that_no_memory_holds_is_refused(name, monkeypatch):
     with pytest.raises(ValueError, match=f"space {name}: channels must be at most"):
         catalogue.check_space(name, {"channels": 100_000_000_000})
     monkeypatch.setattr(room, "room", lambda: 10**9)
-    with pytest.raises(ValueError, match=r"the weights of a network of 4,096 channels.* take .*B, and there is room for 1\.0 GB"):
+    with pytest.raises(
+        ValueError,
+        match=r"the weights of a network of 4,096 channels.* take .*B, and there is room for 1\.0 GB",
+    ):
         room.check(space(name, channels=4096))
 
 
@@ -38,7 +44,9 @@ def test_networks_that_somebody_may_want_pass(monkeypatch):
 def test_a_share_that_leaves_no_image_is_refused():
     images = data.load("digits", report=lambda line: None)
     for share, half in ((1e-300, "weights"), (1 - 1e-16, "alphas")):
-        with pytest.raises(ValueError, match=f"data.share .* of 1,438 images leaves none for {half}"):
+        with pytest.raises(
+            ValueError, match=f"data.share .* of 1,438 images leaves none for {half}"
+        ):
             search_data(images, share=share)
 
 
@@ -62,7 +70,9 @@ def test_a_genotype_that_is_none_is_refused_at_once(text, recwarn):
 
 def test_a_class_folder_that_is_no_text_is_named(tmp_path):
     os.makedirs(os.path.join(os.fsencode(tmp_path), b"train", b"caf\xe9"))
-    with pytest.raises(ValueError, match=r"class folder 'caf\\udce9' in .* is no text in UTF-8: rename the folder") as caught:
+    with pytest.raises(
+        ValueError, match=r"class folder 'caf\\udce9' in .* is no text in UTF-8: rename the folder"
+    ) as caught:
         places.check(tmp_path)
     str(caught.value).encode()
     (tmp_path / "own").mkdir()
@@ -74,9 +84,22 @@ def test_values_are_shown_in_few_characters():
     deep: list[object] = []
     for _ in range(100_000):
         deep = [deep]
-    for value in ("x" * 10**6, deep, 10**5000, {str(i): [i] * 99 for i in range(999)}, b"x" * 10**6, torch.zeros(9999)):
+    for value in (
+        "x" * 10**6,
+        deep,
+        10**5000,
+        {str(i): [i] * 99 for i in range(999)},
+        b"x" * 10**6,
+        torch.zeros(9999),
+    ):
         assert len(shown(value)) <= 120
-    assert [shown(value) for value in ("many", -1, None, [1, 2], {"a": 1})] == ["'many'", "-1", "None", "[1, 2]", "{'a': 1}"]
+    assert [shown(value) for value in ("many", -1, None, [1, 2], {"a": 1})] == [
+        "'many'",
+        "-1",
+        "None",
+        "[1, 2]",
+        "{'a': 1}",
+    ]
     while deep:  # or the interpreter frees it too deeply
         (deep,) = deep  # type: ignore[assignment]
 
@@ -84,5 +107,10 @@ def test_values_are_shown_in_few_characters():
 def test_a_long_complaint_keeps_its_ends():
     assert shortened("short") == "short"
     found = shortened("a" * 500 + "b" * 500)
-    assert len(found) == LONGEST and found.startswith("aaa") and found.endswith("bbb") and " ... " in found
+    assert (
+        len(found) == LONGEST
+        and found.startswith("aaa")
+        and found.endswith("bbb")
+        and " ... " in found
+    )
     assert len(str(unknown("thing", "x" * 10**6, [f"choice {i}" for i in range(1000)]))) < LONGEST

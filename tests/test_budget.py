@@ -7,20 +7,22 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from archgrad import checkpoint
-from archgrad.arch import Context, Forward, Mixture, Progress
-from archgrad.budget import Multipliers, budget, penalty
-from archgrad.cost import Cost, by_primitive, expected
-from archgrad.limits import Limit, cheapest, dearest, fit
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Forward, Progress
+from archgrad.components.select import strongest
+from archgrad.cost.cost import Cost, by_primitive, expected
+from archgrad.cost.counting import costs
+from archgrad.cost.limits import Limit, cheapest, dearest, fit
 from archgrad.methods import METHODS, method
+from archgrad.methods.budget import Multipliers, budget, penalty
 from archgrad.methods.stages import survivors
-from archgrad.select import strongest
+from archgrad.searching import checkpoint
 from archgrad.spaces import space
-from archgrad.spaces.cost import costs
+from fakes import Noise
 from searching import Record, Saves, gone_on, run, same
 
 NB = space("nasbench201", channels=4, cells=1, classes=4)
-DARTS = space("darts", channels=4, cells=3, nodes=2, classes=4)
+DARTS = space("darts", channels=2, cells=3, nodes=2, classes=4)
 MACRO = space("nasbenchmacro", channels=4, classes=4)
 SOME = ("darts", "random", "pdarts", "fairdarts", "dartspt", "cdarts")
 WORTH = {"skip_connect": 1.0, "nor_conv_1x1": 4.0, "nor_conv_3x3": 9.0, "avg_pool_3x3": 2.0}
@@ -29,8 +31,12 @@ WORTH = {"skip_connect": 1.0, "nor_conv_1x1": 4.0, "nor_conv_3x3": 9.0, "avg_poo
 def macs(base=NB) -> Cost:
     if base is NB:
         return by_primitive("macs", NB.groups, WORTH, base=10.0)
-    names = sorted({p for g in base.groups.values() for e in g.edges for p in e.primitives} - {"none"})
-    return by_primitive("macs", base.groups, {name: 1.0 + k for k, name in enumerate(names)}, base=10.0)
+    names = sorted(
+        {p for g in base.groups.values() for e in g.edges for p in e.primitives} - {"none"}
+    )
+    return by_primitive(
+        "macs", base.groups, {name: 1.0 + k for k, name in enumerate(names)}, base=10.0
+    )
 
 
 def limited(share, base=NB) -> Limit:
@@ -41,12 +47,16 @@ def limited(share, base=NB) -> Limit:
 
 @pytest.mark.parametrize(
     ("name", "base", "share"),
-    [*((name, NB, 0.1) for name in METHODS), *((name, DARTS, 0.05) for name in SOME), *((name, MACRO, 0.1) for name in SOME)],
+    [
+        *((name, NB, 0.1) for name in METHODS),
+        *((name, DARTS, 0.05) for name in SOME),
+        *((name, MACRO, 0.1) for name in SOME),
+    ],
 )
 def test_every_method_keeps_to_its_budget(name, base, share):
     """At every epoch and at the end, though almost nothing fits."""
     limit, record = limited(share, base), Record()
-    found = run(method(name, base, budget=budget((limit,))), [record])
+    found = run(method(name, base, budget=budget((limit,))), [record], data=Noise(per_epoch=2))
     assert limit.holds(found.genotype) and all(row["macs"] <= limit.bound for row in record.rows)
 
 
@@ -54,26 +64,45 @@ def test_a_budget_that_excludes_nothing_changes_no_selection_and_no_step():
     loose = Limit(macs(), 1e9)
     free, bound = run(method("darts", NB)), run(method("darts", NB, budget=budget((loose,))))
     assert free.genotype == bound.genotype
-    assert same(free.state.alphas, bound.state.alphas) and bound.state.memory["budget"].multipliers.item() == 0
+    assert (
+        same(free.state.alphas, bound.state.alphas)
+        and bound.state.memory["budget"].multipliers.item() == 0
+    )
 
 
 @pytest.mark.parametrize("name", ["darts", "gdas", "cdarts"])
 def test_multipliers_resume_bit_for_bit(name, tmp_path):
-    m = method(name, NB, budget=budget((limited(0.05), Limit(Cost("params", "", 1.0, macs().ops), 12.0)), rate=3.0), alphas={"lr": 0.05})
+    m = method(
+        name,
+        NB,
+        budget=budget((limited(0.05), Limit(Cost("params", "", 1.0, macs().ops), 12.0)), rate=3.0),
+        alphas={"lr": 0.05},
+    )
     saves = Saves([("step", 1, 2), ("epoch", 2, 0), ("step", 3, 1)], tmp_path)
     found = run(m, [saves])
     assert any(found.state.memory["budget"].multipliers > 0)
     for path in saves.files.values():
         again, _ = gone_on(m, path)
-        assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)) and again.genotype == found.genotype
+        assert (
+            same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state))
+            and again.genotype == found.genotype
+        )
 
 
 def test_the_alphas_come_to_ask_for_what_the_budget_allows():
     """By the multipliers alone, whatever the loss wants; and not for the least there is, though the mixture stays flat."""
     limit, record = limited(0.15), Record()
-    run(method("darts", NB, budget=budget((limit,), rate=1.0), alphas={"lr": 0.1, "decay": 0.0}), [record], epochs=12)
+    run(
+        method("darts", NB, budget=budget((limit,), rate=1.0), alphas={"lr": 0.1, "decay": 0.0}),
+        [record],
+        epochs=12,
+    )
     asked = [row["macs_free"] for row in record.rows]
-    assert asked[0] > limit.bound and asked[-1] <= limit.bound and max(row["macs_multiplier"] for row in record.rows) > 0
+    assert (
+        asked[0] > limit.bound
+        and asked[-1] <= limit.bound
+        and max(row["macs_multiplier"] for row in record.rows) > 0
+    )
     assert asked[-1] > (limit.bound + limit.cost.added(cheapest(limit.cost, NB.groups))) / 2
     assert record.rows[-1]["macs_expected"] < record.rows[0]["macs_expected"]
 
@@ -86,17 +115,28 @@ def forward(weights, multipliers, phase="alpha"):
 
 def test_the_penalty_is_its_formula_and_its_gradient_that_of_finite_differences():
     limits = (limited(0.05), limited(0.9))
-    weights = torch.rand(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).softmax(1).requires_grad_()
+    weights = (
+        torch.rand(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        .softmax(1)
+        .requires_grad_()
+    )
     m, term = torch.tensor([0.7, 0.2], dtype=torch.float64), penalty(limits)
-    shares = [float(expected(limit.cost, Mixture({"cell": weights.detach()}), NB.groups)) / limit.bound for limit in limits]
-    assert term(forward(weights, m)).item() == pytest.approx(0.7 * shares[0] + 0.2 * shares[1], rel=1e-12)
+    shares = [
+        float(expected(limit.cost, Mixture({"cell": weights.detach()}), NB.groups)) / limit.bound
+        for limit in limits
+    ]
+    assert term(forward(weights, m)).item() == pytest.approx(
+        0.7 * shares[0] + 0.2 * shares[1], rel=1e-12
+    )
     assert torch.autograd.gradcheck(lambda w: term(forward(w, m)), (weights,), eps=1e-6, atol=1e-9)
 
 
 def test_multipliers_follow_what_would_be_selected_without_a_budget_and_never_fall_below_zero():
     cost = macs()
     limits = (limited(0.5), limited(0.95))
-    mixture = Mixture({"cell": torch.tensor([[0.0, 0.1, 0.2, 0.3, 0.0]]).expand(6, 5)})  # asks for the dearest op everywhere, though flat
+    mixture = Mixture(
+        {"cell": torch.tensor([[0.0, 0.1, 0.2, 0.3, 0.0]]).expand(6, 5)}
+    )  # asks for the dearest op everywhere, though flat
     memory, free = Multipliers(limits, rate=0.02), dearest(cost, NB.groups)
     over = torch.tensor([cost.added(free) / limit.bound - 1 for limit in limits])
     m = SimpleNamespace(
@@ -106,7 +146,9 @@ def test_multipliers_follow_what_would_be_selected_without_a_budget_and_never_fa
     context = forward(mixture.weights["cell"], memory.multipliers).context
     row = memory.after_epoch(m, True, None, context)
     assert torch.allclose(memory.multipliers, 0.02 * over) and (over > 0).all()
-    assert row["macs_free"] == cost.added(free) and row["macs"] == cost.added(cheapest(cost, NB.groups))
+    assert row["macs_free"] == cost.added(free) and row["macs"] == cost.added(
+        cheapest(cost, NB.groups)
+    )
     before = memory.multipliers.clone()
     memory.after_epoch(m, False, None, context)  # alphas that rest drive nothing up
     assert torch.equal(memory.multipliers, before)
@@ -114,7 +156,9 @@ def test_multipliers_follow_what_would_be_selected_without_a_budget_and_never_fa
     memory.multipliers = torch.tensor([1.0, 0.0])
     memory.after_epoch(m, True, None, context)  # down faster than up: nothing drives on what is met
     low = cost.added(strongest(mixture, NB.groups)) / limits[0].bound - 1
-    assert low < 0 and torch.allclose(memory.multipliers, torch.tensor([1 + 20 * 0.02 * low, 0.0]).clamp(min=0))
+    assert low < 0 and torch.allclose(
+        memory.multipliers, torch.tensor([1 + 20 * 0.02 * low, 0.0]).clamp(min=0)
+    )
 
 
 def test_a_cold_softmax_keeps_the_order_of_what_it_leaves_at_0():
@@ -123,7 +167,10 @@ def test_a_cold_softmax_keeps_the_order_of_what_it_leaves_at_0():
     m = method("stdarts", MACRO, stdarts={"temperature": "constant", "hot": 4e-3})
     state = m.start(seed=0, epochs=2, steps=2)
     worth = {"mb6_k5": 1.0, "mb3_k3": 0.2, "skip_connect": 0.0}
-    state.alphas = {name: torch.tensor([[worth[p] for p in edge.primitives] for edge in group.edges]) for name, group in MACRO.groups.items()}
+    state.alphas = {
+        name: torch.tensor([[worth[p] for p in edge.primitives] for edge in group.edges])
+        for name, group in MACRO.groups.items()
+    }
     assert all(int((rows > 0).sum()) == 1 for rows in m.readout(state).weights.values())
     found = m.selected(state, (Limit(cost, cost.added(dearest(cost, MACRO.groups)) - 1),))
     assert sorted(cell.links[0].primitive for cell in found.cells) == ["mb3_k3"] + 7 * ["mb6_k5"]
@@ -137,14 +184,16 @@ def test_what_a_stage_leaves_has_a_selection_with_all_its_links():
     m = method("fairdarts+progressive", DARTS, budget=budget((limit,)))
     state = m.start(seed=0, epochs=4, steps=3)
     for name, group in DARTS.groups.items():
-        state.alphas[name] = torch.tensor([[1.0 if "conv" in p else -1.0 for p in edge.primitives] for edge in group.edges])
+        state.alphas[name] = torch.tensor(
+            [[1.0 if "conv" in p else -1.0 for p in edge.primitives] for edge in group.edges]
+        )
         state.alphas[name][0, group.edges[0].primitives.index("skip_connect")] = 3.0
     left = DARTS.resized(primitives=survivors(m, state, 2)).groups
     assert fit(left, (limit,)) and limit.holds(m.selected(state))
 
 
 def test_a_larger_budget_from_the_same_alphas_never_has_a_smaller_score():
-    from archgrad.select import score
+    from archgrad.components.select import score
 
     m = method("darts", NB, alphas={"lr": 0.1})
     state = run(m).state

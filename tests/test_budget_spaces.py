@@ -6,17 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from archgrad.arch import Mixture
-from archgrad.benchmarks import nasbench201, nasbenchmacro
-from archgrad.limits import Limit, cheapest, dearest
-from archgrad.select import log_weights, score, strongest
+from archgrad.arch.mixture import Mixture
+from archgrad.components.select import log_weights, score, strongest
+from archgrad.cost.counting import costs, count
+from archgrad.cost.limits import Limit, cheapest, dearest
 from archgrad.spaces import space
-from archgrad.spaces.cost import costs, count
+from archgrad.tabular import nasbench201, nasbenchmacro
 
 
 def mixture_of(groups, seed=0):
     rng = torch.Generator().manual_seed(seed)
-    return Mixture({name: (2 * torch.randn(len(g.edges), g.width, generator=rng)).softmax(1) for name, g in groups.items()})
+    return Mixture(
+        {
+            name: (2 * torch.randn(len(g.edges), g.width, generator=rng)).softmax(1)
+            for name, g in groups.items()
+        }
+    )
 
 
 def digits(name):
@@ -26,7 +31,9 @@ def digits(name):
     return np.arange(3**8)[:, None] // 3 ** np.arange(7, -1, -1) % 3
 
 
-@pytest.mark.parametrize(("name", "table"), [("nasbench201", nasbench201), ("nasbenchmacro", nasbenchmacro)])
+@pytest.mark.parametrize(
+    ("name", "table"), [("nasbench201", nasbench201), ("nasbenchmacro", nasbenchmacro)]
+)
 @pytest.mark.parametrize("bounded", ["macs", "params"])
 def test_the_best_of_the_whole_table(name, table, bounded):
     base = space(name)
@@ -39,17 +46,22 @@ def test_the_best_of_the_whole_table(name, table, bounded):
         found = strongest(mixture, base.groups, (limit,))
         exact = count(base.derive(found), 32)[bounded]
         assert exact <= limit.bound
-        assert exact == pytest.approx(table.query(found)[bounded], abs=501)  # NAS-Bench-201's table rounds MACs to thousands
+        assert exact == pytest.approx(
+            table.query(found)[bounded], abs=501
+        )  # NAS-Bench-201's table rounds MACs to thousands
         reached = score(found, mixture, base.groups)
-        assert reached == pytest.approx(scores[spent <= limit.bound].max(), abs=1e-6) and reached >= last
+        assert (
+            reached == pytest.approx(scores[spent <= limit.bound].max(), abs=1e-6)
+            and reached >= last
+        )
         last = reached
 
 
 @pytest.mark.parametrize("device", ["pixel3", "1080ti_32"])
 def test_a_devices_own_numbers_in_the_order_of_scores(device):
     """Exact over the table, though they are no sum of ops; FairDARTS, which leaves ops out afterwards, too."""
-    from archgrad.benchmarks.nasbench201_latency import cost
     from archgrad.methods.fairdarts import above
+    from archgrad.tabular.nasbench201_latency import cost
 
     base, known = space("nasbench201"), cost(device)
     mixture, table = mixture_of(base.groups, 5), nasbench201.table()
@@ -59,7 +71,10 @@ def test_a_devices_own_numbers_in_the_order_of_scores(device):
     for share in (0.001, 0.05, 0.5):
         limit = Limit(known, float(np.quantile(spent, share)))
         found = strongest(mixture, base.groups, (limit,))
-        assert known.of(found) <= limit.bound and known.of(above(0.3)(mixture, base.groups, (limit,))) <= limit.bound
+        assert (
+            known.of(found) <= limit.bound
+            and known.of(above(0.3)(mixture, base.groups, (limit,))) <= limit.bound
+        )
         assert score(found, mixture, base.groups) >= scores[spent <= limit.bound].max() - 1e-9
 
 
@@ -70,13 +85,17 @@ def test_both_at_once_in_the_macro_space():
     weights = torch.cat(list(log_weights(mixture, base.groups).values())).numpy()
     scores = weights[np.arange(8), digits("nasbenchmacro")].sum(1)
     within = (rows.macs <= 45e6) & (rows.params <= 1.2e6)
-    assert score(strongest(mixture, base.groups, limits), mixture, base.groups) == pytest.approx(scores[within].max(), abs=1e-6)
+    assert score(strongest(mixture, base.groups, limits), mixture, base.groups) == pytest.approx(
+        scores[within].max(), abs=1e-6
+    )
 
 
 def test_three_budgets_of_the_published_width_in_mbconv():
     base = space("mbconv", stem="imagenet", classes=1000)
     cost, mixture = costs(base, 224)["macs"], mixture_of(base.groups, 1)
-    low, high = (cost.added(one) for one in (cheapest(cost, base.groups), dearest(cost, base.groups)))
+    low, high = (
+        cost.added(one) for one in (cheapest(cost, base.groups), dearest(cost, base.groups))
+    )
     last = -float("inf")
     for bound in (200e6, 300e6, 400e6):
         assert low < bound < high
@@ -91,7 +110,10 @@ def test_the_best_of_a_table_within_bounds():
     for table in (nasbench201, nasbenchmacro):
         rows = table.table()
         accuracy = rows.accuracy if table is nasbenchmacro else rows.accuracy["cifar10_test"]
-        bounds = {"macs": float(np.median(rows.macs)), "params": float(np.quantile(rows.params, 0.3))}
+        bounds = {
+            "macs": float(np.median(rows.macs)),
+            "params": float(np.quantile(rows.params, 0.3)),
+        }
         within = (rows.macs <= bounds["macs"]) & (rows.params <= bounds["params"])
         top = table.best(bounds)
         assert table.query(top)["cifar10_test"] == pytest.approx(accuracy[within].max(), abs=1e-3)

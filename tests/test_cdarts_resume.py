@@ -9,26 +9,36 @@ from pathlib import Path
 import pytest
 import torch
 
-from archgrad import checkpoint
 from archgrad.cli import main
-from archgrad.loop import begin
 from archgrad.methods import method
-from archgrad.methods.cyclic import Cyclic
-from archgrad.patch import Patch
-from archgrad.search_method import Method
+from archgrad.methods.cdarts_stepper import Cyclic
+from archgrad.searching import checkpoint
+from archgrad.searching.loop import begin
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
 from archgrad.spaces import space
 from fakes import Noise
 from running import SMALL as CLI
-from running import outcome
+from running import forked, fresh, outcome
 from searching import Record, run, same
-from test_resume import EVERY_STEP, child
+from test_resume import EVERY_STEP
 
-SPACES = {"nasbench201": {"channels": 2, "cells": 1, "classes": 4}, "s4": {"channels": 2, "cells": 3, "classes": 4}}
+SPACES = {
+    "nasbench201": {"channels": 2, "cells": 1, "classes": 4},
+    "s4": {"channels": 2, "cells": 3, "classes": 4},
+}
 
 
-def made(name: str = "nasbench201", others: str = "", settings: dict | None = None, **options) -> Method:
+def made(
+    name: str = "nasbench201", others: str = "", settings: dict | None = None, **options
+) -> Method:
     """The evaluation network at the size of the search network."""
-    return method("cdarts" + others, space(name, **SPACES[name]), **(settings or {}), cdarts={"depth": 1.0, **options})
+    return method(
+        "cdarts" + others,
+        space(name, **SPACES[name]),
+        **(settings or {}),
+        cdarts={"depth": 1.0, **options},
+    )
 
 
 # Resuming.
@@ -58,10 +68,17 @@ def goes_on_alike(m: Method, places, folder: Path) -> None:
     found = run(m, [whole], epochs=3, data=DATA)
     assert [row["phase"] for row in whole.rows] == ["pretraining", "joint", "joint"]
     for place in places:
-        state, late = checkpoint.restore(m, checkpoint.read(folder / "-".join(map(str, PLACES[place])))), Record()
+        state, late = (
+            checkpoint.restore(m, checkpoint.read(folder / "-".join(map(str, PLACES[place])))),
+            Record(),
+        )
         assert ("step" if state.step else "epoch", state.epoch, state.step) == PLACES[place]
         again = run(m, [late], state, epochs=3, data=DATA)
-        assert late.rows and late.rows == whole.rows[-len(late.rows) :] and again.genotype == found.genotype, place
+        assert (
+            late.rows
+            and late.rows == whole.rows[-len(late.rows) :]
+            and again.genotype == found.genotype
+        ), place
         assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)), place
         assert again.state.nets["evaluation"].stem is again.state.nets["search"].stem
 
@@ -70,8 +87,16 @@ def goes_on_alike(m: Method, places, folder: Path) -> None:
     ("name", "options", "places"),
     [
         ("nasbench201", {}, PLACES),
-        ("nasbench201", {"keep_optimizers": True}, ["pretraining", "second joint pass", "a cycle's border"]),
-        ("nasbench201", {"preset": "released", "share_fc": True, "fix_heads": False}, ["second joint pass"]),
+        (
+            "nasbench201",
+            {"keep_optimizers": True},
+            ["pretraining", "second joint pass", "a cycle's border"],
+        ),
+        (
+            "nasbench201",
+            {"preset": "released", "share_fc": True, "fix_heads": False},
+            ["second joint pass"],
+        ),
         ("s4", {"bn_affine": True}, ["second joint pass"]),  # its noise is drawn in both networks
     ],
     ids=["all places", "kept optimizers", "released", "s4"],
@@ -82,13 +107,18 @@ def test_resumes_bit_for_bit_anywhere(name, options, places, tmp_path):
 
 def test_killed_in_a_cycle_and_resumed_in_a_fresh_process(tmp_path):
     whole, folder = tmp_path / "whole", str(tmp_path / "run")
-    given = dict(zip(CLI[::2], CLI[1::2], strict=True)) | {"--search.epochs": "2", "--search.limit": "40"}  # two batches
+    given = dict(zip(CLI[::2], CLI[1::2], strict=True)) | {
+        "--search.epochs": "2",
+        "--search.limit": "40",
+    }  # two batches
     given |= {"--method": "cdarts", "--cdarts.pretrain": "1", "--cdarts.joint": "2"}
     flags = [*(part for flag in given.items() for part in flag), *EVERY_STEP]
     assert main(["search", *flags, "--out", str(whole)]) == 0
-    assert child(2 + 5, "search", *flags, "--out", folder) == -signal.SIGKILL  # in the second joint pass
+    assert (
+        forked(2 + 5, "search", *flags, "--out", folder) == -signal.SIGKILL
+    )  # in the second joint pass
     assert not (Path(folder) / "genotype.json").exists()
-    assert child(0, "resume", folder) == 0
+    assert fresh(0, "resume", folder) == 0
     assert same(outcome(Path(folder)), outcome(whole))
 
 
@@ -99,19 +129,35 @@ def test_a_small_temperature_cools_the_search_network_alone(monkeypatch):
     seen, real = [], Cyclic.joint_loss
 
     def joint_loss(self, method, state, val):
-        met, temperature = real(self, method, state, val), method.patch.scalars["temperature"](method.context(state, "alpha"))
+        met, temperature = (
+            real(self, method, state, val),
+            method.patch.scalars["temperature"](method.context(state, "alpha")),
+        )
         mixture = (met.search.alphas["cell"] / temperature).softmax(-1)
-        torch.testing.assert_close(met.search.mixture.weights["cell"], mixture, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(
+            met.search.mixture.weights["cell"], mixture, rtol=1e-3, atol=1e-5
+        )
         seen.append((met, temperature))
         return met
 
     monkeypatch.setattr(Cyclic, "joint_loss", joint_loss)
-    run(made(others="+stdarts", settings={"alphas": {"lr": 3e-4, "init": 1e-3}}, pretrain=1, joint=1), epochs=4)
+    run(
+        made(
+            others="+stdarts", settings={"alphas": {"lr": 3e-4, "init": 1e-3}}, pretrain=1, joint=1
+        ),
+        epochs=4,
+    )
     assert len(seen) == 9 and 0 < seen[-1][1] < 0.05
     for met, _ in seen:
         one_hot, mixture = met.evaluation.mixture, met.search.mixture
-        assert set(one_hot.weights["cell"].unique().tolist()) == {0.0, 1.0} and one_hot.weights["cell"].sum(1).eq(1).all()
-        assert torch.equal(one_hot.active["cell"], one_hot.weights["cell"] == 1) and mixture.active is None
+        assert (
+            set(one_hot.weights["cell"].unique().tolist()) == {0.0, 1.0}
+            and one_hot.weights["cell"].sum(1).eq(1).all()
+        )
+        assert (
+            torch.equal(one_hot.active["cell"], one_hot.weights["cell"] == 1)
+            and mixture.active is None
+        )
 
 
 @pytest.mark.parametrize("teachers", ["snapshots", "remembered", "average"])
@@ -124,7 +170,15 @@ def test_teachers_teach_the_search_network_alone(teachers):
 
     def spied(act: str, real):
         def spy(forward):
-            seen.append((act, forward.context.phase, forward.supernet is state.nets["search"], state.epoch, m.phase(state)))
+            seen.append(
+                (
+                    act,
+                    forward.context.phase,
+                    forward.supernet is state.nets["search"],
+                    state.epoch,
+                    m.phase(state),
+                )
+            )
             return real(forward)
 
         return spy
@@ -146,7 +200,9 @@ def test_teachers_teach_the_search_network_alone(teachers):
 
 @pytest.mark.parametrize("teachers", ["snapshots", "remembered"])
 def test_all_three_resume(teachers, tmp_path):
-    m = made(others="+stdarts+sddarts", settings={"sddarts": {"teachers": teachers}}, pretrain=1, joint=2)
+    m = made(
+        others="+stdarts+sddarts", settings={"sddarts": {"teachers": teachers}}, pretrain=1, joint=2
+    )
     goes_on_alike(m, ["second joint pass", "a cycle's border"], tmp_path)
 
 
@@ -158,7 +214,15 @@ def test_further_terms_of_the_alphas_read_the_search_network():
         return forward.alphas["cell"].square().sum()
 
     more = [Patch("more", alpha_terms=(term,))]
-    m = method("cdarts", space("nasbench201", **SPACES["nasbench201"]), patches=more, pretrain=0, warmup=0, depth=1.0, regular=0.0)
+    m = method(
+        "cdarts",
+        space("nasbench201", **SPACES["nasbench201"]),
+        patches=more,
+        pretrain=0,
+        warmup=0,
+        depth=1.0,
+        regular=0.0,
+    )
     state = m.start(seed=0, epochs=2, steps=3)
     m.begin_epoch(state)
     met = m.stepper.joint_loss(m, state, next(Noise().batches("val", 0)))
@@ -168,6 +232,9 @@ def test_further_terms_of_the_alphas_read_the_search_network():
 
 def test_frozen_for_longer_by_another():
     """The later beginning counts, and epochs of one batch have a schedule too."""
-    m, record = made(others="+stdarts", settings={"stdarts": {"warmup": 2}}, pretrain=0, joint=1), Record()
+    m, record = (
+        made(others="+stdarts", settings={"stdarts": {"warmup": 2}}, pretrain=0, joint=1),
+        Record(),
+    )
     run(m, [record], epochs=4, data=Noise(per_epoch=1))
     assert [row["phase"] for row in record.rows] == ["pretraining"] * 2 + ["joint"] * 2

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import archgrad
-from archgrad import checkpoint
-from archgrad.arch import Batch
-from archgrad.loop import begin, search
+from archgrad.arch.passes import Batch
 from archgrad.methods import method
+from archgrad.searching import checkpoint
+from archgrad.searching.loop import begin, search
 from archgrad.spaces import space
 from fakes import Noise
 
@@ -26,12 +26,30 @@ def state_of(made, **more):
 
 OTHERS = {
     "another method": (method("gdas", NB), "belongs to method 'darts', not 'gdas'"),
-    "another width": (method("darts", NB.resized(channels=8)), "with space.channels 4, and this method has 8"),
-    "another space": (method("darts", space("darts", **TINY | {"cells": 3})), "with space.name 'nasbench201', and this method has 'darts'"),
-    "another rate of the weights": (method("darts", NB, weights={"lr": 0.5}), "with weights.lr 0.025, and this method has 0.5"),
-    "another rate of the alphas": (method("darts", NB, alphas={"lr": 0.5}), r"with alphas.lr .*, and this method has 0.5"),
-    "another order": (method("darts", NB, order="alpha_first"), "with order 'weight_first', and this method has 'alpha_first'"),
-    "second order": (method("darts", NB, hypergradient="second_order"), "with hypergradient 'first_order', and this method has 'second_order'"),
+    "another width": (
+        method("darts", NB.resized(channels=8)),
+        "with space.channels 4, and this method has 8",
+    ),
+    "another space": (
+        method("darts", space("darts", **TINY | {"cells": 3})),
+        "with space.name 'nasbench201', and this method has 'darts'",
+    ),
+    "another rate of the weights": (
+        method("darts", NB, weights={"lr": 0.5}),
+        "with weights.lr 0.025, and this method has 0.5",
+    ),
+    "another rate of the alphas": (
+        method("darts", NB, alphas={"lr": 0.5}),
+        r"with alphas.lr .*, and this method has 0.5",
+    ),
+    "another order": (
+        method("darts", NB, order="alpha_first"),
+        "with order 'weight_first', and this method has 'alpha_first'",
+    ),
+    "second order": (
+        method("darts", NB, hypergradient="second_order"),
+        "with hypergradient 'first_order', and this method has 'second_order'",
+    ),
 }
 
 
@@ -54,7 +72,9 @@ def test_a_state_of_another_search_is_refused_wherever_it_is_handed_in(what, tmp
 
 def test_an_option_of_a_method_counts():
     mine, other = (method("stdarts", NB, sigma=sigma) for sigma in (1e-3, 1e-2))
-    with pytest.raises(ValueError, match=r"options\.stdarts\.sigma 0\.001, and this method has 0\.01"):
+    with pytest.raises(
+        ValueError, match=r"options\.stdarts\.sigma 0\.001, and this method has 0\.01"
+    ):
         search(other, Noise(), 2, state=state_of(mine))
 
 
@@ -62,7 +82,9 @@ def test_a_checkpoint_recorded_before_is_read_as_it_was():
     mine = method("darts", NB)
     content = checkpoint.pack(mine, state_of(mine))
     del content["identity"]
-    assert checkpoint.restore(mine, content).identity == mine.identity(checkpoint.restore(mine, content).plan)
+    assert checkpoint.restore(mine, content).identity == mine.identity(
+        checkpoint.restore(mine, content).plan
+    )
 
 
 def test_an_option_that_is_new_since_keeps_no_checkpoint_from_being_read():
@@ -71,19 +93,34 @@ def test_an_option_that_is_new_since_keeps_no_checkpoint_from_being_read():
     identity = json.loads(content["identity"])
     del identity["options"]["stdarts"]["sigma"], identity["space"]["affine"]
     identity["weights"]["gone"] = 1
-    assert checkpoint.restore(mine, {**content, "identity": json.dumps(identity)}).identity == mine.identity(state_of(mine).plan)
+    assert checkpoint.restore(
+        mine, {**content, "identity": json.dumps(identity)}
+    ).identity == mine.identity(state_of(mine).plan)
     identity["options"]["stdarts"]["kappa"] = 0.5
-    with pytest.raises(ValueError, match=r"the checkpoint belongs to a search with options\.stdarts\.kappa 0\.5, and this method has 0\.04"):
+    with pytest.raises(
+        ValueError,
+        match=r"the checkpoint belongs to a search with options\.stdarts\.kappa 0\.5, and this method has 0\.04",
+    ):
         checkpoint.restore(mine, {**content, "identity": json.dumps(identity)})
 
 
 def test_a_method_that_was_resolved_and_read_back_is_the_same_one():
     """A resumed run builds its method of config.yaml, where every option is a number and an automatic rate is one, too."""
-    from archgrad import config, run
-    from archgrad.state import Plan
+    from archgrad import run
+    from archgrad.run import config
+    from archgrad.searching.types import Plan
 
     for name in ("darts", "stdarts+sddarts", "cdarts", "progressive", "drnas"):
-        first = config.read(("", {"method": name, "space": {"name": "nasbench201", "channels": 4, "cells": 2}, "search": {"epochs": 10}}))
+        first = config.read(
+            (
+                "",
+                {
+                    "method": name,
+                    "space": {"name": "nasbench201", "channels": 4, "cells": 2},
+                    "search": {"epochs": 10},
+                },
+            )
+        )
         made, plan = run.build(first), Plan(10, 5)
         again = run.build(config.read(("", run.resolve(first, made, plan).to_mapping())))
         assert again.identity(plan) == made.identity(plan), name
@@ -102,12 +139,23 @@ def test_what_is_said_beside_a_state_is_as_it_has_it(given, says):
     mine = method("darts", NB)
     with pytest.raises(ValueError, match=says):
         search(mine, Noise(), 2, state=state_of(mine), **given)
-    search(mine, Noise(), 2, state=state_of(mine), seed=1, device="cpu", precision="32", recompute="none")
+    search(
+        mine,
+        Noise(),
+        2,
+        state=state_of(mine),
+        seed=1,
+        device="cpu",
+        precision="32",
+        recompute="none",
+    )
 
 
 def test_data_of_another_number_of_images_are_refused():
     mine = method("darts", NB)
-    with pytest.raises(ValueError, match=r"a search on 24 and 24 images .* these data have 48 and 48"):
+    with pytest.raises(
+        ValueError, match=r"a search on 24 and 24 images .* these data have 48 and 48"
+    ):
         search(mine, Noise(batch=16), 2, state=state_of(mine))
     with pytest.raises(ValueError, match="planned for 2 epochs of 3 steps"):
         search(mine, Noise(batch=6, per_epoch=4), 2, state=state_of(mine))
@@ -115,7 +163,10 @@ def test_data_of_another_number_of_images_are_refused():
 
 def test_data_that_name_their_classes_and_channels_are_for_the_space():
     data = archgrad.search_data(archgrad.load("digits"), batch=8, limit=16)
-    for given, says in (({}, "has in_channels 3, but these data have 1"), ({"classes": 4}, "4 classes.* have 10: say classes=10")):
+    for given, says in (
+        ({}, "has in_channels 3, but these data have 1"),
+        ({"classes": 4}, "4 classes.* have 10: say classes=10"),
+    ):
         with pytest.raises(ValueError, match=says):
             search(method("darts", space("nasbench201", channels=2, cells=1, **given)), data, 1)
 
@@ -131,9 +182,15 @@ class Changed(Noise):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda b: Batch(b.images[:, :1], b.labels, b.index), r"images of train are \(8, 1, 8, 8\), and space nasbench201 takes \(B, 3, H, W\)"),
+        (
+            lambda b: Batch(b.images[:, :1], b.labels, b.index),
+            r"images of train are \(8, 1, 8, 8\), and space nasbench201 takes \(B, 3, H, W\)",
+        ),
         (lambda b: Batch(b.images.flatten(1), b.labels, b.index), "images of train"),
-        (lambda b: Batch(b.images, b.labels + 7, b.index), "a label of train is .* has 4 classes, which count from 0"),
+        (
+            lambda b: Batch(b.images, b.labels + 7, b.index),
+            "a label of train is .* has 4 classes, which count from 0",
+        ),
         (lambda b: Batch(b.images, b.labels.float(), b.index), "whole numbers of shape"),
         (lambda b: Batch(b.images, b.labels[:3], b.index), r"labels of train are \(3,\)"),
     ],
@@ -147,15 +204,22 @@ def test_batches_that_are_none_for_the_space(change, says):
 def test_a_device_that_is_not_here(device, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     mine = method("darts", NB)
-    for act in (lambda: state_of(mine, device=device), lambda: checkpoint.read(tmp_path / "none", device)):
-        with pytest.raises(ValueError, match=r"unknown device|no CUDA GPU here; use another one, such as cpu"):
+    for act in (
+        lambda: state_of(mine, device=device),
+        lambda: checkpoint.read(tmp_path / "none", device),
+    ):
+        with pytest.raises(
+            ValueError, match=r"unknown device|no CUDA GPU here; use another one, such as cpu"
+        ):
             act()
 
 
 def test_a_state_that_went_through_a_stage_belongs_to_its_method():
     mine = method("progressive", space("nasbench201", **TINY), partial=(2, 1), keep=(3,), rest=0)
     found = search(mine, Noise(), 2)
-    assert found.state.space != mine.space and found.state.identity == mine.identity(found.state.plan)
+    assert found.state.space != mine.space and found.state.identity == mine.identity(
+        found.state.plan
+    )
     assert checkpoint.restore(mine, checkpoint.pack(mine, found.state)).space == found.state.space
     with pytest.raises(ValueError, match="not 'darts'"):
         checkpoint.pack(method("darts", NB), replace(found.state))

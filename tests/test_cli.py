@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from archgrad.arch import Genotype
+from archgrad.arch.genotype import Genotype
 from archgrad.cli import main, spelled
 from archgrad.retraining.training import Training
+from archgrad.run import execute
 from running import SMALL
 
 COMMANDS = "search resume compare retrain evaluate predict show count query methods spaces"
@@ -26,7 +27,16 @@ def trained(tmp_path_factory):
     """A search and a retraining, by the commands a user types."""
     folder = tmp_path_factory.mktemp("cli") / "run"
     assert main(["search", *SMALL, "--out", str(folder)]) == 0
-    recipe = ["--retrain.preset", "quick", "--retrain.epochs", "2", "--retrain.channels", "2", "--retrain.limit", "200"]
+    recipe = [
+        "--retrain.preset",
+        "quick",
+        "--retrain.epochs",
+        "2",
+        "--retrain.channels",
+        "2",
+        "--retrain.limit",
+        "200",
+    ]
     assert main(["retrain", str(folder), *recipe]) == 0
     return folder
 
@@ -70,16 +80,40 @@ def test_flags_are_spelled_alike():
 
 def test_a_file_and_flags_over_it(tmp_path, capsys):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("search: {epochs: 7, batch: 8}\ndata: digits\ndarts: {hypergradient: second_order}\n")
-    assert main(["search", "--config", str(recipe), "--search.epochs", "3", "--darts.order", "alpha_first", "--dry-run"]) == 0
+    recipe.write_text(
+        "search: {epochs: 7, batch: 8}\ndata: digits\ndarts: {hypergradient: second_order}\n"
+    )
+    assert (
+        main(
+            [
+                "search",
+                "--config",
+                str(recipe),
+                "--search.epochs",
+                "3",
+                "--darts.order",
+                "alpha_first",
+                "--dry-run",
+            ]
+        )
+        == 0
+    )
     shown = capsys.readouterr().out
-    assert "epochs: 3" in shown and "batch: 8" in shown and "hypergradient: second_order" in shown and "order: alpha_first" in shown
+    assert (
+        "epochs: 3" in shown
+        and "batch: 8" in shown
+        and "hypergradient: second_order" in shown
+        and "order: alpha_first" in shown
+    )
 
 
 def test_a_search_says_what_it_does(tmp_path, capsys):
     assert main(["search", *SMALL, "--out", str(tmp_path / "run")]) == 0
     shown = capsys.readouterr().out
-    assert "10 classes, 1,438 training images" in shown and "359 of 1,797 images (20% of every class) are held out" in shown
+    assert (
+        "10 classes, 1,438 training images" in shown
+        and "359 of 1,797 images (20% of every class) are held out" in shown
+    )
     assert "60 images train weights, 60 move alphas" in shown and "3 epochs of 3 steps" in shown
     assert shown.count("entropy") == 3
     assert "93.76 %" in shown and "of 15,625" in shown  # the bar
@@ -90,7 +124,10 @@ def test_a_search_says_what_it_does(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--data", "digits", "--method", "dart"], "unknown method 'dart': did you mean 'darts'?"),
-        (["--data", "digits", "--space", "nasbench"], "unknown space 'nasbench': did you mean 'nasbench201'?"),
+        (
+            ["--data", "digits", "--space", "nasbench"],
+            "unknown space 'nasbench': did you mean 'nasbench201'?",
+        ),
         (["--data", "digits", "--drats.order", "weight_first"], "Did you mean --darts.order?"),
         (["--data", "digits", "--darts.order", "weights_first"], 'Did you mean "weight_first"?'),
         (["--data", "digits", "--search.epochs", "many"], "--search.epochs"),
@@ -99,8 +136,14 @@ def test_a_search_says_what_it_does(tmp_path, capsys):
         (["--data", "digits", "--space.channels", "0"], "channels"),
         (["--data", "digits", "--space.nodes", "3"], "space nasbench201: unknown option 'nodes'"),
         (["--data", "digits", "--space.primitives", "skip_conect"], "did you mean 'skip_connect'"),
-        (["--data", "digits", "--random.draws", "3"], "section 'random' is of a method that is not used"),
-        (["--data", "digits", "--method", "random", "--search.epochs", "2"], "4 stages: more epochs, or fewer stages by --random.draws"),
+        (
+            ["--data", "digits", "--random.draws", "3"],
+            "section 'random' is of a method that is not used",
+        ),
+        (
+            ["--data", "digits", "--method", "random", "--search.epochs", "2"],
+            "4 stages: more epochs, or fewer stages by --random.draws",
+        ),
         (["--data", "digits", "--data.size", "4"], "at least 8"),
         (["--data", "digits", "--config", "nowhere.yaml"], "no such file: nowhere.yaml"),
         (["--data", "nowhere/at/all"], "nowhere/at/all"),
@@ -117,13 +160,17 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message
 def test_a_bad_key_names_its_file(tmp_path, capsys):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("search: {epoch: 3}\n")
-    assert f"{recipe}: unknown option of search 'epoch': did you mean 'epochs'?" in refused(capsys, "search", "--config", str(recipe))
+    assert f"{recipe}: unknown option of search 'epoch': did you mean 'epochs'?" in refused(
+        capsys, "search", "--config", str(recipe)
+    )
 
 
 def test_an_existing_run_is_left_alone(trained, capsys):
     before = (trained / "checkpoint.pt").read_bytes()
     assert "archgrad resume" in refused(capsys, "search", *SMALL, "--out", str(trained))
-    assert "holds a network already: see `archgrad evaluate " in refused(capsys, "retrain", str(trained))
+    assert "holds a network already: see `archgrad evaluate " in refused(
+        capsys, "retrain", str(trained)
+    )
     assert (trained / "checkpoint.pt").read_bytes() == before
 
 
@@ -137,12 +184,11 @@ def test_resuming_nothing(tmp_path, capsys):
 
 
 def test_unexpected_errors_keep_their_traceback(monkeypatch):
-    from archgrad import run
 
     def broken(*arguments, **options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(run, "search", broken)
+    monkeypatch.setattr(execute, "search", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["search", *SMALL])
 
@@ -150,15 +196,24 @@ def test_unexpected_errors_keep_their_traceback(monkeypatch):
 def test_evaluate_says_what_retrain_said(trained, capsys):
     assert main(["evaluate", str(trained)]) == 0
     first, second, third = capsys.readouterr().out.splitlines()[:3]
-    rows = [json.loads(line) for line in (trained / "retrain" / "metrics.jsonl").read_text().splitlines()]
-    assert first == f"test accuracy {100 * rows[-1]['test_accuracy']:.2f} %" and third.startswith("359 images")
-    assert second.startswith("balanced accuracy (macro recall) ") and second.endswith(" % of the images")
+    rows = [
+        json.loads(line)
+        for line in (trained / "retrain" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert first == f"test accuracy {100 * rows[-1]['test_accuracy']:.2f} %" and third.startswith(
+        "359 images"
+    )
+    assert second.startswith("balanced accuracy (macro recall) ") and second.endswith(
+        " % of the images"
+    )
     assert main(["evaluate", str(trained), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == rows[-1]["test_accuracy"]
 
 
 def test_evaluate_before_retrain(tmp_path, capsys):
-    assert "there is neither a run nor a trained network" in refused(capsys, "evaluate", str(tmp_path))
+    assert "there is neither a run nor a trained network" in refused(
+        capsys, "evaluate", str(tmp_path)
+    )
     (tmp_path / "config.yaml").touch()
     assert "archgrad retrain" in refused(capsys, "evaluate", str(tmp_path))
 
@@ -168,7 +223,11 @@ def test_predict(trained, tmp_path, capsys):
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / f"{name}.png")
     assert main(["predict", str(trained), str(tmp_path), "--csv"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "file,class,probability" and len(lines) == 3 and lines[1].startswith(str(tmp_path / "one.png"))
+    assert (
+        lines[0] == "file,class,probability"
+        and len(lines) == 3
+        and lines[1].startswith(str(tmp_path / "one.png"))
+    )
     assert main(["predict", str(trained), str(tmp_path / "one.png"), "--top", "3"]) == 0
     assert "%" in capsys.readouterr().out
     assert "which images?" in refused(capsys, "predict", str(trained))
@@ -176,7 +235,9 @@ def test_predict(trained, tmp_path, capsys):
 
 def test_retrain_of_a_name_stopped_and_resumed(tmp_path, capsys, monkeypatch):
     recipe, folder = tmp_path / "recipe.yaml", tmp_path / "net"
-    recipe.write_text("data: digits\nretrain: {preset: quick, epochs: 1, channels: 2, cells: 3, limit: 100, batch: 9}\n")
+    recipe.write_text(
+        "data: digits\nretrain: {preset: quick, epochs: 1, channels: 2, cells: 3, limit: 100, batch: 9}\n"
+    )
 
     def stop(training, batch, real=Training.advance):
         real(training, batch)
@@ -184,11 +245,27 @@ def test_retrain_of_a_name_stopped_and_resumed(tmp_path, capsys, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(Training, "advance", stop)
-        assert main(["retrain", "DARTS_V2", "--config", str(recipe), "--retrain.batch", "20", "--out", str(folder)]) == 130
+        assert (
+            main(
+                [
+                    "retrain",
+                    "DARTS_V2",
+                    "--config",
+                    str(recipe),
+                    "--retrain.batch",
+                    "20",
+                    "--out",
+                    str(folder),
+                ]
+            )
+            == 130
+        )
     assert f"archgrad resume {folder}" in capsys.readouterr().out
     assert main(["resume", str(folder)]) == 0
     shown = capsys.readouterr().out
-    assert "step 1, 1 epoch of 5 steps, batch 20, quick recipe" in shown and "test accuracy" in shown
+    assert (
+        "step 1, 1 epoch of 5 steps, batch 20, quick recipe" in shown and "test accuracy" in shown
+    )
     assert main(["resume", str(folder)]) == 0
     assert "is finished" in capsys.readouterr().out
 
@@ -197,7 +274,9 @@ def test_retrain_refuses(tmp_path, trained, capsys):
     unknown = ["--data", "digits", "--retrain.preset", "fast", "--out", str(tmp_path / "other")]
     assert "unknown preset" in refused(capsys, "retrain", "DARTS_V2", *unknown)
     assert "which images?" in refused(capsys, "retrain", "DARTS_V2")
-    assert "leave out --space" in refused(capsys, "retrain", str(trained), "--space", "darts", "--out", str(tmp_path / "other"))
+    assert "leave out --space" in refused(
+        capsys, "retrain", str(trained), "--space", "darts", "--out", str(tmp_path / "other")
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -206,8 +285,30 @@ def test_a_found_cell_is_trained_on_other_images(trained, tmp_path, capsys):
         place = tmp_path / "images" / "abc"[i % 3] / f"{i}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((16, 16, 3), 10 * i, np.uint8)).save(place)
-    recipe = ["--retrain.preset", "quick", "--retrain.epochs", "1", "--retrain.channels", "2", "--data.cache", str(tmp_path / "cache")]
-    assert main(["retrain", str(trained), "--data", str(tmp_path / "images"), *recipe, "--out", str(tmp_path / "net")]) == 0
+    recipe = [
+        "--retrain.preset",
+        "quick",
+        "--retrain.epochs",
+        "1",
+        "--retrain.channels",
+        "2",
+        "--data.cache",
+        str(tmp_path / "cache"),
+    ]
+    assert (
+        main(
+            [
+                "retrain",
+                str(trained),
+                "--data",
+                str(tmp_path / "images"),
+                *recipe,
+                "--out",
+                str(tmp_path / "net"),
+            ]
+        )
+        == 0
+    )
     assert "3 classes" in capsys.readouterr().out
     assert main(["evaluate", str(tmp_path / "net")]) == 0
 
@@ -215,21 +316,47 @@ def test_a_found_cell_is_trained_on_other_images(trained, tmp_path, capsys):
 def test_show_a_run(trained, capsys):
     assert main(["show", str(trained)]) == 0
     shown = capsys.readouterr().out
-    assert "2 channels, 1 cell, 8x8 images, 10 classes" in shown and str(trained / "cells.svg") in shown and "rank on CIFAR-10" in shown
+    assert (
+        "2 channels, 1 cell, 8x8 images, 10 classes" in shown
+        and str(trained / "cells.svg") in shown
+        and "rank on CIFAR-10" in shown
+    )
 
 
 def test_show_a_genotype(tmp_path, capsys):
     assert main(["show", "DARTS_V1", "--svg", str(tmp_path / "cells.svg")]) == 0
-    assert "3,169,414 parameters" in capsys.readouterr().out and "<svg" in (tmp_path / "cells.svg").read_text()
+    assert (
+        "3,169,414 parameters" in capsys.readouterr().out
+        and "<svg" in (tmp_path / "cells.svg").read_text()
+    )
 
 
 def test_count(tmp_path, capsys):
-    assert main(["count", "DARTS_V2", "--space", "darts", "--channels", "36", "--cells", "20", "--classes", "10", "--json"]) == 0
+    assert (
+        main(
+            [
+                "count",
+                "DARTS_V2",
+                "--space",
+                "darts",
+                "--channels",
+                "36",
+                "--cells",
+                "20",
+                "--classes",
+                "10",
+                "--json",
+            ]
+        )
+        == 0
+    )
     assert json.loads(capsys.readouterr().out) == {"params": 3349342, "macs": 528359040}
     (tmp_path / "found.txt").write_text(BEST)
     assert main(["count", str(tmp_path / "found.txt"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["params"] == 1288506
-    assert main(["count", "DARTS_V2", "--size", "224", "--classes", "1000", "--json"]) == 0  # the ImageNet net: C=48, 14 cells
+    assert (
+        main(["count", "DARTS_V2", "--size", "224", "--classes", "1000", "--json"]) == 0
+    )  # the ImageNet net: C=48, 14 cells
     assert json.loads(capsys.readouterr().out)["params"] == 4718752
 
 
@@ -246,11 +373,16 @@ def test_query(capsys):
     assert found["cifar10_test"] == 94.363 and found["rank"] == 3 and found["params"] == 1288506
     assert main(["query", "nasbench201", BEST, "--device", "pixel3", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pixel3_ms"] > 1
-    assert "unknown device of the NAS-Bench-201 latencies 'pixel33': did you mean 'pixel3'?" in refused(
-        capsys, "query", "nasbench201", BEST, "--device", "pixel33"
+    assert (
+        "unknown device of the NAS-Bench-201 latencies 'pixel33': did you mean 'pixel3'?"
+        in refused(capsys, "query", "nasbench201", BEST, "--device", "pixel33")
     )
-    assert "no latencies of nasbenchmacro are bundled" in refused(capsys, "query", "nasbenchmacro", "02012100", "--device", "pixel3")
-    assert "unknown benchmark 'nasbench101': did you mean 'nasbench201'?" in refused(capsys, "query", "nasbench101", BEST)
+    assert "no latencies of nasbenchmacro are bundled" in refused(
+        capsys, "query", "nasbenchmacro", "02012100", "--device", "pixel3"
+    )
+    assert "unknown benchmark 'nasbench101': did you mean 'nasbench201'?" in refused(
+        capsys, "query", "nasbench101", BEST
+    )
     assert "NAS-Bench-201" in refused(capsys, "query", "nasbench201", "DARTS_V2")
 
 

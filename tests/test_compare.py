@@ -19,8 +19,8 @@ import yaml
 from archgrad.cli import comparing, main
 from archgrad.compare import jobs, study, summary, tables
 from archgrad.compare.jobs import Home, Run, execute, runs_of
-from archgrad.config import read_yaml
-from archgrad.folder import RunFolder
+from archgrad.run.config import read_yaml
+from archgrad.run.folder import RunFolder
 from retraining import DIGITS_1
 from studying import SHARED, TWO, here, refused
 
@@ -56,7 +56,10 @@ def committed(done: Path, out: Path) -> Path:
 def test_each_run_is_an_ordinary_run(done, capsys):
     folders = [path.name for path in sorted((done / "runs").iterdir()) if path.is_dir()]
     assert folders == ["darts-seed1", "darts-seed2", "random-seed1", "random-seed2"]
-    assert main(["resume", str(done / "runs" / "darts-seed2")]) == 0 and "is finished" in capsys.readouterr().out
+    assert (
+        main(["resume", str(done / "runs" / "darts-seed2")]) == 0
+        and "is finished" in capsys.readouterr().out
+    )
     settings = yaml.safe_load((done / "runs" / "darts-seed2" / "config.yaml").read_text())
     assert settings["seed"] == 2 and settings["threads"] == 1 and settings["search"]["limit"] == 60
 
@@ -66,26 +69,47 @@ def test_a_summary_is_small_and_names_no_place(done):
         assert path.stat().st_size < summary.LIMIT
         assert not re.search(r'"(/|~|[A-Z]:\\)', path.read_text())
         found = summary.read(path)
-        rows = [json.loads(line) for line in (done / "runs" / path.stem / "metrics.jsonl").read_text().splitlines()]
+        rows = [
+            json.loads(line)
+            for line in (done / "runs" / path.stem / "metrics.jsonl").read_text().splitlines()
+        ]
         assert found["data"]["name"] == "digits" and found["data"]["fingerprint"].startswith("2:")
-        assert found["epochs"]["train_loss"] == pytest.approx([row["train_loss"] for row in rows], rel=1e-5)
+        assert found["epochs"]["train_loss"] == pytest.approx(
+            [row["train_loss"] for row in rows], rel=1e-5
+        )
         assert found["final"]["validation"] == pytest.approx(validated(path.stem, rows), rel=1e-5)
         decided = done / "runs" / path.stem / "decisions.jsonl"
-        rows += [json.loads(line) for line in decided.read_text().splitlines()] if decided.exists() else []
+        rows += (
+            [json.loads(line) for line in decided.read_text().splitlines()]
+            if decided.exists()
+            else []
+        )
         assert len(rows) == 2 + path.stem.startswith("random")
         for name in ("seconds", "cpu_seconds"):
-            assert found[name] == pytest.approx(sum(row[name] for row in rows), rel=1e-5) and found[name] > 0
+            assert (
+                found[name] == pytest.approx(sum(row[name] for row in rows), rel=1e-5)
+                and found[name] > 0
+            )
         assert found["genotype"] == {
             "text": json.loads((done / "runs" / path.stem / "genotype.json").read_text())["text"],
-            "json": json.loads((done / "runs" / path.stem / "genotype.json").read_text())["genotype"],
+            "json": json.loads((done / "runs" / path.stem / "genotype.json").read_text())[
+                "genotype"
+            ],
         }
         assert found["final"]["skips"] == found["genotype"]["text"].count("skip_connect")
-        assert found["final"]["cifar10_test"] == found["benchmark"][0]["cifar10_test"] and found["benchmark"][1]["cifar10_test"] == 93.76
+        assert (
+            found["final"]["cifar10_test"] == found["benchmark"][0]["cifar10_test"]
+            and found["benchmark"][1]["cifar10_test"] == 93.76
+        )
 
 
 def validated(name: str, rows: list[dict]) -> float:
     """By hand: the better of two draws, or the cell that the supernet was cut to at the end."""
-    return max(row["draw_accuracy"] for row in rows) if name.startswith("random") else rows[-1]["discrete_accuracy"]
+    return (
+        max(row["draw_accuracy"] for row in rows)
+        if name.startswith("random")
+        else rows[-1]["discrete_accuracy"]
+    )
 
 
 def test_a_blind_study_looks_up_no_truth(done, tmp_path, capsys):
@@ -97,7 +121,9 @@ def test_a_blind_study_looks_up_no_truth(done, tmp_path, capsys):
     first = runs_of(blind, home)[0]
     assert first.name == "darts-seed1" and first.record()
     found = summary.read(first.summary)
-    assert found["benchmark"] is None and not [name for name in found["final"] if "test" in name or name == "rank"]
+    assert found["benchmark"] is None and not [
+        name for name in found["final"] if "test" in name or name == "rank"
+    ]
     assert not tables.comparison([found], "darts").bars
     assert "is not blind, and stays so" in refused(capsys, *TWO, "--blind", "--out", str(done))
 
@@ -112,16 +138,31 @@ def test_a_summary_names_a_folder_of_images_by_its_last_part(done, tmp_path):
 
 
 def test_a_summary_too_large_leaves_out_lists_first():
-    whole = {"epochs": {"loss": [0.5] * 100, "edges": [[0.25] * 20] * 100, "genotype": ["x" * 100] * 100}, "final": {"loss": 0.5}}
+    whole = {
+        "epochs": {
+            "loss": [0.5] * 100,
+            "edges": [[0.25] * 20] * 100,
+            "genotype": ["x" * 100] * 100,
+        },
+        "final": {"loss": 0.5},
+    }
     assert summary.small(whole, 100_000) == whole
     assert summary.small(whole, 12_000)["left_out"] == ["edges"]
-    assert summary.small(whole, 6_000) == {"epochs": {"loss": [0.5] * 100}, "final": {"loss": 0.5}, "left_out": ["edges", "genotype"]}
+    assert summary.small(whole, 6_000) == {
+        "epochs": {"loss": [0.5] * 100},
+        "final": {"loss": 0.5},
+        "left_out": ["edges", "genotype"],
+    }
     assert len(json.dumps(summary.small(whole, 900))) <= 900
 
 
 def test_committed_summaries_count_as_done(done, tmp_path, capsys, monkeypatch):
     out = committed(done, tmp_path / "elsewhere")
-    monkeypatch.setattr(comparing, "execute", partial(execute, start=lambda one: pytest.fail(f"{one.name} was started")))
+    monkeypatch.setattr(
+        comparing,
+        "execute",
+        partial(execute, start=lambda one: pytest.fail(f"{one.name} was started")),
+    )
     assert main(["compare", *TWO, "--out", str(out)]) == 0
     capsys.readouterr()
     assert main(["compare", "--out", str(out)]) == 0  # as it is recorded
@@ -138,34 +179,77 @@ def test_more_seeds_and_arms_than_before(done, tmp_path, capsys):
         "darts-seed1 (done)", "stdarts-seed1 (new)", "random-seed1 (done)", "darts-seed3 (new)", "stdarts-seed3 (new)", "random-seed3 (new)",
     ]  # fmt: skip
     before = study.read(read_yaml(out / "study.yaml"))
-    asked = study.read(("", {**before.shared, "arms": {"darts": {}, "cold": {"method": "stdarts"}}, "seeds": [3]}), before=before)
+    asked = study.read(
+        ("", {**before.shared, "arms": {"darts": {}, "cold": {"method": "stdarts"}}, "seeds": [3]}),
+        before=before,
+    )
     whole = study.joined(before, asked)
-    assert list(whole.arms) == ["darts", "random", "cold"] and whole.seeds == (1, 2, 3) and whole.control == "darts"
+    assert (
+        list(whole.arms) == ["darts", "random", "cold"]
+        and whole.seeds == (1, 2, 3)
+        and whole.control == "darts"
+    )
     assert study.read(("", whole.to_mapping())) == whole
 
 
 def test_an_arm_is_added_without_typing_the_study_again(done, tmp_path, capsys):
     out = committed(done, tmp_path / "more")
-    assert main(["compare", "--out", str(out), "--methods", "darts,stdarts", "--stdarts.kappa", "0.1", "--dry-run"]) == 0
+    assert (
+        main(
+            [
+                "compare",
+                "--out",
+                str(out),
+                "--methods",
+                "darts,stdarts",
+                "--stdarts.kappa",
+                "0.1",
+                "--dry-run",
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
-    assert "stdarts-seed2: stdarts in nasbench201, stdarts.kappa 0.1, 2 epochs, seed 2 (new)" in said and "random-seed2:" in said
+    assert (
+        "stdarts-seed2: stdarts in nasbench201, stdarts.kappa 0.1, 2 epochs, seed 2 (new)" in said
+        and "random-seed2:" in said
+    )
     before = study.read(read_yaml(out / "study.yaml"), recorded=True)
-    asked = study.read(("", {**comparing.begun(before, True), "stdarts": {"kappa": 0.1}}), names=["stdarts"], before=before)
+    asked = study.read(
+        ("", {**comparing.begun(before, True), "stdarts": {"kappa": 0.1}}),
+        names=["stdarts"],
+        before=before,
+    )
     (out / "study.yaml").write_text(study.joined(before, asked).to_yaml())
-    assert main(["compare", "--out", str(out), "--methods", "stdarts", "--dry-run"]) == 0  # an arm by its name, as it is recorded
+    assert (
+        main(["compare", "--out", str(out), "--methods", "stdarts", "--dry-run"]) == 0
+    )  # an arm by its name, as it is recorded
     assert "stdarts.kappa 0.1" in capsys.readouterr().out
     assert "arm stdarts: stdarts.kappa is 0.1 in the study recorded here, not 0.2" in refused(
         capsys, "--out", str(out), "--methods", "stdarts", "--stdarts.kappa", "0.2", "--dry-run"
     )
     assert "search.epochs is 2 in the study recorded here, not 3" in refused(
-        capsys, "--out", str(out), "--methods", "stdarts", "--search.epochs", "3", "--random.draws", "2", "--dry-run"
+        capsys,
+        "--out",
+        str(out),
+        "--methods",
+        "stdarts",
+        "--search.epochs",
+        "3",
+        "--random.draws",
+        "2",
+        "--dry-run",
     )
-    assert "unknown method 'stdart': did you mean 'stdarts'" in refused(capsys, "--out", str(out), "--methods", "stdart")
+    assert "unknown method 'stdart': did you mean 'stdarts'" in refused(
+        capsys, "--out", str(out), "--methods", "stdart"
+    )
 
 
 def test_a_killed_run_goes_on_to_the_same_end(done, tmp_path):
     """SIGKILL in mid-epoch, then once more: the very summary of an undisturbed run."""
-    asked = study.read(read_yaml(done / "study.yaml"), ("", {"seeds": [2], "controls": False}), names=["darts"])
+    asked = study.read(
+        read_yaml(done / "study.yaml"), ("", {"seeds": [2], "controls": False}), names=["darts"]
+    )
     runs, started, said, ends = runs_of(asked, Home(tmp_path)), [], [], []
     jobs.prepared(asked, runs)
 
@@ -173,15 +257,27 @@ def test_a_killed_run_goes_on_to_the_same_end(done, tmp_path):
         started.append(one.arguments()[0])
         if len(started) == 2:
             return jobs.start(one)
-        return subprocess.Popen([sys.executable, str(Path(__file__).parent / "running.py"), "4", *one.arguments()], stdout=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "running.py"), "4", *one.arguments()],
+            stdout=subprocess.DEVNULL,
+        )
 
     execute(runs, jobs=1, stopping=lambda: False, ended=ends.append, say=said.append, start=start)
-    assert started == ["search", "resume"] and "signal SIGKILL" in said[0] and ends[0].failure is None
+    assert (
+        started == ["search", "resume"] and "signal SIGKILL" in said[0] and ends[0].failure is None
+    )
 
     def essence(path: Path) -> dict:
         found = summary.read(path)
-        epochs = {name: values for name, values in found["epochs"].items() if name not in ("seconds", "cpu_seconds")}
-        return {name: found[name] for name in ("arm", "seed", "config", "data", "genotype", "final", "benchmark")} | epochs
+        epochs = {
+            name: values
+            for name, values in found["epochs"].items()
+            if name not in ("seconds", "cpu_seconds")
+        }
+        return {
+            name: found[name]
+            for name in ("arm", "seed", "config", "data", "genotype", "final", "benchmark")
+        } | epochs
 
     assert essence(runs[0].summary) == essence(done / "summaries" / "darts-seed2.json")
 
@@ -204,12 +300,23 @@ def test_a_run_that_fails_twice_is_reported(done, tmp_path, capsys, monkeypatch)
     assert "darts-seed2: failed (exit code 3: it broke here); once more" in shown
     assert shown.count("FAILED, exit code 3: it broke here") == 2
     numbers = json.loads((out / "compare.json").read_text())
-    assert numbers["seeds"] == {"darts": [1], "random": [1]} and numbers["mean"]["cifar10_test"]["darts"]["n"] == 1
-    assert numbers["failed"] == {arm: {"2": "exit code 3: it broke here"} for arm in ("darts", "random")}
-    assert shown.count("1* (1 failed)") > 2 and "Failed: darts, seed 2: exit code 3: it broke here; random, seed 2" in " ".join(shown.split())
+    assert (
+        numbers["seeds"] == {"darts": [1], "random": [1]}
+        and numbers["mean"]["cifar10_test"]["darts"]["n"] == 1
+    )
+    assert numbers["failed"] == {
+        arm: {"2": "exit code 3: it broke here"} for arm in ("darts", "random")
+    }
+    assert shown.count(
+        "1* (1 failed)"
+    ) > 2 and "Failed: darts, seed 2: exit code 3: it broke here; random, seed 2" in " ".join(
+        shown.split()
+    )
     assert "darts,2,failed,1\n" in (out / "compare.csv").read_text()
     here(monkeypatch)
-    assert main(["compare", *TWO[:3], "1", *TWO[4:], "--out", str(out)]) == 0  # the second seed is not asked for, and not forgotten
+    assert (
+        main(["compare", *TWO[:3], "1", *TWO[4:], "--out", str(out)]) == 0
+    )  # the second seed is not asked for, and not forgotten
     assert json.loads((out / "compare.json").read_text())["failed"] == numbers["failed"]
     assert main(["compare", "--data", "digits", "--out", str(out)]) == 0
     assert json.loads((out / "compare.json").read_text())["failed"] == {}
@@ -245,7 +352,14 @@ def test_a_second_interrupt_leaves_no_process(tmp_path):
         return False
 
     with pytest.raises(KeyboardInterrupt):
-        execute([Run("a", 1, Home(tmp_path))], jobs=1, stopping=stopping, ended=print, say=print, start=start)
+        execute(
+            [Run("a", 1, Home(tmp_path))],
+            jobs=1,
+            stopping=stopping,
+            ended=print,
+            say=print,
+            start=start,
+        )
     assert started[0].returncode == -9
 
 
@@ -270,15 +384,40 @@ def test_a_damaged_run_ends_alone(done, tmp_path):
         shutil.copytree(done / "runs" / name, home.runs / name)
     runs, ends = [Run("darts", seed, home) for seed in (1, 2)], []
     runs[0].folder.genotype.write_text("{")
-    execute(runs, jobs=1, stopping=lambda: False, ended=ends.append, say=print, start=lambda one: pytest.fail("started"), pause=0)
-    assert str(runs[0].folder.genotype) in ends[0].failure and ends[1].failure is None and runs[1].done
+    execute(
+        runs,
+        jobs=1,
+        stopping=lambda: False,
+        ended=ends.append,
+        say=print,
+        start=lambda one: pytest.fail("started"),
+        pause=0,
+    )
+    assert (
+        str(runs[0].folder.genotype) in ends[0].failure and ends[1].failure is None and runs[1].done
+    )
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys):
     out = tmp_path / "study"
-    arguments = ["compare", "--methods", "darts", "--no-controls", "--seeds", "1", *SHARED[:-2], "--out", str(out)]
+    arguments = [
+        "compare",
+        "--methods",
+        "darts",
+        "--no-controls",
+        "--seeds",
+        "1",
+        *SHARED[:-2],
+        "--out",
+        str(out),
+    ]
     arguments[arguments.index("--search.epochs") + 1] = "5000"
-    one = subprocess.Popen([sys.executable, "-m", "archgrad", *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    one = subprocess.Popen(
+        [sys.executable, "-m", "archgrad", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     folder = out / "runs" / "darts-seed1"
     while not (folder / "checkpoint.pt").exists() and one.poll() is None:
         sleep(0.05)
@@ -301,13 +440,28 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys):
         (["--methods", "darts", "--seeds", "some"], "not 'some'"),
         (["--methods", "darts", "--jobs", "0"], "--jobs"),
         (["--methods", "darts", "--control", "cdarts"], "unknown control arm 'cdarts'"),
-        (["--methods", "darts", "--no-controls", "--control", "random"], "unknown control arm 'random'"),
-        (["--methods", "darts", "--no-controls", "--random.draws", "3"], "section 'random' is of a method that no arm uses"),
+        (
+            ["--methods", "darts", "--no-controls", "--control", "random"],
+            "unknown control arm 'random'",
+        ),
+        (
+            ["--methods", "darts", "--no-controls", "--random.draws", "3"],
+            "section 'random' is of a method that no arm uses",
+        ),
         (["--methods", "darts,random", "--search.epochs", "2"], "arm random: "),
-        (["--methods", "darts", "--search.epochs", "2"], "(an arm that every study has; --no-controls leaves it out)"),
+        (
+            ["--methods", "darts", "--search.epochs", "2"],
+            "(an arm that every study has; --no-controls leaves it out)",
+        ),
         (["--methods", "darts", "--retrain-seeds", "-1"], "retrain_seeds: how often"),
-        (["--methods", "darts", "--retrain-seeds", "1", "--blind"], "retrain_seeds: a blind study sees no test image"),
-        (["--methods", "darts", "--retrain-seeds", "1", "--retrain.preset", "fast"], "unknown preset 'fast'"),
+        (
+            ["--methods", "darts", "--retrain-seeds", "1", "--blind"],
+            "retrain_seeds: a blind study sees no test image",
+        ),
+        (
+            ["--methods", "darts", "--retrain-seeds", "1", "--retrain.preset", "fast"],
+            "unknown preset 'fast'",
+        ),
         (["--methods", "darts", "--space.nodes", "3"], "unknown option 'nodes'"),
         (["--methods", "darts"], "which images?"),
         (["--methods", "darts", "--data", "nowhere/at/all"], "nowhere/at/all"),
@@ -324,8 +478,14 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"arms": {"a": {"methd": "darts"}}}, "arm a: unknown setting 'methd': did you mean 'method'?"),
-        ({"arms": {"a": {"method": "random", "random": {"draw": 3}}}}, "arm a: unknown option of random 'draw': did you mean 'draws'?"),
+        (
+            {"arms": {"a": {"methd": "darts"}}},
+            "arm a: unknown setting 'methd': did you mean 'method'?",
+        ),
+        (
+            {"arms": {"a": {"method": "random", "random": {"draw": 3}}}},
+            "arm a: unknown option of random 'draw': did you mean 'draws'?",
+        ),
         ({"arms": {"a": {"random": {"draws": 3}}}}, "arm a: "),
         ({"arms": {"a/b": {}}}, "arm 'a/b'"),
         ({"arms": {"a": {"seed": 3}}}, "seed: is the same"),
@@ -334,10 +494,16 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message
         ({"arms": {"a": {}}, "seeds": []}, "seeds: "),
         ({"arms": ["darts"]}, "arms: "),
         ({"arms": {}}, "which arms?"),
-        ({"arms": {"a": {}, "b": {"search": {"epochs": 9}}}}, "arm b: search.epochs is 9, in arm a 50: arms have equal budgets"),
+        (
+            {"arms": {"a": {}, "b": {"search": {"epochs": 9}}}},
+            "arm b: search.epochs is 9, in arm a 50: arms have equal budgets",
+        ),
         ({"arms": {"a": {}}, "equal": "no"}, "equal: true or false, not 'no'"),
         ({"arms": {"a": {}}, "controls": 3}, "controls: true or false, not 3"),
-        ({"arms": {"a": {}}, "retrain_seeds": "many"}, "retrain_seeds: how often each found network is trained"),
+        (
+            {"arms": {"a": {}}, "retrain_seeds": "many"},
+            "retrain_seeds: how often each found network is trained",
+        ),
         ({"arms": {"a": {}}, "serch": {}}, "unknown setting 'serch': did you mean 'search'?"),
     ],
 )
@@ -350,9 +516,13 @@ def test_bad_study_files(given, message):
 def test_other_settings_are_another_study(done, tmp_path, capsys):
     out = str(committed(done, tmp_path / "study"))
     changed = ["80" if one == "60" else one for one in TWO]
-    assert "search.limit is 60 in the study recorded here, not 80" in refused(capsys, *changed, "--out", out)
+    assert "search.limit is 60 in the study recorded here, not 80" in refused(
+        capsys, *changed, "--out", out
+    )
     changed = [*TWO[:-1], "1"]
-    assert "arm random: random.draws is 2 in the study recorded here, not 1" in refused(capsys, *changed, "--out", out)
+    assert "arm random: random.draws is 2 in the study recorded here, not 1" in refused(
+        capsys, *changed, "--out", out
+    )
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
     assert "holds no study" in refused(capsys, *TWO, "--out", str(tmp_path / "full"))
@@ -364,21 +534,32 @@ def test_a_changed_default_or_other_images_are_refused(done, tmp_path, capsys):
     path = out / "summaries" / "darts-seed1.json"
     was = path.read_text()
     changed = was.replace('"momentum": 0.9', '"momentum": 0.8')
-    path.write_text(re.sub('"fingerprint": "[^"]+"', f'"fingerprint": "{DIGITS_1}"', changed))  # images are looked at first, as recorded once
+    path.write_text(
+        re.sub('"fingerprint": "[^"]+"', f'"fingerprint": "{DIGITS_1}"', changed)
+    )  # images are looked at first, as recorded once
     assert "arm darts: weights.momentum was" in refused(capsys, *three)
     path.write_text(changed)
     assert "arm darts: weights.momentum was 0.8 in seed 1 and is 0.9 now" in refused(capsys, *three)
     path.write_text(was.replace('"fingerprint": "', '"fingerprint": "0'))
     capsys.readouterr()
-    assert main(["compare", *three]) == 2 and "was made with other images" in capsys.readouterr().err
+    assert (
+        main(["compare", *three]) == 2 and "was made with other images" in capsys.readouterr().err
+    )
     path.write_text(was[:100])
     assert main(["compare", *three]) == 2 and f"{path} is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("recipe", CLAIMS, ids=lambda path: path.stem)
 def test_the_studies_of_our_claims_can_run(recipe, tmp_path, capsys):
-    assert main(["compare", "--config", str(recipe), "--out", str(tmp_path / "study"), "--dry-run"]) == 0
+    assert (
+        main(["compare", "--config", str(recipe), "--out", str(tmp_path / "study"), "--dry-run"])
+        == 0
+    )
     lines, asked = capsys.readouterr().out.splitlines(), study.read(read_yaml(recipe))
-    assert len(lines) == len(asked.arms) * len(asked.seeds) >= 3 * len(asked.arms) and all(line.endswith("(new)") for line in lines)
-    controls = {"darts", "random"} if asked.controls else {"darts"}  # settings are chosen without the control arm
+    assert len(lines) == len(asked.arms) * len(asked.seeds) >= 3 * len(asked.arms) and all(
+        line.endswith("(new)") for line in lines
+    )
+    controls = (
+        {"darts", "random"} if asked.controls else {"darts"}
+    )  # settings are chosen without the control arm
     assert controls <= set(asked.arms) and not (tmp_path / "study").exists()

@@ -10,12 +10,21 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from archgrad.benchmarks import nasbench201
-from archgrad.compare import difference, markdown, selection, spread, study, summary, tables, trajectory
-from archgrad.compare.comparison import tidy
+from archgrad.compare import (
+    difference,
+    markdown,
+    selection,
+    spread,
+    study,
+    summary,
+    tables,
+    trajectory,
+)
+from archgrad.compare.comparing import tidy
 from archgrad.compare.jobs import Home, runs_of
 from archgrad.compare.statistics import Difference, holm
-from archgrad.config import read_yaml
+from archgrad.run.config import read_yaml
+from archgrad.tabular import nasbench201
 
 ROOT = Path(__file__).parent.parent
 STUDIES = sorted(path.parent for path in (ROOT / "benchmarks" / "studies").glob("*/study.yaml"))
@@ -24,7 +33,12 @@ STUDIES = sorted(path.parent for path in (ROOT / "benchmarks" / "studies").glob(
 def test_mean_and_bootstrap_interval_by_hand():
     """All 256 resamples of 90, 92, 94, 96: the mean is 90.5 or less in 5 of them (under 2.5 %), 91 or less in 15 (over it)."""
     found = spread([90, 92, 94, 96])
-    assert (found.n, found.mean, found.low, found.high) == (4, 93, 91, 95) and found.sd == pytest.approx(math.sqrt(20 / 3))
+    assert (found.n, found.mean, found.low, found.high) == (
+        4,
+        93,
+        91,
+        95,
+    ) and found.sd == pytest.approx(math.sqrt(20 / 3))
     assert spread([90, 92, 94, 96]) == found  # seeded
     assert spread([3.0]).to_json() == {"n": 1, "mean": 3.0, "sd": None, "low": None, "high": None}
     assert spread([2.0, 2.0]).to_json() == {"n": 2, "mean": 2.0, "sd": 0.0, "low": 2.0, "high": 2.0}
@@ -35,23 +49,40 @@ def test_paired_difference_by_hand():
     control = {1: 90.0, 2: 92.0, 3: 94.0, 4: 96.0}
     clear = difference({4: 98.0, 3: 95.0, 2: 94.0, 1: 91.0, 5: 0.0}, control)
     assert clear is not None and clear.n == 4 and clear.clear is True
-    assert (clear.mean, clear.low, clear.high) == pytest.approx((1.5, 1.5 - 0.918693, 1.5 + 0.918693), abs=1e-5)
+    assert (clear.mean, clear.low, clear.high) == pytest.approx(
+        (1.5, 1.5 - 0.918693, 1.5 + 0.918693), abs=1e-5
+    )
     noise = difference({1: 91.0, 2: 90.0, 3: 97.0, 4: 95.0}, control)
     assert noise is not None and noise.clear is False
-    assert (noise.mean, noise.low, noise.high) == pytest.approx((0.25, 0.25 - 3.528308, 0.25 + 3.528308), abs=1e-5)
+    assert (noise.mean, noise.low, noise.high) == pytest.approx(
+        (0.25, 0.25 - 3.528308, 0.25 + 3.528308), abs=1e-5
+    )
 
 
 def test_p_values_by_hand_and_their_correction():
     """t = 1.5 / (0.57735 / 2) = 5.19615 of three degrees of freedom: p = 0.013847."""
     clear = difference({1: 91.0, 2: 94.0, 3: 95.0, 4: 98.0}, {1: 90.0, 2: 92.0, 3: 94.0, 4: 96.0})
-    assert clear is not None and clear.p == pytest.approx(0.013847, abs=1e-6) and clear.corrected == clear.p
+    assert (
+        clear is not None
+        and clear.p == pytest.approx(0.013847, abs=1e-6)
+        and clear.corrected == clear.p
+    )
 
     def of(p: float | None) -> Difference:
         return Difference(4, 1.0, 1.0, 0.0, 2.0, p=p, corrected=p)
 
-    found = holm({"a": of(0.04), "b": of(0.01), "c": of(0.03), "none": of(None)})  # 3 * 0.01; 2 * 0.03; 1 * 0.04, but no less than before
-    assert {arm: one.corrected for arm, one in found.items()} == pytest.approx({"a": 0.06, "b": 0.03, "c": 0.06, "none": None})
-    assert [found[arm].clear for arm in ("a", "b", "c", "none")] == [False, True, False, None] and found["a"].p == 0.04
+    found = holm(
+        {"a": of(0.04), "b": of(0.01), "c": of(0.03), "none": of(None)}
+    )  # 3 * 0.01; 2 * 0.03; 1 * 0.04, but no less than before
+    assert {arm: one.corrected for arm, one in found.items()} == pytest.approx(
+        {"a": 0.06, "b": 0.03, "c": 0.06, "none": None}
+    )
+    assert [found[arm].clear for arm in ("a", "b", "c", "none")] == [
+        False,
+        True,
+        False,
+        None,
+    ] and found["a"].p == 0.04
     assert holm({"a": of(0.7), "b": of(0.8)})["a"].corrected == 1.0
     assert holm({}) == {}
 
@@ -66,7 +97,10 @@ def test_what_cannot_be_judged_is_not():
 
 CONVS = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
-BAR = [{"cell": "found", "cifar10_test": 1.0}, {"cell": "all nor_conv_3x3", "cifar10_test": 93.76, "rank": 166}]
+BAR = [
+    {"cell": "found", "cifar10_test": 1.0},
+    {"cell": "all nor_conv_3x3", "cifar10_test": 93.76, "rank": 166},
+]
 
 
 def made(arm: str, seed: int, accuracy: float, **final: float) -> summary.Summary:
@@ -78,19 +112,27 @@ def made(arm: str, seed: int, accuracy: float, **final: float) -> summary.Summar
         "seconds": 10.0 * seed,
         "benchmark": BAR,
         "genotype": {"text": CONVS},
-        "epochs": {"genotype": [SKIPS, CONVS], "discrete_accuracy": [None, accuracy / 100]},  # stopped early
+        "epochs": {
+            "genotype": [SKIPS, CONVS],
+            "discrete_accuracy": [None, accuracy / 100],
+        },  # stopped early
     }
 
 
 MADE = [
-    *(made("darts", seed, value, entropy=1.0 + seed / 10) for seed, value in enumerate((90, 92, 94, 96), 1)),
+    *(
+        made("darts", seed, value, entropy=1.0 + seed / 10)
+        for seed, value in enumerate((90, 92, 94, 96), 1)
+    ),
     *(made("cold", seed, value, entropy=0.1) for seed, value in enumerate((91, 94, 95, 98), 1)),
     *(made("random", seed, value) for seed, value in enumerate((91, 90, 97), 1)),
 ]
 
 
 def test_markdown():
-    text = markdown(MADE, "darts", ["darts", "cold"], {"random": {4: "it broke"}, "gone": {1: "it broke"}})
+    text = markdown(
+        MADE, "darts", ["darts", "cold"], {"random": {4: "it broke"}, "gone": {1: "it broke"}}
+    )
     assert (
         text
         == """\
@@ -158,8 +200,18 @@ def test_where_a_cell_stands():
     columns = nasbench201.table().accuracy
     best, average = max(columns["cifar10_test"]), sum(columns["cifar10_test"]) / 15_625
     found = nasbench201.standing({"cifar10_test": 93.76, "entropy": 1.0})
-    assert found == pytest.approx({"cifar10_regret": (best - 93.76) / (best - average), "cifar10_relative": 100 * (93.76 / average - 1)})
-    assert nasbench201.standing({"cifar100_test": float(max(columns["cifar100_test"]))})["cifar100_regret"] == 0
+    assert found == pytest.approx(
+        {
+            "cifar10_regret": (best - 93.76) / (best - average),
+            "cifar10_relative": 100 * (93.76 / average - 1),
+        }
+    )
+    assert (
+        nasbench201.standing({"cifar100_test": float(max(columns["cifar100_test"]))})[
+            "cifar100_regret"
+        ]
+        == 0
+    )
     table = nasbench201.table()  # the cell of six convolutions is the largest as well
     largest = nasbench201.query(nasbench201.conv3x3())
     assert (table.params >= largest["params"]).sum() == 1 == (table.macs >= largest["macs"]).sum()
@@ -174,34 +226,72 @@ def test_a_trajectory_has_what_would_be_found():
     assert trajectory.of_run(one | {"epochs": {}}, nasbench201) == []
     blind = [each | {"benchmark": None, "final": {"entropy": 1.0}} for each in MADE]
     found = tables.comparison(blind, "darts")
-    assert found.trajectory is None and not found.bars and not [name for name in found.spreads if "regret" in name or "test" in name]
+    assert (
+        found.trajectory is None
+        and not found.bars
+        and not [name for name in found.spreads if "regret" in name or "test" in name]
+    )
 
 
 def test_selection_is_by_validation_alone():
-    rows = [{"genotype": "a", "discrete_accuracy": 0.5}, {"genotype": "b", "discrete_accuracy": 0.4}]
+    rows = [
+        {"genotype": "a", "discrete_accuracy": 0.5},
+        {"genotype": "b", "discrete_accuracy": 0.4},
+    ]
     assert selection.validation("b", rows) == 0.4  # of the last epoch
-    assert selection.validation("a", rows) is None  # what a finalisation chose otherwise was not measured
-    assert selection.validation("a", rows, [{"note": {"accuracy": 0.1}}, {"note": {"accuracy": 0.7}}]) == 0.7
+    assert (
+        selection.validation("a", rows) is None
+    )  # what a finalisation chose otherwise was not measured
+    assert (
+        selection.validation("a", rows, [{"note": {"accuracy": 0.1}}, {"note": {"accuracy": 0.7}}])
+        == 0.7
+    )
     assert selection.validation("a", rows, [{"note": {"edge": 3}}]) is None
-    drawn = [{"genotype": "a", "draw_accuracy": 0.6}, {"genotype": "b", "draw_accuracy": 0.5, "discrete_accuracy": 0.5}]
+    drawn = [
+        {"genotype": "a", "draw_accuracy": 0.6},
+        {"genotype": "b", "draw_accuracy": 0.5, "discrete_accuracy": 0.5},
+    ]
     assert selection.validation("a", drawn) == 0.6
-    runs = [made("darts", 1, 95.0, validation=0.5), made("darts", 2, 90.0, validation=0.6), made("darts", 3, 99.0, validation=0.6)]
+    runs = [
+        made("darts", 1, 95.0, validation=0.5),
+        made("darts", 2, 90.0, validation=0.6),
+        made("darts", 3, 99.0, validation=0.6),
+    ]
     (best,) = tables.comparison(runs, "darts").best.values()
-    assert (best.seed, best.validation, best.worth) == (2, 0.6, {"cifar10_test": 90.0})  # the first of equals, whatever the test says
+    assert (best.seed, best.validation, best.worth) == (
+        2,
+        0.6,
+        {"cifar10_test": 90.0},
+    )  # the first of equals, whatever the test says
 
 
 def test_a_tidy_file():
-    lines = tidy([MADE[0] | {"retrained": {"runs": [{"test": 80.0}, {"test": 82.0}]}}], "darts", {"cold": {2: "it broke"}}).splitlines()
+    lines = tidy(
+        [MADE[0] | {"retrained": {"runs": [{"test": 80.0}, {"test": 82.0}]}}],
+        "darts",
+        {"cold": {2: "it broke"}},
+    ).splitlines()
     assert lines[:2] == ["arm,seed,measure,value", "cold,2,failed,1"]
-    assert {"darts,1,cifar10_test,90", "darts,1,retrained_test,81.0", "darts,1,retrained_test_2,82.0", "darts,1,seconds_times,1.0"} <= {*lines}
+    assert {
+        "darts,1,cifar10_test,90",
+        "darts,1,retrained_test,81.0",
+        "darts,1,retrained_test_2,82.0",
+        "darts,1,seconds_times,1.0",
+    } <= {*lines}
     assert len({line.rsplit(",", 1)[0] for line in lines}) == len(lines)
 
 
 def test_the_terminal_says_what_is_noise(capsys):
-    Console(width=tables.WIDTH).print(tables.table(tables.comparison(MADE, "darts", ["darts", "cold"], {"gone": {1: "it broke"}})))
+    Console(width=tables.WIDTH).print(
+        tables.table(tables.comparison(MADE, "darts", ["darts", "cold"], {"gone": {1: "it broke"}}))
+    )
     shown = capsys.readouterr().out
-    assert re.search(r"cold .*\+1\.500 ± 0\.9187 .*clear, p 0\.028", shown) and re.search(r"random .*\+0\.6667 ± 6\.252 .*noise, p 0\.69", shown)
-    assert re.search(r"gone +0 \(1 failed\) +- ", shown) and "Failed: gone, seed 1: it broke." in shown
+    assert re.search(r"cold .*\+1\.500 ± 0\.9187 .*clear, p 0\.028", shown) and re.search(
+        r"random .*\+0\.6667 ± 6\.252 .*noise, p 0\.69", shown
+    )
+    assert (
+        re.search(r"gone +0 \(1 failed\) +- ", shown) and "Failed: gone, seed 1: it broke." in shown
+    )
     assert "No test image chose anything" in " ".join(shown.split())
 
 
@@ -214,5 +304,7 @@ def test_recorded_studies_stand_in_the_results(folder):
         for table in markdown(found, whole.control, tuple(whole.arms)).split("\n\n"):
             assert table.strip() in (ROOT / "docs" / "results.md").read_text("utf-8")
         recorded = json.loads((folder / "compare.json").read_text())
-        assert recorded == json.loads(json.dumps(tables.comparison(found, whole.control, tuple(whole.arms)).to_json()))
+        assert recorded == json.loads(
+            json.dumps(tables.comparison(found, whole.control, tuple(whole.arms)).to_json())
+        )
         assert (folder / "compare.csv").read_text() == tidy(found, whole.control)

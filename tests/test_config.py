@@ -6,16 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from archgrad import config, run
-from archgrad.config import DataSettings, SearchConfig, SearchSettings, read, read_yaml
-from archgrad.state import Plan
+from archgrad import run
+from archgrad.run import config
+from archgrad.run.config import SearchConfig, read, read_yaml
+from archgrad.run.sections import DataSettings, SearchSettings
+from archgrad.searching.types import Plan
 
 ROOT = Path(__file__).parent.parent / "recipes"
-RECIPES = sorted(path for path in ROOT.rglob("*.yaml") if path.parent.name != "claims")  # those are studies: test_compare
+RECIPES = sorted(
+    path for path in ROOT.rglob("*.yaml") if path.parent.name != "claims"
+)  # those are studies: test_compare
 
 
 def test_later_sources_win_section_by_section():
-    file = {"search": {"epochs": 3, "batch": 8}, "data": "digits", "darts": {"order": "weight_first"}}
+    file = {
+        "search": {"epochs": 3, "batch": 8},
+        "data": "digits",
+        "darts": {"order": "weight_first"},
+    }
     found = read(("recipe.yaml", file), ("", {"search": {"epochs": 5}, "seed": 2}))
     assert found.search == SearchSettings(epochs=5, batch=8)
     assert found.data.path == "digits" and found.seed == 2
@@ -23,8 +31,14 @@ def test_later_sources_win_section_by_section():
 
 
 def test_dashes_and_short_forms():
-    found = read(("", {"data": {"image-column": "x"}, "space": "darts", "search": {"checkpoint-seconds": 2}}))
-    assert found.data.image_column == "x" and found.space == {"name": "darts"} and found.search.checkpoint_seconds == 2
+    found = read(
+        ("", {"data": {"image-column": "x"}, "space": "darts", "search": {"checkpoint-seconds": 2}})
+    )
+    assert (
+        found.data.image_column == "x"
+        and found.space == {"name": "darts"}
+        and found.search.checkpoint_seconds == 2
+    )
 
 
 def test_null_is_not_said():
@@ -35,7 +49,11 @@ def test_a_search_section_of_a_file_acts(tmp_path):
     file = tmp_path / "recipe.yaml"
     file.write_text("search: {epochs: 3}\nretrain: {epochs: 2}\nweights: {lr: 1e-2}\n")
     found = read(read_yaml(file))
-    assert found.search.epochs == 3 and found.retrain == {"epochs": 2} and found.weights == {"lr": 0.01}
+    assert (
+        found.search.epochs == 3
+        and found.retrain == {"epochs": 2}
+        and found.weights == {"lr": 0.01}
+    )
 
 
 def test_what_is_written_reads_back(tmp_path):
@@ -86,7 +104,16 @@ def test_a_refusal_of_a_flag_names_no_file():
         read(("recipe.yaml", {"search": {"epochs": 3}}), ("", {"search": {"epochs": -3}}))
 
 
-INFINITE = ("weights.lr", "weights.lr_end", "weights.decay", "alphas.lr", "alphas.init", "alphas.decay", "retrain.lr", "budget.rate")
+INFINITE = (
+    "weights.lr",
+    "weights.lr_end",
+    "weights.decay",
+    "alphas.lr",
+    "alphas.init",
+    "alphas.decay",
+    "retrain.lr",
+    "budget.rate",
+)
 
 
 @pytest.mark.parametrize("setting", INFINITE)
@@ -101,7 +128,9 @@ def test_a_gradient_may_be_clipped_at_no_norm():
 
 
 def test_a_section_may_wait_for_the_method_of_a_later_source():
-    assert read(("recipe.yaml", {"random": {"draws": 2}}), ("", {"method": "random"})).methods == {"random": {"draws": 2}}
+    assert read(("recipe.yaml", {"random": {"draws": 2}}), ("", {"method": "random"})).methods == {
+        "random": {"draws": 2}
+    }
 
 
 @pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "just words"])
@@ -119,10 +148,14 @@ def test_a_missing_file(tmp_path):
 
 
 def test_every_section_of_a_method_is_a_section_of_settings():
-    assert {"search", "data", "space", "weights", "alphas", "retrain", "darts", "random"} <= set(config.sections())
+    assert {"search", "data", "space", "weights", "alphas", "retrain", "darts", "random"} <= set(
+        config.sections()
+    )
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(RECIPES[0].parents[1])))
+@pytest.mark.parametrize(
+    "recipe", RECIPES, ids=lambda path: str(path.relative_to(RECIPES[0].parents[1]))
+)
 def test_recipes_build(recipe):
     settings = read(read_yaml(recipe))
     resolved = run.resolve(settings, run.build(settings))
@@ -130,8 +163,18 @@ def test_recipes_build(recipe):
 
 
 def test_there_are_recipes():
-    assert {"digits.yaml", "darts.yaml", "random.yaml", "darts_first_order.yaml", "darts_second_order.yaml"} <= {r.name for r in RECIPES}
-    assert all((ROOT / space / f"{method}.yaml").is_file() for space in ("darts", "nasbench201") for method in ("stdarts", "sddarts", "cdarts"))
+    assert {
+        "digits.yaml",
+        "darts.yaml",
+        "random.yaml",
+        "darts_first_order.yaml",
+        "darts_second_order.yaml",
+    } <= {r.name for r in RECIPES}
+    assert all(
+        (ROOT / space / f"{method}.yaml").is_file()
+        for space in ("darts", "nasbench201")
+        for method in ("stdarts", "sddarts", "cdarts")
+    )
 
 
 FULL = Plan(50, 10_000)  # as long as any published search
@@ -143,21 +186,29 @@ def test_recipes_spell_out_what_a_space_has_anyway(recipe):
     """Every option that has a default, at that default."""
     full = read(read_yaml(recipe))
     bare = full.model_copy(update={"methods": {}, "alphas": {}, "search": SearchSettings()})
-    said, found = (run.resolve(settings, run.build(settings), FULL).to_mapping() for settings in (full, bare))
+    said, found = (
+        run.resolve(settings, run.build(settings), FULL).to_mapping() for settings in (full, bare)
+    )
     assert set(full.methods[full.method]) >= set(found[full.method])
     assert said == found
 
 
 @pytest.mark.parametrize(
-    "recipe", [recipe for recipe in RECIPES if recipe.stem.startswith("cdarts")], ids=lambda path: f"{path.parent.name}/{path.stem}"
+    "recipe",
+    [recipe for recipe in RECIPES if recipe.stem.startswith("cdarts")],
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
 def test_recipes_of_cdarts_spell_out_a_preset(recipe):
     """Every option, at the value of the preset that is named or of the space; of the optimizers all but the learning rate of the weights."""
     full = read(read_yaml(recipe))
     given = full.methods["cdarts"]
     named = {"cdarts": {"preset": given["preset"]}} if "preset" in given else {}
-    bare = full.model_copy(update={"methods": named, "alphas": {}, "weights": {"lr": full.weights["lr"]}})
-    said, found = (run.resolve(settings, run.build(settings), FULL).to_mapping() for settings in (full, bare))
+    bare = full.model_copy(
+        update={"methods": named, "alphas": {}, "weights": {"lr": full.weights["lr"]}}
+    )
+    said, found = (
+        run.resolve(settings, run.build(settings), FULL).to_mapping() for settings in (full, bare)
+    )
     assert set(given) - {"preset"} == set(found["cdarts"])
     assert said == found
 

@@ -8,15 +8,28 @@ import pytest
 import torch
 
 from archgrad import spaces
-from archgrad.arch import CellGenotype, Edge, EdgeGroup, Genotype, Link, Mixture, groups_of
-from archgrad.cost import Cost, by_primitive, expected, fitted, shares
-from archgrad.select import uniform
+from archgrad.arch.edges import Edge, EdgeGroup, groups_of
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.select import uniform
+from archgrad.cost.cost import Cost, by_primitive, expected, fitted, shares
 
 NAMES = ("none", "skip_connect", "sep_conv_3x3")
-SMALL = groups_of([EdgeGroup("normal", tuple(Edge(s, t, NAMES) for t in (2, 3) for s in range(t)), (2, 3), keep=2)])
+SMALL = groups_of(
+    [
+        EdgeGroup(
+            "normal", tuple(Edge(s, t, NAMES) for t in (2, 3) for s in range(t)), (2, 3), keep=2
+        )
+    ]
+)
 """Node 2 reads 0 and 1, node 3 reads two of 0, 1 and 2."""
 RANDOM = torch.rand(5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-ADDED = {(s, t, k): float(RANDOM[e, i]) for e, (s, t, _) in enumerate(SMALL["normal"].edges) for i, k in enumerate(NAMES)}
+ADDED = {
+    (s, t, k): float(RANDOM[e, i])
+    for e, (s, t, _) in enumerate(SMALL["normal"].edges)
+    for i, k in enumerate(NAMES)
+}
 COST = Cost("energy", "mJ", 7.0, {"normal": ADDED})
 
 
@@ -25,7 +38,15 @@ def genotypes() -> list[Genotype]:
     pairs = [(s, k) for s in range(3) for k in NAMES[1:]]
     third = [pair for pair in combinations(pairs, 2) if pair[0][0] != pair[1][0]]
     return [
-        Genotype((CellGenotype("normal", (Link(0, 2, a), Link(1, 2, b), *(Link(s, 3, k) for s, k in rest)), (2, 3)),))
+        Genotype(
+            (
+                CellGenotype(
+                    "normal",
+                    (Link(0, 2, a), Link(1, 2, b), *(Link(s, 3, k) for s, k in rest)),
+                    (2, 3),
+                ),
+            )
+        )
         for a, b, rest in product(NAMES[1:], NAMES[1:], third)
     ]
 
@@ -36,8 +57,14 @@ def softmax(seed: int) -> Mixture:
 
 
 def test_a_genotype_costs_its_base_and_its_links():
-    genotype = Genotype((CellGenotype("normal", (Link(0, 2, "skip_connect"), Link(2, 3, "sep_conv_3x3")), (2, 3)),))
-    assert COST.of(genotype) == COST.added(genotype) == pytest.approx(7.0 + float(RANDOM[0, 1] + RANDOM[4, 2]))
+    genotype = Genotype(
+        (CellGenotype("normal", (Link(0, 2, "skip_connect"), Link(2, 3, "sep_conv_3x3")), (2, 3)),)
+    )
+    assert (
+        COST.of(genotype)
+        == COST.added(genotype)
+        == pytest.approx(7.0 + float(RANDOM[0, 1] + RANDOM[4, 2]))
+    )
     assert Cost("energy", "mJ", 7.0, COST.ops, exact=lambda one: 3.5).of(genotype) == 3.5
 
 
@@ -45,12 +72,16 @@ def test_uniform_weights_expect_the_mean_over_all_genotypes():
     everywhere = Mixture({"normal": torch.full((5, 3), 1 / 3, dtype=torch.float64)})
     every = [COST.added(genotype) for genotype in genotypes()]
     assert len(every) == 48
-    assert float(expected(COST, everywhere, SMALL)) == pytest.approx(sum(every) / len(every), rel=1e-12)
+    assert float(expected(COST, everywhere, SMALL)) == pytest.approx(
+        sum(every) / len(every), rel=1e-12
+    )
 
 
 def test_any_weights_expect_the_mean_over_draws_from_them():
     mixture = softmax(3)
-    chances = mixture.weights["normal"][:, 1:] / mixture.weights["normal"][:, 1:].sum(1, keepdim=True)
+    chances = mixture.weights["normal"][:, 1:] / mixture.weights["normal"][:, 1:].sum(
+        1, keepdim=True
+    )
     at = {(edge.source, edge.target): e for e, edge in enumerate(SMALL["normal"].edges)}
     mean = 0.0
     for genotype in genotypes():
@@ -64,7 +95,8 @@ def test_any_weights_expect_the_mean_over_draws_from_them():
 def test_the_expected_cost_of_a_pruned_space_is_its_only_genotypes():
     for genotype in genotypes()[::5]:
         edges = tuple(
-            Edge(edge.source, edge.target, names) for edge, names in zip(SMALL["normal"].edges, genotype.primitives(SMALL)["normal"])
+            Edge(edge.source, edge.target, names)
+            for edge, names in zip(SMALL["normal"].edges, genotype.primitives(SMALL)["normal"])
         )
         groups = groups_of([EdgeGroup("normal", edges, (2, 3), keep=2)])
         one = Mixture({"normal": torch.ones(5, 1, dtype=torch.float64)})
@@ -74,13 +106,17 @@ def test_the_expected_cost_of_a_pruned_space_is_its_only_genotypes():
 def test_the_gradient_equals_finite_differences():
     per_cell = torch.stack([softmax(seed).weights["normal"] for seed in (1, 2)])
     for weights in (softmax(5).weights["normal"], per_cell):
-        assert torch.autograd.gradcheck(lambda w: expected(COST, Mixture({"normal": w}), SMALL), weights.requires_grad_())
+        assert torch.autograd.gradcheck(
+            lambda w: expected(COST, Mixture({"normal": w}), SMALL), weights.requires_grad_()
+        )
 
 
 def test_cells_that_differ_are_averaged_and_unsearched_columns_do_not_count():
     one, two = softmax(1).weights["normal"], softmax(2).weights["normal"]
     mean = expected(COST, Mixture({"normal": (one + two) / 2}), SMALL)
-    mixture = Mixture({"normal": torch.stack([one, two])}, extras={"normal": torch.full((5, 1), 9.0)})
+    mixture = Mixture(
+        {"normal": torch.stack([one, two])}, extras={"normal": torch.full((5, 1), 9.0)}
+    )
     assert float(expected(COST, mixture, SMALL)) == pytest.approx(float(mean), rel=1e-12)
 
 
@@ -92,10 +128,14 @@ def test_weights_of_zero_on_all_that_can_be_selected_cost_nothing_and_keep_a_fin
 
 
 def test_an_edge_of_hidden_ops_alone_counts_as_one_of_them():
-    groups = groups_of([EdgeGroup("normal", (Edge(0, 2, ("none",)), Edge(1, 2, NAMES), Edge(1, 3, ())), keep=1)])
+    groups = groups_of(
+        [EdgeGroup("normal", (Edge(0, 2, ("none",)), Edge(1, 2, NAMES), Edge(1, 3, ())), keep=1)]
+    )
     assert shares(groups["normal"]).tolist() == [0.5, 0.5, 0.0]
     cost = by_primitive("t", groups, {"none": 4.0, "skip_connect": 2.0, "sep_conv_3x3": 2.0})
-    assert float(expected(cost, Mixture({"normal": torch.ones(3, 3)}), groups)) == pytest.approx(0.5 * 4 + 0.5 * 2)
+    assert float(expected(cost, Mixture({"normal": torch.ones(3, 3)}), groups)) == pytest.approx(
+        0.5 * 4 + 0.5 * 2
+    )
 
 
 def test_edges_that_keep_several_ops_count_them_all():
@@ -105,7 +145,10 @@ def test_edges_that_keep_several_ops_count_them_all():
 
 
 def test_what_a_cost_does_not_know_is_refused_by_name():
-    with pytest.raises(ValueError, match="edge 0 -> 2, for the cost 'energy' 'sep_conv_5x5': did you mean 'sep_conv_3x3'"):
+    with pytest.raises(
+        ValueError,
+        match="edge 0 -> 2, for the cost 'energy' 'sep_conv_5x5': did you mean 'sep_conv_3x3'",
+    ):
         COST.on(groups_of([EdgeGroup("normal", (Edge(0, 2, ("sep_conv_5x5",)),))]))
     with pytest.raises(ValueError, match="knows no edge 0 -> 4 of normal"):
         COST.on(groups_of([EdgeGroup("normal", (Edge(0, 4, ("skip_connect",)),))]))
@@ -113,13 +156,21 @@ def test_what_a_cost_does_not_know_is_refused_by_name():
         COST.on(groups_of([EdgeGroup("reduce", (Edge(0, 2, NAMES),))]))
     with pytest.raises(ValueError, match="says nothing of sep_conv_3x3"):
         by_primitive("t", SMALL, {"skip_connect": 0.0})
-    with pytest.raises(ValueError, match="unknown primitive in the cost 't' 'skip_conect': did you mean 'skip_connect'"):
+    with pytest.raises(
+        ValueError,
+        match="unknown primitive in the cost 't' 'skip_conect': did you mean 'skip_connect'",
+    ):
         by_primitive("t", SMALL, {"skip_conect": 0.0, "sep_conv_3x3": 1.0})
 
 
 def test_a_fit_of_an_additive_function_is_that_function():
     groups = spaces.space("nasbench201").groups
-    truth = by_primitive("t", groups, {"skip_connect": 1.0, "nor_conv_1x1": 3.0, "nor_conv_3x3": 9.0, "avg_pool_3x3": 2.0}, base=5.0)
+    truth = by_primitive(
+        "t",
+        groups,
+        {"skip_connect": 1.0, "nor_conv_1x1": 3.0, "nor_conv_3x3": 9.0, "avg_pool_3x3": 2.0},
+        base=5.0,
+    )
     found = fitted("f", "", groups, truth.added, draw=uniform, samples=100)
     assert found.base == pytest.approx(5.0) and found.r2 == pytest.approx(1.0)
     assert torch.allclose(found.on(groups)["cell"], truth.on(groups)["cell"])
@@ -127,8 +178,14 @@ def test_a_fit_of_an_additive_function_is_that_function():
 
 def test_a_fit_keeps_the_function_and_says_how_far_its_sums_are_from_it():
     groups = spaces.space("nasbench201").groups
-    size = by_primitive("t", groups, {"skip_connect": 0.0, "nor_conv_1x1": 1.0, "nor_conv_3x3": 9.0, "avg_pool_3x3": 0.0})
-    found = fitted("square", "", groups, lambda genotype: size.added(genotype) ** 2, draw=uniform, samples=200)
+    size = by_primitive(
+        "t",
+        groups,
+        {"skip_connect": 0.0, "nor_conv_1x1": 1.0, "nor_conv_3x3": 9.0, "avg_pool_3x3": 0.0},
+    )
+    found = fitted(
+        "square", "", groups, lambda genotype: size.added(genotype) ** 2, draw=uniform, samples=200
+    )
     assert 0.8 < found.r2 < 0.99
     genotype = uniform(groups, 9)
     assert found.of(genotype) == size.added(genotype) ** 2 != found.added(genotype)
@@ -139,12 +196,16 @@ def test_a_fit_of_darts_cells_predicts_though_its_sums_have_a_freedom():
     found = fitted("f", "", SMALL, truth.added, draw=uniform, samples=100)
     for genotype in genotypes():
         assert found.added(genotype) == pytest.approx(truth.added(genotype))
-    assert float(expected(found, softmax(1), SMALL)) == pytest.approx(float(expected(truth, softmax(1), SMALL)))
+    assert float(expected(found, softmax(1), SMALL)) == pytest.approx(
+        float(expected(truth, softmax(1), SMALL))
+    )
 
 
 def test_too_few_samples_and_numbers_that_are_none_are_refused():
     groups = spaces.space("nasbench201").groups
-    with pytest.raises(ValueError, match="needs more than 24 samples, one for each op; there are 24"):
+    with pytest.raises(
+        ValueError, match="needs more than 24 samples, one for each op; there are 24"
+    ):
         fitted("f", "", groups, lambda genotype: 1.0, draw=uniform, samples=24)
     with pytest.raises(ValueError, match="the cost 'f' is nan for"):
         fitted("f", "", groups, lambda genotype: float("nan"), draw=uniform)

@@ -9,12 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad.arch import CellGenotype, Genotype, Link, Mixture
-from archgrad.loop import begin
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.losses import task
 from archgrad.methods import method
-from archgrad.search_method import Method
+from archgrad.searching.loop import begin
+from archgrad.searching.method import Method
 from archgrad.spaces import space
-from archgrad.terms import task
 from fakes import Noise
 from searching import run, same
 
@@ -28,8 +30,19 @@ EPOCHS, STEPS = 3, 2
 
 def made(name: str = "nasbench201", settings: dict | None = None, **options) -> Method:
     """An evaluation network of 4 cells in the DARTS space; alphas that differ; what presets say is said here."""
-    options = {"depth": 4 / 3 if name == "darts" else 1.0, "joint": 2, "fix_heads": True, "fade": 2 / 3} | options
-    return method("cdarts", space(name, **SPACES[name]), alphas={"lr": 3e-4, "init": 0.5}, **(settings or {}), cdarts=options)
+    options = {
+        "depth": 4 / 3 if name == "darts" else 1.0,
+        "joint": 2,
+        "fix_heads": True,
+        "fade": 2 / 3,
+    } | options
+    return method(
+        "cdarts",
+        space(name, **SPACES[name]),
+        alphas={"lr": 3e-4, "init": 0.5},
+        **(settings or {}),
+        cdarts=options,
+    )
 
 
 def place(m: Method, state, phase: str) -> None:
@@ -61,7 +74,11 @@ def sets(state) -> dict[str, list[torch.Tensor]]:
     search, evaluation, heads = state.nets["search"], state.nets["evaluation"], state.nets["heads"]
 
     def own(net):
-        return [p for name, p in net.named_parameters() if name.split(".")[0] not in ("stem", "classifier")]
+        return [
+            p
+            for name, p in net.named_parameters()
+            if name.split(".")[0] not in ("stem", "classifier")
+        ]
 
     return {
         "stem": list(search.stem.parameters()),
@@ -76,7 +93,9 @@ def reached(loss: torch.Tensor, state) -> set[str]:
     found = set()
     for name, tensors in sets(state).items():
         asked = [t for t in tensors if t.requires_grad]
-        slopes = torch.autograd.grad(loss, asked, retain_graph=True, allow_unused=True) if asked else ()
+        slopes = (
+            torch.autograd.grad(loss, asked, retain_graph=True, allow_unused=True) if asked else ()
+        )
         found |= {name} if any(slope is not None and slope.any() for slope in slopes) else set()
     return found
 
@@ -88,13 +107,22 @@ VARIANTS = [
 ]  # fmt: skip
 
 
-REACH = [*(("nasbench201", options) for options in VARIANTS), ("darts", VARIANTS[0]), ("darts", VARIANTS[-1])]
-UPDATE = [*(("nasbench201", VARIANTS[i]) for i in (0, 3, 5, 6)), ("darts", VARIANTS[5])]  # of any two options each pair
+REACH = [
+    *(("nasbench201", options) for options in VARIANTS),
+    ("darts", VARIANTS[0]),
+    ("darts", VARIANTS[-1]),
+]
+UPDATE = [
+    *(("nasbench201", VARIANTS[i]) for i in (0, 3, 5, 6)),
+    ("darts", VARIANTS[5]),
+]  # of any two options each pair
 
 
 def expected(options: dict, names: set[str]) -> set[str]:
     """Without what this variant holds still; a shared classifier is both networks'."""
-    still = ({"heads"} if options["fix_heads"] else set()) | ({"ensemble"} if options["ensemble"] == "fixed" else set())
+    still = ({"heads"} if options["fix_heads"] else set()) | (
+        {"ensemble"} if options["ensemble"] == "fixed" else set()
+    )
     fc = {"fc_S", "fc_E"}
     return (names | fc if options["share_fc"] and names & fc else names) - still
 
@@ -109,10 +137,15 @@ def test_whom_each_loss_reaches(name, options):
     assert reached(task(met.evaluation), state) == expected(options, EVALUATION)
     assert reached(met.distillation, state) == expected(options, taught)
     assert reached(met.further, state) == {"alphas"}
-    assert reached(met.loss, state) == expected(options, SEARCH | EVALUATION | {"heads", "ensemble"})
+    assert reached(met.loss, state) == expected(
+        options, SEARCH | EVALUATION | {"heads", "ensemble"}
+    )
     torch.testing.assert_close(met.labels, task(met.search) + task(met.evaluation))
     torch.testing.assert_close(met.loss, met.labels + met.distillation + met.further)
-    shared = (state.nets["search"].classifier is state.nets["evaluation"].classifier, state.nets["search"].stem is state.nets["evaluation"].stem)
+    shared = (
+        state.nets["search"].classifier is state.nets["evaluation"].classifier,
+        state.nets["search"].stem is state.nets["evaluation"].stem,
+    )
     assert shared == (options["share_fc"], True)
     # Its own answers: through E's passes alone nothing comes where the teacher is detached.
     outputs = (*met.evaluation.output.features, met.evaluation.output.logits)
@@ -124,7 +157,11 @@ def moved(state, act) -> set[str]:
     before = {name: [t.detach().clone() for t in tensors] for name, tensors in sets(state).items()}
     act()
     assert all(t.grad is None for tensors in sets(state).values() for t in tensors)
-    return {name for name, tensors in sets(state).items() if not same(before[name], [t.detach() for t in tensors])}
+    return {
+        name
+        for name, tensors in sets(state).items()
+        if not same(before[name], [t.detach() for t in tensors])
+    }
 
 
 @pytest.mark.parametrize(("name", "options"), UPDATE, ids=str)
@@ -132,11 +169,17 @@ def test_whom_each_step_moves(name, options):
     m = made(name, pretrain=1, **options)
     train, val = batches()
     every = SEARCH | EVALUATION | {"heads", "ensemble"}
-    for phase, names in {"pretraining": {"stem", "w_S", "fc_S"}, "warm-up": EVALUATION, "joint": every}.items():
+    for phase, names in {
+        "pretraining": {"stem", "w_S", "fc_S"},
+        "warm-up": EVALUATION,
+        "joint": every,
+    }.items():
         state = started(m, phase)
         for _ in range(STEPS):  # the second has momentum
             assert m.phase(state) == phase
-            assert moved(state, lambda state=state: m.step(state, train, val)) == expected(options, names), phase
+            assert moved(state, lambda state=state: m.step(state, train, val)) == expected(
+                options, names
+            ), phase
 
 
 @pytest.mark.parametrize("share_fc", [False, True])
@@ -160,7 +203,11 @@ def plain_answer(heads, output, summed: bool) -> torch.Tensor:
         x = F.conv2d(F.avg_pool2d(x.relu(), min(6, x.shape[2]), 2), head.conv1.weight)
         x = F.batch_norm(x, None, None, training=True).relu()
         x = F.pad(x, (0, max(2 - x.shape[3], 0), 0, max(2 - x.shape[2], 0)))
-        x = F.batch_norm(F.conv2d(x, head.conv2.weight), None, None, training=True).relu().mean((2, 3))
+        x = (
+            F.batch_norm(F.conv2d(x, head.conv2.weight), None, None, training=True)
+            .relu()
+            .mean((2, 3))
+        )
         logits.append(x @ head.classifier.weight.T + head.classifier.bias)
     logits.append(output.logits)
     e = heads.ensemble.exp()
@@ -190,8 +237,14 @@ def plain_one_hot(genotype: Genotype, groups) -> Mixture:
     weights = {name: torch.zeros(len(group.edges), group.width) for name, group in groups.items()}
     for cell in genotype.cells:
         for link in cell.links:
-            (edge,) = [e for e in groups[cell.group].edges if (e.source, e.target) == (link.source, link.target)]
-            weights[cell.group][groups[cell.group].edges.index(edge), edge.primitives.index(link.primitive)] = 1
+            (edge,) = [
+                e
+                for e in groups[cell.group].edges
+                if (e.source, e.target) == (link.source, link.target)
+            ]
+            weights[cell.group][
+                groups[cell.group].edges.index(edge), edge.primitives.index(link.primitive)
+            ] = 1
     return Mixture(weights, {name: w > 0 for name, w in weights.items()})
 
 
@@ -199,14 +252,21 @@ def plain_regulariser(alphas: dict, groups, strength: float) -> torch.Tensor:
     """``none`` on average in NAS-Bench-201, the sum of all weight-free ops in the DARTS space."""
     if "cell" in groups:
         return strength * alphas["cell"][:, 0].abs().mean()
-    free = [groups["normal"].edges[0].primitives.index(name) for name in ("max_pool_3x3", "avg_pool_3x3", "skip_connect")]
+    free = [
+        groups["normal"].edges[0].primitives.index(name)
+        for name in ("max_pool_3x3", "avg_pool_3x3", "skip_connect")
+    ]
     return strength * sum(alphas[name][:, free].abs().sum() for name in ("normal", "reduce"))
 
 
 @torch.no_grad()
-def plain_sgd(named: dict, buffers: dict, whose: str, lr: float, decay: float, clip: float) -> float:
+def plain_sgd(
+    named: dict, buffers: dict, whose: str, lr: float, decay: float, clip: float
+) -> float:
     """Clipped as one set, decay, momentum 0.9; what has no gradient stays as it is. The norm before."""
-    norm = math.sqrt(sum(p.grad.square().sum().item() for p in named.values() if p.grad is not None))
+    norm = math.sqrt(
+        sum(p.grad.square().sum().item() for p in named.values() if p.grad is not None)
+    )
     for name, p in named.items():
         if p.grad is not None:
             g = p.grad * min(1.0, clip / (norm + 1e-6)) + decay * p
@@ -232,7 +292,10 @@ STEP = [
     ("nasbench201", {"divide": True, "strength": 0.25}),
     ("nasbench201", {"mean": "all", "tau": 3.0}),
     ("nasbench201", {"detach_teacher": True, "fix_heads": False}),
-    ("nasbench201", {"detach_teacher": True, "share_fc": True, "ensemble": "fixed", "bn_affine": True}),
+    (
+        "nasbench201",
+        {"detach_teacher": True, "share_fc": True, "ensemble": "fixed", "bn_affine": True},
+    ),
     ("darts", {"preset": "released"}),
     ("nasbench201", {"strength": 0.0}),
 ]
@@ -243,7 +306,11 @@ def test_two_joint_steps_worked_out_plainly(name, options):
     """A lap each, so that the regulariser falls between them; in float64, with clipping at work in both sets."""
     m = made(name, {"weights": {"clip": 0.3}}, pretrain=0, warmup=0, joint=2, share=0.5, **options)
     state = started(m, dtype=torch.float64)
-    o = {"distance": "smooth_l1", "divide": True, "times": 3} if options.get("preset") == "released" else options
+    o = (
+        {"distance": "smooth_l1", "divide": True, "times": 3}
+        if options.get("preset") == "released"
+        else options
+    )
     nets, groups = copy.deepcopy(state.nets), state.space.groups
     assert nets["search"].stem is nets["evaluation"].stem
     alphas = {group: a.detach().clone().requires_grad_() for group, a in state.alphas.items()}
@@ -253,13 +320,30 @@ def test_two_joint_steps_worked_out_plainly(name, options):
         train, val = batches(torch.float64, t)
         values = m.step(state, train, val)
 
-        search, evaluation = nets["search"](val.images, plain_mixture(alphas)), nets["evaluation"](val.images, one_hot)
-        student, teacher = (plain_answer(nets["heads"], output, o.get("merge") == "sum") for output in (search, evaluation))
-        apart = strength * plain_distance(student, teacher.detach() if o.get("detach_teacher") else teacher, o) if strength else torch.zeros(())
-        labels = plain_cross_entropy(search.logits, val.labels) + plain_cross_entropy(evaluation.logits, val.labels)
+        search, evaluation = (
+            nets["search"](val.images, plain_mixture(alphas)),
+            nets["evaluation"](val.images, one_hot),
+        )
+        student, teacher = (
+            plain_answer(nets["heads"], output, o.get("merge") == "sum")
+            for output in (search, evaluation)
+        )
+        apart = (
+            strength
+            * plain_distance(student, teacher.detach() if o.get("detach_teacher") else teacher, o)
+            if strength
+            else torch.zeros(())
+        )
+        labels = plain_cross_entropy(search.logits, val.labels) + plain_cross_entropy(
+            evaluation.logits, val.labels
+        )
         regulariser = plain_regulariser(alphas, groups, 5 * o.get("times", 1) * (1 - t / gone))
         (labels / (strength if o.get("divide") else 1) + apart + regulariser).backward()
-        named = {f"{net}.{key}": p for net in ("evaluation", "heads") for key, p in nets[net].named_parameters()}
+        named = {
+            f"{net}.{key}": p
+            for net in ("evaluation", "heads")
+            for key, p in nets[net].named_parameters()
+        }
         norms = [plain_sgd(named, buffers, "E", 0.08, 3e-4, 0.3)]
         plain_adam(alphas, moments, t + 1, 3e-4)
         for p in (*nets["search"].parameters(), *named.values(), *alphas.values()):
@@ -267,17 +351,25 @@ def test_two_joint_steps_worked_out_plainly(name, options):
 
         mixture = plain_mixture({group: a.detach() for group, a in alphas.items()})
         plain_cross_entropy(nets["search"](train.images, mixture).logits, train.labels).backward()
-        norms.append(plain_sgd(dict(nets["search"].named_parameters()), buffers, "S", 0.08, 3e-4, 0.3))
+        norms.append(
+            plain_sgd(dict(nets["search"].named_parameters()), buffers, "S", 0.08, 3e-4, 0.3)
+        )
         for p in nets["search"].parameters():
             p.grad = None
 
         assert min(norms) > 0.3  # both were clipped
         close = {"rtol": 0, "atol": 1e-10}
-        assert (values["distillation"] - apart).abs() < 1e-10 and (values["regulariser"] - regulariser).abs() < 1e-10
+        assert (values["distillation"] - apart).abs() < 1e-10 and (
+            values["regulariser"] - regulariser
+        ).abs() < 1e-10
         for group in alphas:
             torch.testing.assert_close(state.alphas[group], alphas[group], **close)
         for net in nets:
-            torch.testing.assert_close(dict(state.nets[net].named_parameters()), dict(nets[net].named_parameters()), **close)
+            torch.testing.assert_close(
+                dict(state.nets[net].named_parameters()),
+                dict(nets[net].named_parameters()),
+                **close,
+            )
     assert regulariser > 0 and (apart > 0) == (strength > 0)
 
 
@@ -289,9 +381,17 @@ def test_steps_of_one_network_worked_out_plainly(phase):
     train, val = batches(torch.float64)
     nets = copy.deepcopy(state.nets)
     if phase == "pretraining":
-        net, batch, mixture = nets["search"], train, plain_mixture({name: a.detach() for name, a in state.alphas.items()})
+        net, batch, mixture = (
+            nets["search"],
+            train,
+            plain_mixture({name: a.detach() for name, a in state.alphas.items()}),
+        )
     else:
-        net, batch, mixture = nets["evaluation"], val, plain_one_hot(state.genotype, state.space.groups)
+        net, batch, mixture = (
+            nets["evaluation"],
+            val,
+            plain_one_hot(state.genotype, state.space.groups),
+        )
     loss = plain_cross_entropy(net(batch.images, mixture).logits, batch.labels)
     loss.backward()
     assert plain_sgd(dict(net.named_parameters()), {}, phase, 0.08, 3e-4, 0.3) > 0.3
@@ -299,7 +399,12 @@ def test_steps_of_one_network_worked_out_plainly(phase):
     assert values.keys() == {f"{prefix}_loss", f"{prefix}_accuracy"}
     torch.testing.assert_close(values[f"{prefix}_loss"], loss.detach(), rtol=0, atol=1e-10)
     for name in nets:
-        torch.testing.assert_close(dict(state.nets[name].named_parameters()), dict(nets[name].named_parameters()), rtol=0, atol=1e-10)
+        torch.testing.assert_close(
+            dict(state.nets[name].named_parameters()),
+            dict(nets[name].named_parameters()),
+            rtol=0,
+            atol=1e-10,
+        )
 
 
 # What lives on from cycle to cycle.
@@ -329,7 +434,10 @@ CELLS = [
     [(0, 1, THREE), (0, 2, ONE), (1, 2, THREE), (0, 3, ONE), (1, 3, THREE), (2, 3, THREE)],
 ]
 CYCLES = {
-    "darts": [Genotype((cell("normal", (2, 3), *links), cell("reduce", (2, 3), *links))) for links in DARTS],
+    "darts": [
+        Genotype((cell("normal", (2, 3), *links), cell("reduce", (2, 3), *links)))
+        for links in DARTS
+    ],
     "nasbench201": [Genotype((cell("cell", (3,), *links),)) for links in CELLS],
 }
 
@@ -341,13 +449,21 @@ def trained(state) -> dict[tuple, list[torch.Tensor]]:
     for name, group in state.space.groups.items():
         for e, edge in enumerate(group.edges):
             for primitive in edge.primitives:
-                weights = [p.detach().clone() for op in net.ops(name, e, primitive) for p in op.parameters()]
+                weights = [
+                    p.detach().clone()
+                    for op in net.ops(name, e, primitive)
+                    for p in op.parameters()
+                ]
                 found |= {(name, (edge.source, edge.target), primitive): weights} if weights else {}
     return found
 
 
 def linked(genotype: Genotype) -> set[tuple]:
-    return {(cell.group, (source, target), primitive) for cell in genotype.cells for source, target, primitive in cell.links}
+    return {
+        (cell.group, (source, target), primitive)
+        for cell in genotype.cells
+        for source, target, primitive in cell.links
+    }
 
 
 @pytest.mark.parametrize("keep", [False, True], ids=["fresh optimizers", "kept optimizers"])
@@ -363,22 +479,31 @@ def test_weights_live_on_from_cycle_to_cycle(name, keep):
         m.begin_epoch(state)
         assert linked(state.genotype) == linked(genotype)
         assert same(trained(state), after)  # nothing is built anew, nothing lost
-        assert not any(optimizer.state for optimizer in state.optimizers.values()) or (keep and state.epoch)
-        streams = (data.batches(split, state.epoch, 0, m.steps(state)) for split in ("train", "val"))
+        assert not any(optimizer.state for optimizer in state.optimizers.values()) or (
+            keep and state.epoch
+        )
+        streams = (
+            data.batches(split, state.epoch, 0, m.steps(state)) for split in ("train", "val")
+        )
         before, active = after, linked(genotype)
         for train, val in zip(*streams, strict=True):
             m.step(state, train, val)
-            assert linked(state.genotype) == linked(genotype)  # of the cycle, whatever the alphas say by now
+            assert linked(state.genotype) == linked(
+                genotype
+            )  # of the cycle, whatever the alphas say by now
         after = trained(state)
         for op, weights in after.items():
             assert same(weights, before[op]) == (op not in active), op
         m.end_epoch(state, data)
-    assert len(active & set(after)) == sum(len(links.links) for links in genotype.cells)  # each link had weights to lose
+    assert len(active & set(after)) == sum(
+        len(links.links) for links in genotype.cells
+    )  # each link had weights to lose
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [(name, {}) for name in SPACES] + [("darts", {"bn_affine": True, "pool_bn": True}), ("nasbench201", {"bn_affine": True})],
+    [(name, {}) for name in SPACES]
+    + [("darts", {"bn_affine": True, "pool_bn": True}), ("nasbench201", {"bn_affine": True})],
     ids=str,
 )
 def test_the_evaluation_network_is_the_derived_one(name, options):
@@ -386,7 +511,12 @@ def test_the_evaluation_network_is_the_derived_one(name, options):
     m = made(name, pretrain=0, joint=1, **options)
     state = run(m, epochs=1).state
     net, weights = state.nets["evaluation"], state.nets["evaluation"].state_dict()
-    sizes = {"channels": 2, "cells": {"nasbench201": 1, "darts": 4, "s1": 3}[name], "affine": options.get("bn_affine", False), "track": True}
+    sizes = {
+        "channels": 2,
+        "cells": {"nasbench201": 1, "darts": 4, "s1": 3}[name],
+        "affine": options.get("bn_affine", False),
+        "track": True,
+    }
     sizes |= {} if name == "nasbench201" else {"pool_bn": options.get("pool_bn", False)}
     network = m.base.derive(state.genotype, **sizes).network
     assert network.state_dict().keys() < weights.keys()
@@ -394,10 +524,20 @@ def test_the_evaluation_network_is_the_derived_one(name, options):
     images = next(Noise().batches("val", 9)).images
     for train in (True, False):
         with torch.no_grad():
-            ours, theirs = net.train(train)(images, state.genotype.one_hot(state.space.groups)), network.train(train)(images)
-        assert torch.equal(ours.logits, theirs.logits) and same(ours.features, theirs.features), train
+            ours, theirs = (
+                net.train(train)(images, state.genotype.one_hot(state.space.groups)),
+                network.train(train)(images),
+            )
+        assert torch.equal(ours.logits, theirs.logits) and same(ours.features, theirs.features), (
+            train
+        )
 
 
 def test_both_networks_of_a_chain_are_equally_deep():
-    with pytest.raises(ValueError, match="the depth of space 'nasbenchmacro' is searched, so both networks of cdarts share it"):
-        method("cdarts", space("nasbenchmacro", channels=2, classes=4), depth=2.0).start(seed=0, epochs=4, steps=3)
+    with pytest.raises(
+        ValueError,
+        match="the depth of space 'nasbenchmacro' is searched, so both networks of cdarts share it",
+    ):
+        method("cdarts", space("nasbenchmacro", channels=2, classes=4), depth=2.0).start(
+            seed=0, epochs=4, steps=3
+        )

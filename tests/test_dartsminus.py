@@ -3,12 +3,14 @@
 import pytest
 import torch
 
-from archgrad import checkpoint
-from archgrad.arch import Context, Edge, EdgeGroup, Mixture, Progress
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Progress
+from archgrad.components.relax import softmax
+from archgrad.components.schedules import constant
 from archgrad.methods import method
 from archgrad.methods.dartsminus import auxiliary_skip
-from archgrad.relax import softmax
-from archgrad.schedules import constant
+from archgrad.searching import checkpoint
 from archgrad.spaces import space
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.primitives import FactorizedReduce, Style, primitive
@@ -34,7 +36,10 @@ def test_gradient_of_the_alphas_is_the_papers(stride):
     (found,) = torch.autograd.grad(loss, a["one"])
 
     with torch.no_grad():
-        ops = [cell.ops(0, name)(x.relu() if primitive(name, stride).rectified else x) for name in NAMES]
+        ops = [
+            cell.ops(0, name)(x.relu() if primitive(name, stride).rectified else x)
+            for name in NAMES
+        ]
         auxiliary = x if stride == 1 else cell.edges["0_1"]["extra_skip_connect"](x.relu())
         p = a["one"][0].softmax(0)
         node = 0.7 * auxiliary + sum(p_k * o for p_k, o in zip(p, ops))
@@ -47,32 +52,53 @@ def test_at_a_reduction_edge_it_is_a_factorized_reduction_of_its_own():
     """Not the searched skip's, and it learns. Everywhere else it is the identity, which has no module of its own."""
     made = method("dartsminus", space("darts", **SMALL))
     start = made.start(seed=1, epochs=4, steps=3).nets["search"]
-    edges = {(kind, place): ops for kind, cell in zip(start.kinds, start.cells) for place, ops in cell.edges.items()}
+    edges = {
+        (kind, place): ops
+        for kind, cell in zip(start.kinds, start.cells)
+        for place, ops in cell.edges.items()
+    }
     own = {where: ops for where, ops in edges.items() if "extra_skip_connect" in ops}
     assert set(own) == {("reduce", place) for place in ("0_2", "1_2", "0_3", "1_3")}
     for ops in own.values():
         assert type(ops["extra_skip_connect"]) is FactorizedReduce
-        assert not torch.equal(ops["extra_skip_connect"].conv1.weight, ops["skip_connect"].conv1.weight)
+        assert not torch.equal(
+            ops["extra_skip_connect"].conv1.weight, ops["skip_connect"].conv1.weight
+        )
     after = dict(run(made).state.nets["search"].named_parameters())
-    assert all(not torch.equal(after[name], value) for name, value in start.named_parameters() if "extra" in name)
+    assert all(
+        not torch.equal(after[name], value)
+        for name, value in start.named_parameters()
+        if "extra" in name
+    )
 
 
 def test_it_runs_on_edges_without_a_searched_skip_and_not_on_removed_ones():
-    group = EdgeGroup("one", (Edge(0, 1, ("sep_conv_3x3",)), Edge(0, 2, ())), (1, 2), extras=("skip_connect",))
+    group = EdgeGroup(
+        "one", (Edge(0, 1, ("sep_conv_3x3",)), Edge(0, 2, ())), (1, 2), extras=("skip_connect",)
+    )
     cell, x = Cell(group, [torch.nn.Identity()], 4, 1, Style()), torch.randn(2, 4, 8, 8)
     none = Mixture({"one": torch.zeros(2, 1)})
     mixture = auxiliary_skip(constant(0.5))(none, {"one": torch.zeros(2, 1)}, at({"one": group}))
     first, second = cell([x], mixture.cell("one", 0)).split(4, 1)
     assert torch.equal(first, 0.5 * x) and not second.any()
-    for runs in (True, False):  # beside GDAS, which draws an op of every edge; and where DARTS-PT has removed the edge
+    for runs in (
+        True,
+        False,
+    ):  # beside GDAS, which draws an op of every edge; and where DARTS-PT has removed the edge
         sampled = Mixture({"one": torch.zeros(2, 1)}, {"one": torch.tensor([[runs], [False]])})
-        mixture = auxiliary_skip(constant(0.5))(sampled, {"one": torch.zeros(2, 1)}, at({"one": group}))
+        mixture = auxiliary_skip(constant(0.5))(
+            sampled, {"one": torch.zeros(2, 1)}, at({"one": group})
+        )
         assert torch.equal(cell([x], mixture.cell("one", 0)).split(4, 1)[0], 0.5 * runs * x)
 
 
 @pytest.mark.parametrize(
     ("decay", "expected"),
-    [("linear", {0: 1.0, 25: 0.5, 49: 0.02, 50: 0.0}), ("cosine", {0: 1.0, 25: 0.5, 40: 0.0954915}), ("constant", {0: 1.0, 49: 1.0})],
+    [
+        ("linear", {0: 1.0, 25: 0.5, 49: 0.02, 50: 0.0}),
+        ("cosine", {0: 1.0, 25: 0.5, 40: 0.0954915}),
+        ("constant", {0: 1.0, 49: 1.0}),
+    ],
 )
 def test_beta_falls_over_the_search(decay, expected):
     beta = method("dartsminus", space("darts"), decay=decay).patch.scalars["auxiliary_skip"]
@@ -92,14 +118,24 @@ def test_selection_does_not_see_it():
 
 
 def test_beta_0_is_darts_bit_for_bit():
-    zero, darts = (method(name, space("darts", **SMALL), **options) for name, options in (("dartsminus", {"beta": 0.0}), ("darts", {})))
+    zero, darts = (
+        method(name, space("darts", **SMALL), **options)
+        for name, options in (("dartsminus", {"beta": 0.0}), ("darts", {}))
+    )
     a, b = (checkpoint.pack(one, run(one).state) for one in (zero, darts))
-    net, plain = ({key: value for key, value in one["nets"]["search"].items() if "extra" not in key} for one in (a, b))
+    net, plain = (
+        {key: value for key, value in one["nets"]["search"].items() if "extra" not in key}
+        for one in (a, b)
+    )
     assert same(net, plain) and same(a["alphas"], b["alphas"])
     assert len(a["nets"]["search"]) > len(net)  # they are there, and rest
 
 
 def test_derived_networks_have_none():
     made = method("dartsminus", space("darts", **SMALL))
-    net = made.base.derive(made.genotype(made.start(seed=0, epochs=4, steps=3)), channels=4, cells=3)
-    assert not [name for name in net.state_dict() if "extra" in name] and net(next(DATA.evaluation("val")).images).shape == (8, 4)
+    net = made.base.derive(
+        made.genotype(made.start(seed=0, epochs=4, steps=3)), channels=4, cells=3
+    )
+    assert not [name for name in net.state_dict() if "extra" in name] and net(
+        next(DATA.evaluation("val")).images
+    ).shape == (8, 4)

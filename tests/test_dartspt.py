@@ -8,17 +8,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad import checkpoint
-from archgrad.arch import Batch, CellGenotype, Genotype, Link
-from archgrad.duration import STEP
-from archgrad.gradients import gradients
-from archgrad.loop import search
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.passes import Batch
+from archgrad.components.gradients import gradients
+from archgrad.components.select import strongest
 from archgrad.methods import method
-from archgrad.methods.projection import without
-from archgrad.patch import Decision
-from archgrad.select import strongest
+from archgrad.methods.dartspt_projection import without
+from archgrad.searching import checkpoint
+from archgrad.searching.duration import STEP
+from archgrad.searching.loop import search
+from archgrad.searching.steps import forward
+from archgrad.searching.types import Decision
 from archgrad.spaces import space
-from archgrad.stepper import forward
 from fakes import Noise
 from searching import DATA, EPOCHS, Record, Saves, Stopped, gone_on, run, same
 
@@ -40,7 +42,10 @@ def test_picks_the_planted_op_that_alphas_do_not():
     """Labels are what the network says by the 3x3 of edge 0 -> 3 alone; the alphas prefer its skip, and `none` everywhere else."""
     m = method("dartspt", BASE, tune=0, order="index")
     state = finished(m)
-    links = [Link(e.source, e.target, "nor_conv_3x3" if (e.source, e.target) == (0, 3) else "none") for e in GROUP.edges]
+    links = [
+        Link(e.source, e.target, "nor_conv_3x3" if (e.source, e.target) == (0, 3) else "none")
+        for e in GROUP.edges
+    ]
     truth = Genotype((CellGenotype("cell", tuple(links), GROUP.concat),)).one_hot(BASE.groups)
     with torch.no_grad():
         state.alphas["cell"].zero_()[:, OPS.index("none")] = 5
@@ -52,11 +57,23 @@ def test_picks_the_planted_op_that_alphas_do_not():
             labels = state.nets["search"](images, truth).logits.argmax(1)
             yield Batch(images, labels, torch.arange(128))
 
-    by_alphas = {(link.source, link.target): link.primitive for link in strongest(m.readout(state), BASE.groups).cells[0].links}
+    by_alphas = {
+        (link.source, link.target): link.primitive
+        for link in strongest(m.readout(state), BASE.groups).cells[0].links
+    }
     decisions = list(m.finalise(state, Planted()))
-    found = {(link.source, link.target): link.primitive for link in decisions[-1].genotype.cells[0].links}
+    found = {
+        (link.source, link.target): link.primitive for link in decisions[-1].genotype.cells[0].links
+    }
     assert by_alphas[0, 3] == "skip_connect" and found[0, 3] == "nor_conv_3x3"
-    assert [d.note["edge"] for d in decisions] == ["0 -> 1", "0 -> 2", "1 -> 2", "0 -> 3", "1 -> 3", "2 -> 3"]
+    assert [d.note["edge"] for d in decisions] == [
+        "0 -> 1",
+        "0 -> 2",
+        "1 -> 2",
+        "0 -> 3",
+        "1 -> 3",
+        "2 -> 3",
+    ]
     assert m.genotype(state) == decisions[-1].genotype
 
 
@@ -80,7 +97,12 @@ def planted(monkeypatch, worth):
 @pytest.mark.parametrize("criterion", ["accuracy", "loss"])
 def test_ops_then_inputs_round_by_round(monkeypatch, criterion):
     best = {"normal": "dil_conv_5x5", "reduce": "max_pool_3x3"}
-    planted(monkeypatch, lambda name, e, primitive: (10 + e % 4) * (primitive == best[name]) + (primitive == "none") * 99)
+    planted(
+        monkeypatch,
+        lambda name, e, primitive: (
+            (10 + e % 4) * (primitive == best[name]) + (primitive == "none") * 99
+        ),
+    )
     m = method("dartspt", SMALL, tune=0, criterion=criterion)
     state = finished(m)
     decisions = list(m.finalise(state, DATA))
@@ -88,10 +110,17 @@ def test_ops_then_inputs_round_by_round(monkeypatch, criterion):
     assert len(decisions) == 2 * (edges + open_nodes)
     assert [d.note["group"] for d in decisions] == ["normal", "reduce"] * (edges + open_nodes)
     ops, inputs = decisions[: 2 * edges], decisions[2 * edges :]
-    assert {d.note["op"] for d in ops} == {"dil_conv_5x5", "max_pool_3x3"} and all("inputs" in d.note for d in inputs)
+    assert {d.note["op"] for d in ops} == {"dil_conv_5x5", "max_pool_3x3"} and all(
+        "inputs" in d.note for d in inputs
+    )
     order = [d.note["edge"] for d in ops if d.note["group"] == "normal"]
-    assert len(set(order)) == edges and order != [d.note["edge"] for d in ops if d.note["group"] == "reduce"] != sorted(order)
-    kept = {cell.group: [(link.source, link.target) for link in cell.links] for cell in decisions[-1].genotype.cells}
+    assert len(set(order)) == edges and order != [
+        d.note["edge"] for d in ops if d.note["group"] == "reduce"
+    ] != sorted(order)
+    kept = {
+        cell.group: [(link.source, link.target) for link in cell.links]
+        for cell in decisions[-1].genotype.cells
+    }
     # Worth 10, 11 | 12, 13, 10 | 11, 12, 13, 10.
     assert kept["normal"] == kept["reduce"] == [(0, 2), (1, 2), (0, 3), (1, 3), (1, 4), (2, 4)]
     assert {d.note["node"]: d.note["inputs"] for d in inputs} == {3: "0, 1", 4: "1, 2"}
@@ -99,11 +128,20 @@ def test_ops_then_inputs_round_by_round(monkeypatch, criterion):
 
 
 def test_order_is_of_the_seed_or_by_index():
-    plans = {(order, seed): dartspt.choices(SMALL.groups, order, seed) for order in ("random", "index") for seed in (0, 1)}
-    assert plans["random", 0] != plans["random", 1] and plans["index", 0] == plans["index", 1] != plans["random", 0]
+    plans = {
+        (order, seed): dartspt.choices(SMALL.groups, order, seed)
+        for order in ("random", "index")
+        for seed in (0, 1)
+    }
+    assert (
+        plans["random", 0] != plans["random", 1]
+        and plans["index", 0] == plans["index", 1] != plans["random", 0]
+    )
     assert sorted(plans["random", 0][:18], key=lambda c: c[:3]) != plans["random", 0][:18]
     assert [choice.first for choice in plans["random", 0]] == [True, False] * 11
-    assert {choice[:3] for choice in plans["random", 0]} == {choice[:3] for choice in plans["index", 0]}
+    assert {choice[:3] for choice in plans["random", 0]} == {
+        choice[:3] for choice in plans["index", 0]
+    }
     assert all(choice.what == "op" for choice in dartspt.choices(BASE.groups, "random", 0))
 
 
@@ -114,7 +152,13 @@ def test_until_the_epochs_are_over_it_is_darts(tmp_path):
         run(method(name, BASE, alphas={"lr": 3e-4}), [saves])
         rows.append(saves.rows)
         aside = ("method", "identity", "memory")
-        states.append({key: value for key, value in checkpoint.read(tmp_path / f"epoch-{EPOCHS}-0").items() if key not in aside})
+        states.append(
+            {
+                key: value
+                for key, value in checkpoint.read(tmp_path / f"epoch-{EPOCHS}-0").items()
+                if key not in aside
+            }
+        )
     assert rows[0] == rows[1] and same(*states)
 
 
@@ -125,9 +169,16 @@ def test_fixed_edges_stay_fixed_in_every_phase():
     state.memory["projection"].fix("normal", 4, -1)
     for phase in ("weight", "alpha", "readout"):
         mixture = m.mixture(state.alphas, m.context(state, phase))
-        assert mixture.weights["normal"][2].tolist() == [0, 0, 0, 1, 0, 0, 0, 0] and not mixture.weights["normal"][4].any()
+        assert (
+            mixture.weights["normal"][2].tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
+            and not mixture.weights["normal"][4].any()
+        )
         assert mixture.active["normal"][2].tolist() == mixture.weights["normal"][2].bool().tolist()
-        assert not mixture.active["normal"][4].any() and mixture.active["normal"][0].all() and mixture.active["reduce"].all()
+        assert (
+            not mixture.active["normal"][4].any()
+            and mixture.active["normal"][0].all()
+            and mixture.active["reduce"].all()
+        )
         assert torch.equal(mixture.weights["reduce"], state.alphas["reduce"].softmax(-1))
 
 
@@ -136,15 +187,25 @@ def test_the_gradient_of_the_alphas_by_the_formula():
     m, data = method("dartspt", BASE), Noise(dtype=torch.float64)
     state = finished(m)
     state.nets["search"].double()
-    state.alphas = {"cell": torch.randn(6, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()}
+    state.alphas = {
+        "cell": torch.randn(
+            6, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+        ).requires_grad_()
+    }
     state.memory["projection"].fix("cell", 1, OPS.index("nor_conv_3x3"))
     batch = next(data.batches("val", 0))
     passed = forward(m, state, "search", "alpha", batch, state.alphas)
     found = gradients(F.cross_entropy(passed.output.logits, batch.labels), state.alphas)["cell"]
     mixture = m.mixture(state.alphas, m.context(state, "alpha")).detach()
     at = mixture.map(lambda weights: weights.clone().requires_grad_())
-    loss = F.cross_entropy(forward(m, state, "search", "alpha", batch, state.alphas, mixture=at).output.logits, batch.labels)
-    g, p = torch.autograd.grad(loss, at.weights["cell"])[0], state.alphas["cell"].detach().softmax(-1)
+    loss = F.cross_entropy(
+        forward(m, state, "search", "alpha", batch, state.alphas, mixture=at).output.logits,
+        batch.labels,
+    )
+    g, p = (
+        torch.autograd.grad(loss, at.weights["cell"])[0],
+        state.alphas["cell"].detach().softmax(-1),
+    )
     expected = p * (g - (p * g).sum(-1, keepdim=True))
     expected[1] = 0
     assert torch.allclose(found, expected, rtol=0, atol=1e-10) and found.abs().max() > 1e-4
@@ -163,7 +224,9 @@ class Steps:
             self.places.append(context.t.place)
             values = step(m, state, train, val)
             self.rates.append(state.optimizers["weights"].param_groups[0]["lr"])
-            self.open.append(sum((row > 0).sum().item() > 1 for row in m.readout(state).weights["cell"]))
+            self.open.append(
+                sum((row > 0).sum().item() > 1 for row in m.readout(state).weights["cell"])
+            )
             return values
 
         monkeypatch.setattr(dartspt.Method, "step", watched)
@@ -214,10 +277,16 @@ def test_what_is_to_come_counts_the_shorter_pause(taken, epochs):
 def test_fixed_alphas_never_move():
     found = run(method("dartspt", BASE, fixed=True, tune=1))
     started = method("darts", BASE).start(seed=1, epochs=EPOCHS, steps=3)
-    assert torch.equal(found.state.alphas["cell"], started.alphas["cell"]) and len(found.state.decisions) == 6
+    assert (
+        torch.equal(found.state.alphas["cell"], started.alphas["cell"])
+        and len(found.state.decisions) == 6
+    )
 
 
-@pytest.mark.parametrize(("base", "places", "count"), [(BASE, range(1, 7), 6), (SMALL.resized(nodes=2), range(9, 13), 12)])
+@pytest.mark.parametrize(
+    ("base", "places", "count"),
+    [(BASE, range(1, 7), 6), (SMALL.resized(nodes=2), range(9, 13), 12)],
+)
 def test_goes_on_between_any_two_decisions(base, places, count, tmp_path):
     """The second from its last op to its last inputs."""
     m = method("dartspt", base, tune=0.2)
@@ -234,7 +303,10 @@ def test_goes_on_within_a_long_tuning(tmp_path):
     m = method("dartspt", BASE, tune=3, last=1.0)
     saves = Saves([("decision", n, 0) for n in (1, 2, 3, 4, 9)], tmp_path)
     found = run(m, [saves], epochs=1)
-    assert [d.note.get("tuned") for d in found.state.decisions] == [None, *[3, 6, None] * 5] and found.state.epoch == 1 + 5 * 3
+    assert [d.note.get("tuned") for d in found.state.decisions] == [
+        None,
+        *[3, 6, None] * 5,
+    ] and found.state.epoch == 1 + 5 * 3
     for path in saves.files.values():
         again, _ = gone_on(m, path, epochs=1)
         assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state))
@@ -249,8 +321,12 @@ def test_after_an_early_stop_the_epochs_do_not_go_on(tmp_path):
     whole = run(m, [Stops()])
     with pytest.raises(Stopped):
         run(m, [Stops(), Record(("decision", 2, 0), path)])
-    again = search(m, DATA, EPOCHS, state=checkpoint.restore(m, checkpoint.read(path)), observers=[Stops()])
-    assert whole.state.epoch == 1 + 5 and same(checkpoint.pack(m, again.state), checkpoint.pack(m, whole.state))
+    again = search(
+        m, DATA, EPOCHS, state=checkpoint.restore(m, checkpoint.read(path)), observers=[Stops()]
+    )
+    assert whole.state.epoch == 1 + 5 and same(
+        checkpoint.pack(m, again.state), checkpoint.pack(m, whole.state)
+    )
 
 
 def test_after_an_early_stop_schedules_stay_where_they_were():
@@ -258,7 +334,11 @@ def test_after_an_early_stop_schedules_stay_where_they_were():
         def on_epoch(self, method, state, data, row):
             return {"stop": "enough"} if row["epoch"] == 1 else None
 
-    options = {"stdarts": {"temperature": "exponential", "warmup": 1}, "dartspt": {"tune": 1}, "alphas": {"lr": 3e-4, "init": 1e-3}}
+    options = {
+        "stdarts": {"temperature": "exponential", "warmup": 1},
+        "dartspt": {"tune": 1},
+        "alphas": {"lr": 3e-4, "init": 1e-3},
+    }
     m = method("stdarts+dartspt", BASE, **options)
     temperatures = []
 
@@ -270,7 +350,12 @@ def test_after_an_early_stop_schedules_stay_where_they_were():
             temperatures.append(m.patch.scalars["temperature"](m.context(state, "alpha")))
 
     state = run(m, [Sees(), Stops()], epochs=20).state
-    assert state.epoch > state.ended == 2 and temperatures[0] == 1 and len(set(temperatures[3:])) == 1 and temperatures[3] < 1
+    assert (
+        state.epoch > state.ended == 2
+        and temperatures[0] == 1
+        and len(set(temperatures[3:])) == 1
+        and temperatures[3] < 1
+    )
 
 
 def test_a_removed_edge_has_no_auxiliary_skip_either():
@@ -286,17 +371,25 @@ def test_a_removed_edge_has_no_auxiliary_skip_either():
     less = without(mixture, BASE.groups, "cell", 2).cell("cell", 0)
     assert not any(less.active[2]) and not less.weights[2, :5].any() and all(less.active[1])
     one = without(mixture, BASE.groups, "cell", 2, 3).cell("cell", 0)
-    assert one.active[2] == [True, True, True, False, True, *[True] * (len(one.active[2]) - 5)] and one.weights[2, 3] == 0
+    assert (
+        one.active[2] == [True, True, True, False, True, *[True] * (len(one.active[2]) - 5)]
+        and one.weights[2, 3] == 0
+    )
 
 
 @pytest.mark.parametrize("other", ["stdarts", "cdarts", "gdas"])
 def test_after_any_search(other):
     found = run(method(f"{other}+dartspt", BASE))
     fixed = {e: k for e, k in found.state.memory["projection"].fixed["cell"].items()}
-    assert [link.primitive for link in found.genotype.cells[0].links] == [OPS[fixed[e]] for e in range(6)]
+    assert [link.primitive for link in found.genotype.cells[0].links] == [
+        OPS[fixed[e]] for e in range(6)
+    ]
 
 
 @pytest.mark.parametrize("other", ["random", "rsws"])
 def test_not_after_what_decides_itself(other):
-    with pytest.raises(ValueError, match=f"dartspt and {other} both set finalise|{other} and dartspt both set finalise"):
+    with pytest.raises(
+        ValueError,
+        match=f"dartspt and {other} both set finalise|{other} and dartspt both set finalise",
+    ):
         method(f"dartspt+{other}", BASE)

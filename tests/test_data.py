@@ -17,13 +17,20 @@ from image_sets import folder, parquet, silent, write
 @pytest.fixture
 def read(tmp_path):
     """`load` with a cache of its own."""
-    return lambda path, **options: load(path, **{"cache": tmp_path / "cache", "report": silent, **options})
+    return lambda path, **options: load(
+        path, **{"cache": tmp_path / "cache", "report": silent, **options}
+    )
 
 
 def test_digits():
     lines = []
     dataset = load("digits", report=lines.append)
-    assert (len(dataset.train), len(dataset.test), dataset.size, dataset.in_channels) == (1438, 359, 8, 1)
+    assert (len(dataset.train), len(dataset.test), dataset.size, dataset.in_channels) == (
+        1438,
+        359,
+        8,
+        1,
+    )
     assert dataset.classes == tuple("0123456789")
     assert dataset.train.pixels(torch.arange(9)).shape == (9, 1, 8, 8)
     assert dataset.statistics == "measured" and 0.3 < dataset.mean[0] < 0.31
@@ -36,7 +43,9 @@ def test_held_out_test_is_stratified_disjoint_and_seeded():
     rows = torch.cat([first.train.rows, first.test.rows])
     assert rows.sort().values.equal(torch.arange(1797))
     assert torch.equal(first.test.rows, again.test.rows) and first.fingerprint == again.fingerprint
-    assert not torch.equal(first.test.rows, other.test.rows) and first.fingerprint != other.fingerprint
+    assert (
+        not torch.equal(first.test.rows, other.test.rows) and first.fingerprint != other.fingerprint
+    )
     for held, kept in zip(first.test.counts(10), first.train.counts(10)):
         assert abs(held - 0.2 * (held + kept)) < 1
 
@@ -97,7 +106,9 @@ def test_images_are_decoded_once(tmp_path, read):
     stamps = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()}
     again = read(root)
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()} == stamps
-    assert torch.equal(first.train.store, again.train.store) and first.fingerprint == again.fingerprint
+    assert (
+        torch.equal(first.train.store, again.train.store) and first.fingerprint == again.fingerprint
+    )
     write(root / "b" / "new.png", (1, 2, 3))
     assert read(root).fingerprint != first.fingerprint
     assert {file.suffix for file in (tmp_path / "cache").iterdir()} == {".npy", ".json"}
@@ -121,9 +132,15 @@ def test_channel_statistics_are_those_of_the_training_images(tmp_path, read):
     dataset = read(folder(tmp_path / "set", (10, 10)))
     pixels = dataset.train.pixels(torch.arange(len(dataset.train))).double() / 255
     assert torch.tensor(dataset.mean).double().sub(pixels.mean((0, 2, 3))).abs().max() < 1e-6
-    assert torch.tensor(dataset.std).double().sub(pixels.std((0, 2, 3), correction=0)).abs().max() < 1e-6
+    assert (
+        torch.tensor(dataset.std).double().sub(pixels.std((0, 2, 3), correction=0)).abs().max()
+        < 1e-6
+    )
     normalised = dataset.preprocess.images(dataset.train.pixels(torch.arange(len(dataset.train))))
-    assert normalised.mean((0, 2, 3)).abs().max() < 1e-4 and (normalised.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-4
+    assert (
+        normalised.mean((0, 2, 3)).abs().max() < 1e-4
+        and (normalised.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-4
+    )
 
 
 def test_a_constant_channel_stays_finite(tmp_path, read):
@@ -185,7 +202,9 @@ def test_short_side_is_resized_and_the_centre_cropped():
     wide.paste("white", (24, 0, 40, 16))
     assert (decode(wide, 3, 16) == 255).all()
     tall = decode(wide.transpose(Image.Transpose.ROTATE_90), 3, 8)
-    assert (tall[:, 1:-1] == 255).all() and (tall > 200).all()  # the filter reads one pixel beyond the crop
+    assert (tall[:, 1:-1] == 255).all() and (
+        tall > 200
+    ).all()  # the filter reads one pixel beyond the crop
 
 
 def test_photos_turned_by_exif_are_set_upright(tmp_path):
@@ -246,5 +265,9 @@ def test_loading_leaves_the_global_generator_alone(tmp_path, read):
 def test_facts_of_a_source(tmp_path):
     source = find(folder(tmp_path / "set", (2, 1), size=(30, 20)))["train"]()
     said = []
-    assert facts(source, tmp_path / "cache", said.append) == facts(source, tmp_path / "cache", said.append) == (False, 20.0)
+    assert (
+        facts(source, tmp_path / "cache", said.append)
+        == facts(source, tmp_path / "cache", said.append)
+        == (False, 20.0)
+    )
     assert not said

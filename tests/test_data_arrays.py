@@ -43,13 +43,29 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_the_same_set(form):
     images, labels = FORMS[form]
-    found, first = archgrad.dataset(images, labels, classes=Items.classes), archgrad.dataset(*FORMS["array"], classes=Items.classes)
-    assert found.fingerprint == first.fingerprint and found.mean == first.mean and found.classes == Items.classes
-    assert (found.size, found.in_channels, len(found.train), len(found.test)) == (12, 3, 32, 8) and found.test.counts(4) == [2] * 4
+    found, first = (
+        archgrad.dataset(images, labels, classes=Items.classes),
+        archgrad.dataset(*FORMS["array"], classes=Items.classes),
+    )
+    assert (
+        found.fingerprint == first.fingerprint
+        and found.mean == first.mean
+        and found.classes == Items.classes
+    )
+    assert (found.size, found.in_channels, len(found.train), len(found.test)) == (
+        12,
+        3,
+        32,
+        8,
+    ) and found.test.counts(4) == [2] * 4
     assert torch.equal(found.train.pixels(torch.arange(32)), first.train.pixels(torch.arange(32)))
-    whole = archgrad.dataset(*FORMS["array"], test=FORMS["tensor"] if labels is not None else Items(Image.fromarray))
+    whole = archgrad.dataset(
+        *FORMS["array"], test=FORMS["tensor"] if labels is not None else Items(Image.fromarray)
+    )
     assert len(whole.train) == len(whole.test) == 40
-    assert torch.equal(whole.test.pixels(torch.tensor([3]))[0], torch.from_numpy(COLOUR[3]).permute(2, 0, 1))
+    assert torch.equal(
+        whole.test.pixels(torch.tensor([3]))[0], torch.from_numpy(COLOUR[3]).permute(2, 0, 1)
+    )
 
 
 def test_the_digits_are_those_of_load():
@@ -57,9 +73,19 @@ def test_the_digits_are_those_of_load():
 
     levels, labels = digits_table()
     images = (levels.reshape(-1, 8, 8) * (255 / 16)).round().astype("uint8")
-    found, loaded = archgrad.dataset(images, labels.astype(int)), load("digits", report=lambda line: None)
-    assert (found.size, found.in_channels, found.mean, found.std) == (loaded.size, 1, loaded.mean, loaded.std)
-    assert torch.equal(found.train.pixels(torch.arange(100)), loaded.train.pixels(torch.arange(100)))
+    found, loaded = (
+        archgrad.dataset(images, labels.astype(int)),
+        load("digits", report=lambda line: None),
+    )
+    assert (found.size, found.in_channels, found.mean, found.std) == (
+        loaded.size,
+        1,
+        loaded.mean,
+        loaded.std,
+    )
+    assert torch.equal(
+        found.train.pixels(torch.arange(100)), loaded.train.pixels(torch.arange(100))
+    )
 
 
 def test_a_search_on_arrays():
@@ -77,9 +103,21 @@ def test_a_search_on_arrays():
         (COLOUR, LABELS - 1, "labels are numbers from 0 to 2, one for each of 3 classes, not -1"),
         (COLOUR[:, :6], LABELS, "the image size must be at least 8, not 6"),
         (COLOUR * 2.0, LABELS, "floating-point pixels are from 0 to 1, not from 0.0 to 510.0"),
-        (COLOUR.astype(np.int64), LABELS, "pixels are uint8 from 0 to 255 or floats from 0 to 1, not int64"),
-        (COLOUR[..., :2], LABELS, "an image has the shape (H, W), (C, H, W) or (H, W, C) with 1 or 3 channels, not (12, 12, 2)"),
-        (COLOUR, LABELS * 0, "a search needs two classes with 2 training images each; of 1 classes '0' has 40"),
+        (
+            COLOUR.astype(np.int64),
+            LABELS,
+            "pixels are uint8 from 0 to 255 or floats from 0 to 1, not int64",
+        ),
+        (
+            COLOUR[..., :2],
+            LABELS,
+            "an image has the shape (H, W), (C, H, W) or (H, W, C) with 1 or 3 channels, not (12, 12, 2)",
+        ),
+        (
+            COLOUR,
+            LABELS * 0,
+            "a search needs two classes with 2 training images each; of 1 classes '0' has 40",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_one_line(images, labels, says):
@@ -92,12 +130,22 @@ def test_a_network_of_arrays_is_evaluated_on_them(tmp_path):
     images = archgrad.dataset(*FORMS["array"])
     cells = archgrad.space("nasbench201", channels=2, cells=1, classes=4)
     recipe = {"preset": "quick", "epochs": 1, "batch": 8, "channels": 2, "cells": 1}
-    trained = archgrad.retrain(cells, CELL, images, recipe, tmp_path / "net", report=lambda line: None)
+    trained = archgrad.retrain(
+        cells, CELL, images, recipe, tmp_path / "net", report=lambda line: None
+    )
     found = archgrad.evaluate(tmp_path / "net", images)
     assert (found.accuracy, found.images) == (trained.accuracy, "arrays, test")
-    with pytest.raises(ValueError, match=r"no such file or folder: arrays.* a data set in memory is given to archgrad\.evaluate itself"):
+    with pytest.raises(
+        ValueError,
+        match=r"no such file or folder: arrays.* a data set in memory is given to archgrad\.evaluate itself",
+    ):
         archgrad.evaluate(tmp_path / "net")
-    with pytest.raises(ValueError, match=r"is not the data set .* \(the files, their labels or their order differ\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"is not the data set .* \(the files, their labels or their order differ\)",
+    ):
         archgrad.evaluate(tmp_path / "net", archgrad.dataset(255 - COLOUR, LABELS))
-    with pytest.raises(ValueError, match="split: of a data set in memory the test images are evaluated"):
+    with pytest.raises(
+        ValueError, match="split: of a data set in memory the test images are evaluated"
+    ):
         archgrad.evaluate(tmp_path / "net", images, split="train")

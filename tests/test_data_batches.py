@@ -34,7 +34,9 @@ def photos(tmp_path_factory):
 
 def same(first, second):
     first, second = list(first), list(second)
-    return len(first) == len(second) and all(torch.equal(a, b) for x, y in zip(first, second) for a, b in zip(x, y))
+    return len(first) == len(second) and all(
+        torch.equal(a, b) for x, y in zip(first, second) for a, b in zip(x, y)
+    )
 
 
 # --- choices ---
@@ -71,7 +73,9 @@ def test_limit_takes_a_stratified_choice_first(digits):
     assert (data.splits["train"].labels.bincount() - 10).abs().max() <= 1
     assert len(retrain_data(digits, limit=200).splits["train"].places) == 200
     for wrong in (9, 720):
-        with pytest.raises(ValueError, match=rf"the limit must lie between 10 .* and 719 .*, not {wrong}$"):
+        with pytest.raises(
+            ValueError, match=rf"the limit must lie between 10 .* and 719 .*, not {wrong}$"
+        ):
             search_data(digits, limit=wrong)
     with pytest.raises(ValueError, match=r"the limit must lie between 20 .* and 1438 .*, not 1439"):
         retrain_data(digits, limit=1439)
@@ -137,7 +141,11 @@ def test_order_and_augmentation_are_functions_of_place(digits):
     one = list(first.batches("train", 1))
     torch.manual_seed(2)
     assert same(one, second.batches("train", 1))
-    for other in (first.batches("train", 2), first.batches("val", 1), search_data(digits, seed=1).batches("train", 1)):
+    for other in (
+        first.batches("train", 2),
+        first.batches("val", 1),
+        search_data(digits, seed=1).batches("train", 1),
+    ):
         assert not same(one, other)
 
 
@@ -172,15 +180,30 @@ def test_mapped_and_resident_sets_give_the_same_bits(photos):
 
 def coded(batch, side):
     """Images (B, 1, side, side) whose every pixel has a value of its own, from 1 on."""
-    return torch.arange(1, side * side + 1, dtype=torch.uint8).view(1, 1, side, side).repeat(batch, 1, 1, 1)
+    return (
+        torch.arange(1, side * side + 1, dtype=torch.uint8)
+        .view(1, 1, side, side)
+        .repeat(batch, 1, 1, 1)
+    )
 
 
 def test_padded_crop_is_a_shift_and_a_flip_of_each_sample():
     images = coded(400, 8)
     padded = torch.nn.functional.pad(images[0, 0], [1] * 4)
-    views = [view for y in range(3) for x in range(3) for crop in [padded[y : y + 8, x : x + 8]] for view in (crop, crop.flip(1))]
+    views = [
+        view
+        for y in range(3)
+        for x in range(3)
+        for crop in [padded[y : y + 8, x : x + 8]]
+        for view in (crop, crop.flip(1))
+    ]
     cropped = padded_crop(images, 1, True, generator(0))
-    seen = torch.tensor([next(k for k, view in enumerate(views) if torch.equal(view, image[0])) for image in cropped])
+    seen = torch.tensor(
+        [
+            next(k for k, view in enumerate(views) if torch.equal(view, image[0]))
+            for image in cropped
+        ]
+    )
     counts = torch.bincount(seen, minlength=18)
     assert counts.min() > 5 and counts.max() < 50  # 18 views, 22 each on average
 
@@ -205,7 +228,9 @@ def test_cutout_is_a_clipped_square(side):
     heights, widths = holes[:, 0].any(2).sum(1), holes[:, 0].any(1).sum(1)
     assert torch.equal(areas, heights * widths)
     for lengths in (heights, widths):
-        assert lengths.max() == side and lengths.min() == min(side - side // 2, side // 2 + 1)  # clipped to what is left at a border
+        assert lengths.max() == side and lengths.min() == min(
+            side - side // 2, side // 2 + 1
+        )  # clipped to what is left at a border
     assert images.all()  # the batch itself stays
 
 
@@ -219,7 +244,9 @@ def test_cutout_default_is_half_the_side_in_retraining(digits, photos):
     assert search_data(digits).splits["train"].augment.cutout == 0
     assert retrain_data(digits).splits["train"].augment.cutout == 4
     assert retrain_data(photos).splits["train"].augment.cutout == 0
-    with pytest.raises(ValueError, match="cutout must be at least 0 and less than the image side 8, not 16"):
+    with pytest.raises(
+        ValueError, match="cutout must be at least 0 and less than the image side 8, not 16"
+    ):
         retrain_data(digits, cutout=16)
 
 
@@ -247,13 +274,21 @@ def test_evaluation_sees_every_image_once(digits):
     index = torch.cat([batch.index for batch in batches])
     assert index.sort().values.equal(torch.arange(359))
     assert torch.cat([batch.labels for batch in batches]).equal(digits.test.labels[index])
-    assert torch.cat([batch.images for batch in batches]).equal(digits.preprocess.images(digits.test.pixels(index)))
+    assert torch.cat([batch.images for batch in batches]).equal(
+        digits.preprocess.images(digits.test.pixels(index))
+    )
 
 
 def test_no_image_is_evaluated_by_itself(digits):
     """BatchNorm needs two; where one image at a time is asked for, that is so."""
     data = search_data(digits)
-    for batch, sizes in ((358, [359]), (179, [179, 180]), (178, [178, 178, 3]), (1, [1] * 359), (500, [359])):
+    for batch, sizes in (
+        (358, [359]),
+        (179, [179, 180]),
+        (178, [178, 178, 3]),
+        (1, [1] * 359),
+        (500, [359]),
+    ):
         assert [len(one.labels) for one in data.evaluation("test", batch=batch)] == sizes
     assert [len(one.labels) for one in data.evaluation("test", limit=1)] == [1]
 
@@ -268,7 +303,9 @@ def test_a_batch_of_an_evaluation_has_all_classes(tmp_path):
 
 def test_limited_evaluation_is_stratified_and_fixed(digits):
     data = search_data(digits)
-    first, again = (torch.cat([batch.labels for batch in data.evaluation("val", limit=100)]) for _ in range(2))
+    first, again = (
+        torch.cat([batch.labels for batch in data.evaluation("val", limit=100)]) for _ in range(2)
+    )
     assert torch.equal(first, again) and (first.bincount() - 10).abs().max() <= 1
 
 
@@ -288,12 +325,21 @@ def test_summary_is_json(digits):
     data = search_data(digits)
     summary = json.loads(json.dumps(data.summary()))
     assert summary["splits"] == {"train": 719, "val": 719, "test": 359}
-    assert summary["preprocess"]["classes"] == list(data.classes) and summary["fingerprint"] == digits.fingerprint
+    assert (
+        summary["preprocess"]["classes"] == list(data.classes)
+        and summary["fingerprint"] == digits.fingerprint
+    )
     assert (data.size, data.in_channels, data.mean, data.std) == (8, 1, digits.mean, digits.std)
 
 
 def test_a_class_missing_in_one_half_is_noted(digits):
     labels = torch.tensor([0] * 10 + [1] * 10 + [2])
     train = Images(torch.zeros(21, 1, 8, 8, dtype=torch.uint8), torch.arange(21), labels)
-    data = search_data(digits.__class__(**{**vars(digits), "train": train, "classes": ("a", "b", "c")}))
-    assert len(data.notes) == 1 and "no image of c in the " in data.notes[0] and data.notes[0] in data.summary()["notes"]
+    data = search_data(
+        digits.__class__(**{**vars(digits), "train": train, "classes": ("a", "b", "c")})
+    )
+    assert (
+        len(data.notes) == 1
+        and "no image of c in the " in data.notes[0]
+        and data.notes[0] in data.summary()["notes"]
+    )

@@ -13,14 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archgrad import files, room, terminal
+from archgrad import terminal
 from archgrad.compare import jobs
 from archgrad.compare.jobs import Home, Run
-from archgrad.data import cache_folder, load, load_labelled
+from archgrad.cost import room
+from archgrad.data import load, load_labelled
 from archgrad.data.cache import Facts, _checksum
-from archgrad.data.cache_folder import default_cache
-from archgrad.folder import RunFolder
 from archgrad.latency import profile
+from archgrad.run.folder import RunFolder
+from archgrad.storage import cache_folder, files
+from archgrad.storage.cache_folder import default_cache
 from image_sets import folder, parquet, silent
 
 SECRET = "somebody's letter"
@@ -59,7 +61,9 @@ def test_a_flipped_bit_is_found_and_the_images_decoded_again(root, cache, place)
     content = bytearray(whole)
     content[place] ^= 1
     path.write_bytes(content)
-    assert said(root, cache) == [f"the cached images of {root} were damaged: they are decoded again"]
+    assert said(root, cache) == [
+        f"the cached images of {root} were damaged: they are decoded again"
+    ]
     assert path.read_bytes() == whole and said(root, cache) == []
 
 
@@ -80,7 +84,10 @@ def test_a_file_of_another_form_is_damaged(root, cache, damage):
     path = only(cache, "npy")
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
-    assert "were damaged: they are decoded again" in said(root, cache)[0] and path.read_bytes() == whole
+    assert (
+        "were damaged: they are decoded again" in said(root, cache)[0]
+        and path.read_bytes() == whole
+    )
 
 
 def test_images_of_an_earlier_version_are_decoded_again(root, cache):
@@ -89,8 +96,15 @@ def test_images_of_an_earlier_version_are_decoded_again(root, cache):
     whole = path.read_bytes()
     with path.open("wb") as file:
         np.save(file, np.zeros((80, 3, 8, 8), np.uint8))
-    assert said(root, cache) == [f"the cached images of {root} have no checksum (an earlier version wrote them): they are decoded again"]
-    assert path.read_bytes() == whole and np.load(path).shape == (80, 3, 8, 8)  # an earlier version reads it still
+    assert said(root, cache) == [
+        f"the cached images of {root} have no checksum (an earlier version wrote them): they are decoded again"
+    ]
+    assert path.read_bytes() == whole and np.load(path).shape == (
+        80,
+        3,
+        8,
+        8,
+    )  # an earlier version reads it still
 
 
 def test_images_of_another_set_do_not_pass(root, cache, tmp_path):
@@ -114,8 +128,12 @@ def test_damaged_facts_are_read_again(root, cache, content):
     path = only(cache, "json")
     whole = path.read_text()
     side = json.loads(content)["side"] if "CHECKSUM" in content else 12.0
-    path.write_text(content.replace("CHECKSUM", _checksum(path, Facts('"grey": true' in content or 1, side))))
-    assert said(root, cache) == [f"the cached facts about {root} were damaged: the images are looked at again"]
+    path.write_text(
+        content.replace("CHECKSUM", _checksum(path, Facts('"grey": true' in content or 1, side)))
+    )
+    assert said(root, cache) == [
+        f"the cached facts about {root} were damaged: the images are looked at again"
+    ]
     assert path.read_text() == whole and said(root, cache) == []
 
 
@@ -167,7 +185,14 @@ def test_links_in_a_run_folder_are_never_written_through(tmp_path):
     run, target = RunFolder(tmp_path / "run"), tmp_path / "letter"
     run.path.mkdir()
     target.write_text(SECRET)
-    for name in ("lock", "environment.json", "environment.json.part", "metrics.jsonl", "checkpoint.pt", "checkpoint.pt.part"):
+    for name in (
+        "lock",
+        "environment.json",
+        "environment.json.part",
+        "metrics.jsonl",
+        "checkpoint.pt",
+        "checkpoint.pt.part",
+    ):
         (run.path / name).symlink_to(target)
     with pytest.raises(OSError, match="lock"), run.locked():
         pass
@@ -201,14 +226,23 @@ def test_what_killed_processes_left_is_removed(root, cache):
         return draft
 
     gone = [left(f"{path.name}.0123abcd.part", hour), left(f"{path.name}.77.tmp", old)]
-    new, earlier = left(f"{path.name}.11111111.part", time.time()), left(f"{path.name}.78.tmp", hour)
-    strange = [left("film.mkv.part", old), left("notes.0123abcd.part", old), left("notes.77.tmp", old)]
+    new, earlier = (
+        left(f"{path.name}.11111111.part", time.time()),
+        left(f"{path.name}.78.tmp", hour),
+    )
+    strange = [
+        left("film.mkv.part", old),
+        left("notes.0123abcd.part", old),
+        left("notes.77.tmp", old),
+    ]
     written = left(f"{path.name}.22222222.part", hour)
     path.unlink()
     with written.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         said(root, cache)
-    assert not any(draft.exists() for draft in gone) and all(draft.exists() for draft in [new, earlier, written, *strange])
+    assert not any(draft.exists() for draft in gone) and all(
+        draft.exists() for draft in [new, earlier, written, *strange]
+    )
     path.unlink()
     said(root, cache)
     assert not written.exists()
@@ -261,7 +295,10 @@ def stranger(monkeypatch):
 def test_another_user_s_is_refused(root, home, stranger):
     said(root)
     stranger()
-    with pytest.raises(ValueError, match=r"the cache .*archgrad belongs to another user.*: choose another with --data\.cache"):
+    with pytest.raises(
+        ValueError,
+        match=r"the cache .*archgrad belongs to another user.*: choose another with --data\.cache",
+    ):
         said(root)
     with pytest.raises(ValueError, match="belongs to another user"):
         profile.place(profile.Setting("darts", {}, 8, 1, "cpu", "cpu", 1, "2"))
@@ -276,7 +313,11 @@ def test_another_user_s_link_is_refused(root, home, tmp_path, monkeypatch):
 
     def stat(path, *arguments, **options):
         found = real(path, *arguments, **options)
-        return found if path != home or options.get("follow_symlinks", True) else os.stat_result((*found[:4], uid, *found[5:]))
+        return (
+            found
+            if path != home or options.get("follow_symlinks", True)
+            else os.stat_result((*found[:4], uid, *found[5:]))
+        )
 
     monkeypatch.setattr(os, "stat", stat)
     with pytest.raises(ValueError, match="belongs to another user"):
@@ -309,14 +350,20 @@ def test_without_leave_to_write_images_are_decoded_into_memory(root, cache, read
     again = load(root, size=8, cache=cache, report=lines.append)
     assert again.fingerprint == whole.fingerprint and again.train.store.equal(pixels)
     said = f"cannot write the cache {cache}: Read-only file system: the images of {root} are decoded into memory, every time anew"
-    assert lines[:2] == [f"the cached images of {root} have no checksum (an earlier version wrote them): they are decoded again", said]
+    assert lines[:2] == [
+        f"the cached images of {root} have no checksum (an earlier version wrote them): they are decoded again",
+        said,
+    ]
     assert load(root, size=8, cache=cache / "new", report=silent).fingerprint == whole.fingerprint
 
 
 def test_images_too_many_for_the_memory_need_another_cache(root, cache, read_only, monkeypatch):
     read_only()
     monkeypatch.setattr(room, "room", lambda: room.resident() + 20_000)
-    with pytest.raises(ValueError, match=r"cannot write the cache .*: Read-only file system; choose another with --data\.cache"):
+    with pytest.raises(
+        ValueError,
+        match=r"cannot write the cache .*: Read-only file system; choose another with --data\.cache",
+    ):
         said(root, cache)
 
 
@@ -325,14 +372,24 @@ def test_digits_keep_nothing(home):
     assert not home.exists()
 
 
-def test_tables_of_the_library_are_the_user_s_alone_even_in_a_shared_cache(tmp_path, cache, stranger, monkeypatch):
+def test_tables_of_the_library_are_the_user_s_alone_even_in_a_shared_cache(
+    tmp_path, cache, stranger, monkeypatch
+):
     path = parquet(tmp_path / "set.parquet", [0, 1] * 5, ["cat", "dog"])
     own = cache / f"datasets-{os.getuid()}"
     first = load(path, cache=cache, report=silent)
     assert mode(own) == 0o700 and mode(cache) & 0o055
     stranger()
     other = cache / f"datasets-{os.getuid()}"
-    with pytest.raises(ValueError, match=rf"{other.name} belongs to another user"):  # here one user makes all folders
+    with pytest.raises(
+        ValueError, match=rf"{other.name} belongs to another user"
+    ):  # here one user makes all folders
         load(path, cache=cache, report=silent)
-    monkeypatch.setattr(cache_folder, "_check_owner", lambda folder: None)  # as if it were the second user's
-    assert load(path, cache=cache, report=silent).fingerprint == first.fingerprint and any(other.iterdir()) and other != own
+    monkeypatch.setattr(
+        cache_folder, "_check_owner", lambda folder: None
+    )  # as if it were the second user's
+    assert (
+        load(path, cache=cache, report=silent).fingerprint == first.fingerprint
+        and any(other.iterdir())
+        and other != own
+    )

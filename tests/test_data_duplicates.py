@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from archgrad.config import read
 from archgrad.data import load
+from archgrad.run.config import read
 from image_sets import folder, silent
 
 DROP = "--data.drop-duplicates leaves them out of the"
@@ -17,7 +17,9 @@ DROP = "--data.drop-duplicates leaves them out of the"
 @pytest.fixture
 def read_images(tmp_path):
     """`load` with a cache of its own."""
-    return lambda path, **options: load(path, **{"cache": tmp_path / "cache", "report": silent, **options})
+    return lambda path, **options: load(
+        path, **{"cache": tmp_path / "cache", "report": silent, **options}
+    )
 
 
 def leaking(root: Path) -> Path:
@@ -30,7 +32,10 @@ def leaking(root: Path) -> Path:
 
 def test_they_are_counted(tmp_path, read_images):
     dataset = read_images(leaking(tmp_path / "set"))
-    assert f"3 of 11 test images are training images as well, byte for byte: {DROP} training images" in dataset.notes
+    assert (
+        f"3 of 11 test images are training images as well, byte for byte: {DROP} training images"
+        in dataset.notes
+    )
     clean = folder(folder(tmp_path / "clean", (3, 3), "train"), (2, 2), "test", (20, 20))
     assert not any("byte for byte" in note for note in read_images(clean).notes)
 
@@ -43,7 +48,11 @@ def test_they_are_left_out_of_the_training_images(tmp_path, read_images):
     assert dataset.fingerprint != whole.fingerprint and dataset.test.labels.equal(whole.test.labels)
     for name in ("a/000", "a/001", "b/002"):
         (root / "train" / f"{name}.png").unlink()
-    assert read_images(root).fingerprint == dataset.fingerprint == read_images(root, drop_duplicates=True).fingerprint
+    assert (
+        read_images(root).fingerprint
+        == dataset.fingerprint
+        == read_images(root, drop_duplicates=True).fingerprint
+    )
 
 
 def test_held_out_images_count_too(tmp_path, read_images):
@@ -62,11 +71,20 @@ def test_validation_images_too(tmp_path, read_images):
     shutil.copy(root / "train" / "b" / "005.png", root / "val" / "b" / "train.png")
     shutil.copy(root / "test" / "a" / "000.png", root / "val" / "a" / "test.png")
     notes = read_images(root).notes
-    assert f"1 of 6 validation images are training images as well, byte for byte: {DROP} training images" in notes
-    assert f"1 of 11 test images are validation images as well, byte for byte: {DROP} validation images" in notes
+    assert (
+        f"1 of 6 validation images are training images as well, byte for byte: {DROP} training images"
+        in notes
+    )
+    assert (
+        f"1 of 11 test images are validation images as well, byte for byte: {DROP} validation images"
+        in notes
+    )
     dataset = read_images(root, drop_duplicates=True)
     assert [len(part) for part in (dataset.train, dataset.test, dataset.val)] == [8, 11, 5]
-    assert "4 training images are left out: they are test or validation images as well" in dataset.notes
+    assert (
+        "4 training images are left out: they are test or validation images as well"
+        in dataset.notes
+    )
 
 
 def test_nothing_left_is_refused(tmp_path, read_images):
@@ -79,4 +97,7 @@ def test_nothing_left_is_refused(tmp_path, read_images):
 def test_the_setting():
     assert read(("", {"data": {"path": "digits", "drop-duplicates": True}})).data.drop_duplicates
     usual = read(("", {"data": {"path": "digits"}}))
-    assert not usual.data.drop_duplicates and not {"drop_duplicates", "skip_unreadable", "val"} & usual.to_mapping()["data"].keys()
+    assert (
+        not usual.data.drop_duplicates
+        and not {"drop_duplicates", "skip_unreadable", "val"} & usual.to_mapping()["data"].keys()
+    )

@@ -12,9 +12,11 @@ from PIL import Image
 from rich.console import Console
 
 from archgrad import data, run
-from archgrad.config import DataSettings, SearchConfig, SearchSettings
 from archgrad.data.fingerprint import first
-from archgrad.folder import RunFolder
+from archgrad.run import execute
+from archgrad.run.config import SearchConfig
+from archgrad.run.folder import RunFolder
+from archgrad.run.sections import DataSettings, SearchSettings
 from image_sets import folder, parquet, silent, write
 from retraining import DIGITS_1, digits
 
@@ -22,7 +24,9 @@ from retraining import DIGITS_1, digits
 @pytest.fixture
 def read(tmp_path):
     """`data.load` with a cache of its own."""
-    return lambda path, **options: data.load(path, **{"cache": tmp_path / "cache", "report": silent, **options})
+    return lambda path, **options: data.load(
+        path, **{"cache": tmp_path / "cache", "report": silent, **options}
+    )
 
 
 def black(path: Path) -> None:
@@ -37,7 +41,11 @@ def black(path: Path) -> None:
 
 def test_it_is_of_the_images_not_of_their_place(tmp_path, read):
     here, there = (read(folder(tmp_path / name, (5, 5))) for name in ("here", "there"))
-    assert here.fingerprint == there.fingerprint and here.fingerprint.startswith("2:") and len(here.fingerprint) == 34
+    assert (
+        here.fingerprint == there.fingerprint
+        and here.fingerprint.startswith("2:")
+        and len(here.fingerprint) == 34
+    )
     root = tmp_path / "here"
     assert read(root.rename(tmp_path / "moved")).fingerprint == here.fingerprint
     assert read(tmp_path / "moved", cache=tmp_path / "another").fingerprint == here.fingerprint
@@ -50,7 +58,9 @@ def test_every_image_counts(tmp_path, read):
     black(root / "a" / f"{before.train.rows[1]:03}.png")
     after = read(root)
     assert first(after) == first(before) and after.fingerprint != before.fingerprint
-    assert data.same_images(first(before), after) and not data.same_images(before.fingerprint, after)
+    assert data.same_images(first(before), after) and not data.same_images(
+        before.fingerprint, after
+    )
 
 
 def test_every_byte_counts_though_no_pixel_changes(tmp_path, read):
@@ -70,9 +80,18 @@ def test_class_names_and_their_order_count(tmp_path, read, names):
 
 
 def test_labels_splits_size_and_seed_count(tmp_path, read):
-    tables = [parquet(tmp_path / f"{n}.parquet", labels, ["cat", "dog"]) for n, labels in enumerate(([0, 1] * 4, [0, 1] * 3 + [1, 0]))]
+    tables = [
+        parquet(tmp_path / f"{n}.parquet", labels, ["cat", "dog"])
+        for n, labels in enumerate(([0, 1] * 4, [0, 1] * 3 + [1, 0]))
+    ]
     root = folder(folder(tmp_path / "set", (4, 4), "train"), (2, 2), "test")
-    found = [read(tables[0]), read(tables[1]), read(tables[0], seed=1), read(tables[0], size=16), read(root)]
+    found = [
+        read(tables[0]),
+        read(tables[1]),
+        read(tables[0], seed=1),
+        read(tables[0], size=16),
+        read(root),
+    ]
     (root / "test" / "a" / "000.png").rename(root / "train" / "a" / "last.png")
     assert len({one.fingerprint for one in [*found, read(root)]}) == 6
 
@@ -85,8 +104,13 @@ def test_a_parquet_file_that_was_copied_has_its_fingerprint(tmp_path, read):
 
 def test_the_first_version_is_as_it_was():
     assert first(digits()) == DIGITS_1 and data.same_images(DIGITS_1, digits())
-    assert data.fingerprint_like(DIGITS_1, digits()) == DIGITS_1 and data.fingerprint_like("2:0", digits()) == digits().fingerprint
-    assert not any(data.same_images(other, digits()) for other in ("", "2:", DIGITS_1[::-1], f"2:{DIGITS_1}"))
+    assert (
+        data.fingerprint_like(DIGITS_1, digits()) == DIGITS_1
+        and data.fingerprint_like("2:0", digits()) == digits().fingerprint
+    )
+    assert not any(
+        data.same_images(other, digits()) for other in ("", "2:", DIGITS_1[::-1], f"2:{DIGITS_1}")
+    )
 
 
 # what a run says
@@ -101,7 +125,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
         space={"name": "nasbench201", "channels": 2, "cells": 1}, search=SearchSettings(batch=4, epochs=1),
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run, "_run", lambda *_: None)
+        patched.setattr(execute, "_run", lambda *_: None)
         run.search(settings, console=Console(quiet=True))
     return home
 
@@ -132,14 +156,19 @@ def test_black_images_are_refused(begun, tmp_path):
     home = again(begun, tmp_path / "moved")
     for path in (home / "set" / "b").iterdir():
         black(path)
-    with pytest.raises(ValueError, match=r"have changed since .* began \(the files, their labels or their order differ\): start a new search"):
+    with pytest.raises(
+        ValueError,
+        match=r"have changed since .* began \(the files, their labels or their order differ\): start a new search",
+    ):
         resumed(home)
 
 
 def test_a_renamed_class_is_named(begun, tmp_path):
     home = again(begun, tmp_path / "moved")
     (home / "set" / "a").rename(home / "set" / "aa")
-    with pytest.raises(ValueError, match=r"have changed since .* began \(the class 'a' is now called 'aa'\)"):
+    with pytest.raises(
+        ValueError, match=r"have changed since .* began \(the class 'a' is now called 'aa'\)"
+    ):
         resumed(home)
 
 

@@ -7,15 +7,16 @@ from pathlib import Path
 import datasets
 import pytest
 
-from archgrad import places
-from archgrad.data import load, load_labelled
+from archgrad.data import load, load_labelled, places
 from image_sets import folder, silent, write
 
 
 @pytest.fixture
 def read(tmp_path):
     """`load` with a cache of its own."""
-    return lambda path, **options: load(path, **{"cache": tmp_path / "cache", "report": silent, **options})
+    return lambda path, **options: load(
+        path, **{"cache": tmp_path / "cache", "report": silent, **options}
+    )
 
 
 def images(root: Path, count: int = 10) -> list[str]:
@@ -26,8 +27,13 @@ def images(root: Path, count: int = 10) -> list[str]:
     return names
 
 
-def table(root: Path, ending: str = "csv", header: str = "path,label", mark: str = ",", count: int = 10) -> Path:
-    lines = [mark.join([name, ("cat", "dog")[number % 2]]) for number, name in enumerate(images(root, count))]
+def table(
+    root: Path, ending: str = "csv", header: str = "path,label", mark: str = ",", count: int = 10
+) -> Path:
+    lines = [
+        mark.join([name, ("cat", "dog")[number % 2]])
+        for number, name in enumerate(images(root, count))
+    ]
     file = root / f"set.{ending}"
     file.write_text("\n".join([*([header.replace(",", mark)] if header else []), *lines]) + "\n")
     return file
@@ -35,14 +41,24 @@ def table(root: Path, ending: str = "csv", header: str = "path,label", mark: str
 
 @pytest.mark.parametrize(
     ("ending", "header", "mark"),
-    [("csv", "path,label", ","), ("tsv", "image,kind", "\t"), ("csv", "file,class", ";"), ("CSV", "\ufefffile,label", ","), ("csv", "", ",")],
+    [
+        ("csv", "path,label", ","),
+        ("tsv", "image,kind", "\t"),
+        ("csv", "file,class", ";"),
+        ("CSV", "\ufefffile,label", ","),
+        ("csv", "", ","),
+    ],
 )
 def test_paths_are_relative_to_the_file(tmp_path, read, monkeypatch, ending, header, mark):
     file = table(tmp_path / "set", ending, header, mark)
     places.check(file)
     dataset = read(file)
     assert dataset.classes == ("cat", "dog") and (len(dataset.train), len(dataset.test)) == (8, 2)
-    assert dataset.train.store[3, :, 5, 5].tolist() == [60, 100, 0] and dataset.train.labels.tolist() == [row % 2 for row in dataset.train.rows]
+    assert dataset.train.store[3, :, 5, 5].tolist() == [
+        60,
+        100,
+        0,
+    ] and dataset.train.labels.tolist() == [row % 2 for row in dataset.train.rows]
     monkeypatch.chdir(tmp_path / "set")
     assert read(file.name).fingerprint == dataset.fingerprint
 
@@ -59,7 +75,10 @@ def test_columns_by_name_and_numbers_as_classes(tmp_path, read):
     rows = [f"{name},{number % 3 * 5},{number}" for number, name in enumerate(names)]
     file = tmp_path / "set" / "set.csv"
     file.write_text("where,kind,width\n" + "\n".join(rows))
-    with pytest.raises(ValueError, match=r"several label columns \(kind, width\), choose one with --data\.label-column"):
+    with pytest.raises(
+        ValueError,
+        match=r"several label columns \(kind, width\), choose one with --data\.label-column",
+    ):
         read(file)
     assert read(file, label_column="kind").classes == ("0", "5", "10")  # as numbers, not as text
     with pytest.raises(ValueError, match="unknown column 'knid': did you mean 'kind'"):
@@ -77,7 +96,10 @@ def test_columns_by_name_and_numbers_as_classes(tmp_path, read):
         ("path,path\na.png,b\n", "two columns called 'path'"),
         ("path,label\na.png,cat\nb.png,\n", "row 1 has no label in column 'label'"),
         ("path,label\na.png,cat\n,dog\n", "row 1 has no path in column 'path'"),
-        ("id,label\n1,cat\n2,dog\n", "no image column found among id, label, name it with --data.image-column"),
+        (
+            "id,label\n1,cat\n2,dog\n",
+            "no image column found among id, label, name it with --data.image-column",
+        ),
         ("path,label\nimages,cat\n", "no image column found"),
         ("path,label\na\0.png,cat\nb.png,dog\n", "cannot read 4 of 4 images"),
         ("path,label\n" + "a" * 200_000 + ".png,cat\n", "cannot read the table"),
@@ -94,7 +116,9 @@ def test_missing_files_are_named_all_at_once_or_left_out(tmp_path, read):
     file = table(tmp_path / "set")
     for number in (2, 5):
         (tmp_path / "set" / "images" / f"{number:02}.png").unlink()
-    with pytest.raises(ValueError, match=r"cannot read 2 of 10 images: .*02\.png \(no such file.*05\.png"):
+    with pytest.raises(
+        ValueError, match=r"cannot read 2 of 10 images: .*02\.png \(no such file.*05\.png"
+    ):
         read(file)
     assert len(read(file, skip_unreadable=True).unreadable) == 2
 
@@ -111,13 +135,22 @@ def test_parquet_with_paths(tmp_path, read):
     rows = {"file": names, "kind": ["cat", "dog"] * 5}
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "set" / "set.parquet")
     dataset = read(tmp_path / "set" / "set.parquet")
-    assert dataset.classes == ("cat", "dog") and dataset.train.store[3, :, 5, 5].tolist() == [60, 100, 0]
-    assert read(tmp_path / "set" / "set.parquet", image_column="file", label_column="kind").fingerprint == dataset.fingerprint
+    assert dataset.classes == ("cat", "dog") and dataset.train.store[3, :, 5, 5].tolist() == [
+        60,
+        100,
+        0,
+    ]
+    assert (
+        read(tmp_path / "set" / "set.parquet", image_column="file", label_column="kind").fingerprint
+        == dataset.fingerprint
+    )
     assert dataset.fingerprint == read(table(tmp_path / "csv")).fingerprint
 
 
 @pytest.mark.parametrize("inside", ["", "images"])
-def test_a_flat_validation_folder_with_annotations_is_refused_with_the_way_out(tmp_path, read, inside):
+def test_a_flat_validation_folder_with_annotations_is_refused_with_the_way_out(
+    tmp_path, read, inside
+):
     root = folder(tmp_path / "set", (4, 4), "train")
     for number in range(4):
         write(root / "val" / inside / f"{number}.png")
@@ -134,7 +167,9 @@ def test_a_flat_validation_folder_with_annotations_is_refused_with_the_way_out(t
 def test_a_flat_folder_with_a_table_is_told_to_name_it(tmp_path):
     write(tmp_path / "set" / "0.png")
     (tmp_path / "set" / "labels.csv").write_text("path,label\n0.png,a\n")
-    with pytest.raises(ValueError, match=r"no class folders in .* \(if .*labels\.csv tells the classes, write"):
+    with pytest.raises(
+        ValueError, match=r"no class folders in .* \(if .*labels\.csv tells the classes, write"
+    ):
         places.check(tmp_path / "set")
 
 

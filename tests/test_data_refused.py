@@ -9,12 +9,18 @@ from image_sets import folder, parquet, silent, write
 @pytest.fixture
 def read(tmp_path):
     """`load` with a cache of its own."""
-    return lambda path, **options: load(path, **{"cache": tmp_path / "cache", "report": silent, **options})
+    return lambda path, **options: load(
+        path, **{"cache": tmp_path / "cache", "report": silent, **options}
+    )
 
 
-@pytest.mark.parametrize("path", ["nosuch/folder/of/images", "./nosuch", "nosuch", "someone/nosuch"])
+@pytest.mark.parametrize(
+    "path", ["nosuch/folder/of/images", "./nosuch", "nosuch", "someone/nosuch"]
+)
 def test_missing_path(read, path):
-    with pytest.raises(ValueError, match=f"no such file or folder: {path}, and not a hub name we can reach") as caught:
+    with pytest.raises(
+        ValueError, match=f"no such file or folder: {path}, and not a hub name we can reach"
+    ) as caught:
         read(path)
     assert "\n" not in str(caught.value)
 
@@ -26,7 +32,9 @@ def test_file_that_is_no_set(tmp_path, read):
 
 
 def test_streaming_is_refused_with_its_reason(read):
-    with pytest.raises(ValueError, match="streaming is not supported: a search reads every image by its index"):
+    with pytest.raises(
+        ValueError, match="streaming is not supported: a search reads every image by its index"
+    ):
         read("digits", streaming=True)
 
 
@@ -66,7 +74,9 @@ def test_one_class_with_images_only(tmp_path, read):
         read(parquet(tmp_path / "set.parquet", [1] * 6, ["cat", "dog", "cow"]))
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"nothing", lambda data: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"nothing", lambda data: b""]
+)
 def test_damaged_image_is_named(tmp_path, read, damage):
     root = folder(tmp_path / "set", (3, 3), size=(64, 64), suffix="jpg")
     victim = root / "b" / "001.jpg"
@@ -80,7 +90,10 @@ def test_damaged_image_is_named(tmp_path, read, damage):
 def test_heic_is_named_with_its_fix(tmp_path, read):
     root = folder(tmp_path / "set", (3, 3))
     (root / "a" / "photo.HEIC").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"photo\.HEIC: HEIC is read by an extra: pip install 'archgrad\[photos\]', or convert it to JPEG"):
+    with pytest.raises(
+        ValueError,
+        match=r"photo\.HEIC: HEIC is read by an extra: pip install 'archgrad\[photos\]', or convert it to JPEG",
+    ):
         read(root)
 
 
@@ -93,7 +106,10 @@ def test_floating_point_image_is_refused(tmp_path, read):
 
 def test_cache_that_cannot_be_written(tmp_path, read):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"cannot write the cache .*file.*: Not a directory; choose another with --data\.cache"):
+    with pytest.raises(
+        ValueError,
+        match=r"cannot write the cache .*file.*: Not a directory; choose another with --data\.cache",
+    ):
         read(folder(tmp_path / "set", (3, 3)), cache=tmp_path / "file" / "cache")
 
 

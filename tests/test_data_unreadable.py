@@ -12,23 +12,29 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from archgrad import formats, run
-from archgrad.config import DataSettings, SearchConfig, SearchSettings
-from archgrad.data import load, load_labelled, search_data
-from archgrad.folder import RunFolder
+from archgrad import run
+from archgrad.data import formats, load, load_labelled, search_data
+from archgrad.run import execute
+from archgrad.run.config import SearchConfig
+from archgrad.run.folder import RunFolder
+from archgrad.run.sections import DataSettings, SearchSettings
 from image_sets import folder, parquet, silent, write
 
 
 @pytest.fixture
 def read(tmp_path):
     """`load` with a cache of its own."""
-    return lambda path, **options: load(path, **{"cache": tmp_path / "cache", "report": silent, **options})
+    return lambda path, **options: load(
+        path, **{"cache": tmp_path / "cache", "report": silent, **options}
+    )
 
 
 def damaged(root: Path) -> list[Path]:
     """Of 20 photos in two classes and 4 for testing, seven that cannot be read: cut, empty, no image."""
     folder(folder(root, (10, 10), "train", (64, 64), "jpg"), (2, 2), "test", (64, 64), "jpg")
-    places = [root / "train" / "a" / f"{n:03}.jpg" for n in (0, 3, 4)] + [root / "train" / "b" / f"{n:03}.jpg" for n in (1, 8, 9)]
+    places = [root / "train" / "a" / f"{n:03}.jpg" for n in (0, 3, 4)] + [
+        root / "train" / "b" / f"{n:03}.jpg" for n in (1, 8, 9)
+    ]
     places.append(root / "test" / "b" / "001.jpg")
     for number, place in enumerate(places):
         whole = place.read_bytes()
@@ -38,7 +44,9 @@ def damaged(root: Path) -> list[Path]:
 
 def test_all_are_named_in_a_list_and_five_in_the_message(tmp_path, read):
     bad = damaged(tmp_path / "set")
-    with pytest.raises(ValueError, match=r"^cannot read 7 of 24 images: .*train/a/000\.jpg \(") as caught:
+    with pytest.raises(
+        ValueError, match=r"^cannot read 7 of 24 images: .*train/a/000\.jpg \("
+    ) as caught:
         read(tmp_path / "set")
     said = str(caught.value)
     assert all(str(place) in said for place in bad[:5]) and "2 more" in said and "\n" not in said
@@ -46,21 +54,32 @@ def test_all_are_named_in_a_list_and_five_in_the_message(tmp_path, read):
     [listing] = (tmp_path / "cache").glob("*-unreadable.txt")
     assert str(listing) in said
     lines = listing.read_text().splitlines()
-    assert [line.partition(": ")[0] for line in lines] == [str(place) for place in bad] and lines[1].endswith("Pillow knows")
+    assert [line.partition(": ")[0] for line in lines] == [str(place) for place in bad] and lines[
+        1
+    ].endswith("Pillow knows")
     assert not list((tmp_path / "cache").glob("*.npy*"))
 
 
 def test_they_are_left_out_and_recorded(tmp_path, read):
     bad = damaged(tmp_path / "set")
     dataset = read(tmp_path / "set", skip_unreadable=True)
-    assert (len(dataset.train), len(dataset.test)) == (14, 3) and dataset.train.labels.tolist() == [0] * 7 + [1] * 7
+    assert (len(dataset.train), len(dataset.test)) == (14, 3) and dataset.train.labels.tolist() == [
+        0
+    ] * 7 + [1] * 7
     assert [line.partition(": ")[0] for line in dataset.unreadable] == [str(place) for place in bad]
-    assert any("left out because they cannot be read: 7 images (" in note and "2 more" in note for note in dataset.notes)
+    assert any(
+        "left out because they cannot be read: 7 images (" in note and "2 more" in note
+        for note in dataset.notes
+    )
     assert search_data(dataset, batch=2).summary()["unreadable"] == list(dataset.unreadable)
     for place in bad:
         place.unlink()
     without = read(tmp_path / "set")
-    assert without.fingerprint == dataset.fingerprint and without.train.store.equal(dataset.train.store) and not without.unreadable
+    assert (
+        without.fingerprint == dataset.fingerprint
+        and without.train.store.equal(dataset.train.store)
+        and not without.unreadable
+    )
     assert "unreadable" not in search_data(without, batch=2).summary()
 
 
@@ -71,20 +90,31 @@ def test_they_are_looked_for_once_and_read_where_they_can_be(tmp_path, read, mon
     with monkeypatch.context() as patched:
         patched.setattr("archgrad.data.cache.decode", lambda *_: decoded.append(_))
         again = read(tmp_path / "set", skip_unreadable=True)
-    assert again.fingerprint == first.fingerprint and again.unreadable == first.unreadable and not decoded
+    assert (
+        again.fingerprint == first.fingerprint
+        and again.unreadable == first.unreadable
+        and not decoded
+    )
     with pytest.raises(ValueError, match="cannot read 7 of 24"):
         read(tmp_path / "set")
     stamp = bad[0].stat()
-    with monkeypatch.context() as patched:  # as if a library had come that can read them: files and times are the same
+    with (
+        monkeypatch.context() as patched
+    ):  # as if a library had come that can read them: files and times are the same
         patched.setattr("archgrad.data.decode.Image.open", lambda file: Image.new("RGB", (64, 64)))
-        assert len(read(tmp_path / "set", skip_unreadable=True, cache=tmp_path / "cache").train) == 20
+        assert (
+            len(read(tmp_path / "set", skip_unreadable=True, cache=tmp_path / "cache").train) == 20
+        )
     assert bad[0].stat().st_mtime_ns == stamp.st_mtime_ns
 
 
 def test_one_is_named_as_before_with_the_way_out(tmp_path, read):
     root = folder(tmp_path / "set", (3, 3))
     (root / "a" / "001.png").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"cannot read the image .*a/001\.png: .*; mend or remove it, or leave out .* --data\.skip-unreadable"):
+    with pytest.raises(
+        ValueError,
+        match=r"cannot read the image .*a/001\.png: .*; mend or remove it, or leave out .* --data\.skip-unreadable",
+    ):
         read(root)
 
 
@@ -93,7 +123,9 @@ def test_a_set_of_nothing_else_is_refused(tmp_path, read):
         for index in range(3):
             (tmp_path / "set" / name).mkdir(parents=True, exist_ok=True)
             (tmp_path / "set" / name / f"{index}.png").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"none of the 6 images of .* can be read: cannot read the image"):
+    with pytest.raises(
+        ValueError, match=r"none of the 6 images of .* can be read: cannot read the image"
+    ):
         read(tmp_path / "set", skip_unreadable=True)
 
 
@@ -101,7 +133,9 @@ def test_rows_of_a_table_are_named_and_left_out(tmp_path, read):
     import datasets
 
     path = parquet(tmp_path / "whole.parquet", [0, 1] * 5, ["cat", "dog"])
-    table = datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=str(tmp_path / "hf"))
+    table = datasets.load_dataset(
+        "parquet", data_files=str(path), split="train", cache_dir=str(tmp_path / "hf")
+    )
     rows = table.cast_column("picture", datasets.Image(decode=False)).to_list()
     for row in (2, 5):
         rows[row]["picture"] = {"bytes": b"nothing", "path": None}
@@ -131,7 +165,7 @@ def test_a_run_that_left_images_out_goes_on(tmp_path):
         data=DataSettings(path=str(tmp_path / "set"), size=8, cache=tmp_path / "cache", skip_unreadable=True),
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run, "_run", lambda *_: None)
+        patched.setattr(execute, "_run", lambda *_: None)
         run.search(settings, console=Console(quiet=True))
     recorded = RunFolder(tmp_path / "run")
     assert len(json.loads(recorded.data.read_text())["unreadable"]) == 7
@@ -141,7 +175,14 @@ def test_a_run_that_left_images_out_goes_on(tmp_path):
 def test_labelled_images_are_left_out_too(tmp_path, read):
     damaged(tmp_path / "set")
     preprocess = read(tmp_path / "set", skip_unreadable=True).preprocess
-    assert len(load_labelled(tmp_path / "set", preprocess, skip_unreadable=True, cache=tmp_path / "cache")) == 3
+    assert (
+        len(
+            load_labelled(
+                tmp_path / "set", preprocess, skip_unreadable=True, cache=tmp_path / "cache"
+            )
+        )
+        == 3
+    )
     with pytest.raises(ValueError, match=r"cannot read the image .*test/b/001\.jpg"):
         load_labelled(tmp_path / "set", preprocess, cache=tmp_path / "cache")
 
@@ -156,7 +197,10 @@ def test_other_endings_of_jpeg(tmp_path, read, suffix):
         place.rename(place.with_suffix(f".{suffix}"))
     dataset = read(root)
     assert len(dataset.train) + len(dataset.test) == 8
-    assert f".{suffix.lower()} files in {root} are images, which earlier versions did not know" in dataset.layout
+    assert (
+        f".{suffix.lower()} files in {root} are images, which earlier versions did not know"
+        in dataset.layout
+    )
     assert formats.is_image(f"photo.{suffix}")
 
 
@@ -176,7 +220,10 @@ def test_heic_by_an_extra(tmp_path, read, monkeypatch):
     Image.new("RGB", (12, 12)).save(buffer, "PNG")
     for number in range(7):
         (root / "a" / f"photo{number}.HEIC").write_bytes(b"HEIC" + buffer.getvalue())
-    with pytest.raises(ValueError, match=r"photo0\.HEIC, .*photo4\.HEIC, 2 more: HEIC is read by an extra: pip install .*; or leave out"):
+    with pytest.raises(
+        ValueError,
+        match=r"photo0\.HEIC, .*photo4\.HEIC, 2 more: HEIC is read by an extra: pip install .*; or leave out",
+    ):
         read(root)
     assert len(read(root, skip_unreadable=True).unreadable) == 7
 
@@ -185,7 +232,9 @@ def test_heic_by_an_extra(tmp_path, read, monkeypatch):
         return Image.open(io.BytesIO(file.read()))
 
     library = ModuleType("pillow_heif")
-    library.register_heif_opener = lambda: Image.register_open("HEIF", opened, lambda prefix: prefix.startswith(b"HEIC"))
+    library.register_heif_opener = lambda: Image.register_open(
+        "HEIF", opened, lambda prefix: prefix.startswith(b"HEIC")
+    )
     monkeypatch.setitem(sys.modules, "pillow_heif", library)
     monkeypatch.setattr(formats, "find_spec", lambda name: library)
     formats.register.cache_clear()
@@ -206,8 +255,14 @@ def test_files_that_are_no_images_are_listed_by_kind(tmp_path, read):
     for name in ("notes.txt", "more.TXT", ".DS_Store", "README", "clip.mp4"):
         (root / "a" / name).write_text("no image")
     write(root / "b" / ".hidden.png")
-    assert f"files ignored in {root}: 2 .txt, 2 hidden, 1 .mp4, 1 without an ending" in read(root).notes
+    assert (
+        f"files ignored in {root}: 2 .txt, 2 hidden, 1 .mp4, 1 without an ending"
+        in read(root).notes
+    )
     for place in (root / "a").glob("*.png"):
         place.rename(place.with_suffix(".raw"))
-    with pytest.raises(ValueError, match=r"class folder .*/a holds no image: remove it, or put images in \(it holds 5 \.raw, 2 "):
+    with pytest.raises(
+        ValueError,
+        match=r"class folder .*/a holds no image: remove it, or put images in \(it holds 5 \.raw, 2 ",
+    ):
         read(root)

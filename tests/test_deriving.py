@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from archgrad import costing
 from archgrad.cli import main
-from archgrad.config import BudgetSettings
-from archgrad.front import Point, front, of_epochs
+from archgrad.run import budgets
+from archgrad.run.front import Point, front, of_epochs
+from archgrad.run.sections import BudgetSettings
 from running import SMALL
 
 
@@ -17,18 +17,26 @@ from running import SMALL
 def finished(tmp_path_factory):
     """A search under two budgets."""
     folder = tmp_path_factory.mktemp("derive") / "run"
-    assert main(["search", *SMALL, "--budget", "macs=30%", "params=0.4M", "--out", str(folder)]) == 0
+    assert (
+        main(["search", *SMALL, "--budget", "macs=30%", "params=0.4M", "--out", str(folder)]) == 0
+    )
     return folder
 
 
 def test_a_search_keeps_its_budgets_and_says_so(finished, capsys):
     content = json.loads((finished / "genotype.json").read_text())
     by_name = {one["cost"]: one for one in content["budget"]}
-    assert set(by_name) == {"macs", "params"} and all(one["found"] <= one["budget"] for one in by_name.values())
+    assert set(by_name) == {"macs", "params"} and all(
+        one["found"] <= one["budget"] for one in by_name.values()
+    )
     assert main(["count", str(finished), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {name: one["found"] for name, one in by_name.items()}  # exactly
+    assert json.loads(capsys.readouterr().out) == {
+        name: one["found"] for name, one in by_name.items()
+    }  # exactly
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
-    assert all(row["macs"] <= by_name["macs"]["budget"] and row["macs_multiplier"] >= 0 for row in rows)
+    assert all(
+        row["macs"] <= by_name["macs"]["budget"] and row["macs_multiplier"] >= 0 for row in rows
+    )
     assert main(["show", str(finished)]) == 0 and main(["query", "nasbench201", str(finished)]) == 0
     assert capsys.readouterr().out.count("params: ") == 2
 
@@ -38,35 +46,72 @@ def test_another_budget_of_the_same_search(finished, tmp_path, capsys):
     for share in (5, 40, 100):
         assert main(["derive", str(finished), "--budget", f"macs={share}%", "--json"]) == 0
         found.append(json.loads(capsys.readouterr().out))
-    assert all(one["budget"][0]["found"] <= one["budget"][0]["budget"] for one in found) and found[0]["text"] != found[2]["text"]
+    assert (
+        all(one["budget"][0]["found"] <= one["budget"][0]["budget"] for one in found)
+        and found[0]["text"] != found[2]["text"]
+    )
     file = tmp_path / "small.json"
-    assert main(["derive", str(finished), "--budget", "macs=5%,pixel3=12ms", "--out", str(file)]) == 0
+    assert (
+        main(["derive", str(finished), "--budget", "macs=5%,pixel3=12ms", "--out", str(file)]) == 0
+    )
     said = capsys.readouterr().out
     assert "to spare" in said and "pixel3: " in said and f"archgrad retrain {file}" in said
     assert "budget macs=" in said and "networks here have " in said
     assert main(["count", str(file), "--json"]) == 0  # as the run's recipe and images have it
-    counted, kept = json.loads(capsys.readouterr().out)["macs"], json.loads(file.read_text())["budget"]
+    counted, kept = (
+        json.loads(capsys.readouterr().out)["macs"],
+        json.loads(file.read_text())["budget"],
+    )
     assert counted == {one["cost"]: one["found"] for one in kept}["macs"]
     assert main(["show", str(file)]) == 0
-    assert "macs: " in (said := capsys.readouterr().out) and "it says nothing of" not in said and "as the table has it" in said
+    assert (
+        "macs: " in (said := capsys.readouterr().out)
+        and "it says nothing of" not in said
+        and "as the table has it" in said
+    )
     assert main(["show", str(file), "--channels", "24"]) == 0
-    assert "was counted at 16 channels, 5 cells, 8x8 images: it says nothing of 24 channels" in capsys.readouterr().out
-    assert main(["derive", str(finished), "--budget", "macs=5%", "--out", str(file)]) == 2 and "is there already" in capsys.readouterr().err
+    assert (
+        "was counted at 16 channels, 5 cells, 8x8 images: it says nothing of 24 channels"
+        in capsys.readouterr().out
+    )
+    assert (
+        main(["derive", str(finished), "--budget", "macs=5%", "--out", str(file)]) == 2
+        and "is there already" in capsys.readouterr().err
+    )
 
 
 def test_what_was_derived_is_retrained_as_its_run_would_have_been(finished, tmp_path, capsys):
     file = tmp_path / "small.json"
     assert main(["derive", str(finished), "--budget", "macs=5%", "--out", str(file)]) == 0
-    less = ["--retrain.preset", "quick", "--retrain.epochs", "1", "--retrain.limit", "40", "--threads", "1"]
+    less = [
+        "--retrain.preset",
+        "quick",
+        "--retrain.epochs",
+        "1",
+        "--retrain.limit",
+        "40",
+        "--threads",
+        "1",
+    ]
     assert main(["retrain", str(file), *less]) == 0
     said = capsys.readouterr().out
-    assert "digits: " in said and "it says nothing of" in said  # of the smaller network that `quick` builds
-    assert (finished / "retrain-small" / "network.json").exists() and f"archgrad evaluate {finished / 'retrain-small'}" in said
-    assert main(["retrain", str(file), "--space", "nasbench201"]) == 2 and "leave out --space" in capsys.readouterr().err
+    assert (
+        "digits: " in said and "it says nothing of" in said
+    )  # of the smaller network that `quick` builds
+    assert (
+        finished / "retrain-small" / "network.json"
+    ).exists() and f"archgrad evaluate {finished / 'retrain-small'}" in said
+    assert (
+        main(["retrain", str(file), "--space", "nasbench201"]) == 2
+        and "leave out --space" in capsys.readouterr().err
+    )
     gone = tmp_path / "gone.json"
     gone.write_text(json.dumps(json.loads(file.read_text()) | {"run": str(tmp_path / "nowhere")}))
     assert main(["show", str(gone)]) == 2
-    assert 'which is not there any more: give the genotype that stands in it as "text"' in capsys.readouterr().err
+    assert (
+        'which is not there any more: give the genotype that stands in it as "text"'
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("what", ["runs/nope", "nope.json"])
@@ -99,7 +144,21 @@ def test_what_cannot_be_is_one_line(finished, capsys, budget, message):
 
 
 def test_a_method_without_alphas_has_nothing_to_derive(tmp_path, capsys):
-    assert main(["search", *SMALL, "--method", "rsws", "--rsws.samples", "3", "--out", str(tmp_path / "run")]) == 0
+    assert (
+        main(
+            [
+                "search",
+                *SMALL,
+                "--method",
+                "rsws",
+                "--rsws.samples",
+                "3",
+                "--out",
+                str(tmp_path / "run"),
+            ]
+        )
+        == 0
+    )
     assert main(["derive", str(tmp_path / "run"), "--budget", "macs=50%"]) == 2
     assert "rsws moves no alphas that a budget could be asked of" in capsys.readouterr().err
 
@@ -122,12 +181,37 @@ def test_a_recipe_that_cannot_be_is_refused_before_the_search(tmp_path, capsys):
 
 @pytest.mark.parametrize("method", ["darts", "random"])
 def test_a_part_of_a_space_that_no_table_knows(tmp_path, capsys, method):
-    part = ["--data", "digits", "--space", "nasbenchmacro", "--space.channels", "4", "--space.primitives", "skip_connect", "mb4_k3"]
-    part += ["--search.limit", "40", "--search.batch", "20", "--search.epochs", "4", "--threads", "1", "--method", method]
+    part = [
+        "--data",
+        "digits",
+        "--space",
+        "nasbenchmacro",
+        "--space.channels",
+        "4",
+        "--space.primitives",
+        "skip_connect",
+        "mb4_k3",
+    ]
+    part += [
+        "--search.limit",
+        "40",
+        "--search.batch",
+        "20",
+        "--search.epochs",
+        "4",
+        "--threads",
+        "1",
+        "--method",
+        method,
+    ]
     assert main(["search", *part, "--budget", "macs=50%", "--out", str(tmp_path / "run")]) == 0
     assert main(["show", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().out
-    assert "mb3_k3" not in said and "What the benchmark measured" not in said and said.count("macs: ") == 2
+    assert (
+        "mb3_k3" not in said
+        and "What the benchmark measured" not in said
+        and said.count("macs: ") == 2
+    )
 
 
 def test_a_budget_for_images_of_another_size(tmp_path, capsys):
@@ -144,37 +228,74 @@ def test_a_gpu_that_is_not_there(finished, capsys, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert main(["search", *SMALL, "--budget", "latency=5ms", "--budget.latency-device", "cuda", "--out", str(finished / "no")]) == 2
+    assert (
+        main(
+            [
+                "search",
+                *SMALL,
+                "--budget",
+                "latency=5ms",
+                "--budget.latency-device",
+                "cuda",
+                "--out",
+                str(finished / "no"),
+            ]
+        )
+        == 2
+    )
     assert "latency on cuda: there is no CUDA GPU here" in capsys.readouterr().err
 
 
 def test_budgets_as_files_and_flags_say_them():
     for given in (["macs=300M", "params=60%"], "macs=300M,params=60%"):
-        said = costing.targets(BudgetSettings(targets=given))
-        assert said == (costing.Target("macs", 300.0, "M"), costing.Target("params", 60.0, "%"))
-    assert costing.target(" latency = 1.5e1ms ") == costing.Target("latency", 15.0, "ms")
+        said = budgets.targets(BudgetSettings(targets=given))
+        assert said == (budgets.Target("macs", 300.0, "M"), budgets.Target("params", 60.0, "%"))
+    assert budgets.target(" latency = 1.5e1ms ") == budgets.Target("latency", 15.0, "ms")
 
 
 def test_the_front_is_what_nothing_beats():
-    points = [Point("a", 1, 0.2, ""), Point("b", 2, 0.1, ""), Point("c", 3, 0.5, ""), Point("d", 3, 0.4, ""), Point("e", 4, 0.5, "")]
-    assert [point.genotype for point in front(points)] == ["a", "c"] == [point.genotype for point in front(points[::-1])]
+    points = [
+        Point("a", 1, 0.2, ""),
+        Point("b", 2, 0.1, ""),
+        Point("c", 3, 0.5, ""),
+        Point("d", 3, 0.4, ""),
+        Point("e", 4, 0.5, ""),
+    ]
+    assert (
+        [point.genotype for point in front(points)]
+        == ["a", "c"]
+        == [point.genotype for point in front(points[::-1])]
+    )
 
 
 def test_a_finished_search_stores_its_front(finished):
     stored = json.loads((finished / "front.json").read_text())
-    assert stored["cost"] == "macs" and {"epoch 3", "end"} <= {point["seen"] for point in stored["points"]}
-    best = sorted((point for point in stored["points"] if point["front"]), key=lambda point: point["cost"])
-    assert best and [point["accuracy"] for point in best] == sorted({point["accuracy"] for point in best})
+    assert stored["cost"] == "macs" and {"epoch 3", "end"} <= {
+        point["seen"] for point in stored["points"]
+    }
+    best = sorted(
+        (point for point in stored["points"] if point["front"]), key=lambda point: point["cost"]
+    )
+    assert best and [point["accuracy"] for point in best] == sorted(
+        {point["accuracy"] for point in best}
+    )
     for point in stored["points"]:
-        assert any(other["cost"] <= point["cost"] and other["accuracy"] >= point["accuracy"] for other in best)
+        assert any(
+            other["cost"] <= point["cost"] and other["accuracy"] >= point["accuracy"]
+            for other in best
+        )
 
 
 def test_random_search_has_a_front_of_its_draws():
-    from archgrad.cost import by_primitive
+    from archgrad.cost.cost import by_primitive
     from archgrad.spaces import space
 
     groups = space("nasbench201").groups
-    cost = by_primitive("macs", groups, {p: float(k) for k, p in enumerate(groups["cell"].edges[0].primitives) if p != "none"})
+    cost = by_primitive(
+        "macs",
+        groups,
+        {p: float(k) for k, p in enumerate(groups["cell"].edges[0].primitives) if p != "none"},
+    )
     cell = "|skip_connect~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|"
     rows = [{"epoch": 0, "genotype": cell}, {"epoch": 1, "genotype": cell, "draw_accuracy": 0.25}]
     assert of_epochs(rows, cost) == [Point(cell, 5.0, 0.25, "epoch 2")]

@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 import archgrad
-from archgrad import config, run
+from archgrad import run
 from archgrad.cli import app, main, spelled
 from archgrad.compare import study
 from archgrad.methods import METHODS
+from archgrad.run import config
 from archgrad.spaces import SPACES
 from archgrad.spaces.primitives import PRIMITIVES
 
@@ -24,7 +25,10 @@ import demo
 import study_pages
 
 ROOT = Path(__file__).parent.parent
-PAGES = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in (*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/**/*.md")))}
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text("utf-8")
+    for path in (*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/**/*.md")))
+}
 
 
 STUDY_PAGES = sorted(page for page in PAGES if page.startswith("docs/studies/"))
@@ -41,14 +45,28 @@ def written(language: str) -> list[str]:
 
 def commands() -> list[str]:
     """Every line of a shell block that begins with ``archgrad``, and every inline one that is more than a name."""
-    lines = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("archgrad ")]
-    prose = "\n".join(re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL) for text in PAGES.values())
+    lines = [
+        line
+        for page in PAGES
+        for block in blocks(page, "sh")
+        for line in block.splitlines()
+        if line.startswith("archgrad ")
+    ]
+    prose = "\n".join(
+        re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL) for text in PAGES.values()
+    )
     return list(dict.fromkeys(lines + re.findall(r"`(archgrad [^`]+)`", prose)))
 
 
 def answers() -> list[tuple[str, str]]:
     """(command, what the page says it prints)"""
-    shown = [part for page in PAGES for block in blocks(page, "console") for part in re.split(r"^\$ ", block, flags=re.MULTILINE) if part]
+    shown = [
+        part
+        for page in PAGES
+        for block in blocks(page, "console")
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)
+        if part
+    ]
     return [(line, output) for line, _, output in (part.partition("\n") for part in shown)]
 
 
@@ -91,7 +109,11 @@ def test_answers_are_the_answers(line, output, capsys):
 
 
 def test_every_command_is_shown():
-    assert all(any(line.split()[1] == name for line in commands()) for name in app if not name.startswith("-"))
+    assert all(
+        any(line.split()[1] == name for line in commands())
+        for name in app
+        if not name.startswith("-")
+    )
 
 
 @pytest.mark.parametrize("name", sorted(set(archgrad.__all__) - {"__version__"}))
@@ -99,14 +121,21 @@ def test_every_public_name_is_in_the_docs(name):
     assert re.search(rf"`(archgrad\.)?{name}`", PAGES["docs/python.md"])
 
 
-@pytest.mark.parametrize(("page", "name"), [*(("methods", name) for name in METHODS), *(("spaces", name) for name in SPACES)])
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [*(("methods", name) for name in METHODS), *(("spaces", name) for name in SPACES)],
+)
 def test_every_method_and_space_has_its_place(page, name):
     assert re.search(rf"^\| .*`{name}`", PAGES[f"docs/{page}.md"], re.MULTILINE)
 
 
 def page_of(name: str) -> str:
     """What a method's own page says of it, or its section of the baselines."""
-    section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", PAGES.get("docs/baselines.md", ""), re.MULTILINE | re.DOTALL)
+    section = re.search(
+        rf"^## {name}\n(.*?)(?=^## |\Z)",
+        PAGES.get("docs/baselines.md", ""),
+        re.MULTILINE | re.DOTALL,
+    )
     return PAGES.get(f"docs/{name}.md") or (section.group(1) if section else "")
 
 
@@ -115,7 +144,10 @@ def test_every_option_of_a_method_is_in_the_docs():
 
     for name, entry in METHODS.items():
         own = PAGES["docs/methods.md"] + page_of(name)
-        flags = [f"| `--{name}.{option}`".replace("_", "-") for option in options.model(entry.patch).model_fields]
+        flags = [
+            f"| `--{name}.{option}`".replace("_", "-")
+            for option in options.model(entry.patch).model_fields
+        ]
         assert [flag for flag in flags if flag not in own] == []
 
 
@@ -125,17 +157,39 @@ def test_defaults_by_space_are_as_shown(name):
     from archgrad import options
 
     table = re.search(r"^\| by the space \|(?:.+\n)+", page_of(name), re.MULTILINE).group()
-    (_, *spaces), _, *rows = ([cell.strip(" `") for cell in line.split("|")[1:-1]] for line in table.splitlines())
-    usual = {option: field.default for option, field in options.model(METHODS[name].patch).model_fields.items()}
+    (_, *spaces), _, *rows = (
+        [cell.strip(" `") for cell in line.split("|")[1:-1]] for line in table.splitlines()
+    )
+    usual = {
+        option: field.default
+        for option, field in options.model(METHODS[name].patch).model_fields.items()
+    }
     assert set(METHODS[name].presets) <= set(spaces)
-    assert {row[0] for row in rows} == {option for preset in METHODS[name].presets.values() for option in preset}
+    assert {row[0] for row in rows} == {
+        option for preset in METHODS[name].presets.values() for option in preset
+    }
     for option, *shown in rows:
-        of_spaces = {space: METHODS[name].options(space, {}).get(option, usual[option]) for space in spaces if space in SPACES}
-        values = [of_spaces[one] if one in SPACES else METHODS[name].presets[one].get(option, "") for one in spaces]
-        assert shown == [f"{value:.3g}" if isinstance(value, float) else str(value) for value in values]
+        of_spaces = {
+            space: METHODS[name].options(space, {}).get(option, usual[option])
+            for space in spaces
+            if space in SPACES
+        }
+        values = [
+            of_spaces[one] if one in SPACES else METHODS[name].presets[one].get(option, "")
+            for one in spaces
+        ]
+        assert shown == [
+            f"{value:.3g}" if isinstance(value, float) else str(value) for value in values
+        ]
 
 
-BENCHMARKS = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("python benchmarks/")]
+BENCHMARKS = [
+    line
+    for page in PAGES
+    for block in blocks(page, "sh")
+    for line in block.splitlines()
+    if line.startswith("python benchmarks/")
+]
 
 
 @pytest.mark.parametrize("line", BENCHMARKS)
@@ -152,18 +206,26 @@ def test_a_study_page_begins_with_three_answers(page):
     assert [line.split(":**")[0] for line in first] == ["- **Asked", "- **Found", "- **How sure"]
 
 
-@pytest.mark.parametrize("page", [page for page in STUDY_PAGES if study_pages.HEADING in PAGES[page]])
+@pytest.mark.parametrize(
+    "page", [page for page in STUDY_PAGES if study_pages.HEADING in PAGES[page]]
+)
 def test_the_tables_of_a_study_follow_from_its_summaries(page):
-    assert study_pages.renewed(ROOT / page) == PAGES[page], "python benchmarks/study_pages.py writes the tables anew"
+    assert study_pages.renewed(ROOT / page) == PAGES[page], (
+        "python benchmarks/study_pages.py writes the tables anew"
+    )
 
 
 def test_the_table_of_the_demo_follows_from_its_record():
-    assert demo.recorded() in PAGES["docs/studies/demo.md"], "python benchmarks/demo.py --recorded prints the table"
+    assert demo.recorded() in PAGES["docs/studies/demo.md"], (
+        "python benchmarks/demo.py --recorded prints the table"
+    )
 
 
 def test_every_recorded_study_has_its_page():
     recorded = {path.parent.name for path in (ROOT / "benchmarks" / "studies").glob("*/study.yaml")}
-    assert recorded == {Path(page).stem for page in STUDY_PAGES if study_pages.HEADING in PAGES[page]}
+    assert recorded == {
+        Path(page).stem for page in STUDY_PAGES if study_pages.HEADING in PAGES[page]
+    }
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -182,7 +244,9 @@ def test_anchors_are_headings(page):
     for target, anchor in re.findall(r"\]\(([^)#:]*)#([\w-]+)\)", PAGES[page]):
         there = (ROOT / page).parent.joinpath(target) if target else ROOT / page
         titles = re.findall(r"^#+ (.+)$", there.read_text("utf-8"), re.MULTILINE)
-        assert anchor in [re.sub(r"[^\w\s-]", "", title.casefold()).replace(" ", "-") for title in titles], f"{there}#{anchor}"
+        assert anchor in [
+            re.sub(r"[^\w\s-]", "", title.casefold()).replace(" ", "-") for title in titles
+        ], f"{there}#{anchor}"
 
 
 def test_errors_are_quoted_as_they_are():

@@ -6,23 +6,34 @@ import torch.nn.functional as F
 from scipy import special
 from torch.distributions import Dirichlet, kl_divergence
 
-from archgrad import config
 from archgrad import run as run_module
-from archgrad.arch import Context, Edge, EdgeGroup, Progress
-from archgrad.folder import RunFolder
-from archgrad.loop import begin
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.components.context import Context, Progress
+from archgrad.components.relax import LEAST, concentration, dirichlet, dirichlet_mean, softmax
 from archgrad.methods import method
 from archgrad.methods.drnas import drnas
-from archgrad.relax import LEAST, concentration, dirichlet, dirichlet_mean, softmax
+from archgrad.run import config
+from archgrad.run.folder import RunFolder
+from archgrad.searching.loop import begin
+from archgrad.searching.steps import alpha_step
 from archgrad.seeds import generator
 from archgrad.spaces import space
-from archgrad.stepper import alpha_step
 from fakes import Noise
 from searching import DATA, run
 
 FIVE = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 # Inputs of one node: all ops, fewer (padded), two, none to choose, a removed edge.
-GROUP = EdgeGroup("cell", (Edge(0, 5, FIVE), Edge(1, 5, FIVE[2:]), Edge(2, 5, FIVE[:2]), Edge(3, 5, FIVE[1:2]), Edge(4, 5, ())), concat=(5,))
+GROUP = EdgeGroup(
+    "cell",
+    (
+        Edge(0, 5, FIVE),
+        Edge(1, 5, FIVE[2:]),
+        Edge(2, 5, FIVE[:2]),
+        Edge(3, 5, FIVE[1:2]),
+        Edge(4, 5, ()),
+    ),
+    concat=(5,),
+)
 BASE = {"channels": 4, "cells": 1, "classes": 4}
 
 
@@ -31,7 +42,9 @@ def context(phase="alpha", epoch=0, step=0, group=GROUP):
 
 
 def logits(group=GROUP, scale=1.0, dtype=torch.double):
-    rows = scale * torch.randn(len(group.edges), group.width, dtype=torch.double, generator=generator(0, "rows"))
+    rows = scale * torch.randn(
+        len(group.edges), group.width, dtype=torch.double, generator=generator(0, "rows")
+    )
     return (rows * group.mask()).to(dtype).requires_grad_()
 
 
@@ -48,8 +61,12 @@ def test_concentrations_are_elu_plus_one():
 def test_draws_have_the_mean_that_selection_reads(phase):
     a, draws = {"cell": logits(dtype=torch.float32).detach()}, 4000
     mean = dirichlet_mean(a, context("readout")).weights["cell"]
-    seen = torch.stack([dirichlet(a, context(phase, step=step)).weights["cell"] for step in range(draws)])
-    assert torch.allclose(seen.mean(0), mean, atol=5 * 0.5 / draws**0.5)  # five standard deviations of the widest
+    seen = torch.stack(
+        [dirichlet(a, context(phase, step=step)).weights["cell"] for step in range(draws)]
+    )
+    assert torch.allclose(
+        seen.mean(0), mean, atol=5 * 0.5 / draws**0.5
+    )  # five standard deviations of the widest
     c = concentration(a["cell"]) * GROUP.mask()
     total = c.sum(1, keepdim=True)
     variance = (mean * (1 - mean) / (total + 1))[:3]
@@ -58,15 +75,23 @@ def test_draws_have_the_mean_that_selection_reads(phase):
 
 def test_what_an_edge_does_not_have_is_excluded_exactly():
     for scale in (1.0, 20.0):
-        mixture = dirichlet({"cell": logits(scale=scale, dtype=torch.float32)}, context()).weights["cell"]
+        mixture = dirichlet({"cell": logits(scale=scale, dtype=torch.float32)}, context()).weights[
+            "cell"
+        ]
         assert torch.equal(mixture[~GROUP.mask()], torch.zeros(int((~GROUP.mask()).sum())))
         assert torch.allclose(mixture.sum(1), torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0]))
         assert mixture[3, 0] == 1 and torch.isfinite(mixture).all()
     a = logits()
     cotangent = torch.randn(5, 5, dtype=torch.double, generator=generator(1, "cotangent"))
     for relax in (dirichlet, dirichlet_mean):
-        (slope,) = torch.autograd.grad((relax({"cell": a}, context()).weights["cell"] * cotangent).sum(), a)
-        assert not slope[~GROUP.mask()].any() and not slope[3:].any() and slope[:3][GROUP.mask()[:3]].all()
+        (slope,) = torch.autograd.grad(
+            (relax({"cell": a}, context()).weights["cell"] * cotangent).sum(), a
+        )
+        assert (
+            not slope[~GROUP.mask()].any()
+            and not slope[3:].any()
+            and slope[:3][GROUP.mask()[:3]].all()
+        )
 
 
 def test_each_half_of_a_step_draws_its_own_and_the_global_generator_stays():
@@ -74,7 +99,8 @@ def test_each_half_of_a_step_draws_its_own_and_the_global_generator_stays():
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
     one, again, other, later = (
-        dirichlet(a, context(phase, step=step)).weights["cell"] for phase, step in (("alpha", 1), ("alpha", 1), ("weight", 1), ("alpha", 2))
+        dirichlet(a, context(phase, step=step)).weights["cell"]
+        for phase, step in (("alpha", 1), ("alpha", 1), ("weight", 1), ("alpha", 2))
     )
     assert torch.equal(one, again) and not torch.equal(one, other) and not torch.equal(one, later)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -89,10 +115,16 @@ def test_the_gradient_of_two_ops_is_that_of_a_beta_variable():
     c, at, step = concentration(a).detach(), x[:, 0].detach().numpy(), 1e-6
     (p, q), (up, down) = c.T.numpy(), (step, -step)
     density = at ** (p - 1) * (1 - at) ** (q - 1) / special.beta(p, q)
-    by_p = -(special.betainc(p + up, q, at) - special.betainc(p + down, q, at)) / (2 * step) / density
-    by_q = -(special.betainc(p, q + up, at) - special.betainc(p, q + down, at)) / (2 * step) / density
+    by_p = (
+        -(special.betainc(p + up, q, at) - special.betainc(p + down, q, at)) / (2 * step) / density
+    )
+    by_q = (
+        -(special.betainc(p, q + up, at) - special.betainc(p, q + down, at)) / (2 * step) / density
+    )
     by_c = torch.stack([torch.as_tensor(by_p), torch.as_tensor(by_q)], 1)
-    assert torch.allclose(slope, by_c * torch.where(a > 0, 1.0, a.exp()).detach(), rtol=2e-3)  # torch approximates it
+    assert torch.allclose(
+        slope, by_c * torch.where(a > 0, 1.0, a.exp()).detach(), rtol=2e-3
+    )  # torch approximates it
 
 
 @pytest.mark.parametrize("anchor", ["l2", "kl"])
@@ -121,7 +153,9 @@ def test_the_alpha_gradient_is_the_papers(anchor):
     else:
         assert m.alphas.decay == 0
         free = a.clone().requires_grad_()
-        divergence = kl_divergence(Dirichlet(F.elu(free) + 1), Dirichlet(torch.ones_like(free))).sum()
+        divergence = kl_divergence(
+            Dirichlet(F.elu(free) + 1), Dirichlet(torch.ones_like(free))
+        ).sum()
         wanted = wanted + strength * torch.autograd.grad(divergence, free)[0]
     seen = state.optimizers["alphas"].state[state.alphas["cell"]]["exp_avg"] / (1 - m.alphas.beta1)
     assert torch.allclose(seen, wanted, atol=1e-10)
@@ -131,14 +165,21 @@ def test_the_alpha_gradient_is_the_papers(anchor):
 def test_the_divergence_is_of_an_edges_own_ops(name):
     base = space(name, channels=2, cells=1 if name == "nasbench201" else 3, classes=4)
     found = run(method("drnas", base, anchor="kl", strength=1.0, alphas={"lr": 0.05}), epochs=1)
-    rows = [(a, e) for group in base.groups.values() for a, e in zip(found.state.alphas[group.name].detach(), group.edges, strict=True)]
+    rows = [
+        (a, e)
+        for group in base.groups.values()
+        for a, e in zip(found.state.alphas[group.name].detach(), group.edges, strict=True)
+    ]
     value = sum(
-        kl_divergence(Dirichlet(F.elu(a[: len(e.primitives)]) + 1), Dirichlet(torch.ones(len(e.primitives))))
+        kl_divergence(
+            Dirichlet(F.elu(a[: len(e.primitives)]) + 1), Dirichlet(torch.ones(len(e.primitives)))
+        )
         for a, e in rows
         if len(e.primitives) > 1
     )
     (term,) = drnas(anchor="kl", strength=1.0).alpha_terms
-    from archgrad.arch import Forward, Output
+    from archgrad.arch.passes import Output
+    from archgrad.components.context import Forward
 
     here = Context(base.groups, Progress(0, 0, 1, 1, 0, 1), "alpha", {}, 0)
     passed = Forward(found.state.alphas, None, Output(torch.zeros(1, 4)), None, None, here, None)  # type: ignore[arg-type]
@@ -147,15 +188,28 @@ def test_the_divergence_is_of_an_edges_own_ops(name):
 
 def test_presets_and_readouts():
     settings = [method("drnas", space(name)) for name in ("darts", "nasbench201")]
-    assert [(m.weights.lr, m.weights.lr_end, m.alphas.lr, m.alphas.decay) for m in settings] == [(0.1, 0, 6e-4, 1e-3), (0.025, 1e-3, 3e-4, 1e-3)]
+    assert [(m.weights.lr, m.weights.lr_end, m.alphas.lr, m.alphas.decay) for m in settings] == [
+        (0.1, 0, 6e-4, 1e-3),
+        (0.025, 1e-3, 3e-4, 1e-3),
+    ]
     # Within an edge both order ops alike; across edges they need not.
-    group = EdgeGroup("cell", (Edge(0, 2, ("skip_connect", "max_pool_3x3")), Edge(1, 2, ("skip_connect", "max_pool_3x3"))), (2,), keep=1)
+    group = EdgeGroup(
+        "cell",
+        (
+            Edge(0, 2, ("skip_connect", "max_pool_3x3")),
+            Edge(1, 2, ("skip_connect", "max_pool_3x3")),
+        ),
+        (2,),
+        keep=1,
+    )
     a = {"cell": torch.tensor([[5.0, 3.0], [-1.0, -2.9]])}
     chosen = {}
     for readout in ("mean", "softmax"):
         patch = drnas(readout=readout)
         weights = patch.readout(a, context("readout", group=group)).weights["cell"]
-        assert weights.argmax(1).tolist() == [0, 0] and torch.allclose(weights.sum(1), torch.ones(2))
+        assert weights.argmax(1).tolist() == [0, 0] and torch.allclose(
+            weights.sum(1), torch.ones(2)
+        )
         chosen[readout] = int(weights.amax(1).argmax())
     assert chosen == {"mean": 1, "softmax": 0}
     assert drnas().readout is softmax  # as the authors' code
@@ -164,7 +218,11 @@ def test_presets_and_readouts():
 def test_a_recorded_run_keeps_the_mean(tmp_path):
     folder = RunFolder(tmp_path)
     said = "method: drnas+progressive\nspace:\n  name: nasbench201\n"
-    for own, readout in (("", dirichlet_mean), ("drnas:\n  anchor: kl\n", dirichlet_mean), ("drnas:\n  readout: softmax\n", softmax)):
+    for own, readout in (
+        ("", dirichlet_mean),
+        ("drnas:\n  anchor: kl\n", dirichlet_mean),
+        ("drnas:\n  readout: softmax\n", softmax),
+    ):
         folder.config.write_text(said + own)
         assert run_module.build(folder.settings()).patch.readout is readout
     assert run_module.build(config.read(("", {"method": "drnas"}))).patch.readout is softmax

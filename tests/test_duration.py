@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from archgrad.duration import RECENT, Costs, Part, Term, span
+from archgrad.searching.duration import RECENT, Costs, Part, Term, span
 
 
 def test_what_is_to_come_costs_what_such_parts_took():
@@ -20,10 +20,21 @@ def test_what_is_to_come_costs_what_such_parts_took():
 def test_a_kind_not_seen_yet_is_guessed_by_what_it_is_like_and_named_where_it_is_like_nothing():
     costs = Costs()
     costs.add("steps", 6.0)
-    parts = [Part("steps", 0), Part("pass", 0, "steps", 1 / 60), Part("gap", 2, "pass", 100), Part("ranking", 1, "nothing", 5), Part("front", 1)]
+    parts = [
+        Part("steps", 0),
+        Part("pass", 0, "steps", 1 / 60),
+        Part("gap", 2, "pass", 100),
+        Part("ranking", 1, "nothing", 5),
+        Part("front", 1),
+    ]
     left = costs.left(parts)
-    assert left.terms == (Term("gap", 2, pytest.approx(20.0), True),) and left.unknown == ("ranking", "front")
-    costs.add("pass", 30.0, units=100)  # measured passes replace the guess, and the measured gap both
+    assert left.terms == (Term("gap", 2, pytest.approx(20.0), True),) and left.unknown == (
+        "ranking",
+        "front",
+    )
+    costs.add(
+        "pass", 30.0, units=100
+    )  # measured passes replace the guess, and the measured gap both
     assert costs.left(parts).seconds == pytest.approx(60.0)
     costs.add("gap", 7.0)
     assert costs.left(parts).seconds == 14.0
@@ -45,4 +56,11 @@ def test_costs_follow_what_happens_now():
 
 
 def test_spans_are_said_in_one_unit():
-    assert [span(seconds) for seconds in (0, 119, 120, 7199, 7200, 2 * 86400)] == ["0 s", "119 s", "2 min", "120 min", "2.0 h", "2.0 days"]
+    assert [span(seconds) for seconds in (0, 119, 120, 7199, 7200, 2 * 86400)] == [
+        "0 s",
+        "119 s",
+        "2 min",
+        "120 min",
+        "2.0 h",
+        "2.0 days",
+    ]

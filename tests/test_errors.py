@@ -12,7 +12,14 @@ COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 
 @pytest.mark.parametrize(
     ("one", "other", "count"),
-    [("", "", 0), ("", "ab", 2), ("dart", "darts", 1), ("drats", "darts", 1), ("ca", "abc", 3), (COMPOSED, DECOMPOSED, 0)],
+    [
+        ("", "", 0),
+        ("", "ab", 2),
+        ("dart", "darts", 1),
+        ("drats", "darts", 1),
+        ("ca", "abc", 3),
+        (COMPOSED, DECOMPOSED, 0),
+    ],
 )
 def test_edits(one, other, count):
     assert edits(one, other) == edits(other, one) == count
@@ -58,7 +65,10 @@ def test_hints_of_flags_are_near(capsys, arguments, hint):
 
 
 def test_names_in_either_form_of_unicode_are_one():
-    assert match(COMPOSED, [DECOMPOSED]) == DECOMPOSED and match(COMPOSED, [DECOMPOSED, COMPOSED]) == COMPOSED
+    assert (
+        match(COMPOSED, [DECOMPOSED]) == DECOMPOSED
+        and match(COMPOSED, [DECOMPOSED, COMPOSED]) == COMPOSED
+    )
     assert match("tea", [COMPOSED]) is None
 
 

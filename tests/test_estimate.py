@@ -10,19 +10,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from archgrad import config, estimating, room, watching
-from archgrad.arch import Batch
+from archgrad.arch.passes import Batch
 from archgrad.cli import main
 from archgrad.cli.estimating import lines
-from archgrad.duration import Costs
-from archgrad.estimating import Tried, smaller
+from archgrad.cost import room
+from archgrad.run import config, estimating
+from archgrad.run.estimating import Tried, smaller
+from archgrad.searching import progress
+from archgrad.searching.duration import Costs
 from running import SMALL
 
 MB = 10**6
 
 
 def settings(method, **search):
-    size = {"space": {"name": "nasbench201", "channels": 4, "cells": 1}, "search": {"limit": 40, "batch": 16, **search}}
+    size = {
+        "space": {"name": "nasbench201", "channels": 4, "cells": 1},
+        "search": {"limit": 40, "batch": 16, **search},
+    }
     return config.read(("test", {"data": "digits", "method": method, "threads": 1, **size}))
 
 
@@ -45,13 +50,24 @@ def test_the_command_writes_nothing_and_refuses_as_search_does(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     assert main(["estimate", *SMALL, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["what"] == "search" and found["epochs"] == 3 and found["batch"] == 20 and os.listdir(tmp_path) == []
+    assert (
+        found["what"] == "search"
+        and found["epochs"] == 3
+        and found["batch"] == 20
+        and os.listdir(tmp_path) == []
+    )
     for arguments, message in [
         (["--data", "digits", "--search.epochs", "0"], "search.epochs"),
         (["--data", "nowhere"], "no such file or folder: nowhere"),
         ([], "which images"),
-        (["--data", "digits", "--space", "darts", "--space.cells", "2"], "--space.cells must be at least 3"),
-        (["DARTS_V2", "--data", "digits", "--search.epochs", "3"], "--search.epochs is of a search, and DARTS_V2 is to be retrained"),
+        (
+            ["--data", "digits", "--space", "darts", "--space.cells", "2"],
+            "--space.cells must be at least 3",
+        ),
+        (
+            ["DARTS_V2", "--data", "digits", "--search.epochs", "3"],
+            "--search.epochs is of a search, and DARTS_V2 is to be retrained",
+        ),
         (["DARTS_V2", "--data", "digits", "--data.share", "0.3"], "--data.share is of a search"),
     ]:
         assert main(["estimate", *arguments]) == 2
@@ -60,20 +76,44 @@ def test_the_command_writes_nothing_and_refuses_as_search_does(tmp_path, monkeyp
 
 def test_it_gives_signs_of_life_beside_its_answer(monkeypatch, capsys):
     """A step of a large supernet takes minutes, and programs read the answer."""
-    life, lives = watching.life, []
-    answer = estimating.answer("search", Costs().left([]), 3, " steps", Tried(0, None, "cpu", 20), {})
-    monkeypatch.setattr(watching, "life", lambda console, place: lives.append((console.stderr, place)) or life(console, place))
+    life, lives = progress.life, []
+    answer = estimating.answer(
+        "search", Costs().left([]), 3, " steps", Tried(0, None, "cpu", 20), {}
+    )
+    monkeypatch.setattr(
+        progress,
+        "life",
+        lambda console, place: lives.append((console.stderr, place)) or life(console, place),
+    )
     monkeypatch.setattr(estimating, "apart", lambda what, sources: answer)
     assert main(["estimate", *SMALL, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == answer and lives == [(True, "trying a few steps")]
 
 
 def test_a_retraining_is_estimated_with_its_tests():
-    from archgrad.cli import training
+    from archgrad.run import preparing_training
 
-    own = {"retrain": {"preset": "quick", "epochs": 4, "evaluate_every": 2, "channels": 2, "cells": 3, "limit": 100, "batch": 32}}
-    found = estimating.retrain(*training.card_and_images("DARTS_V2", [("", {"data": {"path": "digits"}, "threads": 1, **own})]))
-    assert found["parts"].keys() == {"steps", "tests"} and found["what"] == "retrain" and found["batch"] == 32
+    own = {
+        "retrain": {
+            "preset": "quick",
+            "epochs": 4,
+            "evaluate_every": 2,
+            "channels": 2,
+            "cells": 3,
+            "limit": 100,
+            "batch": 32,
+        }
+    }
+    found = estimating.retrain(
+        *preparing_training.card_and_images(
+            "DARTS_V2", [("", {"data": {"path": "digits"}, "threads": 1, **own})]
+        )
+    )
+    assert (
+        found["parts"].keys() == {"steps", "tests"}
+        and found["what"] == "retrain"
+        and found["batch"] == 32
+    )
     assert found["seconds_an_epoch"] == pytest.approx(found["parts"]["steps"] / 4)
 
 
@@ -83,9 +123,18 @@ def test_what_would_fit_is_as_much_of_the_batch_as_memory_allows():
     assert tried.share() == pytest.approx(430 / 800)
     assert smaller(tried.share(), 64, 2, 1) == 34
     assert smaller(tried.share(), 16, 1, 1) == 8
-    assert smaller(tried.share(), 1, 16, -1) == 2 and smaller(0.2, 1, 16, -1) == 8  # a divisor of 16 channels
-    assert smaller(0.01, 64, 2, 1) is None and smaller(-1.0, 64, 2, 1) is None and smaller(0.01, 1, 16, -1) is None
-    assert Tried(200, 1200, "cpu", 64, 1000).share() > 1 and Tried(200, None, "cpu", 64, 1000).share() > 1
+    assert (
+        smaller(tried.share(), 1, 16, -1) == 2 and smaller(0.2, 1, 16, -1) == 8
+    )  # a divisor of 16 channels
+    assert (
+        smaller(0.01, 64, 2, 1) is None
+        and smaller(-1.0, 64, 2, 1) is None
+        and smaller(0.01, 1, 16, -1) is None
+    )
+    assert (
+        Tried(200, 1200, "cpu", 64, 1000).share() > 1
+        and Tried(200, None, "cpu", 64, 1000).share() > 1
+    )
 
 
 def test_a_batch_that_would_not_fit_is_not_tried(monkeypatch):
@@ -101,19 +150,36 @@ def test_a_batch_that_would_not_fit_is_not_tried(monkeypatch):
     monkeypatch.setattr(room, "peak", peak)
     images = Batch(torch.zeros(64, 1, 8, 8), torch.zeros(64, dtype=torch.long), torch.arange(64))
     tried, costs = Tried(100 * MB, 400 * MB, "cpu", 64), Costs()
-    tried.step(costs, "search steps", lambda train, val: sizes.append(len(train.labels)), lambda: (images, images))
+    tried.step(
+        costs,
+        "search steps",
+        lambda train, val: sizes.append(len(train.labels)),
+        lambda: (images, images),
+    )
     assert sizes == [8, 16] or sizes == [8, 16, 32]
     assert not tried.whole and tried.peak == 740 * MB and "search steps" in costs.each
     assert tried.to_json()["fits"] is False
     sizes.clear()
     tried = Tried(100 * MB, 4000 * MB, "cpu", 64)
-    tried.step(Costs(), "search steps", lambda train, val: sizes.append(len(train.labels)), lambda: (images, images))
+    tried.step(
+        Costs(),
+        "search steps",
+        lambda train, val: sizes.append(len(train.labels)),
+        lambda: (images, images),
+    )
     assert sizes == [8, 16, 32, 64, 64, 64] and tried.whole and tried.peak == 740 * MB
     sizes.clear()
-    seconds = iter(range(0, 1000, 25))  # each step takes 25: one of an eighth of the batch says enough
+    seconds = iter(
+        range(0, 1000, 25)
+    )  # each step takes 25: one of an eighth of the batch says enough
     monkeypatch.setattr(estimating, "monotonic", lambda: next(seconds))
     slow, costs = Tried(100 * MB, 4000 * MB, "cpu", 64), Costs()
-    slow.step(costs, "search steps", lambda train, val: sizes.append(len(train.labels)), lambda: (images, images))
+    slow.step(
+        costs,
+        "search steps",
+        lambda train, val: sizes.append(len(train.labels)),
+        lambda: (images, images),
+    )
     assert sizes == [8] and not slow.whole and slow.peak == 740 * MB
 
 
@@ -124,8 +190,14 @@ def test_the_words_name_what_would_fit():
     time, parts, memory, fits = lines(found)
     assert time == "time: about 2.0 h for the search, 100 s for the steps of an epoch (50 epochs)"
     assert parts == "parts: search steps 117 min; not known: draws"
-    assert "1.0 GB of 700.0 MB that this process may have" in memory and "the whole one was not tried" in memory
-    assert fits == "that does not fit; any of these would: --search.batch 34, --space.channels 8 (about)"
+    assert (
+        "1.0 GB of 700.0 MB that this process may have" in memory
+        and "the whole one was not tried" in memory
+    )
+    assert (
+        fits
+        == "that does not fit; any of these would: --search.batch 34, --space.channels 8 (about)"
+    )
 
 
 def test_room_is_what_the_machine_has_and_the_group_allows(tmp_path):

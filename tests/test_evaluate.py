@@ -14,16 +14,16 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from archgrad.arch import Genotype
-from archgrad.interrupts import Interrupted
-from archgrad.records import rows
-from archgrad.retraining import evaluate as evaluating
-from archgrad.retraining.evaluate import Evaluation, evaluate, show
-from archgrad.retraining.files import home, load, read_card
-from archgrad.retraining.predict import predict, to_csv
-from archgrad.retraining.predict import show as show_predictions
-from archgrad.retraining.retrain import retrain
+from archgrad.arch.genotype import Genotype
+from archgrad.observers.interrupts import Interrupted
+from archgrad.retraining import evaluating
+from archgrad.retraining.card import home, load, read_card
+from archgrad.retraining.evaluating import Evaluation, evaluate, show
+from archgrad.retraining.execute import retrain
+from archgrad.retraining.predicting import predict, to_csv
+from archgrad.retraining.predicting import show as show_predictions
 from archgrad.spaces import space
+from archgrad.storage.records import rows
 from retraining import digits, stop_at, tiny, trained
 
 
@@ -42,7 +42,9 @@ def images(tmp_path: Path) -> Path:
     for place, (image, label) in enumerate(zip(pixels, digits().test.labels.tolist())):
         folder = tmp_path / "images" / str(label)
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[0].numpy()).convert("RGB" if place == 0 else "L").save(folder / f"{place:02d}.png")
+        Image.fromarray(image[0].numpy()).convert("RGB" if place == 0 else "L").save(
+            folder / f"{place:02d}.png"
+        )
     return tmp_path / "images"
 
 
@@ -57,9 +59,15 @@ def last_row(run: Path) -> dict[str, Any]:
 
 
 def test_a_fresh_process_gives_the_accuracy_that_the_training_printed(run: Path) -> None:
-    code = f"from archgrad.retraining.evaluate import evaluate; e = evaluate({str(run)!r}); print(repr(e.accuracy), repr(e.loss), e.count)"
-    fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert fresh.stdout.split() == [repr(last_row(run)["test_accuracy"]), repr(last_row(run)["test_loss"]), "359"], fresh.stderr
+    code = f"from archgrad.retraining.evaluating import evaluate; e = evaluate({str(run)!r}); print(repr(e.accuracy), repr(e.loss), e.count)"
+    fresh = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300
+    )
+    assert fresh.stdout.split() == [
+        repr(last_row(run)["test_accuracy"]),
+        repr(last_row(run)["test_loss"]),
+        "359",
+    ], fresh.stderr
 
 
 def test_an_evaluation_adds_up(run: Path) -> None:
@@ -67,7 +75,9 @@ def test_an_evaluation_adds_up(run: Path) -> None:
     assert found.accuracy == sum(row.right for row in found.per_class) / 359
     assert [row.images for row in found.per_class] == digits().test.counts(10)
     assert int(found.confusion.sum()) == 359
-    assert sum(count for _, _, count in found.confusions()) == 359 - sum(row.right for row in found.per_class)
+    assert sum(count for _, _, count in found.confusions()) == 359 - sum(
+        row.right for row in found.per_class
+    )
     assert found.to_json()["classes"]["3"]["images"] == int((digits().test.labels == 3).sum())
 
 
@@ -80,12 +90,16 @@ def test_the_number_of_threads_is_the_training_s_and_restored(run: Path) -> None
         torch.set_num_threads(1)
 
 
-def test_labelled_images_are_read_as_training_read_its_own(run: Path, images: Path, tmp_path: Path) -> None:
+def test_labelled_images_are_read_as_training_read_its_own(
+    run: Path, images: Path, tmp_path: Path
+) -> None:
     found = evaluate(run, images, cache=tmp_path / "cache")
     assert found.count == 60
     _, logits = expected(run)
     right = int((logits.argmax(1) == digits().test.labels[:60]).sum())
-    assert found.accuracy == pytest.approx(right / 60, abs=1.5 / 60)  # other batches: bf16 may move one image
+    assert found.accuracy == pytest.approx(
+        right / 60, abs=1.5 / 60
+    )  # other batches: bf16 may move one image
     half = evaluate(run, images, batch=7, cache=tmp_path / "cache")
     assert half.count == 60
 
@@ -94,7 +108,9 @@ def test_the_run_s_own_images_by_name_are_its_test_images(run: Path) -> None:
     assert evaluate(run, "digits").count == 359  # the others were trained on
 
 
-def test_a_class_the_network_does_not_know_is_refused(run: Path, images: Path, tmp_path: Path) -> None:
+def test_a_class_the_network_does_not_know_is_refused(
+    run: Path, images: Path, tmp_path: Path
+) -> None:
     (images / "3").rename(images / "three")
     with pytest.raises(ValueError, match="unknown class 'three'"):
         evaluate(run, images, cache=tmp_path / "cache")
@@ -115,7 +131,9 @@ def test_many_classes_are_shown_by_their_confusions() -> None:
     shown = text(show, Evaluation(0.5, 1.0, 154, names, confusion, "made up"))
     assert "most frequent confusions" in shown
     assert "[class] 7" in shown.split("most frequent confusions")[1]
-    shown = text(show, Evaluation(1.0, 0.0, 150, names, torch.eye(30, dtype=torch.int64), "made up"))
+    shown = text(
+        show, Evaluation(1.0, 0.0, 150, names, torch.eye(30, dtype=torch.int64), "made up")
+    )
     assert "no image was taken for another class" in shown
 
 
@@ -123,9 +141,13 @@ def expected(run: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Probabilities and logits of the first sixty test images, by hand."""
     network = load(run / "retrain")
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        logits = network.derived(network.card.preprocess.images(digits().test.pixels(torch.arange(60)))).float()
+        logits = network.derived(
+            network.card.preprocess.images(digits().test.pixels(torch.arange(60)))
+        ).float()
     with torch.no_grad():
-        full = network.derived(network.card.preprocess.images(digits().test.pixels(torch.arange(60))))
+        full = network.derived(
+            network.card.preprocess.images(digits().test.pixels(torch.arange(60)))
+        )
     return full.softmax(1), logits
 
 
@@ -143,13 +165,21 @@ def test_predictions_are_those_of_the_network(run: Path, images: Path) -> None:
 
 def test_unreadable_files_are_named_and_the_others_predicted(run: Path, images: Path) -> None:
     good = next(images.glob("*/00.png"))
-    broken, photo, notes, hidden = images / "broken.jpg", images / "photo.HEIC", images / "notes.txt", images / ".hidden.png"
+    broken, photo, notes, hidden = (
+        images / "broken.jpg",
+        images / "photo.HEIC",
+        images / "notes.txt",
+        images / ".hidden.png",
+    )
     for file in (broken, photo, notes, hidden):
         file.write_text("no image")
     found = predict(run, [good, notes, images])
     assert len(found.rows) == 61
     assert len(found.refused) == 3
-    assert all(any(name in line for line in found.refused) for name in ("broken.jpg", "notes.txt", "photo.HEIC"))
+    assert all(
+        any(name in line for line in found.refused)
+        for name in ("broken.jpg", "notes.txt", "photo.HEIC")
+    )
     assert any("HEIC is read by an extra" in line for line in found.refused)
     shown = text(show_predictions, predict(run, [broken]))
     assert "broken.jpg" in shown.replace("\n", "")
@@ -164,13 +194,21 @@ def test_csv_has_a_line_an_image(run: Path, images: Path) -> None:
 
 
 def test_missing_and_damaged_things_are_named(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"there is neither a run nor a trained network in {tmp_path}: name the folder of one"):
+    with pytest.raises(
+        ValueError,
+        match=f"there is neither a run nor a trained network in {tmp_path}: name the folder of one",
+    ):
         evaluate(tmp_path)
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "config.yaml").touch()
-    with pytest.raises(ValueError, match=f"no network was trained in {tmp_path}/search yet: archgrad retrain {tmp_path}/search"):
+    with pytest.raises(
+        ValueError,
+        match=f"no network was trained in {tmp_path}/search yet: archgrad retrain {tmp_path}/search",
+    ):
         evaluate(tmp_path / "search")
-    with pytest.raises(ValueError, match=f"there is no folder {tmp_path / 'nowhere'}$"):  # which retrain could not use either
+    with pytest.raises(
+        ValueError, match=f"there is no folder {tmp_path / 'nowhere'}$"
+    ):  # which retrain could not use either
         evaluate(tmp_path / "nowhere")
     assert predict(run, ["nothing.png"]) == ([], ["no such file or folder: nothing.png"])
     (tmp_path / "empty").mkdir()
@@ -181,10 +219,14 @@ def test_missing_and_damaged_things_are_named(run: Path, tmp_path: Path) -> None
         trained(folder, stopping=stop_at(2))
     with pytest.raises(ValueError, match=f"not reached its end.*archgrad resume {folder}"):
         evaluate(folder)
-    (folder / "weights.safetensors").write_bytes((run / "retrain" / "weights.safetensors").read_bytes()[:-5])
+    (folder / "weights.safetensors").write_bytes(
+        (run / "retrain" / "weights.safetensors").read_bytes()[:-5]
+    )
     with pytest.raises(ValueError, match=r"weights\.safetensors is damaged"):
         evaluate(folder)
-    (folder / "weights.safetensors").write_bytes((run / "retrain" / "weights.safetensors").read_bytes())  # of wider cells
+    (folder / "weights.safetensors").write_bytes(
+        (run / "retrain" / "weights.safetensors").read_bytes()
+    )  # of wider cells
     with pytest.raises(ValueError, match="of another network"):
         evaluate(folder)
     (folder / "network.json").write_text('{"version": 1}')
@@ -192,8 +234,12 @@ def test_missing_and_damaged_things_are_named(run: Path, tmp_path: Path) -> None
         evaluate(folder)
 
 
-def test_changed_images_are_not_evaluated_in_silence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluating.data, "load", lambda *_, **__: replace(digits(), fingerprint="another"))
+def test_changed_images_are_not_evaluated_in_silence(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        evaluating.data, "load", lambda *_, **__: replace(digits(), fingerprint="another")
+    )
     with pytest.raises(ValueError, match="have changed"):
         evaluate(run)
 
@@ -214,10 +260,12 @@ def test_a_gpu_that_is_not_there_is_one_line(run: Path) -> None:
 
 def test_a_network_that_draws_at_inference_gives_the_same_accuracy_again(tmp_path: Path) -> None:
     s4 = space("s4", classes=10, in_channels=1)
-    pairs = (
-        "[('sep_conv_3x3', 0), ('noise', 1), ('sep_conv_3x3', 2), ('noise', 0), ('noise', 3), ('sep_conv_3x3', 1), ('noise', 0), ('noise', 1)]"
+    pairs = "[('sep_conv_3x3', 0), ('noise', 1), ('sep_conv_3x3', 2), ('noise', 0), ('noise', 3), ('sep_conv_3x3', 1), ('noise', 0), ('noise', 1)]"
+    genotype = Genotype.parse(
+        f"Genotype(normal={pairs}, normal_concat=range(2, 6), reduce={pairs}, reduce_concat=range(2, 6))"
     )
-    genotype = Genotype.parse(f"Genotype(normal={pairs}, normal_concat=range(2, 6), reduce={pairs}, reduce_concat=range(2, 6))")
-    found = retrain(s4, genotype, digits(), tiny(epochs=1), tmp_path / "run", report=lambda line: None)
+    found = retrain(
+        s4, genotype, digits(), tiny(epochs=1), tmp_path / "run", report=lambda line: None
+    )
     again = evaluate(tmp_path / "run")
     assert (again.accuracy, again.loss) == (found.accuracy, found.rows[-1]["test_loss"])

@@ -9,16 +9,17 @@ import signal
 
 import pytest
 
-from archgrad import finished, watching
 from archgrad.cli import main
 from archgrad.cli.searching import then
 from archgrad.compare.jobs import Home, Run
-from archgrad.files import append
-from archgrad.folder import RunFolder
-from archgrad.observers import Metrics
-from archgrad.progress import Life
-from archgrad.retraining.files import CARD, WEIGHTS
-from archgrad.search_method import Method
+from archgrad.observers.recording import Metrics
+from archgrad.retraining.card import CARD, WEIGHTS
+from archgrad.run import finished
+from archgrad.run.folder import RunFolder
+from archgrad.searching import progress
+from archgrad.searching.method import Method
+from archgrad.searching.progress import Life
+from archgrad.storage.files import append
 from running import SMALL, STEPS, after, outcome, same
 from studying import TWO, here
 
@@ -60,20 +61,40 @@ def told(capsys, *arguments: object, code: int = 0) -> str:
 def test_what_it_has_is_its_result(halfway, tmp_path, capsys):
     folder = copied(halfway, tmp_path, "before")
     shown = told(capsys, "finish", folder)
-    assert "a stopped search, finished after epoch 2 of 3 and 1 step as it was" in shown and "next: " in shown
+    assert (
+        "a stopped search, finished after epoch 2 of 3 and 1 step as it was" in shown
+        and "next: " in shown
+    )
     content = json.loads((folder / "genotype.json").read_text())
     assert content["finished"] == {"epochs": 2, "of": 3, "steps": 1}
     assert content["searched"]["fails"]["short"].endswith("(epochs: 2). Train longer.")
     assert content == json.loads((halfway / "run" / "genotype.json").read_text())
     assert all((folder / name).exists() for name in RESULT)
-    assert (folder / "checkpoint.pt").read_bytes() == (halfway / "before" / "checkpoint.pt").read_bytes()
-    assert (folder / "metrics.jsonl").read_text() == (halfway / "before" / "metrics.jsonl").read_text()
+    assert (folder / "checkpoint.pt").read_bytes() == (
+        halfway / "before" / "checkpoint.pt"
+    ).read_bytes()
+    assert (folder / "metrics.jsonl").read_text() == (
+        halfway / "before" / "metrics.jsonl"
+    ).read_text()
     for command in (["show"], ["derive", "--budget", "macs=50%"]):
         assert "after epoch 2 of 3 and 1 step" in told(capsys, command[0], folder, *command[1:])
-    less = ["--retrain.preset", "quick", "--retrain.epochs", "1", "--retrain.limit", "40", "--threads", "1"]
+    less = [
+        "--retrain.preset",
+        "quick",
+        "--retrain.epochs",
+        "1",
+        "--retrain.limit",
+        "40",
+        "--threads",
+        "1",
+    ]
     assert "after epoch 2 of 3" in told(capsys, "retrain", folder, *less).splitlines()[0]
-    assert f"{folder / 'retrain'} holds the network" in told(capsys, "resume", folder, "--reopen", code=2)
-    assert "the training in" in told(capsys, "resume", folder)  # of the network there is nothing left to do
+    assert f"{folder / 'retrain'} holds the network" in told(
+        capsys, "resume", folder, "--reopen", code=2
+    )
+    assert "the training in" in told(
+        capsys, "resume", folder
+    )  # of the network there is nothing left to do
     assert "is finished already, after epoch 2 of 3 and 1 step" in told(capsys, "finish", folder)
 
 
@@ -91,7 +112,11 @@ def test_between_two_epochs_it_is_what_the_last_row_says(tmp_path, capsys):
     told(capsys, "finish", folder)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     content = json.loads((folder / "genotype.json").read_text())
-    assert content["text"] == rows[-1]["genotype"] and len(rows) == 2 and content["finished"]["steps"] == 0
+    assert (
+        content["text"] == rows[-1]["genotype"]
+        and len(rows) == 2
+        and content["finished"]["steps"] == 0
+    )
     assert RunFolder(folder).finished_by_hand() == "after epoch 2 of 3"
     assert "finished after epoch 2 of 3 as it was" in told(capsys, "show", folder)
 
@@ -99,7 +124,9 @@ def test_between_two_epochs_it_is_what_the_last_row_says(tmp_path, capsys):
 def test_a_command_that_needs_a_result_names_it(halfway, tmp_path, capsys):
     folder = copied(halfway, tmp_path, "before")
     for command in (["show"], ["retrain"], ["derive", "--budget", "macs=50%"]):
-        assert f"`archgrad finish {folder}`" in told(capsys, command[0], folder, *command[1:], code=2)
+        assert f"`archgrad finish {folder}`" in told(
+            capsys, command[0], folder, *command[1:], code=2
+        )
     (folder / "checkpoint.pt").unlink()
     assert "archgrad finish" not in told(capsys, "show", folder, code=2)
 
@@ -112,7 +139,7 @@ def test_it_gives_signs_of_life(halfway, tmp_path, monkeypatch):
         def at(self, place, left=None):
             places.append(place)
 
-    monkeypatch.setattr(watching, "Life", Noted)
+    monkeypatch.setattr(progress, "Life", Noted)
     assert main(["finish", str(copied(halfway, tmp_path, "before"))]) == 0
     assert places == ["reading the images", "cost and accuracy of what was seen"]
 
@@ -121,7 +148,10 @@ def test_resume_wants_to_be_told(halfway, tmp_path, capsys):
     """And then goes on bit for bit as if it had never been finished."""
     folder = copied(halfway, tmp_path)
     error = told(capsys, "resume", folder, code=2)
-    assert "was ended by `archgrad finish` after epoch 2 of 3 and 1 step: add --reopen" in error and error.count("\n") == 1
+    assert (
+        "was ended by `archgrad finish` after epoch 2 of 3 and 1 step: add --reopen" in error
+        and error.count("\n") == 1
+    )
     assert main(["resume", str(folder), "--reopen"]) == 0
     assert same(outcome(folder), outcome(halfway / "whole"))
     assert RunFolder(folder).finished_by_hand() is None
@@ -132,14 +162,24 @@ def test_resume_wants_to_be_told(halfway, tmp_path, capsys):
 def test_what_was_derived_before_keeps_its_judgement(halfway, tmp_path, capsys):
     """A file that was derived of the stopped search is no better for what the search found later."""
     folder, file = copied(halfway, tmp_path), tmp_path / "small.json"
-    assert "too short to tell" in told(capsys, "derive", folder, "--budget", "macs=60%", "--out", file)
+    assert "too short to tell" in told(
+        capsys, "derive", folder, "--budget", "macs=60%", "--out", file
+    )
     own = json.loads(file.read_text())["searched"]
     longer = json.loads((folder / "genotype.json").read_text())
     longer["searched"] = own | {"ok": True, "fails": {}}
-    (folder / "genotype.json").write_text(json.dumps(longer))  # as of a search that was reopened and went to its end
-    assert "too short to tell" in told(capsys, "show", file) and "too short to tell" not in told(capsys, "show", folder)
-    old = {name: value for name, value in json.loads(file.read_text()).items() if name != "searched"}
-    file.write_text(json.dumps(old))  # recorded before files had a judgement: that of its run is the best there is
+    (folder / "genotype.json").write_text(
+        json.dumps(longer)
+    )  # as of a search that was reopened and went to its end
+    assert "too short to tell" in told(capsys, "show", file) and "too short to tell" not in told(
+        capsys, "show", folder
+    )
+    old = {
+        name: value for name, value in json.loads(file.read_text()).items() if name != "searched"
+    }
+    file.write_text(
+        json.dumps(old)
+    )  # recorded before files had a judgement: that of its run is the best there is
     assert "searched: " in told(capsys, "show", file)
 
 
@@ -182,7 +222,9 @@ def test_what_cannot_be_finished(halfway, tmp_path, capsys):
     (folder / "data.json").write_text(json.dumps(images | {"fingerprint": "other"}))
     assert "have changed since" in told(capsys, "finish", folder, code=2)
     (folder / "checkpoint.pt").unlink()
-    assert "has no checkpoint yet, so there is nothing to finish" in told(capsys, "finish", folder, code=2)
+    assert "has no checkpoint yet, so there is nothing to finish" in told(
+        capsys, "finish", folder, code=2
+    )
     assert not (folder / "genotype.json").exists()
 
 
@@ -190,10 +232,15 @@ def test_random_search_needs_a_draw(tmp_path, capsys):
     """Without one that was judged there is nothing to choose; with some it is the best of these, never the one in training."""
     draws = ["--method", "random", "--random.draws", "3"]
     first = stopped(tmp_path / "first", STEPS - 1, *draws)
-    assert "random has nothing to choose among yet" in told(capsys, "finish", first, code=2) and not (first / "genotype.json").exists()
+    assert (
+        "random has nothing to choose among yet" in told(capsys, "finish", first, code=2)
+        and not (first / "genotype.json").exists()
+    )
     assert main(["resume", str(first)]) == 0 and RunFolder(first).finished_by_hand() is None
     second = stopped(tmp_path / "second", 2 * STEPS + 1, *draws)
-    assert "random moves no alphas: it decides now, by what it has" in told(capsys, "finish", second)
+    assert "random moves no alphas: it decides now, by what it has" in told(
+        capsys, "finish", second
+    )
     rows = [json.loads(line) for line in (second / "metrics.jsonl").read_text().splitlines()]
     best = max(rows, key=lambda row: row["draw_accuracy"])
     content = json.loads((second / "genotype.json").read_text())
@@ -204,23 +251,37 @@ def test_random_search_needs_a_draw(tmp_path, capsys):
 
 def test_a_method_that_decides_later_says_what_was_taken(tmp_path, capsys):
     folder = stopped(tmp_path / "pt", 2 * STEPS, "--method", "dartspt", "--dartspt.tune", "1")
-    assert "dartspt decides after its last epoch: the result is what its alphas say now" in told(capsys, "finish", folder)
+    assert "dartspt decides after its last epoch: the result is what its alphas say now" in told(
+        capsys, "finish", folder
+    )
     assert json.loads((folder / "genotype.json").read_text())["searched"]["by"] == "alphas"
     shared = stopped(tmp_path / "rsws", STEPS, "--method", "rsws", "--rsws.samples", "3")
     shown = told(capsys, "finish", shared)
-    assert "rsws moves no alphas: it decides now" in shown and "decided 3: samples 3, accuracy " in shown
+    assert (
+        "rsws moves no alphas: it decides now" in shown
+        and "decided 3: samples 3, accuracy " in shown
+    )
 
 
 def test_a_study_leaves_it_out(tmp_path, capsys):
     out = tmp_path / "study"
     one = Run("darts", 1, Home(out))
-    assert main(["compare", *TWO, "--out", str(out), "--print-commands"]) == 0  # writes what the search is told
+    assert (
+        main(["compare", *TWO, "--out", str(out), "--print-commands"]) == 0
+    )  # writes what the search is told
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Method, "step", after(STEPS + 1, lambda: os.kill(os.getpid(), signal.SIGINT)))
+        patched.setattr(
+            Method, "step", after(STEPS + 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        )
         assert main(one.arguments()) == 130
-    assert main(["finish", str(one.folder.path)]) == 0 and one.left_out == "after epoch 1 of 2 and 1 step"
+    assert (
+        main(["finish", str(one.folder.path)]) == 0
+        and one.left_out == "after epoch 1 of 2 and 1 step"
+    )
     assert not one.record() and not one.summary.exists()
-    assert "darts-seed1: darts in nasbench201, 2 epochs, seed 1 (left out)" in told(capsys, "compare", *TWO, "--out", out, "--dry-run")
+    assert "darts-seed1: darts in nasbench201, 2 epochs, seed 1 (left out)" in told(
+        capsys, "compare", *TWO, "--out", out, "--dry-run"
+    )
     with pytest.MonkeyPatch.context() as patched:
         here(patched)
         shown = told(capsys, "compare", *TWO, "--out", out)
@@ -235,4 +296,7 @@ def test_a_study_leaves_it_out(tmp_path, capsys):
 
 def test_reading_a_finished_run_is_reading_it_as_it_ended(halfway):
     method, state = finished.restored(RunFolder(halfway / "run"))
-    assert str(method.genotype(state)) == json.loads((halfway / "run" / "genotype.json").read_text())["text"]
+    assert (
+        str(method.genotype(state))
+        == json.loads((halfway / "run" / "genotype.json").read_text())["text"]
+    )

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from archgrad import checkpoint
 from archgrad.cli import main
-from archgrad.finite import LARGEST, Trace, largest
+from archgrad.components.losses import task
 from archgrad.methods import METHODS, method
-from archgrad.observers import Checkpoints
+from archgrad.observers.recording import Checkpoints
+from archgrad.searching import checkpoint
+from archgrad.searching.finite import LARGEST, Trace, largest
 from archgrad.spaces import space
-from archgrad.terms import task
 from running import SMALL
 from searching import Watch, run
 
@@ -30,19 +30,29 @@ def made(name, **given):
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in STILL])
 def test_alphas_that_diverge_are_named(name):
     m = made(name, alphas={"lr": FAR})
-    with pytest.raises(ValueError, match=r"^the search diverged in epoch \d, the alphas first: try an --alphas\.lr below 1e\+30$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^the search diverged in epoch \d, the alphas first: try an --alphas\.lr below 1e\+30$",
+    ):
         run(m)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_weights_that_diverge_are_named(name):
-    with pytest.raises(ValueError, match=r"^the search diverged in epoch \d, the weights first: try a --weights\.lr below 1e\+30$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^the search diverged in epoch \d, the weights first: try a --weights\.lr below 1e\+30$",
+    ):
         run(made(name, weights={"lr": FAR}))
 
 
 @pytest.mark.parametrize("name", STILL)
 def test_a_rate_that_moves_nothing_harms_nothing(name):
-    m = made(name, alphas={"lr": FAR}, **({"samples": 2, "images": 8, "finalists": 1} if name == "rsws" else {}))
+    m = made(
+        name,
+        alphas={"lr": FAR},
+        **({"samples": 2, "images": 8, "finalists": 1} if name == "rsws" else {}),
+    )
     assert run(m).genotype
 
 
@@ -71,7 +81,9 @@ def test_a_term_of_ones_own_is_named_by_its_place():
 
     m = made("darts")
     m = replace(m, patch=replace(m.patch, weight_terms=(huge,)))
-    with pytest.raises(ValueError, match=r"diverged in epoch 1, term 2 of the loss first: give it less weight$"):
+    with pytest.raises(
+        ValueError, match=r"diverged in epoch 1, term 2 of the loss first: give it less weight$"
+    ):
         run(m)
 
 
@@ -96,8 +108,12 @@ def broken(tensor) -> None:
     [
         lambda state: state.alphas["cell"],
         lambda state: next(state.nets["search"].parameters()),
-        lambda state: next(buffer for buffer in state.nets["search"].buffers() if buffer.is_floating_point()),
-        lambda state: state.optimizers["weights"].state[next(state.nets["search"].parameters())]["momentum_buffer"],
+        lambda state: next(
+            buffer for buffer in state.nets["search"].buffers() if buffer.is_floating_point()
+        ),
+        lambda state: state.optimizers["weights"].state[next(state.nets["search"].parameters())][
+            "momentum_buffer"
+        ],
     ],
     ids=["alphas", "weights", "statistics", "momenta"],
 )
@@ -143,7 +159,9 @@ def test_a_trace_says_what_was_first():
     trace.note(("c",), torch.tensor([0.0]))
     assert trace.earliest() == "c"
     trace = Trace()
-    trace.note((task, "b"), torch.tensor([math.nan, math.nan]))  # the first of a sum is why the others follow
+    trace.note(
+        (task, "b"), torch.tensor([math.nan, math.nan])
+    )  # the first of a sum is why the others follow
     assert trace.earliest() is task
 
 

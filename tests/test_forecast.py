@@ -13,9 +13,16 @@ from archgrad.compare.jobs import Home, Run
 
 def test_a_study_takes_what_its_arms_take():
     """One arm finished in 100 s and runs again, half done; another nobody has seen; two at a time."""
-    parts = [Ahead("a searches", 100.0, 0.0), Ahead("a searches", 140.0, 0.5), Ahead("b searches", None, 1.0), Ahead("b searches", None, 1.0)]
+    parts = [
+        Ahead("a searches", 100.0, 0.0),
+        Ahead("a searches", 140.0, 0.5),
+        Ahead("b searches", None, 1.0),
+        Ahead("b searches", None, 1.0),
+    ]
     left = study(parts, jobs=2)
-    assert left.seconds == pytest.approx((0.5 * 120 + 2 * 120) / 2) and [term.guessed for term in left.terms] == [False, True]
+    assert left.seconds == pytest.approx((0.5 * 120 + 2 * 120) / 2) and [
+        term.guessed for term in left.terms
+    ] == [False, True]
     retrained = [*parts, Ahead("a retrainings", None, 1.0)]
     assert study(retrained, jobs=2).unknown == ("a retrainings",)
     retrained += [Ahead("b retrainings", 1000.0, 1.0)]
@@ -43,10 +50,16 @@ def test_a_run_is_seen_by_its_folder(tmp_path, monkeypatch):
     ]  # fmt: skip
     begun.folder.estimate.write_text("{")
     assert look([begun]) == [Ahead("b searches", None, 1.0)]  # the study goes on
-    assert [one.kind for one in look([run_of(tmp_path, "a", retrain_seeds=2)])] == ["a searches", "a retrainings", "a retrainings"]
+    assert [one.kind for one in look([run_of(tmp_path, "a", retrain_seeds=2)])] == [
+        "a searches",
+        "a retrainings",
+        "a retrainings",
+    ]
 
 
-def test_the_whole_is_said_as_soon_as_it_is_known_and_then_a_sign_of_life_every_period(tmp_path, monkeypatch):
+def test_the_whole_is_said_as_soon_as_it_is_known_and_then_a_sign_of_life_every_period(
+    tmp_path, monkeypatch
+):
     now = [0.0]
     monkeypatch.setattr(forecast, "time", lambda: 0.0)
     one, other = run_of(tmp_path, "a"), run_of(tmp_path, "a", 2)

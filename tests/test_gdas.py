@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad.arch import Context, Edge, EdgeGroup, Progress
-from archgrad.cost import by_primitive, expected
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.components.context import Context, Progress
+from archgrad.cost.cost import by_primitive, expected
 from archgrad.methods import method
 from archgrad.methods.gdas import gdas
 from archgrad.seeds import generator
@@ -19,11 +20,17 @@ from archgrad.spaces.primitives import Style, primitive
 
 FIVE = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 # Four inputs of one node: the whole choice, a smaller one (padded), none to make, a removed edge.
-GROUP = EdgeGroup("cell", (Edge(0, 4, FIVE), Edge(1, 4, FIVE[2:]), Edge(2, 4, ("skip_connect",)), Edge(3, 4, ())), concat=(4,))
+GROUP = EdgeGroup(
+    "cell",
+    (Edge(0, 4, FIVE), Edge(1, 4, FIVE[2:]), Edge(2, 4, ("skip_connect",)), Edge(3, 4, ())),
+    concat=(4,),
+)
 
 
 def context(phase="alpha", epoch=0, step=0, groups=None, seed=0) -> Context:
-    return Context(groups or {"cell": GROUP}, Progress(epoch, step, 4, 100_000, 0, 4), phase, {}, seed)
+    return Context(
+        groups or {"cell": GROUP}, Progress(epoch, step, 4, 100_000, 0, 4), phase, {}, seed
+    )
 
 
 def rows(seed=0) -> torch.Tensor:
@@ -41,7 +48,9 @@ def test_exactly_one_op_an_edge(phase, idle):
         mixture = relax({"cell": a}, context(phase, epoch=3, step=step))
         weights = mixture.weights["cell"]
         assert torch.equal(weights.sum(1), torch.tensor([1.0, 1.0, 1.0, 0.0]))
-        assert torch.equal(weights.sort(1, descending=True)[0][:, 0], torch.tensor([1.0, 1.0, 1.0, 0.0]))
+        assert torch.equal(
+            weights.sort(1, descending=True)[0][:, 0], torch.tensor([1.0, 1.0, 1.0, 0.0])
+        )
         if idle == "run" and phase == "alpha":
             assert mixture.active is None
         else:
@@ -54,18 +63,30 @@ def test_ops_are_drawn_by_the_softmax_of_the_alphas():
     group = EdgeGroup("cell", (Edge(0, 1, ("a", "b", "c")), Edge(0, 1, ("a", "b"))), concat=(1,))
     a = torch.tensor([[1.0, 0.0, -1.0], [-0.5, 0.5, 0.0]])
     relax, draws = gdas().relax, 4000
-    counts = sum(relax({"cell": a}, context(step=step, groups={"cell": group})).weights["cell"] for step in range(draws))
+    counts = sum(
+        relax({"cell": a}, context(step=step, groups={"cell": group})).weights["cell"]
+        for step in range(draws)
+    )
     expected = torch.stack([a[0].softmax(0), F.pad(a[1, :2].softmax(0), (0, 1))])
-    assert torch.allclose(counts / draws, expected, atol=5 * 0.5 / draws**0.5)  # five standard deviations of the widest
+    assert torch.allclose(
+        counts / draws, expected, atol=5 * 0.5 / draws**0.5
+    )  # five standard deviations of the widest
 
 
 def test_each_half_of_a_step_draws_its_own():
     relax, a = gdas().relax, {"cell": rows()}
     one, again = (relax(a, context("alpha", step=3)).active["cell"] for _ in range(2))
     assert torch.equal(one, again)
-    others = [relax(a, context(phase, step=step)).active["cell"] for phase in ("weight", "alpha") for step in range(3)]
+    others = [
+        relax(a, context(phase, step=step)).active["cell"]
+        for phase in ("weight", "alpha")
+        for step in range(3)
+    ]
     assert len({str(other.tolist()) for other in others}) > 1
-    halves = [[str(relax(a, context(phase, step=s)).active["cell"].tolist()) for s in range(9)] for phase in ("weight", "alpha")]
+    halves = [
+        [str(relax(a, context(phase, step=s)).active["cell"].tolist()) for s in range(9)]
+        for phase in ("weight", "alpha")
+    ]
     assert halves[0] != halves[1]
 
 
@@ -76,7 +97,10 @@ def test_the_alpha_gradient_is_the_papers(idle, step):
     sum(R), or nothing, or ran all the same; and dL/da = J(p) dL/dh / T with p = softmax((log softmax(a) + g) / T)."""
     torch.manual_seed(step)
     cell = Cell(GROUP, [torch.nn.Identity() for _ in range(4)], 3, 1, Style(pool_bn=False)).double()
-    inputs, slope = torch.randn(4, 4, 3, 5, 5, dtype=torch.double), torch.randn(4, 3, 5, 5, dtype=torch.double)
+    inputs, slope = (
+        torch.randn(4, 4, 3, 5, 5, dtype=torch.double),
+        torch.randn(4, 3, 5, 5, dtype=torch.double),
+    )
     a, here, t = rows(step), context("alpha", epoch=1, step=step), 10 - 9.9 / 3
     mixture = gdas(idle=idle).relax({"cell": a}, here)
     drawn = mixture.weights["cell"].detach()
@@ -95,16 +119,24 @@ def test_the_alpha_gradient_is_the_papers(idle, step):
             h[i] = own if drawn[e, i] else {"scalar": slope.sum(), "nothing": 0.0, "run": own}[idle]
         expected[e, :k] = (torch.diag(p) - p[:, None] * p) @ h / t
     assert (found - expected).abs().max() < 1e-10
-    assert found[0].abs().sum() > 0 or (idle == "nothing" and drawn[0, 0])  # `none` gives nothing either
+    assert found[0].abs().sum() > 0 or (
+        idle == "nothing" and drawn[0, 0]
+    )  # `none` gives nothing either
 
 
 def run(cell, edge, name, x):
-    return 0 * x if name == "none" else cell.ops(edge, name)(x.relu() if primitive(name, 1).rectified else x)
+    return (
+        0 * x
+        if name == "none"
+        else cell.ops(edge, name)(x.relu() if primitive(name, 1).rectified else x)
+    )
 
 
 def node(cell, inputs, weights):
     outs = [
-        weights[e, i] * run(cell, e, name, inputs[edge.source]) for e, edge in enumerate(GROUP.edges) for i, name in enumerate(edge.primitives)
+        weights[e, i] * run(cell, e, name, inputs[edge.source])
+        for e, edge in enumerate(GROUP.edges)
+        for i, name in enumerate(edge.primitives)
     ]
     return torch.stack(outs).sum(0)
 
@@ -112,7 +144,11 @@ def node(cell, inputs, weights):
 def test_only_what_was_drawn_is_run():
     m = method("gdas", space("nasbench201", channels=2, cells=1, classes=4))
     state = m.start(seed=0, epochs=4, steps=3)
-    net, group, mixture = state.nets["search"], m.space.groups["cell"], m.mixture(state.alphas, m.context(state, "weight"))
+    net, group, mixture = (
+        state.nets["search"],
+        m.space.groups["cell"],
+        m.mixture(state.alphas, m.context(state, "weight")),
+    )
     convolutions, ran = group.columns(("nor_conv_1x1", "nor_conv_3x3")), []
     for edge, k in convolutions.nonzero().tolist():
         first, *_ = net.ops("cell", edge, group.edges[edge].primitives[k])
@@ -127,7 +163,10 @@ def test_the_temperature_falls_linearly_and_the_readout_is_the_softmax():
     assert [t(context(epoch=epoch)) for epoch in range(4)] == pytest.approx([10, 6.7, 3.4, 0.1])
     state = m.start(seed=0, epochs=4, steps=3)
     a = state.alphas["cell"]
-    assert torch.allclose(m.readout(state).weights["cell"], a.softmax(1)) and m.readout(state).active is None
+    assert (
+        torch.allclose(m.readout(state).weights["cell"], a.softmax(1))
+        and m.readout(state).active is None
+    )
 
 
 def test_in_the_space_of_darts_idle_ops_give_nothing():
@@ -138,7 +177,9 @@ def test_in_the_space_of_darts_idle_ops_give_nothing():
         mixture = m.mixture(state.alphas, m.context(state, "alpha"))
         group = next(iter(mixture.weights))
         weights = mixture.weights[group].detach().requires_grad_()
-        logits = state.nets["search"](torch.randn(4, 3, 8, 8), replace(mixture, weights=mixture.weights | {group: weights})).logits
+        logits = state.nets["search"](
+            torch.randn(4, 3, 8, 8), replace(mixture, weights=mixture.weights | {group: weights})
+        ).logits
         (found,) = torch.autograd.grad(logits.square().sum(), weights)
         idle = ~mixture.active[group] & m.space.groups[group].mask()
         assert (found[idle] == 0).all() == zeros and found[mixture.active[group]].any()
@@ -151,7 +192,11 @@ def test_a_budget_reaches_all_alphas(name, idle):
     m = method(name, space("nasbench201"), idle=idle)
     state = m.start(seed=0, epochs=4, steps=3)
     mixture = m.mixture(state.alphas, m.context(state, "alpha"))
-    cost = by_primitive("macs", m.space.groups, {"skip_connect": 1.0, "nor_conv_1x1": 4.0, "nor_conv_3x3": 9.0, "avg_pool_3x3": 2.0})
+    cost = by_primitive(
+        "macs",
+        m.space.groups,
+        {"skip_connect": 1.0, "nor_conv_1x1": 4.0, "nor_conv_3x3": 9.0, "avg_pool_3x3": 2.0},
+    )
     (found,) = torch.autograd.grad(expected(cost, mixture, m.space.groups), state.alphas["cell"])
     assert (found.abs() > 1e-4).any(1).all()
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from archgrad.gradients import clip, frozen, gradients, probing, update
+from archgrad.components.gradients import clip, frozen, gradients, probing, update
 
 
 def test_unreached_tensors_get_none_or_zero():
@@ -27,7 +27,9 @@ def test_clip_is_torchs_global_norm_and_zero_is_off():
     nn.utils.clip_grad_norm_(parameters, 0.5)
     ours = {**{name: g.clone() for name, g in named.items()}, "idle": None}
     clip(ours, 0.5)
-    assert all(torch.equal(p.grad, g) for p, g in zip(parameters, list(ours.values())[:3], strict=True))
+    assert all(
+        torch.equal(p.grad, g) for p, g in zip(parameters, list(ours.values())[:3], strict=True)
+    )
     same = {name: g.clone() for name, g in named.items()}
     clip(same, 0)
     assert all(torch.equal(same[name], named[name]) for name in named)
@@ -74,8 +76,13 @@ def _two(rank: int, port: int) -> None:
     a, idle, nobodys = (torch.ones(size, requires_grad=True) for size in (2, 1, 3))
     loss = (a * (rank + 1)).sum() + (idle.sum() if rank else 0)
     found = gradients(loss, {"a": a, "idle": idle, "nobodys": nobodys})
-    assert torch.equal(found["a"], torch.full((2,), 1.5)) and torch.equal(found["idle"], torch.full((1,), 0.5))
-    assert found["nobodys"] is None and not gradients(loss * a.sum(), {"nobodys": nobodys}, zeros=True)["nobodys"].any()
+    assert torch.equal(found["a"], torch.full((2,), 1.5)) and torch.equal(
+        found["idle"], torch.full((1,), 0.5)
+    )
+    assert (
+        found["nobodys"] is None
+        and not gradients(loss * a.sum(), {"nobodys": nobodys}, zeros=True)["nobodys"].any()
+    )
     dist.destroy_process_group()
 
 

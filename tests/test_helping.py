@@ -6,13 +6,33 @@ import re
 
 import pytest
 
-from archgrad import catalogue, config, field_types
 from archgrad.cli import app, main
 from archgrad.cli.helping import ALL, USUAL, methods
+from archgrad.run import catalogue, config, field_types
 from archgrad.spaces import SPACES
 
 COMMANDS = [name for name in app if not name.startswith("-")]
-DANGLING = {"of", "as", "by", "for", "from", "with", "in", "on", "at", "to", "where", "whose", "which", "what", "how", "so", "it", "its", "and"}
+DANGLING = {
+    "of",
+    "as",
+    "by",
+    "for",
+    "from",
+    "with",
+    "in",
+    "on",
+    "at",
+    "to",
+    "where",
+    "whose",
+    "which",
+    "what",
+    "how",
+    "so",
+    "it",
+    "its",
+    "and",
+}
 
 
 def options(command: str) -> dict[str, str]:
@@ -48,7 +68,10 @@ def test_help_shows_the_usual_options_and_help_all_the_others(command, wide, cap
     text = capsys.readouterr().out
     assert 30 <= len(shown(text)) <= 45 and set(shown(text)) < every
     assert {flag for flag in every if "." not in flag} <= set(shown(text))
-    assert f"archgrad {command} {ALL} shows {len(every) - len(shown(text))} more options." in text.splitlines()
+    assert (
+        f"archgrad {command} {ALL} shows {len(every) - len(shown(text))} more options."
+        in text.splitlines()
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,7 +86,9 @@ def test_help_shows_the_usual_options_and_help_all_the_others(command, wide, cap
 def test_the_methods_of_the_command_line_are_shown_whole(line, wide, capsys):
     assert main(line.split()) == 0
     flags = set(shown(capsys.readouterr().out))
-    assert {flag for flag in options("search") if flag.startswith(("--stdarts.", "--oles."))} <= flags
+    assert {
+        flag for flag in options("search") if flag.startswith(("--stdarts.", "--oles."))
+    } <= flags
     assert not [flag for flag in flags if flag.startswith(("--cdarts.", "--gdas."))]
     assert main(["search", "--help"]) == 0  # what one command line names does not stay
     assert "--stdarts.kappa" not in shown(capsys.readouterr().out)
@@ -78,7 +103,9 @@ def test_methods_are_read_from_a_command_line():
 def test_usual_options_exist():
     known = config.sections()
     for section, names in USUAL.items():
-        assert {name.replace("-", "_") for name in names.split()} <= known[section].model_fields.keys(), section
+        assert {name.replace("-", "_") for name in names.split()} <= known[
+            section
+        ].model_fields.keys(), section
 
 
 def test_spaces_describe_an_option_alike():

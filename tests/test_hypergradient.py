@@ -8,9 +8,15 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from archgrad.arch import Batch, Output
-from archgrad.gradients import gradients
-from archgrad.hypergradient import Problem, finite_differences, first_order, second_order, step_of
+from archgrad.arch.passes import Batch, Output
+from archgrad.components.gradients import gradients
+from archgrad.components.hypergradient import (
+    Problem,
+    finite_differences,
+    first_order,
+    second_order,
+    step_of,
+)
 from fakes import Noise
 
 
@@ -30,21 +36,34 @@ def problem(momentum: float, nesterov: bool, steps_before: int = 2, optimizer_of
     torch.manual_seed(0)
     net = Tiny()
     alphas = {"cell": torch.randn(3, dtype=torch.float64, requires_grad=True)}
-    optimizer = torch.optim.SGD(net.parameters(), 0.3, momentum=momentum, nesterov=nesterov, weight_decay=0.01)
+    optimizer = torch.optim.SGD(
+        net.parameters(), 0.3, momentum=momentum, nesterov=nesterov, weight_decay=0.01
+    )
     optimizer = optimizer_of(net.parameters()) if optimizer_of else optimizer
-    (xt, yt), (xv, yv) = ((torch.randn(6, 3, dtype=torch.float64), torch.randint(4, (6,))) for _ in range(2))
+    (xt, yt), (xv, yv) = (
+        (torch.randn(6, 3, dtype=torch.float64), torch.randint(4, (6,))) for _ in range(2)
+    )
     named = dict(net.named_parameters())
 
     def loss(x, y, a, w):
         arguments = (x, a["cell"].softmax(0))
-        return F.cross_entropy(net(*arguments) if w is None else functional_call(net, dict(w), arguments), y)
+        return F.cross_entropy(
+            net(*arguments) if w is None else functional_call(net, dict(w), arguments), y
+        )
 
     for _ in range(steps_before):  # so that there is momentum
         loss(xt, yt, {k: v.detach() for k, v in alphas.items()}, None).backward()
         optimizer.step()
         optimizer.zero_grad()
     return (
-        Problem(net, alphas, named, optimizer, lambda a, w: (loss(xv, yv, a, w), None), lambda a, w: (loss(xt, yt, a, w), None)),
+        Problem(
+            net,
+            alphas,
+            named,
+            optimizer,
+            lambda a, w: (loss(xv, yv, a, w), None),
+            lambda a, w: (loss(xt, yt, a, w), None),
+        ),
         lambda a, w: loss(xt, yt, a, w),
         lambda a, w: loss(xv, yv, a, w),
     )
@@ -72,9 +91,13 @@ def test_second_order_is_autograd_through_the_virtual_step(momentum, nesterov):
     truth = exact(p, train, val)
     found, _ = second_order(p)
     torch.testing.assert_close(found["cell"], truth, rtol=1e-12, atol=1e-13)
-    assert all(torch.equal(before[name], w) for name, w in p.weights.items()), "the virtual step must stay virtual"
+    assert all(torch.equal(before[name], w) for name, w in p.weights.items()), (
+        "the virtual step must stay virtual"
+    )
     first, _ = first_order(p)
-    assert (first["cell"] - truth).abs().max() > 1e-3, "the correction must matter here, or the test proves nothing"
+    assert (first["cell"] - truth).abs().max() > 1e-3, (
+        "the correction must matter here, or the test proves nothing"
+    )
     near, _ = finite_differences(p)
     torch.testing.assert_close(near["cell"], truth, rtol=1e-4, atol=1e-6)
 
@@ -97,7 +120,9 @@ def adam(p: Problem, slopes):
         m = b1 * (kept["exp_avg"] if kept else 0.0) + (1 - b1) * g
         v = b2 * (kept["exp_avg_sq"] if kept else 0.0) + (1 - b2) * g**2
         w = w * (1 - s["lr"] * s["weight_decay"]) if apart else w
-        ahead[name] = w - s["lr"] * (m / (1 - b1**count)) / ((v / (1 - b2**count)).sqrt() + s["eps"])
+        ahead[name] = w - s["lr"] * (m / (1 - b1**count)) / (
+            (v / (1 - b2**count)).sqrt() + s["eps"]
+        )
     return ahead
 
 
@@ -112,29 +137,50 @@ def test_second_order_goes_through_a_step_of_adam(name, steps_before):
     torch.testing.assert_close(second_order(p)[0]["cell"], truth, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(finite_differences(p)[0]["cell"], truth, rtol=1e-3, atol=1e-5)
     assert all(torch.equal(before[name], w) for name, w in p.weights.items())
-    assert (first_order(p)[0]["cell"] - truth).abs().max() > 1e-4, "the correction must matter here, or the test proves nothing"
+    assert (first_order(p)[0]["cell"] - truth).abs().max() > 1e-4, (
+        "the correction must matter here, or the test proves nothing"
+    )
 
 
 @pytest.mark.parametrize("name", ADAMS)
 def test_the_virtual_step_is_where_adam_goes(name):
     p, train, _ = problem(0.0, False, 2, ADAMS[name])
     own = dict(p.weights)
-    found = dict(zip(own, torch.autograd.grad(train({k: a.detach() for k, a in p.alphas.items()}, own), list(own.values())), strict=True))
+    found = dict(
+        zip(
+            own,
+            torch.autograd.grad(
+                train({k: a.detach() for k, a in p.alphas.items()}, own), list(own.values())
+            ),
+            strict=True,
+        )
+    )
     ahead = step_of(p.optimizer)(p.optimizer, own, found)
     for weight, gradient in zip(own.values(), found.values(), strict=True):
         weight.grad = gradient
     p.optimizer.step()
     for key, weight in own.items():
-        torch.testing.assert_close(ahead.weights[key].detach(), weight.detach(), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(
+            ahead.weights[key].detach(), weight.detach(), rtol=1e-9, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize(
     ("optimizer_of", "says"),
     [
-        (lambda w: torch.optim.RMSprop(w, 0.1), "knows those of SGD, Adam and AdamW, not of RMSprop"),
+        (
+            lambda w: torch.optim.RMSprop(w, 0.1),
+            "knows those of SGD, Adam and AdamW, not of RMSprop",
+        ),
         (lambda w: torch.optim.Adam(w, 0.1, amsgrad=True), "knows no Adam with amsgrad"),
-        (lambda w: torch.optim.SGD(w, 0.1, momentum=0.9, dampening=0.5), "knows no SGD with dampening"),
-        (lambda w: torch.optim.SGD([{"params": [one]} for one in w], 0.1), "SGD must have one group of parameters, not several"),
+        (
+            lambda w: torch.optim.SGD(w, 0.1, momentum=0.9, dampening=0.5),
+            "knows no SGD with dampening",
+        ),
+        (
+            lambda w: torch.optim.SGD([{"params": [one]} for one in w], 0.1),
+            "SGD must have one group of parameters, not several",
+        ),
     ],
 )
 def test_second_order_refuses_steps_it_does_not_know(optimizer_of, says):
@@ -169,7 +215,11 @@ def test_on_a_supernet_it_moves_no_statistics_and_no_weights(name, kind):
         state = m.start(seed=0, epochs=2, steps=3)
         m.begin_epoch(state)
         m.step(state, train, val)
-        counts[which] = sum(int(b) for n, b in state.nets["search"].named_buffers() if n.endswith("num_batches_tracked"))
+        counts[which] = sum(
+            int(b)
+            for n, b in state.nets["search"].named_buffers()
+            if n.endswith("num_batches_tracked")
+        )
         assert all(p.requires_grad and p.grad is None for p in state.nets["search"].parameters())
     passes = counts["first_order"] // 2
     assert counts[kind] == (2 * passes if kind == "first_order" else passes)
@@ -178,14 +228,23 @@ def test_on_a_supernet_it_moves_no_statistics_and_no_weights(name, kind):
 def test_second_order_on_a_real_supernet_equals_autograd():
     """The whole chain, batch statistics and depthwise convolutions included, in float64."""
     import archgrad
-    from archgrad.arch import Context
-    from archgrad.relax import softmax
+    from archgrad.components.context import Context
+    from archgrad.components.relax import softmax
 
-    space = archgrad.space("darts", channels=2, cells=1, nodes=1, classes=4, primitives=("skip_connect", "sep_conv_3x3", "dil_conv_3x3"))
+    space = archgrad.space(
+        "darts",
+        channels=2,
+        cells=1,
+        nodes=1,
+        classes=4,
+        primitives=("skip_connect", "sep_conv_3x3", "dil_conv_3x3"),
+    )
     m = archgrad.method("darts", space)
     state = m.start(seed=0, epochs=2, steps=3)
     net = state.nets["search"].double()
-    alphas = {name: (1000 * a.detach().double()).requires_grad_() for name, a in state.alphas.items()}
+    alphas = {
+        name: (1000 * a.detach().double()).requires_grad_() for name, a in state.alphas.items()
+    }
     optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, weight_decay=1e-3)
     data = Noise(dtype=torch.float64)
     train, val = (next(data.batches(split, 0)) for split in ("train", "val"))
@@ -198,11 +257,18 @@ def test_second_order_on_a_real_supernet_equals_autograd():
 
     named = dict(net.named_parameters())
     slopes = gradients(loss(train, alphas, named), named, create_graph=True)
-    ahead = {n: w if slopes[n] is None else w - 0.1 * (slopes[n] + 1e-3 * w) for n, w in named.items()}
+    ahead = {
+        n: w if slopes[n] is None else w - 0.1 * (slopes[n] + 1e-3 * w) for n, w in named.items()
+    }
     truth = gradients(loss(val, alphas, ahead), alphas, zeros=True)
-    p = Problem(net, alphas, named, optimizer, lambda a, w: (loss(val, a, w), None), lambda a, w: (loss(train, a, w), None))
+    p = Problem(
+        net,
+        alphas,
+        named,
+        optimizer,
+        lambda a, w: (loss(val, a, w), None),
+        lambda a, w: (loss(train, a, w), None),
+    )
     found, _ = second_order(p)
     for name in truth:
         torch.testing.assert_close(found[name], truth[name], rtol=1e-9, atol=1e-12)
-
-

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from archgrad import data, front, interrupts
+from archgrad import data
 from archgrad.cli import main
-from archgrad.interrupts import UNLESS_IGNORED, obeyed, stop_requests
+from archgrad.observers import interrupts
+from archgrad.observers.interrupts import UNLESS_IGNORED, obeyed, stop_requests
+from archgrad.run import front
 from running import SMALL, outcome, same
 
 ALL = (signal.SIGINT, signal.SIGTERM, *UNLESS_IGNORED)
@@ -37,7 +39,10 @@ def test_a_request_sets_a_flag_and_is_answered_at_once_and_a_second_one_stops(nu
     with pytest.raises(KeyboardInterrupt), stop_requests() as stopping:
         assert not stopping()
         ask(number)
-        assert stopping() and capfd.readouterr().err == "stopping after this step; once more to stop now\n"
+        assert (
+            stopping()
+            and capfd.readouterr().err == "stopping after this step; once more to stop now\n"
+        )
         ask(signal.SIGINT)
     assert [signal.getsignal(one) for one in ALL] == before
     with stop_requests() as stopping:  # the next search of this process was not asked
@@ -103,10 +108,16 @@ def broken_without_request():
 
 
 @pytest.mark.parametrize("moment", ["reading", "front", "after"])
-def test_a_request_outside_the_steps_ends_with_130_and_the_run_goes_on(whole, tmp_path, monkeypatch, capfd, moment):
+def test_a_request_outside_the_steps_ends_with_130_and_the_run_goes_on(
+    whole, tmp_path, monkeypatch, capfd, moment
+):
     """While images are read nothing is written; in the front and behind it the search is whole, and ends as one that nobody stopped."""
     folder = tmp_path / "run"
-    place, name = {"reading": (data, "load"), "front": (front, "of_end"), "after": (front, "front")}[moment]
+    place, name = {
+        "reading": (data, "load"),
+        "front": (front, "of_end"),
+        "after": (front, "front"),
+    }[moment]
     real = getattr(place, name)
 
     def asked(*given, **named):
@@ -118,14 +129,18 @@ def test_a_request_outside_the_steps_ends_with_130_and_the_run_goes_on(whole, tm
         assert main(["search", *SMALL, "--out", str(folder)]) == 130
     assert not (folder / "genotype.json").exists()
     if moment == "reading":
-        assert not (folder / "config.yaml").exists() and capfd.readouterr().err.endswith("archgrad: stopped\n")
+        assert not (folder / "config.yaml").exists() and capfd.readouterr().err.endswith(
+            "archgrad: stopped\n"
+        )
         return
     assert main(["resume", str(folder)]) == 0
     assert same(outcome(folder), outcome(whole))
     assert (folder / "front.json").read_text() == (whole / "front.json").read_text()
 
 
-def test_a_measurement_is_interrupted_and_the_resumed_run_is_the_undisturbed_one(whole, tmp_path, monkeypatch, capfd):
+def test_a_measurement_is_interrupted_and_the_resumed_run_is_the_undisturbed_one(
+    whole, tmp_path, monkeypatch, capfd
+):
     """The request comes between two batches of the gap: no row is written, and the resumed run measures again."""
     folder = tmp_path / "run"
     real, count = data.Data.evaluation, [0]
@@ -139,9 +154,15 @@ def test_a_measurement_is_interrupted_and_the_resumed_run_is_the_undisturbed_one
 
     with monkeypatch.context() as patched:
         patched.setattr(data.Data, "evaluation", asked)
-        assert main(["search", *SMALL, "--search.checkpoint-seconds", "1e-9", "--out", str(folder)]) == 130
+        assert (
+            main(["search", *SMALL, "--search.checkpoint-seconds", "1e-9", "--out", str(folder)])
+            == 130
+        )
     said = capfd.readouterr()
-    assert "stopping after this step" in said.err and "stopped in what comes after epoch 2; all before that is saved" in said.out
+    assert (
+        "stopping after this step" in said.err
+        and "stopped in what comes after epoch 2; all before that is saved" in said.out
+    )
     assert count[0] == 3 and len((folder / "metrics.jsonl").read_text().splitlines()) == 1
     assert main(["resume", str(folder)]) == 0
     one, other = outcome(folder), outcome(whole)
@@ -172,7 +193,16 @@ SWALLOWED = """
 @pytest.mark.parametrize("module, how", [("cyclopts", RAISED), ("torch", SWALLOWED)])
 def test_a_request_during_imports_ends_with_130(tmp_path, module, how):
     """Before the command line is there, and inside torch's import, where it is swallowed: the search must not run on."""
-    command = [sys.executable, "-c", CHILD.format(how=how), module, "search", *SMALL, "--out", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-c",
+        CHILD.format(how=how),
+        module,
+        "search",
+        *SMALL,
+        "--out",
+        str(tmp_path / "run"),
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (ended.returncode, ended.stderr) == (130, "archgrad: stopped\n")
     assert not (tmp_path / "run" / "config.yaml").exists()
@@ -181,6 +211,9 @@ def test_a_request_during_imports_ends_with_130(tmp_path, module, how):
 def test_the_program_is_the_one_that_hears_requests_first():
     text = (Path(__file__).parent.parent / "pyproject.toml").read_text()
     assert 'archgrad = "archgrad.__main__:main"' in text
-    heavy = "import archgrad.interrupts, sys; print([m for m in ('torch', 'cyclopts', 'rich', 'numpy') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True).stdout == "[]\n"
+    heavy = "import archgrad.observers.interrupts, sys; print([m for m in ('torch', 'cyclopts', 'rich', 'numpy') if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True).stdout
+        == "[]\n"
+    )
     assert interrupts.Interrupted.__mro__[1] is Exception

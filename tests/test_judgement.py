@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 import shutil
@@ -9,16 +11,27 @@ import shutil
 import pytest
 import torch
 
-from archgrad import finished, spaces
-from archgrad.benchmarks import elsewhere
+from archgrad import spaces
 from archgrad.cli import main
 from archgrad.compare import markdown, tables
-from archgrad.compare.comparison import tidy
+from archgrad.compare.comparing import tidy
 from archgrad.diagnostics.entropy import mean_entropy
-from archgrad.folder import RunFolder
-from archgrad.judgement import Judgement, Part, beyond, higher, initial, judge, percent, unmoved, unstable
 from archgrad.methods import method
-from archgrad.patch import Decision
+from archgrad.run import finished
+from archgrad.run.folder import RunFolder
+from archgrad.run.judgement import (
+    Judgement,
+    Part,
+    beyond,
+    higher,
+    initial,
+    judge,
+    percent,
+    unmoved,
+    unstable,
+)
+from archgrad.searching.types import Decision
+from archgrad.tabular import elsewhere
 from fakes import Noise
 from running import SMALL
 from searching import run
@@ -37,13 +50,18 @@ def started(m, epochs: int = EPOCHS):
 
 
 def rows(texts, **columns) -> list[dict]:
-    return [{"epoch": k, "genotype": text, "val_accuracy": 0.8, "train_accuracy": 0.9, **columns} for k, text in enumerate(texts)]
+    return [
+        {"epoch": k, "genotype": text, "val_accuracy": 0.8, "train_accuracy": 0.9, **columns}
+        for k, text in enumerate(texts)
+    ]
 
 
 def moved(state, by: float = 3.0):
     """The same op of every edge ahead, by so much, and the others as far back."""
     for name, group in state.space.groups.items():
-        state.alphas[name].data += by * (2 * group.columns([group.edges[0].primitives[1]]).float() - 1) * group.mask()
+        state.alphas[name].data += (
+            by * (2 * group.columns([group.edges[0].primitives[1]]).float() - 1) * group.mask()
+        )
     return state
 
 
@@ -53,17 +71,26 @@ def judged(m, state, count: int = EPOCHS, **columns) -> Judgement:
 
 
 METHODS = ("darts", "stdarts", "gdas", "drnas", "snas", "pcdarts", "dartsminus", "fairdarts")
-PLACES = [*((name, BASE) for name in METHODS), *((name, space) for name in ("darts", "pcdarts") for space in (DARTS, CHAIN))]
+PLACES = [
+    *((name, BASE) for name in METHODS),
+    *((name, space) for name in ("darts", "pcdarts") for space in (DARTS, CHAIN)),
+]
 
 
 @pytest.mark.parametrize(("name", "space"), PLACES, ids=lambda one: getattr(one, "name", one))
 def test_the_initial_draw_alone_is_no_search(name, space):
     m = method(name, space)
     found = judged(m, started(m))
-    assert not found.ok and list(found.fails) == ["alphas"] and "have not moved" in found.fails["alphas"]
+    assert (
+        not found.ok
+        and list(found.fails) == ["alphas"]
+        and "have not moved" in found.fails["alphas"]
+    )
     assert all(part.learned == part.decided == 0 for part in found.parts.values())
     found = judged(m, moved(started(m)))
-    assert found.ok and found.lines() == ["searched: alphas moved, supernet 80 % of validation images (chance 25 %), selection stable"]
+    assert found.ok and found.lines() == [
+        "searched: alphas moved, supernet 80 % of validation images (chance 25 %), selection stable"
+    ]
     assert Judgement.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
@@ -75,13 +102,21 @@ def test_entropy_alone_deceives():
     for m, one in ((cold, state), (wide, started(wide))):
         assert mean_entropy(m.readout(one), BASE.groups) < 0.5 * math.log(5)
         assert "alphas" in judged(m, one).fails
-    with torch.no_grad():  # of the lead of the wide draw, a step of 0.3 is little; of the usual draw it is nearly all
-        for m, far, fails in ((wide, 0.3, True), (method("darts", BASE), 0.1, True), (method("darts", BASE), 0.3, False)):
+    with (
+        torch.no_grad()
+    ):  # of the lead of the wide draw, a step of 0.3 is little; of the usual draw it is nearly all
+        for m, far, fails in (
+            (wide, 0.3, True),
+            (method("darts", BASE), 0.1, True),
+            (method("darts", BASE), 0.3, False),
+        ):
             assert ("alphas" in judged(m, moved(started(m), far)).fails) is fails
 
 
 def test_half_of_the_lead_and_a_hundredth_of_the_entropy():
-    assert Part(6, 0.3, 0.16, 0.016, None).moved  # as decided as a darts search of the published length
+    assert Part(
+        6, 0.3, 0.16, 0.016, None
+    ).moved  # as decided as a darts search of the published length
     assert not Part(6, 0.3, 0.15, 0.5, None).moved  # the draw decided as much
     assert not Part(6, 0.3, 0.3, 0.009, None).moved
 
@@ -90,35 +125,52 @@ def test_the_rate_that_would_move_them():
     """0.02 of 0.30 is to be 0.28: fourteen times as fast. Decidedness grows as the square."""
     assert higher(0.01, {"cell": Part(6, 0.30, 0.02, 0.2, None)}) == pytest.approx(0.2)
     assert higher(0.01, {"cell": Part(6, 0.30, 0.25, 0.0001, None)}) == pytest.approx(0.1)
-    assert higher(3e-4, {"cell": Part(6, 0.001, 0.0009, 0.009, None)}) == pytest.approx(6e-4)  # never less than twice
-    assert higher(0.3, {"cell": Part(6, 0.30, 0.02, 0.2, None)}) is None  # above 1 nothing is sensible
+    assert higher(3e-4, {"cell": Part(6, 0.001, 0.0009, 0.009, None)}) == pytest.approx(
+        6e-4
+    )  # never less than twice
+    assert (
+        higher(0.3, {"cell": Part(6, 0.30, 0.02, 0.2, None)}) is None
+    )  # above 1 nothing is sensible
     m = method("darts", BASE, alphas={"lr": 0.01, "init": 0.3})
     state = started(m)
     for a in state.alphas.values():  # the ops that are ahead get a little more
         a.data += 0.02 * torch.nn.functional.one_hot(a.argmax(-1), 5)
     says = judged(m, state).fails["alphas"]
     lead = judged(m, state).parts["cell"].lead
-    assert says.startswith(f"The alphas hardly moved (0.02 of {lead:.2g} between first and second op): another seed would give another cell.")
+    assert says.startswith(
+        f"The alphas hardly moved (0.02 of {lead:.2g} between first and second op): another seed would give another cell."
+    )
     assert says.endswith(" Set --alphas.lr auto.")  # 0.01 is below what fits so short a search
-    fast = unmoved({"cell": Part(6, 0.30, 0.02, 0.2, None)}, {"cell": Part(6, 0.30, 0.02, 0.2, None)}, 0.01)
+    fast = unmoved(
+        {"cell": Part(6, 0.30, 0.02, 0.2, None)}, {"cell": Part(6, 0.30, 0.02, 0.2, None)}, 0.01
+    )
     assert fast.endswith("Raise --alphas.lr to about 0.2, or train longer.")
 
 
 def test_a_search_that_a_rule_ended_is_told_to_stop_later():
     changed = {"cell": Part(6, 0.3, 0.3, 0.2, 0.5)}
-    assert unstable(changed, changed, 2, stopped=True).endswith("A rule ended the search: set a later --stop.after.")
+    assert unstable(changed, changed, 2, stopped=True).endswith(
+        "A rule ended the search: set a later --stop.after."
+    )
     assert unstable(changed, changed, 2, stopped=False).endswith("Train longer.")
 
 
-@pytest.mark.parametrize("name", ["progressive", "pdarts", "pcdarts+progressive", "drnas+progressive"])
+@pytest.mark.parametrize(
+    "name", ["progressive", "pdarts", "pcdarts+progressive", "drnas+progressive"]
+)
 def test_stages_know_their_draw(name):
     """A stage that draws anew is judged by that draw; one that carries alphas over, by what it kept of the first."""
     m = method(name, BASE, alphas={"lr": 1e-30, "decay": 0.0})
     found = run(m, epochs=6)
     assert max(group.width for group in found.state.space.groups.values()) < 5  # pruned
     drawn = initial(m, found.state)
-    assert all(torch.equal(drawn[name], a.detach().double()) for name, a in found.state.alphas.items())
-    assert "alphas" in judge(m, found.state, found.genotype, rows([str(found.genotype)] * 6), CLASSES).fails
+    assert all(
+        torch.equal(drawn[name], a.detach().double()) for name, a in found.state.alphas.items()
+    )
+    assert (
+        "alphas"
+        in judge(m, found.state, found.genotype, rows([str(found.genotype)] * 6), CLASSES).fails
+    )
 
 
 def test_what_no_cell_reads():
@@ -126,7 +178,10 @@ def test_what_no_cell_reads():
     state = moved(started(m))
     without = next(name for name, group in state.space.groups.items() if not group.cells)
     state.alphas[without].data.copy_(initial(m, state)[without])
-    assert f"No cell of the supernet reads the alphas of '{without}'" in judged(m, state).fails["alphas"]
+    assert (
+        f"No cell of the supernet reads the alphas of '{without}'"
+        in judged(m, state).fails["alphas"]
+    )
 
 
 def test_groups_are_judged_apart_and_layers_together():
@@ -144,10 +199,20 @@ def test_chance_by_hand():
     assert [percent(share) for share in (0.81, 0.0512, 0.0996)] == ["81 %", "5.1 %", "10 %"]
     m = method("darts", BASE)
     state = moved(started(m))
-    assert "chance" not in judged(m, state, val_accuracy=0.34).fails  # 0.25 + 2 * sqrt(0.25 * 0.75 / 100) = 0.337
+    assert (
+        "chance" not in judged(m, state, val_accuracy=0.34).fails
+    )  # 0.25 + 2 * sqrt(0.25 * 0.75 / 100) = 0.337
     says = judged(m, state, val_accuracy=0.33).fails["chance"]
-    assert says.startswith("The supernet is right on 33 % of validation images, no more than chance (guessing has 25 %, with luck 34 %).")
-    lopsided = judge(m, state, m.genotype(state), rows([str(m.genotype(state))] * EPOCHS, val_accuracy=0.6), [60, 20, 10, 10])
+    assert says.startswith(
+        "The supernet is right on 33 % of validation images, no more than chance (guessing has 25 %, with luck 34 %)."
+    )
+    lopsided = judge(
+        m,
+        state,
+        m.genotype(state),
+        rows([str(m.genotype(state))] * EPOCHS, val_accuracy=0.6),
+        [60, 20, 10, 10],
+    )
     assert lopsided.chance == 0.6 and "chance" in lopsided.fails
     unknown = judge(m, state, m.genotype(state), rows([str(m.genotype(state))] * EPOCHS), [])
     assert unknown.ok and unknown.lines() == ["searched: alphas moved, selection stable"]
@@ -158,14 +223,24 @@ def test_the_selection_agrees_with_itself():
     state = moved(started(m))
     last = str(m.genotype(state))
     one, two = (last.replace("skip_connect", "none", k) for k in (1, 2))
-    for texts, held in (([two] * 18 + [one, last], 0.833333), ([last] * 18 + [two, last], 0.666667), ([two] * 17 + [last] * 3, 1.0)):
+    for texts, held in (
+        ([two] * 18 + [one, last], 0.833333),
+        ([last] * 18 + [two, last], 0.666667),
+        ([two] * 17 + [last] * 3, 1.0),
+    ):
         found = judge(m, state, m.genotype(state), rows(texts), CLASSES)
         assert found.parts["cell"].held == held and found.over == 2 and found.ok is (held > 0.75)
-    assert "67 % of its links held over the last 2 epochs" in judge(m, state, m.genotype(state), rows([two] * 19 + [last]), CLASSES).lines()[0]
+    assert (
+        "67 % of its links held over the last 2 epochs"
+        in judge(m, state, m.genotype(state), rows([two] * 19 + [last]), CLASSES).lines()[0]
+    )
     assert judge(m, state, m.genotype(state), rows([two] * 46 + [last] * 4), CLASSES).over == 5
     for count in range(3):
         short = judged(m, state, count).fails["short"]
-        assert short == f"The search is too short to tell whether its selection is stable (epochs: {count}). Train longer."
+        assert (
+            short
+            == f"The search is too short to tell whether its selection is stable (epochs: {count}). Train longer."
+        )
     assert "No epoch of this search is finished" in judged(m, state, 0).fails["chance"]
 
 
@@ -175,18 +250,36 @@ def test_a_decision_that_goes_back_is_still_of_the_alphas():
     state = moved(started(m))
     text = str(m.genotype(state))
     state.decisions = [Decision(m.genotype(state), {"after_epochs": 10})]
-    found = judge(m, state, m.genotype(state), rows([text] * 10 + [text.replace("skip_connect", "none")] * 10), CLASSES)
+    found = judge(
+        m,
+        state,
+        m.genotype(state),
+        rows([text] * 10 + [text.replace("skip_connect", "none")] * 10),
+        CLASSES,
+    )
     assert found.by == "alphas" and found.ok and found.parts["cell"].held == 1
 
 
-@pytest.mark.parametrize(("name", "options"), [("random", {"draws": 2}), ("rsws", {"samples": 3}), ("dartspt", {"tune": 1})])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("random", {"draws": 2}), ("rsws", {"samples": 3}), ("dartspt", {"tune": 1})],
+)
 def test_decisions_are_judged_by_what_they_found(name, options):
     m = method(name, BASE, **options)
     found = run(m, epochs=4)
     seen = rows([str(found.genotype)] * 4, draw_accuracy=0.9)
     one = judge(m, found.state, found.genotype, seen, CLASSES)
-    assert one.by == "decisions" and not one.parts and not one.over and {"alphas", "selection", "short"}.isdisjoint(one.fails)
-    what = {"random": "best draw", "rsws": "supernet % of training images", "dartspt": "supernet % of validation images"}
+    assert (
+        one.by == "decisions"
+        and not one.parts
+        and not one.over
+        and {"alphas", "selection", "short"}.isdisjoint(one.fails)
+    )
+    what = {
+        "random": "best draw",
+        "rsws": "supernet % of training images",
+        "dartspt": "supernet % of validation images",
+    }
     assert one.what.startswith(what[name])
     if name == "random":
         assert one.accuracy == pytest.approx(found.state.decisions[-1].note["accuracy"], abs=1e-6)
@@ -197,10 +290,21 @@ def test_decisions_are_judged_by_what_they_found(name, options):
 
 def test_noise_that_is_searched_is_at_chance():
     """A real loop over noise, twenty classes of it: accuracies as low as in the search that took the worst network of its space."""
-    m = method("darts", spaces.space("nasbench201", channels=2, cells=1, classes=20), alphas={"lr": 0.5})
+    m = method(
+        "darts", spaces.space("nasbench201", channels=2, cells=1, classes=20), alphas={"lr": 0.5}
+    )
     data = Noise(classes=20)
     found = run(m, epochs=4, data=data)
-    assert "chance" in judge(m, found.state, found.genotype, rows([str(found.genotype)] * 4, val_accuracy=0.05), [5] * 20).fails
+    assert (
+        "chance"
+        in judge(
+            m,
+            found.state,
+            found.genotype,
+            rows([str(found.genotype)] * 4, val_accuracy=0.05),
+            [5] * 20,
+        ).fails
+    )
 
 
 # where it is shown
@@ -208,9 +312,11 @@ def test_noise_that_is_searched_is_at_chance():
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
-    """A search of noise, and what it printed."""
+    """A search whose alphas hardly move; beside its folder stands what it printed."""
     folder = tmp_path_factory.mktemp("judged") / "run"
-    assert main(["search", *PUBLISHED, "--budget", "macs=60%", "--out", str(folder)]) == 0
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["search", *PUBLISHED, "--budget", "macs=60%", "--out", str(folder)]) == 0
+    folder.with_suffix(".txt").write_text(printed.getvalue())
     return folder
 
 
@@ -228,22 +334,49 @@ def test_a_result_never_stands_without_it(short, tmp_path, capsys):
     """Directly before the verdict, and before what to type next; in the files too."""
     fails = fails_of(short)
     assert fails and "hardly moved" in fails[0]
-    again = said(capsys, "search", *PUBLISHED, "--budget", "macs=60%", "--out", tmp_path / "again").splitlines()
-    verdict = next(k for k, line in enumerate(again) if "What the benchmark measured" in line)
-    assert again[verdict - len(fails) : verdict] == fails
-    assert again[-1].startswith("next: search again first, as said above; for this network all the same: archgrad retrain")
-    assert again[-2] == "True accuracies are those of CIFAR-10 with 32x32 images; they say little of a search on digits."
+    printed = short.with_suffix(".txt").read_text().splitlines()
+    verdict = next(k for k, line in enumerate(printed) if "What the benchmark measured" in line)
+    assert printed[verdict - len(fails) : verdict] == fails
+    assert printed[-1].startswith(
+        "next: search again first, as said above; for this network all the same: archgrad retrain"
+    )
+    assert (
+        printed[-2]
+        == "True accuracies are those of CIFAR-10 with 32x32 images; they say little of a search on digits."
+    )
     shown = said(capsys, "show", short).splitlines()
     verdict = next(k for k, line in enumerate(shown) if "What the benchmark measured" in line)
-    assert shown[verdict - len(fails) : verdict] == fails and shown[-1] == again[-2]
+    assert shown[verdict - len(fails) : verdict] == fails and shown[-1] == printed[-2]
     file = tmp_path / "small.json"
     derived = said(capsys, "derive", short, "--budget", "macs=10%", "--out", file).splitlines()
-    assert derived[-1 - len(fails) : -1] == fails and derived[-1].startswith("next: search again first")
+    assert derived[-1 - len(fails) : -1] == fails and derived[-1].startswith(
+        "next: search again first"
+    )
     assert json.loads(file.read_text())["searched"]["fails"]
-    assert all(line in said(capsys, "show", one) for one in (file, short / "genotype.json") for line in fails)
-    assert all(line in said(capsys, "resume", short) for line in (*fails, "next: search again first"))
-    less = ["--retrain.preset", "quick", "--retrain.epochs", "1", "--retrain.limit", "40", "--threads", "1"]
-    assert said(capsys, "retrain", file, *less, "--out", tmp_path / "network").splitlines()[: len(fails)] == fails
+    assert all(
+        line in said(capsys, "show", one)
+        for one in (file, short / "genotype.json")
+        for line in fails
+    )
+    assert all(
+        line in said(capsys, "resume", short) for line in (*fails, "next: search again first")
+    )
+    less = [
+        "--retrain.preset",
+        "quick",
+        "--retrain.epochs",
+        "1",
+        "--retrain.limit",
+        "40",
+        "--threads",
+        "1",
+    ]
+    assert (
+        said(capsys, "retrain", file, *less, "--out", tmp_path / "network").splitlines()[
+            : len(fails)
+        ]
+        == fails
+    )
     assert "hardly moved" not in said(capsys, "show", "DARTS_V2")  # of no search
 
 
@@ -267,14 +400,22 @@ def test_a_run_recorded_before_is_judged_from_its_files(short, tmp_path, capsys)
 def test_an_idle_budget_is_said(short, capsys):
     said_of = said(capsys, "derive", short, "--budget", "macs=100%")
     kept = json.loads(said(capsys, "derive", short, "--budget", "macs=100%", "--json"))["budget"][0]
-    assert "more than half of this budget of macs is idle: without any budget the alphas ask for" in said_of
+    assert (
+        "more than half of this budget of macs is idle: without any budget the alphas ask for"
+        in said_of
+    )
     assert kept["found"] < 0.5 * kept["budget"] and kept["wanted"] == kept["found"]
-    assert "idle" not in said(capsys, "derive", short, "--budget", f"macs={1.5 * kept['found']:.0f}")
+    assert "idle" not in said(
+        capsys, "derive", short, "--budget", f"macs={1.5 * kept['found']:.0f}"
+    )
 
 
 def test_where_the_table_is_of_other_images():
     assert elsewhere("uoft-cs/cifar10", 32) is None and elsewhere("CIFAR-10", 32) is None
-    assert elsewhere("cifar10", 16) == "True accuracies are those of CIFAR-10 with 32x32 images; this search saw images of 16x16."
+    assert (
+        elsewhere("cifar10", 16)
+        == "True accuracies are those of CIFAR-10 with 32x32 images; this search saw images of 16x16."
+    )
     assert "they say little of a search on photos" in (elsewhere("photos", 32) or "")
 
 
@@ -287,7 +428,13 @@ def made(arm: str, seed: int, *fails: str) -> dict:
 
 
 def test_a_table_marks_the_arms_and_says_why(capsys):
-    runs = [made("darts", 1, "alphas", "selection"), made("darts", 2, "alphas"), made("darts", 3), made("cold", 1), made("cold", 2)]
+    runs = [
+        made("darts", 1, "alphas", "selection"),
+        made("darts", 2, "alphas"),
+        made("darts", 3),
+        made("cold", 1),
+        made("cold", 2),
+    ]
     runs[2].pop("searched")  # recorded before
     from rich.console import Console
 
@@ -299,15 +446,27 @@ def test_a_table_marks_the_arms_and_says_why(capsys):
     assert f"* {note}" in " ".join(shown.split()) and f"\\* {note}" in markdown(runs, "darts")
     assert "| darts | 1 to 3\\* |" in markdown(runs, "darts")
     numbers = tables.comparison(runs, "darts").to_json()["searched"]
-    assert numbers["darts"]["1"] == {"ok": False, "fails": {"alphas": "a sentence", "selection": "a sentence"}} and numbers["cold"]["1"]["ok"]
+    assert (
+        numbers["darts"]["1"]
+        == {"ok": False, "fails": {"alphas": "a sentence", "selection": "a sentence"}}
+        and numbers["cold"]["1"]["ok"]
+    )
     assert {"darts,1,searched,0", "cold,2,searched,1"} <= {*tidy(runs, "darts").splitlines()}
     for one in runs:
         one.pop("searched", None)
-    assert "searched" not in tables.comparison(runs, "darts").to_json() and "*" not in markdown(runs, "darts")
+    assert "searched" not in tables.comparison(runs, "darts").to_json() and "*" not in markdown(
+        runs, "darts"
+    )
 
 
 def test_alpha_steps_are_counted_to_where_the_search_stopped():
     m = method("darts", BASE)
     state = moved(started(m), 1.0)
-    few, all_of_them = (judge(m, state, m.genotype(state), rows([str(m.genotype(state))] * count), CLASSES) for count in (10, EPOCHS))
-    assert few.fails["short"].startswith("The search has 30 alpha steps") and "short" not in all_of_them.fails
+    few, all_of_them = (
+        judge(m, state, m.genotype(state), rows([str(m.genotype(state))] * count), CLASSES)
+        for count in (10, EPOCHS)
+    )
+    assert (
+        few.fails["short"].startswith("The search has 30 alpha steps")
+        and "short" not in all_of_them.fails
+    )

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgrad.arch import Mixture
-from archgrad.gradients import gradients
+from archgrad.arch.mixture import Mixture
+from archgrad.components.gradients import gradients
 from archgrad.methods import method
 from archgrad.methods.lambdadarts import alike
-from archgrad.search_method import Method
+from archgrad.searching.method import Method
+from archgrad.searching.steps import weight_loss
 from archgrad.spaces import space
-from archgrad.stepper import weight_loss
 from fakes import Noise
 from searching import Record, content, same
 from searching import run as searched
@@ -25,7 +25,9 @@ DOUBLE = Noise(dtype=torch.double)
 MEASURES = ("cosine", "sign")
 
 
-def lambdadarts(space_name: str = "nasbench201", name: str = "lambdadarts", small: dict = SMALL, **options) -> Method:
+def lambdadarts(
+    space_name: str = "nasbench201", name: str = "lambdadarts", small: dict = SMALL, **options
+) -> Method:
     return method(name, space(space_name, **small), lambdadarts=options)
 
 
@@ -34,23 +36,30 @@ def started(m: Method, epoch: int = 3):
     state = m.start(seed=1, epochs=4, steps=3)
     state.nets["search"].double()
     rng = torch.Generator().manual_seed(3)
-    state.alphas = {name: torch.randn(a.shape, dtype=torch.double, generator=rng).requires_grad_() for name, a in state.alphas.items()}
+    state.alphas = {
+        name: torch.randn(a.shape, dtype=torch.double, generator=rng).requires_grad_()
+        for name, a in state.alphas.items()
+    }
     state.epoch = epoch
     return state
 
 
 def by_hand(g: Tensor, h: Tensor, measure: str) -> Tensor:
-    return F.cosine_similarity(g, h, dim=0) if measure == "cosine" else (g @ h) / (g.abs() @ h.abs())
+    return (
+        F.cosine_similarity(g, h, dim=0) if measure == "cosine" else (g @ h) / (g.abs() @ h.abs())
+    )
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_alignment_is_the_mean_over_pairs(measure):
     g = torch.randn(5, 12, dtype=torch.double, generator=torch.Generator().manual_seed(0))
-    expected = torch.stack([by_hand(g[i], g[j], measure) for i, j in combinations(range(5), 2)]).mean()
+    expected = torch.stack(
+        [by_hand(g[i], g[j], measure) for i, j in combinations(range(5), 2)]
+    ).mean()
     assert alike(g, measure).item() == pytest.approx(expected.item(), abs=1e-12)
-    assert alike(g[:1].repeat(4, 1), measure).item() == pytest.approx(1) and alike(torch.stack([g[0], -g[0]]), measure).item() == pytest.approx(
-        -1
-    )
+    assert alike(g[:1].repeat(4, 1), measure).item() == pytest.approx(1) and alike(
+        torch.stack([g[0], -g[0]]), measure
+    ).item() == pytest.approx(-1)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -95,9 +104,13 @@ def test_it_is_the_authors_finite_difference():
 
     (g,) = torch.autograd.grad(loss(p), p)
     unit = [row / row.norm() for row in g.flatten(1)]
-    u = torch.stack([(sum(unit) - row * (row @ sum(unit))) / g[i].norm() / 3 for i, row in enumerate(unit)]).reshape(p.shape)
+    u = torch.stack(
+        [(sum(unit) - row * (row @ sum(unit))) / g[i].norm() / 3 for i, row in enumerate(unit)]
+    ).reshape(p.shape)
     eps = 1e-6 / u.norm()
-    ahead, behind, here = (gradients(loss(q.detach()), weights) for q in (p - eps * u, p + eps * u, p))
+    ahead, behind, here = (
+        gradients(loss(q.detach()), weights) for q in (p - eps * u, p + eps * u, p)
+    )
     for key in weights:
         if here[key] is not None:
             expected = here[key] + (ahead[key] - behind[key]) / (2 * eps)
@@ -106,23 +119,36 @@ def test_it_is_the_authors_finite_difference():
 
 def test_only_weights_learn_from_it_and_only_where_cells_are_enough():
     """Of the DARTS cells the two reductions are left alone, as the authors do; the alphas' pass is DARTS's."""
-    m = lambdadarts("darts", small={"channels": 2, "cells": 5, "nodes": 2, "classes": 4}, strength=1.0)
+    m = lambdadarts(
+        "darts", small={"channels": 2, "cells": 5, "nodes": 2, "classes": 4}, strength=1.0
+    )
     state = started(m)
     mixture = m.mixture(state.alphas, m.context(state, "weight"))
-    assert {name: w.dim() for name, w in mixture.weights.items()} == {"normal": 3, "reduce": 2} and len(mixture.weights["normal"]) == 3
+    assert {name: w.dim() for name, w in mixture.weights.items()} == {
+        "normal": 3,
+        "reduce": 2,
+    } and len(mixture.weights["normal"]) == 3
     for phase in ("alpha", "readout"):
-        assert all(w.dim() == 2 for w in m.mixture(state.alphas, m.context(state, phase)).weights.values())
+        assert all(
+            w.dim() == 2 for w in m.mixture(state.alphas, m.context(state, phase)).weights.values()
+        )
 
 
 def test_nothing_to_align():
     """Two normal and no reduction cells enough: DARTS to the last bit, whatever the strength."""
     small = {"channels": 2, "cells": 3, "nodes": 2, "classes": 4}
-    m, plain = lambdadarts("darts", small=small, strength=5.0), method("darts", space("darts", **small))
+    m, plain = (
+        lambdadarts("darts", small=small, strength=5.0),
+        method("darts", space("darts", **small)),
+    )
     assert same(*(content(one, searched(one, epochs=2).state) for one in (m, plain)))
 
 
 def test_strength_zero_is_darts_bit_for_bit():
-    m, plain = lambdadarts(strength=0, alpha_lr=3e-4), method("darts", space("nasbench201", **SMALL), alphas={"lr": 3e-4})
+    m, plain = (
+        lambdadarts(strength=0, alpha_lr=3e-4),
+        method("darts", space("nasbench201", **SMALL), alphas={"lr": 3e-4}),
+    )
     assert same(*(content(one, searched(one).state) for one in (m, plain)))
 
 
@@ -130,12 +156,16 @@ def test_it_aligns():
     """After the same steps, the cells' gradients on an unseen batch agree more than DARTS's."""
 
     def alignment(strength: float) -> float:
-        m = method("lambdadarts", space("nasbench201", **SMALL), strength=strength, alphas={"lr": 1e-4})
+        m = method(
+            "lambdadarts", space("nasbench201", **SMALL), strength=strength, alphas={"lr": 1e-4}
+        )
         state = searched(m, epochs=8).state
         net, batch = state.nets["search"], next(Noise(seed=7).batches("train", 99))
         ((name, a),) = state.alphas.items()
         p = a.detach().softmax(-1).expand(3, *a.shape).clone().requires_grad_()
-        (g,) = torch.autograd.grad(F.cross_entropy(net(batch.images, Mixture({name: p})).logits, batch.labels), p)
+        (g,) = torch.autograd.grad(
+            F.cross_entropy(net(batch.images, Mixture({name: p})).logits, batch.labels), p
+        )
         return alike(g.flatten(1), "cosine").item()
 
     assert alignment(3.0) > alignment(0.0) + 0.1

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from archgrad import latency, spaces
-from archgrad.arch import Genotype
-from archgrad.cost import Cost
+from archgrad.arch.genotype import Genotype
+from archgrad.components.select import uniform
+from archgrad.cost.cost import Cost
+from archgrad.cost.counting import _Flops, costs
 from archgrad.latency import measuring, timing
 from archgrad.latency.profile import Net, Profile
-from archgrad.select import uniform
-from archgrad.spaces.cost import _Flops, costs
 from archgrad.spaces.nasbench201 import ENDS, FIVE
 
 
@@ -39,33 +39,52 @@ def profile(wanted) -> Profile:
     return Profile(wanted, ops, 2.0, 1.5, 0.99, 0.03, (Net(genotype, 3.0, 6.5),), "2025-01-01")
 
 
-@pytest.mark.parametrize(("name", "options"), [("nasbench201", {"channels": 4, "cells": 1}), ("darts", {"channels": 4, "cells": 3})])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("nasbench201", {"channels": 4, "cells": 1}), ("darts", {"channels": 4, "cells": 3})],
+)
 def test_with_multiply_adds_for_a_clock_the_measurement_is_exact(name, options, monkeypatch):
     monkeypatch.setattr(measuring, "milliseconds", by_macs)
     made, told = spaces.space(name, in_channels=2), []
-    found = latency.measure(made, latency.setting(made, 16, threads=1, **options), nets=10, tick=lambda *said: told.append(said))
+    found = latency.measure(
+        made,
+        latency.setting(made, 16, threads=1, **options),
+        nets=10,
+        tick=lambda *said: told.append(said),
+    )
     macs = costs(made, 16, **options)["macs"]
     assert found.scale == pytest.approx(1) and found.r2 == pytest.approx(1) and found.worst < 1e-6
     for place in range(3):
         genotype = uniform(made.groups, place)
         assert found.cost().of(genotype) == pytest.approx(macs.of(genotype) / 1e6)
     assert told[-1] == ("networks", 150, 150) and {what for what, *_ in told} == {"ops", "networks"}
-    assert len([what for what, *_ in told if what == "ops"]) < sum(len(ops) * made.groups[group].cells for group, ops in found.ops.items())
+    assert len([what for what, *_ in told if what == "ops"]) < sum(
+        len(ops) * made.groups[group].cells for group, ops in found.ops.items()
+    )
 
 
 def test_networks_take_turns_and_the_median_of_their_rounds_counts(wanted, monkeypatch):
     monkeypatch.setattr(measuring, "ROUNDS", 5)
     order, times = [], iter([1.0, 10.0, 5.0, 10.0, 2.0, 10.0, 9.0, 30.0, 3.0, 30.0])
-    monkeypatch.setattr(measuring, "milliseconds", lambda call, device, threads, seconds: (order.append(call()), next(times))[1])
+    monkeypatch.setattr(
+        measuring,
+        "milliseconds",
+        lambda call, device, threads, seconds: (order.append(call()), next(times))[1],
+    )
     made = spaces.space("nasbench201", channels=4, cells=1)
     genotypes = [uniform(made.groups, place) for place in (1, 2)]
-    assert latency.networks_ms([made.derive(genotype, **wanted.spec) for genotype in genotypes], wanted) == [3.0, 10.0]
+    assert latency.networks_ms(
+        [made.derive(genotype, **wanted.spec) for genotype in genotypes], wanted
+    ) == [3.0, 10.0]
     assert torch.equal(order[0], order[2]) and not torch.equal(order[0], order[1])
 
 
 def test_chosen_networks_span_the_range():
     groups = spaces.space("darts").groups
-    ops = {n: {(e.source, e.target, k): float(i) for e in g.edges for i, k in enumerate(e.primitives)} for n, g in groups.items()}
+    ops = {
+        n: {(e.source, e.target, k): float(i) for e in g.edges for i, k in enumerate(e.primitives)}
+        for n, g in groups.items()
+    }
     cost = Cost("c", "ms", 1.0, ops)
     found = [cost.added(genotype) for genotype in latency.chosen(cost, groups, 12)]
     assert len(set(found)) >= 11 and found == sorted(found)
@@ -88,7 +107,12 @@ def test_on_one_thread_the_clock_is_the_process_own():
     assert timing.milliseconds(lambda: sum(range(100_000)), "cpu", 1, 0.02) > 0.1
     assert time.process_time() - began > 0.02
     calls = iter([0.001] * (3 + 4) + [0.0])
-    assert timing.milliseconds(lambda: (time.sleep(next(calls, 0.0)), sum(range(10_000))), "cpu", 1, 0.001) < 1
+    assert (
+        timing.milliseconds(
+            lambda: (time.sleep(next(calls, 0.0)), sum(range(10_000))), "cpu", 1, 0.001
+        )
+        < 1
+    )
 
 
 def test_the_line_has_the_least_squares_of_relative_errors():
@@ -102,7 +126,9 @@ def test_the_line_has_the_least_squares_of_relative_errors():
     assert squares(base, scale) == min(near) and sorted(near)[1] > min(near)
 
 
-@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="glibc's allocator"
+)
 def test_memory_that_a_call_frees_is_there_for_the_next():
     """In a process of its own: what was freed before decides where memory comes from."""
     script = """if True:
@@ -115,8 +141,14 @@ def test_memory_that_a_call_frees_is_there_for_the_next():
             [torch.ones(1 << 18) for _ in range(20)]
             faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         print(sum(faults[4:]))"""
-    faults = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
-    assert faults < 2048  # of 4 * 20 * 256 pages, nearly all of which glibc's defaults ask for again
+    faults = int(
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        ).stdout
+    )
+    assert (
+        faults < 2048
+    )  # of 4 * 20 * 256 pages, nearly all of which glibc's defaults ask for again
 
 
 def test_threads_are_those_asked_for_inside_and_as_before_outside():
@@ -131,7 +163,9 @@ def test_a_file_is_what_was_measured(wanted, tmp_path):
     found = profile(wanted)
     latency.write(found, tmp_path / "deep" / "a.json")
     assert latency.read(tmp_path / "deep" / "a.json", wanted) == found
-    genotype = Genotype.parse("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|")
+    genotype = Genotype.parse(
+        "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
+    )
     assert found.cost().of(genotype) == pytest.approx(2 + 1.5 * 0.25 * (3 + 1 + 4))
 
 
@@ -155,10 +189,15 @@ def test_a_file_of_another_setting_is_refused_by_name(change, message, wanted, t
 
 def test_files_are_found_by_their_setting(wanted, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(ValueError, match=r"no latency of these networks was measured on .* yet: `archgrad latency --space nasbench201"):
+    with pytest.raises(
+        ValueError,
+        match=r"no latency of these networks was measured on .* yet: `archgrad latency --space nasbench201",
+    ):
         latency.find(wanted)
     latency.write(profile(wanted), latency.place(wanted))
-    assert latency.find(wanted).base == 2.0 and latency.place(wanted) != latency.place(replace(wanted, batch=2))
+    assert latency.find(wanted).base == 2.0 and latency.place(wanted) != latency.place(
+        replace(wanted, batch=2)
+    )
 
 
 def test_what_is_no_such_file_is_refused(wanted, tmp_path):
@@ -170,10 +209,16 @@ def test_what_is_no_such_file_is_refused(wanted, tmp_path):
 
 def test_too_few_networks_and_sums_that_say_nothing_are_refused(wanted, monkeypatch):
     made = spaces.space("nasbench201")
-    with pytest.raises(ValueError, match="nets must be at least 10, which a line is calibrated on, not 9"):
+    with pytest.raises(
+        ValueError, match="nets must be at least 10, which a line is calibrated on, not 9"
+    ):
         latency.measure(made, wanted, nets=9)
     monkeypatch.setattr(measuring, "milliseconds", by_macs)
-    monkeypatch.setattr(measuring, "networks_ms", lambda networks, wanted, **_: [20.0 - i for i, _ in enumerate(networks)])
+    monkeypatch.setattr(
+        measuring,
+        "networks_ms",
+        lambda networks, wanted, **_: [20.0 - i for i, _ in enumerate(networks)],
+    )
     with pytest.raises(ValueError, match="measure again with nothing else running"):
         latency.measure(made, wanted, nets=10)
     with pytest.raises(ValueError, match="threads must be at least 1, not 0"):

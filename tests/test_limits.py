@@ -8,25 +8,49 @@ from zlib import crc32
 import pytest
 import torch
 
-from archgrad.arch import CellGenotype, Edge, EdgeGroup, Genotype, Link, Mixture
-from archgrad.cost import Cost, written
-from archgrad.limits import Limit, cheapest, check, dearest, fit
-from archgrad.select import score, strongest, uniform
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.select import score, strongest, uniform
+from archgrad.cost.cost import Cost, written
+from archgrad.cost.limits import Limit, cheapest, check, dearest, fit
 
 OPS = ("none", "skip_connect", "sep_conv_3x3", "sep_conv_5x5")
 CHAIN = {f"layer{k}": EdgeGroup(f"layer{k}", (Edge(0, 1, OPS),), (1,), hidden=()) for k in range(4)}
-CELL = {"normal": EdgeGroup("normal", tuple(Edge(s, t, OPS[: 4 - (s == 0)]) for t in (2, 3, 4) for s in range(t)), (2, 3, 4), keep=2)}
+CELL = {
+    "normal": EdgeGroup(
+        "normal",
+        tuple(Edge(s, t, OPS[: 4 - (s == 0)]) for t in (2, 3, 4) for s in range(t)),
+        (2, 3, 4),
+        keep=2,
+    )
+}
 
 
 def cost(groups, name="macs", seed=0, base=7.0, scale=1.0):
     rng = torch.Generator().manual_seed(seed)
-    ops = {n: {(*e[:2], p): scale * float(torch.rand((), generator=rng)) for e in g.edges for p in e.primitives} for n, g in groups.items()}
+    ops = {
+        n: {
+            (*e[:2], p): scale * float(torch.rand((), generator=rng))
+            for e in g.edges
+            for p in e.primitives
+        }
+        for n, g in groups.items()
+    }
     return Cost(name, "", scale * base, ops)
 
 
 def random_mixture(groups, seed):
     rng = torch.Generator().manual_seed(seed)
-    return Mixture({n: torch.randn(len(g.edges), g.width, generator=rng).masked_fill(~g.mask(), -99).softmax(1) for n, g in groups.items()})
+    return Mixture(
+        {
+            n: torch.randn(len(g.edges), g.width, generator=rng)
+            .masked_fill(~g.mask(), -99)
+            .softmax(1)
+            for n, g in groups.items()
+        }
+    )
 
 
 def every(groups):
@@ -40,9 +64,25 @@ def every(groups):
             for which in product((False, True), repeat=len(edges)):
                 if sum(which) == takes:
                     kept = [group.edges[e] for e, yes in zip(edges, which) if yes]
-                    choices += list(product(*([Link(e.source, e.target, p) for p in e.primitives if p not in group.hidden] for e in kept)))
+                    choices += list(
+                        product(
+                            *(
+                                [
+                                    Link(e.source, e.target, p)
+                                    for p in e.primitives
+                                    if p not in group.hidden
+                                ]
+                                for e in kept
+                            )
+                        )
+                    )
             per_node.append(choices)
-        per_group.append([CellGenotype(name, tuple(link for node in nodes for link in node), group.concat) for nodes in product(*per_node)])
+        per_group.append(
+            [
+                CellGenotype(name, tuple(link for node in nodes for link in node), group.concat)
+                for nodes in product(*per_node)
+            ]
+        )
     return [Genotype(cells) for cells in product(*per_group)]
 
 
@@ -57,19 +97,30 @@ def test_the_best_within_limits_is_that_of_brute_force(groups, count, scale):
     assert len(everything) == count
     one, other = cost(groups, scale=scale), cost(groups, "params", seed=1, scale=scale)
     mixture = random_mixture(groups, 3)
-    values = {name: [c.added(g) for g in everything] for name, c in (("macs", one), ("params", other))}
+    values = {
+        name: [c.added(g) for g in everything] for name, c in (("macs", one), ("params", other))
+    }
     scores = [score(g, mixture, groups) for g in everything]
     last = -float("inf")
     for share in (0.05, 0.3, 0.6, 1.0):
-        limits = (Limit(one, between(values["macs"], share)), Limit(other, between(values["params"], max(share, 0.4))))
-        within = [s for g, s in zip(everything, scores) if all(limit.cost.added(g) <= limit.bound for limit in limits)]
+        limits = (
+            Limit(one, between(values["macs"], share)),
+            Limit(other, between(values["params"], max(share, 0.4))),
+        )
+        within = [
+            s
+            for g, s in zip(everything, scores)
+            if all(limit.cost.added(g) <= limit.bound for limit in limits)
+        ]
         assert fit(groups, limits) == bool(within)
         if not within:
             continue
         found = strongest(mixture, groups, limits)
         assert all(limit.holds(found) for limit in limits)
         assert score(found, mixture, groups) == pytest.approx(max(within), abs=1e-9)
-        assert score(found, mixture, groups) >= last - 1e-9  # a larger budget never has a smaller score
+        assert (
+            score(found, mixture, groups) >= last - 1e-9
+        )  # a larger budget never has a smaller score
         last = score(found, mixture, groups)
     assert strongest(mixture, groups, limits) == strongest(mixture, groups)
     assert one.added(cheapest(one, groups)) == pytest.approx(min(values["macs"]))
@@ -78,7 +129,14 @@ def test_the_best_within_limits_is_that_of_brute_force(groups, count, scale):
 
 def test_a_fitted_cost_is_held_by_its_exact_number():
     guide = cost(CHAIN)
-    exact = Cost("energy", "mJ", guide.base, guide.ops, exact=lambda g: guide.added(g) + 0.3 * (crc32(str(g).encode()) % 7 == 0), r2=0.9)
+    exact = Cost(
+        "energy",
+        "mJ",
+        guide.base,
+        guide.ops,
+        exact=lambda g: guide.added(g) + 0.3 * (crc32(str(g).encode()) % 7 == 0),
+        r2=0.9,
+    )
     mixture = random_mixture(CHAIN, 5)
     limit = Limit(exact, guide.added(strongest(mixture, CHAIN)) - 0.2)
     assert exact.of(strongest(mixture, CHAIN, (limit,))) <= limit.bound
@@ -90,17 +148,28 @@ def test_draws_keep_to_limits():
     loose, tight = Limit(c, numbers[len(numbers) // 2]), Limit(c, numbers[0])
     draws = [uniform(CHAIN, seed, limits=(loose,)) for seed in range(40)]
     assert all(loose.holds(g) for g in draws) and len({str(g) for g in draws}) > 20
-    assert uniform(CHAIN, 1, limits=(Limit(c, numbers[-1]),)) == uniform(CHAIN, 1)  # a limit that excludes nothing changes no draw
+    assert uniform(CHAIN, 1, limits=(Limit(c, numbers[-1]),)) == uniform(
+        CHAIN, 1
+    )  # a limit that excludes nothing changes no draw
     assert c.added(uniform(CHAIN, 1, limits=(tight,))) == pytest.approx(numbers[0])
 
 
 def test_what_cannot_be_is_said():
     c, other = cost(CHAIN), cost(CHAIN, "params", seed=1)
     least = cheapest(c, CHAIN)
-    with pytest.raises(ValueError, match=rf"budget macs=1 is below the smallest network, which has {written(c.added(least), '')}: "):
+    with pytest.raises(
+        ValueError,
+        match=rf"budget macs=1 is below the smallest network, which has {written(c.added(least), '')}: ",
+    ):
         check(CHAIN, (Limit(c, 1.0),))
-    both = (Limit(c, c.added(least) + 1e-6), Limit(other, other.added(cheapest(other, CHAIN)) + 1e-6))
-    with pytest.raises(ValueError, match=r"budgets exclude each other: no network has macs=.* under params=.*, where the least is"):
+    both = (
+        Limit(c, c.added(least) + 1e-6),
+        Limit(other, other.added(cheapest(other, CHAIN)) + 1e-6),
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"budgets exclude each other: no network has macs=.* under params=.*, where the least is",
+    ):
         check(CHAIN, both)
     check(CHAIN, both[:1])
     with pytest.raises(ValueError, match="no network that is left to select from keeps to macs=1"):
@@ -108,7 +177,14 @@ def test_what_cannot_be_is_said():
 
 
 @pytest.mark.parametrize(
-    ("value", "unit", "text"), [(3e8, "", "300M"), (1.2341e4, "", "12.34k"), (15.0, "ms", "15ms"), (12, "", "12"), (4e9, "", "4G")]
+    ("value", "unit", "text"),
+    [
+        (3e8, "", "300M"),
+        (1.2341e4, "", "12.34k"),
+        (15.0, "ms", "15ms"),
+        (12, "", "12"),
+        (4e9, "", "4G"),
+    ],
 )
 def test_numbers_as_they_are_typed(value, unit, text):
     assert written(value, unit) == text

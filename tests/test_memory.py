@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archgrad.arch import Edge, EdgeGroup, groups_of
-from archgrad.loop import search
-from archgrad.memory import along
+from archgrad.arch.edges import Edge, EdgeGroup, groups_of
 from archgrad.methods import method
-from archgrad.patch import Patch
+from archgrad.searching.carry import along
+from archgrad.searching.loop import search
+from archgrad.searching.patch import Patch
 from archgrad.spaces import space
 from fakes import Noise
 
@@ -23,15 +23,23 @@ def test_columns_of_what_stays():
     assert found["cell"].tolist() == [[3.0, 1.0], [5.0, 0.0]]
     found["cell"].zero_()
     assert table["cell"].sum() == 21
-    whole = along(OLD, NEW, {"cell": torch.stack([table["cell"], 10 * table["cell"]])})  # (cells, edges, ops)
+    whole = along(
+        OLD, NEW, {"cell": torch.stack([table["cell"], 10 * table["cell"]])}
+    )  # (cells, edges, ops)
     assert whole["cell"][1].tolist() == [[30.0, 10.0], [50.0, 0.0]]
     assert along(OLD, OLD, table)["cell"].tolist() == table["cell"].tolist()
-    assert along(OLD, NEW, {"cell/edge": torch.tensor([7.0, 8.0])})["cell/edge"].tolist() == [7.0, 8.0]
+    assert along(OLD, NEW, {"cell/edge": torch.tensor([7.0, 8.0])})["cell/edge"].tolist() == [
+        7.0,
+        8.0,
+    ]
 
 
 def test_what_the_old_space_had_not_is_refused():
     table = {"cell": torch.zeros(2, 2)}
-    with pytest.raises(ValueError, match="cell: the space that begins has edges or primitives of which the one before had none"):
+    with pytest.raises(
+        ValueError,
+        match="cell: the space that begins has edges or primitives of which the one before had none",
+    ):
         along(NEW, OLD, table)
     with pytest.raises(ValueError, match="the table has 'other'"):
         along(OLD, NEW, {"other": torch.zeros(2, 3)})
@@ -45,7 +53,10 @@ class Wins:
 
     def bind(self, state):
         if self.groups is None:
-            self.table = {name: torch.zeros(len(group.edges), group.width) for name, group in state.space.groups.items()}
+            self.table = {
+                name: torch.zeros(len(group.edges), group.width)
+                for name, group in state.space.groups.items()
+            }
         else:
             self.table = along(self.groups, state.space.groups, self.table)
         self.groups = state.space.groups
@@ -71,7 +82,14 @@ class Wins:
 
 def test_a_memory_goes_through_the_stages_of_a_search():
     small = space("nasbench201", channels=4, cells=1, classes=4)
-    made = method("progressive", small, patches=[Patch("wins", memory={"wins": Wins})], partial=(2, 1), keep=(3,), rest=0)
+    made = method(
+        "progressive",
+        small,
+        patches=[Patch("wins", memory={"wins": Wins})],
+        partial=(2, 1),
+        keep=(3,),
+        rest=0,
+    )
     found = search(made, Noise(), 4)
     table, group = found.state.memory["wins"].table["cell"], found.state.space.groups["cell"]
     assert table.shape == (6, group.width) == (6, 3) and 0 < table.sum() <= 6 * 12

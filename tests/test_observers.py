@@ -8,23 +8,27 @@ import pytest
 import torch
 
 import archgrad
-from archgrad import checkpoint
-from archgrad.interrupts import Interrupted, stop_requests
-from archgrad.loop import search
-from archgrad.observers import Checkpoints, Metrics, Reading
-from archgrad.probes import Curvature
-from archgrad.records import rows
+from archgrad.observers.interrupts import Interrupted, stop_requests
+from archgrad.observers.probes import Curvature
+from archgrad.observers.recording import Checkpoints, Metrics, Reading
+from archgrad.searching import checkpoint
+from archgrad.searching.loop import search
+from archgrad.storage.records import rows
 from fakes import Noise
 from watching import Several, assert_equal, trace
 
 
 def method(name="darts", **options):
-    return archgrad.method(name, archgrad.space("nasbench201", channels=2, cells=1, classes=4), **options)
+    return archgrad.method(
+        name, archgrad.space("nasbench201", channels=2, cells=1, classes=4), **options
+    )
 
 
 def test_metrics_lines_newer_than_the_checkpoint_are_cut(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2}\n{"epo')  # the last line was cut by a kill
+    path.write_text(
+        '{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2}\n{"epo'
+    )  # the last line was cut by a kill
     assert [row["epoch"] for row in rows(path)] == [0, 1, 2]
     Metrics(path, epoch=2)
     assert path.read_text() == '{"epoch": 0}\n{"epoch": 1}\n'
@@ -87,7 +91,9 @@ def test_checkpoints_refuse_what_is_not_theirs(tmp_path):
     other = archgrad.method("random", archgrad.space("nasbench201", channels=2, cells=1, classes=4))
     with pytest.raises(ValueError, match="belongs to method 'darts', not 'random'"):
         checkpoint.restore(other, checkpoint.read(path))
-    with pytest.raises(ValueError, match="planned for 2 epochs of 3 steps and cannot go on with 4 of 3"):
+    with pytest.raises(
+        ValueError, match="planned for 2 epochs of 3 steps and cannot go on with 4 of 3"
+    ):
         search(m, Noise(), 4, state=checkpoint.restore(m, checkpoint.read(path)))
     assert not list(tmp_path.glob("*.part"))
 
@@ -115,13 +121,19 @@ def test_a_measurement_ends_within_a_batch_and_is_done_again_on_resume(tmp_path)
 
     seen = []
     saves = Checkpoints(path, seconds=0, stopping=asked, how="archgrad resume x")
-    with pytest.raises(Interrupted, match=r"^stopped in what comes after epoch 1; all before that is saved\. Go on with: archgrad resume x$"):
+    with pytest.raises(
+        Interrupted,
+        match=r"^stopped in what comes after epoch 1; all before that is saved\. Go on with: archgrad resume x$",
+    ):
         search(m, Reading(Broken(), saves.measuring, saves.tuning), 2, observers=[saves])
     assert seen == [0, 1]  # of three batches
     state = checkpoint.restore(m, checkpoint.read(path))
     assert (state.epoch, state.step) == (0, 3)
     again, whole = search(m, Several(), 2, state=state), search(m, Several(), 2)
-    assert_equal(trace(again.state, again.state.nets["search"]), trace(whole.state, whole.state.nets["search"]))
+    assert_equal(
+        trace(again.state, again.state.nets["search"]),
+        trace(whole.state, whole.state.nets["search"]),
+    )
     assert again.genotype == whole.genotype
 
 
@@ -130,7 +142,9 @@ def test_a_measurement_ends_within_a_batch_and_is_done_again_on_resume(tmp_path)
     ("dartspt", {"tune": 1}, "evaluation"),
     ("dartspt", {"tune": 1}, "batches"),
 ])  # fmt: skip
-def test_a_finalisation_ends_within_a_batch_and_goes_on_from_its_last_decision(tmp_path, name, options, reading):
+def test_a_finalisation_ends_within_a_batch_and_goes_on_from_its_last_decision(
+    tmp_path, name, options, reading
+):
     m, path, asked = method(name, **options), tmp_path / "checkpoint.pt", Asked()
 
     @dataclass(frozen=True)
@@ -155,7 +169,10 @@ def test_a_finalisation_ends_within_a_batch_and_goes_on_from_its_last_decision(t
     assert len(read) == 4
     state = checkpoint.restore(m, checkpoint.read(path))
     again, whole = search(m, Noise(), 2, state=state), search(m, Noise(), 2)
-    assert_equal(trace(again.state, again.state.nets["search"]), trace(whole.state, whole.state.nets["search"]))
+    assert_equal(
+        trace(again.state, again.state.nets["search"]),
+        trace(whole.state, whole.state.nets["search"]),
+    )
     assert again.genotype == whole.genotype and again.state.decisions == whole.state.decisions
 
 
@@ -176,10 +193,14 @@ def test_a_request_between_two_steps_is_heard_by_the_step_that_saves(tmp_path):
     assert checkpoint.read(path)["step"] == 2
 
 
-def test_the_last_step_of_an_epoch_is_saved_where_the_checkpoint_is_older_than_a_tenth(tmp_path, monkeypatch):
+def test_the_last_step_of_an_epoch_is_saved_where_the_checkpoint_is_older_than_a_tenth(
+    tmp_path, monkeypatch
+):
     m, now, saved = method(), [0.0], []
-    monkeypatch.setattr("archgrad.observers.monotonic", lambda: now[0])
-    monkeypatch.setattr(checkpoint, "save", lambda path, content: saved.append((content["epoch"], content["step"])))
+    monkeypatch.setattr("archgrad.observers.recording.monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        checkpoint, "save", lambda path, content: saved.append((content["epoch"], content["step"]))
+    )
 
     class Clock:
         def on_step(self, *_):

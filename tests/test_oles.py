@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgrad import checkpoint
-from archgrad.arch import Context, Mixture, Progress
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Progress
 from archgrad.methods import method
-from archgrad.methods.matches import MEASURES, Matches, cosine
-from archgrad.search_method import Method
+from archgrad.methods.oles_gradients import MEASURES, Matches, cosine
+from archgrad.searching import checkpoint
+from archgrad.searching.method import Method
 from archgrad.spaces import space
 from fakes import Noise
 from searching import Record, Saves, Watch, content, gone_on, resumed, same, values_of
@@ -43,7 +44,9 @@ def test_matches_and_the_alphas_gradient_are_the_papers(order, measure):
     weights = dict(net.named_parameters())
     halves = []
     for batch in batches:
-        loss = F.cross_entropy(net(batch.images, Mixture({name: a.softmax(-1)})).logits, batch.labels)
+        loss = F.cross_entropy(
+            net(batch.images, Mixture({name: a.softmax(-1)})).logits, batch.labels
+        )
         found = torch.autograd.grad(loss, [a, *weights.values()], allow_unused=True)
         halves.append((found[0], dict(zip(weights, found[1:], strict=True))))
     (_, train), (slope, val) = halves
@@ -54,11 +57,20 @@ def test_matches_and_the_alphas_gradient_are_the_papers(order, measure):
             g, h = (torch.cat([half[key].flatten() for key in names]) for half in (train, val))
             return g @ h / (g.norm() * h.norm())
         columns = [(train[key].flatten(1).T, (train[key] + val[key]).flatten(1).T) for key in names]
-        return torch.stack([torch.stack([F.cosine_similarity(g, h, dim=0) for g, h in zip(*pair)]).mean() for pair in columns]).mean()
+        return torch.stack(
+            [
+                torch.stack([F.cosine_similarity(g, h, dim=0) for g, h in zip(*pair)]).mean()
+                for pair in columns
+            ]
+        ).mean()
 
     assert len(memory.ops) == OPS and memory.counts == [1] * OPS
-    assert memory.sums.tolist() == pytest.approx([by_hand(names).item() for names in memory.ops], abs=1e-10)
-    assert (state.optimizers["alphas"].state[a]["exp_avg"] / (1 - m.alphas.beta1) - slope).abs().max() < 1e-10
+    assert memory.sums.tolist() == pytest.approx(
+        [by_hand(names).item() for names in memory.ops], abs=1e-10
+    )
+    assert (
+        state.optimizers["alphas"].state[a]["exp_avg"] / (1 - m.alphas.beta1) - slope
+    ).abs().max() < 1e-10
 
 
 def test_a_gradient_of_nothing_matches_nothing():
@@ -70,12 +82,27 @@ class Given(Matches):
     """Matches as told, by the op."""
 
     def __init__(self, threshold: float, interval: int, ops: list[list[str]], of) -> None:
-        super().__init__(threshold, interval, lambda train, val: torch.tensor([of(float(op[0])) for op in train]), True)
-        self.ops, self.counts, self.sums, self.epoch, self.steps = ops, [0] * len(ops), torch.zeros(len(ops)), torch.zeros(()), 0
+        super().__init__(
+            threshold,
+            interval,
+            lambda train, val: torch.tensor([of(float(op[0])) for op in train]),
+            True,
+        )
+        self.ops, self.counts, self.sums, self.epoch, self.steps = (
+            ops,
+            [0] * len(ops),
+            torch.zeros(len(ops)),
+            torch.zeros(()),
+            0,
+        )
 
     def step(self, step: int, ran: str, first: str = "weight") -> None:
         context = Context({}, Progress(0, step, 1, 99, 0, 1), "weight", {}, 0)
-        found = {name: torch.tensor(float(name)) if name in ran else None for names in self.ops for name in names}
+        found = {
+            name: torch.tensor(float(name)) if name in ran else None
+            for names in self.ops
+            for name in names
+        }
         for half in (first, "alpha" if first == "weight" else "weight"):
             self.see(half, found, context)
 
@@ -88,18 +115,36 @@ def test_an_op_rests_when_the_mean_of_an_interval_is_too_low(first):
         memory.step(step, "1234" if step % 2 == 0 else "124", first)
     assert memory.rest == [] and memory.counts == [2, 2, 1, 2]
     memory.step(2, "1234", first)
-    assert memory.rest == [0, 1] and memory.counts == [0, 0, 2, 0] and memory.sums.tolist() == pytest.approx([0, 0, 0.6, 0])
+    assert (
+        memory.rest == [0, 1]
+        and memory.counts == [0, 0, 2, 0]
+        and memory.sums.tolist() == pytest.approx([0, 0, 0.6, 0])
+    )
     memory.step(3, "1234", first)
-    assert memory.rest == [0, 1] and memory.counts == [0, 0, 0, 1]  # those that rest are asked no more
+    assert memory.rest == [0, 1] and memory.counts == [
+        0,
+        0,
+        0,
+        1,
+    ]  # those that rest are asked no more
     row = memory.after_epoch(None, None, None, None)
-    assert row == {"gradient_match": pytest.approx((0.25 + (0.1 + 0.2 + 0.4) / 3 + 0.25 + 0.35) / 4), "frozen": 0.5}
-    assert memory.after_epoch(None, None, None, None) == {"frozen": 0.5}  # nothing was compared: no column
+    assert row == {
+        "gradient_match": pytest.approx((0.25 + (0.1 + 0.2 + 0.4) / 3 + 0.25 + 0.35) / 4),
+        "frozen": 0.5,
+    }
+    assert memory.after_epoch(None, None, None, None) == {
+        "frozen": 0.5
+    }  # nothing was compared: no column
 
 
 def test_a_half_without_its_other_counts_for_nothing():
     memory = Given(0.25, 1, [["1"]], lambda op: 0.0)
     for step in range(3):  # weights alone learn
-        memory.see("weight", {"1": torch.tensor(1.0)}, Context({}, Progress(0, step, 1, 99, 0, 1), "weight", {}, 0))
+        memory.see(
+            "weight",
+            {"1": torch.tensor(1.0)},
+            Context({}, Progress(0, step, 1, 99, 0, 1), "weight", {}, 0),
+        )
     assert memory.rest == [] and memory.counts == [0]
 
 
@@ -108,7 +153,9 @@ def test_what_rests_rests_and_the_rest_goes_on(space_name):
     """Every op rests after the second step: convolutions stay what they are, stem, preprocessing, classifier, skips and alphas move."""
     m = method(
         "oles",
-        space(space_name, **{**SMALL, **({"cells": 3, "nodes": 2} if space_name == "darts" else {})}),
+        space(
+            space_name, **{**SMALL, **({"cells": 3, "nodes": 2} if space_name == "darts" else {})}
+        ),
         threshold=1,
         interval=2,
         measure="paper",
@@ -126,11 +173,17 @@ def test_what_rests_rests_and_the_rest_goes_on(space_name):
     # The order of a step says whether the second one still moves them: nasbench201 compares behind its weights' half.
     after = 1 if space_name == "nasbench201" else 0
     resting = set(memory.resting())
-    assert all(torch.equal(seen[after][name], seen[-1][name]) == (name in resting) for name in seen[-1])
-    assert any("stem" in name for name in seen[-1]) and not any("stem" in name or "classifier" in name for name in resting)
+    assert all(
+        torch.equal(seen[after][name], seen[-1][name]) == (name in resting) for name in seen[-1]
+    )
+    assert any("stem" in name for name in seen[-1]) and not any(
+        "stem" in name or "classifier" in name for name in resting
+    )
     assert not any("skip" in name or "preprocess" in name for name in resting)
     assert all(not torch.equal(alphas[0][name], alphas[-1][name]) for name in alphas[0])
-    assert [row["frozen"] for row in record.rows] == [1, 1] and "gradient_match" not in record.rows[1]
+    assert [row["frozen"] for row in record.rows] == [1, 1] and "gradient_match" not in record.rows[
+        1
+    ]
     assert found.state.epoch == 2
 
 
@@ -168,24 +221,40 @@ def test_a_sampled_path_is_compared_where_it_ran():
 @pytest.mark.parametrize("threshold", [1, 0.1])
 def test_what_rests_rests_on_where_the_supernet_lives_on(threshold, tmp_path):
     """Through the border of a stage that prunes and widens: the ops that are left, by name, and the matches of those not judged yet."""
-    options = {"oles": {"threshold": threshold, "interval": 4, "measure": "paper"}, "progressive": {"partial": (4, 2), "keep": (3,), "rest": 0}}
+    options = {
+        "oles": {"threshold": threshold, "interval": 4, "measure": "paper"},
+        "progressive": {"partial": (4, 2), "keep": (3,), "rest": 0},
+    }
     m = method("oles+progressive", space("nasbench201", **{**SMALL, "channels": 4}), **options)
     saves = Saves([("epoch", 2, 0)], tmp_path)
     found = searched(m, [saves])
     state = checkpoint.restore(m, checkpoint.read(saves.files["epoch", 2, 0]))
     memory = state.memory["oles"]
-    before, waits = set(memory.resting()), {names[0]: (memory.counts[op], memory.sums[op].item()) for op, names in enumerate(memory.ops)}
+    before, waits = (
+        set(memory.resting()),
+        {
+            names[0]: (memory.counts[op], memory.sums[op].item())
+            for op, names in enumerate(memory.ops)
+        },
+    )
     m.begin_epoch(state)
     assert before and 0 < len(memory.ops) < len(waits)
     assert set(memory.resting()) == before & {name for names in memory.ops for name in names}
-    assert [(count, total.item()) for count, total in zip(memory.counts, memory.sums)] == [waits[names[0]] for names in memory.ops]
+    assert [(count, total.item()) for count, total in zip(memory.counts, memory.sums)] == [
+        waits[names[0]] for names in memory.ops
+    ]
     again, _ = gone_on(m, saves.files["epoch", 2, 0])
     assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state))
 
 
 def test_a_new_supernet_learns_whole(tmp_path):
     """Also where the search was killed just before the stage."""
-    m = method("oles+pdarts", space("nasbench201", **SMALL), oles={"threshold": 1, "interval": 2}, pdarts={"rest": 0})
+    m = method(
+        "oles+pdarts",
+        space("nasbench201", **SMALL),
+        oles={"threshold": 1, "interval": 2},
+        pdarts={"rest": 0},
+    )
     saves = Saves([("epoch", 1, 0)], tmp_path)
     searched(m, [saves], epochs=3)
     state = checkpoint.restore(m, checkpoint.read(saves.files["epoch", 1, 0]))
@@ -196,5 +265,8 @@ def test_a_new_supernet_learns_whole(tmp_path):
 
 
 def test_the_users_own_hypergradient_is_refused():
-    with pytest.raises(ValueError, match=r"oles compares gradients in an alpha step of its own: leave out darts.hypergradient"):
+    with pytest.raises(
+        ValueError,
+        match=r"oles compares gradients in an alpha step of its own: leave out darts.hypergradient",
+    ):
         searched(oles(settings={"darts": {"hypergradient": "first_order"}}))

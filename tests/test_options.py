@@ -5,9 +5,9 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
+from archgrad.arch.space import AlphaSettings
 from archgrad.errors import unknown
 from archgrad.options import about, call, model
-from archgrad.search_space import AlphaSettings
 
 
 def function(*, count: Annotated[int, Field(ge=1)] = 2, names: tuple[str, ...] | None = None):
@@ -23,7 +23,10 @@ def test_values_are_converted_to_the_signature():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"cuont": 1}, r"unknown option of f 'cuont': did you mean 'count'\? \(there are: count, names\)"),
+        (
+            {"cuont": 1},
+            r"unknown option of f 'cuont': did you mean 'count'\? \(there are: count, names\)",
+        ),
         ({"count": 0}, "^f.count: Input should be greater than or equal to 1, not 0$"),
         ({"count": "many"}, "^f.count: .*, not 'many'$"),
         ({"names": 5}, "^f.names: .*, not 5$"),
@@ -36,10 +39,15 @@ def test_what_is_wrong_is_said_in_one_line(given, message):
 
 
 def test_nothing_close_is_not_guessed():
-    assert str(unknown("method", "zzz", ["darts", "random"])) == "unknown method 'zzz' (there are: darts, random)"
+    assert (
+        str(unknown("method", "zzz", ["darts", "random"]))
+        == "unknown method 'zzz' (there are: darts, random)"
+    )
 
 
-def documented(*, count: int = 2, names: Annotated[tuple[str, ...], Field(description="their names")] = ()):
+def documented(
+    *, count: int = 2, names: Annotated[tuple[str, ...], Field(description="their names")] = ()
+):
     """The first line,
     and the second.
 
@@ -62,4 +70,7 @@ def test_an_option_means_what_the_docstring_says_of_it_unless_its_type_does():
 
 
 def test_the_attributes_of_a_dataclass_are_described():
-    assert model(AlphaSettings).model_fields["beta1"].description == "decay of Adam's mean of the gradients"
+    assert (
+        model(AlphaSettings).model_fields["beta1"].description
+        == "decay of Adam's mean of the gradients"
+    )

@@ -7,14 +7,15 @@ import pickle
 import pytest
 
 import archgrad
+from archgrad.components.losses import logsumexp, task
 from archgrad.methods import METHODS, method
 from archgrad.methods.gdas import gdas
 from archgrad.methods.sddarts import sddarts
 from archgrad.methods.stdarts import stdarts
-from archgrad.patch import Patch, compose
-from archgrad.search_method import Method
+from archgrad.searching.compose import compose
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
 from archgrad.spaces import SPACES, space
-from archgrad.terms import logsumexp, task
 
 NB = space("nasbench201", channels=4, cells=1, classes=4)
 MINE = Patch("mine", weight_terms=(logsumexp,), weights={"lr": 0.5})
@@ -49,9 +50,17 @@ def test_a_patch_made_for_one_space_is_refused_in_another():
 
 def test_the_door_has_the_presets_and_takes_patches():
     found, named = method("stdarts+sddarts", NB, patches=[MINE]), method("stdarts+sddarts", NB)
-    assert found.name == "stdarts+sddarts+mine" and found.weights.lr == 0.5 and found.published == named.published
-    assert [one.options for one in found.patch.origins] == [one.options for one in named.patch.origins]
-    assert found.patch.origins[0].options["kappa"] == 0.04 and found.patch.origins[0].name == "stdarts"
+    assert (
+        found.name == "stdarts+sddarts+mine"
+        and found.weights.lr == 0.5
+        and found.published == named.published
+    )
+    assert [one.options for one in found.patch.origins] == [
+        one.options for one in named.patch.origins
+    ]
+    assert (
+        found.patch.origins[0].options["kappa"] == 0.04 and found.patch.origins[0].name == "stdarts"
+    )
     assert found.weight_terms[0] is task and found.weight_terms[-1] is logsumexp
     assert method("darts", NB, patches=[MINE]).name == "mine"
 
@@ -61,8 +70,12 @@ def test_the_door_refuses_conflicts_as_ever():
         method("stdarts", NB, patches=[Patch("cold", relax=lambda alphas, context: None)])
     with pytest.raises(ValueError, match=r"pcdarts and mine both set weights\.lr"):
         method("pcdarts", NB, patches=[MINE])
-    assert method("pcdarts", NB, patches=[MINE], weights={"lr": 0.2, "lr_end": 0.0}).weights.lr == 0.2
-    with pytest.raises(ValueError, match="patch 'stdarts' is of the method stdarts, which is named, too"):
+    assert (
+        method("pcdarts", NB, patches=[MINE], weights={"lr": 0.2, "lr_end": 0.0}).weights.lr == 0.2
+    )
+    with pytest.raises(
+        ValueError, match="patch 'stdarts' is of the method stdarts, which is named, too"
+    ):
         method("stdarts", NB, patches=[stdarts()])
     with pytest.raises(ValueError, match=r"archgrad\.method\('sddarts\+stdarts', space"):
         method("sddarts", NB, patches=[stdarts()])
@@ -71,9 +84,15 @@ def test_the_door_refuses_conflicts_as_ever():
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_carries_its_origin(name):
     entry = METHODS[name]
-    needed = {option: 1 for option, field in entry.model().model_fields.items() if field.is_required()}
+    needed = {
+        option: 1 for option, field in entry.model().model_fields.items() if field.is_required()
+    }
     (origin,) = entry.patch(**needed).origins
-    assert (origin.name, origin.presets, set(origin.options)) == (name, entry.presets, set(origin.usual) | needed.keys())
+    assert (origin.name, origin.presets, set(origin.options)) == (
+        name,
+        entry.presets,
+        set(origin.usual) | needed.keys(),
+    )
     assert pickle.loads(pickle.dumps(origin)) == origin
 
 

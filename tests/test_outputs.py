@@ -16,16 +16,17 @@ import pytest
 import torch
 from PIL import Image
 
-from archgrad import catalogue, data, terminal
-from archgrad.arch import Genotype
+from archgrad import data, terminal
+from archgrad.arch.genotype import Genotype
 from archgrad.bounds import check_device
 from archgrad.cli import main
 from archgrad.devices import device_named
-from archgrad.retraining import evaluate as evaluating
-from archgrad.retraining.evaluate import Evaluation, evaluate
-from archgrad.retraining.files import Card
-from archgrad.retraining.retrain import retrain
+from archgrad.retraining import evaluating
+from archgrad.retraining.card import Card
+from archgrad.retraining.evaluating import Evaluation, evaluate
+from archgrad.retraining.execute import retrain
 from archgrad.retraining.training import balanced
+from archgrad.run import catalogue
 from retraining import darts, tiny, trained
 
 
@@ -52,16 +53,28 @@ def of(capsys: pytest.CaptureFixture[str], *command: str) -> str:
     return capsys.readouterr().out
 
 
-def test_a_missing_path_and_an_unreadable_file_are_named_and_the_others_go_on(network, photos, capsys):
+def test_a_missing_path_and_an_unreadable_file_are_named_and_the_others_go_on(
+    network, photos, capsys
+):
     assert main(["predict", str(network), str(photos), str(photos / "none.png"), "--csv"]) == 1
     shown = capsys.readouterr()
     assert len(list(csv.reader(io.StringIO(shown.out)))) == 9
-    assert f"no such file or folder: {photos / 'none.png'}" in shown.err and "broken.png" in shown.err
+    assert (
+        f"no such file or folder: {photos / 'none.png'}" in shown.err and "broken.png" in shown.err
+    )
     assert main(["predict", str(network), str(photos / "none.png")]) == 2
     assert main(["predict", str(network), str(photos / "b"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["refused"] == [] and [Path(row["file"]).name for row in found["images"]] == ["1é.png", "3é.png", "5é.png", "7é.png"]
-    assert 0 < found["images"][0]["probability"] <= 1 and found["images"][0]["top"][0][0] == found["images"][0]["class"]
+    assert found["refused"] == [] and [Path(row["file"]).name for row in found["images"]] == [
+        "1é.png",
+        "3é.png",
+        "5é.png",
+        "7é.png",
+    ]
+    assert (
+        0 < found["images"][0]["probability"] <= 1
+        and found["images"][0]["top"][0][0] == found["images"][0]["class"]
+    )
 
 
 @pytest.mark.parametrize("form", ["--csv", "--top"])
@@ -70,7 +83,11 @@ def test_a_console_without_unicode_loses_nothing(network, photos, form):
     (photos / "b" / "1é.png").rename(photos / "b" / "日本.png")
     code = "import sys; from archgrad.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "predict", str(network), str(photos / "b"), *more]
-    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "cp1252", "COLUMNS": "200"})
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252", "COLUMNS": "200"},
+    )
     assert done.returncode == 0, done.stderr
     if form == "--csv":
         assert "日本.png" in done.stdout.decode("utf-8") and len(done.stdout.splitlines()) == 5
@@ -80,25 +97,47 @@ def test_a_console_without_unicode_loses_nothing(network, photos, form):
 
 def test_json_of_what_is_listed(capsys):
     assert json.loads(of(capsys, "methods", "--json")).keys() == catalogue.methods().keys()
-    assert json.loads(of(capsys, "spaces", "--json"))["s4"]["cells"][1] == "reduce: 14 edges of 2 primitives at most"
-    assert json.loads(of(capsys, "genotypes", "DARTS_V2", "--json"))["darts:DARTS_V2"]["params_M"] > 3
-    assert {"one": "stdarts", "other": "sddarts", "how": "composes"} in json.loads(of(capsys, "methods", "--pairs", "--json"))["pairs"]
+    assert (
+        json.loads(of(capsys, "spaces", "--json"))["s4"]["cells"][1]
+        == "reduce: 14 edges of 2 primitives at most"
+    )
+    assert (
+        json.loads(of(capsys, "genotypes", "DARTS_V2", "--json"))["darts:DARTS_V2"]["params_M"] > 3
+    )
+    assert {"one": "stdarts", "other": "sddarts", "how": "composes"} in json.loads(
+        of(capsys, "methods", "--pairs", "--json")
+    )["pairs"]
     shown = json.loads(of(capsys, "show", "DARTS_V2", "--json"))
     assert shown["derived"]["channels"] == 36 and shown["benchmark"] is None
     cell = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
     table = json.loads(of(capsys, "show", cell, "--json"))["benchmark"]
-    assert table["cifar10_test"] == pytest.approx(93.76, abs=0.005) and table == json.loads(of(capsys, "query", "nasbench201", cell, "--json"))
+    assert table["cifar10_test"] == pytest.approx(93.76, abs=0.005) and table == json.loads(
+        of(capsys, "query", "nasbench201", cell, "--json")
+    )
 
 
 def test_spaces_have_a_line_each(capsys):
     lines = of(capsys, "spaces").splitlines()
-    assert [line.split()[0] for line in lines] == list(catalogue.spaces()) and max(map(len, lines)) <= 100
-    assert lines[0] == "darts          normal, reduce: 14 edges of 8 primitives at most (arXiv 1806.09055)"
+    assert [line.split()[0] for line in lines] == list(catalogue.spaces()) and max(
+        map(len, lines)
+    ) <= 100
+    assert (
+        lines[0]
+        == "darts          normal, reduce: 14 edges of 8 primitives at most (arXiv 1806.09055)"
+    )
 
 
 def test_a_quiet_command_prints_errors_and_json_alone(capsys):
-    assert of(capsys, "show", "DARTS_V2", "--quiet") == of(capsys, "count", "DARTS_V2", "--quiet") == ""
-    assert of(capsys, "--quiet", "count", "DARTS_V2", "--json") == of(capsys, "count", "DARTS_V2", "--json") != ""
+    assert (
+        of(capsys, "show", "DARTS_V2", "--quiet")
+        == of(capsys, "count", "DARTS_V2", "--quiet")
+        == ""
+    )
+    assert (
+        of(capsys, "--quiet", "count", "DARTS_V2", "--json")
+        == of(capsys, "count", "DARTS_V2", "--json")
+        != ""
+    )
     assert main(["show", "DARTS_V22", "--quiet"]) == 2
     assert "unknown" in capsys.readouterr().err
     assert of(capsys, "count", "DARTS_V2") != ""  # the next command prints again
@@ -107,7 +146,10 @@ def test_a_quiet_command_prints_errors_and_json_alone(capsys):
 
 def test_a_word_without_a_flag_is_told_of_the_flags(capsys):
     assert main(["search", "digits"]) == 2
-    assert "a word without a flag is not known here: 'digits'; images are named by --data" in capsys.readouterr().err
+    assert (
+        "a word without a flag is not known here: 'digits'; images are named by --data"
+        in capsys.readouterr().err
+    )
 
 
 def test_completion_can_be_installed(capsys):
@@ -123,13 +165,23 @@ def test_unknown_devices_are_refused(name, capsys):
 
 def test_a_gpu_is_taken_by_its_number(monkeypatch):
     assert check_device("cuda:1") == "cuda:1"
-    with pytest.raises(ValueError, match="device cuda:1: there is no CUDA GPU here; use another one, such as cpu"):
+    with pytest.raises(
+        ValueError, match="device cuda:1: there is no CUDA GPU here; use another one, such as cpu"
+    ):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         device_named("cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [device_named(name) for name in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
-    with pytest.raises(ValueError, match="device cuda:2: this machine has 2 GPUs, of which cuda:0 is the first; use another one, such as cpu"):
+    assert [device_named(name) for name in ("auto", "cpu", "cuda", "cuda:1")] == [
+        "cuda",
+        "cpu",
+        "cuda",
+        "cuda:1",
+    ]
+    with pytest.raises(
+        ValueError,
+        match="device cuda:2: this machine has 2 GPUs, of which cuda:0 is the first; use another one, such as cpu",
+    ):
         device_named("cuda:2")
 
 
@@ -137,13 +189,27 @@ def test_a_gpu_is_taken_by_its_number(monkeypatch):
 def test_averages_over_classes_are_those_of_scikit_learn():
     from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score
 
-    confusion = torch.tensor([[50, 5, 1, 0], [3, 4, 0, 1], [0, 0, 7, 0], [0, 0, 0, 0]])  # no image of the last class
+    confusion = torch.tensor(
+        [[50, 5, 1, 0], [3, 4, 0, 1], [0, 0, 7, 0], [0, 0, 0, 0]]
+    )  # no image of the last class
     found = Evaluation(0.9, 0.1, int(confusion.sum()), tuple("abcd"), confusion, "x")
-    true, guessed = zip(*((row, column) for row in range(4) for column in range(4) for _ in range(confusion[row, column])), strict=True)
+    true, guessed = zip(
+        *(
+            (row, column)
+            for row in range(4)
+            for column in range(4)
+            for _ in range(confusion[row, column])
+        ),
+        strict=True,
+    )
     averages = found.averages
     assert averages["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, guessed))
-    assert averages["macro_recall"] == pytest.approx(recall_score(true, guessed, labels=[0, 1, 2], average="macro"))
-    assert averages["macro_f1"] == pytest.approx(f1_score(true, guessed, labels=[0, 1, 2], average="macro"))
+    assert averages["macro_recall"] == pytest.approx(
+        recall_score(true, guessed, labels=[0, 1, 2], average="macro")
+    )
+    assert averages["macro_f1"] == pytest.approx(
+        f1_score(true, guessed, labels=[0, 1, 2], average="macro")
+    )
     assert found.largest == 56 / 71 and found.to_json().keys() >= averages.keys()
 
 
@@ -153,9 +219,14 @@ def test_balanced_weights_are_those_of_scikit_learn_and_change_the_training(tmp_
 
     counts = [60, 30, 10]
     labels = numpy.repeat(numpy.arange(3), counts)
-    assert balanced(counts).tolist() == pytest.approx(compute_class_weight("balanced", classes=numpy.arange(3), y=labels))
+    assert balanced(counts).tolist() == pytest.approx(
+        compute_class_weight("balanced", classes=numpy.arange(3), y=labels)
+    )
     assert balanced([4, 0]).tolist() == [0.5, 0.0]
-    equal, weighted = trained(tmp_path / "equal"), trained(tmp_path / "weighted", class_weights="balanced")
+    equal, weighted = (
+        trained(tmp_path / "equal"),
+        trained(tmp_path / "weighted", class_weights="balanced"),
+    )
     assert equal.rows[0]["train_loss"] != weighted.rows[0]["train_loss"]
 
 
@@ -168,7 +239,9 @@ def test_an_evaluation_leaves_out_what_cannot_be_read(network, tmp_path, monkeyp
     (tmp_path / "photos" / "0" / "0.png").write_bytes(b"nothing")
     asked = ["evaluate", str(network), "--data", str(tmp_path / "photos")]
     assert main(asked) == 2
-    assert capsys.readouterr().err.endswith("mend or remove it, or leave out such images by --skip-unreadable\n")
+    assert capsys.readouterr().err.endswith(
+        "mend or remove it, or leave out such images by --skip-unreadable\n"
+    )
     assert main([*asked, "--skip-unreadable"]) == 0 and "3 images: " in capsys.readouterr().out
 
 
@@ -179,8 +252,14 @@ def test_a_network_finds_its_images_where_they_were_moved(tmp_path, capsys):
         Image.new("L", (8, 8), 6 * place).save(folder / f"{place}.png")
     settings = {"path": str(tmp_path / "photos"), "cache": str(tmp_path / "cache")}
     loaded = data.load(**settings, report=lambda line: None)
-    space, genotype, recipe = darts().resized(classes=2), Genotype.parse("DARTS_V2"), tiny(batch=8, limit=None)
-    retrain(space, genotype, loaded, recipe, tmp_path / "net", origin=settings, report=lambda line: None)
+    space, genotype, recipe = (
+        darts().resized(classes=2),
+        Genotype.parse("DARTS_V2"),
+        tiny(batch=8, limit=None),
+    )
+    retrain(
+        space, genotype, loaded, recipe, tmp_path / "net", origin=settings, report=lambda line: None
+    )
     before = evaluate(tmp_path / "net")
     shutil.move(tmp_path / "photos", tmp_path / "new place")
     assert main(["evaluate", str(tmp_path / "net")]) == 2
@@ -196,20 +275,30 @@ def test_a_network_finds_its_images_where_they_were_moved(tmp_path, capsys):
     assert "(the files, their labels or their order differ)" in told.err
     shutil.rmtree(tmp_path / "new place" / "b")
     evaluate(tmp_path / "net", tmp_path / "new place")
-    assert "has one class only" in (said := capsys.readouterr().err) and "These images may have trained the network" in said
+    assert (
+        "has one class only" in (said := capsys.readouterr().err)
+        and "These images may have trained the network" in said
+    )
 
 
 def test_a_hub_set_has_not_moved(network, photos, monkeypatch):
     """Of other images these alone are read, not what a search would read of them."""
     card = json.loads((network / "network.json").read_text())
     own = replace(Card.from_json(card), data={"path": "cifar10"})
-    monkeypatch.setattr(data, "load", lambda *_, **__: pytest.fail("it was read as the network's own images"))
+    monkeypatch.setattr(
+        data, "load", lambda *_, **__: pytest.fail("it was read as the network's own images")
+    )
     monkeypatch.setattr(data, "load_labelled", lambda *_, **__: None)
     _, images = evaluating._test_images(own, photos, None, {})
     assert images == str(photos)
 
 
 def test_a_network_of_a_relative_path_is_told_where_its_images_go(network):
-    card = replace(Card.from_json(json.loads((network / "network.json").read_text())), data={"path": "photos/gone"})
-    with pytest.raises(ValueError, match="if the images were moved, name their new place by --data"):
+    card = replace(
+        Card.from_json(json.loads((network / "network.json").read_text())),
+        data={"path": "photos/gone"},
+    )
+    with pytest.raises(
+        ValueError, match="if the images were moved, name their new place by --data"
+    ):
         evaluating._test_images(card, None, None, {})

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from archgrad.budget import budget
+from archgrad.components.losses import logsumexp
 from archgrad.methods import METHODS, method
+from archgrad.methods.budget import budget
 from archgrad.methods.pairs import Pair, markdown, pair, pairs
-from archgrad.patch import Patch, compose
+from archgrad.searching.compose import compose
+from archgrad.searching.patch import Patch
 from archgrad.spaces import space
-from archgrad.terms import logsumexp
 
 PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
 
@@ -20,7 +21,9 @@ PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
 def test_the_page_shows_the_matrix():
     lines = PAGE.read_text().split("### Which methods compose")[1].splitlines()
     shown = "".join(f"{line}\n" for line in lines if line.startswith("|"))
-    assert shown == markdown(space("darts")), "archgrad.methods.pairs.markdown(space('darts')) is the matrix now"
+    assert shown == markdown(space("darts")), (
+        "archgrad.methods.pairs.markdown(space('darts')) is the matrix now"
+    )
 
 
 @pytest.mark.parametrize("name", ["darts", "nasbench201"])
@@ -40,14 +43,23 @@ def test_what_it_says_is_what_happens(name):
 def test_a_part_that_can_never_act_is_refused(idler):
     """Of methods whose alphas never move, with what acts in alpha steps alone."""
     for other in ("betadarts", "oles"):
-        with pytest.raises(ValueError, match=f"{other} acts in alpha steps alone, and {idler} has an alpha_from that never comes"):
+        with pytest.raises(
+            ValueError,
+            match=f"{other} acts in alpha steps alone, and {idler} has an alpha_from that never comes",
+        ):
             method(f"{idler}+{other}", space("nasbench201"))
     with pytest.raises(ValueError, match="cdarts acts in alpha steps alone, and rsws"):
         method("rsws+cdarts", space("nasbench201"))
-    mine, late = Patch("mine", alpha_terms=logsumexp, alphas={"decay": 0.0}), Patch("late", alpha_from=lambda epochs: epochs)
+    mine, late = (
+        Patch("mine", alpha_terms=logsumexp, alphas={"decay": 0.0}),
+        Patch("late", alpha_from=lambda epochs: epochs),
+    )
     with pytest.raises(ValueError, match="mine acts in alpha steps alone, and late"):
         compose(mine, late)
-    assert compose(Patch("both", alpha_terms=logsumexp, weight_terms=logsumexp), late).name == "both+late"
+    assert (
+        compose(Patch("both", alpha_terms=logsumexp, weight_terms=logsumexp), late).name
+        == "both+late"
+    )
     assert compose(mine, Patch("soon", alpha_from=lambda epochs: epochs // 2)).name == "mine+soon"
     assert method("dartspt+betadarts", space("nasbench201")).name == "dartspt+betadarts"
     with pytest.raises(ValueError, match="betadarts acts in alpha steps alone, and dartspt"):
@@ -56,7 +68,9 @@ def test_a_part_that_can_never_act_is_refused(idler):
 
 def test_a_budget_acts_where_no_alphas_move():
     limits = budget((), rate=0.1)
-    assert pair(limits, Patch("late", alpha_from=lambda epochs: epochs)).idle == ("alpha_from",)  # without a limit it has its term alone
+    assert pair(limits, Patch("late", alpha_from=lambda epochs: epochs)).idle == (
+        "alpha_from",
+    )  # without a limit it has its term alone
     whole = Patch("budget", alpha_terms=limits.alpha_terms, limits=(max,))  # type: ignore[arg-type]
     assert pair(whole, Patch("late", alpha_from=lambda epochs: epochs)).composes
 

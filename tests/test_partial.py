@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from archgrad.arch import Edge, EdgeGroup, Mixture
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.mixture import Mixture
+from archgrad.components.select import uniform
 from archgrad.methods import method
-from archgrad.select import uniform
 from archgrad.spaces import SPACES, space
-from archgrad.spaces.bypass import rest, shuffle
 from archgrad.spaces.cells import Cell
+from archgrad.spaces.partial_channels import rest, shuffle
 from archgrad.spaces.primitives import Style, primitive
 from fakes import Noise
 
@@ -22,7 +23,11 @@ DARTS = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
 def shuffled(x, groups):
     """As its paper says: (groups, C / groups) transposed."""
     batch, channels, height, width = x.shape
-    return x.reshape(batch, groups, channels // groups, height, width).transpose(1, 2).reshape(batch, channels, height, width)
+    return (
+        x.reshape(batch, groups, channels // groups, height, width)
+        .transpose(1, 2)
+        .reshape(batch, channels, height, width)
+    )
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -33,7 +38,10 @@ def test_a_shuffle_and_its_inverse(channels, k, layout):
     assert torch.equal(shuffle(x, k), shuffled(x, k))
     assert torch.equal(shuffle(shuffle(x, k), channels // k), x)
     # The next part has a channel of every group, in turn.
-    assert torch.equal(shuffle(torch.arange(channels).view(1, -1, 1, 1), k).flatten()[:k], torch.arange(k) * (channels // k))
+    assert torch.equal(
+        shuffle(torch.arange(channels).view(1, -1, 1, 1), k).flatten()[:k],
+        torch.arange(k) * (channels // k),
+    )
 
 
 def test_the_rest_is_pooled_as_the_ops_round():
@@ -52,7 +60,11 @@ def mixed(cell, group, index, x, row, factor, k):
     for weight, name in zip(row, edge.primitives):
         module = cell.ops(index, name)
         rectified = primitive(name, stride).rectified
-        made = made + weight * (0 * module(chosen) if name == "none" else module(F.relu(chosen) if rectified else chosen))
+        made = made + weight * (
+            0 * module(chosen)
+            if name == "none"
+            else module(F.relu(chosen) if rectified else chosen)
+        )
     if stride == 2:
         others = F.max_pool2d(others, 2, 2, ceil_mode=True)
     return factor * shuffled(torch.cat([made, others], 1), k)
@@ -63,26 +75,51 @@ def mixed(cell, group, index, x, row, factor, k):
 def test_a_cell_is_its_edges_mixed_ops(stride, size):
     torch.manual_seed(0)
     k = 4
-    edges = (Edge(0, 2, DARTS), Edge(1, 2, DARTS[:3]), Edge(0, 3, DARTS[2:4]), Edge(1, 3, ()), Edge(2, 3, DARTS))
+    edges = (
+        Edge(0, 2, DARTS),
+        Edge(1, 2, DARTS[:3]),
+        Edge(0, 3, DARTS[2:4]),
+        Edge(1, 3, ()),
+        Edge(2, 3, DARTS),
+    )
     group = EdgeGroup("one", edges, (2, 3))
-    cell = Cell(group, [nn.Identity(), nn.Identity()], 8, stride, Style(), k).double().to(memory_format=torch.channels_last)
-    inputs = [torch.randn(3, 8, size, size + 1, dtype=torch.double, requires_grad=True) for _ in range(2)]
+    cell = (
+        Cell(group, [nn.Identity(), nn.Identity()], 8, stride, Style(), k)
+        .double()
+        .to(memory_format=torch.channels_last)
+    )
+    inputs = [
+        torch.randn(3, 8, size, size + 1, dtype=torch.double, requires_grad=True) for _ in range(2)
+    ]
     logits = torch.randn(5, 5, dtype=torch.double, requires_grad=True)
     factors = torch.rand(5, dtype=torch.double, requires_grad=True)
     rows = logits.masked_fill(~group.mask(), -1e300).softmax(1) * group.mask()
-    padded = rows * factors[:, None] + 99 * ~group.mask()  # padding is nobody's, and removed edges let nothing by
+    padded = (
+        rows * factors[:, None] + 99 * ~group.mask()
+    )  # padding is nobody's, and removed edges let nothing by
 
-    found = cell([x.contiguous(memory_format=torch.channels_last) for x in inputs], Mixture({"one": padded}).cell("one", 0))
+    found = cell(
+        [x.contiguous(memory_format=torch.channels_last) for x in inputs],
+        Mixture({"one": padded}).cell("one", 0),
+    )
     states = list(inputs)
     for incoming in ((0, 1), (2, 4)):
-        states.append(sum(mixed(cell, group, e, states[edges[e].source], rows[e], factors[e], k) for e in incoming))
+        states.append(
+            sum(
+                mixed(cell, group, e, states[edges[e].source], rows[e], factors[e], k)
+                for e in incoming
+            )
+        )
     wanted = torch.cat(states[2:], 1)
     assert found.shape == (3, 16, -(-size // stride), -(-(size + 1) // stride))
     assert torch.allclose(found, wanted, atol=1e-12)
 
     learned = [*inputs, logits, factors, *cell.parameters()]
     cotangent = torch.randn_like(found)
-    ours, theirs = (torch.autograd.grad(out, learned, cotangent, allow_unused=True, retain_graph=True) for out in (found, wanted))
+    ours, theirs = (
+        torch.autograd.grad(out, learned, cotangent, allow_unused=True, retain_graph=True)
+        for out in (found, wanted)
+    )
     for one, other in zip(ours, theirs, strict=True):
         assert (one is None) == (other is None)
         assert one is None or torch.allclose(one, other, atol=1e-10)
@@ -90,7 +127,11 @@ def test_a_cell_is_its_edges_mixed_ops(stride, size):
 
 def test_unit_weights_and_nodes_without_inputs():
     torch.manual_seed(0)
-    group = EdgeGroup("one", (Edge(0, 1, ("skip_connect", "avg_pool_3x3")), Edge(0, 2, ()), Edge(1, 2, ())), (1, 2))
+    group = EdgeGroup(
+        "one",
+        (Edge(0, 1, ("skip_connect", "avg_pool_3x3")), Edge(0, 2, ()), Edge(1, 2, ())),
+        (1, 2),
+    )
     cell, x = Cell(group, [nn.Identity()], 4, 1, Style(), 2), torch.randn(2, 4, 6, 6)
     unit = cell([x])
     assert torch.equal(unit, cell([x], Mixture({"one": torch.ones(3, 2)}).cell("one", 0)))
@@ -111,10 +152,19 @@ def test_it_is_an_option_of_every_space(name):
     counts = [sum(p.numel() for p in made.supernet().parameters()) for made in (part, base)]
     assert counts[0] < counts[1]
     net, images = part.supernet(), next(Noise(size=9).evaluation("val")).images
-    mixture = Mixture({g: torch.full((len(group.edges), group.width), 1 / group.width) for g, group in part.groups.items()})
+    mixture = Mixture(
+        {
+            g: torch.full((len(group.edges), group.width), 1 / group.width)
+            for g, group in part.groups.items()
+        }
+    )
     output = net(images, mixture)
-    assert output.logits.isfinite().all() and net.feature_channels == base.supernet().feature_channels
-    assert [f.shape for f in output.features] == [f.shape for f in base.supernet()(images, mixture).features]
+    assert (
+        output.logits.isfinite().all() and net.feature_channels == base.supernet().feature_channels
+    )
+    assert [f.shape for f in output.features] == [
+        f.shape for f in base.supernet()(images, mixture).features
+    ]
     assert set(net.state_dict()) == set(base.supernet().state_dict())
 
 
@@ -123,21 +173,32 @@ def test_a_derived_network_is_whole(name):
     base = space(name)
     genotype = uniform(base.groups, 3)
     depth = {"cells": 1} if "cells" in base.spec() else {}
-    derived = [made.derive(genotype, channels=8, **depth) for made in (base, base.resized(partial_channels=4))]
+    derived = [
+        made.derive(genotype, channels=8, **depth)
+        for made in (base, base.resized(partial_channels=4))
+    ]
     assert derived[0].space == derived[1].space and derived[1].space.spec()["partial_channels"] == 1
     assert [p.shape for p in derived[0].parameters()] == [p.shape for p in derived[1].parameters()]
 
 
 @pytest.mark.parametrize("name", ["darts", "nasbench201"])
 def test_what_does_not_divide_is_refused(name):
-    with pytest.raises(ValueError, match="channels is 16, which is no multiple of partial_channels 6: choose another of the two"):
+    with pytest.raises(
+        ValueError,
+        match="channels is 16, which is no multiple of partial_channels 6: choose another of the two",
+    ):
         space(name, partial_channels=6)
-    with pytest.raises(ValueError, match="partial_channels must be a whole number of at least 1, not 0"):
+    with pytest.raises(
+        ValueError, match="partial_channels must be a whole number of at least 1, not 0"
+    ):
         space(name, partial_channels=0)
 
 
 def test_the_evaluation_network_of_cdarts_is_whole():
     base = space("nasbench201", channels=4, cells=1, classes=4)
     nets = method("cdarts", base).stepper.nets(base.resized(partial_channels=4))
-    sizes = {name: nets[name].cells[0].edges["0_1"]["nor_conv_3x3"].conv.weight.shape[0] for name in ("search", "evaluation")}
+    sizes = {
+        name: nets[name].cells[0].edges["0_1"]["nor_conv_3x3"].conv.weight.shape[0]
+        for name in ("search", "evaluation")
+    }
     assert sizes == {"search": 1, "evaluation": 4}

@@ -4,17 +4,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad.arch import Context, Edge, EdgeGroup, Progress
-from archgrad.loop import begin
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.components.context import Context, Progress
+from archgrad.components.select import strongest
 from archgrad.methods import method
 from archgrad.methods.pcdarts import edge_softmax
-from archgrad.select import strongest
+from archgrad.searching.loop import begin
+from archgrad.searching.steps import alpha_step
 from archgrad.spaces import space
-from archgrad.stepper import alpha_step
 from fakes import Noise
 from searching import Watch, content, run, same
 
-SMALL = {"nasbench201": {"channels": 4, "cells": 1, "classes": 4}, "darts": {"channels": 4, "cells": 3, "nodes": 2, "classes": 4}}
+SMALL = {
+    "nasbench201": {"channels": 4, "cells": 1, "classes": 4},
+    "darts": {"channels": 4, "cells": 3, "nodes": 2, "classes": 4},
+}
 
 
 def made(space_name="nasbench201", **options):
@@ -27,31 +31,60 @@ def readout(group):
 
 def test_shares_of_a_nodes_inputs():
     two = ("skip_connect", "sep_conv_3x3")
-    group = EdgeGroup("one", (Edge(0, 1, two), Edge(0, 2, two), Edge(1, 2, two), Edge(0, 3, ()), Edge(1, 3, two), Edge(0, 4, ())))
+    group = EdgeGroup(
+        "one",
+        (
+            Edge(0, 1, two),
+            Edge(0, 2, two),
+            Edge(1, 2, two),
+            Edge(0, 3, ()),
+            Edge(1, 3, two),
+            Edge(0, 4, ()),
+        ),
+    )
     logits = torch.tensor([5.0, 1.0, 2.0, 9.0, -3.0, 1.0], requires_grad=True)
     shares = edge_softmax(logits, group)
-    expected = torch.cat([torch.ones(1), torch.tensor([1.0, 2.0]).softmax(0), torch.tensor([0.0, 1.0, 0.0])])
-    assert torch.allclose(shares, expected)  # one input: 1, whatever its logit; a removed edge takes nothing
-    (slope,) = torch.autograd.grad((shares * torch.randn(6, generator=torch.Generator().manual_seed(0))).sum(), logits)
+    expected = torch.cat(
+        [torch.ones(1), torch.tensor([1.0, 2.0]).softmax(0), torch.tensor([0.0, 1.0, 0.0])]
+    )
+    assert torch.allclose(
+        shares, expected
+    )  # one input: 1, whatever its logit; a removed edge takes nothing
+    (slope,) = torch.autograd.grad(
+        (shares * torch.randn(6, generator=torch.Generator().manual_seed(0))).sum(), logits
+    )
     assert (slope != 0).tolist() == [False, True, True, False, False, False]
 
 
 def test_selection_is_on_alpha_times_edge():
     """The edge with the strongest op alone loses to the one its node reads more."""
     two = ("max_pool_3x3", "sep_conv_3x3")
-    group = EdgeGroup("one", tuple(Edge(source, 3, two) for source in range(3)), concat=(3,), keep=2)
-    alphas = {"one": torch.tensor([[3.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), "one/edge": torch.tensor([-2.0, 1.0, 1.0])}
+    group = EdgeGroup(
+        "one", tuple(Edge(source, 3, two) for source in range(3)), concat=(3,), keep=2
+    )
+    alphas = {
+        "one": torch.tensor([[3.0, 0.0], [0.0, 1.0], [1.0, 0.0]]),
+        "one/edge": torch.tensor([-2.0, 1.0, 1.0]),
+    }
     m = method("pcdarts", space("nasbench201"), partial=1)
     chosen = {}
     for edges in (True, False):
         mixture = m.relax(alphas, readout(group))
         for reshape in m.reshape if edges else ():
             mixture = reshape(mixture, alphas, readout(group))
-        chosen[edges] = [(link.source, link.primitive) for link in strongest(mixture, {"one": group}).cells[0].links]
-    assert chosen == {True: [(1, "sep_conv_3x3"), (2, "max_pool_3x3")], False: [(0, "max_pool_3x3"), (1, "sep_conv_3x3")]}
+        chosen[edges] = [
+            (link.source, link.primitive)
+            for link in strongest(mixture, {"one": group}).cells[0].links
+        ]
+    assert chosen == {
+        True: [(1, "sep_conv_3x3"), (2, "max_pool_3x3")],
+        False: [(0, "max_pool_3x3"), (1, "sep_conv_3x3")],
+    }
 
 
-@pytest.mark.parametrize(("frozen", "epochs", "first"), [(0.3, 50, 15), (0.3, 4, 1), (2, 4, 2), (0, 4, 0)])
+@pytest.mark.parametrize(
+    ("frozen", "epochs", "first"), [(0.3, 50, 15), (0.3, 4, 1), (2, 4, 2), (0, 4, 0)]
+)
 def test_alphas_rest_in_the_first_epochs(frozen, epochs, first):
     m = made(frozen=frozen)
     assert m.alpha_from(epochs) == first
@@ -61,16 +94,29 @@ def test_alphas_rest_in_the_first_epochs(frozen, epochs, first):
     moved = []
 
     def look(method, state, done):
-        moved.append((state.epoch, [not torch.equal(state.alphas[name], start.alphas[name]) for name in ("cell", "cell/edge")]))
+        moved.append(
+            (
+                state.epoch,
+                [
+                    not torch.equal(state.alphas[name], start.alphas[name])
+                    for name in ("cell", "cell/edge")
+                ],
+            )
+        )
 
     run(m, [Watch(look)], epochs=epochs)
     assert all(all(both) == any(both) == (epoch >= first) for epoch, both in moved)
 
 
 def test_too_late_is_refused():
-    with pytest.raises(ValueError, match=r"pcdarts.frozen is 4, but the search has 4 epochs: choose at most 3"):
+    with pytest.raises(
+        ValueError, match=r"pcdarts.frozen is 4, but the search has 4 epochs: choose at most 3"
+    ):
         begin(made(frozen=4), Noise(), 4)
-    with pytest.raises(ValueError, match="pcdarts does not fit space 'nasbench201': channels is 4, which is no multiple of partial_channels 3"):
+    with pytest.raises(
+        ValueError,
+        match="pcdarts does not fit space 'nasbench201': channels is 4, which is no multiple of partial_channels 3",
+    ):
         begin(made(partial=3), Noise(), 4)
 
 
@@ -91,7 +137,10 @@ def test_alpha_gradients_are_the_papers(space_name):
     state = begin(m, Noise(), 4, seed=3)
     state.nets["search"].double()
     rng = torch.Generator().manual_seed(0)
-    state.alphas = {name: torch.randn(a.shape, dtype=torch.double, generator=rng).requires_grad_() for name, a in state.alphas.items()}
+    state.alphas = {
+        name: torch.randn(a.shape, dtype=torch.double, generator=rng).requires_grad_()
+        for name, a in state.alphas.items()
+    }
     state.optimizers = m.stepper.optimizers(m, state)
     train, val = (next(Noise(dtype=torch.double).batches(split, 0)) for split in ("train", "val"))
     before = {name: a.detach().clone() for name, a in state.alphas.items()}
@@ -111,5 +160,9 @@ def test_alpha_gradients_are_the_papers(space_name):
             by_edge[edges] = q[edges] * (h[edges] - (q[edges] * h[edges]).sum())
         for key, gradient in ((name, wanted), (f"{name}/edge", by_edge)):
             # Adam's first moment after one step is (1 - beta1) times the gradient with its decay.
-            seen = state.optimizers["alphas"].state[state.alphas[key]]["exp_avg"] / (1 - m.alphas.beta1) - m.alphas.decay * before[key]
+            seen = (
+                state.optimizers["alphas"].state[state.alphas[key]]["exp_avg"]
+                / (1 - m.alphas.beta1)
+                - m.alphas.decay * before[key]
+            )
             assert torch.allclose(seen, gradient, atol=1e-10) and gradient.abs().max() > 1e-6

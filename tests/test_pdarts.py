@@ -7,18 +7,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad.arch import Context, Edge, EdgeGroup, Link, Mixture, Progress
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.links import Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Progress
+from archgrad.components.relax import softmax
+from archgrad.components.schedules import constant
+from archgrad.components.select import strongest
 from archgrad.methods import method
 from archgrad.methods.pdarts import at_most, dropout_behind_skips
 from archgrad.methods.stages import Cells, pruned
-from archgrad.relax import softmax
-from archgrad.schedules import constant
-from archgrad.select import strongest
+from archgrad.searching.start import normal_alphas, seeded
+from archgrad.searching.steps import set_rate
 from archgrad.spaces import space
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.primitives import Style, primitive
-from archgrad.state import normal_alphas, seeded
-from archgrad.stepper import set_rate
 from searching import content, run, same
 
 SMALL = {"channels": 2, "cells": 3, "nodes": 2, "classes": 4}
@@ -28,7 +31,13 @@ NAMES = ("max_pool_3x3", "sep_conv_3x3", "skip_connect")
 def at(groups, epoch=0, epochs=75, phase="weight"):
     begins = [0, round(epochs / 3), round(2 * epochs / 3), epochs]
     born = max(begin for begin in begins[:-1] if begin <= epoch)
-    return Context(groups, Progress(epoch, 0, epochs, 3, born, min(end for end in begins if end > born)), phase, {}, 0)
+    return Context(
+        groups,
+        Progress(epoch, 0, epochs, 3, born, min(end for end in begins if end > born)),
+        phase,
+        {},
+        0,
+    )
 
 
 def test_gradient_of_the_alphas_is_the_papers():
@@ -44,7 +53,9 @@ def test_gradient_of_the_alphas_is_the_papers():
     (found,) = torch.autograd.grad(loss, a["one"])
     with torch.no_grad():
         torch.manual_seed(1)
-        ops = [cell.ops(0, name)(x.relu() if primitive(name, 1).rectified else x) for name in NAMES[:2]] + [F.dropout(x, 0.4)]
+        ops = [
+            cell.ops(0, name)(x.relu() if primitive(name, 1).rectified else x) for name in NAMES[:2]
+        ] + [F.dropout(x, 0.4)]
         p = a["one"][0].softmax(0)
         node = sum(p_k * o for p_k, o in zip(p, ops))
         slopes = torch.stack([(node * o).sum() for o in ops])
@@ -54,11 +65,32 @@ def test_gradient_of_the_alphas_is_the_papers():
 def test_what_an_edge_keeps():
     """The strongest, in their order; `none` like any; the first of equals; small and removed edges as they are."""
     five = ("none", "a", "b", "c", "d")
-    group = EdgeGroup("g", (Edge(0, 1, five), Edge(0, 2, five), Edge(1, 2, ("a", "b")), Edge(0, 3, ()), Edge(1, 3, five)))
-    alphas = torch.tensor(
-        [[0.1, 0.5, 0.4, 0.3, -0.2], [0.9, 0.1, 0.1, 0.1, 0.1], [-3.0, -4.0, 0.0, 0.0, 0.0], [0.0] * 5, [-1.0, -5.0, -2.0, -3.0, -4.0]]
+    group = EdgeGroup(
+        "g",
+        (
+            Edge(0, 1, five),
+            Edge(0, 2, five),
+            Edge(1, 2, ("a", "b")),
+            Edge(0, 3, ()),
+            Edge(1, 3, five),
+        ),
     )
-    assert pruned(group, alphas, 3) == (("a", "b", "c"), ("none", "a", "b"), ("a", "b"), (), ("none", "b", "c"))
+    alphas = torch.tensor(
+        [
+            [0.1, 0.5, 0.4, 0.3, -0.2],
+            [0.9, 0.1, 0.1, 0.1, 0.1],
+            [-3.0, -4.0, 0.0, 0.0, 0.0],
+            [0.0] * 5,
+            [-1.0, -5.0, -2.0, -3.0, -4.0],
+        ]
+    )
+    assert pruned(group, alphas, 3) == (
+        ("a", "b", "c"),
+        ("none", "a", "b"),
+        ("a", "b"),
+        (),
+        ("none", "b", "c"),
+    )
     assert pruned(group, alphas, 5) == (five, five, ("a", "b"), (), five)
 
 
@@ -66,7 +98,12 @@ def test_what_an_edge_keeps():
     ("name", "cells", "depths", "sizes"),
     [
         ("darts", 8, [5, 11, 17], [8, 5, 3]),
-        ("darts", 4, [3, 6, 8], [8, 5, 3]),  # 2 would both reduce, and pruning read alphas of no cell
+        (
+            "darts",
+            4,
+            [3, 6, 8],
+            [8, 5, 3],
+        ),  # 2 would both reduce, and pruning read alphas of no cell
         ("darts", 3, [3, 4, 6], [8, 5, 3]),
         ("s1", 8, [5, 11, 17], [2, 2, 2]),
         ("nasbench201", 5, [5, 5, 5], [5, 4, 3]),
@@ -74,14 +111,24 @@ def test_what_an_edge_keeps():
 )
 def test_depth_and_ops_of_the_stages(name, cells, depths, sizes):
     base = space(name, cells=cells)
-    made, state = method("pdarts", base), SimpleNamespace(space=base, alphas={}, memory={"pdarts": Cells()})
+    made, state = (
+        method("pdarts", base),
+        SimpleNamespace(space=base, alphas={}, memory={"pdarts": Cells()}),
+    )
     state.memory["pdarts"].bind(state)
     for stage, depth, size in zip(made.stages, depths, sizes, strict=True):
         state.alphas = normal_alphas(state.space, {}, 1.0, 0, torch.device("cpu"))
         state.space = stage.change(made, state)
-        assert state.space.cells == depth and all(group.cells for group in state.space.groups.values())
-        assert {len(edge.primitives) for group in state.space.groups.values() for edge in group.edges} == {size}
-    assert name == "s1" or len({edge.primitives for edge in next(iter(state.space.groups.values())).edges}) > 1  # each edge by itself
+        assert state.space.cells == depth and all(
+            group.cells for group in state.space.groups.values()
+        )
+        assert {
+            len(edge.primitives) for group in state.space.groups.values() for edge in group.edges
+        } == {size}
+    assert (
+        name == "s1"
+        or len({edge.primitives for edge in next(iter(state.space.groups.values())).edges}) > 1
+    )  # each edge by itself
 
 
 def test_a_stage_starts_anew():
@@ -102,7 +149,9 @@ def test_a_stage_starts_anew():
             assert same(state.alphas, normal_alphas(state.space, {}, 1e-3, 1, state.device))
             assert not state.optimizers["alphas"].state
             for name, group in state.space.groups.items():
-                assert tuple(edge.primitives for edge in group.edges) == pruned(before.groups[name], alphas[name], {5: 5, 10: 3}[epoch])
+                assert tuple(edge.primitives for edge in group.edges) == pruned(
+                    before.groups[name], alphas[name], {5: 5, 10: 3}[epoch]
+                )
         with torch.no_grad():
             for a in (*state.alphas.values(), *state.nets["search"].parameters()):
                 a.add_(torch.rand(a.shape, generator=torch.Generator().manual_seed(epoch)))
@@ -116,9 +165,13 @@ def test_dropout_is_the_authors():
     found = [rate(at({}, epoch)) for epoch in range(75)]
     assert found[:25] == [0.0] * 25
     for begin, p in ((25, 0.4), (50, 0.7)):
-        expected = [p * (25 - epoch - 1) / 25 for epoch in range(10)] + [p * math.exp(-(epoch - 10) * 0.2) for epoch in range(10, 25)]
+        expected = [p * (25 - epoch - 1) / 25 for epoch in range(10)] + [
+            p * math.exp(-(epoch - 10) * 0.2) for epoch in range(10, 25)
+        ]
         assert found[begin : begin + 25] == pytest.approx(expected)
-    assert rate(at({}, 52, 150)) == pytest.approx(0.4 * (1 - 3 / 50))  # a search of another length: the same over its shares
+    assert rate(at({}, 52, 150)) == pytest.approx(
+        0.4 * (1 - 3 / 50)
+    )  # a search of another length: the same over its shares
     assert rate(at({}, 75, 150)) == pytest.approx(0.4 * math.exp(-0.2 * 2.5))
 
 
@@ -134,7 +187,9 @@ def cell_of(rows, name="normal", keep=2, hidden=("none",)):
     """Edges 0_2, 1_2, 0_3, 1_3, 2_3 of (none, skip, sep), and their weights."""
     ends = [(0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
     ops = ("none", "skip_connect", "sep_conv_3x3")
-    group = EdgeGroup(name, tuple(Edge(s, t, ops) for s, t in ends), (2, 3), keep=keep, hidden=hidden)
+    group = EdgeGroup(
+        name, tuple(Edge(s, t, ops) for s, t in ends), (2, 3), keep=keep, hidden=hidden
+    )
     return Mixture({name: torch.tensor(rows)}), {name: group}
 
 
@@ -146,19 +201,47 @@ def test_at_most_two_skips():
     Then 0_2 (0.6): it must stay as its node's second input, with its convolution."""
     mixture, groups = cell_of(ROWS)
     skip, sep = "skip_connect", "sep_conv_3x3"
-    assert strongest(mixture, groups).cells[0].links == (Link(0, 2, skip), Link(1, 2, skip), Link(0, 3, skip), Link(1, 3, skip))
-    assert at_most(3)(mixture, groups).cells[0].links == (Link(0, 2, skip), Link(1, 2, skip), Link(1, 3, skip), Link(2, 3, sep))
-    assert at_most(2)(mixture, groups).cells[0].links == (Link(0, 2, sep), Link(1, 2, skip), Link(1, 3, skip), Link(2, 3, sep))
-    assert at_most(0)(mixture, groups).cells[0].links == (Link(0, 2, sep), Link(1, 2, sep), Link(0, 3, sep), Link(2, 3, sep))
+    assert strongest(mixture, groups).cells[0].links == (
+        Link(0, 2, skip),
+        Link(1, 2, skip),
+        Link(0, 3, skip),
+        Link(1, 3, skip),
+    )
+    assert at_most(3)(mixture, groups).cells[0].links == (
+        Link(0, 2, skip),
+        Link(1, 2, skip),
+        Link(1, 3, skip),
+        Link(2, 3, sep),
+    )
+    assert at_most(2)(mixture, groups).cells[0].links == (
+        Link(0, 2, sep),
+        Link(1, 2, skip),
+        Link(1, 3, skip),
+        Link(2, 3, sep),
+    )
+    assert at_most(0)(mixture, groups).cells[0].links == (
+        Link(0, 2, sep),
+        Link(1, 2, sep),
+        Link(0, 3, sep),
+        Link(2, 3, sep),
+    )
     assert at_most(4)(mixture, groups) == strongest(mixture, groups)
-    assert mixture.weights["normal"].tolist() == torch.tensor(ROWS).tolist()  # looked at, not touched
+    assert (
+        mixture.weights["normal"].tolist() == torch.tensor(ROWS).tolist()
+    )  # looked at, not touched
 
 
 def test_reduction_cells_keep_their_skips_and_an_edge_that_has_nothing_else_too():
     mixture, groups = cell_of(ROWS, "reduce")
     assert at_most(2)(mixture, groups) == strongest(mixture, groups)
-    only = {"normal": EdgeGroup("normal", tuple(Edge(s, 3, ("skip_connect",)) for s in range(3)), (3,), keep=2)}
-    assert at_most(0)(Mixture({"normal": torch.ones(3, 1)}), only) == strongest(Mixture({"normal": torch.ones(3, 1)}), only)
+    only = {
+        "normal": EdgeGroup(
+            "normal", tuple(Edge(s, 3, ("skip_connect",)) for s in range(3)), (3,), keep=2
+        )
+    }
+    assert at_most(0)(Mixture({"normal": torch.ones(3, 1)}), only) == strongest(
+        Mixture({"normal": torch.ones(3, 1)}), only
+    )
 
 
 def test_where_every_edge_stays_its_next_op_takes_over():
@@ -177,9 +260,14 @@ def test_one_stage_without_anything_is_darts_bit_for_bit():
 
 
 def test_what_does_not_fit_is_said():
-    with pytest.raises(ValueError, match=r"no room for its 3 stages: more epochs, or fewer stages by --pdarts\.keep"):
+    with pytest.raises(
+        ValueError,
+        match=r"no room for its 3 stages: more epochs, or fewer stages by --pdarts\.keep",
+    ):
         run(method("pdarts", space("darts", **SMALL)), epochs=2)
-    with pytest.raises(ValueError, match=r"a value for each of the 2 stages that pdarts\.keep makes"):
+    with pytest.raises(
+        ValueError, match=r"a value for each of the 2 stages that pdarts\.keep makes"
+    ):
         method("pdarts", space("darts", **SMALL), keep=(3,))
 
 
@@ -187,7 +275,12 @@ def test_what_does_not_fit_is_said():
 def test_a_chain_keeps_its_depth_or_says_so_before_the_search(times):
     made = method("pdarts", space("nasbenchmacro", channels=2, classes=4), depth=(1.0, times))
     if times == 1:
-        assert [len(group.edges[0].primitives) for group in run(made).state.space.groups.values()] == [2] * 8
+        assert [
+            len(group.edges[0].primitives) for group in run(made).state.space.groups.values()
+        ] == [2] * 8
         return
-    with pytest.raises(ValueError, match="the depth of space 'nasbenchmacro' is searched, so no stage has 2 times its cells"):
+    with pytest.raises(
+        ValueError,
+        match="the depth of space 'nasbenchmacro' is searched, so no stage has 2 times its cells",
+    ):
         made.begin_epoch(made.start(seed=0, epochs=4, steps=3))

@@ -19,8 +19,14 @@ def test_a_mixture_weight_inside_batch_norm_is_one_behind_it(training, track):
     x = torch.randn(4, 6, 5, 5, dtype=torch.float64).to(memory_format=channels_last)
     g = torch.randn_like(x)
     results = []
-    for bn, apply in ((inner, lambda bn, x, w: scaled_batch_norm(x, bn, w)), (outer, lambda bn, x, w: w * bn(x))):
-        a, w = x.clone(memory_format=torch.preserve_format).requires_grad_(), torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    for bn, apply in (
+        (inner, lambda bn, x, w: scaled_batch_norm(x, bn, w)),
+        (outer, lambda bn, x, w: w * bn(x)),
+    ):
+        a, w = (
+            x.clone(memory_format=torch.preserve_format).requires_grad_(),
+            torch.tensor(0.3, dtype=torch.float64, requires_grad=True),
+        )
         y = apply(bn, a, w)
         results.append((y.detach(), *torch.autograd.grad(y, (a, w), g)))
     for ours, plain in zip(*results, strict=True):
@@ -38,6 +44,10 @@ def test_the_same_in_single_precision_against_double():
     for dtype in (torch.float32, torch.float64):
         a = x.to(dtype).requires_grad_()
         w = torch.tensor(0.3, dtype=dtype, requires_grad=True)
-        gradients.append(torch.autograd.grad(scaled_batch_norm(a, copy.deepcopy(bn).to(dtype), w), (a, w), g.to(dtype)))
+        gradients.append(
+            torch.autograd.grad(
+                scaled_batch_norm(a, copy.deepcopy(bn).to(dtype), w), (a, w), g.to(dtype)
+            )
+        )
     for single, double in zip(*gradients, strict=True):
         torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-4)

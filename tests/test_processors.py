@@ -9,13 +9,22 @@ import sys
 import pytest
 import torch
 
-from archgrad import config, processors, run
-from archgrad.processors import available, by_size, folders, quota, quotas, threads
+from archgrad import run
+from archgrad.run import config, processors
+from archgrad.run.processors import available, by_size, folders, quota, quotas, threads
 
 
 @pytest.mark.parametrize(
     ("text", "worth"),
-    [("200000 100000", 2.0), ("150000 100000", 1.5), ("max 100000", None), ("-1 100000", None), ("", None), ("x y", None), ("1 0", None)],
+    [
+        ("200000 100000", 2.0),
+        ("150000 100000", 1.5),
+        ("max 100000", None),
+        ("-1 100000", None),
+        ("", None),
+        ("x y", None),
+        ("1 0", None),
+    ],
 )
 def test_quota(text, worth):
     assert quota(text) == worth
@@ -23,7 +32,12 @@ def test_quota(text, worth):
 
 def test_the_groups_whose_limits_hold():
     assert folders(["0::/user.slice/job"]) == ["user.slice/job", "user.slice", "."]
-    assert folders(["4:memory:/m", "3:cpu,cpuacct:/docker/a", "garbage"]) == ["cpu,cpuacct/docker/a", "cpu,cpuacct/docker", "cpu,cpuacct", "."]
+    assert folders(["4:memory:/m", "3:cpu,cpuacct:/docker/a", "garbage"]) == [
+        "cpu,cpuacct/docker/a",
+        "cpu,cpuacct/docker",
+        "cpu,cpuacct",
+        ".",
+    ]
     assert folders(["5:cpuset:/x", "2:cpuacct:/x"]) == []
 
 
@@ -38,12 +52,21 @@ def system(root, cgroup: str, **files: str):
 
 
 def test_quotas_of_version_2_hold_from_above(tmp_path):
-    root = system(tmp_path, "0::/pod/app\n", pod__app__cpu_dot_max="max 100000", pod__cpu_dot_max="250000 100000")
+    root = system(
+        tmp_path,
+        "0::/pod/app\n",
+        pod__app__cpu_dot_max="max 100000",
+        pod__cpu_dot_max="250000 100000",
+    )
     assert quotas(root) == [2.5]
 
 
 def test_quotas_of_version_1(tmp_path):
-    files = {"cpu__docker__cpu_dot_cfs_quota_us": "50000", "cpu__docker__cpu_dot_cfs_period_us": "100000", "cpu__cpu_dot_cfs_quota_us": "-1"}
+    files = {
+        "cpu__docker__cpu_dot_cfs_quota_us": "50000",
+        "cpu__docker__cpu_dot_cfs_period_us": "100000",
+        "cpu__cpu_dot_cfs_quota_us": "-1",
+    }
     assert quotas(system(tmp_path, "4:memory:/docker\n2:cpu:/docker\n", **files)) == [0.5]
 
 
@@ -90,8 +113,17 @@ def test_a_run_records_its_threads(told, recorded, monkeypatch):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        settings = {"data": "digits", "space": {"channels": 2, "cells": 1}, "search": {"epochs": 1, "limit": 60, "batch": 20}, **told}
-        assert run.prepare(config.read(("", settings)), lambda line: None).config.threads == recorded == torch.get_num_threads()
+        settings = {
+            "data": "digits",
+            "space": {"channels": 2, "cells": 1},
+            "search": {"epochs": 1, "limit": 60, "batch": 20},
+            **told,
+        }
+        assert (
+            run.prepare(config.read(("", settings)), lambda line: None).config.threads
+            == recorded
+            == torch.get_num_threads()
+        )
     finally:
         torch.set_num_threads(before)
 
@@ -99,9 +131,15 @@ def test_a_run_records_its_threads(told, recorded, monkeypatch):
 def displayed(**environment: str) -> str:
     """What the OpenMP runtime says of itself in a process of the command line."""
     code = "from archgrad.cli import main; main(['methods', '--help']); import torch; torch.ones(10).sum()"
-    told = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")}
+    told = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    }
     told |= {"OMP_DISPLAY_ENV": "VERBOSE", **environment}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=told).stderr.replace("[host] ", "")
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=told
+    ).stderr.replace("[host] ", "")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch brings GNU's OpenMP on Linux alone")

@@ -10,13 +10,16 @@ import pytest
 from rich.console import Console
 
 import archgrad
-from archgrad.duration import Left, Term
-from archgrad.loop import search
-from archgrad.patch import Decision, Patch, compose
-from archgrad.probes import Curvature, Gap, Ranking, Sharpness, moments
-from archgrad.progress import Bar, Estimate, Life, Timed, Timing, expected, phases, shorter, to_go
-from archgrad.records import rows
-from archgrad.search_method import Method
+from archgrad.observers.probes import Curvature, Gap, Ranking, Sharpness, moments
+from archgrad.observers.timing import Estimate, Timed, Timing, expected, phases, shorter
+from archgrad.searching.compose import compose
+from archgrad.searching.duration import Left, Term
+from archgrad.searching.loop import search
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.searching.progress import Bar, Life, to_go
+from archgrad.searching.types import Decision
+from archgrad.storage.records import rows
 from fakes import Noise
 
 
@@ -87,7 +90,10 @@ def test_the_time_left_is_right_at_each_point():
     watch = Sees(lambda state: timing.left(state).seconds)
     search(m, Noise(), 10, state=state, observers=[timed, timing, watch])
     total = 30 + 50 + 20
-    guessed = {"gap": 24 / (6 * 8), "finalisation": 200 / (6 * 8)}  # 24 passes, by a step of 1 s and 8 images, each half three passes
+    guessed = {
+        "gap": 24 / (6 * 8),
+        "finalisation": 200 / (6 * 8),
+    }  # 24 passes, by a step of 1 s and 8 images, each half three passes
     truth, at = [], 0.0
     for epoch in range(10):
         for step in range(3):
@@ -106,7 +112,11 @@ def test_a_phase_and_a_supernet_have_steps_of_their_own():
     def kinds(name, epochs=4, **options):
         m = archgrad.method(name, space(), **options)
         state = m.start(seed=0, epochs=epochs, steps=3, images=(24, 24))
-        return [part for part in Timing(m, state).parts(state) if part.kind.endswith("steps") or "supernet" in part.kind]
+        return [
+            part
+            for part in Timing(m, state).parts(state)
+            if part.kind.endswith("steps") or "supernet" in part.kind
+        ]
 
     assert [(part.kind, part.units) for part in kinds("cdarts", pretrain=1, joint=2)] == [
         ("pretraining steps", 3), ("warm-up steps", 9), ("joint steps", 18)
@@ -126,7 +136,9 @@ def test_frozen_alphas_cost_half_until_a_whole_step_was_timed():
 
     watch = Sees(lambda state: timing.left(state).seconds)
     search(m, Noise(), 4, state=state, observers=[steps_of(watches), timing, watch])
-    assert watch.seen[:3] == [5 + 6 * 2, 4 + 6 * 2, 3 + 6 * 2] and watch.seen[8] == 5  # now one of them was timed: 1 s, too
+    assert (
+        watch.seen[:3] == [5 + 6 * 2, 4 + 6 * 2, 3 + 6 * 2] and watch.seen[8] == 5
+    )  # now one of them was timed: 1 s, too
 
 
 def steps_of(watches):
@@ -156,7 +168,9 @@ def test_what_comes_beside_the_steps_falls_to_nothing(name, options):
 
 def test_probes_say_how_often_they_measure_and_how_much():
     state = archgrad.method("cdarts", space()).start(seed=0, epochs=10, steps=3, images=(24, 20))
-    assert [moments(probe, 10) for probe in (Gap(), Gap(3), Sharpness(), Curvature(4), Ranking())] == [5, 4, 1, 3, 5]
+    assert [
+        moments(probe, 10) for probe in (Gap(), Gap(3), Sharpness(), Curvature(4), Ranking())
+    ] == [5, 4, 1, 3, 5]
     assert [moments(probe, 10, 8) for probe in (Gap(), Gap(3), Sharpness())] == [1, 2, 1]
     assert Gap().passes(state) == 40 and Ranking().passes(state) == 2 * 32 * 20
 
@@ -167,20 +181,49 @@ def test_the_whole_is_said_after_three_steps_or_ten_seconds_and_kept():
         m = archgrad.method("darts", space())
         state = m.start(seed=0, epochs=2, steps=steps, images=(48, 48))
         timing = Timing(m, state, past=100.0, clock=watches.clock)
-        estimate = Estimate(timing, lambda line: said.append((watches.now, line)), lambda left: ["shorter"], lambda *both: kept.append(both))
-        search(m, Noise(per_epoch=steps), 2, state=state, observers=[steps_of(watches), timing, estimate])
+        estimate = Estimate(
+            timing,
+            lambda line: said.append((watches.now, line)),
+            lambda left: ["shorter"],
+            lambda *both: kept.append(both),
+        )
+        search(
+            m,
+            Noise(per_epoch=steps),
+            2,
+            state=state,
+            observers=[steps_of(watches), timing, estimate],
+        )
         return said, kept
 
     said, kept = lines(1.0)
-    assert len(said) == 1 and said[0][0] == 3.0 and "about 9 s to go" in said[0][1] and said[0][1].endswith(": search steps 9 s")
+    assert (
+        len(said) == 1
+        and said[0][0] == 3.0
+        and "about 9 s to go" in said[0][1]
+        and said[0][1].endswith(": search steps 9 s")
+    )
     assert kept[0] == (9.0, 112.0) and kept[-1] == (0.0, 112.0)
     said, _ = lines(600.0)
-    assert [(at, "about 110 min to go" in line or line) for at, line in said] == [(600.0, True), (600.0, "shorter")]  # an hour is long
+    assert [(at, "about 110 min to go" in line or line) for at, line in said] == [
+        (600.0, True),
+        (600.0, "shorter"),
+    ]  # an hour is long
 
 
 def test_what_is_not_known_is_named_and_what_is_guessed_is_marked():
-    left = Left((Term("search steps", 5, 600.0, False), Term("front", 1, 60.0, True), Term("entropies", 9, 0.1, False)), ("draws",))
-    assert expected(left).split(": ", 1)[1] == "search steps 10 min, front 60 s (guessed); not known yet: draws"
+    left = Left(
+        (
+            Term("search steps", 5, 600.0, False),
+            Term("front", 1, 60.0, True),
+            Term("entropies", 9, 0.1, False),
+        ),
+        ("draws",),
+    )
+    assert (
+        expected(left).split(": ", 1)[1]
+        == "search steps 10 min, front 60 s (guessed); not known yet: draws"
+    )
     now = datetime(2026, 1, 1, 12, 30)
     assert to_go(95 * 60, now) == "about 95 min to go, until 14:05"
     assert to_go(24 * 3600, now) == "about 24.0 h to go, until 2026-01-02 12:30"
@@ -190,7 +233,10 @@ def test_what_is_not_known_is_named_and_what_is_guessed_is_marked():
 def test_what_shortens_a_search_says_by_how_much():
     left = Left((Term("search steps", 5, 7200.0, False), Term("front", 1, 3600.0, True)), ())
     (line,) = shorter(left, {"--search.epochs": (25, True), "--space.channels": (8, False)})
-    assert line == "a shorter search: --search.epochs 25 (about 2.0 h), --space.channels 8 (about half)"
+    assert (
+        line
+        == "a shorter search: --search.epochs 25 (about 2.0 h), --space.channels 8 (about half)"
+    )
     assert shorter(left, {}) == []
 
 
@@ -199,11 +245,20 @@ def test_the_time_left_stands_on_every_line():
     m = Method(compose(archgrad.method("darts", space()).patch, watches.patch()), space())
     state = m.start(seed=0, epochs=2, steps=3, images=(24, 24))
     timing = Timing(m, state, clock=watches.clock)
-    search(m, Noise(), 2, state=state, observers=[steps_of(watches), timing, bar := Bar(console, timing)])
+    search(
+        m,
+        Noise(),
+        2,
+        state=state,
+        observers=[steps_of(watches), timing, bar := Bar(console, timing)],
+    )
     bar.close()
     lines = console.file.getvalue().splitlines()
     assert [line.split()[0] for line in lines] == ["epoch", "epoch", "decided", "decided"]
-    assert all(", about " in line and " to go, until " in line for line in lines[:3]) and "to go" not in lines[3]
+    assert (
+        all(", about " in line and " to go, until " in line for line in lines[:3])
+        and "to go" not in lines[3]
+    )
 
 
 def test_a_sign_of_life_says_the_place_and_counts_down():
@@ -239,19 +294,24 @@ def test_phases_are_found_whatever_their_lengths():
     state = m.start(seed=0, epochs=3, steps=7)
     assert [(phase, count) for phase, _, count in phases(m, state)] == [("pretraining", 7)]
     state.epoch = 1
-    assert [(phase, count) for phase, _, count in phases(m, state)] == [("warm-up", 7), ("joint", 14)]
+    assert [(phase, count) for phase, _, count in phases(m, state)] == [
+        ("warm-up", 7),
+        ("joint", 14),
+    ]
 
 
 def test_an_unfinished_run_keeps_what_it_expects(tmp_path, monkeypatch):
-    from archgrad import front
     from archgrad.cli import main
-    from archgrad.files import read_json
-    from archgrad.folder import RunFolder
+    from archgrad.run import front
+    from archgrad.run.folder import RunFolder
+    from archgrad.storage.files import read_json
     from running import SMALL
 
     folder = RunFolder(tmp_path / "run")
     real, kept = front.of_end, []
-    monkeypatch.setattr(front, "of_end", lambda *given: kept.append(read_json(folder.estimate)) or real(*given))
+    monkeypatch.setattr(
+        front, "of_end", lambda *given: kept.append(read_json(folder.estimate)) or real(*given)
+    )
     assert main(["search", *SMALL, "--out", str(folder.path)]) == 0
     assert kept[0].keys() == {"left", "total", "when"} and not folder.estimate.exists()
     assert len(rows(folder.metrics)) == 3

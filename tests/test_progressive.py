@@ -6,15 +6,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from archgrad import checkpoint
-from archgrad.loop import begin
-from archgrad.memory import chosen
+from archgrad.components.schedules import exactly, share
 from archgrad.methods import method
-from archgrad.methods.carry import widened
 from archgrad.methods.progressive import progressive
-from archgrad.patch import Patch, Stage
-from archgrad.schedules import exactly, share
-from archgrad.search_method import Method
+from archgrad.methods.progressive_carry import widened
+from archgrad.searching import checkpoint
+from archgrad.searching.carry import chosen
+from archgrad.searching.loop import begin
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Stage
 from archgrad.spaces import space
 from patches import per_cell
 from searching import DATA, Record, Saves, Watch, content, gone_on, run, same
@@ -36,7 +37,9 @@ def at_the_border(m, epochs=4):
     state = begin(m, DATA, epochs, seed=1)
     for epoch in range(epochs // 2):
         m.begin_epoch(state)
-        for train, val in zip(DATA.batches("train", epoch), DATA.batches("val", epoch), strict=True):
+        for train, val in zip(
+            DATA.batches("train", epoch), DATA.batches("val", epoch), strict=True
+        ):
             m.step(state, train, val)
         m.end_epoch(state, DATA)
     return state
@@ -48,17 +51,29 @@ def test_ever_fewer_ops_and_ever_more_channels(space_name):
 
     def look(method, state, done):
         groups = state.space.groups.values()
-        seen[state.epoch] = (state.space.partial_channels, max(group.width for group in groups), method.phase(state))
+        seen[state.epoch] = (
+            state.space.partial_channels,
+            max(group.width for group in groups),
+            method.phase(state),
+        )
 
     found = run(m, [Watch(look)])
     width = max(group.width for group in m.space.groups.values())
     narrow = min(3, width)
-    assert seen == {0: (4, width, "weights only"), 1: (4, width, "search"), 2: (2, narrow, "weights only"), 3: (2, narrow, "search")}
+    assert seen == {
+        0: (4, width, "weights only"),
+        1: (4, width, "search"),
+        2: (2, narrow, "weights only"),
+        3: (2, narrow, "search"),
+    }
     assert (found.state.born, found.state.dies) == (0, 4)  # one life: the learning rate falls once
     m.base.derive(found.genotype, channels=4, cells=3)
 
 
-@pytest.mark.parametrize(("rest", "epochs", "first"), [(0.4, 50, (10, 35)), (0.2, 100, (10, 60)), (0.4, 10, (2, 7)), (0.0, 10, (0, 5))])
+@pytest.mark.parametrize(
+    ("rest", "epochs", "first"),
+    [(0.4, 50, (10, 35)), (0.2, 100, (10, 60)), (0.4, 10, (2, 7)), (0.0, 10, (0, 5))],
+)
 def test_alphas_rest_in_the_first_epochs_of_every_stage(rest, epochs, first):
     stages = progressive(rest=rest).stages
     assert [stage.begin(epochs) for stage in stages] == [0, epochs // 2]
@@ -78,7 +93,12 @@ def test_what_stays_lives_through_the_border():
         was = before[name]
         pairs = [(was, now)]
         if was in old.optimizers["weights"].state:
-            pairs.append((old.optimizers["weights"].state[was]["momentum_buffer"], state.optimizers["weights"].state[now]["momentum_buffer"]))
+            pairs.append(
+                (
+                    old.optimizers["weights"].state[was]["momentum_buffer"],
+                    state.optimizers["weights"].state[now]["momentum_buffer"],
+                )
+            )
         for one, other in pairs:
             assert torch.equal(other[tuple(slice(side) for side in one.shape)], one)
         wider += was.shape != now.shape and len(pairs) == 2
@@ -88,17 +108,30 @@ def test_what_stays_lives_through_the_border():
 
     one, other = (one.optimizers["alphas"].state[one.alphas["cell"]] for one in (old, state))
     assert torch.equal(one["step"], other["step"]) and one["step"] > 0
-    for k, (edge, was) in enumerate(zip(state.space.groups["cell"].edges, old.space.groups["cell"].edges, strict=True)):
+    for k, (edge, was) in enumerate(
+        zip(state.space.groups["cell"].edges, old.space.groups["cell"].edges, strict=True)
+    ):
         columns = [was.primitives.index(p) for p in edge.primitives]
-        assert columns == sorted(old.alphas["cell"][k].detach().argsort(descending=True, stable=True)[:3].tolist())
-        for a, b in ((old.alphas["cell"], state.alphas["cell"]), *((one[slot], other[slot]) for slot in ("exp_avg", "exp_avg_sq"))):
+        assert columns == sorted(
+            old.alphas["cell"][k].detach().argsort(descending=True, stable=True)[:3].tolist()
+        )
+        for a, b in (
+            (old.alphas["cell"], state.alphas["cell"]),
+            *((one[slot], other[slot]) for slot in ("exp_avg", "exp_avg_sq")),
+        ):
             assert torch.equal(b[k], a[k, columns])
 
 
 def test_the_layers_of_an_op_copy_the_same_channel():
     """So that a copied channel is a copy after each of them: of a chain of diagonal layers the wider chain gives the old output and copies."""
-    first, second = torch.randn(3, 1, 3, 3, generator=torch.Generator().manual_seed(0)), torch.eye(3)[:, :, None, None]
-    wide_first, wide_second = widened(torch.Size([5, 1, 3, 3]), 7)(first), widened(torch.Size([5, 5, 1, 1]), 7)(second)
+    first, second = (
+        torch.randn(3, 1, 3, 3, generator=torch.Generator().manual_seed(0)),
+        torch.eye(3)[:, :, None, None],
+    )
+    wide_first, wide_second = (
+        widened(torch.Size([5, 1, 3, 3]), 7)(first),
+        widened(torch.Size([5, 5, 1, 1]), 7)(second),
+    )
     copied = [next(i for i in range(3) if torch.equal(first[i], wide_first[k])) for k in (3, 4)]
     assert [wide_second[k, :3].flatten().argmax().item() for k in (3, 4)] == copied
     assert torch.equal(widened(torch.Size([2]), 7)(torch.arange(4)), torch.tensor([0, 1]))
@@ -112,7 +145,10 @@ def test_other_logits_keep_their_place():
     m.begin_epoch(state)
     assert state.alphas["cell/cell"].shape == (3, 6, 3)
     for e, edge in enumerate(state.space.groups["cell"].edges):
-        assert torch.equal(state.alphas["cell/cell"][:, e], before[:, e, [group.edges[e].primitives.index(p) for p in edge.primitives]])
+        assert torch.equal(
+            state.alphas["cell/cell"][:, e],
+            before[:, e, [group.edges[e].primitives.index(p) for p in edge.primitives]],
+        )
     logits = torch.randn(6, generator=torch.Generator().manual_seed(0))
     assert torch.equal(chosen(group, state.space.groups["cell"])(logits), logits)
 
@@ -120,7 +156,12 @@ def test_other_logits_keep_their_place():
 @pytest.mark.parametrize("names", ["drnas+progressive", "pcdarts+progressive"])
 def test_resumes_at_and_around_the_border_bit_for_bit(names, tmp_path):
     settings = {"weights": {"lr": 0.05}, "alphas": {"lr": 1e-3}}
-    m = method(names, space("darts", **SMALL["darts"]), progressive={"partial": (4, 2), "keep": (3,)}, **settings)
+    m = method(
+        names,
+        space("darts", **SMALL["darts"]),
+        progressive={"partial": (4, 2), "keep": (3,)},
+        **settings,
+    )
     saves = Saves([("step", 1, 3), ("epoch", 2, 0), ("step", 2, 1)], tmp_path)
     found = run(m, [saves])
     for place, path in saves.files.items():
@@ -133,7 +174,14 @@ def test_resumes_at_and_around_the_border_bit_for_bit(names, tmp_path):
 def test_one_stage_of_whole_channels_is_darts_bit_for_bit(space_name):
     alphas = {"lr": 3e-4}
     plain = method("darts", space(space_name, **SMALL[space_name]), alphas=alphas)
-    one = method("progressive", space(space_name, **SMALL[space_name]), partial=(1,), keep=(), rest=0, alphas=alphas)
+    one = method(
+        "progressive",
+        space(space_name, **SMALL[space_name]),
+        partial=(1,),
+        keep=(),
+        rest=0,
+        alphas=alphas,
+    )
     a, b = (content(m, run(m, epochs=2).state) for m in (plain, one))
     assert same(a, b)
 
@@ -142,14 +190,27 @@ def test_a_stage_that_continues_is_no_new_life():
     """The cosine goes on through it; alphas rest by the stage all the same."""
 
     def rates(continues):
-        stage = Stage(share(1, of=2), lambda method, state: state.space, None, exactly(3, "later"), continues)
-        m, seen = Method(Patch("one", stages=(stage,)), space("nasbench201", **SMALL["nasbench201"])), []
-        watch = Watch(lambda m, state, done: seen.append((state.optimizers["weights"].param_groups[0]["lr"], m.phase(state))))
+        stage = Stage(
+            share(1, of=2), lambda method, state: state.space, None, exactly(3, "later"), continues
+        )
+        m, seen = (
+            Method(Patch("one", stages=(stage,)), space("nasbench201", **SMALL["nasbench201"])),
+            [],
+        )
+        watch = Watch(
+            lambda m, state, done: seen.append(
+                (state.optimizers["weights"].param_groups[0]["lr"], m.phase(state))
+            )
+        )
         run(m, [watch])
         return seen[::3]
 
     def fall(life):
-        return [0.001 + (0.025 - 0.001) * (1 + torch.tensor(torch.pi * (e % life) / life).cos().item()) / 2 for e in range(4)]
+        return [
+            0.001
+            + (0.025 - 0.001) * (1 + torch.tensor(torch.pi * (e % life) / life).cos().item()) / 2
+            for e in range(4)
+        ]
 
     for continues, life in ((True, 4), (False, 2)):
         seen = rates(continues)
@@ -158,26 +219,48 @@ def test_a_stage_that_continues_is_no_new_life():
 
 
 def test_what_cannot_be_is_refused_before_the_first_step():
-    with pytest.raises(ValueError, match="progressive does not fit space 'darts': channels is 16, which is no multiple of partial_channels 6"):
+    with pytest.raises(
+        ValueError,
+        match="progressive does not fit space 'darts': channels is 16, which is no multiple of partial_channels 6",
+    ):
         begin(method("progressive", space("darts", classes=4), partial=(6, 4)), DATA, 4)
     later = method("progressive", space("darts", classes=4, channels=6, cells=3), partial=(6, 4))
     record = Record()
-    with pytest.raises(ValueError, match="channels is 6, which is no multiple of partial_channels 4"):
+    with pytest.raises(
+        ValueError, match="channels is 6, which is no multiple of partial_channels 4"
+    ):
         run(later, [record])
     assert not record.rows
-    with pytest.raises(ValueError, match=r"progressive\.partial needs a value for each of the 3 stages"):
+    with pytest.raises(
+        ValueError, match=r"progressive\.partial needs a value for each of the 3 stages"
+    ):
         progressive(keep=(4, 2))
-    with pytest.raises(ValueError, match=r"no room for its 2 stages: more epochs, or fewer stages by --progressive\.keep"):
+    with pytest.raises(
+        ValueError,
+        match=r"no room for its 2 stages: more epochs, or fewer stages by --progressive\.keep",
+    ):
         begin(made(), DATA, 1)
 
 
 @pytest.mark.parametrize("name", ["darts", "s1", "nasbench201"])
 def test_the_defaults_fit_the_space_as_it_is(name):
     m = method("drnas+progressive", space(name))
-    assert m.stages[0].change(m, SimpleNamespace(space=m.space)).partial_channels == m.space.partial_channels == 4
+    assert (
+        m.stages[0].change(m, SimpleNamespace(space=m.space)).partial_channels
+        == m.space.partial_channels
+        == 4
+    )
 
 
 def test_the_published_search_in_the_space_of_darts():
-    m = method("drnas+progressive", space("darts", channels=36, cells=20), progressive={"partial": (6, 4)})
-    assert [stage.begin(50) for stage in m.stages] == [0, 25] and [stage.alpha_from(50) for stage in m.stages] == [10, 35]
-    assert m.space.partial_channels == 6 and (m.weights.lr, m.weights.lr_end, m.alphas.lr) == (0.1, 0.0, 6e-4)
+    m = method(
+        "drnas+progressive", space("darts", channels=36, cells=20), progressive={"partial": (6, 4)}
+    )
+    assert [stage.begin(50) for stage in m.stages] == [0, 25] and [
+        stage.alpha_from(50) for stage in m.stages
+    ] == [10, 35]
+    assert m.space.partial_channels == 6 and (m.weights.lr, m.weights.lr_end, m.alphas.lr) == (
+        0.1,
+        0.0,
+        6e-4,
+    )

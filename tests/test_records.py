@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from archgrad import records
 from archgrad.cli import main
 from archgrad.compare import summary
 from archgrad.compare.measures import measured
 from archgrad.compare.trajectory import of_run
-from archgrad.folder import RunFolder
-from archgrad.interrupts import Interrupted
-from archgrad.repairing import mend_metrics
+from archgrad.observers.interrupts import Interrupted
 from archgrad.report import curves_svg
-from archgrad.search_method import Method
+from archgrad.run.folder import RunFolder
+from archgrad.run.repairing import mend_metrics
+from archgrad.searching.method import Method
+from archgrad.storage import records
+from pictures import DRAWN, pictures
 from retraining import stop_at, trained
 from running import SMALL, STEPS, after, outcome, same
 
@@ -64,7 +65,9 @@ def test_a_last_row_without_its_newline_is_whole(tmp_path):
 ])  # fmt: skip
 def test_a_damaged_line_is_named(tmp_path, line, why):
     path = written(tmp_path / "m.jsonl", 0, more=line + "\n" + ROW.format(2) + "\n")
-    with pytest.raises(ValueError, match=rf"m\.jsonl, line 2: .*{why}.*archgrad resume {tmp_path} --repair") as error:
+    with pytest.raises(
+        ValueError, match=rf"m\.jsonl, line 2: .*{why}.*archgrad resume {tmp_path} --repair"
+    ) as error:
         records.rows(path)
     assert "\n" not in str(error.value)
 
@@ -76,7 +79,9 @@ def test_a_flipped_byte_is_named(tmp_path):
         records.rows(path)
 
 
-@pytest.mark.parametrize("there, line", [((0, 2, 3), 2), ((0, 1, 1, 2), 3), ((1, 0, 2), 1), ((0, 1), 3), ((), 1)])
+@pytest.mark.parametrize(
+    "there, line", [((0, 2, 3), 2), ((0, 1, 1, 2), 3), ((1, 0, 2), 1), ((0, 1), 3), ((), 1)]
+)
 def test_each_epoch_has_one_row_in_order(tmp_path, there, line):
     with pytest.raises(ValueError, match=rf"m\.jsonl, line {line}: "):
         records.kept(written(tmp_path / "m.jsonl", *there), 3)
@@ -85,11 +90,17 @@ def test_each_epoch_has_one_row_in_order(tmp_path, there, line):
 def test_a_missing_file_is_named_where_epochs_ended(tmp_path):
     with pytest.raises(ValueError, match=r"m\.jsonl: it is missing, and 1 epoch ended"):
         records.kept(tmp_path / "m.jsonl", 1)
-    assert records.kept(tmp_path / "m.jsonl", 0) == [] and records.first(tmp_path / "d.jsonl", 2) == []
+    assert (
+        records.kept(tmp_path / "m.jsonl", 0) == [] and records.first(tmp_path / "d.jsonl", 2) == []
+    )
 
 
 def test_a_repair_keeps_every_good_row_and_the_damaged_file(tmp_path):
-    path = written(tmp_path / "m.jsonl", 0, more="damaged\n" + ROW.format(2) + "\n" + ROW.format(2) + "\n" + ROW.format(4) + "\n")
+    path = written(
+        tmp_path / "m.jsonl",
+        0,
+        more="damaged\n" + ROW.format(2) + "\n" + ROW.format(2) + "\n" + ROW.format(4) + "\n",
+    )
     (tmp_path / "m.jsonl.damaged").write_text("of another day")
     before, wanted = path.read_bytes(), [{"epoch": epoch} for epoch in range(4)]
     lost = records.repair(path, wanted, lambda row: row.get("epoch"))
@@ -104,13 +115,18 @@ def test_a_repair_keeps_every_good_row_and_the_damaged_file(tmp_path):
 
 def test_a_row_without_a_column_that_readers_need_is_damaged(tmp_path):
     path = tmp_path / "m.jsonl"
-    path.write_text('{"epoch": 0, "genotype": "a"}\n{"epoch": 1}\n{"epoch": 2, "missing": true}\n{"epoch": 3, "genotype": "d"}\n')
+    path.write_text(
+        '{"epoch": 0, "genotype": "a"}\n{"epoch": 1}\n{"epoch": 2, "missing": true}\n{"epoch": 3, "genotype": "d"}\n'
+    )
     with pytest.raises(ValueError, match=r"m\.jsonl, line 2: it has no genotype"):
         records.kept(path, 4, *records.SEARCH)
     said = []
     mend_metrics(path, 4, said.append, "early", columns=records.SEARCH)
     assert said == [f"{path} is repaired: 2 of 4 rows were lost and are marked as missing"]
-    assert [row["epoch"] for row in records.measured(records.kept(path, 4, *records.SEARCH))] == [0, 3]
+    assert [row["epoch"] for row in records.measured(records.kept(path, 4, *records.SEARCH))] == [
+        0,
+        3,
+    ]
     mend_metrics(path, 5, said.append, "early", columns=records.SEARCH)
     assert records.kept(path, 5)[-1] == {"epoch": 4, "stop": "early", "missing": True}
 
@@ -124,7 +140,9 @@ def home(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("records")
     assert main(["search", *TINY, "--out", str(home / "whole")]) == 0
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Method, "step", after(2 * STEPS + 1, lambda: os.kill(os.getpid(), signal.SIGINT)))
+        patched.setattr(
+            Method, "step", after(2 * STEPS + 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        )
         assert main(["search", *TINY, "--out", str(home / "stopped")]) == 130
     return home
 
@@ -155,7 +173,9 @@ def refused(capsys, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["line", "file"])
-def test_a_search_with_a_damaged_row_is_not_touched_and_mended_when_asked(home, tmp_path, capsys, kind):
+def test_a_search_with_a_damaged_row_is_not_touched_and_mended_when_asked(
+    home, tmp_path, capsys, kind
+):
     folder = copied(home, tmp_path, "stopped")
     damage(folder.metrics, kind)
     before = bytes_of(folder)
@@ -176,29 +196,54 @@ def test_a_search_with_a_damaged_row_is_not_touched_and_mended_when_asked(home, 
     assert not kept.exists() if kind == "file" else kept.read_bytes() == before["metrics.jsonl"]
 
 
-def test_readers_of_a_finished_search_refuse_damage_and_cope_with_what_is_missing(home, tmp_path, capsys):
+def test_readers_of_a_finished_search_refuse_damage_and_cope_with_what_is_missing(
+    home, tmp_path, capsys
+):
     folder = copied(home, tmp_path, "whole")
     damage(folder.metrics, "line")
     before = bytes_of(folder)
-    for command in (["show"], ["derive", "--budget", "macs=50%", "--out", str(tmp_path / "less.json")], ["retrain"]):
-        assert f"{folder.metrics}, line 1: " in refused(capsys, command[0], str(folder.path), *command[1:])
+    for command in (
+        ["show"],
+        ["derive", "--budget", "macs=50%", "--out", str(tmp_path / "less.json")],
+        ["retrain"],
+    ):
+        assert f"{folder.metrics}, line 1: " in refused(
+            capsys, command[0], str(folder.path), *command[1:]
+        )
     assert bytes_of(folder) == before and not (tmp_path / "less.json").exists()
-    assert main(["resume", str(folder.path), "--repair"]) == 0 and main(["show", str(folder.path)]) == 0
+    assert (
+        main(["resume", str(folder.path), "--repair"]) == 0
+        and main(["show", str(folder.path)]) == 0
+    )
     after = bytes_of(folder)
-    assert {name for name in after if after[name] != before.get(name)} == {"metrics.jsonl", "metrics.jsonl.damaged"}
+    assert {name for name in after if after[name] != before.get(name)} == {
+        "metrics.jsonl",
+        "metrics.jsonl.damaged",
+    }
     assert main(["resume", str(folder.path), "--repair"]) == 0 and bytes_of(folder) == after
     assert "is whole: nothing to repair" in capsys.readouterr().out
-    found, whole = (summary.summarise(one, "darts", 1) for one in (folder, RunFolder(home / "whole")))
-    assert found["missing"] == [0] and found["final"] == whole["final"] and "missing" not in found["epochs"]
+    found, whole = (
+        summary.summarise(one, "darts", 1) for one in (folder, RunFolder(home / "whole"))
+    )
+    assert (
+        found["missing"] == [0]
+        and found["final"] == whole["final"]
+        and "missing" not in found["epochs"]
+    )
     assert found["epochs"]["genotype"] == [None, *whole["epochs"]["genotype"][1:]]
-    assert "seconds" in measured(whole) and "seconds" not in measured(found)  # a part of the time is no measure
-    from archgrad.benchmarks import nasbench201
+    assert "seconds" in measured(whole) and "seconds" not in measured(
+        found
+    )  # a part of the time is no measure
+    from archgrad.tabular import nasbench201
 
     assert of_run(whole, nasbench201) and of_run(found, nasbench201) == []
-    curves_svg(records.every(folder.metrics), tmp_path / "curves.svg")
+    with pictures(DRAWN):
+        curves_svg(records.every(folder.metrics), tmp_path / "curves.svg")
 
 
-def test_a_finished_search_without_its_metrics_is_named_unless_it_is_cut_down(home, tmp_path, capsys):
+def test_a_finished_search_without_its_metrics_is_named_unless_it_is_cut_down(
+    home, tmp_path, capsys
+):
     folder = copied(home, tmp_path, "whole")
     folder.metrics.unlink()
     assert f"{folder.metrics}: it is missing" in refused(capsys, "show", str(folder.path))
@@ -206,13 +251,18 @@ def test_a_finished_search_without_its_metrics_is_named_unless_it_is_cut_down(ho
     assert main(["show", str(folder.path)]) == 0
     folder.before.unlink()
     assert main(["resume", str(folder.path), "--repair"]) == 0
-    assert "metrics.jsonl is not there, and no checkpoint says which rows it had: nothing to repair" in capsys.readouterr().out
+    assert (
+        "metrics.jsonl is not there, and no checkpoint says which rows it had: nothing to repair"
+        in capsys.readouterr().out
+    )
     assert not folder.metrics.exists()
 
 
 def test_a_lost_decision_has_its_note_from_the_checkpoint(tmp_path, capsys):
     out = tmp_path / "run"
-    assert main(["search", *TINY, "--method", "random", "--random.draws", "2", "--out", str(out)]) == 0
+    assert (
+        main(["search", *TINY, "--method", "random", "--random.draws", "2", "--out", str(out)]) == 0
+    )
     folder = RunFolder(out)
     whole = records.every(folder.decisions)
     folder.decisions.write_text("damaged\n" + folder.decisions.read_text().partition("\n")[2])
@@ -221,7 +271,9 @@ def test_a_lost_decision_has_its_note_from_the_checkpoint(tmp_path, capsys):
     assert main(["resume", str(out), "--repair"]) == 0
     found = records.every(folder.decisions)
     assert found[0] == {"note": whole[0]["note"], "missing": True} and found[1:] == whole[1:]
-    assert summary.summarise(folder, "random", 1)["final"]["validation"] == pytest.approx(whole[-1]["note"]["accuracy"], rel=1e-5)
+    assert summary.summarise(folder, "random", 1)["final"]["validation"] == pytest.approx(
+        whole[-1]["note"]["accuracy"], rel=1e-5
+    )
 
 
 # A retraining.
@@ -236,10 +288,14 @@ def test_a_retraining_with_a_damaged_row_is_mended_when_asked(tmp_path, capsys):
     assert f"{folder.metrics}, line 1: " in refused(capsys, "resume", str(folder.path))
     assert bytes_of(folder) == before
     assert main(["resume", str(folder.path), "--repair"]) == 0
-    assert epochs(folder.metrics) == [0, 1, 2] and [row["epoch"] for row in records.rows(folder.metrics)] == [1, 2]
+    assert epochs(folder.metrics) == [0, 1, 2] and [
+        row["epoch"] for row in records.rows(folder.metrics)
+    ] == [1, 2]
     found = records.tested(folder.metrics, 3)
     assert found[-1]["test_accuracy"] > 0
     folder.metrics.write_text("".join(folder.metrics.read_text().splitlines(keepends=True)[:2]))
     assert main(["resume", str(folder.path), "--repair"]) == 0
-    with pytest.raises(ValueError, match="lost the test accuracy of the last epoch: `archgrad evaluate"):
+    with pytest.raises(
+        ValueError, match="lost the test accuracy of the last epoch: `archgrad evaluate"
+    ):
         records.tested(folder.metrics, 3)

@@ -8,16 +8,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad.arch import Context, Edge, EdgeGroup, Progress
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.components.context import Context, Progress
+from archgrad.components.relax import Draw, masked_softmax
 from archgrad.methods import METHODS, method
 from archgrad.methods.reinmax import heun, reinmax
-from archgrad.relax import Draw, masked_softmax
 from archgrad.seeds import generator
 from archgrad.spaces import space
 
 FIVE = ("a", "b", "c", "d", "e")
 # The whole choice, a smaller one (padded), none to make, a removed edge.
-GROUP = EdgeGroup("cell", (Edge(0, 1, FIVE), Edge(0, 1, FIVE[:3]), Edge(0, 1, FIVE[:1]), Edge(0, 1, ())), concat=(1,))
+GROUP = EdgeGroup(
+    "cell",
+    (Edge(0, 1, FIVE), Edge(0, 1, FIVE[:3]), Edge(0, 1, FIVE[:1]), Edge(0, 1, ())),
+    concat=(1,),
+)
 HERE = Context({"cell": GROUP}, Progress(1, 2, 4, 10, 0, 4), "alpha", {}, 0)
 
 
@@ -40,7 +45,10 @@ def test_the_alpha_gradient_is_the_papers(tau, idle):
     expected = torch.zeros_like(a)
     for e, edge in enumerate(GROUP.edges):
         k = len(edge.primitives)
-        p0, p1 = a[e, :k].detach().softmax(0), (drawn[e, :k] + (a[e, :k].detach() / tau).softmax(0)) / 2
+        p0, p1 = (
+            a[e, :k].detach().softmax(0),
+            (drawn[e, :k] + (a[e, :k].detach() / tau).softmax(0)) / 2,
+        )
         g = slope[e, :k]
         expected[e, :k] = 2 * p1 * (g - p1 @ g) - p0 * (g - p0 @ g) / 2
     assert (found - expected).abs().max() < 1e-10
@@ -51,7 +59,10 @@ def estimates(surrogate, a, loss):
     """Every architecture of the two edges with a choice: (probability, loss, the estimate of d loss / d a), by autograd through the draw."""
     p = masked_softmax(a, GROUP)
     for first, second in product(range(5), range(3)):
-        chosen = torch.stack([F.one_hot(torch.tensor(k), 5).double() for k in (first, second, 0, 0)]) * GROUP.mask()
+        chosen = (
+            torch.stack([F.one_hot(torch.tensor(k), 5).double() for k in (first, second, 0, 0)])
+            * GROUP.mask()
+        )
         soft = surrogate(Draw(a, torch.zeros_like(a), chosen), GROUP, HERE)
         value = loss(chosen + (soft - soft.detach()))
         yield p[0, first] * p[1, second], value, torch.autograd.grad(value, a)[0]
@@ -94,7 +105,9 @@ def test_the_draw_is_that_of_gdas():
         state = m.start(seed=3, epochs=4, steps=3)
         mixtures.append(m.mixture(state.alphas, m.context(state, "alpha")))
     ours, theirs = mixtures
-    assert torch.equal(ours.weights["cell"], theirs.weights["cell"]) and torch.equal(ours.active["cell"], theirs.active["cell"])
+    assert torch.equal(ours.weights["cell"], theirs.weights["cell"]) and torch.equal(
+        ours.active["cell"], theirs.active["cell"]
+    )
     assert torch.equal(ours.weights["cell"], ours.active["cell"].float())
     assert METHODS["reinmax"].presets is METHODS["gdas"].presets
 

@@ -10,15 +10,20 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from archgrad.arch import CellGenotype, Genotype, Link
-from archgrad.benchmarks import nasbench201
-from archgrad.published import published
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.placement import inputs_of, plan
+from archgrad.arch.published import published
+from archgrad.arch.style import colour, label
 from archgrad.report import cell_table, cells_svg, curves_svg, save_svg, verdict_table
-from archgrad.report.layout import inputs_of, plan
-from archgrad.report.style import colour, label
+from archgrad.tabular import nasbench201
 
 NB201 = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|nor_conv_3x3~2|"
-CELLS = [*Genotype.parse(NB201).cells, *{cell: None for entry in published() for cell in entry.genotype.cells}]
+pytestmark = pytest.mark.usefixtures("drawn")
+CELLS = [
+    *Genotype.parse(NB201).cells,
+    *{cell: None for entry in published() for cell in entry.cells},
+]
 
 
 def text(table, width=80):
@@ -57,7 +62,10 @@ def test_lines_that_meet_at_a_node_have_ports_of_their_own():
         ports = [
             port
             for route in plan(cell).routes
-            for port in (("source", route.link.source, route.side, route.leave), ("target", route.link.target, route.side, route.enter))
+            for port in (
+                ("source", route.link.source, route.side, route.leave),
+                ("target", route.link.target, route.side, route.enter),
+            )
         ]
         places = [(node, side, round(offset, 6)) for _, node, side, offset in ports]
         assert len(set(places)) == len(places)
@@ -84,7 +92,9 @@ def test_inputs_and_output_of_a_cell():
     assert plan(normal).nodes == 6 and plan(normal).concatenates
     assert plan(nb201).nodes == 4 and not plan(nb201).concatenates
     assert inputs_of(CellGenotype("layer 3", (Link(0, 1, "mb_k3_e6"),), (1,))) == 1
-    assert plan(CellGenotype("normal", (), (2, 3))).nodes == 4  # FairDARTS may leave nodes without inputs
+    assert (
+        plan(CellGenotype("normal", (), (2, 3))).nodes == 4
+    )  # FairDARTS may leave nodes without inputs
 
 
 def test_a_wide_cell_is_laid_out_too():
@@ -98,7 +108,9 @@ def test_pictures_are_svg_in_the_same_bytes(name, tmp_path):
     svg = cells_svg(genotype)
     assert ElementTree.fromstring(svg).tag.endswith("svg")
     assert "<dc:date>" not in svg
-    assert {colour(link.primitive) for cell in genotype.cells for link in cell.links} <= set(re.findall(r"#[0-9a-f]{6}", svg))
+    assert {colour(link.primitive) for cell in genotype.cells for link in cell.links} <= set(
+        re.findall(r"#[0-9a-f]{6}", svg)
+    )
     cells_svg(Genotype.parse("PDARTS"))
     save_svg(genotype, tmp_path / "cells.svg")
     assert (tmp_path / "cells.svg").read_text(encoding="utf-8") == svg
@@ -109,7 +121,9 @@ def test_another_process_draws_the_same_bytes_and_nothing_is_imported_before():
         "import sys; from archgrad.report import cells_svg; from archgrad.arch import Genotype; assert 'matplotlib' not in sys.modules\n"
         "sys.stdout.write(cells_svg(Genotype.parse('DARTS_V1'))); assert 'matplotlib.pyplot' not in sys.modules"
     )
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
+    other = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert other.stdout == cells_svg(Genotype.parse("DARTS_V1"))
 
 
@@ -123,7 +137,9 @@ def test_labels_and_colours():
 
 def test_cell_table_has_a_line_per_link():
     lines = text(cell_table(Genotype.parse("FairDARTS_a"))).splitlines()
-    rows = [[part.strip() for part in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    rows = [
+        [part.strip() for part in line.split("│")[1:-1]] for line in lines if line.startswith("│")
+    ]
     assert rows[:6] == [
         ["normal", "2", "0", "sep_conv_3x3"],
         ["", "", "1", "sep_conv_5x5"],
@@ -139,17 +155,42 @@ def test_cell_table_has_a_line_per_link():
 def test_verdict_table_fits_a_terminal():
     shown = text(verdict_table(nasbench201.verdict(nasbench201.conv3x3()), nasbench201.MEASURED))
     assert "…" not in shown
-    for part in ("found", "all nor_conv_3x3", "93.76 %", "71.11 %", "41.44 %", "166 of 15,625", "0.61", "1,531,546", "220.1 M"):
+    for part in (
+        "found",
+        "all nor_conv_3x3",
+        "93.76 %",
+        "71.11 %",
+        "41.44 %",
+        "166 of 15,625",
+        "0.61",
+        "1,531,546",
+        "220.1 M",
+    ):
         assert part in shown
 
 
 def test_curves_draw_what_the_rows_have(tmp_path):
-    full = [{"epoch": e, "train_loss": 2 - e / 9, "val_loss": 2.0, "train_accuracy": 0.5, "val_accuracy": 0.4, "entropy": 1.9} for e in range(9)]
+    full = [
+        {
+            "epoch": e,
+            "train_loss": 2 - e / 9,
+            "val_loss": 2.0,
+            "train_accuracy": 0.5,
+            "val_accuracy": 0.4,
+            "entropy": 1.9,
+        }
+        for e in range(9)
+    ]
     sizes = {}
     for name, rows in {
         "full": full,
         "losses": [{"epoch": row["epoch"], "train_loss": row["train_loss"]} for row in full],
-        "gaps": [*full[:3], {"epoch": 3, "train_loss": math.nan, "val_loss": None}, {"seconds": 1.0}, *full[4:]],
+        "gaps": [
+            *full[:3],
+            {"epoch": 3, "train_loss": math.nan, "val_loss": None},
+            {"seconds": 1.0},
+            *full[4:],
+        ],
         "one": full[:1],
     }.items():
         curves_svg(iter(rows), tmp_path / name)

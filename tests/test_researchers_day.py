@@ -37,9 +37,16 @@ def test_a_researchers_day(tmp_path):
     recorded = [home / "study" / "study.yaml", home / "runs" / "cooled" / "config.yaml"]
     recorded += (home / "study" / "runs").glob("*/config.yaml")
     assert len(recorded) == 2 + 4 * 2
-    assert all(yaml.safe_load(path.read_text())["plugins"] == ["mypackage.nas==0.3"] for path in recorded)
-    networks = [*home.glob("runs/*/retrain/network.json"), *home.glob("study/runs/*/retrain-seed1/network.json")]
+    assert all(
+        yaml.safe_load(path.read_text())["plugins"] == ["mypackage.nas==0.3"] for path in recorded
+    )
+    networks = [
+        *home.glob("runs/*/retrain/network.json"),
+        *home.glob("study/runs/*/retrain-seed1/network.json"),
+    ]
     assert len(networks) == 1 + 4 * 2
-    assert all(json.loads(path.read_text())["plugins"] == ["mypackage.nas==0.3"] for path in networks)
+    assert all(
+        json.loads(path.read_text())["plugins"] == ["mypackage.nas==0.3"] for path in networks
+    )
     numbers = json.loads((home / "study" / "compare.json").read_text())
     assert not numbers.get("failed") and "cooled+mixed+soft" in json.dumps(numbers)

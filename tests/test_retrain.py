@@ -15,17 +15,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad import checkpoint
-from archgrad.arch import Batch, Genotype
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.passes import Batch
 from archgrad.data import retrain_data
-from archgrad.interrupts import Interrupted
-from archgrad.records import rows
+from archgrad.observers.interrupts import Interrupted
 from archgrad.retraining import progress as retrain_progress
-from archgrad.retraining.files import Card, load, read_card
-from archgrad.retraining.retrain import resume, retrain
+from archgrad.retraining.card import Card, load, read_card
+from archgrad.retraining.execute import resume, retrain
 from archgrad.retraining.settings import PRESETS, RetrainSettings, retrain_settings
 from archgrad.retraining.training import Training
+from archgrad.searching import checkpoint
 from archgrad.spaces import space
+from archgrad.storage.records import rows
 from retraining import DIGITS_1, TINY, darts, digits, stop_at, tiny, trained
 
 
@@ -41,7 +42,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def outcome(folder: Path) -> Any:
     """All that a training leaves, but for its seconds."""
-    metrics = [{key: value for key, value in row.items() if key != "seconds"} for row in rows(folder / "metrics.jsonl")]
+    metrics = [
+        {key: value for key, value in row.items() if key != "seconds"}
+        for row in rows(folder / "metrics.jsonl")
+    ]
     return metrics, (folder / "weights.safetensors").read_bytes()
 
 
@@ -123,13 +127,17 @@ def test_bad_settings_are_one_line(given: dict[str, Any], message: str) -> None:
 
 def test_cosine_moves_once_an_epoch_as_in_quark0() -> None:
     cifar = PRESETS["cifar"]
-    assert [cifar.rate(e) for e in (0, 300, 599)] == pytest.approx([0.025, 0.0125, 0.0125 * (1 + math.cos(math.pi * 599 / 600))])
+    assert [cifar.rate(e) for e in (0, 300, 599)] == pytest.approx(
+        [0.025, 0.0125, 0.0125 * (1 + math.cos(math.pi * 599 / 600))]
+    )
 
 
 def test_linear_with_warmup_as_in_pdarts() -> None:
     imagenet = PRESETS["imagenet"]
     assert [imagenet.rate(e) for e in (0, 1)] == pytest.approx([0.1, 0.2 * 244 / 245])
-    assert [imagenet.rate(e) for e in (5, 244, 245, 249)] == pytest.approx([0.5 * 240 / 245, 0.5 / 245, 0.5 / 245, 0.5 / (245 * 5)])
+    assert [imagenet.rate(e) for e in (5, 244, 245, 249)] == pytest.approx(
+        [0.5 * 240 / 245, 0.5 / 245, 0.5 / 245, 0.5 / (245 * 5)]
+    )
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 7, 50])
@@ -149,7 +157,10 @@ def test_drop_path_rises_linearly_and_cutout_is_at_most_half_the_image() -> None
 
 
 def test_label_smoothing_and_auxiliary_head_are_in_the_loss(card: Card) -> None:
-    plain, smoothed, headed = ({"auxiliary": 0.0, "drop_path": 0.0} | more for more in ({}, {"label_smoothing": 0.3}, {"auxiliary": 0.4}))
+    plain, smoothed, headed = (
+        {"auxiliary": 0.0, "drop_path": 0.0} | more
+        for more in ({}, {"label_smoothing": 0.3}, {"auxiliary": 0.4})
+    )
     runs = [stepped(card, **given) for given in (plain, smoothed, headed)]
     assert [run.derived.network.auxiliary is None for run in runs] == [True, True, False]
     losses = [run.averages()["train_loss"] for run in runs]
@@ -162,13 +173,25 @@ def test_label_smoothing_and_auxiliary_head_are_in_the_loss(card: Card) -> None:
 def test_the_second_batchnorm_of_the_imagenet_head_is_an_option(card: Card, stem: str) -> None:
     def heads(**given: Any) -> list[str]:
         settings = retrain_settings(space("darts", stem=stem), {"preset": "imagenet", **given})
-        network = replace(card, spec={**card.spec, "stem": stem}, settings=settings).build(auxiliary=True).network
-        return [name for name, module in network.auxiliary.named_children() if isinstance(module, torch.nn.BatchNorm2d)]
+        network = (
+            replace(card, spec={**card.spec, "stem": stem}, settings=settings)
+            .build(auxiliary=True)
+            .network
+        )
+        return [
+            name
+            for name, module in network.auxiliary.named_children()
+            if isinstance(module, torch.nn.BatchNorm2d)
+        ]
 
     assert heads() == (["bn1"] if stem == "imagenet" else ["bn1", "bn2"])
     assert heads(auxiliary_bn=True) == heads(preset="pdarts") == ["bn1", "bn2"]
-    recorded = {name: value for name, value in card.to_json()["settings"].items() if name != "auxiliary_bn"}
-    assert not Card.from_json({**card.to_json(), "settings": recorded}).settings.auxiliary_bn  # of before the option was there
+    recorded = {
+        name: value for name, value in card.to_json()["settings"].items() if name != "auxiliary_bn"
+    }
+    assert not Card.from_json(
+        {**card.to_json(), "settings": recorded}
+    ).settings.auxiliary_bn  # of before the option was there
 
 
 def test_the_loss_of_a_step_by_hand(card: Card) -> None:
@@ -176,12 +199,16 @@ def test_the_loss_of_a_step_by_hand(card: Card) -> None:
     batch = first_batch()
     output = fresh(card, **settings).derived.network.train()(batch.images)
 
-    def loss(logits: torch.Tensor) -> torch.Tensor:  # cross-entropy with 1 - e + e / K on the true class, e / K on the others
+    def loss(
+        logits: torch.Tensor,
+    ) -> torch.Tensor:  # cross-entropy with 1 - e + e / K on the true class, e / K on the others
         target = F.one_hot(batch.labels, 10) * 0.8 + 0.02
         return -(target * logits.log_softmax(1)).sum(1).mean()
 
     by_hand = loss(output.logits) + 0.5 * loss(output.auxiliary)
-    assert stepped(card, **settings).averages()["train_loss"] == pytest.approx(by_hand.item(), rel=1e-5)
+    assert stepped(card, **settings).averages()["train_loss"] == pytest.approx(
+        by_hand.item(), rel=1e-5
+    )
 
 
 def test_drop_path_acts_from_the_second_epoch_on(card: Card) -> None:
@@ -200,7 +227,9 @@ def test_clipping_bounds_the_step(card: Card) -> None:
         settings = {"clip": clip, "momentum": 0.0, "decay": 0.0, "lr": 1.0}
         before = fresh(card, **settings).derived.state_dict()
         after = stepped(card, **settings).derived.named_parameters()
-        return math.sqrt(sum((p.detach() - before[name]).square().sum().item() for name, p in after))
+        return math.sqrt(
+            sum((p.detach() - before[name]).square().sum().item() for name, p in after)
+        )
 
     assert moved(1e-3) == pytest.approx(1e-3, rel=1e-2)
     assert moved(0.0) > 1e-2
@@ -210,18 +239,35 @@ def test_bf16_runs_on_a_cpu_and_keeps_the_weights_in_float32(card: Card) -> None
     half, full = stepped(card, precision="bf16-mixed"), stepped(card, precision="32")
     assert math.isfinite(half.averages()["train_loss"])
     assert all(p.dtype == torch.float32 for p in half.derived.parameters())
-    assert not torch.equal(half.derived.network.classifier.weight, full.derived.network.classifier.weight)
+    assert not torch.equal(
+        half.derived.network.classifier.weight, full.derived.network.classifier.weight
+    )
     with pytest.raises(ValueError, match="16-mixed needs a CUDA GPU"):
         fresh(card, precision="16-mixed")
 
 
 def test_nasbench201_trains_by_its_own_recipe(tmp_path: Path) -> None:
     bench = space("nasbench201", classes=10, in_channels=1)
-    genotype = Genotype.parse("|nor_conv_1x1~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|nor_conv_1x1~2|")
-    settings = retrain_settings(bench, {"epochs": 1, "batch": 50, "limit": 100, "channels": 2, "cells": 1})
-    assert len(retrain(bench, genotype, digits(), settings, tmp_path / "run", report=quiet).rows) == 1
-    headed = retrain(bench, genotype, digits(), replace(settings, auxiliary=0.4), tmp_path / "other", report=quiet)
-    assert not any("auxiliary" in name for name in load(headed.folder).derived.state_dict())  # the head is for training alone
+    genotype = Genotype.parse(
+        "|nor_conv_1x1~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|nor_conv_1x1~2|"
+    )
+    settings = retrain_settings(
+        bench, {"epochs": 1, "batch": 50, "limit": 100, "channels": 2, "cells": 1}
+    )
+    assert (
+        len(retrain(bench, genotype, digits(), settings, tmp_path / "run", report=quiet).rows) == 1
+    )
+    headed = retrain(
+        bench,
+        genotype,
+        digits(),
+        replace(settings, auxiliary=0.4),
+        tmp_path / "other",
+        report=quiet,
+    )
+    assert not any(
+        "auxiliary" in name for name in load(headed.folder).derived.state_dict()
+    )  # the head is for training alone
 
 
 # The result.
@@ -261,7 +307,10 @@ def test_the_seed_decides_and_the_folder_is_not_written_over(whole: Path, tmp_pa
     trained(tmp_path / "again")
     assert outcome(tmp_path / "again") == outcome(whole)
     before = outcome(whole)
-    with pytest.raises(ValueError, match=f"{whole} holds a network already: see `archgrad evaluate {whole}`, or choose another --out"):
+    with pytest.raises(
+        ValueError,
+        match=f"{whole} holds a network already: see `archgrad evaluate {whole}`, or choose another --out",
+    ):
         trained(whole)
     assert outcome(whole) == before
 
@@ -284,8 +333,12 @@ def test_a_diverging_training_leaves_a_finite_checkpoint(clip: float, tmp_path: 
 
 
 # within the first epoch, after its last step, within its test, after it, within the second
-@pytest.mark.parametrize("place, at", [(1, (0, 1)), (3, (0, 3)), (4, (0, 3)), (6, (1, 0)), (7, (1, 1))])
-def test_a_stopped_training_ends_as_the_whole_one(whole: Path, tmp_path: Path, place: int, at: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    "place, at", [(1, (0, 1)), (3, (0, 3)), (4, (0, 3)), (6, (1, 0)), (7, (1, 1))]
+)
+def test_a_stopped_training_ends_as_the_whole_one(
+    whole: Path, tmp_path: Path, place: int, at: tuple[int, int]
+) -> None:
     folder = tmp_path / "run"
     with pytest.raises(Interrupted, match=f"archgrad resume {folder}"):
         trained(folder, stopping=stop_at(place), seconds=1e9)
@@ -294,7 +347,9 @@ def test_a_stopped_training_ends_as_the_whole_one(whole: Path, tmp_path: Path, p
     found = resume(folder, digits(), report=quiet)
     assert outcome(folder) == outcome(whole)
     assert found.accuracy == rows(whole / "metrics.jsonl")[-1]["test_accuracy"]
-    assert resume(folder, digits(), report=quiet).accuracy == found.accuracy  # a finished one gives its result
+    assert (
+        resume(folder, digits(), report=quiet).accuracy == found.accuracy
+    )  # a finished one gives its result
 
 
 def test_a_killed_training_ends_as_the_whole_one(whole: Path, tmp_path: Path) -> None:
@@ -316,7 +371,9 @@ def test_a_line_newer_than_the_checkpoint_is_cut(whole: Path, tmp_path: Path) ->
     assert outcome(folder) == outcome(whole)
 
 
-def test_a_training_recorded_with_the_first_fingerprint_goes_on(whole: Path, tmp_path: Path) -> None:
+def test_a_training_recorded_with_the_first_fingerprint_goes_on(
+    whole: Path, tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(whole, tmp_path / "run"))
     card = (folder / "network.json").read_text()
     (folder / "network.json").write_text(card.replace(digits().fingerprint, DIGITS_1))
@@ -331,8 +388,12 @@ def test_what_cannot_be_resumed_is_refused(whole: Path, tmp_path: Path) -> None:
         resume(tmp_path)
     with pytest.raises(ValueError, match="have changed"):
         resume(whole, replace(digits(), fingerprint="another"))
-    with pytest.raises(ValueError, match=r"have changed since .* \(the class '0' is now called 'nought'\)"):
-        resume(whole, replace(digits(), fingerprint="2:0", classes=("nought", *digits().classes[1:])))
+    with pytest.raises(
+        ValueError, match=r"have changed since .* \(the class '0' is now called 'nought'\)"
+    ):
+        resume(
+            whole, replace(digits(), fingerprint="2:0", classes=("nought", *digits().classes[1:]))
+        )
     folder = tmp_path / "run"
     with pytest.raises(Interrupted):
         trained(folder, stopping=stop_at(1), seconds=1e9)
@@ -353,11 +414,17 @@ def test_the_weights_file_is_the_network_without_its_auxiliary_head(whole: Path)
     saved = checkpoint.read(whole / "checkpoint.pt")["net"]
     assert any("auxiliary" in name for name in saved)
     assert all(torch.equal(names[name], saved[name]) for name in names)
-    assert network.derived.network.stem.conv.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert network.derived.network.stem.conv.conv.weight.is_contiguous(
+        memory_format=torch.channels_last
+    )
 
 
-@pytest.mark.parametrize("given", [{"origin": {"path": "digits", "streaming": False}}, {"reading": {"augmented": True}}])
-def test_a_card_that_could_not_be_read_is_refused_before_the_training(given: dict[str, Any], card: Card, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "given", [{"origin": {"path": "digits", "streaming": False}}, {"reading": {"augmented": True}}]
+)
+def test_a_card_that_could_not_be_read_is_refused_before_the_training(
+    given: dict[str, Any], card: Card, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):
         retrain(darts(), card.genotype, digits(), card.settings, tmp_path, report=quiet, **given)
     assert not (tmp_path / "network.json").exists()

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 
-from archgrad import checkpoint
+from archgrad.components.gradients import gradients
+from archgrad.components.select import uniform
 from archgrad.diagnostics.ranking import accuracies
-from archgrad.gradients import gradients
 from archgrad.methods import method
 from archgrad.methods.pcdarts import edge_softmax
-from archgrad.progress import Bar
-from archgrad.select import uniform
+from archgrad.searching import checkpoint
+from archgrad.searching.progress import Bar
+from archgrad.searching.steps import weight_loss
 from archgrad.spaces import space
-from archgrad.stepper import weight_loss
 from fakes import Noise
 from searching import EPOCHS, Record, Saves, Watch, gone_on, run, same, values_of
 
@@ -51,8 +51,13 @@ def test_a_step_trains_one_uniform_path_and_no_alpha():
     record = Record()
     found = run(m, [Look(look), record])
     assert len(dict(paths)) > 9 and sum(learns for _, learns in paths) > 5  # of 12
-    assert torch.equal(found.state.alphas["cell"], m.start(seed=1, epochs=EPOCHS, steps=3).alphas["cell"])
-    assert all(row["phase"] == "weights only" and row["entropy"] == pytest.approx(math.log(5), abs=1e-4) for row in record.rows)
+    assert torch.equal(
+        found.state.alphas["cell"], m.start(seed=1, epochs=EPOCHS, steps=3).alphas["cell"]
+    )
+    assert all(
+        row["phase"] == "weights only" and row["entropy"] == pytest.approx(math.log(5), abs=1e-4)
+        for row in record.rows
+    )
     assert len({row["genotype"] for row in record.rows}) == 1
 
 
@@ -76,12 +81,20 @@ def test_the_gradient_is_that_of_the_path_alone():
     found = gradients(loss, {**named, **state.alphas})
     path = drawn(state, "rsws/step", 0, 0)
     alone = BASE.resized(primitives=path.primitives(BASE.groups)).supernet().double()
-    alone.load_state_dict({name: value for name, value in net.state_dict().items() if name in alone.state_dict()})
+    alone.load_state_dict(
+        {name: value for name, value in net.state_dict().items() if name in alone.state_dict()}
+    )
     alone_named = dict(alone.named_parameters())
     # Weight 1 on every op of a space that has this path alone: the network of the genotype.
     expected = gradients(F.cross_entropy(alone(batch.images).logits, batch.labels), alone_named)
-    assert all((found[name] is None) == (name not in expected or expected[name] is None) for name in found)
-    assert all(torch.allclose(found[name], g, rtol=0, atol=1e-10) for name, g in expected.items() if g is not None)
+    assert all(
+        (found[name] is None) == (name not in expected or expected[name] is None) for name in found
+    )
+    assert all(
+        torch.allclose(found[name], g, rtol=0, atol=1e-10)
+        for name, g in expected.items()
+        if g is not None
+    )
 
 
 class Many(Noise):
@@ -99,7 +112,14 @@ def test_the_best_of_the_samples_then_of_the_finalists():
     pool = [drawn(state, "rsws/sample", k) for k in range(23)]
 
     def judged(chosen, limit=None):
-        return accuracies(state.nets["search"], chosen, BASE.groups, tuple(data.evaluation("val", limit=limit)), state.seed, "rsws")
+        return accuracies(
+            state.nets["search"],
+            chosen,
+            BASE.groups,
+            tuple(data.evaluation("val", limit=limit)),
+            state.seed,
+            "rsws",
+        )
 
     few = judged(pool, 16)
     order = sorted(range(23), key=lambda k: -few[k])[:4]
@@ -107,7 +127,9 @@ def test_the_best_of_the_samples_then_of_the_finalists():
     assert notes[9]["best"] == [[k, few[k]] for k in order]
     assert notes[4] == {"samples": 11, "accuracy": max(few[:11]), "best": notes[4]["best"]}
     whole = judged([pool[k] for k in order])
-    assert [note["accuracy"] for note in notes[10:]] == whole and [note["finalist"] for note in notes[10:]] == order
+    assert [note["accuracy"] for note in notes[10:]] == whole and [
+        note["finalist"] for note in notes[10:]
+    ] == order
     assert found.genotype == pool[order[whole.index(max(whole))]]
     assert len(set(whole)) > 1
 
@@ -116,7 +138,9 @@ def test_a_sample_is_judged_as_it_was_trained(monkeypatch):
     """With all that other patches make of its mixture: the shares of PC-DARTS's edges."""
     m, seen = method("rsws+pcdarts", BASE, rsws={"samples": 2, "finalists": 1}), []
     monkeypatch.setattr(
-        import_module("archgrad.methods.rsws"), "accuracy", lambda net, mixture, *rest, **more: (seen.append(mixture), (0.5, 0))[1]
+        import_module("archgrad.methods.rsws"),
+        "accuracy",
+        lambda net, mixture, *rest, **more: (seen.append(mixture), (0.5, 0))[1],
     )
     state = run(m).state
     shares = edge_softmax(state.alphas["cell/edge"].detach(), BASE.groups["cell"])
@@ -124,12 +148,16 @@ def test_a_sample_is_judged_as_it_was_trained(monkeypatch):
     for k, mixture in enumerate(seen):
         one = drawn(state, "rsws/sample", k).one_hot(BASE.groups)
         assert torch.equal(mixture.weights["cell"], one.weights["cell"] * shares[:, None])
-        assert mixture.active is one.active is None or torch.equal(mixture.active["cell"], one.active["cell"])
+        assert mixture.active is one.active is None or torch.equal(
+            mixture.active["cell"], one.active["cell"]
+        )
 
 
 def test_one_finalist_is_chosen_at_once_and_few_samples_are_few_decisions():
     found = run(method("rsws", BASE, samples=3, finalists=1))
-    assert len(found.state.decisions) == 3 and all(len(d.note["best"]) == 1 for d in found.state.decisions)
+    assert len(found.state.decisions) == 3 and all(
+        len(d.note["best"]) == 1 for d in found.state.decisions
+    )
 
 
 def test_goes_on_between_any_two_decisions(tmp_path):
@@ -147,5 +175,7 @@ def test_the_terminal_says_numbers_not_lists():
     found = run(method("rsws", BASE, samples=3, finalists=2), [bar := Bar(console)])
     bar.close()
     said = [line for line in console.file.getvalue().splitlines() if line.startswith("decided")]
-    assert said[0].startswith("decided 1: samples 1, accuracy ") and said[3].startswith("decided 4: finalist ")
+    assert said[0].startswith("decided 1: samples 1, accuracy ") and said[3].startswith(
+        "decided 4: finalist "
+    )
     assert len(said) == len(found.state.decisions) == 5 and not any("[" in line for line in said)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from archgrad import config, schemas
-from archgrad.arch import Genotype
+from archgrad import schemas
+from archgrad.arch.genotype import Genotype
 from archgrad.cli import main
 from archgrad.compare import study, summary
 from archgrad.latency import profile
+from archgrad.run import config
 
 STUDIES = Path(__file__).parent.parent / "benchmarks" / "studies"
 RECORDED = sorted(STUDIES.rglob("summaries/*.json"))
@@ -27,7 +28,11 @@ CARD = {"version": 1, "genotype": CELL, "space": "nasbench201", "spec": {}, "pre
 TABLE = {"setting": {"space": "x", "spec": {}, "size": 8, "batch": 1, "device": "cpu", "hardware": "x", "threads": 1, "torch": "2"},
          "ops": {"cell": [[0, 1, "none", 0.5]]}, "base": -0.1, "scale": 1.0, "r2": 1, "worst": 0.1, "date": "x",
          "nets": [{"genotype": CELL, "added": 1.0, "measured": 1.0}]}  # fmt: skip
-FRONT = {"cost": "macs", "unit": "", "points": [{"genotype": "x", "cost": 1, "accuracy": 0.5, "seen": "end", "front": True}]}
+FRONT = {
+    "cost": "macs",
+    "unit": "",
+    "points": [{"genotype": "x", "cost": 1, "accuracy": 0.5, "seen": "end", "front": True}],
+}
 IMAGES = {"name": "digits", "fingerprint": "x", "preprocess": READ, "splits": {"train": 1}}
 
 
@@ -111,7 +116,19 @@ def test_a_field_that_cannot_be_is_named(kind, whole, place, value, message, tmp
     assert str(caught.value).startswith(f"{path} is damaged: ") and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, "[]", "", "{", "null", '{"genotype": ' + "9" * 5000 + "}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "9" * 5000,
+        "[]",
+        "",
+        "{",
+        "null",
+        '{"genotype": ' + "9" * 5000 + "}",
+    ],
+)
 def test_what_is_no_object_is_refused(text, tmp_path):
     path = tmp_path / "genotype.json"
     path.write_text(text)
@@ -125,18 +142,32 @@ def test_a_complaint_is_one_line_of_300_characters(tmp_path, capsys):
     path.write_text(json.dumps({"genotype": CELL, "run": ["x" * 10**6]}))
     assert main(["show", str(path)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"archgrad: {path}: run: ") and error.count("\n") == 1 and len(error) <= 300 + len("archgrad: \n")
+    assert (
+        error.startswith(f"archgrad: {path}: run: ")
+        and error.count("\n") == 1
+        and len(error) <= 300 + len("archgrad: \n")
+    )
 
 
 def test_a_genotype_reads_back_strictly():
     genotype = Genotype.parse("DARTS_V2")
     assert Genotype.from_json(json.loads(json.dumps(genotype.to_json()))) == genotype
-    for data in (None, 3, [], {}, {"a": 3}, {"a": {"links": [[0, 1.5, "x"]], "concat": []}}, {"a": {"links": [], "concat": [True]}}):
+    for data in (
+        None,
+        3,
+        [],
+        {},
+        {"a": 3},
+        {"a": {"links": [[0, 1.5, "x"]], "concat": []}},
+        {"a": {"links": [], "concat": [True]}},
+    ):
         with pytest.raises(ValueError):
             Genotype.from_json(data)
 
 
-@pytest.mark.parametrize(("place", "value"), [("cifar10_test", "x"), ("cifar10_test", True), ("cell", ...), ("cell", 3)])
+@pytest.mark.parametrize(
+    ("place", "value"), [("cifar10_test", "x"), ("cifar10_test", True), ("cell", ...), ("cell", 3)]
+)
 def test_rows_of_a_benchmark_are_numbers_under_a_name(tmp_path, place, value):
     known = next(found for found in map(summary.read, RECORDED) if found["benchmark"])
     (tmp_path / "a.json").write_text(json.dumps(with_(known, f"benchmark.0.{place}", value)))

@@ -6,18 +6,51 @@ import json
 
 import pytest
 
-from archgrad import loop, run, spaces
+from archgrad import spaces
+from archgrad.arch.space import check_cells
 from archgrad.cli import main
+from archgrad.components.select import uniform
 from archgrad.methods import method
-from archgrad.retraining import retrain as retraining
-from archgrad.search_space import check_cells
-from archgrad.select import uniform
+from archgrad.retraining import execute as retraining
+from archgrad.run import execute
+from archgrad.searching import loop
 from fakes import Noise
 
 ROBUST = ("darts", "s1", "s2", "s3", "s4")
-SMALL = ["--data", "digits", "--space", "darts", "--space.channels", "2", "--space.nodes", "2", "--search.limit", "40", "--threads", "1"]
-SMALL += ["--search.batch", "20", "--search.epochs", "1", "--diagnostics.no-front", "--diagnostics.no-gap"]
-RETRAIN = ["--retrain.channels", "2", "--retrain.epochs", "1", "--retrain.limit", "40", "--retrain.batch", "20", "--retrain.auxiliary", "0"]
+SMALL = [
+    "--data",
+    "digits",
+    "--space",
+    "darts",
+    "--space.channels",
+    "2",
+    "--space.nodes",
+    "2",
+    "--search.limit",
+    "40",
+    "--threads",
+    "1",
+]
+SMALL += [
+    "--search.batch",
+    "20",
+    "--search.epochs",
+    "1",
+    "--diagnostics.no-front",
+    "--diagnostics.no-gap",
+]
+RETRAIN = [
+    "--retrain.channels",
+    "2",
+    "--retrain.epochs",
+    "1",
+    "--retrain.limit",
+    "40",
+    "--retrain.batch",
+    "20",
+    "--retrain.auxiliary",
+    "0",
+]
 
 
 @pytest.mark.parametrize("name", spaces.SPACES)
@@ -49,7 +82,10 @@ def test_python_refuses_a_search_without_a_normal_cell_and_still_derives_one():
         (["search", *SMALL, "--space.cells", "1", "--dry-run"], "--space.cells"),
         (["search", *SMALL, "--space.cells", "3", "--retrain.cells", "2"], "--retrain.cells"),
         (["retrain", "DARTS_V2", "--data", "digits", "--retrain.cells", "1"], "--retrain.cells"),
-        (["compare", *SMALL, "--space.cells", "2", "--methods", "darts", "--no-controls"], "--space.cells"),
+        (
+            ["compare", *SMALL, "--space.cells", "2", "--methods", "darts", "--no-controls"],
+            "--space.cells",
+        ),
     ],
     ids=lambda given: given[0] if isinstance(given, list) else given,
 )
@@ -58,7 +94,10 @@ def test_the_command_line_refuses_it_in_one_line(arguments, option, tmp_path, ca
     out = [] if "--dry-run" in arguments else ["--out", str(folder)]
     assert main([*arguments, *out]) == 2
     said = capsys.readouterr().err.strip()
-    assert said.endswith(f"has no normal cell in space darts: {option} must be at least 3") and "\n" not in said
+    assert (
+        said.endswith(f"has no normal cell in space darts: {option} must be at least 3")
+        and "\n" not in said
+    )
     assert not folder.exists()
 
 
@@ -72,7 +111,7 @@ def test_what_was_recorded_still_opens(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     told = [*SMALL, "--space.cells", "2", "--retrain.cells", "2", *RETRAIN, "--out", str(folder)]
     with monkeypatch.context() as before:
-        before.setattr(run, "check_depths", lambda config: None)
+        before.setattr(execute, "check_depths", lambda config: None)
         before.setattr(retraining, "check_cells", lambda space, option: None)
         assert main(["search", *told]) == 0
         assert main(["retrain", str(folder)]) == 0

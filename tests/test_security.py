@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from archgrad import yaml_files
+from archgrad.storage import yaml_files
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "archgrad"
@@ -21,7 +21,17 @@ WRITERS = {
 }
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 RUNS = {"eval", "exec", "compile", "__import__"}
-UNSAFE_YAML = {"load", "load_all", "unsafe_load", "unsafe_load_all", "full_load", "full_load_all", "UnsafeLoader", "FullLoader", "Loader"}
+UNSAFE_YAML = {
+    "load",
+    "load_all",
+    "unsafe_load",
+    "unsafe_load_all",
+    "full_load",
+    "full_load_all",
+    "UnsafeLoader",
+    "FullLoader",
+    "Loader",
+}
 
 
 def name(node: ast.expr) -> str:
@@ -39,13 +49,27 @@ def dangers(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Lines that may run what they read."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            yield from ((node.lineno, module) for module in modules if module.split(".")[0] in PICKLES)
+            modules = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+            )
+            yield from (
+                (node.lineno, module) for module in modules if module.split(".")[0] in PICKLES
+            )
             if isinstance(node, ast.ImportFrom) and node.module == "yaml":
-                yield from ((node.lineno, alias.name) for alias in node.names if alias.name in UNSAFE_YAML)
+                yield from (
+                    (node.lineno, alias.name) for alias in node.names if alias.name in UNSAFE_YAML
+                )
             if isinstance(node, ast.ImportFrom) and node.module in ("torch", "numpy"):
-                yield from ((node.lineno, alias.name) for alias in node.names if alias.name == "load")
-        if isinstance(node, ast.Attribute) and name(node.value) == "yaml" and node.attr in UNSAFE_YAML:
+                yield from (
+                    (node.lineno, alias.name) for alias in node.names if alias.name == "load"
+                )
+        if (
+            isinstance(node, ast.Attribute)
+            and name(node.value) == "yaml"
+            and node.attr in UNSAFE_YAML
+        ):
             yield node.lineno, f"yaml.{node.attr}"
         if isinstance(node, ast.Call):
             callee = name(node.func)
@@ -56,7 +80,11 @@ def dangers(tree: ast.Module) -> Iterator[tuple[int, str]]:
             if callee in ("os.system", "os.popen"):
                 yield node.lineno, callee
             asked = [each for each in node.keywords if each.arg in ("allow_pickle", "shell")]
-            yield from ((node.lineno, f"perhaps {each.arg}") for each in asked if getattr(each.value, "value", True) is not False)
+            yield from (
+                (node.lineno, f"perhaps {each.arg}")
+                for each in asked
+                if getattr(each.value, "value", True) is not False
+            )
 
 
 def writes(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -69,10 +97,20 @@ def writes(tree: ast.Module) -> Iterator[tuple[int, str]]:
         if last in ("write_text", "write_bytes"):
             yield node.lineno, callee
         if last in ("open", "fdopen") and callee not in ("os.open", "Image.open"):
-            modes = [part.value for part in [*node.args, *(k.value for k in node.keywords if k.arg == "mode")] if isinstance(part, ast.Constant)]
-            writing = [mode for mode in modes if isinstance(mode, str) and set(mode) <= set("rwaxbt+") and set(mode) & set("wax+")]
+            modes = [
+                part.value
+                for part in [*node.args, *(k.value for k in node.keywords if k.arg == "mode")]
+                if isinstance(part, ast.Constant)
+            ]
+            writing = [
+                mode
+                for mode in modes
+                if isinstance(mode, str) and set(mode) <= set("rwaxbt+") and set(mode) & set("wax+")
+            ]
             yield from ((node.lineno, callee) for _ in writing)
-        if callee == "os.open" and any(flag in ast.unparse(node) for flag in ("O_CREAT", "O_TRUNC", "O_APPEND")):
+        if callee == "os.open" and any(
+            flag in ast.unparse(node) for flag in ("O_CREAT", "O_TRUNC", "O_APPEND")
+        ):
             yield node.lineno, callee
 
 
@@ -81,7 +119,9 @@ def test_nothing_that_is_read_can_run(path):
     assert list(dangers(ast.parse(path.read_text()))) == []
 
 
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+@pytest.mark.parametrize(
+    "path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE))
+)
 def test_files_are_written_in_one_place(path):
     found = list(writes(ast.parse(path.read_text())))
     assert not found or str(path.relative_to(SOURCE)) in WRITERS, found
@@ -123,10 +163,19 @@ def test_each_way_to_write_is_seen(text):
     assert len(list(writes(ast.parse(text)))) == 1
 
 
-SAFE = ["network.eval()", "torch.load(path, weights_only=True)", "yaml.safe_dump(x)", "np.load(path)", "path.open('rb')", "open(path)"]
+SAFE = [
+    "network.eval()",
+    "torch.load(path, weights_only=True)",
+    "yaml.safe_dump(x)",
+    "np.load(path)",
+    "path.open('rb')",
+    "open(path)",
+]
 
 
-@pytest.mark.parametrize("text", [*SAFE, "Image.open(path)", "torch.compile(net)", "subprocess.run(all, shell=False)"])
+@pytest.mark.parametrize(
+    "text", [*SAFE, "Image.open(path)", "torch.compile(net)", "subprocess.run(all, shell=False)"]
+)
 def test_what_is_safe_passes(text):
     assert not [*dangers(ast.parse(text)), *writes(ast.parse(text))]
 
@@ -134,6 +183,10 @@ def test_what_is_safe_passes(text):
 def test_yaml_makes_plain_values_alone():
     assert issubclass(yaml_files.Loader, yaml.SafeLoader)
     assert yaml_files.Loader.yaml_constructors == yaml.SafeLoader.yaml_constructors
-    for text in ("!!python/object/apply:os.system [true]", "!!python/name:os.system", "!!python/tuple [1]"):
+    for text in (
+        "!!python/object/apply:os.system [true]",
+        "!!python/name:os.system",
+        "!!python/tuple [1]",
+    ):
         with pytest.raises(ValueError, match="could not determine a constructor"):
             yaml_files.parsed(text)

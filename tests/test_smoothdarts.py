@@ -9,15 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgrad import checkpoint
-from archgrad.arch import Context, Edge, EdgeGroup, Mixture, Progress
-from archgrad.gradients import gradients
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Progress
+from archgrad.components.gradients import gradients
+from archgrad.components.perturb import attack, clamped, noise, normalised
+from archgrad.components.schedules import constant
 from archgrad.methods import method
-from archgrad.perturb import attack, clamped, noise, normalised
-from archgrad.schedules import constant
-from archgrad.search_method import Method
+from archgrad.searching import checkpoint
+from archgrad.searching.method import Method
+from archgrad.searching.steps import weight_loss
 from archgrad.spaces import space
-from archgrad.stepper import weight_loss
 from fakes import Noise
 from searching import Record, content, resumed, same
 from searching import run as searched
@@ -37,16 +39,26 @@ def smoothdarts(space_name: str = "nasbench201", name: str = "smoothdarts", **op
 
 def mixture(**more) -> Mixture:
     rows = [[0.7, 0.2, 0.1], [0.95, 0.05, 0.0], [0.0, 0.0, 0.0]]
-    return Mixture({"one": torch.tensor(rows), "two": torch.tensor([[[0.4, 0.3, 0.2, 0.1]], [[0.25] * 4]])}, **more)
+    return Mixture(
+        {"one": torch.tensor(rows), "two": torch.tensor([[[0.4, 0.3, 0.2, 0.1]], [[0.25] * 4]])},
+        **more,
+    )
 
 
 def uphill(moved: Mixture) -> Tensor:
     """A loss that is not linear, so that a step's sign may change on the way."""
-    return torch.stack([(w * w * (1 + torch.arange(w.shape[-1]))).sum() + (3 * w).sin().sum() for w in moved.weights.values()]).sum()
+    return torch.stack(
+        [
+            (w * w * (1 + torch.arange(w.shape[-1]))).sum() + (3 * w).sin().sum()
+            for w in moved.weights.values()
+        ]
+    ).sum()
 
 
 @pytest.mark.parametrize("radius", [0.03, 0.3, 1.0])
-@pytest.mark.parametrize("perturb", [noise, lambda radius, settle: attack(radius, 7, settle)], ids=FORMS)
+@pytest.mark.parametrize(
+    "perturb", [noise, lambda radius, settle: attack(radius, 7, settle)], ids=FORMS
+)
 def test_it_stays_in_the_ball_and_padding_stays(perturb, radius):
     before = mixture()
     ((share, found),) = perturb(constant(radius), clamped)(before, uphill, AT)
@@ -58,21 +70,34 @@ def test_it_stays_in_the_ball_and_padding_stays(perturb, radius):
         assert not away[~GROUPS[name].mask().expand_as(w)].any()
 
 
-@pytest.mark.parametrize("perturb", [noise, lambda radius, settle: attack(radius, 7, settle)], ids=FORMS)
+@pytest.mark.parametrize(
+    "perturb", [noise, lambda radius, settle: attack(radius, 7, settle)], ids=FORMS
+)
 def test_an_edge_sums_to_what_it_did(perturb):
     """Also where that is not 1 (PC-DARTS), and only among the ops that run (GDAS)."""
-    active = {"one": torch.tensor([[True, True, False], [True, False, False], [False] * 3]), "two": torch.ones(2, 1, 4, dtype=torch.bool)}
-    before = replace(mixture(active=active), weights={name: 0.5 * w for name, w in mixture().weights.items()})
+    active = {
+        "one": torch.tensor([[True, True, False], [True, False, False], [False] * 3]),
+        "two": torch.ones(2, 1, 4, dtype=torch.bool),
+    }
+    before = replace(
+        mixture(active=active), weights={name: 0.5 * w for name, w in mixture().weights.items()}
+    )
     ((_, found),) = perturb(constant(0.3), normalised)(before, uphill, AT)
     for name, w in found.weights.items():
         assert torch.allclose(w.sum(-1), before.weights[name].sum(-1), atol=1e-6)
     assert found.weights["one"][0, 2] == before.weights["one"][0, 2]
-    assert torch.allclose(found.weights["one"][1], before.weights["one"][1])  # alone: there is nobody to give to
+    assert torch.allclose(
+        found.weights["one"][1], before.weights["one"][1]
+    )  # alone: there is nobody to give to
     assert found.active is active
 
 
 def test_where_nothing_is_left_the_largest_has_it_all():
-    moved, origin, free = torch.tensor([[-0.2, -0.1, 9.0]]), torch.tensor([[0.5, 0.5, 0.0]]), torch.tensor([[True, True, False]])
+    moved, origin, free = (
+        torch.tensor([[-0.2, -0.1, 9.0]]),
+        torch.tensor([[0.5, 0.5, 0.0]]),
+        torch.tensor([[True, True, False]]),
+    )
     assert normalised(moved, origin, free).tolist() == [[0.0, 1.0, 0.0]]
 
 
@@ -82,9 +107,13 @@ def test_an_attack_finds_a_worse_mixture_or_keeps_the_one_it_had():
     seen: list[float] = []
 
     def best_here(moved: Mixture) -> Tensor:
-        loss = -sum((w - mixture().weights[name]).square().sum() for name, w in moved.weights.items())
+        loss = -sum(
+            (w - mixture().weights[name]).square().sum() for name, w in moved.weights.items()
+        )
         seen.append(loss.item())
-        return loss if len(seen) != 9 else loss + 1  # whatever it finds, the last look says that here is worse
+        return (
+            loss if len(seen) != 9 else loss + 1
+        )  # whatever it finds, the last look says that here is worse
 
     ((_, kept),) = attack(constant(0.3), 7)(mixture(), best_here, AT)
     assert len(seen) == 9 and same(kept.weights, mixture().weights)
@@ -112,8 +141,14 @@ def test_the_weights_gradient_is_the_papers(form):
     state = m.start(seed=1, epochs=4, steps=3)
     net = state.nets["search"].double()
     rng = torch.Generator().manual_seed(3)
-    state.alphas = {name: torch.randn(a.shape, dtype=torch.double, generator=rng).requires_grad_() for name, a in state.alphas.items()}
-    (name, a), train = next(iter(state.alphas.items())), next(Noise(dtype=torch.double).batches("train", 0))
+    state.alphas = {
+        name: torch.randn(a.shape, dtype=torch.double, generator=rng).requires_grad_()
+        for name, a in state.alphas.items()
+    }
+    (name, a), train = (
+        next(iter(state.alphas.items())),
+        next(Noise(dtype=torch.double).batches("train", 0)),
+    )
     weights = dict(net.named_parameters())
     found = gradients(weight_loss(m, state, train, {name: a.detach()}, None)[0], weights)
 
@@ -123,8 +158,14 @@ def test_the_weights_gradient_is_the_papers(form):
     def loss(q: Tensor) -> Tensor:
         return F.cross_entropy(net(train.images, Mixture({name: q})).logits, train.labels)
 
-    expected = gradients(loss(by_hand(p, draw, 0.2, loss, 7 if form == "adversarial" else 0).detach()), weights)
-    assert all((found[key] - expected[key]).abs().max() < 1e-10 for key in weights if expected[key] is not None)
+    expected = gradients(
+        loss(by_hand(p, draw, 0.2, loss, 7 if form == "adversarial" else 0).detach()), weights
+    )
+    assert all(
+        (found[key] - expected[key]).abs().max() < 1e-10
+        for key in weights
+        if expected[key] is not None
+    )
     plain = m.mixture(state.alphas, m.context(state, "alpha"))
     assert torch.equal(plain.weights[name], a.softmax(-1))
 
@@ -136,7 +177,11 @@ def test_an_attack_sees_the_training_batch_and_leaves_no_trace():
     seen: list[Tensor] = []
     net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     buffers = []
-    net.register_forward_hook(lambda module, inputs, output: buffers.append({k: v.clone() for k, v in module.named_buffers()}))
+    net.register_forward_hook(
+        lambda module, inputs, output: buffers.append(
+            {k: v.clone() for k, v in module.named_buffers()}
+        )
+    )
     before = {key: value.clone() for key, value in net.state_dict().items()}
     weight_loss(m, state, train, {name: a.detach() for name, a in state.alphas.items()}, None)
     assert len(seen) == 3 + 2 + 1 and all(images is train.images for images in seen)
@@ -144,20 +189,29 @@ def test_an_attack_sees_the_training_batch_and_leaves_no_trace():
     assert all(torch.equal(after[key], before[key]) for key, _ in net.named_parameters())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in net.parameters())
     tracked = [key for key in buffers[0] if key.endswith("running_mean")]
-    assert tracked and all(torch.equal(after[key], buffers[-1][key]) and not torch.equal(after[key], before[key]) for key in tracked)
+    assert tracked and all(
+        torch.equal(after[key], buffers[-1][key]) and not torch.equal(after[key], before[key])
+        for key in tracked
+    )
     counts = [key for key in buffers[0] if key.endswith("num_batches_tracked")]
     assert all(after[key] == before[key] + 1 for key in counts)
 
 
 def test_a_draw_is_by_its_place():
     perturb = noise(constant(0.2))
-    found = [perturb(mixture(), uphill, place)[0][1].weights["one"] for place in (AT, AT, AT._replace(t=AT.t._replace(step=1)))]
+    found = [
+        perturb(mixture(), uphill, place)[0][1].weights["one"]
+        for place in (AT, AT, AT._replace(t=AT.t._replace(step=1)))
+    ]
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_radius_zero_is_darts_bit_for_bit(form):
-    off, plain = smoothdarts(form=form, start=0, end=0), method("darts", space("nasbench201", **SMALL))
+    off, plain = (
+        smoothdarts(form=form, start=0, end=0),
+        method("darts", space("nasbench201", **SMALL)),
+    )
     a, b = (content(m, searched(m).state) for m in (off, plain))
     assert same(a, b)
 

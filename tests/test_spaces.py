@@ -6,13 +6,26 @@ import pytest
 import torch
 from torch import nn
 
-from archgrad.arch import CellGenotype, Genotype, Link, Mixture
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
 from archgrad.spaces import SPACES, space
 
-CELLS = {name: 1 if name == "nasbench201" else 3 for name in SPACES if "cells" in space(name).spec()}
+CELLS = {
+    name: 1 if name == "nasbench201" else 3 for name in SPACES if "cells" in space(name).spec()
+}
 CHAINS = [name for name in SPACES if name not in CELLS]
-MANY = {"mbconv": {"stages": ((8, 2, 2), (16, 2, 2), (24, 1, 2)), "kernels": (3, 5), "expansions": (1, 3)}}
-SMALL = {name: {"channels": 4, **({"cells": CELLS[name]} if name in CELLS else MANY.get(name, {}))} for name in SPACES}
+MANY = {
+    "mbconv": {
+        "stages": ((8, 2, 2), (16, 2, 2), (24, 1, 2)),
+        "kernels": (3, 5),
+        "expansions": (1, 3),
+    }
+}
+SMALL = {
+    name: {"channels": 4, **({"cells": CELLS[name]} if name in CELLS else MANY.get(name, {}))}
+    for name in SPACES
+}
 
 
 def small(name, **options):
@@ -20,7 +33,12 @@ def small(name, **options):
 
 
 def uniform(groups):
-    return Mixture({name: torch.full((len(group.edges), group.width), 1 / group.width) for name, group in groups.items()})
+    return Mixture(
+        {
+            name: torch.full((len(group.edges), group.width), 1 / group.width)
+            for name, group in groups.items()
+        }
+    )
 
 
 def some_genotype(groups, seed=0):
@@ -29,9 +47,19 @@ def some_genotype(groups, seed=0):
     cells = []
     for group in groups.values():
         links = []
-        for edge in (group.edges[i] for edges in group.nodes().values() for i in edges[-(group.keep or len(edges)) :]):
+        for edge in (
+            group.edges[i]
+            for edges in group.nodes().values()
+            for i in edges[-(group.keep or len(edges)) :]
+        ):
             names = [name for name in edge.primitives if name not in ("none", "noise")]
-            links.append(Link(edge.source, edge.target, names[int(torch.randint(len(names), (), generator=draw))]))
+            links.append(
+                Link(
+                    edge.source,
+                    edge.target,
+                    names[int(torch.randint(len(names), (), generator=draw))],
+                )
+            )
         cells.append(CellGenotype(group.name, tuple(links), group.concat))
     return Genotype(tuple(cells))
 
@@ -39,8 +67,15 @@ def some_genotype(groups, seed=0):
 @pytest.mark.parametrize("name", CELLS)
 def test_spec_restores_through_json(name):
     base = space(name)
-    sets = {g: (("skip_connect",), (), *[("skip_connect", "max_pool_3x3")] * (len(group.edges) - 2)) for g, group in base.groups.items()}
-    for changed in (base, small(name, classes=3, extras=("skip_connect",)), base.resized(primitives=sets)):
+    sets = {
+        g: (("skip_connect",), (), *[("skip_connect", "max_pool_3x3")] * (len(group.edges) - 2))
+        for g, group in base.groups.items()
+    }
+    for changed in (
+        base,
+        small(name, classes=3, extras=("skip_connect",)),
+        base.resized(primitives=sets),
+    ):
         assert changed.resized().groups == changed.groups
         spec = json.loads(json.dumps(changed.spec()))
         assert base.resized(**spec) == changed
@@ -52,7 +87,10 @@ def test_spec_restores_through_json(name):
 def test_a_derived_network_is_built_as_the_space_is_for_evaluation(name):
     searched = small(name, extras=("skip_connect",), partial_channels=2)
     whole = searched.evaluation(classes=7, channels=None)
-    assert whole == space(name, **MANY.get(name, {})).evaluation(classes=7) and whole.evaluation(classes=7) == whole
+    assert (
+        whole == space(name, **MANY.get(name, {})).evaluation(classes=7)
+        and whole.evaluation(classes=7) == whole
+    )
     assert (whole.affine, whole.extras, whole.partial_channels, whole.classes) == (True, (), 1, 7)
     genotype = some_genotype(searched.groups)
     free = {"concat": None} if "concat" in whole.spec() else {}
@@ -64,11 +102,24 @@ def test_a_derived_network_is_built_as_the_space_is_for_evaluation(name):
 def test_groups_are_those_of_the_paper(name):
     groups = space(name).groups
     if name == "nasbench201":
-        assert [(e.source, e.target) for e in groups["cell"].edges] == [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
+        assert [(e.source, e.target) for e in groups["cell"].edges] == [
+            (0, 1),
+            (0, 2),
+            (1, 2),
+            (0, 3),
+            (1, 3),
+            (2, 3),
+        ]
         assert (groups["cell"].keep, groups["cell"].hidden, groups["cell"].cells) == (None, (), 15)
         return
     for group in groups.values():
-        assert [(e.source, e.target) for e in group.edges][:5] == [(0, 2), (1, 2), (0, 3), (1, 3), (2, 3)] and len(group.edges) == 14
+        assert [(e.source, e.target) for e in group.edges][:5] == [
+            (0, 2),
+            (1, 2),
+            (0, 3),
+            (1, 3),
+            (2, 3),
+        ] and len(group.edges) == 14
         assert (group.keep, group.hidden, group.concat) == (2, ("none",), (2, 3, 4, 5))
     assert (groups["normal"].cells, groups["reduce"].cells) == (6, 2)
     assert {"s1": 2, "s2": 2, "s3": 3, "s4": 2, "darts": 8}[name] == groups["normal"].width
@@ -82,9 +133,15 @@ def test_any_image_size_and_channels(name, size, channels):
     network = made.supernet()
     output = network(torch.randn(2, channels, size, size + 1), uniform(made.groups))
     assert output.logits.shape == (2, 5) and output.logits.isfinite().all()
-    assert tuple(f.shape[1] for f in output.features) == network.feature_channels and len(output.features) == 3
+    assert (
+        tuple(f.shape[1] for f in output.features) == network.feature_channels
+        and len(output.features) == 3
+    )
     sides = [-(-size // n) for n in (1, 2, 4, 8)]
-    assert [f.shape[2] for f in output.features] == {"nasbenchmacro": sides[1:], "mbconv": sides[:3]}.get(name, [*sides[1:3], sides[2]])
+    assert [f.shape[2] for f in output.features] == {
+        "nasbenchmacro": sides[1:],
+        "mbconv": sides[:3],
+    }.get(name, [*sides[1:3], sides[2]])
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -111,7 +168,9 @@ def test_names_do_not_depend_on_what_else_there_is(name):
     """A pruned, an extended and a deeper net have the parameter names of the full one wherever they have the same ops."""
     made = small(name)
     full = {key: value.shape for key, value in made.supernet().named_parameters()}
-    pruned = made.resized(primitives=some_genotype(made.groups, seed=3).primitives(made.groups)).supernet()
+    pruned = made.resized(
+        primitives=some_genotype(made.groups, seed=3).primitives(made.groups)
+    ).supernet()
     kept = {key: value.shape for key, value in pruned.named_parameters()}
     assert kept and kept.items() < full.items()
     extra = "mb2_k3" if name in CHAINS else "sep_conv_3x3"
@@ -140,7 +199,9 @@ def test_removed_edges_and_empty_nodes(name):
     for sets in (nothing, {g: (*edges[:-1], ("skip_connect",)) for g, edges in nothing.items()}):
         output = made.resized(primitives=sets).supernet()(torch.randn(2, 3, 9, 9))
         assert output.logits.shape == (2, 10) and output.logits.isfinite().all()
-    assert not made.resized(primitives=nothing).supernet()(torch.randn(2, 3, 9, 9)).features[-1].any()
+    assert (
+        not made.resized(primitives=nothing).supernet()(torch.randn(2, 3, 9, 9)).features[-1].any()
+    )
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -174,13 +235,25 @@ BAD = [
     ("darts", {"stem": "imagnet"}, "unknown stem 'imagnet': did you mean 'imagenet'"),
     ("darts", {"stem": "imagenet", "channels": 1}, "channels must be at least 2"),
     ("darts", {"affine": "yes"}, "affine must be true or false"),
-    ("darts", {"primitives": ("sep_conv_3x", "none")}, "unknown primitive 'sep_conv_3x': did you mean 'sep_conv_3x3'"),
+    (
+        "darts",
+        {"primitives": ("sep_conv_3x", "none")},
+        "unknown primitive 'sep_conv_3x': did you mean 'sep_conv_3x3'",
+    ),
     ("darts", {"primitives": ("none", "none")}, "stands 2 times"),
     ("darts", {"primitives": "none"}, "must be a list of names"),
     ("darts", {"primitives": ()}, "at least one primitive"),
     ("darts", {"primitives": {"normal": [["none"]] * 14}}, "it lacks reduce"),
-    ("darts", {"primitives": {"normal": [["none"]] * 14, "reduction": []}}, "did you mean 'reduce'"),
-    ("darts", {"primitives": {"normal": [["none"]] * 14, "reduce": [["none"]] * 3}}, "14 tuples, one per edge; there are 3"),
+    (
+        "darts",
+        {"primitives": {"normal": [["none"]] * 14, "reduction": []}},
+        "did you mean 'reduce'",
+    ),
+    (
+        "darts",
+        {"primitives": {"normal": [["none"]] * 14, "reduce": [["none"]] * 3}},
+        "14 tuples, one per edge; there are 3",
+    ),
     ("darts", {"concat": (1, 2)}, "concat of 'normal' must name nodes"),
     ("darts", {"extras": ("skip",)}, "unknown primitive 'skip'"),
     ("s2", {"nodes": 5}, "space 's2' has 4 nodes"),

@@ -4,12 +4,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archgrad.arch import Edge, EdgeGroup, Mixture
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.arch.mixture import Mixture
 from archgrad.spaces import space
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.primitives import PRIMITIVES, FactorizedReduce, Style, primitive
 
-EIGHT = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
+EIGHT = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
 
 
 def one_edge(names, extras=(), stride=1):
@@ -39,7 +49,9 @@ def slow(net, space_, images, weights):
             for index in edges:
                 source = group.edges[index].source
                 for k, name in enumerate(group.edges[index].primitives):
-                    total = total + weights[kind][index, k] * run(name, net.ops(kind, index, name)[counted[kind]], states[source])
+                    total = total + weights[kind][index, k] * run(
+                        name, net.ops(kind, index, name)[counted[kind]], states[source]
+                    )
             states.append(total)
         counted[kind] += 1
         before, last = last, torch.cat([states[node] for node in group.concat], 1)
@@ -52,13 +64,20 @@ def gradients(loss, alphas, net):
 
 def test_channels_last_gradients_equal_plain_autograd_in_float64(monkeypatch):
     """Guards the shared form, the depthwise backward and torch 2.13's BatchNorm, whose channels_last gradient is wrong for expanded weights."""
-    torch.manual_seed(0)  # in float32 a draw may lie on a ReLU's kink, where the two gradients may differ
+    torch.manual_seed(
+        0
+    )  # in float32 a draw may lie on a ReLU's kink, where the two gradients may differ
     monkeypatch.setattr(
-        "archgrad.spaces.primitives.depthwise_conv2d", lambda x, w, s, p, d: F.conv2d(x, w, None, s, p, d, x.shape[1]), raising=True
+        "archgrad.spaces.primitives.depthwise_conv2d",
+        lambda x, w, s, p, d: F.conv2d(x, w, None, s, p, d, x.shape[1]),
+        raising=True,
     )
     made = space("darts", channels=4, cells=3, nodes=2)
     net = made.supernet().double()
-    alphas = {g: torch.randn(len(group.edges), group.width, dtype=torch.double).requires_grad_() for g, group in made.groups.items()}
+    alphas = {
+        g: torch.randn(len(group.edges), group.width, dtype=torch.double).requires_grad_()
+        for g, group in made.groups.items()
+    }
     images, labels = torch.randn(3, 3, 12, 12, dtype=torch.double), torch.tensor([1, 5, 7])
     plain = net.to(memory_format=torch.contiguous_format)
     reference_logits = slow(plain, made, images, {g: a.softmax(-1) for g, a in alphas.items()})
@@ -101,7 +120,9 @@ def test_only_active_ops_run_and_idle_ones_keep_a_gradient():
     assert torch.allclose(by_hard[0], expected, rtol=1e-4)
     assert torch.autograd.grad(out, alphas, cotangent, retain_graph=True)[0].abs().min() > 0
     found = torch.autograd.grad(out, list(parameters.values()), cotangent, allow_unused=True)
-    assert {name.split(".")[2] for name, g in zip(parameters, found) if g is not None} == {"sep_conv_3x3"}
+    assert {name.split(".")[2] for name, g in zip(parameters, found) if g is not None} == {
+        "sep_conv_3x3"
+    }
 
 
 def test_idle_scalars_change_no_bit():
@@ -112,7 +133,9 @@ def test_idle_scalars_change_no_bit():
     carrying = plain.clone().requires_grad_()
     kept = [cell([x], mixture(group, w, active={"one": active})) for w in (plain, carrying)]
     assert torch.equal(*kept)
-    nothing = cell([x], mixture(group, carrying, active={"one": torch.zeros(1, 8, dtype=torch.bool)}))
+    nothing = cell(
+        [x], mixture(group, carrying, active={"one": torch.zeros(1, 8, dtype=torch.bool)})
+    )
     assert not nothing.any() and nothing.requires_grad and nothing.shape == x.shape
 
 
@@ -123,7 +146,11 @@ def test_shared_work_is_done_once_per_state():
     for module in net.cells[0].shared["0"].values():
         module.register_forward_hook(lambda module, *args: seen.append(type(module).__name__))
     net(torch.randn(2, 3, 8, 8), Mixture({g: torch.full((14, 8), 0.125) for g in made.groups}))
-    assert sorted(seen) == ["Identity", "Pool", "Pool"]  # once each, for four edges out of node 0; none is never run
+    assert sorted(seen) == [
+        "Identity",
+        "Pool",
+        "Pool",
+    ]  # once each, for four edges out of node 0; none is never run
 
 
 def test_unit_weights_are_the_sum_of_all_ops():
@@ -136,7 +163,11 @@ def test_unit_weights_are_the_sum_of_all_ops():
 def test_padding_columns_are_ignored_and_extras_run_only_when_weighted():
     ragged = EdgeGroup(
         "one",
-        (Edge(0, 1, ("skip_connect",)), Edge(0, 2, ("skip_connect", "sep_conv_3x3")), Edge(1, 2, ())),
+        (
+            Edge(0, 1, ("skip_connect",)),
+            Edge(0, 2, ("skip_connect", "sep_conv_3x3")),
+            Edge(1, 2, ()),
+        ),
         (1, 2),
         extras=("dil_conv_3x3",),
     )
@@ -147,7 +178,9 @@ def test_padding_columns_are_ignored_and_extras_run_only_when_weighted():
     assert torch.equal(first, 0.5 * x) and torch.allclose(second, 0.25 * x)
     wide = torch.cat([weights, torch.tensor([[2.0], [0.0], [99.0]])], 1)
     extra = cell.edges["0_1"]["extra_dil_conv_3x3"](F.relu(x))
-    assert torch.allclose(cell([x], mixture(ragged, wide)).split(4, 1)[0], 0.5 * x + 2 * extra, atol=1e-6)
+    assert torch.allclose(
+        cell([x], mixture(ragged, wide)).split(4, 1)[0], 0.5 * x + 2 * extra, atol=1e-6
+    )
     assert torch.equal(cell([x]).split(4, 1)[0], x)
     assert "1_2" not in cell.edges
 
@@ -161,7 +194,9 @@ def test_mixtures_may_differ_from_cell_to_cell():
     each["normal"][1] += 1
     changed = net(images, Mixture(each))
     assert not torch.equal(net(images, Mixture(same)).logits, changed.logits)
-    assert torch.equal(net(images, Mixture(same)).features[0], changed.features[0])  # cells 0 and 1 come before normal cell 1 (cell 3)
+    assert torch.equal(
+        net(images, Mixture(same)).features[0], changed.features[0]
+    )  # cells 0 and 1 come before normal cell 1 (cell 3)
     bench = space("nasbench201", channels=4, cells=2)
     weights = torch.rand(6, 6, 5, requires_grad=True)
     bench.supernet()(images, Mixture({"cell": weights})).logits.sum().backward()
@@ -182,13 +217,19 @@ def test_dropout_follows_its_primitive_in_training_only():
 
 def test_drop_path_drops_samples_but_never_an_identity():
     x = torch.randn(64, 4, 8, 8)
-    for names, stride, drops in ((("skip_connect",), 1, False), (("skip_connect",), 2, True), (("max_pool_3x3",), 1, True)):
+    for names, stride, drops in (
+        (("skip_connect",), 1, False),
+        (("skip_connect",), 2, True),
+        (("max_pool_3x3",), 1, True),
+    ):
         _, cell = one_edge(names, stride=stride)
         whole, dropped = cell([x]), cell([x], None, 0.5)
         gone = dropped.flatten(1).abs().sum(1) == 0
         assert (gone.float().mean() > 0.2) == drops
         if drops:
-            assert gone.float().mean() < 0.8 and torch.allclose(dropped[~gone], 2 * whole[~gone], atol=1e-5)
+            assert gone.float().mean() < 0.8 and torch.allclose(
+                dropped[~gone], 2 * whole[~gone], atol=1e-5
+            )
         else:
             assert torch.equal(dropped, whole)
         cell.eval()
@@ -207,5 +248,7 @@ def test_primitives_keep_channels_and_halve_sizes_upwards(name, stride):
 def test_pools_do_not_count_padding_and_noise_ignores_its_input():
     ones = torch.ones(1, 2, 5, 5)
     assert torch.allclose(primitive("avg_pool_3x3").build(2, 1, Style(pool_bn=False))(ones), ones)
-    draw = primitive("noise").build(2, 1, Style())(torch.full((4, 2, 32, 32), 7.0, requires_grad=True))
+    draw = primitive("noise").build(2, 1, Style())(
+        torch.full((4, 2, 32, 32), 7.0, requires_grad=True)
+    )
     assert not draw.requires_grad and draw.mean().abs() < 0.1 and abs(draw.std() - 1) < 0.1

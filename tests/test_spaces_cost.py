@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from archgrad.arch import CellGenotype, Genotype, Link, Mixture
-from archgrad.cost import expected
-from archgrad.select import uniform
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.select import uniform
+from archgrad.cost.cost import expected
+from archgrad.cost.counting import costs, count
 from archgrad.spaces import SPACES, space
-from archgrad.spaces.cost import costs, count
 from archgrad.spaces.nasbench201 import ENDS, FIVE
 
 
@@ -42,12 +44,19 @@ def test_options_are_those_of_derive():
 
 
 def test_every_row_of_the_nasbench201_table():
-    text = gzip.decompress(files("archgrad.data_files").joinpath("nasbench201.csv.gz").read_bytes()).decode()
+    text = gzip.decompress(
+        files("archgrad.data_files").joinpath("nasbench201.csv.gz").read_bytes()
+    ).decode()
     rows = list(csv.DictReader(io.StringIO(text)))
     ops = np.array([[int(digit) for digit in row["ops"]] for row in rows])
     for kind, column in (("params", "params_M"), ("macs", "macs_M")):  # of 6 and 3 decimals
         cost = costs(space("nasbench201"), 32)[kind]
-        values = np.array([[cost.ops["cell"][source, target, primitive] for primitive in FIVE] for source, target in ENDS])
+        values = np.array(
+            [
+                [cost.ops["cell"][source, target, primitive] for primitive in FIVE]
+                for source, target in ENDS
+            ]
+        )
         found = cost.base + values[np.arange(6), ops].sum(1)
         written = np.array([float(row[column]) for row in rows])
         assert np.abs(found / 1e6 - written).max() < {"params": 1e-9, "macs": 0.000501}[kind]
@@ -70,7 +79,9 @@ def test_the_expected_cost_of_a_search_has_the_gradient_of_its_alphas():
     masks = [group.mask() for group in made.groups.values()]
 
     def value(*alphas):
-        rows = [alpha.masked_fill(~mask, float("-inf")).softmax(1) for alpha, mask in zip(alphas, masks)]
+        rows = [
+            alpha.masked_fill(~mask, float("-inf")).softmax(1) for alpha, mask in zip(alphas, masks)
+        ]
         return expected(cost, Mixture(dict(zip(made.groups, rows))), made.groups) / 1e6
 
     assert torch.autograd.gradcheck(value, alphas)

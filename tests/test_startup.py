@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from archgrad import catalogue, config, options
+from archgrad import options
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.published import published
 from archgrad.cli import tabulate
-from archgrad.cli.subject import subject
 from archgrad.methods import METHODS
-from archgrad.published import published
+from archgrad.run import catalogue, config
+from archgrad.run.subject import subject
 from archgrad.spaces import SPACES
 
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
@@ -119,7 +121,9 @@ sys.exit(main(sys.argv[1:]))
 
 
 def python(code: str, *arguments: str, where=None) -> str:
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=where)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=where
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -133,7 +137,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(("commands", "code"), [(LOOKS, 0), (REFUSED, 2)], ids=["looks", "refusals"])
+@pytest.mark.parametrize(
+    ("commands", "code"), [(LOOKS, 0), (REFUSED, 2)], ids=["looks", "refusals"]
+)
 def test_without_torch(folder, commands, code):
     codes, imported = json.loads(python(CODE, json.dumps(commands), where=folder))
     assert [" ".join(one) for one, found in zip(commands, codes) if found != code] == []
@@ -151,8 +157,30 @@ def images(root):
 
 def searched(tmp_path, data: str) -> set[str]:
     """The modules that are there after the last epoch of a search."""
-    small = ["--space.channels", "2", "--space.cells", "1", "--search.batch", "8", "--search.epochs", "2", "--threads", "1"]
-    shown = python(SEARCH, "search", "--data", data, *small, "--data.cache", "cache", "--out", "run", where=tmp_path)
+    small = [
+        "--space.channels",
+        "2",
+        "--space.cells",
+        "1",
+        "--search.batch",
+        "8",
+        "--search.epochs",
+        "2",
+        "--threads",
+        "1",
+    ]
+    shown = python(
+        SEARCH,
+        "search",
+        "--data",
+        data,
+        *small,
+        "--data.cache",
+        "cache",
+        "--out",
+        "run",
+        where=tmp_path,
+    )
     return set(json.loads(next(line for line in shown.splitlines() if line.startswith("["))))
 
 
@@ -160,7 +188,20 @@ def searched(tmp_path, data: str) -> set[str]:
 def test_a_search_imports_what_it_uses(tmp_path, data):
     images(tmp_path / "images")
     found = searched(tmp_path, data)
-    assert not {"sklearn", "scipy", "scipy.stats", "pandas", "matplotlib", "datasets", "pyarrow", "kornia", "lightning_fabric"} & found
+    assert (
+        not {
+            "sklearn",
+            "scipy",
+            "scipy.stats",
+            "pandas",
+            "matplotlib",
+            "datasets",
+            "pyarrow",
+            "kornia",
+            "lightning_fabric",
+        }
+        & found
+    )
     assert not [name for name in found if name.startswith(("torch._dynamo.", "torch._inductor"))]
 
 
@@ -185,7 +226,9 @@ assert config.recompile_limit and sys.modules["torch._dynamo"].__file__
 def test_the_catalogue_is_of_this_code():
     found, now = catalogue._content(), tabulate.content()
     stale = [part for part in now if found[part] != now[part]]
-    assert not stale, f"{', '.join(stale)}: write the catalogue anew by `python -m archgrad.cli.tabulate`"
+    assert not stale, (
+        f"{', '.join(stale)}: write the catalogue anew by `python -m archgrad.cli.tabulate`"
+    )
 
 
 def test_options_of_the_catalogue_are_those_of_the_functions():
@@ -220,7 +263,13 @@ def test_the_catalogue_refuses_in_the_words_of_the_functions(section, given):
 @pytest.mark.parametrize("name", SPACES)
 def test_spaces_are_refused_in_their_own_words(name):
     space = SPACES[name].build()
-    for given in ({"nodez": 3}, {"channels": 0}, {"classes": -1}, {"stem": "cifra"}, {"primitives": ["skip_conect"]}):
+    for given in (
+        {"nodez": 3},
+        {"channels": 0},
+        {"classes": -1},
+        {"stem": "cifra"},
+        {"primitives": ["skip_conect"]},
+    ):
         with pytest.raises(ValueError) as by_space:
             space.resized(**given)
         if next(iter(given)) in ("primitives",) and not catalogue.spaces()[name].primitives:
@@ -231,7 +280,9 @@ def test_spaces_are_refused_in_their_own_words(name):
 
 
 def counted(entries) -> None:
-    known = {one.qualified: found for one in entries if (found := catalogue.counted(one.genotype))}
+    known = {
+        one.qualified: found for one in entries if (found := catalogue.counted(Genotype(one.cells)))
+    }
     assert known == {name: subject(name).count() for name in known}
 
 
@@ -259,7 +310,9 @@ def test_digits_are_those_of_scikit_learn():
 def test_what_a_user_adds_to_the_tables_is_known(monkeypatch):
     monkeypatch.setitem(METHODS, "mine", METHODS["stdarts"])
     monkeypatch.setitem(SPACES, "own", SPACES["nasbench201"])
-    found = config.read(("", {"method": "mine", "mine": {"sigma": 0.5}, "space": {"name": "own", "channels": 4}}))
+    found = config.read(
+        ("", {"method": "mine", "mine": {"sigma": 0.5}, "space": {"name": "own", "channels": 4}})
+    )
     assert found.methods == {"mine": {"sigma": 0.5}} and found.space["name"] == "own"
     catalogue.check_space("own", {"channels": 4})
     with pytest.raises(ValueError, match="space own: channels must be"):

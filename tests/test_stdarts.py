@@ -10,13 +10,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from archgrad import checkpoint, run
-from archgrad.arch import Context, Edge, EdgeGroup, Progress
-from archgrad.config import SearchConfig
+from archgrad import run
+from archgrad.arch.edges import Edge, EdgeGroup
+from archgrad.components.context import Context, Progress
+from archgrad.components.schedules import share
 from archgrad.methods import method
 from archgrad.methods.stdarts import EntropyAdaptive
-from archgrad.schedules import share
-from archgrad.search_method import Method
+from archgrad.run.config import SearchConfig
+from archgrad.searching import checkpoint
+from archgrad.searching.method import Method
 from archgrad.spaces import space
 from searching import Record, resumed, same
 from searching import run as searched
@@ -25,8 +27,18 @@ C = 1e-3 / math.sqrt(2 * math.pi)  # E[max(0, a)] of a = 1e-3 * N(0, 1)
 SMALL = {"channels": 2, "cells": 1, "classes": 4}
 
 
-def at(epoch: int, epochs: int = 50, *, init: float = 1e-3, memory=None, groups=None, phase: str = "readout") -> Context:
-    return Context(groups or {}, Progress(epoch, 0, epochs, 3, 0, epochs), phase, memory or {}, 0, init)
+def at(
+    epoch: int,
+    epochs: int = 50,
+    *,
+    init: float = 1e-3,
+    memory=None,
+    groups=None,
+    phase: str = "readout",
+) -> Context:
+    return Context(
+        groups or {}, Progress(epoch, 0, epochs, 3, 0, epochs), phase, memory or {}, 0, init
+    )
 
 
 def stdarts(name: str = "darts", settings: dict | None = None, **options) -> Method:
@@ -39,7 +51,15 @@ def temperatures(epochs: int = 50, init: float = 1e-3, **options) -> list[float]
     return [rule(at(epoch, epochs, init=init)) for epoch in range(epochs)]
 
 
-def adapted(monkeypatch, epochs: int = 50, *, name: str = "darts", entropy: float = math.log(7), init: float = 1e-3, **options):
+def adapted(
+    monkeypatch,
+    epochs: int = 50,
+    *,
+    name: str = "darts",
+    entropy: float = math.log(7),
+    init: float = 1e-3,
+    **options,
+):
     """Temperatures of every epoch by the adaptive rule where the entropy never moves, and the epochs at which it updated."""
     patch = stdarts(name, **options).patch
     memory = {"temperature": patch.memory["temperature"]()}
@@ -47,8 +67,13 @@ def adapted(monkeypatch, epochs: int = 50, *, name: str = "darts", entropy: floa
     found = []
     for epoch in range(epochs):
         found.append(patch.scalars["temperature"](at(epoch, epochs, init=init, memory=memory)))
-        memory["temperature"].after_epoch(None, None, None, at(epoch, epochs, init=init, memory=memory))
-    assert found == [patch.scalars["temperature"](at(epoch, epochs, init=init, memory=memory)) for epoch in range(epochs)]  # of the past too
+        memory["temperature"].after_epoch(
+            None, None, None, at(epoch, epochs, init=init, memory=memory)
+        )
+    assert found == [
+        patch.scalars["temperature"](at(epoch, epochs, init=init, memory=memory))
+        for epoch in range(epochs)
+    ]  # of the past too
     return found, [epoch for epoch, _ in memory["temperature"].growths]
 
 
@@ -76,7 +101,9 @@ def test_five_updates_worked_by_hand(over):
     """A search of six epochs: an update before each of the epochs 1 to 5, the last of them in the last fifth, at twice the strength."""
     groups = {
         "one": EdgeGroup("one", (Edge(0, 1, ("a", "b", "c")), Edge(0, 2, ("a", "b")))),
-        "two": EdgeGroup("two", (Edge(0, 1, ("a", "b", "c")), Edge(0, 2, ()))),  # an edge that is no more counts nowhere
+        "two": EdgeGroup(
+            "two", (Edge(0, 1, ("a", "b", "c")), Edge(0, 2, ()))
+        ),  # an edge that is no more counts nowhere
     }
     base = [[1e-3, -2e-3, 0.5e-3], [0.3e-3, -0.1e-3], [2e-3, 1e-3, 1.5e-3]]
     memory = {"temperature": EntropyAdaptive(0.06, over, share(0.1, of=1), share(0.1, of=1), 1.0)}
@@ -86,10 +113,19 @@ def test_five_updates_worked_by_hand(over):
         h = sum(entropy_of(rows, t)) / (3 if over == "mean" else 1)
         delta = 0.5 * (0.12 if k == 5 else 0.06) * h + 0.5 * delta
         t = C / math.log(1 + delta * k)
-        alphas = {"one": torch.tensor([rows[0], [*rows[1], 0.0]]), "two": torch.tensor([rows[2], [0.0] * 3])}
-        memory["temperature"].after_epoch(None, SimpleNamespace(alphas=alphas), None, at(k - 1, 6, memory=memory, groups=groups))
-        assert memory["temperature"](at(k, 6, memory=memory, groups=groups)) == pytest.approx(t, rel=1e-4), k
-    assert 1e-4 < t < 1e-2 and h < 0.95 * (2 * math.log(3) + math.log(2)) / (3 if over == "mean" else 1)  # the entropy had a say
+        alphas = {
+            "one": torch.tensor([rows[0], [*rows[1], 0.0]]),
+            "two": torch.tensor([rows[2], [0.0] * 3]),
+        }
+        memory["temperature"].after_epoch(
+            None, SimpleNamespace(alphas=alphas), None, at(k - 1, 6, memory=memory, groups=groups)
+        )
+        assert memory["temperature"](at(k, 6, memory=memory, groups=groups)) == pytest.approx(
+            t, rel=1e-4
+        ), k
+    assert 1e-4 < t < 1e-2 and h < 0.95 * (2 * math.log(3) + math.log(2)) / (
+        3 if over == "mean" else 1
+    )  # the entropy had a say
 
 
 def test_the_first_temperatures_by_numbers():
@@ -98,25 +134,40 @@ def test_the_first_temperatures_by_numbers():
     memory = {"temperature": EntropyAdaptive(0.06, "mean", share(1, of=10), share(1, of=10), 1.0)}
     state = SimpleNamespace(alphas={"one": torch.zeros(1, 2)})
     for epoch in range(2):
-        memory["temperature"].after_epoch(None, state, None, at(epoch, 10, memory=memory, groups=groups))
+        memory["temperature"].after_epoch(
+            None, state, None, at(epoch, 10, memory=memory, groups=groups)
+        )
     assert memory["temperature"](at(1, 10, memory=memory)) == pytest.approx(0.019384, rel=1e-4)
-    assert memory["temperature"](at(2, 10, memory=memory)) == pytest.approx(3.98942e-4 / math.log(1 + 2 * 0.0311916), rel=1e-4)
+    assert memory["temperature"](at(2, 10, memory=memory)) == pytest.approx(
+        3.98942e-4 / math.log(1 + 2 * 0.0311916), rel=1e-4
+    )
 
 
 def test_decided_alphas_do_not_cool():
     groups = {"one": EdgeGroup("one", (Edge(0, 1, ("a",)),))}
     memory = {"temperature": EntropyAdaptive(0.06, "mean", share(1, of=10), share(1, of=10), 1.0)}
-    memory["temperature"].after_epoch(None, SimpleNamespace(alphas={"one": torch.zeros(1, 1)}), None, at(0, 10, memory=memory, groups=groups))
+    memory["temperature"].after_epoch(
+        None,
+        SimpleNamespace(alphas={"one": torch.zeros(1, 1)}),
+        None,
+        at(0, 10, memory=memory, groups=groups),
+    )
     assert memory["temperature"](at(1, 10, memory=memory)) == 1.0
 
 
 def test_exponential():
     found = temperatures(temperature="exponential")
-    assert found == pytest.approx([1.0] * 5 + [0.00039894 / math.log(1 + 0.09 * k) for k in range(1, 46)], rel=1e-4)
+    assert found == pytest.approx(
+        [1.0] * 5 + [0.00039894 / math.log(1 + 0.09 * k) for k in range(1, 46)], rel=1e-4
+    )
     assert found[49] == pytest.approx(2.5e-4, rel=0.02)
-    assert temperatures(temperature="exponential", delta=0.5)[5] == pytest.approx(0.00039894 / math.log(1.5), rel=1e-4)
+    assert temperatures(temperature="exponential", delta=0.5)[5] == pytest.approx(
+        0.00039894 / math.log(1.5), rel=1e-4
+    )
     assert temperatures(temperature="exponential", warmup=0)[0] == found[5]
-    assert temperatures(10, temperature="exponential")[9] == pytest.approx(found[49])  # another length ends as cold
+    assert temperatures(10, temperature="exponential")[9] == pytest.approx(
+        found[49]
+    )  # another length ends as cold
 
 
 def test_cyclic():
@@ -127,9 +178,15 @@ def test_cyclic():
 
 
 def test_geometric_and_constant():
-    assert temperatures(temperature="geometric") == pytest.approx([2.5e-4 ** (e / 50) for e in range(50)])
-    assert temperatures(temperature="geometric", hot=0.5, cold=0.1)[25] == pytest.approx(math.sqrt(0.05))
-    assert set(temperatures(temperature="constant")) == {1.0} and set(temperatures(temperature="constant", hot=0.2)) == {0.2}
+    assert temperatures(temperature="geometric") == pytest.approx(
+        [2.5e-4 ** (e / 50) for e in range(50)]
+    )
+    assert temperatures(temperature="geometric", hot=0.5, cold=0.1)[25] == pytest.approx(
+        math.sqrt(0.05)
+    )
+    assert set(temperatures(temperature="constant")) == {1.0} and set(
+        temperatures(temperature="constant", hot=0.2)
+    ) == {0.2}
 
 
 def test_temperature_follows_the_scale_of_the_alphas(monkeypatch):
@@ -147,7 +204,9 @@ def test_alphas_that_start_at_zero_are_refused_beforehand(rule):
     with pytest.raises(ValueError, match=r"set alphas.init above 0$") as caught:
         m.start(seed=0, epochs=50, steps=1)
     assert "\n" not in str(caught.value)
-    stdarts("nasbench201", {"alphas": {"init": 0}}, temperature="constant").start(seed=0, epochs=50, steps=1)
+    stdarts("nasbench201", {"alphas": {"init": 0}}, temperature="constant").start(
+        seed=0, epochs=50, steps=1
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,14 +241,28 @@ def test_presets_of_the_spaces(monkeypatch, name, kappa, over, begins):
         return m.patch.memory["temperature"](), m
 
     rule, m = made()
-    assert (rule.kappa, rule.over, rule.begin(50), m.alpha_from(50), m.alphas.decay) == (kappa, over, begins, begins, 0)
+    assert (rule.kappa, rule.over, rule.begin(50), m.alpha_from(50), m.alphas.decay) == (
+        kappa,
+        over,
+        begins,
+        begins,
+        0,
+    )
     rule, m = made(kappa=0.5, warmup=7)
     assert (rule.kappa, rule.over, rule.begin(50), m.alpha_from(50)) == (0.5, over, 7, 7)
-    settings = SearchConfig(method="stdarts", space={"name": name}, methods={"stdarts": {"interval": 3}})
+    settings = SearchConfig(
+        method="stdarts", space={"name": name}, methods={"stdarts": {"interval": 3}}
+    )
     resolved = run.resolve(settings, run.build(settings)).methods["stdarts"]
-    assert (resolved["kappa"], resolved["entropy"], resolved["interval"]) == (kappa, over, 3)  # what stands in the run's settings
+    assert (resolved["kappa"], resolved["entropy"], resolved["interval"]) == (
+        kappa,
+        over,
+        3,
+    )  # what stands in the run's settings
     # The strength is that of the rule: its first update is c / ln(1 + kappa H / 2).
-    assert adapted(monkeypatch, name=name)[0][begins] == pytest.approx(C / math.log1p(0.5 * kappa * math.log(7)))
+    assert adapted(monkeypatch, name=name)[0][begins] == pytest.approx(
+        C / math.log1p(0.5 * kappa * math.log(7))
+    )
 
 
 class Alphas:
@@ -210,12 +283,19 @@ class Alphas:
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_alphas_are_frozen_in_the_warmup(freeze):
-    m, watch = method("stdarts", space("nasbench201", **SMALL), warmup=2, freeze=freeze, alphas={"lr": 3e-4}), Alphas()
+    m, watch = (
+        method(
+            "stdarts", space("nasbench201", **SMALL), warmup=2, freeze=freeze, alphas={"lr": 3e-4}
+        ),
+        Alphas(),
+    )
     start = m.start(seed=1, epochs=4, steps=3).alphas
     searched(m, [watch])
     assert watch.phases == (["weights only"] * 2 if freeze else ["search"] * 2) + ["search"] * 2
     assert [same(dict(start), seen) for seen in watch.seen] == [freeze, freeze, False, False]
-    assert watch.temperatures[:2] == [1.0, 1.0] and watch.temperatures[2] < 0.1  # what the metrics say
+    assert (
+        watch.temperatures[:2] == [1.0, 1.0] and watch.temperatures[2] < 0.1
+    )  # what the metrics say
 
 
 @pytest.mark.parametrize("place", [("step", 1, 2), ("epoch", 2, 0), ("step", 3, 1)])
@@ -225,7 +305,11 @@ def test_resumed_searches_cool_alike(place, tmp_path):
     again, rows = resumed(m, place, tmp_path / "checkpoint.pt")
     cooling = [row["temperature"] for row in whole.rows]
     assert [row["temperature"] for row in rows] == cooling and len(set(cooling)) == 4
-    assert again.state.memory["temperature"].state_dict() == found.state.memory["temperature"].state_dict() != {"delta": 0.0, "growths": []}
+    assert (
+        again.state.memory["temperature"].state_dict()
+        == found.state.memory["temperature"].state_dict()
+        != {"delta": 0.0, "growths": []}
+    )
 
 
 def test_the_step_runs_at_the_temperature_of_its_epoch():
@@ -236,7 +320,11 @@ def test_the_step_runs_at_the_temperature_of_its_epoch():
     class Watch(Alphas):
         def on_step(self, method, state, values):
             if state.step == 3:  # the epoch's last: its alphas are those of `seen`
-                mixtures.append(method.mixture(state.alphas, method.context(state, "weight")).weights["cell"].detach())
+                mixtures.append(
+                    method.mixture(state.alphas, method.context(state, "weight"))
+                    .weights["cell"]
+                    .detach()
+                )
 
     m, watch = method("stdarts", space("nasbench201", **SMALL), alphas={"lr": 3e-4}), Watch()
     searched(m, [watch])
@@ -249,7 +337,11 @@ def test_the_step_runs_at_the_temperature_of_its_epoch():
 def packed(name: str = "stdarts", **options) -> dict:
     """All of a searched state but its memory."""
     m = method(name, space("nasbench201", **SMALL), alphas={"lr": 3e-4, "decay": 0}, **options)
-    return {key: value for key, value in checkpoint.pack(m, searched(m).state).items() if key not in ("method", "identity", "memory")}
+    return {
+        key: value
+        for key, value in checkpoint.pack(m, searched(m).state).items()
+        if key not in ("method", "identity", "memory")
+    }
 
 
 OFF = {"noise": "none", "temperature": "constant", "freeze": False, "warmup": 0}
@@ -257,12 +349,22 @@ OFF = {"noise": "none", "temperature": "constant", "freeze": False, "warmup": 0}
 
 def test_with_every_part_off_it_is_darts():
     assert same(packed("darts"), packed(**OFF))
-    assert same(packed("darts"), packed(**OFF | {"noise": "gradient"}))  # at T = 1 there is no second term
-    assert not same(packed("darts")["alphas"], packed(**OFF | {"noise": "gaussian", "sigma": 0.1})["alphas"])
+    assert same(
+        packed("darts"), packed(**OFF | {"noise": "gradient"})
+    )  # at T = 1 there is no second term
+    assert not same(
+        packed("darts")["alphas"], packed(**OFF | {"noise": "gaussian", "sigma": 0.1})["alphas"]
+    )
 
 
 def test_each_part_is_switched_off_alone():
-    options = ({}, {"noise": "none"}, {"temperature": "exponential"}, {"temperature": "constant"}, {"noise": "gumbel"})
+    options = (
+        {},
+        {"noise": "none"},
+        {"temperature": "exponential"},
+        {"temperature": "constant"},
+        {"noise": "gumbel"},
+    )
     kept = [set(method("stdarts", space("nasbench201"), **one).patch.memory) for one in options]
     assert kept == [{"temperature"}, {"temperature"}, set(), set(), {"temperature"}]
     for one, other in combinations(options, 2):

@@ -9,8 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import archgrad
-from archgrad.gradients import frozen
-from archgrad.relax import softmax
+from archgrad.components.gradients import frozen
+from archgrad.components.relax import softmax
 from fakes import Noise
 
 
@@ -28,10 +28,18 @@ def prepared(name, **options):
     method = archgrad.method("darts", archgrad.space(name, classes=4, channels=4, **options))
     state = method.start(seed=0, epochs=1, steps=3)
     batch = next(Noise().batches("train", 0))
-    return state.nets["search"], lambda alphas: softmax(alphas, method.context(state, "weight")), state.alphas, batch.images
+    return (
+        state.nets["search"],
+        lambda alphas: softmax(alphas, method.context(state, "weight")),
+        state.alphas,
+        batch.images,
+    )
 
 
-@pytest.mark.parametrize(("name", "cells", "nodes_with_outgoing_edges", "edges"), [("darts", 3, 5, 14), ("nasbench201", 1, 3, 6)])
+@pytest.mark.parametrize(
+    ("name", "cells", "nodes_with_outgoing_edges", "edges"),
+    [("darts", 3, 5, 14), ("nasbench201", 1, 3, 6)],
+)
 def test_pools_are_computed_once_a_node(name, cells, nodes_with_outgoing_edges, edges):
     net, mixture, alphas, images = prepared(name, cells=cells)
     with Calls() as calls, torch.no_grad():

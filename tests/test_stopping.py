@@ -8,15 +8,27 @@ import signal
 
 import pytest
 
-from archgrad import config, probes, run
+from archgrad import run
 from archgrad.cli import main
-from archgrad.loop import search
-from archgrad.methods import method, rising
-from archgrad.patch import Patch, Stage
-from archgrad.records import rows
-from archgrad.search_method import Method
+from archgrad.methods import method, robustdarts_curvature
+from archgrad.observers import probes
+from archgrad.observers.stopping import (
+    Stopping,
+    StopSettings,
+    curved,
+    decided,
+    early,
+    mismatched,
+    skipping,
+    stable,
+)
+from archgrad.run import config
+from archgrad.searching.loop import search
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Stage
 from archgrad.spaces import space
-from archgrad.stopping import Stopping, StopSettings, curved, decided, early, mismatched, skipping, stable
+from archgrad.storage.records import rows
 from fakes import Noise
 from running import SMALL, STEPS, after, outcome, same
 from watching import Rows
@@ -45,8 +57,18 @@ def made(name="darts", **options):
 @pytest.mark.parametrize(
     ("rule", "column", "holds", "holds_not"),
     [
-        (curved(0.75, 2), "eigenvalue", [[1, 1, 2, 2], [9, 1, 1, 2, 2]], [[1, 1, 1, 1], [1, 2, 2], [1, 1, None, None]]),
-        (skipping(2), "genotype", [[cell(2)], [cell(3)], [cell(0), cell(2)]], [[cell(1)], [cell(2), cell(1)]]),
+        (
+            curved(0.75, 2),
+            "eigenvalue",
+            [[1, 1, 2, 2], [9, 1, 1, 2, 2]],
+            [[1, 1, 1, 1], [1, 2, 2], [1, 1, None, None]],
+        ),
+        (
+            skipping(2),
+            "genotype",
+            [[cell(2)], [cell(3)], [cell(0), cell(2)]],
+            [[cell(1)], [cell(2), cell(1)]],
+        ),
         (skipping(2), "genotype", [[of_darts(2, 0)]], [[of_darts(1, 8)]]),
         (stable(3), "genotype", [[*"aaa"], [*"baaa"]], [[*"aa"], [*"aba"], [*"aaab"]]),
         (decided(0.5), "entropy", [[0.49], [2, 0.1]], [[0.5], [0.1, 2]]),
@@ -104,7 +126,12 @@ def test_epochs_in_which_alphas_rest_do_not_count():
 def test_a_stage_starts_a_new_count(continues):
     """Also where the supernet lives on: it may have fewer alphas."""
     stage = Stage(lambda epochs: 2, lambda method, state: state.space, continues=continues)
-    assert shown(Method(Patch("staged", stages=(stage,)), space("nasbench201", **BASE)), 0)[0] == [[0], [0, 1], [2], [2, 3]]
+    assert shown(Method(Patch("staged", stages=(stage,)), space("nasbench201", **BASE)), 0)[0] == [
+        [0],
+        [0, 1],
+        [2],
+        [2, 3],
+    ]
 
 
 def test_the_first_reason_counts_and_a_methods_own_before():
@@ -142,8 +169,10 @@ RULES = {  # flags, the epoch that ends the search where epoch 0 does not count,
 @pytest.fixture(autouse=True, scope="module")
 def planted():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (probes, rising):
-            patch.setattr(module, "supernet_curvature", lambda *arguments, **between: RISING[arguments[-1]])
+        for module in (probes, robustdarts_curvature):
+            patch.setattr(
+                module, "supernet_curvature", lambda *arguments, **between: RISING[arguments[-1]]
+            )
         yield
 
 
@@ -166,9 +195,15 @@ def test_a_search_stops_where_its_rule_first_holds(name, lasting, tmp_path, caps
     found = searched(tmp_path / "run", *flags)
     assert [row.get("stop") for row in found] == [None] * epoch + [reason]
     for row, other in zip(found, lasting, strict=False):  # until then it is the same search
-        assert all(row[column] == other[column] for column in row.keys() & other.keys() - {"seconds", "cpu_seconds"})
+        assert all(
+            row[column] == other[column]
+            for column in row.keys() & other.keys() - {"seconds", "cpu_seconds"}
+        )
     assert "gap_loss" in found[-1]  # the last row has what is measured after the last epoch
-    assert json.loads((tmp_path / "run" / "genotype.json").read_text())["text"] == found[-1]["genotype"]
+    assert (
+        json.loads((tmp_path / "run" / "genotype.json").read_text())["text"]
+        == found[-1]["genotype"]
+    )
     said = f"stopped early, after epoch {epoch + 1}: {reason}"
     assert said in capsys.readouterr().out
     assert main(["show", str(tmp_path / "run")]) == 0 and said in capsys.readouterr().out
@@ -187,19 +222,36 @@ def test_a_window_survives_a_resume(steps, whole, tmp_path, monkeypatch):
     """Interrupted in mid-epoch, at the end of one, and of the one that ends the search: all is as in an undisturbed run."""
     monkeypatch.setattr(Method, "step", after(steps, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     folder = tmp_path / "run"
-    assert main(["search", *LONG, "--stop.after", "1", *RULES["eigenvalue"][0], "--out", str(folder)]) == 130
+    assert (
+        main(["search", *LONG, "--stop.after", "1", *RULES["eigenvalue"][0], "--out", str(folder)])
+        == 130
+    )
     assert main(["resume", str(folder)]) == 0
     assert same(outcome(folder), whole)
 
 
 def test_a_last_measurement_comes_after_another_rule(tmp_path):
     """Every fourth epoch would not meet the one that ends the search."""
-    found = searched(tmp_path / "run", *RULES["skips"][0], "--diagnostics.curvature", "--diagnostics.curvature-every", "4")
+    found = searched(
+        tmp_path / "run",
+        *RULES["skips"][0],
+        "--diagnostics.curvature",
+        "--diagnostics.curvature-every",
+        "4",
+    )
     assert ["eigenvalue" in row for row in found] == [False, True]
 
 
 def test_robustdarts_through_the_command_line(tmp_path, capsys):
-    found = searched(tmp_path / "run", "--method", "robustdarts", "--robustdarts.window", "1", "--robustdarts.start", "0")
+    found = searched(
+        tmp_path / "run",
+        "--method",
+        "robustdarts",
+        "--robustdarts.window",
+        "1",
+        "--robustdarts.start",
+        "0",
+    )
     assert [row.get("stop") for row in found] == [None] * 3 + [RULES["eigenvalue"][2]]
     (decision,) = rows(tmp_path / "run" / "decisions.jsonl")
     assert decision["note"] == {"after_epochs": 3}
@@ -215,12 +267,21 @@ def test_robustdarts_through_the_command_line(tmp_path, capsys):
         (["--stop.stable", "1"], "stop.stable: Input should be greater than or equal to 2, not 1"),
         (["--stop.entropy", "-1"], "stop.entropy: Input should be greater than 0, not -1"),
         (["--stop.entropy", "nan"], "stop.entropy: "),
-        (["--stop.window", "0"], "stop.window: whole epochs from 1 on, or a share of the search between 0 and 1, not 0"),
+        (
+            ["--stop.window", "0"],
+            "stop.window: whole epochs from 1 on, or a share of the search between 0 and 1, not 0",
+        ),
         (["--stop.window", "7"], "stop.window is 7, but the search has 5 epochs: choose at most 4"),
         (["--stop.after", "5"], "stop.after is 5, but the search has 5 epochs: choose at most 4"),
-        (["--stop.match", "0.3"], "stop.match reads the column gradient_match, which darts does not report: --method oles"),
+        (
+            ["--stop.match", "0.3"],
+            "stop.match reads the column gradient_match, which darts does not report: --method oles",
+        ),
         (["--stop.match", "2"], "stop.match: Input should be less than 1, not 2"),
-        (["--method", "random", "--stop.match", "0"], "random does not report: it moves no alphas, so leave this out"),
+        (
+            ["--method", "random", "--stop.match", "0"],
+            "random does not report: it moves no alphas, so leave this out",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_start(flags, message, tmp_path, capsys):
@@ -231,7 +292,9 @@ def test_what_cannot_be_is_refused_before_the_start(flags, message, tmp_path, ca
 
 
 def test_oles_reports_what_the_match_rule_reads():
-    settings = config.read(("", {"method": "oles", "stop": {"match": 0.99, "after": 0}, "search": {"epochs": 3}}))
+    settings = config.read(
+        ("", {"method": "oles", "stop": {"match": 0.99, "after": 0}, "search": {"epochs": 3}})
+    )
     settings.stop.check(run.build(settings), 3)
     m = made("oles")
     last = Rows()

@@ -13,19 +13,22 @@ import torch
 from rich.filesize import decimal
 from torch.func import functional_call
 
-import archgrad.methods.teachers as teachers_module
-from archgrad import checkpoint, stepper
-from archgrad.arch import Batch, Context, Forward, Mixture, Output, Progress
+import archgrad.methods.sddarts_teachers as teachers_module
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch, Output
 from archgrad.cli import main
+from archgrad.components.context import Context, Forward, Progress
+from archgrad.components.relax import softmax
 from archgrad.methods import method
 from archgrad.methods.sddarts import sddarts
-from archgrad.methods.teachers import Remembered
-from archgrad.patch import Patch, compose
-from archgrad.relax import softmax
-from archgrad.search_method import Method
+from archgrad.methods.sddarts_teachers import Remembered
+from archgrad.searching import checkpoint, steps
+from archgrad.searching.compose import compose
+from archgrad.searching.method import Method
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Plan
 from archgrad.seeds import generator
 from archgrad.spaces import space
-from archgrad.state import Plan
 from fakes import Noise
 from patches import dropout, stages, unrolled
 from running import SMALL as CLI
@@ -38,7 +41,10 @@ EPOCHS = 3
 
 def made(*others: Patch, order: str | None = None, **options) -> Method:
     """SD-DARTS with further patches, over the smallest space."""
-    return Method(compose(sddarts(**options), *others, settle=Patch("user", order=order)), space("nasbench201", **SMALL))
+    return Method(
+        compose(sddarts(**options), *others, settle=Patch("user", order=order)),
+        space("nasbench201", **SMALL),
+    )
 
 
 # Snapshots.
@@ -47,7 +53,10 @@ def made(*others: Patch, order: str | None = None, **options) -> Method:
 @pytest.mark.parametrize(
     ("options", "kept"),
     [
-        ({"k": 2, "interval": 2, "unit": "step"}, [4, 6, 8]),  # of nine steps, three an epoch; the newest is not asked yet
+        (
+            {"k": 2, "interval": 2, "unit": "step"},
+            [4, 6, 8],
+        ),  # of nine steps, three an epoch; the newest is not asked yet
         ({"k": 9, "interval": 4, "unit": "step"}, [4, 8]),
         ({"k": 2}, [6, 9]),
         ({}, [3, 6, 9]),
@@ -59,7 +68,10 @@ def test_snapshots_are_the_last_supernets(options, kept):
     seen = {}
 
     def look(m, state, steps):
-        seen[steps] = {"weights": values_of(state), "alphas": {name: a.detach().clone() for name, a in state.alphas.items()}}
+        seen[steps] = {
+            "weights": values_of(state),
+            "alphas": {name: a.detach().clone() for name, a in state.alphas.items()},
+        }
 
     found = run(made(order="alpha_first", **options), [Watch(look)], epochs=EPOCHS)
     assert same(found.state.memory["teachers"].kept, [seen[steps] for steps in kept])
@@ -76,7 +88,9 @@ def searched():
 
 
 def passed(m: Method, state, batch: Batch, phase: str = "weight") -> Forward:
-    return stepper.forward(m, state, "search", phase, batch, {name: a.detach() for name, a in state.alphas.items()})
+    return steps.forward(
+        m, state, "search", phase, batch, {name: a.detach() for name, a in state.alphas.items()}
+    )
 
 
 @pytest.mark.parametrize("phase", ["weight", "alpha"])
@@ -99,12 +113,27 @@ def test_a_snapshot_says_what_its_supernet_would(searched, phase):
 def test_a_teacher_takes_no_part_in_the_dropout(searched):
     """The very weights of the student as teacher: with dropout of ops they say something else."""
     m, state, batch = searched
-    m = made(Patch("always", reshape=(lambda mixture, alphas, context: Mixture(mixture.weights, dropout={"skip_connect": 0.9}),)), k=2)
+    m = made(
+        Patch(
+            "always",
+            reshape=(
+                lambda mixture, alphas, context: Mixture(
+                    mixture.weights, dropout={"skip_connect": 0.9}
+                ),
+            ),
+        ),
+        k=2,
+    )
     forward = passed(m, state, batch)
     again = forward.again(state.alphas, None).logits
     assert not torch.equal(again, forward.output.logits)
     with torch.no_grad():
-        assert torch.equal(again, copy.deepcopy(state.nets["search"])(batch.images, softmax(state.alphas, forward.context)).logits)
+        assert torch.equal(
+            again,
+            copy.deepcopy(state.nets["search"])(
+                batch.images, softmax(state.alphas, forward.context)
+            ).logits,
+        )
 
 
 def test_a_teacher_draws_what_its_student_drew():
@@ -127,7 +156,10 @@ def test_teachers_leave_no_trace(searched):
     assert same(dict(net.state_dict()), before) and torch.equal(torch.get_rng_state(), rng)
     assert net.training and all(p.requires_grad and p.grad is None for p in net.parameters())
     with pytest.raises(RuntimeError):  # also where it fails half-way
-        forward.again(state.alphas, {"classifier.weight": torch.zeros(1, 1), "classifier.bias": torch.zeros(1)})
+        forward.again(
+            state.alphas,
+            {"classifier.weight": torch.zeros(1, 1), "classifier.bias": torch.zeros(1)},
+        )
     assert same(dict(net.state_dict()), before)
     passed(m, state, batch)
     assert not same(dict(net.state_dict()), before)  # a student's own pass does leave one
@@ -156,7 +188,11 @@ def test_remembered_is_what_the_student_said(k, interval):
     checked = []
 
     def spy(forward):
-        phase, epoch, index = forward.context.phase, forward.context.t.epoch, forward.batch.index.tolist()
+        phase, epoch, index = (
+            forward.context.phase,
+            forward.context.t.epoch,
+            forward.batch.index.tolist(),
+        )
         found = forward.context.memory["teachers"].recall(forward)
         if epoch == 0:
             assert found is None
@@ -165,17 +201,30 @@ def test_remembered_is_what_the_student_said(k, interval):
             assert logits.shape == (k, 8, 4)
             for i, image in enumerate(index):
                 recalled = sorted(logits[j, i].tolist() for j in range(k) if known[j, i])
-                counts = [e for e in range(epoch) if e % interval == 0 and e >= epoch - k * interval]
+                counts = [
+                    e for e in range(epoch) if e % interval == 0 and e >= epoch - k * interval
+                ]
                 own = [said[phase, e, image] for e in counts if (phase, e, image) in said]
-                assert recalled == sorted(one.half().float().tolist() for one in own), (epoch, image)
+                assert recalled == sorted(one.half().float().tolist() for one in own), (
+                    epoch,
+                    image,
+                )
                 checked.append(len(own))
         for i, image in enumerate(index):
             said[phase, epoch, image] = forward.output.logits[i].detach().clone()
         return forward.output.logits.new_zeros(())
 
-    m = made(Patch("spy", weight_terms=(spy,), alpha_terms=(spy,)), teachers="remembered", k=k, interval=interval, level="both")
+    m = made(
+        Patch("spy", weight_terms=(spy,), alpha_terms=(spy,)),
+        teachers="remembered",
+        k=k,
+        interval=interval,
+        level="both",
+    )
     run(m, epochs=6, data=Ragged())
-    assert set(checked) == set(range(k + 1)) and len(checked) == 5 * 3 * 8 * 2  # none, some and all of the teachers
+    assert (
+        set(checked) == set(range(k + 1)) and len(checked) == 5 * 3 * 8 * 2
+    )  # none, some and all of the teachers
 
 
 def test_a_second_order_asks_the_same_teachers():
@@ -188,18 +237,35 @@ def test_a_second_order_asks_the_same_teachers():
         asked.setdefault(forward.context.t[:2], []).append(said)
         return forward.output.logits.new_zeros(())
 
-    run(made(unrolled(), Patch("spy", weight_terms=(spy,)), teachers="remembered", k=1, level="both"), epochs=2)
+    run(
+        made(
+            unrolled(), Patch("spy", weight_terms=(spy,)), teachers="remembered", k=1, level="both"
+        ),
+        epochs=2,
+    )
     assert [len(calls) for calls in asked.values()] == [3] * 6
     for calls in asked.values():
         assert torch.equal(calls[0], calls[1]) and torch.equal(calls[0], calls[2])
 
 
 def bound(
-    k: int = 2, top: int | None = None, classes: int = 4, images=(6, 5), limit: float = 4.0, phases=("weight",), alpha_split="val"
+    k: int = 2,
+    top: int | None = None,
+    classes: int = 4,
+    images=(6, 5),
+    limit: float = 4.0,
+    phases=("weight",),
+    alpha_split="val",
 ) -> Remembered:
     memory = Remembered(k, 1, phases, top, limit)
     plan, groups = Plan(50, 3, images, alpha_split), space("nasbench201").groups
-    memory.bind(SimpleNamespace(space=SimpleNamespace(classes=classes, groups=groups), plan=plan, device=torch.device("cpu")))
+    memory.bind(
+        SimpleNamespace(
+            space=SimpleNamespace(classes=classes, groups=groups),
+            plan=plan,
+            device=torch.device("cpu"),
+        )
+    )
     return memory
 
 
@@ -208,7 +274,12 @@ def test_a_half_remembers_the_images_it_learns_from(split, count):
     """SNAS's alphas learn from training images, of which there may be more."""
     tables = bound(phases=("weight", "alpha"), alpha_split=split).tables
     assert (tables["weight"]["epoch"].shape[1], tables["alpha"]["epoch"].shape[1]) == (6, count)
-    assert method("snas+sddarts", space("nasbench201", **SMALL)).start(seed=0, epochs=4, steps=3).plan.alpha_split == "train"
+    assert (
+        method("snas+sddarts", space("nasbench201", **SMALL))
+        .start(seed=0, epochs=4, steps=3)
+        .plan.alpha_split
+        == "train"
+    )
 
 
 def test_candidates_of_random_search_do_not_teach_each_other():
@@ -216,18 +287,35 @@ def test_candidates_of_random_search_do_not_teach_each_other():
 
     class Looks(Record):
         def on_step(self, m, state, values):
-            known.append(int((state.memory["teachers"].tables["weight"]["epoch"] >= 0).any(0).sum()))
+            known.append(
+                int((state.memory["teachers"].tables["weight"]["epoch"] >= 0).any(0).sum())
+            )
 
-    m = method("random+sddarts", space("nasbench201", **SMALL), random={"draws": 2}, sddarts={"teachers": "remembered"})
+    m = method(
+        "random+sddarts",
+        space("nasbench201", **SMALL),
+        random={"draws": 2},
+        sddarts={"teachers": "remembered"},
+    )
     run(m, [Looks()], epochs=4)
     assert known == 2 * [8, 16, 24, 24, 24, 24]
 
 
-def place(epoch: int, index: list[int], logits: list[list[float]] | None = None, phase: str = "weight") -> Forward:
+def place(
+    epoch: int, index: list[int], logits: list[list[float]] | None = None, phase: str = "weight"
+) -> Forward:
     z = torch.tensor(logits or [[0.0] * 4] * len(index))
     batch = Batch(z, torch.zeros(len(index), dtype=torch.long), torch.tensor(index))
     context = Context({}, Progress(epoch, 0, 50, 3, 0, 50), phase, {}, 0)
-    return Forward({}, Mixture({}), Output(z), batch, torch.nn.Module(), context, lambda alphas, weights: Output(z))
+    return Forward(
+        {},
+        Mixture({}),
+        Output(z),
+        batch,
+        torch.nn.Module(),
+        context,
+        lambda alphas, weights: Output(z),
+    )
 
 
 def test_only_the_top_logits():
@@ -261,13 +349,18 @@ def test_the_halves_do_not_mix():
     memory.after_step(place(0, [3], [[5.0, 6, 7, 8]], "alpha"))
     for phase, image, own in (("weight", 2, [1.0, 2, 3, 4]), ("alpha", 3, [5.0, 6, 7, 8])):
         logits, known = memory.recall(place(1, [2, 3], phase=phase))
-        assert logits[0, image - 2].tolist() == own and known[0].tolist() == [float(image == 2), float(image == 3)]
+        assert logits[0, image - 2].tolist() == own and known[0].tolist() == [
+            float(image == 2),
+            float(image == 3),
+        ]
 
 
 # The average.
 
 
-@pytest.mark.parametrize(("unit", "interval", "steps"), [("step", 4, 4), ("epoch", 1, 3), ("epoch", 2, 6)])
+@pytest.mark.parametrize(
+    ("unit", "interval", "steps"), [("step", 4, 4), ("epoch", 1, 3), ("epoch", 2, 6)]
+)
 def test_average_after_three_steps(unit, interval, steps):
     seen, alphas, found = [], [], {}
 
@@ -276,13 +369,19 @@ def test_average_after_three_steps(unit, interval, steps):
         if done == 3:
             found.update(copy.deepcopy(state.memory["teachers"].teacher))
 
-    run(made(teachers="average", unit=unit, interval=interval, order="alpha_first"), [Watch(look)], epochs=EPOCHS)
+    run(
+        made(teachers="average", unit=unit, interval=interval, order="alpha_first"),
+        [Watch(look)],
+        epochs=EPOCHS,
+    )
     d = math.exp(-1 / steps)
     for mean, (one, two, three) in [
         *((found["weights"][name], [w[name] for w in seen[:3]]) for name in seen[0]),
         (found["alphas"]["cell"], alphas[:3]),
     ]:
-        torch.testing.assert_close(mean, d * d * one + d * (1 - d) * two + (1 - d) * three, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(
+            mean, d * d * one + d * (1 - d) * two + (1 - d) * three, rtol=1e-5, atol=1e-7
+        )
 
 
 # What they cost and weigh.
@@ -320,7 +419,13 @@ def held(saved) -> int:
     """Bytes of all tensors in there."""
     if isinstance(saved, torch.Tensor):
         return saved.numel() * saved.element_size()
-    inner = saved.values() if isinstance(saved, dict) else saved if isinstance(saved, list | tuple) else ()
+    inner = (
+        saved.values()
+        if isinstance(saved, dict)
+        else saved
+        if isinstance(saved, list | tuple)
+        else ()
+    )
     return sum(map(held, inner))
 
 
@@ -338,17 +443,44 @@ def test_size_is_what_is_held_at_the_end(options):
 def test_the_command_line_says_what_teachers_take(tmp_path, capsys):
     assert main(["search", *CLI, "--method", "sddarts", "--out", str(tmp_path / "run")]) == 0
     saved = checkpoint.read(tmp_path / "run" / "checkpoint.pt")["memory"]["teachers"]
-    assert f"its teachers take {decimal(held(saved))} of memory" in capsys.readouterr().out and held(saved) > 5e4
-    assert main(["search", *CLI, "--method", "sddarts", "--sddarts.max-gb", "0.00005", "--out", str(tmp_path / "no")]) == 2
+    assert (
+        f"its teachers take {decimal(held(saved))} of memory" in capsys.readouterr().out
+        and held(saved) > 5e4
+    )
+    assert (
+        main(
+            [
+                "search",
+                *CLI,
+                "--method",
+                "sddarts",
+                "--sddarts.max-gb",
+                "0.00005",
+                "--out",
+                str(tmp_path / "no"),
+            ]
+        )
+        == 2
+    )
     error = capsys.readouterr().err
-    assert f"would take {decimal(held(saved))}, more than 5e-05 GB" in error and error.count("\n") == 1
+    assert (
+        f"would take {decimal(held(saved))}, more than 5e-05 GB" in error and error.count("\n") == 1
+    )
     assert not (tmp_path / "no").exists()  # so that the mended command may use it
 
 
-@pytest.mark.parametrize(("options", "gigabytes"), [({}, "7.7"), ({"top": 300}, "4.6"), ({"k": 5}, "12.8"), ({"level": "both"}, "8.0")])
+@pytest.mark.parametrize(
+    ("options", "gigabytes"),
+    [({}, "7.7"), ({"top": 300}, "4.6"), ({"k": 5}, "12.8"), ({"level": "both"}, "8.0")],
+)
 def test_imagenet_is_too_much_to_remember(monkeypatch, options, gigabytes):
     """3 x 1,281,167 x 1000 logits of two bytes and as many epochs of four; refused before anything is taken."""
-    m = method("sddarts", space("nasbench201", channels=1, cells=1, classes=1000), teachers="remembered", **options)
+    m = method(
+        "sddarts",
+        space("nasbench201", channels=1, cells=1, classes=1000),
+        teachers="remembered",
+        **options,
+    )
 
     def never(*arguments, **settings):
         raise AssertionError("allocated before it was refused")
@@ -360,7 +492,10 @@ def test_imagenet_is_too_much_to_remember(monkeypatch, options, gigabytes):
         real(state, base)
 
     object.__setattr__(m, "build", build)
-    with pytest.raises(ValueError, match=f"would take {gigabytes} GB, more than 4 GB: .*sddarts.k.*sddarts.top.*sddarts.max_gb"):
+    with pytest.raises(
+        ValueError,
+        match=f"would take {gigabytes} GB, more than 4 GB: .*sddarts.k.*sddarts.top.*sddarts.max_gb",
+    ):
         m.start(seed=0, epochs=50, steps=5000, images=(1_281_167, 50_000))
 
 
@@ -388,5 +523,9 @@ def test_a_stage_clears_supernets_and_keeps_outputs(kind):
     state = run(made(stages(), teachers=kind), [Watch(look)], epochs=4).state
     before, after = held_at[6], held_at[7]
     size = sum(map(torch.numel, state.nets["search"].parameters()))
-    assert (before, after) == {"snapshots": (1, 0), "average": (held_at[1], size), "remembered": ([-1, 0, 1], [-1, 0, 1, 2])}[kind]
+    assert (before, after) == {
+        "snapshots": (1, 0),
+        "average": (held_at[1], size),
+        "remembered": ([-1, 0, 1], [-1, 0, 1, 2]),
+    }[kind]
     assert kind != "average" or before > after

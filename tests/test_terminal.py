@@ -16,13 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from archgrad import data, terminal
-from archgrad.arch import Genotype
+from archgrad.arch.genotype import Genotype
 from archgrad.cli import main
-from archgrad.compare.comparison import tidy
+from archgrad.compare.comparing import tidy
 from archgrad.errors import LONGEST, command, complaint
-from archgrad.observers import say_on
 from archgrad.report import cells_svg
-from archgrad.retraining.predict import Prediction, Predictions, show, to_csv
+from archgrad.retraining.predicting import Prediction, Predictions, show, to_csv
+from archgrad.terminal import say_on
 from image_sets import folder
 
 SOURCE = Path(terminal.__file__).parent
@@ -51,13 +51,18 @@ def test_a_console_shows_them_in_lines_and_tables():
 
 def test_everything_is_printed_by_the_terminal():
     """No other file makes a console or prints, except where nothing of a user's is in the text."""
-    harmless = {"interrupts.py", "estimating.py", "tabulate.py"}  # a constant, JSON of a child process, a tool that writes our own table
+    harmless = {
+        "interrupts.py",
+        "estimating.py",
+        "tabulate.py",
+    }  # a constant, JSON of a child process, a tool that writes our own table
     found = [
         f"{path.relative_to(SOURCE)}:{node.lineno}"
         for path in SOURCE.rglob("*.py")
         if path.name not in {"terminal.py", *harmless}
         for node in ast.walk(ast.parse(path.read_text()))
-        if (isinstance(node, ast.Name) and node.id == "print") or (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Console")
+        if (isinstance(node, ast.Name) and node.id == "print")
+        or (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Console")
     ]
     assert not found
 
@@ -65,7 +70,11 @@ def test_everything_is_printed_by_the_terminal():
 def test_class_names_of_a_folder_do_not_reach_the_terminal_raw(tmp_path):
     (folder(tmp_path / "set") / "a").rename(tmp_path / "set" / CLEAR)
     text = io.StringIO()
-    data.load(tmp_path / "set", cache=tmp_path / "cache", report=say_on(terminal.console(file=text, force_terminal=True, width=200)))
+    data.load(
+        tmp_path / "set",
+        cache=tmp_path / "cache",
+        report=say_on(terminal.console(file=text, force_terminal=True, width=200)),
+    )
     assert "\x1b[2J" not in text.getvalue()
     row = Prediction(CLEAR, CLEAR, 0.5, ((CLEAR, 0.5),))
     show(Predictions([row], [CLEAR]), terminal.console(file=text, force_terminal=True, width=200))
@@ -78,12 +87,20 @@ def test_a_command_in_a_complaint_can_be_typed(tmp_path, capsys):
     (folder / "config.yaml").touch()
     assert main(["search", "--data", "digits", "--space", "nasbench201", "--out", str(folder)]) == 2
     quoted = re.search("`(.+)`", capsys.readouterr().err)[1]
-    assert shlex.split(quoted) == ["archgrad", "resume", str(folder)] and quoted == command("resume", folder)
+    assert shlex.split(quoted) == ["archgrad", "resume", str(folder)] and quoted == command(
+        "resume", folder
+    )
     assert len(complaint("x" * 400)) == LONGEST
 
 
 def test_errors_do_not_reach_the_terminal_raw(capsys):
-    for typed in (["show", CLEAR], ["search", "--data", CLEAR], ["search", CLEAR], [CLEAR], ["count", "DARTS_V2", "--space", CLEAR]):
+    for typed in (
+        ["show", CLEAR],
+        ["search", "--data", CLEAR],
+        ["search", CLEAR],
+        [CLEAR],
+        ["count", "DARTS_V2", "--space", CLEAR],
+    ):
         assert main(typed) == 2
         assert "\x1b" not in capsys.readouterr().err
 
@@ -101,16 +118,24 @@ def test_numbers_are_no_formulas():
     assert text.splitlines()[1] == "\"'" + FORMULA.replace('"', '""') + '",1,failed,1'
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_picture_escapes_what_is_no_text_of_xml():
     genotype = Genotype.parse('{"cell": {"links": [[0, 1, "<script>&--x"]], "concat": [1]}}')
-    assert [one for one in ElementTree.fromstring(cells_svg(genotype)).iter() if "script" in str(one.tag)] == []
+    assert [
+        one
+        for one in ElementTree.fromstring(cells_svg(genotype)).iter()
+        if "script" in str(one.tag)
+    ] == []
 
 
 def test_nothing_is_overwritten_unless_it_is_asked_for(tmp_path, capsys):
     theirs = tmp_path / "theirs.svg"
     theirs.write_text("a picture of mine")
     assert main(["show", "DARTS_V2", "--svg", str(theirs)]) == 2
-    assert f"{theirs} is there already: choose another --svg, or add --overwrite" in capsys.readouterr().err
+    assert (
+        f"{theirs} is there already: choose another --svg, or add --overwrite"
+        in capsys.readouterr().err
+    )
     assert theirs.read_text() == "a picture of mine"
     assert main(["show", "DARTS_V2", "--svg", str(theirs), "--overwrite"]) == 0
     assert theirs.read_text().startswith("<?xml")

@@ -25,4 +25,12 @@ def test_every_command_ends_with_a_result_to_stand_by(page, tmp_path):
 
 def test_the_names_in_the_commands_exist(tmp_path):
     tour.prepare(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"recipes", "benchmarks", "photos", "other", "more", "folder", "photo.jpg"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "recipes",
+        "benchmarks",
+        "photos",
+        "other",
+        "more",
+        "folder",
+        "photo.jpg",
+    }

@@ -12,7 +12,10 @@ from archgrad.spaces.weighted import weighted_sum
 def operands(count: int) -> tuple[Tensor, list[Tensor]]:
     rng = torch.Generator().manual_seed(count)
     weights = torch.rand(count, generator=rng, dtype=torch.float64, requires_grad=True)
-    tensors = [torch.randn(2, 3, 4, 5, generator=rng, dtype=torch.float64).requires_grad_() for _ in range(count)]
+    tensors = [
+        torch.randn(2, 3, 4, 5, generator=rng, dtype=torch.float64).requires_grad_()
+        for _ in range(count)
+    ]
     return weights, tensors
 
 
@@ -27,9 +30,15 @@ def ours(weights: Tensor, *tensors: Tensor) -> Tensor:
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_values_and_gradients_to_second_order(count):
     weights, tensors = operands(count)
-    torch.testing.assert_close(ours(weights, *tensors), plain(weights, *tensors), rtol=1e-14, atol=1e-14)
-    assert torch.autograd.gradcheck(ours, (weights, *tensors), check_forward_ad=True, fast_mode=True)
-    assert torch.autograd.gradgradcheck(ours, (weights, *tensors), check_fwd_over_rev=True, fast_mode=True)
+    torch.testing.assert_close(
+        ours(weights, *tensors), plain(weights, *tensors), rtol=1e-14, atol=1e-14
+    )
+    assert torch.autograd.gradcheck(
+        ours, (weights, *tensors), check_forward_ad=True, fast_mode=True
+    )
+    assert torch.autograd.gradgradcheck(
+        ours, (weights, *tensors), check_fwd_over_rev=True, fast_mode=True
+    )
 
 
 def test_none_is_weight_one():
@@ -40,9 +49,18 @@ def test_none_is_weight_one():
         return weighted_sum([None, first, None, third], rest)
 
     first, _, third, _ = (w.detach().requires_grad_() for w in weights.unbind())
-    torch.testing.assert_close(partly(first, third, *tensors), plain(torch.stack([ones, first, ones, third]), *tensors), rtol=1e-14, atol=1e-14)
-    assert torch.autograd.gradcheck(partly, (first, third, *tensors), check_forward_ad=True, fast_mode=True)
-    assert torch.autograd.gradgradcheck(partly, (first, third, *tensors), check_fwd_over_rev=True, fast_mode=True)
+    torch.testing.assert_close(
+        partly(first, third, *tensors),
+        plain(torch.stack([ones, first, ones, third]), *tensors),
+        rtol=1e-14,
+        atol=1e-14,
+    )
+    assert torch.autograd.gradcheck(
+        partly, (first, third, *tensors), check_forward_ad=True, fast_mode=True
+    )
+    assert torch.autograd.gradgradcheck(
+        partly, (first, third, *tensors), check_fwd_over_rev=True, fast_mode=True
+    )
 
 
 def test_forward_over_reverse_by_torch_func():
@@ -51,7 +69,9 @@ def test_forward_over_reverse_by_torch_func():
     along = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64)
 
     def product(sum_of):
-        return torch.func.jvp(torch.func.grad(lambda w: sum_of(w, *tensors).tanh().sum()), (weights,), (along,))[1]
+        return torch.func.jvp(
+            torch.func.grad(lambda w: sum_of(w, *tensors).tanh().sum()), (weights,), (along,)
+        )[1]
 
     torch.testing.assert_close(product(ours), product(plain), rtol=1e-12, atol=1e-12)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from archgrad import config
-from archgrad.yaml_files import VALUES, parsed
+from archgrad.run import config
+from archgrad.storage.yaml_files import VALUES, parsed
 
-BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+BOMB = "a0: &a0 [x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
 
 
 def test_aliases_and_merged_mappings_mean_what_they_meant():
@@ -47,7 +49,10 @@ def test_what_is_refused(text, message):
         ({"retrain": {"epochs": True}}, "retrain.epochs: true and false"),
         ({"space": {"channels": True}}, "space.channels: true and false"),
         ({"data-x": 1, "data_x": 1}, "'data_x' is said twice"),
-        ({"search": {"checkpoint-seconds": 1, "checkpoint_seconds": 2}}, "'checkpoint_seconds' is said twice"),
+        (
+            {"search": {"checkpoint-seconds": 1, "checkpoint_seconds": 2}},
+            "'checkpoint_seconds' is said twice",
+        ),
         ({"seed": 10**400}, "seed: this number is too large"),
         ({"threads": 1_000_000}, "threads: .*1024, not 1000000"),
         ({"data": {"workers": 10**6}}, "data.workers: "),
@@ -63,14 +68,30 @@ def test_settings_that_cannot_be_meant(given, message):
 
 
 def test_true_and_false_are_said_where_they_are_meant():
-    found = config.read(("", {"deterministic": True, "data": {"augment": False, "flip": True}, "weights": {"nesterov": True}}))
-    assert found.deterministic and found.data.flip and not found.data.augment and found.weights["nesterov"] is True
+    found = config.read(
+        (
+            "",
+            {
+                "deterministic": True,
+                "data": {"augment": False, "flip": True},
+                "weights": {"nesterov": True},
+            },
+        )
+    )
+    assert (
+        found.deterministic
+        and found.data.flip
+        and not found.data.augment
+        and found.weights["nesterov"] is True
+    )
 
 
 def test_a_file_is_named(tmp_path):
     path = tmp_path / "given.yaml"
     path.write_text("seed: 1\nseed: 2\n")
-    with pytest.raises(ValueError, match=r"given\.yaml is not YAML: 'seed' is said twice, in line 1 and in line 2"):
+    with pytest.raises(
+        ValueError, match=r"given\.yaml is not YAML: 'seed' is said twice, in line 1 and in line 2"
+    ):
         config.read_yaml(path)
     path.write_text("a: " + "x" * 10**6)
     with pytest.raises(ValueError, match=r"given\.yaml is too large"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from archgrad.arch import Batch
+from archgrad.arch.passes import Batch
 from fakes import Noise
 
 
@@ -34,7 +34,9 @@ class Rows:
     def on_decision(self, *_) -> None: ...
 
     def on_epoch(self, method, state, data, row) -> None:
-        self.kept.append({name: value for name, value in row.items() if name not in ("seconds", "cpu_seconds")})
+        self.kept.append(
+            {name: value for name, value in row.items() if name not in ("seconds", "cpu_seconds")}
+        )
 
 
 def trace(state, net):
@@ -46,7 +48,14 @@ def trace(state, net):
         "asks": [t.requires_grad for t in (*net.parameters(), *state.alphas.values())],
         "gradients": [t.grad for t in (*net.parameters(), *state.alphas.values())],
         "random": torch.get_rng_state(),
-        "place": (state.epoch, state.step, state.born, state.dies, state.stopped, len(state.decisions)),
+        "place": (
+            state.epoch,
+            state.step,
+            state.born,
+            state.dies,
+            state.stopped,
+            len(state.decisions),
+        ),
     }
 
 

@@ -10,7 +10,9 @@ data = archgrad.search_data(images, batch=32, limit=100)
 
 # Among the methods of the library, in one of its spaces: its presets are known, and the bare form is refused.
 table = archgrad.space("nasbench201", channels=4, cells=1, in_channels=1)
-method = archgrad.method("stdarts+sddarts", table, patches=[mixed(), soft()], darts={"hypergradient": "second_order"})
+method = archgrad.method(
+    "stdarts+sddarts", table, patches=[mixed(), soft()], darts={"hypergradient": "second_order"}
+)
 found = archgrad.search(method, data, epochs=2)
 print("stdarts+sddarts+mixed+soft:", found.genotype)
 try:
@@ -21,7 +23,9 @@ except ValueError as error:
 
 # In a space of one's own.
 space = Chain(channels=4, in_channels=1)
-found = archgrad.search(archgrad.method("darts", space, patches=[cooled(), mixed(), soft()]), data, epochs=2)
+found = archgrad.search(
+    archgrad.method("darts", space, patches=[cooled(), mixed(), soft()]), data, epochs=2
+)
 try:
     archgrad.search(archgrad.method("gdas", space), data, epochs=2, state=found.state)
     raise SystemExit("the state of another method was taken")
@@ -29,4 +33,6 @@ except ValueError as error:
     print("refused:", error)
 recipe = {"preset": "quick", "channels": 8, "cells": 3, "epochs": 1, "limit": 100}
 trained = archgrad.retrain(space, found.genotype, images, recipe, "runs/python")
-print(f"trained: {100 * trained.accuracy:.1f} %, evaluated: {100 * archgrad.evaluate('runs/python').accuracy:.1f} %")
+print(
+    f"trained: {100 * trained.accuracy:.1f} %, evaluated: {100 * archgrad.evaluate('runs/python').accuracy:.1f} %"
+)

@@ -2,7 +2,7 @@
 
 import sys
 
-from archgrad.interrupts import obeyed
+from archgrad.observers.interrupts import obeyed
 
 
 def main() -> int:

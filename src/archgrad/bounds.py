@@ -25,8 +25,15 @@ SIDE = 8192
 BATCH = 2**20
 """Images that are measured at a time."""
 
-OPTIONS = {"channels": 4096, "cells": 512, "nodes": 32, "in_channels": 4096, "classes": 2**20, "partial_channels": 4096}
-"""Of a space. Whether a network of that width fits into memory is asked before it is built (`archgrad.room`)."""
+OPTIONS = {
+    "channels": 4096,
+    "cells": 512,
+    "nodes": 32,
+    "in_channels": 4096,
+    "classes": 2**20,
+    "partial_channels": 4096,
+}
+"""Of a space. Whether a network of that width fits into memory is asked before it is built (`archgrad.cost.room`)."""
 
 CHAIN = 64
 """Kernel, expansion, and how many there are of each, in a chain."""
@@ -50,7 +57,9 @@ def check_device(name: str) -> str:
         ValueError: It is another name. Whether this machine has such a device is asked where torch is imported.
     """
     if name == "mps":
-        raise ValueError("'mps' is not supported: archgrad adds losses in float64, which torch does not have there; use cpu")
+        raise ValueError(
+            "'mps' is not supported: archgrad adds losses in float64, which torch does not have there; use cpu"
+        )
     if not DEVICE.fullmatch(name):
         raise unknown("device", name, ("auto", "cpu", "cuda", "cuda:1"))
     return name

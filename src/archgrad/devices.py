@@ -24,7 +24,11 @@ def device_named(name: torch.device | str) -> str:
     if name == "auto":
         return "cuda" if gpus() else "cpu"
     if not is_here(name):
-        here = f"this machine has {counted(gpus(), 'GPU')}, of which cuda:0 is the first" if gpus() else "there is no CUDA GPU here"
+        here = (
+            f"this machine has {counted(gpus(), 'GPU')}, of which cuda:0 is the first"
+            if gpus()
+            else "there is no CUDA GPU here"
+        )
         raise ValueError(f"device {name}: {here}; use another one, such as cpu")
     return name
 

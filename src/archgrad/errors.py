@@ -32,7 +32,11 @@ def shown(value: Any) -> str:
     try:
         text = _SHORT.repr(value)
     except ValueError:  # Python writes out no whole number of thousands of digits
-        text = f"a {type(value).__name__} of {value.bit_length():,} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+        text = (
+            f"a {type(value).__name__} of {value.bit_length():,} bits"
+            if isinstance(value, int)
+            else f"a {type(value).__name__}"
+        )
     return shortened(text, 2 * NAMED)
 
 
@@ -80,10 +84,14 @@ def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
     said = f"unknown {kind} {shown(name)}{hint}"
     listed: list[str] = []
     for choice in choices[:24]:
-        if len(said) + len(", ".join([*listed, choice])) > LONGEST - 40:  # a file's name comes before it
+        if (
+            len(said) + len(", ".join([*listed, choice])) > LONGEST - 40
+        ):  # a file's name comes before it
             break
         listed.append(choice)
-    return ValueError(f"{said} (there are: {', '.join(listed)}{', ...' * (len(listed) < len(choices))})")
+    return ValueError(
+        f"{said} (there are: {', '.join(listed)}{', ...' * (len(listed) < len(choices))})"
+    )
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
@@ -91,14 +99,22 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
     other. None where there is no such choice: a hint that is far from what was typed misleads."""
     typed = name[:NAMED].casefold()
     found = [(edits(typed, choice[:NAMED].casefold()), choice) for choice in choices]
-    close = [(count, choice) for count, choice in found if _is_slip(typed, choice[:NAMED].casefold(), count)]
-    return min(sorted(close, reverse=True), key=lambda one: one[0])[1] if close else None  # of two alike the later name: DARTS_V2
+    close = [
+        (count, choice)
+        for count, choice in found
+        if _is_slip(typed, choice[:NAMED].casefold(), count)
+    ]
+    return (
+        min(sorted(close, reverse=True), key=lambda one: one[0])[1] if close else None
+    )  # of two alike the later name: DARTS_V2
 
 
 def _is_slip(typed: str, choice: str, count: int) -> bool:
     length = max(len(typed), len(choice))
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(typed, choice)))
-    return count <= max(1, length // 3) < length or shared >= max(3, 0.75 * min(len(typed), len(choice)))
+    return count <= max(1, length // 3) < length or shared >= max(
+        3, 0.75 * min(len(typed), len(choice))
+    )
 
 
 def edits(one: str, other: str) -> int:
@@ -122,7 +138,11 @@ def edits(one: str, other: str) -> int:
 def match(name: str, choices: Iterable[str]) -> str | None:
     """The choice of that name, in whatever form Unicode writes it (a Mac takes its accents apart); None where there is none."""
     choices = list(choices)
-    return name if name in choices else next((choice for choice in choices if composed(choice) == composed(name)), None)
+    return (
+        name
+        if name in choices
+        else next((choice for choice in choices if composed(choice) == composed(name)), None)
+    )
 
 
 def composed(name: str) -> str:

@@ -42,8 +42,13 @@ def about(function: Callable[..., Any]) -> str:
 
 @cache
 def _model(function: Callable[..., Any], more: tuple[tuple[str, Any], ...]) -> type[BaseModel]:
-    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
-    meanings = {one.arg_name: " ".join((one.description or "").split()).removesuffix(".") for one in _docstring(function).params}
+    hints = get_type_hints(
+        function.__init__ if inspect.isclass(function) else function, include_extras=True
+    )
+    meanings = {
+        one.arg_name: " ".join((one.description or "").split()).removesuffix(".")
+        for one in _docstring(function).params
+    }
     fields: dict[str, Any] = {
         name: (
             _described(hints.get(name, Any), meanings.get(name)),
@@ -51,7 +56,11 @@ def _model(function: Callable[..., Any], more: tuple[tuple[str, Any], ...]) -> t
         )
         for name, parameter in inspect.signature(function).parameters.items()
     }
-    return create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **(fields | dict(more)))
+    return create_model(
+        "Options",
+        __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"),
+        **(fields | dict(more)),
+    )
 
 
 def _docstring(function: Callable[..., Any]) -> Docstring:
@@ -60,7 +69,9 @@ def _docstring(function: Callable[..., Any]) -> Docstring:
 
 def _described(hint: Any, meaning: str | None) -> Any:
     """A type with its own description, or with ``meaning`` where it has none."""
-    return Annotated[hint, Field(description=FieldInfo.from_annotation(hint).description or meaning)]
+    return Annotated[
+        hint, Field(description=FieldInfo.from_annotation(hint).description or meaning)
+    ]
 
 
 def call(owner: str, function: Callable[..., T], options: Mapping[str, Any]) -> T:
@@ -81,7 +92,9 @@ def values(owner: str, kind: type[BaseModel], options: Mapping[str, Any]) -> dic
     found = {name: getattr(checked, name) for name in options}
     for name, given in options.items():
         if _turned(given, found[name]):
-            raise ValueError(f"{'.'.join(filter(None, [owner, name]))}: true and false mean nothing here, not {shown(given)}")
+            raise ValueError(
+                f"{'.'.join(filter(None, [owner, name]))}: true and false mean nothing here, not {shown(given)}"
+            )
     return found
 
 
@@ -96,7 +109,13 @@ def check_sizes(where: str, given: Any) -> None:
     """ValueError for a whole number, here or within lists and mappings, beyond what torch can count with."""
     if isinstance(given, int) and abs(given) > WHOLE:
         raise ValueError(f"{where}: this number is too large, {shown(given)}")
-    for inner in given.values() if isinstance(given, Mapping) else given if isinstance(given, list | tuple) else ():
+    for inner in (
+        given.values()
+        if isinstance(given, Mapping)
+        else given
+        if isinstance(given, list | tuple)
+        else ()
+    ):
         check_sizes(where, inner)
 
 
@@ -114,7 +133,9 @@ def _turned(given: Any, made: Any) -> bool:
 def one_line(error: ValidationError, owner: str) -> str:
     """The first complaint of pydantic as one line: where, what, and the value."""
     first = error.errors(include_url=False)[0]
-    where = ".".join([owner, *map(str, first["loc"][:1])]).strip(".")  # deeper parts name branches of a union
+    where = ".".join([owner, *map(str, first["loc"][:1])]).strip(
+        "."
+    )  # deeper parts name branches of a union
     says, given = first["msg"].removeprefix("Value error, "), shown(first["input"])
     ours = first["type"] == "value_error"  # such words may name the value themselves
     return f"{where}: {says}" if ours and given in says else f"{where}: {says}, not {given}"

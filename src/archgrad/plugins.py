@@ -32,8 +32,12 @@ NAME = re.compile(r"[A-Za-z]\w*")
 """A method's name is a flag and a section of the settings, a ``+`` joins several."""
 
 _loaded: dict[str, str] = {}  # the modules that are imported, each as it is written down
-_missing: dict[str, str] = {}  # those that a record names and that are not here, each with the reason
-_found: dict[tuple[str, str], str] = {}  # (kind, name) of an entry point -> its module, as it is written down
+_missing: dict[
+    str, str
+] = {}  # those that a record names and that are not here, each with the reason
+_found: dict[
+    tuple[str, str], str
+] = {}  # (kind, name) of an entry point -> its module, as it is written down
 _searched: list[bool] = []  # whether the entry points were looked for
 
 
@@ -62,7 +66,9 @@ def load(named: Iterable[str], *, recorded: bool = False) -> None:
         _loaded[name] = _written(name, _version(name))
         here = _loaded[name].partition("==")[2]
         if version and version != here:
-            terminal.remark(f"plugin {name} is of version {here or 'unknown'} here; what is recorded was made with {version}")
+            terminal.remark(
+                f"plugin {name} is of version {here or 'unknown'} here; what is recorded was made with {version}"
+            )
 
 
 def find() -> None:
@@ -79,7 +85,9 @@ def find() -> None:
             except ValueError as error:
                 terminal.remark(f"{kind} {point.name} is left out: {error}")
                 continue
-            _found[kind, point.name] = _written(point.module, point.dist.version if point.dist else None)
+            _found[kind, point.name] = _written(
+                point.module, point.dist.version if point.dist else None
+            )
 
 
 def loaded() -> tuple[str, ...]:
@@ -89,7 +97,11 @@ def loaded() -> tuple[str, ...]:
 
 def recorded(named: Iterable[str], *, methods: Iterable[str] = (), space: str) -> tuple[str, ...]:
     """What a record names: plugins with their versions here, and those whose entry points the methods and the space are."""
-    used = [_found[key] for key in (*(("method", name) for name in methods), ("space", space)) if key in _found]
+    used = [
+        _found[key]
+        for key in (*(("method", name) for name in methods), ("space", space))
+        if key in _found
+    ]
     return joined((_loaded.get(text.partition("==")[0], text) for text in named), used)
 
 
@@ -112,15 +124,21 @@ def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
 
 def _import(name: str) -> None:
     if not all(part.isidentifier() for part in name.split(".")):
-        raise ValueError(f"plugin {shown(name)}: the name of a module is expected, such as mypackage.nas")
+        raise ValueError(
+            f"plugin {shown(name)}: the name of a module is expected, such as mypackage.nas"
+        )
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # behind all else: a file here must not stand for a module of Python's
+        sys.path.append(
+            os.getcwd()
+        )  # behind all else: a file here must not stand for a module of Python's
     with suppress(ModuleNotFoundError):
         if find_spec(name.partition(".")[0]) is not None:
             with _guarded(name):
                 importlib.import_module(name)
             return
-    raise ValueError(f"plugin {name} is missing: install its package, or give the command in the folder that holds it")
+    raise ValueError(
+        f"plugin {name} is missing: install its package, or give the command in the folder that holds it"
+    )
 
 
 @contextmanager
@@ -135,14 +153,24 @@ def _guarded(name: str) -> Iterator[None]:
             top = name.partition(".")[0]
             if error.name and error.name.partition(".")[0] == top:
                 raise  # the plugin itself
-            raise ValueError(f"plugin {name} needs a package that is missing ({words(error)}): install it") from None
+            raise ValueError(
+                f"plugin {name} needs a package that is missing ({words(error)}): install it"
+            ) from None
         except Exception as error:
-            raise ValueError(f"plugin {name} fails when it is imported ({type(error).__name__}: {words(error)}, {_place(error)})") from error
+            raise ValueError(
+                f"plugin {name} fails when it is imported ({type(error).__name__}: {words(error)}, {_place(error)})"
+            ) from error
         for kind, table in tables.items():
-            if replaced := [key for key, line in before[kind].items() if table.get(key) is not line]:
-                raise ValueError(f"plugin {name} replaces the {kind} {replaced[0]!r}: give it another name")
+            if replaced := [
+                key for key, line in before[kind].items() if table.get(key) is not line
+            ]:
+                raise ValueError(
+                    f"plugin {name} replaces the {kind} {replaced[0]!r}: give it another name"
+                )
             if odd := [key for key in table if key not in before[kind] and not NAME.fullmatch(key)]:
-                raise ValueError(f"plugin {name}: a {kind} is named by letters, digits and _, not {shown(odd[0])}")
+                raise ValueError(
+                    f"plugin {name}: a {kind} is named by letters, digits and _, not {shown(odd[0])}"
+                )
     except BaseException:
         for kind, table in tables.items():
             table.clear()
@@ -164,7 +192,11 @@ def _entry(kind: str, point: metadata.EntryPoint) -> Any:
     if not callable(made):
         raise TypeError(f"{point.value} is no function")
     where = f"{point.dist.name} {point.dist.version}" if point.dist else point.module
-    return line(made, where, (inspect.getdoc(made) or "").partition("\n")[0]) if kind == "method" else line(made, where)
+    return (
+        line(made, where, (inspect.getdoc(made) or "").partition("\n")[0])
+        if kind == "method"
+        else line(made, where)
+    )
 
 
 def _version(name: str) -> str | None:

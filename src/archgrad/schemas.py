@@ -1,7 +1,7 @@
 """The JSON files of archgrad as types: each is checked when it is read, so that no command meets what it was not written for.
 
 A field that older versions did not write is `NotRequired`; fields that are not known here are passed over. YAML files of settings have their
-schema in `archgrad.config`, rows of metrics and checkpoints have theirs where they are read.
+schema in `archgrad.run.config`, rows of metrics and checkpoints have theirs where they are read.
 """
 
 from __future__ import annotations
@@ -10,13 +10,21 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypeVar, cast
 
-from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, with_config
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
 from typing_extensions import TypedDict
 
-from archgrad import files
-from archgrad.arch import Genotype
+from archgrad.arch.genotype import Genotype
 from archgrad.bounds import SIDE, WHOLE, Threads
 from archgrad.errors import shown
+from archgrad.storage import files
 
 T = TypeVar("T")
 
@@ -41,7 +49,7 @@ Spelled = Annotated[dict[str, Any], AfterValidator(_spelled)]
 
 @with_config(OPEN)
 class Kept(TypedDict):
-    """What a network costs beside a budget: `archgrad.costing.kept`."""
+    """What a network costs beside a budget: `archgrad.run.budgets.kept`."""
 
     cost: str
     unit: str
@@ -52,7 +60,7 @@ class Kept(TypedDict):
 
 @with_config(CLOSED)
 class PartFile(TypedDict):
-    """`archgrad.judgement.Part`"""
+    """`archgrad.run.judgement.Part`"""
 
     edges: Count
     lead: Number
@@ -64,7 +72,7 @@ class PartFile(TypedDict):
 
 @with_config(CLOSED)
 class JudgementFile(TypedDict):
-    """`archgrad.judgement.Judgement`"""
+    """`archgrad.run.judgement.Judgement`"""
 
     ok: NotRequired[bool]
     by: Literal["alphas", "decisions"]
@@ -79,7 +87,7 @@ class JudgementFile(TypedDict):
 
 @with_config(OPEN)
 class FinishedFile(TypedDict):
-    """`archgrad.finished.place`"""
+    """`archgrad.run.finished.place`"""
 
     epochs: Count
     of: Count
@@ -112,7 +120,9 @@ class PreprocessFile(TypedDict):
 def _fits(read: PreprocessFile) -> PreprocessFile:
     for name, own in (("mean", read["mean"]), ("std", read["std"])):
         if len(own) != read["in_channels"]:
-            raise ValueError(f"{name} has {len(own)} numbers, and the images have {read['in_channels']} channels")
+            raise ValueError(
+                f"{name} has {len(own)} numbers, and the images have {read['in_channels']} channels"
+            )
     return read
 
 
@@ -132,7 +142,7 @@ class ImagesFile(TypedDict):
 
 @with_config(CLOSED)
 class OriginFile(TypedDict):
-    """Arguments of `archgrad.data.load`."""
+    """Arguments of `archgrad.data.loading`."""
 
     path: str
     size: NotRequired[Annotated[int, Field(ge=1, le=SIDE)] | None]
@@ -157,7 +167,7 @@ class ReadingFile(TypedDict):
 
 @with_config(OPEN)
 class CardFile(TypedDict):
-    """``network.json``: `archgrad.retraining.files.Card`. ``settings`` are checked as `RetrainSettings`."""
+    """``network.json``: `archgrad.retraining.card.Card`. ``settings`` are checked as `RetrainSettings`."""
 
     version: int
     genotype: Spelled
@@ -215,7 +225,7 @@ class LatencyFile(TypedDict):
 
 @with_config(OPEN)
 class PointFile(TypedDict):
-    """`archgrad.front.Point`"""
+    """`archgrad.run.front.Point`"""
 
     genotype: str
     cost: Number
@@ -244,7 +254,7 @@ class EstimateFile(TypedDict):
 
 @with_config(OPEN)
 class EnvironmentFile(TypedDict):
-    """``environment.json`` of a run: `archgrad.folder.environment`."""
+    """``environment.json`` of a run: `archgrad.run.folder.environment`."""
 
     archgrad: str
     commit: str | None
@@ -254,13 +264,15 @@ def _measures(row: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(row.get("cell"), str):
         raise ValueError("a row of a benchmark names its cell")
     for name, value in row.items():
-        if name.endswith("_test") and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if name.endswith("_test") and (
+            isinstance(value, bool) or not isinstance(value, int | float)
+        ):
             raise ValueError(f"{name} is a number, not {shown(value)}")
     return row
 
 
 BenchmarkRow = Annotated[dict[str, Any], AfterValidator(_measures)]
-"""What a benchmark's table measured of the cell that is called ``cell``: ``verdict`` of `archgrad.benchmarks`."""
+"""What a benchmark's table measured of the cell that is called ``cell``: ``verdict`` of `archgrad.tabular`."""
 
 
 @with_config(OPEN)
@@ -313,7 +325,7 @@ class SummaryConfig(TypedDict):
 
 @with_config(OPEN)
 class RetrainingFile(TypedDict):
-    """`archgrad.compare.retraining.Retraining.result`"""
+    """`archgrad.compare.retrained.Retraining.result`"""
 
     seed: Count
     test: Number
@@ -322,7 +334,7 @@ class RetrainingFile(TypedDict):
 
 @with_config(OPEN)
 class RetrainingsFile(TypedDict):
-    """`archgrad.compare.retraining.results`"""
+    """`archgrad.compare.retrained.results`"""
 
     settings: dict[str, Any]
     runs: list[RetrainingFile]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,9 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
 from rich.segment import Segment
 
-CONTROL = re.compile("\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+CONTROL = re.compile(
+    "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 """Characters that act instead of being shown: control characters but the tab and the end of a line, those that turn the direction of a line,
 and bytes of file names that are no text."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -83,3 +85,11 @@ class _Visible:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for segment in console.render(self.inner, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+Say = Callable[[str], Any]
+
+
+def say_on(console: Console) -> Say:
+    """Plain lines: what users named is no markup."""
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from archgrad import checkpoint
+from archgrad.searching import checkpoint
 from running import same
 
 DIED, BYPASSED = 77, 78
@@ -56,7 +56,9 @@ class Disk:
 
     def watch(self) -> None:
         """Stands before ``os`` from now on, in this process."""
-        real = {name: getattr(os, name) for name in ("open", "fdopen", "fsync", "replace", "unlink")}
+        real = {
+            name: getattr(os, name) for name in ("open", "fdopen", "fsync", "replace", "unlink")
+        }
 
         def opened(path: Any, flags: int, mode: int = 0o777, **given: Any) -> int:
             self.ours = True
@@ -70,7 +72,11 @@ class Disk:
 
         def wrapped(descriptor: int, *given: Any, **named: Any) -> Any:
             file = real["fdopen"](descriptor, *given, **named)
-            return Written(file, torn(self.names[descriptor], self)) if descriptor in self.names else file
+            return (
+                Written(file, torn(self.names[descriptor], self))
+                if descriptor in self.names
+                else file
+            )
 
         def flushed(descriptor: int) -> None:
             if descriptor in self.names:
@@ -94,7 +100,12 @@ class Disk:
 
     def hear(self, event: str, given: tuple[Any, ...]) -> None:
         """Every file that Python opens. One for writing that did not come by ``os.open`` is missed by the count."""
-        if event == "open" and not self.ours and self.name(given[0]) and given[2] & (os.O_WRONLY | os.O_RDWR):
+        if (
+            event == "open"
+            and not self.ours
+            and self.name(given[0])
+            and given[2] & (os.O_WRONLY | os.O_RDWR)
+        ):
             print("opened past the count:", given, file=sys.stderr, flush=True)
             os._exit(BYPASSED)
 
@@ -113,7 +124,10 @@ def torn(name: str, disk: Disk) -> Callable[[Any, Any], int]:
         nonlocal written
         if not written:
             written = True
-            for place, length in (("half of", len(data) // 2), ("all but the end of", len(data) - 1)):
+            for place, length in (
+                ("half of", len(data) // 2),
+                ("all but the end of", len(data) - 1),
+            ):
                 if disk.at(f"{place} {name} written"):
                     file.write(data[:length])
                     file.flush()
@@ -179,7 +193,9 @@ class Whole:
         disk = Disk(folder, last)
         if (code := forked(lambda: (disk.watch(), self.command.begin(folder)), log)) != DIED:
             return f"{place}: ended with {code}\n{log.read_text()}"
-        if (folder / self.command.mark).exists() and (different := differences(self.content, contents(folder, drafts=False))):
+        if (folder / self.command.mark).exists() and (
+            different := differences(self.content, contents(folder, drafts=False))
+        ):
             return f"{place}: {self.command.mark} is there, but not all is whole: {different}"
         if code := forked(lambda: self.command.again(folder), log):
             return f"{place}: going on ended with {code}\n{log.read_text()}"
@@ -205,7 +221,11 @@ def whole(command: Command, home: Path) -> Whole:
 def contents(folder: Path, *, drafts: bool = True) -> dict[str, Any]:
     """All files of a folder, but for locks and for what a clock says. ``drafts``: unfinished ones too."""
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "lock")
-    return {str(path.relative_to(folder)): content(path) for path in paths if drafts or path.suffix != ".part"}
+    return {
+        str(path.relative_to(folder)): content(path)
+        for path in paths
+        if drafts or path.suffix != ".part"
+    }
 
 
 def content(path: Path) -> Any:
@@ -223,10 +243,18 @@ def content(path: Path) -> Any:
 def untimed(value: Any) -> Any:
     """A JSON value without the entries that a clock decides."""
     if isinstance(value, dict):
-        return {key: untimed(one) for key, one in value.items() if key not in UNTIMED and not key.endswith("seconds_times")}
+        return {
+            key: untimed(one)
+            for key, one in value.items()
+            if key not in UNTIMED and not key.endswith("seconds_times")
+        }
     return [untimed(one) for one in value] if isinstance(value, list) else value
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """The names of the files that only one of two folders has, or that differ."""
-    return sorted(name for name in one.keys() | other.keys() if name not in one or name not in other or not same(one[name], other[name]))
+    return sorted(
+        name
+        for name in one.keys() | other.keys()
+        if name not in one or name not in other or not same(one[name], other[name])
+    )

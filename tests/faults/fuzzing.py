@@ -10,7 +10,7 @@ import yaml
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from archgrad import config
+from archgrad.run import config
 
 VALUES: list[Any] = [
     None, True, False, -1, 0, 1, 2, 3, -0.5, 0.5, 1e-300, 1e308, float("nan"), float("inf"), -float("inf"), 10**6, 10**11, 2**63, 10**30,
@@ -27,7 +27,9 @@ JSON_TEXTS = [
     '{"genotype": 1e999}',
     '{"genotype": ' + "9" * 5000 + "}", '{"genotype": null, "genotype": 3}',
 ]  # fmt: skip
-BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+BOMB = "a0: &a0 [x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
 YAML_TEXTS = [
     *NESTED, BOMB, "space: {primitives: &a [*a]}\n", "search: &a {epochs: *a}\n", "seed: 1\nseed: 2\n", "search: {epochs: 1, epochs: 2}\n",
     "data-x: 1\ndata_x: 2\n", "seed: true\n", "seed: 0x" + "f" * 10_000, "seed: " + "9" * 10_000, "seed: !!int ''\n", "seed: !!float x\n",
@@ -75,13 +77,17 @@ class Case(NamedTuple):
     files: dict[str, bytes]
 
     def __repr__(self) -> str:
-        return f"{' '.join(self.arguments)[:200]!r} {({name: content[:2000] for name, content in self.files.items()})}"
+        return f"{' '.join(self.arguments)[:200]!r} { ({name: content[:2000] for name, content in self.files.items()}) }"
 
 
 def flags() -> list[str]:
     """Of all settings of a search."""
     tops = list(config.scalars().model_fields)
-    own = [f"--{section}.{name}" for section, model in config.sections().items() for name in names(model)]
+    own = [
+        f"--{section}.{name}"
+        for section, model in config.sections().items()
+        for name in names(model)
+    ]
     return [*(f"--{name}" for name in tops if name != "out"), *own]
 
 
@@ -117,7 +123,11 @@ def of_flags(draw: Any) -> Case:
         command, known = draw(st.sampled_from(OTHERS))
     else:
         command, known = draw(st.sampled_from(COMMANDS)), FLAGS
-    said = [part for _ in range(draw(st.integers(1, 3))) for part in (draw(st.sampled_from(known)), draw(st.sampled_from(TOKENS)))]
+    said = [
+        part
+        for _ in range(draw(st.integers(1, 3)))
+        for part in (draw(st.sampled_from(known)), draw(st.sampled_from(TOKENS)))
+    ]
     return Case((*command, *said), {})
 
 
@@ -127,18 +137,24 @@ def mutated(draw: Any, whole: Any) -> Any:
     whole = copy.deepcopy(whole)
     for _ in range(draw(st.integers(1, 3))):
         inside = whole
-        while draw(st.integers(0, 4)) and (nested := [one for one in children(inside) if isinstance(one, dict | list) and one]):
+        while draw(st.integers(0, 4)) and (
+            nested := [one for one in children(inside) if isinstance(one, dict | list) and one]
+        ):
             inside = draw(st.sampled_from(nested))
         if not inside or not isinstance(inside, dict | list):
             return whole
-        place = draw(st.sampled_from(list(inside) if isinstance(inside, dict) else list(range(len(inside)))))
+        place = draw(
+            st.sampled_from(list(inside) if isinstance(inside, dict) else list(range(len(inside))))
+        )
         how = draw(st.sampled_from(("value", "value", "value", "missing", "more")))
         if how == "value":
             inside[place] = copy.deepcopy(draw(st.sampled_from(VALUES)))
         elif how == "missing":
             del inside[place]
         elif isinstance(inside, dict):
-            inside[draw(st.sampled_from(["", "x", "a" * 5000, "\x1b", "name", "genotype"]))] = copy.deepcopy(inside[place])
+            inside[draw(st.sampled_from(["", "x", "a" * 5000, "\x1b", "name", "genotype"]))] = (
+                copy.deepcopy(inside[place])
+            )
         else:
             inside.append(copy.deepcopy(inside[place]))
     return whole
@@ -151,7 +167,11 @@ def children(value: Any) -> list[Any]:
 @st.composite
 def bytes_of(draw: Any, whole: Any, texts: list[str], dump: Any) -> bytes:
     """A file that is nearly ``whole``, or one of ``texts``, or is cut short, or is no text."""
-    how = draw(st.sampled_from(("mutated", "mutated", "mutated", "mutated", "mutated", "text", "text", "cut", "bytes")))
+    how = draw(
+        st.sampled_from(
+            ("mutated", "mutated", "mutated", "mutated", "mutated", "text", "text", "cut", "bytes")
+        )
+    )
     if how == "text":
         return draw(st.sampled_from(texts)).encode()
     if how == "mutated":
@@ -189,7 +209,10 @@ def of_settings() -> Any:
     study = st.builds(lambda command, content: Case(command, {"given.yaml": content, "study/study.yaml": content}), st.sampled_from([
         ("compare", "--config", "@given.yaml", "--out", "@new", "--dry-run"), ("compare", "--out", "@study", "--dry-run"),
     ]), bytes_of(STUDY, YAML_TEXTS, dumped))  # fmt: skip
-    run = st.builds(lambda content: Case(("show", "@run"), {"run/config.yaml": content}), bytes_of(SETTINGS, YAML_TEXTS, dumped))
+    run = st.builds(
+        lambda content: Case(("show", "@run"), {"run/config.yaml": content}),
+        bytes_of(SETTINGS, YAML_TEXTS, dumped),
+    )
     return st.sampled_from([search, study, *[run] * 4]).flatmap(lambda chosen: chosen)
 
 
@@ -201,12 +224,45 @@ def of_genotypes(draw: Any) -> Case:
     else:
         whole = draw(st.sampled_from(GENOTYPES))
         begin = draw(st.integers(0, len(whole)))
-        put = draw(st.sampled_from(["", "(", "[", "'", "9" * 30, "-", "None", "True", "range(9**9)", "é", ",", "|", "~", '"', "{", "1e9",
-        "skip_connect"]))
+        put = draw(
+            st.sampled_from(
+                [
+                    "",
+                    "(",
+                    "[",
+                    "'",
+                    "9" * 30,
+                    "-",
+                    "None",
+                    "True",
+                    "range(9**9)",
+                    "é",
+                    ",",
+                    "|",
+                    "~",
+                    '"',
+                    "{",
+                    "1e9",
+                    "skip_connect",
+                ]
+            )
+        )
         text = whole[:begin] + put + whole[begin + draw(st.integers(0, 12)) :]
-    command = draw(st.sampled_from([("show",), ("count",), ("query", "nasbench201"), ("query", "nasbenchmacro"), ("retrain",)]))
+    command = draw(
+        st.sampled_from(
+            [
+                ("show",),
+                ("count",),
+                ("query", "nasbench201"),
+                ("query", "nasbenchmacro"),
+                ("retrain",),
+            ]
+        )
+    )
     if draw(st.booleans()):
-        return Case((*command, "@genotype.txt"), {"genotype.txt": text.encode("utf-8", "surrogateescape")})
+        return Case(
+            (*command, "@genotype.txt"), {"genotype.txt": text.encode("utf-8", "surrogateescape")}
+        )
     return Case((*command, "--", text), {})
 
 
@@ -233,9 +289,13 @@ def of_files(known: dict[str, str]) -> Any:
         for name, commands in FILES.items()
     ]  # fmt: skip
     short = made[: list(FILES).index("latency.json")]
-    return st.sampled_from([*short * 5, *made]).flatmap(lambda chosen: chosen)  # the others take a long command
+    return st.sampled_from([*short * 5, *made]).flatmap(
+        lambda chosen: chosen
+    )  # the others take a long command
 
 
 def cases(known: dict[str, str]) -> Any:
     """All of these."""
-    return st.sampled_from((of_flags(), of_settings(), *[of_genotypes()] * 3, *[of_files(known)] * 3)).flatmap(lambda chosen: chosen)
+    return st.sampled_from(
+        (of_flags(), of_settings(), *[of_genotypes()] * 3, *[of_files(known)] * 3)
+    ).flatmap(lambda chosen: chosen)

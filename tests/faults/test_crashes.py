@@ -9,12 +9,12 @@ from random import Random
 import pytest
 from rich.console import Console
 
-from archgrad import config, data, run
+from archgrad import data, run
 from archgrad.cli import comparing, main
 from archgrad.compare.jobs import execute
-from archgrad.report import curves, picture
-from archgrad.retraining.files import CARD
-from archgrad.retraining.retrain import resume
+from archgrad.retraining.card import CARD
+from archgrad.retraining.execute import resume
+from archgrad.run import config
 from faults.crashing import Command, Whole, whole
 from retraining import digits, trained
 from studying import Here
@@ -36,8 +36,29 @@ METHODS = {
     "dartspt": {"dartspt": {"tune": 1}},
     "cdarts": {"cdarts": {"pretrain": 1, "joint": 1, "depth": 1.0}},
 }
-STUDY = ["--methods", "darts", "--no-controls", "--seeds", "1", "--data", "digits", "--space.channels", "2", "--space.cells", "1"]
-STUDY += ["--search.limit", "20", "--search.batch", "20", "--search.epochs", "1", "--alphas.lr", "0.05"]
+STUDY = [
+    "--methods",
+    "darts",
+    "--no-controls",
+    "--seeds",
+    "1",
+    "--data",
+    "digits",
+    "--space.channels",
+    "2",
+    "--space.cells",
+    "1",
+]
+STUDY += [
+    "--search.limit",
+    "20",
+    "--search.batch",
+    "20",
+    "--search.epochs",
+    "1",
+    "--alphas.lr",
+    "0.05",
+]
 STUDY += ["--retrain.channels", "2", "--retrain.cells", "1"]
 
 
@@ -51,7 +72,9 @@ def search(method: str) -> Command:
         else:
             run.search(settings(folder), console=QUIET)
 
-    return Command(lambda folder: run.search(settings(folder), console=QUIET), again, "genotype.json")
+    return Command(
+        lambda folder: run.search(settings(folder), console=QUIET), again, "genotype.json"
+    )
 
 
 def retraining() -> Command:
@@ -59,7 +82,9 @@ def retraining() -> Command:
         trained(folder, seconds=0, batch=50)
 
     def again(folder: Path) -> None:
-        resume(folder, digits(), seconds=0, report=lambda line: None) if (folder / CARD).exists() else begin(folder)
+        resume(folder, digits(), seconds=0, report=lambda line: None) if (
+            folder / CARD
+        ).exists() else begin(folder)
 
     return Command(begin, again, "weights.safetensors")
 
@@ -72,7 +97,11 @@ def study() -> Command:
     return Command(begin, begin, "compare.json")
 
 
-COMMANDS = {**{name: partial(search, name) for name in METHODS}, "retrain": retraining, "compare": study}
+COMMANDS = {
+    **{name: partial(search, name) for name in METHODS},
+    "retrain": retraining,
+    "compare": study,
+}
 SAMPLE = {"darts": 3, "random": 1, "dartspt": 1, "cdarts": 1, "retrain": 2, "compare": 1}
 """How many places of each are tried in `make test`."""
 
@@ -87,8 +116,6 @@ def warm(tmp_path_factory) -> None:
 def undisturbed(request, warm, tmp_path, monkeypatch) -> tuple[str, Whole]:
     loaded = digits()
     monkeypatch.setattr(data, "load", lambda path, **given: loaded)  # once, so that no fork has to
-    for module in (curves, picture):
-        monkeypatch.setattr(module, "svg", lambda draw: "<svg/>\n")  # drawing takes as long as all the rest
     return request.param, whole(COMMANDS[request.param](), tmp_path)
 
 
@@ -103,6 +130,8 @@ def test_a_kill_at_some_places(undisturbed):
 @pytest.mark.timeout(7200)
 def test_a_kill_at_every_place(undisturbed):
     name, found = undisturbed
-    faults = [fault for place in range(len(found.places)) if (fault := found.fault(place)) is not None]
+    faults = [
+        fault for place in range(len(found.places)) if (fault := found.fault(place)) is not None
+    ]
     print(f"{name}: {len(found.places)} places, {len(found.places) - len(faults)} equal")
     assert not faults, "\n".join(faults)

@@ -15,12 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import archgrad
-from archgrad import checkpoint, files, seals
 from archgrad.cli import main
-from archgrad.interrupts import Interrupted
-from archgrad.retraining.files import DIGEST, load, read_weights
-from archgrad.retraining.retrain import resume
-from archgrad.search_method import Method
+from archgrad.observers.interrupts import Interrupted
+from archgrad.retraining.card import DIGEST, load, read_weights
+from archgrad.retraining.execute import resume
+from archgrad.searching import checkpoint
+from archgrad.searching.method import Method
+from archgrad.storage import files, seals
 from retraining import digits, stop_at, trained
 from running import SMALL, STEPS, after, outcome, same
 from searching import Record, Stopped, run
@@ -29,7 +30,9 @@ EVERY_STEP = ["--search.checkpoint-seconds", "1e-9"]
 
 
 def method(name: str = "darts", **options: Any) -> Method:
-    return archgrad.method(name, archgrad.space("nasbench201", channels=2, cells=1, classes=4), **options)
+    return archgrad.method(
+        name, archgrad.space("nasbench201", channels=2, cells=1, classes=4), **options
+    )
 
 
 def quiet(line: str) -> None: ...
@@ -55,13 +58,18 @@ def flips(content: bytes, count: int, seed: int):
     """Copies with one bit flipped, one in each of ``count`` regions of equal length: every part of a file is tried."""
     draw = Random(seed)
     for region in range(count):
-        place = draw.randrange(region * len(content) // count, max((region + 1) * len(content) // count, region * len(content) // count + 1))
+        place = draw.randrange(
+            region * len(content) // count,
+            max((region + 1) * len(content) // count, region * len(content) // count + 1),
+        )
         flipped = bytearray(content)
         flipped[place] ^= 1 << draw.randrange(8)
         yield place, bytes(flipped)
 
 
-def accepted(path: Path, content: bytes, count: int, read: Callable[[Path], Any], seed: int = 0) -> list[int]:
+def accepted(
+    path: Path, content: bytes, count: int, read: Callable[[Path], Any], seed: int = 0
+) -> list[int]:
     """Where flipped bits were not found."""
     passed = []
     for place, flipped in flips(content, count, seed):
@@ -78,21 +86,47 @@ def accepted(path: Path, content: bytes, count: int, read: Callable[[Path], Any]
 def test_every_flipped_bit_of_a_checkpoint_is_found(saved, tmp_path):
     content, path = saved.read_bytes(), tmp_path / "checkpoint.pt"
     assert accepted(path, content, 200, checkpoint.read) == []
-    for end in (content[:-1], content[: -seals.LENGTH - 1], content[:-20], content + b"\0", content[: len(content) // 2], b""):
+    for end in (
+        content[:-1],
+        content[: -seals.LENGTH - 1],
+        content[:-20],
+        content + b"\0",
+        content[: len(content) // 2],
+        b"",
+    ):
         path.write_bytes(end)
         with pytest.raises(ValueError, match="is damaged and cannot be read"):
             checkpoint.read(path)
 
 
 def test_every_flipped_bit_of_weights_is_found(network, tmp_path):
-    assert accepted(tmp_path / "weights.safetensors", (network / "weights.safetensors").read_bytes(), 200, read_weights) == []
+    assert (
+        accepted(
+            tmp_path / "weights.safetensors",
+            (network / "weights.safetensors").read_bytes(),
+            200,
+            read_weights,
+        )
+        == []
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_thousands_of_flipped_bits_are_found(saved, network, tmp_path, seed):
-    assert accepted(tmp_path / "checkpoint.pt", saved.read_bytes(), 2000, checkpoint.read, seed) == []
-    assert accepted(tmp_path / "weights.safetensors", (network / "weights.safetensors").read_bytes(), 2000, read_weights, seed) == []
+    assert (
+        accepted(tmp_path / "checkpoint.pt", saved.read_bytes(), 2000, checkpoint.read, seed) == []
+    )
+    assert (
+        accepted(
+            tmp_path / "weights.safetensors",
+            (network / "weights.safetensors").read_bytes(),
+            2000,
+            read_weights,
+            seed,
+        )
+        == []
+    )
 
 
 def test_checkpoints_recorded_without_a_seal_load_as_before(saved, tmp_path):
@@ -100,10 +134,19 @@ def test_checkpoints_recorded_without_a_seal_load_as_before(saved, tmp_path):
     path, content = tmp_path / "checkpoint.pt", checkpoint.read(saved)
     torch.save(content, path)
     plain = path.read_bytes()
-    assert not plain[-seals.LENGTH :].startswith(seals.MARK) and same(checkpoint.read(path), content)
-    assert same(checkpoint.restore(method(), checkpoint.read(path)).alphas, checkpoint.restore(method(), content).alphas)
+    assert not plain[-seals.LENGTH :].startswith(seals.MARK) and same(
+        checkpoint.read(path), content
+    )
+    assert same(
+        checkpoint.restore(method(), checkpoint.read(path)).alphas,
+        checkpoint.restore(method(), content).alphas,
+    )
     numbers = content["nets"]["search"].values()
-    places = [plain.index(bytes(value.untyped_storage().tolist())) for value in numbers if value.numel() > 8]
+    places = [
+        plain.index(bytes(value.untyped_storage().tolist()))
+        for value in numbers
+        if value.numel() > 8
+    ]
     for place in places:
         path.write_bytes(plain[:place] + bytes([plain[place] ^ 1]) + plain[place + 1 :])
         with pytest.raises(ValueError, match="a checksum in it is wrong"):
@@ -136,9 +179,16 @@ def test_weights_that_no_such_network_has_are_refused(network, tmp_path, wrong, 
     shutil.copytree(network, folder)
     path = folder / "weights.safetensors"
     state = load_file(path)
-    wrong(state, next(name for name, value in state.items() if value.is_floating_point() and value.numel() > 1))
+    wrong(
+        state,
+        next(
+            name for name, value in state.items() if value.is_floating_point() and value.numel() > 1
+        ),
+    )
     save_file(state, path)
-    with pytest.raises(ValueError, match=f"{path} is of another network, or damaged .*{says}") as error:
+    with pytest.raises(
+        ValueError, match=f"{path} is of another network, or damaged .*{says}"
+    ) as error:
         load(folder)
     assert len(str(error.value)) - len(str(path)) < 300
 
@@ -179,15 +229,23 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("place, value, says", WRONG, ids=[f"{place}-{k}" for k, (place, _, _) in enumerate(WRONG)])
+@pytest.mark.parametrize(
+    "place, value, says", WRONG, ids=[f"{place}-{k}" for k, (place, _, _) in enumerate(WRONG)]
+)
 def test_what_cannot_be_is_refused_before_anything_changes(saved, tmp_path, place, value, says):
-    content, path, threads = torch.load(saved, weights_only=True), tmp_path / "checkpoint.pt", torch.get_num_threads()
+    content, path, threads = (
+        torch.load(saved, weights_only=True),
+        tmp_path / "checkpoint.pt",
+        torch.get_num_threads(),
+    )
     content["threads"] = threads + 1
     put(content, place, value)
     checkpoint.save(path, content)
     with pytest.raises(ValueError) as error:
         checkpoint.load(path, method())
-    assert str(error.value).startswith(f"checkpoint {path} does not fit its run ({says}"), error.value
+    assert str(error.value).startswith(f"checkpoint {path} does not fit its run ({says}"), (
+        error.value
+    )
     assert len(str(error.value)) <= 300 and "\n" not in str(error.value)
     assert torch.get_num_threads() == threads
 
@@ -225,7 +283,9 @@ def test_a_retraining_that_cannot_be_is_refused(stopped_training, tmp_path, plac
     files.previous(path).unlink()
     with pytest.raises(ValueError) as error:
         resume(folder, digits(), report=quiet)
-    assert str(error.value).startswith(f"checkpoint {path} does not fit its run ({says}"), error.value
+    assert str(error.value).startswith(f"checkpoint {path} does not fit its run ({says}"), (
+        error.value
+    )
     assert len(str(error.value)) <= 300
 
 
@@ -273,14 +333,20 @@ def test_a_search_goes_on_from_the_checkpoint_before_a_damaged_one(stopped, tmp_
     assert same({**outcome(folder), "config": None}, {**outcome(stopped / "whole"), "config": None})
 
 
-def test_a_retraining_goes_on_from_the_checkpoint_before_a_damaged_one(network, stopped_training, tmp_path, capsys):
+def test_a_retraining_goes_on_from_the_checkpoint_before_a_damaged_one(
+    network, stopped_training, tmp_path, capsys
+):
     folder = tmp_path / "run"
     shutil.copytree(stopped_training, folder)
     damage(folder / "checkpoint.pt")
-    with pytest.raises(ValueError, match=f"go on from the one before it by `archgrad resume {folder} --previous`"):
+    with pytest.raises(
+        ValueError, match=f"go on from the one before it by `archgrad resume {folder} --previous`"
+    ):
         resume(folder, digits(), report=quiet)
     assert main(["resume", str(folder), "--previous"]) == 0
-    assert (folder / "weights.safetensors").read_bytes() == (network / "weights.safetensors").read_bytes()
+    assert (folder / "weights.safetensors").read_bytes() == (
+        network / "weights.safetensors"
+    ).read_bytes()
 
 
 def test_without_a_checkpoint_before_it_there_is_nothing_to_go_back_to(stopped, tmp_path, capsys):
@@ -289,10 +355,17 @@ def test_without_a_checkpoint_before_it_there_is_nothing_to_go_back_to(stopped, 
     damage(folder / "checkpoint.pt")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     files.previous(folder / "checkpoint.pt").write_bytes(b"cut")
-    assert main(["resume", str(folder), "--previous"]) == 2 and "is damaged" in capsys.readouterr().err
+    assert (
+        main(["resume", str(folder), "--previous"]) == 2 and "is damaged" in capsys.readouterr().err
+    )
     files.previous(folder / "checkpoint.pt").unlink()
-    assert main(["resume", str(folder), "--previous"]) == 2 and "leave out --previous" in capsys.readouterr().err
-    assert main(["resume", str(folder)]) == 2 and "restore it from a copy" in capsys.readouterr().err
+    assert (
+        main(["resume", str(folder), "--previous"]) == 2
+        and "leave out --previous" in capsys.readouterr().err
+    )
+    assert (
+        main(["resume", str(folder)]) == 2 and "restore it from a copy" in capsys.readouterr().err
+    )
     del before["checkpoint.previous.pt"], before["lock"]
     assert all((folder / name).read_bytes() == content for name, content in before.items())
 
@@ -322,10 +395,18 @@ def test_a_whole_checkpoint_is_there_at_every_instant(tmp_path, monkeypatch, lin
         checkpoint.save(path, checkpoint.pack(one, state))
     assert checkpoint.read(path)["step"] == 2 and checkpoint.read(files.previous(path))["step"] == 1
     assert seen == [None, 0, *(links * [0, 0]), 0, 0, 0, 1, *(links * [1, 1]), 1, 1, 1, 2]
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint.previous.pt", "checkpoint.pt"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        "checkpoint.previous.pt",
+        "checkpoint.pt",
+    ]
     checkpoint.go_back(path)
-    checkpoint.save(path, checkpoint.pack(one, state))  # of two names of one file a rename leaves both
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint.previous.pt", "checkpoint.pt"]
+    checkpoint.save(
+        path, checkpoint.pack(one, state)
+    )  # of two names of one file a rename leaves both
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        "checkpoint.previous.pt",
+        "checkpoint.pt",
+    ]
 
 
 def test_a_seal_is_that_of_the_bytes_before_it(tmp_path):

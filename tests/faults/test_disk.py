@@ -22,31 +22,65 @@ from typing import Any
 import pytest
 import torch
 
-from archgrad import checkpoint, files, run
+from archgrad import run
 from archgrad.cli import faults, main
-from archgrad.progress import Life
-from archgrad.report import curves, picture
-from archgrad.search_method import Method
+from archgrad.searching import checkpoint
+from archgrad.searching.method import Method
+from archgrad.searching.progress import Life
+from archgrad.storage import files
 from faults.crashing import Written
 from running import outcome, same
 from studying import here
 
-TINY = ["--data", "digits", "--space", "nasbench201", "--space.channels", "2", "--space.cells", "1", "--search.limit", "20"]
-TINY += ["--search.batch", "10", "--search.epochs", "2", "--threads", "1", "--alphas.lr", "0.05", "--seed", "3"]
+TINY = [
+    "--data",
+    "digits",
+    "--space",
+    "nasbench201",
+    "--space.channels",
+    "2",
+    "--space.cells",
+    "1",
+    "--search.limit",
+    "20",
+]
+TINY += [
+    "--search.batch",
+    "10",
+    "--search.epochs",
+    "2",
+    "--threads",
+    "1",
+    "--alphas.lr",
+    "0.05",
+    "--seed",
+    "3",
+]
 TINY += ["--diagnostics.no-front", "--diagnostics.no-gap", "--search.checkpoint-seconds", "1e-9"]
-NETWORK = ["retrain", "DARTS_V2", "--data", "digits", "--threads", "1", "--retrain.preset", "quick", "--retrain.epochs", "2"]
-NETWORK += ["--retrain.limit", "50", "--retrain.batch", "25", "--retrain.channels", "2", "--retrain.cells", "3"]
+NETWORK = [
+    "retrain",
+    "DARTS_V2",
+    "--data",
+    "digits",
+    "--threads",
+    "1",
+    "--retrain.preset",
+    "quick",
+    "--retrain.epochs",
+    "2",
+]
+NETWORK += [
+    "--retrain.limit",
+    "50",
+    "--retrain.batch",
+    "25",
+    "--retrain.channels",
+    "2",
+    "--retrain.cells",
+    "3",
+]
 STUDY = ["compare", *TINY[:-6], "--methods", "darts", "--no-controls", "--seeds", "1"]
 NUMBERS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def plain_pictures():
-    """Drawing takes longer than all else."""
-    with pytest.MonkeyPatch.context() as patched:
-        for part in (curves, picture):
-            patched.setattr(part, "svg", lambda draw: "<svg/>")
-        yield
 
 
 def half(number: int) -> Callable[[Any, Any], int]:
@@ -141,7 +175,14 @@ class Command:
 
     def go_on(self, folder: Path) -> None:
         """As the line says it, to the end of the undisturbed run."""
-        assert main(["resume", str(folder)] if begun(folder) else [*self.arguments, "--out", str(folder)]) == 0
+        assert (
+            main(
+                ["resume", str(folder)]
+                if begun(folder)
+                else [*self.arguments, "--out", str(folder)]
+            )
+            == 0
+        )
         assert same(left(folder), self.left)
 
 
@@ -162,8 +203,13 @@ def network(tmp_path_factory) -> Command:
 def sampled(count: int, tries: int, seed: int) -> list[tuple[int, int, str]]:
     """Places, errors and steps: the places are spread over all of them."""
     draw = Random(seed)
-    places = [draw.randrange(k * count // tries, max((k + 1) * count // tries, k * count // tries + 1)) for k in range(tries)]
-    return [(place, draw.choice(NUMBERS), draw.choice(["open", "write", "fsync"])) for place in places]
+    places = [
+        draw.randrange(k * count // tries, max((k + 1) * count // tries, k * count // tries + 1))
+        for k in range(tries)
+    ]
+    return [
+        (place, draw.choice(NUMBERS), draw.choice(["open", "write", "fsync"])) for place in places
+    ]
 
 
 @pytest.mark.parametrize("name", ["search", "network"])
@@ -228,18 +274,29 @@ def test_a_study_on_a_disk_that_fills_at_any_write(tmp_path, capsys, monkeypatch
 ])  # fmt: skip
 def test_what_an_error_says_of_the_machine(error, says):
     found = faults.sentence(error)
-    assert found is None if says is None else found.startswith(says) and "whole" in found and "\n" not in found and len(found) < 300
+    assert (
+        found is None
+        if says is None
+        else found.startswith(says) and "whole" in found and "\n" not in found and len(found) < 300
+    )
 
 
 def test_only_the_files_of_a_run_are_gone_on_with_by_resume(tmp_path):
     (tmp_path / "my run").mkdir()
     (tmp_path / "my run" / "config.yaml").touch()
-    for name, onward in (("metrics.jsonl", f"archgrad resume '{tmp_path / 'my run'}'"), ("picture.svg", "the same command again")):
-        assert onward in faults.sentence(OSError(errno.ENOSPC, "x", str(tmp_path / "my run" / name)))
+    for name, onward in (
+        ("metrics.jsonl", f"archgrad resume '{tmp_path / 'my run'}'"),
+        ("picture.svg", "the same command again"),
+    ):
+        assert onward in faults.sentence(
+            OSError(errno.ENOSPC, "x", str(tmp_path / "my run" / name))
+        )
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("not enough memory")])
-def test_memory_that_runs_out_in_a_step_costs_that_step_alone(search, tmp_path, capsys, monkeypatch, error):
+def test_memory_that_runs_out_in_a_step_costs_that_step_alone(
+    search, tmp_path, capsys, monkeypatch, error
+):
     folder, real, count = tmp_path / "run", Method.step, [0]
 
     def step(*given):
@@ -251,7 +308,10 @@ def test_memory_that_runs_out_in_a_step_costs_that_step_alone(search, tmp_path, 
     with monkeypatch.context() as patched:
         patched.setattr(Method, "step", step)
         assert main([*search.arguments, "--out", str(folder)]) == 1
-    assert "memory has run out" in line(capsys) and checkpoint.read(folder / "checkpoint.pt")["step"] == 1
+    assert (
+        "memory has run out" in line(capsys)
+        and checkpoint.read(folder / "checkpoint.pt")["step"] == 1
+    )
 
 
 def test_a_fault_behind_a_complaint_has_the_code_of_a_fault(monkeypatch, capsys):
@@ -260,7 +320,11 @@ def test_a_fault_behind_a_complaint_has_the_code_of_a_fault(monkeypatch, capsys)
     def read(cause: Exception) -> None:
         raise ValueError("cannot read the image x.png") from cause
 
-    for cause, code in ((OSError(errno.EMFILE, "Too many open files"), 1), (OSError(errno.ENOENT, "no"), 2), (KeyError("x"), 2)):
+    for cause, code in (
+        (OSError(errno.EMFILE, "Too many open files"), 1),
+        (OSError(errno.ENOENT, "no"), 2),
+        (KeyError("x"), 2),
+    ):
         monkeypatch.setattr(Method, "check_space", lambda self, cause=cause: read(cause))
         assert main(["search", "--dry-run", "--data", "digits"]) == code and "x.png" in line(capsys)
 
@@ -283,7 +347,10 @@ def test_a_sign_of_life_that_cannot_be_printed_is_no_traceback():
             assert tried.wait(10) and not seen
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("of no number"), KeyError("x"), ImportError("no module")])
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("a bug"), OSError("of no number"), KeyError("x"), ImportError("no module")],
+)
 def test_bugs_keep_their_tracebacks(monkeypatch, error):
     def broken(*given):
         raise error
@@ -295,7 +362,20 @@ def test_bugs_keep_their_tracebacks(monkeypatch, error):
 
 def test_mistakes_keep_their_code(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert main(["latency", "--space", "nasbench201", "--out", str(tmp_path / "file" / "x"), "--nets", "1"]) == 2
+    assert (
+        main(
+            [
+                "latency",
+                "--space",
+                "nasbench201",
+                "--out",
+                str(tmp_path / "file" / "x"),
+                "--nets",
+                "1",
+            ]
+        )
+        == 2
+    )
     assert main(["search", "--data", "digits", "--config", str(tmp_path / "none")]) == 2
 
 
@@ -319,16 +399,22 @@ def test_torch_does_not_hide_the_error_of_a_write(tmp_path):
     for room in range(0, 90_000, 9_000):
         real = os.fdopen
         with pytest.MonkeyPatch.context() as patched, pytest.raises(OSError) as error:
-            patched.setattr(os, "fdopen", lambda *given, real=real, room=room: Written(real(*given), full(room)))
+            patched.setattr(
+                os, "fdopen", lambda *given, real=real, room=room: Written(real(*given), full(room))
+            )
             checkpoint.save(path, content)
         assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(path))
-        assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == ["checkpoint.pt"]
+        assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == [
+            "checkpoint.pt"
+        ]
 
 
 # Real ones, in processes of their own.
 
 
-def forked(log: Path, arguments: list[str], *, limit: str = "", more: int = 0, stdout: str = "/dev/null") -> tuple[int, str]:
+def forked(
+    log: Path, arguments: list[str], *, limit: str = "", more: int = 0, stdout: str = "/dev/null"
+) -> tuple[int, str]:
     """Exit code and stderr of a command in a process of its own. From its first step on it may have ``more`` of what is limited than now."""
     import resource
 
@@ -347,7 +433,11 @@ def forked(log: Path, arguments: list[str], *, limit: str = "", more: int = 0, s
             state = begin(*given)
             free = os.dup(0)
             os.close(free)
-            used = {"RLIMIT_NOFILE": free, "RLIMIT_AS": int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()}
+            used = {
+                "RLIMIT_NOFILE": free,
+                "RLIMIT_AS": int(Path("/proc/self/statm").read_text().split()[0])
+                * resource.getpagesize(),
+            }
             kind = getattr(resource, limit)
             resource.setrlimit(kind, (used.get(limit, 0) + more, resource.getrlimit(kind)[1]))
             return state
@@ -364,11 +454,19 @@ def forked(log: Path, arguments: list[str], *, limit: str = "", more: int = 0, s
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device here")
-@pytest.mark.parametrize("command", [["count", "DARTS_V2"], ["methods"], ["--help"], ["search", *TINY]], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    "command",
+    [["count", "DARTS_V2"], ["methods"], ["--help"], ["search", *TINY]],
+    ids=lambda command: command[0],
+)
 def test_standard_output_that_is_full(tmp_path, command):
     more = ["--out", str(tmp_path / "run")] if command[0] == "search" else []
     code, error = forked(tmp_path / "log", [*command, *more], stdout="/dev/full")
-    assert code == 1 and error.startswith("archgrad: standard output: No space left on device") and error.count("\n") == 1, error
+    assert (
+        code == 1
+        and error.startswith("archgrad: standard output: No space left on device")
+        and error.count("\n") == 1
+    ), error
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits differ")
@@ -378,8 +476,12 @@ def test_standard_output_that_is_full(tmp_path, command):
 ])  # fmt: skip
 def test_limits_of_a_process(search, tmp_path, kind, more, says):
     folder = tmp_path / "run"
-    code, error = forked(tmp_path / "log", [*search.arguments, "--out", str(folder)], limit=kind, more=more)
-    assert code == 1 and says in error and error.count("\n") == 1 and error.startswith("archgrad: "), error
+    code, error = forked(
+        tmp_path / "log", [*search.arguments, "--out", str(folder)], limit=kind, more=more
+    )
+    assert (
+        code == 1 and says in error and error.count("\n") == 1 and error.startswith("archgrad: ")
+    ), error
     whole_files(folder)
     search.go_on(folder)
 
@@ -389,11 +491,43 @@ def test_limits_of_a_process(search, tmp_path, kind, more, says):
 @pytest.mark.parametrize("megabytes", [900, 1100, 1300, 1500, 2000, 2500])
 def test_address_space_that_runs_out(tmp_path, megabytes):
     """Wherever it runs out: in an import, in a step, in the writing of a checkpoint."""
-    large = ["search", "--data", "digits", "--space", "darts", "--space.channels", "48", "--space.cells", "3", "--search.epochs", "1"]
-    large += ["--search.limit", "600", "--search.batch", "300", "--threads", "1", "--out", str(tmp_path / "run")]
-    command = ["bash", "-c", f'ulimit -v {megabytes * 1000}; exec "$@"', "bash", sys.executable, "-m", "archgrad", *large]
+    large = [
+        "search",
+        "--data",
+        "digits",
+        "--space",
+        "darts",
+        "--space.channels",
+        "48",
+        "--space.cells",
+        "3",
+        "--search.epochs",
+        "1",
+    ]
+    large += [
+        "--search.limit",
+        "600",
+        "--search.batch",
+        "300",
+        "--threads",
+        "1",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    command = [
+        "bash",
+        "-c",
+        f'ulimit -v {megabytes * 1000}; exec "$@"',
+        "bash",
+        sys.executable,
+        "-m",
+        "archgrad",
+        *large,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1 and "memory" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert done.returncode == 1 and "memory" in done.stderr and done.stderr.count("\n") == 1, (
+        done.stderr
+    )
 
 
 @pytest.fixture
@@ -401,7 +535,9 @@ def small_disk(tmp_path) -> Iterator[Path]:
     """A disk of 300 kB; skipped where it cannot be mounted."""
     place = tmp_path / "disk"
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(place)], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(place)], capture_output=True
+    ).returncode:
         pytest.skip("no disk can be mounted here")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
@@ -412,7 +548,9 @@ def test_a_disk_that_is_full(search, small_disk, capsys):
     folder, ballast = small_disk / "run", small_disk / "ballast"
     ballast.write_bytes(bytes(150_000))
     assert main([*search.arguments, "--out", str(folder)]) == 1
-    assert f"No space left on device: make room, then go on by `archgrad resume {folder}`" in line(capsys)
+    assert f"No space left on device: make room, then go on by `archgrad resume {folder}`" in line(
+        capsys
+    )
     whole_files(folder)
     ballast.unlink()
     subprocess.run(["mount", "-o", "remount,size=10m", str(small_disk)], check=True)

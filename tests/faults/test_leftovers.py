@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from archgrad import files
 from archgrad.cli import main
 from archgrad.cli.comparing import recorded
 from archgrad.compare.jobs import Home
-from archgrad.folder import RunFolder, leftovers
-from archgrad.retraining.files import CARD, check_free
+from archgrad.retraining.card import CARD, check_free
+from archgrad.run.folder import RunFolder
+from archgrad.storage import files
+from archgrad.storage.folder import leftovers
 from faults.crashing import forked
 
 LOCK = "pid 12 on here\n"
@@ -34,17 +35,33 @@ def begin(folder: Path, latency: bool = False) -> None:
     """The beginning of a search, as `run.search` does it."""
     one = RunFolder(folder)
     with one.locked():
-        one.begin({"a": 1}, {"b": 2}, lambda path: files.write(path, "table") if latency else None, "method: darts\n")
+        one.begin(
+            {"a": 1},
+            {"b": 2},
+            lambda path: files.write(path, "table") if latency else None,
+            "method: darts\n",
+        )
 
 
-DRAFTS = ("config.yaml.part", "data.json.0123abcd.part", "latency.json.part")  # an earlier version's had no random part
+DRAFTS = (
+    "config.yaml.part",
+    "data.json.0123abcd.part",
+    "latency.json.part",
+)  # an earlier version's had no random part
 
 
-@pytest.mark.parametrize("there", [(), ("environment.json",), ("environment.json", "data.json", "latency.json"), DRAFTS])
+@pytest.mark.parametrize(
+    "there", [(), ("environment.json",), ("environment.json", "data.json", "latency.json"), DRAFTS]
+)
 def test_a_search_begins_over_the_leftovers_of_a_kill(tmp_path, there):
     """A table of latencies of the first try is gone: the second may have no such budget."""
     begin(put(tmp_path / "run", *there))
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.yaml", "data.json", "environment.json", "lock"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "config.yaml",
+        "data.json",
+        "environment.json",
+        "lock",
+    ]
     assert files.read_json(tmp_path / "run" / "data.json") == {"b": 2}
 
 
@@ -52,18 +69,34 @@ def test_a_search_begins_over_the_leftovers_of_a_kill(tmp_path, there):
 @pytest.mark.parametrize("name", ["data.json", "latency.json", "environment.json"])
 def test_a_stranger_s_folder_is_refused_and_stays(tmp_path, name, lock):
     folder = put(tmp_path / "run", name, lock=lock)
-    with pytest.raises(ValueError, match=r"is not empty and holds no config\.yaml: choose another --out"):
+    with pytest.raises(
+        ValueError, match=r"is not empty and holds no config\.yaml: choose another --out"
+    ):
         RunFolder(folder).check_free()
     with pytest.raises(ValueError, match="is not empty"):
         RunFolder(folder).begin({}, {}, lambda path: None, "")
     assert (folder / name).read_text() == "of the first try"
 
 
-@pytest.mark.parametrize("name", ["photo.jpg", "film.mkv.part", "film.0123abcd.part", "metrics.jsonl", "checkpoint.pt", "genotype.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "photo.jpg",
+        "film.mkv.part",
+        "film.0123abcd.part",
+        "metrics.jsonl",
+        "checkpoint.pt",
+        "genotype.json",
+    ],
+)
 def test_what_no_beginning_leaves_is_refused(tmp_path, name):
     """A result whose settings somebody removed is one of these."""
     folder = put(tmp_path / "run", name)
-    for check in (RunFolder(folder).check_free, partial(check_free, folder), partial(recorded, Home(folder))):
+    for check in (
+        RunFolder(folder).check_free,
+        partial(check_free, folder),
+        partial(recorded, Home(folder)),
+    ):
         with pytest.raises(ValueError, match="is not empty"):
             check()
     assert (folder / name).exists()
@@ -101,7 +134,12 @@ def test_a_kill_at_any_place_before_the_settings_is_no_obstacle(tmp_path):
     while killed(partial(begin, latency=True), place, folder := tmp_path / f"run{place}"):
         if not (folder / "config.yaml").exists():
             begin(folder)
-            assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "data.json", "environment.json", "lock"]
+            assert sorted(path.name for path in folder.iterdir()) == [
+                "config.yaml",
+                "data.json",
+                "environment.json",
+                "lock",
+            ]
         place += 1
     assert place > 25
 
@@ -140,10 +178,14 @@ def test_drafts_of_a_study_are_removed_by_whoever_comes_first(tmp_path):
 
 def test_a_draft_that_a_process_still_writes_stays(tmp_path):
     run = put(tmp_path / "run", "metrics.jsonl.0123abcd.part", lock=None)
-    with files.draft(run / "checkpoint.pt") as file:  # by a process that resumes this run of a study
+    with files.draft(
+        run / "checkpoint.pt"
+    ) as file:  # by a process that resumes this run of a study
         file.write(b"half")
         with files.shared(tmp_path):
-            assert [re.sub(r"\.[0-9a-f]{8}\.", ".", path.name) for path in run.iterdir()] == ["checkpoint.pt.part"]
+            assert [re.sub(r"\.[0-9a-f]{8}\.", ".", path.name) for path in run.iterdir()] == [
+                "checkpoint.pt.part"
+            ]
     assert (run / "checkpoint.pt").read_bytes() == b"half"
 
 
@@ -151,7 +193,11 @@ def test_whoever_holds_the_lock_removes_drafts_of_ours_alone(tmp_path):
     names = ("checkpoint.pt.0123abcd.part", "checkpoint.pt.part", "film.mkv.part", "notes.part")
     folder = put(tmp_path / "run", *names)
     with RunFolder(folder).locked():
-        assert sorted(path.name for path in folder.iterdir()) == ["film.mkv.part", "lock", "notes.part"]
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "film.mkv.part",
+            "lock",
+            "notes.part",
+        ]
     assert (folder / "lock").read_text().startswith(f"pid {os.getpid()} on ")
 
 
@@ -165,7 +211,11 @@ def test_a_longer_line_in_the_lock_leaves_nothing_behind(tmp_path):
 def test_a_stranger_s_folder_is_refused_by_the_commands(tmp_path, capsys):
     folder = put(tmp_path / "run", "metrics.jsonl", "weights.safetensors", lock=None)
     small = ["--data", "digits", "--space", "nasbench201"]
-    for command in (["search", *small], ["retrain", "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|none~2|", *small], ["compare", *small]):
+    for command in (
+        ["search", *small],
+        ["retrain", "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|none~2|", *small],
+        ["compare", *small],
+    ):
         assert main([*command, "--out", str(folder)]) == 2
         assert "is not empty" in capsys.readouterr().err
     assert {path.name for path in folder.iterdir()} == {"metrics.jsonl", "weights.safetensors"}

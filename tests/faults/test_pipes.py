@@ -13,8 +13,8 @@ from PIL import Image
 from archgrad import data
 from archgrad.cli import main
 from archgrad.compare.jobs import Home, Run, start
-from archgrad.interrupts import Interrupted
-from archgrad.search_method import Method
+from archgrad.observers.interrupts import Interrupted
+from archgrad.searching.method import Method
 from retraining import stop_at, trained
 from running import SMALL, after
 
@@ -67,12 +67,26 @@ def test_files_that_users_name(home, capsys, command, what):
 
 
 @pytest.mark.parametrize("what", ["pipe", "/dev/zero"])
-@pytest.mark.parametrize("command", [["show"], ["count"], ["query", "nasbench201"], ["estimate"], ["retrain"]])
+@pytest.mark.parametrize(
+    "command", [["show"], ["count"], ["query", "nasbench201"], ["estimate"], ["retrain"]]
+)
 def test_genotypes(home, capsys, command, what):
-    assert f"{what} is no plain file" in refused(capsys, *command, what, *(DIGITS if command[0] in ("estimate", "retrain") else []))
+    assert f"{what} is no plain file" in refused(
+        capsys, *command, what, *(DIGITS if command[0] in ("estimate", "retrain") else [])
+    )
 
 
-@pytest.mark.parametrize("name", ["checkpoint.pt", "checkpoint.previous.pt", "metrics.jsonl", "config.yaml", "data.json", "lock"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "checkpoint.pt",
+        "checkpoint.previous.pt",
+        "metrics.jsonl",
+        "config.yaml",
+        "data.json",
+        "lock",
+    ],
+)
 def test_files_of_a_search(home, capsys, name):
     pipe(f"runs/search/{name}")
     more = ["--previous"] if "previous" in name else []
@@ -105,8 +119,14 @@ def test_images(home, capsys):
     pipe("set/a/5.png")
     with pytest.raises(ValueError, match=r"set/a/5\.png.* no plain file"):
         data.load(home / "set", cache=home / "cache", report=lambda line: None)
-    assert main(["predict", "runs/network", "pipe"]) == 1 and "pipe is no plain file" in capsys.readouterr().out
-    assert main(["predict", "runs/network", "pipe", str(home / "set" / "b" / "1.png")]) == 1 and "1.png" in capsys.readouterr().out
+    assert (
+        main(["predict", "runs/network", "pipe"]) == 1
+        and "pipe is no plain file" in capsys.readouterr().out
+    )
+    assert (
+        main(["predict", "runs/network", "pipe", str(home / "set" / "b" / "1.png")]) == 1
+        and "1.png" in capsys.readouterr().out
+    )
 
 
 def test_a_log_of_a_study(home):

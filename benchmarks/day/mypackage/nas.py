@@ -13,19 +13,21 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from archgrad import Mixture, Patch
-from archgrad.arch import Alphas, Batch, Context, Edge, EdgeGroup, Forward, Output, groups_of
-from archgrad.memory import along
+from archgrad.arch.edges import Alphas, Edge, EdgeGroup, groups_of
+from archgrad.arch.passes import Batch, Output
+from archgrad.arch.space import Defaults
+from archgrad.components.context import Context, Forward
+from archgrad.components.losses import task, weighted
+from archgrad.components.relax import masked_softmax
+from archgrad.components.schedules import constant, geometric
 from archgrad.methods import METHODS
 from archgrad.methods import Entry as Method
-from archgrad.relax import masked_softmax
-from archgrad.schedules import constant, geometric
-from archgrad.search_space import Defaults
+from archgrad.searching.carry import along
 from archgrad.spaces import SPACES, options
 from archgrad.spaces import Entry as Space
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.derived import Derived
 from archgrad.spaces.primitives import FREE, PRIMITIVES, Conv, Primitive, Style
-from archgrad.terms import task, weighted
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -37,14 +39,21 @@ def cooled(*, start: Positive = 1.0, end: Positive = 0.1) -> Patch:
 
     def relax(alphas: Alphas, context: Context) -> Mixture:
         T = temperature(context)
-        return Mixture({name: masked_softmax(alphas[name] / T, group) for name, group in context.groups.items()})
+        return Mixture(
+            {
+                name: masked_softmax(alphas[name] / T, group)
+                for name, group in context.groups.items()
+            }
+        )
 
     return Patch("cooled", relax=relax, scalars={"T": temperature})
 
 
 def mixed(*, strength: Annotated[float, Field(ge=0)] = 0.5) -> Patch:
     """The second kind, terms and a memory: the alphas learn from training images too, at ``strength``, and who leads is counted."""
-    return Patch("mixed", train_alpha_terms=weighted(constant(strength), task), memory={"leads": Leads})
+    return Patch(
+        "mixed", train_alpha_terms=weighted(constant(strength), task), memory={"leads": Leads}
+    )
 
 
 class Leads:
@@ -56,7 +65,10 @@ class Leads:
 
     def bind(self, state: Any) -> None:
         if self.groups is None:
-            self.table = {name: torch.zeros(len(group.edges), group.width) for name, group in state.space.groups.items()}
+            self.table = {
+                name: torch.zeros(len(group.edges), group.width)
+                for name, group in state.space.groups.items()
+            }
         else:
             self.table = along(self.groups, state.space.groups, self.table)
         self.groups = state.space.groups
@@ -67,11 +79,17 @@ class Leads:
     def after_step(self, forward: Forward) -> None:
         if forward.context.phase == "alpha":
             for name, rows in self.table.items():
-                rows[torch.arange(len(rows)), forward.mixture.weights[name].detach().argmax(-1).cpu()] += 1
+                rows[
+                    torch.arange(len(rows)), forward.mixture.weights[name].detach().argmax(-1).cpu()
+                ] += 1
 
     def after_epoch(self, method: Any, state: Any, data: Any, context: Context) -> dict[str, Any]:
         steps = sum(float(rows.sum()) for rows in self.table.values())
-        return {"lead": sum(float(rows.amax(-1).sum()) for rows in self.table.values()) / steps if steps else None}
+        return {
+            "lead": sum(float(rows.amax(-1).sum()) for rows in self.table.values()) / steps
+            if steps
+            else None
+        }
 
     def state_dict(self) -> dict[str, Any]:
         return {"table": self.table}
@@ -92,7 +110,9 @@ def soft(*, smoothing: Share = 0.1) -> Patch:
 METHODS["cooled"] = Method(cooled, "nobody yet", "a softmax that cools", {"chain": {"end": 0.3}})
 METHODS["mixed"] = Method(mixed, "nobody yet", "alphas of both halves of the images")
 METHODS["soft"] = Method(soft, "nobody yet", "smoothed labels")
-PRIMITIVES["ghost_5x5"] = Primitive(lambda channels, stride, style: Conv(channels, channels, 5, stride, style))
+PRIMITIVES["ghost_5x5"] = Primitive(
+    lambda channels, stride, style: Conv(channels, channels, 5, stride, style)
+)
 THREE = ("skip_connect", "nor_conv_3x3", "ghost_5x5")
 
 
@@ -111,7 +131,9 @@ class Chain:
 
     def __post_init__(self) -> None:
         options.whole(self, 1, "channels", "cells", "in_channels", "classes")
-        object.__setattr__(self, "primitives", options.primitive_sets(self.primitives, {"layers": self.cells}))
+        object.__setattr__(
+            self, "primitives", options.primitive_sets(self.primitives, {"layers": self.cells})
+        )
 
     @cached_property
     def groups(self) -> Any:
@@ -133,7 +155,9 @@ class Chain:
         return options.evaluated(self, {"channels": 16}, given)
 
     def derive(self, genotype: Any, **given: Any) -> Derived:
-        return Derived(genotype, self.evaluation(**given).resized(primitives=genotype.primitives(self.groups)))
+        return Derived(
+            genotype, self.evaluation(**given).resized(primitives=genotype.primitives(self.groups))
+        )
 
 
 class ChainNet(nn.Module):
@@ -142,12 +166,18 @@ class ChainNet(nn.Module):
     def __init__(self, space: Chain) -> None:
         super().__init__()
         self.stem = Conv(space.in_channels, space.channels, 3, 1, Style(affine=True))
-        self.cell = Cell(space.groups["layers"], [nn.Identity()], space.channels, 1, Style(affine=True))
+        self.cell = Cell(
+            space.groups["layers"], [nn.Identity()], space.channels, 1, Style(affine=True)
+        )
         self.classifier = nn.Linear(space.channels, space.classes)
         self.feature_channels = (space.channels,)
 
-    def forward(self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0) -> Output:
-        x = self.cell([self.stem(images)], None if mixture is None else mixture.cell("layers", 0), drop_path)
+    def forward(
+        self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0
+    ) -> Output:
+        x = self.cell(
+            [self.stem(images)], None if mixture is None else mixture.cell("layers", 0), drop_path
+        )
         return Output(self.classifier(x.mean((2, 3))), (x,))
 
     def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:

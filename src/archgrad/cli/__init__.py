@@ -9,11 +9,12 @@ from contextlib import suppress
 
 from cyclopts import App, CycloptsError, Group
 
-from archgrad import __version__, interrupts, terminal
+from archgrad import __version__, terminal
 from archgrad.cli import extending, faults, helping
 from archgrad.cli.helping import SETTINGS
 from archgrad.cli.process import compile_nothing, wait_asleep
 from archgrad.errors import complaint, nearest
+from archgrad.observers import interrupts
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
 
@@ -29,28 +30,60 @@ app = App(
 
 MAKE, LOOK = Group("Search and train", sort_key=1), Group("Look", sort_key=2)
 for name, home, group, summary in (
-    ("search", "searching", MAKE, "Search an architecture for a set of images, into a new run folder."),
+    (
+        "search",
+        "searching",
+        MAKE,
+        "Search an architecture for a set of images, into a new run folder.",
+    ),
     ("resume", "searching", MAKE, "Go on with a search or a retraining exactly where it stopped."),
     ("finish", "searching", MAKE, "Make what a stopped search has now its result."),
-    ("estimate", "estimating", MAKE, "Time and memory of a search or a retraining, before it begins."),
-    ("derive", "deriving", MAKE, "Another architecture from a finished search, under another budget."),
+    (
+        "estimate",
+        "estimating",
+        MAKE,
+        "Time and memory of a search or a retraining, before it begins.",
+    ),
+    (
+        "derive",
+        "deriving",
+        MAKE,
+        "Another architecture from a finished search, under another budget.",
+    ),
     ("compare", "comparing", MAKE, "Several methods, several seeds: what differs, and how surely."),
     ("retrain", "training", MAKE, "Train the network of a run or of a genotype from scratch."),
-    ("evaluate", "training", MAKE, "Test accuracy of a retrained network, by class, with the confusions."),
+    (
+        "evaluate",
+        "training",
+        MAKE,
+        "Test accuracy of a retrained network, by class, with the confusions.",
+    ),
     ("predict", "training", MAKE, "Class and probability of each image."),
     ("show", "showing", LOOK, "A genotype as table and picture; its parameters and multiply-adds."),
     ("count", "showing", LOOK, "Parameters and multiply-adds of a derived network."),
-    ("latency", "costing", LOOK, "Measure how long a space's derived networks take on this device."),
+    (
+        "latency",
+        "costing",
+        LOOK,
+        "Measure how long a space's derived networks take on this device.",
+    ),
     ("query", "showing", LOOK, "What a bundled benchmark measured of an architecture."),
     ("genotypes", "listing", LOOK, "The published architectures that are known by name."),
     ("methods", "listing", LOOK, "The search methods, each with its options and paper."),
     ("spaces", "listing", LOOK, "The search spaces, a line each."),
 ):
-    app.command(f"archgrad.cli.{home}:{name}", name=name, help=summary, group=group, sort_key=len(list(app)))
-app.register_install_completion_command(help="Install the completion of commands and flags by the tab key in this shell.")
+    app.command(
+        f"archgrad.cli.{home}:{name}", name=name, help=summary, group=group, sort_key=len(list(app))
+    )
+app.register_install_completion_command(
+    help="Install the completion of commands and flags by the tab key in this shell."
+)
 
 QUIET = "--quiet"
-HINT, TYPED = re.compile(r' Did you mean "?([^\s"?]+)"?\?'), re.compile(r'(?:option: |value "|command ")([^\s"]+)')
+HINT, TYPED = (
+    re.compile(r' Did you mean "?([^\s"?]+)"?\?'),
+    re.compile(r'(?:option: |value "|command ")([^\s"]+)'),
+)
 """Of cyclopts's complaints: the hint, and what was typed."""
 UNUSED = re.compile(r"Unused Tokens: \[(.*)\]")
 SHORT = {"--data": "--data.path", "--space": "--space.name", "--budget": "--budget.targets"}
@@ -77,7 +110,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         return code
     except (CycloptsError, ValueError) as error:
         said = " ".join(str(error).split())
-        return _complain(_reworded(said) if isinstance(error, CycloptsError) else said, 1 if faults.behind(error) else 2)
+        return _complain(
+            _reworded(said) if isinstance(error, CycloptsError) else said,
+            1 if faults.behind(error) else 2,
+        )
     except BrokenPipeError:  # ... | head
         faults.leave_stdout()
         return 1
@@ -110,8 +146,12 @@ def _reworded(message: str) -> str:
     hint, typed = HINT.search(message), TYPED.search(message)
     if hint is None or typed is None:
         return message
-    one, other = (text.lstrip("-").split(".") for text in (typed[1].partition("=")[0].rstrip("."), hint[1]))
-    near = len(one) == len(other) and all(nearest(part, [wanted]) for part, wanted in zip(one, other))
+    one, other = (
+        text.lstrip("-").split(".") for text in (typed[1].partition("=")[0].rstrip("."), hint[1])
+    )
+    near = len(one) == len(other) and all(
+        nearest(part, [wanted]) for part, wanted in zip(one, other)
+    )
     return message if near or nearest(".".join(one), [other[-1]]) else HINT.sub("", message)
 
 

@@ -8,22 +8,34 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from archgrad import costing, places, terminal
+from archgrad import terminal
 from archgrad.cli.flags import AsJson, overwriting
+from archgrad.data import places
 from archgrad.errors import command
-from archgrad.files import write_json
-from archgrad.folder import RunFolder
-from archgrad.observers import say_on
+from archgrad.run import budgets
+from archgrad.run.folder import RunFolder
+from archgrad.storage.files import write_json
+from archgrad.terminal import say_on
 
 
 def derive(
     folder: Path,
     *,
     budget: Annotated[
-        list[str], Parameter(help="largest costs: macs=300M, params=60%, latency=15ms; all of them hold", consume_multiple=True, negative="")
+        list[str],
+        Parameter(
+            help="largest costs: macs=300M, params=60%, latency=15ms; all of them hold",
+            consume_multiple=True,
+            negative="",
+        ),
     ],
-    latency: Annotated[Path | None, Parameter(help="table of `archgrad latency`; by default the one of this device and space")] = None,
-    out: Annotated[Path | None, Parameter(help="file for the genotype, which retrain, show and count read")] = None,
+    latency: Annotated[
+        Path | None,
+        Parameter(help="table of `archgrad latency`; by default the one of this device and space"),
+    ] = None,
+    out: Annotated[
+        Path | None, Parameter(help="file for the genotype, which retrain, show and count read")
+    ] = None,
     overwrite: Annotated[bool, overwriting("--out")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -37,37 +49,56 @@ def derive(
     if out:
         places.check_new(out, "--out", overwrite=overwrite)
     targets = tuple(",".join(budget).split(","))
-    if latency and not any(costing.target(text).name == "latency" for text in targets):
+    if latency and not any(budgets.target(text).name == "latency" for text in targets):
         raise ValueError(f"--latency {latency}: there is no budget of latency it could be for")
     ended = RunFolder(folder)
     ended.found()  # or it says how to finish it
     reasons = ended.ended()
     settings = ended.settings()
-    from archgrad import finished, run  # take torch
     from archgrad.cli.verdict import onward
-    from archgrad.limits import check
+    from archgrad.cost.limits import check
+    from archgrad.run import finished, preparing  # take torch
 
     method, state = finished.restored(ended)
     if method.alpha_from(settings.search.epochs or 1) >= (settings.search.epochs or 1):
-        raise ValueError(f"{settings.method} moves no alphas that a budget could be asked of: search again, with --budget {' '.join(budget)}")
+        raise ValueError(
+            f"{settings.method} moves no alphas that a budget could be asked of: search again, with --budget {' '.join(budget)}"
+        )
     if state.decisions:
-        raise ValueError(f"{settings.method} decided after its search, not by alphas alone: search again, with --budget {' '.join(budget)}")
-    asked = settings.budget.model_copy(update={"targets": targets, "latency": latency or settings.budget.latency})
+        raise ValueError(
+            f"{settings.method} decided after its search, not by alphas alone: search again, with --budget {' '.join(budget)}"
+        )
+    asked = settings.budget.model_copy(
+        update={"targets": targets, "latency": latency or settings.budget.latency}
+    )
     own, size = None if latency else ended.latencies, ended.images()["preprocess"]["size"]
-    limits = costing.costs_of(settings.model_copy(update={"budget": asked}), run.space_of(settings), size, own).limits()
+    limits = budgets.costs_of(
+        settings.model_copy(update={"budget": asked}), preparing.space_of(settings), size, own
+    ).limits()
     check(state.space.groups, limits)  # what stages have left of the space
     genotype = method.selected(state, limits)
-    within = costing.kept(limits, genotype, method.selected(state, ()))
+    within = budgets.kept(limits, genotype, method.selected(state, ()))
     judgement = finished.searched(ended)
     says = {"searched": judgement.to_json()} if judgement else {}
-    found = {"genotype": genotype.to_json(), "text": str(genotype), "budget": within, **says, "run": str(folder.resolve())}
+    found = {
+        "genotype": genotype.to_json(),
+        "text": str(genotype),
+        "budget": within,
+        **says,
+        "run": str(folder.resolve()),
+    }
     if out:
         write_json(out, found)
     if as_json:
         terminal.say_exactly(json.dumps(found))
         return
     say = say_on(terminal.console(soft_wrap=True))
-    shown = (*reasons, *costing.ranges(limits, state.space.groups), f"genotype: {genotype}", *costing.sentences(within))
+    shown = (
+        *reasons,
+        *budgets.ranges(limits, state.space.groups),
+        f"genotype: {genotype}",
+        *budgets.sentences(within),
+    )
     for line in (*shown, *finished.said(judgement)):
         say(line)
     follow = command("retrain", out) if out else "add --out FILE, and then archgrad retrain FILE"

@@ -45,11 +45,19 @@ def _taken(tokens: Sequence[str]) -> tuple[list[str], list[str]]:
         if flag not in (FLAG, LONG):
             rest.append(tokens[place - 1])
             continue
-        values = [value] if equals else list(takewhile(lambda token: not token.startswith("-"), tokens[place:]))[: 1 if flag == FLAG else None]
+        values = (
+            [value]
+            if equals
+            else list(takewhile(lambda token: not token.startswith("-"), tokens[place:]))[
+                : 1 if flag == FLAG else None
+            ]
+        )
         place += 0 if equals else len(values)
         names = [name for one in values for name in one.split(",")]
         if not all(names) or not names:
-            raise ValueError(f"{flag}: the name of a module is expected behind it, such as mypackage.nas")
+            raise ValueError(
+                f"{flag}: the name of a module is expected behind it, such as mypackage.nas"
+            )
         named += names
     return named, rest
 
@@ -63,9 +71,13 @@ def _values(tokens: Sequence[str], flag: str) -> Iterator[str]:
 
 def _of_file(path: Path) -> list[str]:
     """The plugins that settings name; none where the command itself will say what is wrong with the file."""
-    from archgrad import config
+    from archgrad.run import config
 
     with suppress(ValueError, OSError):
         named = config.read_yaml(path)[1].get("plugins")
-        return [named] if isinstance(named, str) else [one for one in named or () if isinstance(one, str)]
+        return (
+            [named]
+            if isinstance(named, str)
+            else [one for one in named or () if isinstance(one, str)]
+        )
     return []

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from archgrad.errors import command, out_of_memory, words
 
-MISTAKES = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP}
+MISTAKES = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+}
 """A path that cannot be what it should be: the command is to be mended, not the machine."""
 WAYS_OUT = {
     errno.ENOSPC: "make room",
@@ -30,7 +38,10 @@ WAYS_OUT = {
     errno.ESTALE: "look after the network drive",
 }
 WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-WORDS = {os.strerror(number): number for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)} | {
+WORDS = {
+    os.strerror(number): number
+    for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
+} | {
     "can't start new thread": errno.EAGAIN,
     "failed to map segment": errno.ENOMEM,
 }
@@ -48,7 +59,11 @@ def sentence(error: BaseException | None) -> str | None:
     if number is None or number in MISTAKES or (number not in WAYS_OUT and _place(error) is None):
         return None
     says, way = os.strerror(number), WAYS_OUT.get(number)
-    return ": ".join(part for part in (_place(error), says, f"{way}, {_onward(error)}" if way else _onward(error)) if part)
+    return ": ".join(
+        part
+        for part in (_place(error), says, f"{way}, {_onward(error)}" if way else _onward(error))
+        if part
+    )
 
 
 def behind(error: BaseException) -> bool:
@@ -87,11 +102,13 @@ def _onward(error: BaseException) -> str:
 
 def _of_a_run(path: Path) -> bool:
     """Whether a search or a retraining writes this file: a picture or a table of another command may lie in its folder, too."""
-    from archgrad.folder import RunFolder
-    from archgrad.retraining.files import CARD, WEIGHTS
+    from archgrad.retraining.card import CARD, WEIGHTS
+    from archgrad.run.folder import RunFolder
 
     folder = RunFolder(path.parent)
-    return path.name in {*folder.names(), CARD, WEIGHTS} and (folder.config.exists() or (folder.path / CARD).exists())
+    return path.name in {*folder.names(), CARD, WEIGHTS} and (
+        folder.config.exists() or (folder.path / CARD).exists()
+    )
 
 
 def _told(error: BaseException) -> int | None:

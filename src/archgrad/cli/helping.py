@@ -55,13 +55,21 @@ def helped(app: App, tokens: Sequence[str]) -> Iterator[None]:
     app.help_formatter = formatter = Usual(ALL in tokens, frozenset({name, *methods(tokens)}))
     yield
     if {*FLAGS} & {*tokens} and name in SETTINGS:
-        terminal.say("--data, --space and --budget are short for --data.path, --space.name and --budget.targets.")
+        terminal.say(
+            "--data, --space and --budget are short for --data.path, --space.name and --budget.targets."
+        )
     if {*FLAGS} & {*tokens}:
-        terminal.say("Every command takes --quiet (errors alone) and --plugin MODULE (methods and spaces of your own).")
+        terminal.say(
+            "Every command takes --quiet (errors alone) and --plugin MODULE (methods and spaces of your own)."
+        )
     if formatter.left_out:
-        terminal.say(f"{command(name, ALL)} shows {counted(len(formatter.left_out), 'more option')}.")
+        terminal.say(
+            f"{command(name, ALL)} shows {counted(len(formatter.left_out), 'more option')}."
+        )
         if name in NAMED_BY:
-            terminal.say(f"{command(name, NAMED_BY[name], 'NAME', FLAGS[0])} shows those of a method.")
+            terminal.say(
+                f"{command(name, NAMED_BY[name], 'NAME', FLAGS[0])} shows those of a method."
+            )
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,9 @@ class Usual:
         """Prints the part of a panel that is shown; nothing where none is."""
         from cyclopts.help import DefaultFormatter  # imports what only help needs
 
-        unusual = [] if self.everything else [entry for entry in panel.entries if not self.shows(entry)]
+        unusual = (
+            [] if self.everything else [entry for entry in panel.entries if not self.shows(entry)]
+        )
         self.left_out.extend(unusual)
         shown = [entry for entry in panel.entries if entry not in unusual]
         DefaultFormatter()(console, options, panel.copy(entries=shown))

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.table import Column, Table
 
-from archgrad import catalogue, terminal
+from archgrad import terminal
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.published import published
 from archgrad.cli.flags import AsJson
-from archgrad.published import published
+from archgrad.run import catalogue
 
 
 def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
@@ -24,23 +26,42 @@ def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
     """
     found = [one for one in published() if containing.lower() in one.qualified.lower()]
     if not found:
-        raise ValueError(f"no published architecture's name contains {containing!r}; archgrad genotypes lists all")
+        raise ValueError(
+            f"no published architecture's name contains {containing!r}; archgrad genotypes lists all"
+        )
     if as_json:
         listed = {
-            one.qualified: {"text": str(one.genotype), "params_M": one.params_M, "cifar10_test_error": one.cifar10_test_error} for one in found
+            one.qualified: {
+                "text": str(Genotype(one.cells)),
+                "params_M": one.params_M,
+                "cifar10_test_error": one.cifar10_test_error,
+            }
+            for one in found
         }
         terminal.say_exactly(json.dumps(listed))
         return
-    table = Table(Column("repository:name", no_wrap=True), "parameters, M", "CIFAR-10 test error, %")
+    table = Table(
+        Column("repository:name", no_wrap=True), "parameters, M", "CIFAR-10 test error, %"
+    )
     for one in found:
-        numbers = ("" if value is None else f"{value:g}" for value in (one.params_M, one.cifar10_test_error))
+        numbers = (
+            "" if value is None else f"{value:g}"
+            for value in (one.params_M, one.cifar10_test_error)
+        )
         table.add_row(one.qualified, *numbers)
     terminal.console().print(table)
 
 
 def methods(
     *,
-    pairs: Annotated[bool, Parameter(help="list which methods compose, and what keeps others apart", negative="", show_default=False)] = False,
+    pairs: Annotated[
+        bool,
+        Parameter(
+            help="list which methods compose, and what keeps others apart",
+            negative="",
+            show_default=False,
+        ),
+    ] = False,
     space: Annotated[str, Parameter(help="space whose defaults count, for --pairs")] = "darts",
     as_json: AsJson = False,
 ) -> None:
@@ -50,7 +71,13 @@ def methods(
     listed = catalogue.methods()
     if as_json:
         about = {
-            name: {"summary": one.summary, "paper": one.paper, "presets": one.presets, "options": one.options} for name, one in listed.items()
+            name: {
+                "summary": one.summary,
+                "paper": one.paper,
+                "presets": one.presets,
+                "options": one.options,
+            }
+            for name, one in listed.items()
         }
         terminal.say_exactly(json.dumps(about))
         return
@@ -64,7 +91,15 @@ def spaces(*, as_json: AsJson = False) -> None:
     """The search spaces, a line each: edges and primitives of its cells. `--json` has their options and papers."""
     listed = catalogue.spaces()
     if as_json:
-        about = {name: {"cells": one.cells, "paper": one.paper, "stems": one.stems, "options": one.options} for name, one in listed.items()}
+        about = {
+            name: {
+                "cells": one.cells,
+                "paper": one.paper,
+                "stems": one.stems,
+                "options": one.options,
+            }
+            for name, one in listed.items()
+        }
         terminal.say_exactly(json.dumps(about))
         return
     name_width = max(map(len, listed))
@@ -95,10 +130,23 @@ def _pairs(name: str, as_json: bool) -> None:
     rows: list[tuple[str, str, str]] = []
     for (one, other), found in pairs(SPACES[name].build()).items():
         says = "composes" if found.composes else ""
-        rows.append((one, other, says or (f"say which: {', '.join(found.both)}" if found.settled else f"refused: {found.mark}")))
+        rows.append(
+            (
+                one,
+                other,
+                says
+                or (
+                    f"say which: {', '.join(found.both)}"
+                    if found.settled
+                    else f"refused: {found.mark}"
+                ),
+            )
+        )
     if as_json:
         keys: Any = ("one", "other", "how")
-        terminal.say_exactly(json.dumps({"pairs": [dict(zip(keys, row, strict=True)) for row in rows]}))
+        terminal.say_exactly(
+            json.dumps({"pairs": [dict(zip(keys, row, strict=True)) for row in rows]})
+        )
         return
     table = Table("", "", "how it is")
     for row in rows:

@@ -21,7 +21,9 @@ class Later(ModuleType):
     """
 
     @staticmethod
-    def disable(fn: Callable[..., Any], recursive: bool = True, *, wrapping: bool = True) -> Callable[..., Any]:
+    def disable(
+        fn: Callable[..., Any], recursive: bool = True, *, wrapping: bool = True
+    ) -> Callable[..., Any]:
         return fn
 
     @staticmethod

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import catalogue, config, costing, schemas, terminal
-from archgrad.cli.checking import check_search
+from archgrad import schemas, terminal
 from archgrad.cli.flags import flags, said
 from archgrad.cli.training import go_on
 from archgrad.errors import command
-from archgrad.folder import RunFolder
-from archgrad.interrupts import Interrupted
-from archgrad.observers import say_on
-from archgrad.retraining.files import CARD, WEIGHTS, home
+from archgrad.observers.interrupts import Interrupted
+from archgrad.retraining.card import CARD, WEIGHTS, home
+from archgrad.run import budgets, catalogue, config
+from archgrad.run.checking import check_search
+from archgrad.run.folder import RunFolder, default_out
+from archgrad.terminal import say_on
 
 if TYPE_CHECKING:
-    from archgrad.loop import Found
-    from archgrad.observers import Say
+    from archgrad.searching.loop import Found
+    from archgrad.terminal import Say
 
 ABOUT = {
     "space": "`archgrad spaces` says which space has which options.",
@@ -37,8 +38,16 @@ NOTHING = Flags()
 
 def search(
     *,
-    config_file: Annotated[Path | None, Parameter(name="--config", help="YAML with the same sections; flags win over it")] = None,
-    dry_run: Annotated[bool, Parameter(help="print the settings; nothing is loaded or written", negative="", show_default=False)] = False,
+    config_file: Annotated[
+        Path | None,
+        Parameter(name="--config", help="YAML with the same sections; flags win over it"),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        Parameter(
+            help="print the settings; nothing is loaded or written", negative="", show_default=False
+        ),
+    ] = False,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
 ) -> int:
     """Search an architecture for a set of images, into a new run folder.
@@ -49,15 +58,17 @@ def search(
     settings = config.read(*sources, ("", said(given)))
     console = terminal.console(soft_wrap=True)
     check_search(settings, reads=not dry_run, writes=not dry_run)
-    from archgrad import run  # takes torch
+    from archgrad.run import execute, preparing  # takes torch
 
     if dry_run:
-        run.check_depths(settings)
-        console.print(run.resolve(settings, run.build(settings)).to_yaml(), markup=False, end="")
+        preparing.check_depths(settings)
+        console.print(
+            preparing.resolve(settings, preparing.build(settings)).to_yaml(), markup=False, end=""
+        )
         return 0
-    folder = settings.out or run.default_out(settings)
+    folder = settings.out or default_out(settings)
     try:
-        conclude(RunFolder(folder), run.search(settings, console=console), console)
+        conclude(RunFolder(folder), execute.search(settings, console=console), console)
     except Interrupted as stop:
         say_on(console)(str(stop))
         return 130
@@ -67,9 +78,21 @@ def search(
 def resume(
     folder: Path,
     *,
-    reopen: Annotated[bool, Parameter(help="remove the result that `finish` wrote, and go on", negative="", show_default=False)] = False,
-    previous: Annotated[bool, Parameter(help="go on from the checkpoint before the last one", negative="", show_default=False)] = False,
-    repair: Annotated[bool, Parameter(help="mend damaged metrics, and go on", negative="", show_default=False)] = False,
+    reopen: Annotated[
+        bool,
+        Parameter(
+            help="remove the result that `finish` wrote, and go on", negative="", show_default=False
+        ),
+    ] = False,
+    previous: Annotated[
+        bool,
+        Parameter(
+            help="go on from the checkpoint before the last one", negative="", show_default=False
+        ),
+    ] = False,
+    repair: Annotated[
+        bool, Parameter(help="mend damaged metrics, and go on", negative="", show_default=False)
+    ] = False,
 ) -> int:
     """Go on with a search or a retraining exactly where it stopped, in mid-epoch too.
 
@@ -87,15 +110,21 @@ def resume(
         run_folder.settings()  # or it says that there is no run
     if reopen:
         run_folder.check_reopen()
-    from archgrad import run  # takes torch
+    from archgrad.run import execute  # takes torch
 
     try:
-        if run_folder.config.exists() and (found := run.resume(folder, reopen=reopen, repair=repair, previous=previous, console=console)):
+        if run_folder.config.exists() and (
+            found := execute.resume(
+                folder, reopen=reopen, repair=repair, previous=previous, console=console
+            )
+        ):
             conclude(run_folder, found, console)
         elif (network := home(folder)) and (network / CARD).exists():
             go_on(network, say, repair=repair, previous=previous)
         elif not repair and (by_hand := run_folder.finished_by_hand()):
-            raise ValueError(f"the search in {folder} was ended by `archgrad finish` {by_hand}: add --reopen to remove that result and go on")
+            raise ValueError(
+                f"the search in {folder} was ended by `archgrad finish` {by_hand}: add --reopen to remove that result and go on"
+            )
         else:
             run_folder.settings()
             over(folder, say)
@@ -116,7 +145,7 @@ def finish(folder: Path) -> int:
         The run folder.
     """
     RunFolder(folder).settings()  # or it says that there is no run
-    from archgrad import finished  # takes torch
+    from archgrad.run import finished  # takes torch
 
     console = terminal.console(soft_wrap=True)
     if found := finished.finish(folder, console=console):
@@ -128,13 +157,15 @@ def finish(folder: Path) -> int:
 
 def over(folder: Path, say: Say) -> None:
     """That a search has a result already, and what to type next."""
-    from archgrad import finished
     from archgrad.cli.verdict import onward
+    from archgrad.run import finished
 
     RunFolder(folder).history()  # or it names what is damaged
     by_hand = RunFolder(folder).finished_by_hand()
     judgement = finished.searched(RunFolder(folder))
-    say(f"the search in {folder} is finished{f' already, {by_hand}' if by_hand else ''}: see `{command('show', folder)}`")
+    say(
+        f"the search in {folder} is finished{f' already, {by_hand}' if by_hand else ''}: see `{command('show', folder)}`"
+    )
     for line in (*finished.said(judgement), onward(judgement, then(folder))):
         say(line)
 
@@ -148,23 +179,27 @@ def then(folder: Path) -> str:
 
 def conclude(folder: RunFolder, found: Found, console: Console) -> None:
     """What came out, where it lies, whether it was searched, what a benchmark knows of it, and what to type next."""
-    from archgrad import finished, run
     from archgrad.cli.verdict import onward, show_verdict
     from archgrad.report import cell_table, front_table
+    from archgrad.run import finished, watchers
 
     say = say_on(console)
     for why in folder.ended():
         say(why)
     console.print(cell_table(found.genotype))
     say(f"genotype: {found.genotype}")
-    for line in costing.sentences(folder.found_within()):
+    for line in budgets.sentences(folder.found_within()):
         say(line)
     if folder.front.exists():
         console.print(front_table(**schemas.read(folder.front, schemas.FrontFile)))
-    say(f"pictures: {folder.cells} and {folder.curves}" if folder.curves.exists() else f"picture: {folder.cells}")
+    say(
+        f"pictures: {folder.cells} and {folder.curves}"
+        if folder.curves.exists()
+        else f"picture: {folder.cells}"
+    )
     judgement = finished.searched(folder)
     for line in finished.said(judgement):
         say(line)
-    if table := run.benchmark(found.state.space):
+    if table := watchers.benchmark(found.state.space):
         show_verdict(console, table, found.genotype, folder.found_within(), folder)
     say(onward(judgement, then(folder.path)))

@@ -8,16 +8,22 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from archgrad import benchmarks, catalogue, costing, places, terminal
-from archgrad.catalogue import Count
+from archgrad import tabular, terminal
 from archgrad.cli.flags import AsJson, overwriting
-from archgrad.cli.subject import Subject, check_size, otherwise, subject
+from archgrad.data import places
 from archgrad.errors import counted, unknown
-from archgrad.observers import say_on
+from archgrad.run import budgets, catalogue
+from archgrad.run.catalogue import Count
+from archgrad.run.subject import Subject, check_size, otherwise, subject
+from archgrad.terminal import say_on
 
-Space = Annotated[str | None, Parameter(help="space of a genotype; by default the one its cells belong to")]
+Space = Annotated[
+    str | None, Parameter(help="space of a genotype; by default the one its cells belong to")
+]
 Channels = Annotated[int | None, Parameter(help="channels of the derived network's first cell")]
-Cells = Annotated[int | None, Parameter(help="depth of the derived network (NAS-Bench-201: cells per stage)")]
+Cells = Annotated[
+    int | None, Parameter(help="depth of the derived network (NAS-Bench-201: cells per stage)")
+]
 Classes = Annotated[int | None, Parameter(help="number of classes; 10, or those of the run")]
 Size = Annotated[int | None, Parameter(help="side of the images in pixels; 32, or that of the run")]
 
@@ -40,7 +46,9 @@ def show(
     if svg:
         places.check_new(svg, "--svg", overwrite=overwrite)
     found = subject(what, space)
-    built = _counted(found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes)
+    built = _counted(
+        found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes
+    )
     picture = svg if svg or found.folder is None else found.folder.cells
     if picture and (svg or not picture.exists()):
         save_svg(found.genotype, picture)
@@ -60,7 +68,7 @@ def show(
         say(random)
     if note := otherwise(found, built.channels, built.cells, built.size):
         say(note)
-    for line in costing.sentences(found.within):
+    for line in budgets.sentences(found.within):
         say(line)
     say(f"picture: {picture}" if picture else "picture: add --svg FILE")
     for line in found.judged():
@@ -97,7 +105,9 @@ def count(
         A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
     """
     found = subject(what, space)
-    built = _counted(found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes)
+    built = _counted(
+        found, usual=space is None, size=size, channels=channels, cells=cells, classes=classes
+    )
     costs = {"params": built.params, "macs": built.macs}
     if as_json:
         terminal.say_exactly(json.dumps(costs))
@@ -119,22 +129,26 @@ def query(
         A genotype such as 02012100, or
         |nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|, a file that holds one, or a run folder.
     """
-    table = benchmarks.lookup(benchmark)
+    table = tabular.lookup(benchmark)
     if table is None:
-        raise unknown("benchmark", benchmark, benchmarks.BY_SPACE)
+        raise unknown("benchmark", benchmark, tabular.BY_SPACE)
     asked = subject(what, benchmark)
     found, within = table.query(asked.genotype), asked.within
     if device is not None:
-        latencies = benchmarks.latencies(benchmark)
+        latencies = tabular.latencies(benchmark)
         if latencies is None:
-            raise ValueError(f"--device: no latencies of {benchmark} are bundled; there are those of {', '.join(benchmarks.LATENCIES)}")
-        found[f"{device}_ms"] = latencies.latency(device, asked.genotype)  # None where the device's number was dropped
+            raise ValueError(
+                f"--device: no latencies of {benchmark} are bundled; there are those of {', '.join(tabular.LATENCIES)}"
+            )
+        found[f"{device}_ms"] = latencies.latency(
+            device, asked.genotype
+        )  # None where the device's number was dropped
     if as_json:
         terminal.say_exactly(json.dumps(found | ({"budget": list(within)} if within else {})))
         return
     for name, value in found.items():
         terminal.say(f"{name:24} {value}")
-    for line in costing.sentences(within):
+    for line in budgets.sentences(within):
         terminal.say(line)
 
 
@@ -144,7 +158,9 @@ def _counted(found: Subject, *, usual: bool, size: int | None, **given: int | No
     asked = {name: value for name, value in given.items() if value is not None}
     catalogue.spaces()[found.space_name].check(asked)
     known = catalogue.counted(found.genotype) if usual and found.run is None else None
-    if known and all(getattr(known, name) == value for name, value in (asked | {"size": size or known.size}).items()):
+    if known and all(
+        getattr(known, name) == value
+        for name, value in (asked | {"size": size or known.size}).items()
+    ):
         return known
     return found.count(size=size, **asked)
-

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from archgrad import config, places, terminal
+from archgrad import terminal
 from archgrad.bounds import check_device
-from archgrad.cli.checking import check_images
 from archgrad.cli.flags import AsJson, flags, said, some
-from archgrad.cli.subject import Subject, otherwise, subject
-from archgrad.config import LOADING, DataSettings, SearchConfig
 from archgrad.errors import command
-from archgrad.folder import default_out
-from archgrad.interrupts import Interrupted, stop_requests
-from archgrad.observers import say_on
-from archgrad.retraining.files import WEIGHTS, Card, check_free, home, read_card
-from archgrad.retraining.settings import RetrainSettings, retrain_settings
-from archgrad.search_space import Space
+from archgrad.observers.interrupts import Interrupted, stop_requests
+from archgrad.retraining.card import WEIGHTS, check_free, home, read_card
+from archgrad.run import config, preparing_training
+from archgrad.run.config import SearchConfig
+from archgrad.run.folder import default_out
+from archgrad.run.preparing_training import READING
+from archgrad.run.sections import LOADING, DataSettings
+from archgrad.run.subject import Subject
+from archgrad.terminal import say_on
 
 if TYPE_CHECKING:
-    from archgrad.data import Dataset
-    from archgrad.observers import Say
+    from archgrad.terminal import Say
 
-READING = ("augment", "flip", "workers")
 SECTIONS = config.sections()
 Flags: Any = flags(
     {
@@ -45,13 +41,21 @@ Flags: Any = flags(
     floating=("space", "retrain"),
 )
 NOTHING = Flags()
-Device = Annotated[str | None, Parameter(help="device to compute on: auto, cpu, cuda or cuda:1; by default the one of the training")]
+Device = Annotated[
+    str | None,
+    Parameter(
+        help="device to compute on: auto, cpu, cuda or cuda:1; by default the one of the training"
+    ),
+]
 
 
 def retrain(
     what: str,
     *,
-    config_file: Annotated[Path | None, Parameter(name="--config", help="YAML with the same sections; flags win over it")] = None,
+    config_file: Annotated[
+        Path | None,
+        Parameter(name="--config", help="YAML with the same sections; flags win over it"),
+    ] = None,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
 ) -> int:
     """Train the network of a run or of a genotype from scratch. Its result is the test accuracy after the last epoch.
@@ -63,16 +67,18 @@ def retrain(
     what: str
         A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
     """
-    found, settings = asked(what, [*([config.read_yaml(config_file)] if config_file else []), ("", said(given))])
+    found, settings = preparing_training.asked(
+        what, [*([config.read_yaml(config_file)] if config_file else []), ("", said(given))]
+    )
     out = settings.out or _default_out(found, what, settings)
     check_free(out)
-    from archgrad.retraining import retrain as retraining  # takes torch
+    from archgrad.retraining import execute as retraining  # takes torch
 
     console = terminal.console(soft_wrap=True)
     say = say_on(console)
     for line in (*(found.run.ended() if found.run else ()), *found.judged()):
         say(line)
-    made = _made(found, settings, console)
+    made = preparing_training.prepare(found, settings, console)
     try:
         with stop_requests() as stopping:
             retraining.retrain(
@@ -88,89 +94,17 @@ def retrain(
     return 0
 
 
-def asked(what: str, users: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Subject, SearchConfig]:
-    """What is to be retrained, and how: by the run it is of, and what users said. ValueError for what cannot be."""
-    told = config.read(*users)
-    flags_said = users[-1][1]
-    found = subject(what, flags_said.get("space", {}).get("name"))
-    if found.run and "space" in flags_said:
-        raise ValueError(f"{what} is of a run, which has its space: leave out --space")
-    settings = config.read(_origin(found, elsewhere=told.data.path is not None), *users, recorded=True)
-    check_images(settings.data)
-    return found, settings
-
-
-class Made(NamedTuple):
-    """All that a retraining needs beside its genotype."""
-
-    space: Space
-    dataset: Dataset
-    recipe: RetrainSettings
-    device: str
-    origin: dict[str, Any]
-    reading: dict[str, Any]
-
-
-def _made(found: Subject, settings: SearchConfig, console: Console) -> Made:
-    """Reads the images. Sets torch's threads and determinism."""
-    import torch
-
-    from archgrad import data, processors, run, watching
-
-    device, say = run.set_up(settings), say_on(console)
-    origin = run.loading(run.settled(settings.data))
-    with watching.life(console):
-        try:
-            dataset = data.load(**origin, report=say)
-        except ValueError as error:
-            if not places.is_gone(origin["path"]):
-                raise
-            raise ValueError(f"{error}; if the images were moved, name their new place by --data") from None
-    space = run.space_of(settings.model_copy(update={"space": run.fitted(settings, dataset)}))
-    recipe = retrain_settings(space, settings.retrain)
-    if settings.threads is None:
-        torch.set_num_threads(processors.threads(recipe.batch, recipe.channels or space.spec()["channels"], dataset.size))
-    if note := otherwise(found, recipe.channels, recipe.cells, dataset.size):
-        say(note)
-    keep = {name: str(value) if isinstance(value, Path) else value for name, value in origin.items()}
-    return Made(space, dataset, recipe, device, keep, {name: getattr(settings.data, name) for name in READING})
-
-
-def card_and_images(what: str, users: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Card, Dataset]:
-    """Of a retraining that is not begun. ValueError for what cannot be."""
-    from archgrad.retraining import retrain as retraining
-
-    found, settings = asked(what, users)
-    made = _made(found, settings, terminal.console(quiet=True))
-    card = retraining.card_of(
-        made.space, found.genotype, made.dataset, made.recipe, seed=settings.seed, device=made.device,
-        deterministic=settings.deterministic, origin=made.origin, reading=made.reading,
-    )  # fmt: skip
-    return card, made.dataset
-
-
-def _origin(found: Subject, *, elsewhere: bool) -> tuple[str, dict[str, Any]]:
-    """What a retraining starts from: the run's settings, but for what follows from its images where it trains on others."""
-    if found.run is None:
-        return "", {"space": {"name": found.space_name}}
-    settings = found.run.settings().to_mapping()
-    if elsewhere:
-        settings["data"] = {name: value for name, value in settings["data"].items() if name in ("skip_unreadable", "drop_duplicates")}
-        settings["space"] = {name: value for name, value in settings["space"].items() if name not in ("classes", "in_channels", "stem")}
-    return str(found.run.config), settings
-
-
 def go_on(folder: Path, say: Say, *, repair: bool = False, previous: bool = False) -> None:
     """The retraining in ``folder``, from where it stopped; ``repair``: its damaged metrics are mended first; ``previous``: from the checkpoint
     before the last."""
     if repair:
-        from archgrad import repairing  # takes torch
+        from archgrad.run import repairing  # takes torch
 
         repairing.mend_retraining(folder, say, previous=previous)
     if (folder / WEIGHTS).exists():
         say(f"the training in {folder} is finished: see `{command('evaluate', folder)}`")
         return
-    from archgrad.retraining import retrain as retraining
+    from archgrad.retraining import execute as retraining
 
     with stop_requests() as stopping:
         retraining.resume(folder, previous=previous, stopping=stopping, report=say)
@@ -180,12 +114,27 @@ def go_on(folder: Path, say: Say, *, repair: bool = False, previous: bool = Fals
 def evaluate(
     folder: Path,
     *,
-    data: Annotated[str | None, Parameter(help="labelled images: a folder CLASS/*, a set with a test split, parquet, CSV, a hub name")] = None,
-    split: Annotated[str | None, Parameter(help="split of those images; by default the test split where there is one")] = None,
-    image_column: Annotated[str | None, Parameter(help="column of a table that holds the images")] = None,
-    label_column: Annotated[str | None, Parameter(help="column of a table that holds the classes")] = None,
+    data: Annotated[
+        str | None,
+        Parameter(
+            help="labelled images: a folder CLASS/*, a set with a test split, parquet, CSV, a hub name"
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        Parameter(help="split of those images; by default the test split where there is one"),
+    ] = None,
+    image_column: Annotated[
+        str | None, Parameter(help="column of a table that holds the images")
+    ] = None,
+    label_column: Annotated[
+        str | None, Parameter(help="column of a table that holds the classes")
+    ] = None,
     skip_unreadable: Annotated[
-        bool, Parameter(help="leave out labelled images that cannot be read", negative="", show_default=False)
+        bool,
+        Parameter(
+            help="leave out labelled images that cannot be read", negative="", show_default=False
+        ),
     ] = False,
     device: Device = None,
     as_json: AsJson = False,
@@ -198,13 +147,19 @@ def evaluate(
         The run folder, or that of a retraining.
     """
     check_device(device or "auto")
-    given = (("image_column", image_column), ("label_column", label_column), ("skip_unreadable", skip_unreadable or None))
+    given = (
+        ("image_column", image_column),
+        ("label_column", label_column),
+        ("skip_unreadable", skip_unreadable or None),
+    )
     read_card(home(folder))  # or it says that there is none
     from archgrad.devices import device_named  # takes torch
-    from archgrad.retraining import evaluate as evaluation
+    from archgrad.retraining import evaluating as evaluation
 
     columns: dict[str, Any] = {name: value for name, value in given if value is not None}
-    found = evaluation.evaluate(home(folder), data, split=split, device=device and device_named(device), **columns)
+    found = evaluation.evaluate(
+        home(folder), data, split=split, device=device and device_named(device), **columns
+    )
     if as_json:
         terminal.say_exactly(json.dumps(found.to_json()))
     else:
@@ -215,9 +170,19 @@ def predict(
     folder: Path,
     *images: Path,
     top: Annotated[int, Parameter(help="likeliest classes shown per image")] = 1,
-    csv: Annotated[bool, Parameter(help="print CSV with file, class and probability", negative="", show_default=False)] = False,
+    csv: Annotated[
+        bool,
+        Parameter(
+            help="print CSV with file, class and probability", negative="", show_default=False
+        ),
+    ] = False,
     csv_raw: Annotated[
-        bool, Parameter(help="print CSV with names as they are, so a spreadsheet may compute one", negative="", show_default=False)
+        bool,
+        Parameter(
+            help="print CSV with names as they are, so a spreadsheet may compute one",
+            negative="",
+            show_default=False,
+        ),
     ] = False,
     as_json: AsJson = False,
     device: Device = None,
@@ -240,9 +205,11 @@ def predict(
     if not any(path.exists() for path in images):
         raise ValueError(f"no such file or folder: {', '.join(map(str, images))}")
     from archgrad.devices import device_named  # takes torch
-    from archgrad.retraining import predict as prediction
+    from archgrad.retraining import predicting as prediction
 
-    found = prediction.predict(home(folder), images, top=top, device=device and device_named(device))
+    found = prediction.predict(
+        home(folder), images, top=top, device=device and device_named(device)
+    )
     if as_json:
         terminal.say_exactly(json.dumps(found.to_json()))
     elif csv or csv_raw:

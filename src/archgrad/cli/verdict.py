@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from archgrad import benchmarks, costing
-from archgrad.arch import Genotype
-from archgrad.folder import RunFolder
-from archgrad.observers import say_on
+from archgrad import tabular
+from archgrad.arch.genotype import Genotype
+from archgrad.run import budgets
+from archgrad.run.folder import RunFolder
+from archgrad.terminal import say_on
 
 if TYPE_CHECKING:
-    from archgrad.judgement import Judgement
+    from archgrad.run.judgement import Judgement
 
 
 def show_verdict(
@@ -24,7 +25,7 @@ def show_verdict(
     """What ``table`` knows of it. ``folder``: of the search that found the network, which may have seen other images."""
     from archgrad.report import verdict_table
 
-    bounds = costing.bounds(within, table.query(genotype))
+    bounds = budgets.bounds(within, table.query(genotype))
     console.print(verdict_table(table.verdict(genotype, bounds), table.MEASURED))
     if folder and (note := elsewhere(folder)):
         say_on(console)(note)
@@ -33,10 +34,14 @@ def show_verdict(
 def elsewhere(folder: RunFolder) -> str | None:
     """The sentence for a search on other images than the tables'; None where they are the same."""
     images = folder.images()
-    return benchmarks.elsewhere(Path(images["name"]).name, images["preprocess"]["size"])
+    return tabular.elsewhere(Path(images["name"]).name, images["preprocess"]["size"])
 
 
 def onward(judgement: Judgement | None, follow: str) -> str:
     """What to type next, by default ``follow``: to train what was not searched is a waste."""
-    first = "" if judgement and judgement.ok else "search again first, as said above; for this network all the same: "
+    first = (
+        ""
+        if judgement and judgement.ok
+        else "search again first, as said above; for this network all the same: "
+    )
     return f"next: {first}{follow}"

@@ -1,6 +1,6 @@
 """Several arms, several seeds, one table: studies whose runs are ordinary searches."""
 
-from archgrad.compare.comparison import comparison
+from archgrad.compare.comparing import comparison
 from archgrad.compare.pages import markdown
 from archgrad.compare.statistics import difference, spread
 from archgrad.compare.study import Study

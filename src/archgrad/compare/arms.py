@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from archgrad import catalogue, config
-from archgrad.config import Given, SearchConfig
 from archgrad.errors import unknown
+from archgrad.run import catalogue, config
+from archgrad.run.config import Given, SearchConfig
 
 Arms = Mapping[str, Mapping[str, Any]]
 RANDOM = "random"
@@ -18,16 +18,30 @@ BUDGET = ("search.epochs", "search.batch", "search.limit")  # what arms must spe
 def arms_of(given: Any, names: list[str], shared: Given, *, control: bool, before: Arms) -> Given:
     """Those of ``names``, or all ``given`` ones; with ``control`` an arm of random search is among them: if need be that of the file, of the
     study ``before``, or `random` as it is. A name is an arm of the file, of the study ``before``, or a method. ValueError for what cannot be."""
-    if not isinstance(given, Mapping) or not all(isinstance(own or {}, Mapping) for own in given.values()):
-        raise ValueError("arms: 'name: {settings that differ}' is expected, such as 'quiet: {method: stdarts, stdarts: {noise: none}}'")
+    if not isinstance(given, Mapping) or not all(
+        isinstance(own or {}, Mapping) for own in given.values()
+    ):
+        raise ValueError(
+            "arms: 'name: {settings that differ}' is expected, such as 'quiet: {method: stdarts, stdarts: {noise: none}}'"
+        )
     every = {str(arm): dict(own or {}) for arm, own in given.items()}
-    asked = {name: every.get(name) or _again(before.get(name, {"method": name}), shared) for name in names} if names else every
+    asked = (
+        {
+            name: every.get(name) or _again(before.get(name, {"method": name}), shared)
+            for name in names
+        }
+        if names
+        else every
+    )
     if not asked:
         raise ValueError("which arms? name methods by --methods a,b+c, or a study file by --config")
     found = {arm: _arm(arm, own, shared, {**before, **every}) for arm, own in asked.items()}
     if control and not any(map(searches_randomly, found.values())):
         known = {**every, **before}
-        name = next((arm for arm, own in known.items() if searches_randomly(own)), "random-search" if RANDOM in known else RANDOM)
+        name = next(
+            (arm for arm, own in known.items() if searches_randomly(own)),
+            "random-search" if RANDOM in known else RANDOM,
+        )
         found[name] = _arm(name, known.get(name, {"method": RANDOM}), shared, every)
     return found
 
@@ -58,12 +72,16 @@ def check_equal(settings: Mapping[str, Given]) -> None:
 
 def _again(arm: Mapping[str, Any], shared: Given) -> Given:
     """A recorded arm, with what is said of its methods now: where that differs, the study refuses it."""
-    return config.merged(arm, {name: shared[name] for name in arm["method"].split("+") if name in shared})
+    return config.merged(
+        arm, {name: shared[name] for name in arm["method"].split("+") if name in shared}
+    )
 
 
 def _arm(arm: str, said: Mapping[str, Any], shared: Given, every: Iterable[str]) -> Given:
     if not re.fullmatch(r"[\w.+-]+", arm):
-        raise ValueError(f"arm {arm!r}: a name of letters, digits and . + - _ is expected, for files are named by it")
+        raise ValueError(
+            f"arm {arm!r}: a name of letters, digits and . + - _ is expected, for files are named by it"
+        )
     try:
         if taken := {"seed", "out", "data"} & said.keys():
             raise ValueError(f"{min(taken)}: is the same for all arms")

@@ -9,11 +9,12 @@ from functools import partial
 from time import monotonic, time
 
 from archgrad import schemas
-from archgrad.compare import retraining, summary
+from archgrad.compare import retrained, summary
 from archgrad.compare.jobs import Run
-from archgrad.duration import Costs, Left, Part, span
-from archgrad.folder import RunFolder
-from archgrad.progress import LONG, expected, to_go
+from archgrad.observers.timing import LONG, expected
+from archgrad.run.folder import RunFolder
+from archgrad.searching.duration import Costs, Left, Part, span
+from archgrad.searching.progress import to_go
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def look(runs: Iterable[Run], now: float | None = None) -> list[Ahead]:
     for one in runs:
         found.append(_seen(f"{one.arm} searches", one.folder, partial(_searched, one), now))
         for k in range(1, one.retrain_seeds + 1):
-            own = retraining.Retraining(one.folder, k)
+            own = retrained.Retraining(one.folder, k)
             found.append(_seen(f"{one.arm} retrainings", own.folder, partial(_retrained, own), now))
     return found
 
@@ -59,18 +60,24 @@ def _searched(one: Run) -> float | None:
     return summary.read(one.summary).get("seconds") if one.summary.exists() else None
 
 
-def _retrained(one: retraining.Retraining) -> float | None:
+def _retrained(one: retrained.Retraining) -> float | None:
     return one.result()["seconds"] if one.done else None
 
 
-def _seen(kind: str, folder: RunFolder, finished: Callable[[], float | None], now: float | None) -> Ahead:
-    with suppress(ValueError, OSError):  # a damaged file is said elsewhere; one that is just being removed is of a run that ends
+def _seen(
+    kind: str, folder: RunFolder, finished: Callable[[], float | None], now: float | None
+) -> Ahead:
+    with suppress(
+        ValueError, OSError
+    ):  # a damaged file is said elsewhere; one that is just being removed is of a run that ends
         if (took := finished()) is not None:
             return Ahead(kind, took, 0.0)
         if folder.estimate.exists():
             said = schemas.read(folder.estimate, schemas.EstimateFile)
             left = max(said["left"] - ((time() if now is None else now) - said["when"]), 0.0)
-            return Ahead(kind, said["total"], min(left / said["total"], 1.0) if said["total"] else 0.0)
+            return Ahead(
+                kind, said["total"], min(left / said["total"], 1.0) if said["total"] else 0.0
+            )
     return Ahead(kind, None, 1.0)
 
 
@@ -79,9 +86,21 @@ class Herald:
     seconds in which it said nothing else, if it is to give any."""
 
     def __init__(
-        self, runs: Sequence[Run], jobs: int, *, signs: bool = True, period: float = 30.0, clock: Callable[[], float] = monotonic
+        self,
+        runs: Sequence[Run],
+        jobs: int,
+        *,
+        signs: bool = True,
+        period: float = 30.0,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        self.runs, self.jobs, self.signs, self.period, self.clock = list(runs), jobs, signs, period, clock
+        self.runs, self.jobs, self.signs, self.period, self.clock = (
+            list(runs),
+            jobs,
+            signs,
+            period,
+            clock,
+        )
         self.whole, self.spoken, self.looked = False, clock(), clock()
 
     def left(self) -> Left:

@@ -14,10 +14,10 @@ from pathlib import Path
 from time import sleep
 from typing import Any, NamedTuple
 
-from archgrad import files
-from archgrad.compare import retraining, summary
+from archgrad.compare import retrained, summary
 from archgrad.compare.study import Study
-from archgrad.folder import RunFolder
+from archgrad.run.folder import RunFolder
+from archgrad.storage import files
 
 ATTEMPTS = 2
 PROGRAM = (sys.executable, "-P", "-m", "archgrad")
@@ -82,7 +82,10 @@ class Run:
 
     @property
     def done(self) -> bool:
-        return self.summary.exists() and (not self.retrain_seeds or len(retraining.tests_of(summary.read(self.summary))) >= self.retrain_seeds)
+        return self.summary.exists() and (
+            not self.retrain_seeds
+            or len(retrained.tests_of(summary.read(self.summary))) >= self.retrain_seeds
+        )
 
     @property
     def left_out(self) -> str | None:
@@ -91,13 +94,25 @@ class Run:
 
     def state(self) -> str:
         """``done``, ``left out``, ``goes on`` or ``new``"""
-        return "done" if self.done else "left out" if self.left_out else "goes on" if self.folder.config.exists() else "new"
+        return (
+            "done"
+            if self.done
+            else "left out"
+            if self.left_out
+            else "goes on"
+            if self.folder.config.exists()
+            else "new"
+        )
 
     def steps(self) -> list[list[str]]:
         """All that is left to do, each as arguments of the command line ``archgrad``; paths whole, so that they work from anywhere."""
         folder, settings = self.folder.path.resolve(), self.settings.resolve()
-        begun = ["resume", str(folder)] if self.folder.config.exists() else ["search", "--config", str(settings), "--out", str(folder)]
-        left = [one.arguments() for one in retraining.pending(self.folder, self.retrain_seeds)]
+        begun = (
+            ["resume", str(folder)]
+            if self.folder.config.exists()
+            else ["search", "--config", str(settings), "--out", str(folder)]
+        )
+        left = [one.arguments() for one in retrained.pending(self.folder, self.retrain_seeds)]
         return ([] if self.folder.genotype.exists() else [begun]) + left
 
     def arguments(self) -> list[str]:
@@ -110,19 +125,26 @@ class Run:
 
     def busy(self) -> bool:
         """Whether another process is at it: one that outlived the study that started it."""
-        parts = [self.folder, *(one.folder for one in retraining.pending(self.folder, self.retrain_seeds))]
+        parts = [
+            self.folder,
+            *(one.folder for one in retrained.pending(self.folder, self.retrain_seeds)),
+        ]
         return any(_locked(part) for part in parts if part.path.exists())
 
     def record(self) -> bool:
         """Writes the summary if the search is finished, with the retrainings that are; whether nothing is left to do."""
         if self.folder.genotype.exists() and not self.folder.finished_by_hand():
-            found = summary.summarise(self.folder, self.arm, self.seed, blind=self.blind, retrain_seeds=self.retrain_seeds)
+            found = summary.summarise(
+                self.folder, self.arm, self.seed, blind=self.blind, retrain_seeds=self.retrain_seeds
+            )
             summary.write(self.summary, found)
         return self.done
 
     def last_words(self) -> str:
         """The last line of the log that says something."""
-        lines = self.log.read_text("utf-8", errors="replace").splitlines() if self.log.exists() else []
+        lines = (
+            self.log.read_text("utf-8", errors="replace").splitlines() if self.log.exists() else []
+        )
         return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
@@ -136,17 +158,23 @@ def _locked(folder: RunFolder) -> bool:
 
 def runs_of(study: Study, home: Home) -> list[Run]:
     """All arms of the first seed, then of the second, and so on: a study cut short is balanced."""
-    return [Run(arm, seed, home, study.blind, study.retrain_seeds) for seed in study.seeds for arm in study.arms]
+    return [
+        Run(arm, seed, home, study.blind, study.retrain_seeds)
+        for seed in study.seeds
+        for arm in study.arms
+    ]
 
 
 def prepared(study: Study, runs: Iterable[Run]) -> None:
     """Writes what each search is told, its images by their whole path."""
-    from archgrad import run
+    from archgrad.run import preparing
 
     for one in runs:
         one.settings.parent.mkdir(parents=True, exist_ok=True)
         told = study.settings(one.arm, one.seed)
-        files.write(one.settings, told.model_copy(update={"data": run.settled(told.data)}).to_yaml())
+        files.write(
+            one.settings, told.model_copy(update={"data": preparing.settled(told.data)}).to_yaml()
+        )
 
 
 def start(one: Run) -> subprocess.Popen[bytes]:
@@ -194,7 +222,9 @@ def execute(
                     break
                 if one.busy():
                     if one not in told:
-                        say(f"{one.name}: another process is working in {one.folder.path}; waiting for it")
+                        say(
+                            f"{one.name}: another process is working in {one.folder.path}; waiting for it"
+                        )
                     told.add(one)
                     continue
                 waiting.remove(one)
@@ -220,7 +250,9 @@ def execute(
                     ended(Ending(one))
                 elif asked:
                     continue  # it saved and goes on the next time
-                elif not process.returncode and one.arguments() != step:  # the search is done, now its retrainings
+                elif (
+                    not process.returncode and one.arguments() != step
+                ):  # the search is done, now its retrainings
                     tries[one] = 0
                     waiting.appendleft(one)
                 elif tries[one] < ATTEMPTS:

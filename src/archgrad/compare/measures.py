@@ -6,18 +6,28 @@ import math
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 
-from archgrad import benchmarks
-from archgrad.compare import retraining, selection, trajectory
+from archgrad import tabular
+from archgrad.compare import retrained, selection, trajectory
 from archgrad.compare.summary import Summary
 
 Table = Mapping[str, Mapping[str, Mapping[int, float]]]  # measure -> arm -> seed -> value
 
-TRUE = {"cifar10_test": "CIFAR-10", "cifar100_test": "CIFAR-100", "imagenet16_test": "ImageNet16-120"}
+TRUE = {
+    "cifar10_test": "CIFAR-10",
+    "cifar100_test": "CIFAR-100",
+    "imagenet16_test": "ImageNet16-120",
+}
 JUDGED = {**TRUE, "retrained_test": "retrained"}  # what a selection by validation is shown with
 REGRET = {name.replace("_test", "_regret"): f"regret, {label}" for name, label in TRUE.items()}
-RELATIVE = {name.replace("_test", "_relative"): f"over the average, %, {label}" for name, label in TRUE.items()}
+RELATIVE = {
+    name.replace("_test", "_relative"): f"over the average, %, {label}"
+    for name, label in TRUE.items()
+}
 STANDING = {**REGRET, **RELATIVE}
-TIMES = {"seconds_times": "seconds", "cpu_seconds_times": "cpu_seconds"}  # a ratio to the control arm, and of what
+TIMES = {
+    "seconds_times": "seconds",
+    "cpu_seconds_times": "cpu_seconds",
+}  # a ratio to the control arm, and of what
 GROUPS = {  # of measures: final value -> how it is called, in the order of the tables; what is in no summary is left out
     "True test accuracy, %": TRUE,
     "Retrained": {"retrained_test": "test accuracy, %, retrained"},
@@ -36,7 +46,11 @@ GROUPS = {  # of measures: final value -> how it is called, in the order of the 
         "ranking_search_tau_cifar10": "tau, search network and table",
         "ranking_evaluation_tau_cifar10": "tau, evaluation network and table",
     },
-    "Search": {"entropy": "entropy, nats", "skips": "skips", "val_accuracy": "validation accuracy of the supernet"},
+    "Search": {
+        "entropy": "entropy, nats",
+        "skips": "skips",
+        "val_accuracy": "validation accuracy of the supernet",
+    },
     "Cost": {
         "found_macs_M": "multiply-adds of what was found, M",
         "found_params_M": "parameters, M",
@@ -48,17 +62,22 @@ GROUPS = {  # of measures: final value -> how it is called, in the order of the 
     },
 }
 MEASURES = {name: label for group in GROUPS.values() for name, label in group.items()}
-REPEATED = {*STANDING, *TIMES}  # say again what another measure says, so that their differences are no tests of their own
+REPEATED = {
+    *STANDING,
+    *TIMES,
+}  # say again what another measure says, so that their differences are no tests of their own
 
 
 def measured(one: Summary) -> dict[str, float]:
     """Of one run. Nothing of a blind one needs a table."""
     timed = () if one.get("missing") else ("seconds", "cpu_seconds")
     found = {**one["final"], **{name: one[name] for name in timed if name in one}}
-    found |= {f"{name}_M": found[name] / 1e6 for name in ("found_macs", "found_params") if name in found}
+    found |= {
+        f"{name}_M": found[name] / 1e6 for name in ("found_macs", "found_params") if name in found
+    }
     if "validation" not in found and (judged := selection.of_summary(one)) is not None:
         found["validation"] = judged  # of a summary of old
-    if tests := retraining.tests_of(one):
+    if tests := retrained.tests_of(one):
         found["retrained_test"] = math.fsum(tests) / len(tests)
     if table := table_of(one):
         found |= table.standing(one["final"])
@@ -69,7 +88,7 @@ def measured(one: Summary) -> dict[str, float]:
 
 def table_of(one: Summary) -> ModuleType | None:
     """The benchmark that was asked about a run; None where none knows its space, or it is blind."""
-    return benchmarks.lookup(one["config"]["space"]["name"]) if one["benchmark"] else None
+    return tabular.lookup(one["config"]["space"]["name"]) if one["benchmark"] else None
 
 
 def values(summaries: Iterable[Summary], control: str) -> Table:
@@ -81,6 +100,8 @@ def values(summaries: Iterable[Summary], control: str) -> Table:
     for name, of in TIMES.items():
         base = found.get(of, {}).get(control, {})
         for arm, by_seed in found.get(of, {}).items():
-            if shared := {seed: value / base[seed] for seed, value in by_seed.items() if base.get(seed)}:
+            if shared := {
+                seed: value / base[seed] for seed, value in by_seed.items() if base.get(seed)
+            }:
                 found.setdefault(name, {})[arm] = shared
     return found

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from archgrad.compare.comparison import Comparison, Failures, comparison
+from archgrad.compare.comparing import Comparison, Failures, comparison
 from archgrad.compare.measures import GROUPS, JUDGED
 from archgrad.compare.statistics import Spread
 from archgrad.compare.summary import Summary
-from archgrad.compare.tables import count_failed, doubts, interval, listed, marked, number, shown, signed
+from archgrad.compare.tables import (
+    count_failed,
+    doubts,
+    interval,
+    listed,
+    marked,
+    number,
+    shown,
+    signed,
+)
 from archgrad.compare.trajectory import Trajectory
 
 
-def markdown(summaries: Iterable[Summary], control: str, arms: Sequence[str] = (), failed: Failures | None = None) -> str:
+def markdown(
+    summaries: Iterable[Summary],
+    control: str,
+    arms: Sequence[str] = (),
+    failed: Failures | None = None,
+) -> str:
     """A table a group of measures: a row an arm with means and their bootstrap intervals, then its difference to the control arm with its t
     interval, bold where it is clear after the correction for the number of arms. Behind accuracies the way there, and the best by validation."""
     found = comparison(summaries, control, arms, failed)
@@ -40,42 +54,95 @@ def _table(found: Comparison, measures: Mapping[str, str]) -> str:
         return "-" if one is None else f"**{signed(one)}**" if one.clear else signed(one)
 
     bars = {bar: known for bar, known in found.bars.items() if measures.keys() & known.keys()}
-    others = [arm for arm in found.arms if any(arm in found.differences.get(measure, {}) for measure in measures)]
+    others = [
+        arm
+        for arm in found.arms
+        if any(arm in found.differences.get(measure, {}) for measure in measures)
+    ]
     lines = _head("arm", "seeds", *measures.values())
-    lines += [_row([arm, _seeds(found, arm), *(_mean(found.spreads[name].get(arm)) for name in measures)]) for arm in found.arms]
-    lines += [_row([bar, "-", *(number(known.get(name)) for name in measures)]) for bar, known in bars.items()]
-    lines += [_row([f"{arm}, minus {found.control}", "paired", *(minus(arm, name) for name in measures)]) for arm in others]
+    lines += [
+        _row([arm, _seeds(found, arm), *(_mean(found.spreads[name].get(arm)) for name in measures)])
+        for arm in found.arms
+    ]
+    lines += [
+        _row([bar, "-", *(number(known.get(name)) for name in measures)])
+        for bar, known in bars.items()
+    ]
+    lines += [
+        _row([f"{arm}, minus {found.control}", "paired", *(minus(arm, name) for name in measures)])
+        for arm in others
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _retrained(found: Comparison) -> str:
-    lines = _head("arm", "searches", "retrainings of each", "test accuracy, %, retrained", "sd between searches", "sd between retrainings")
+    lines = _head(
+        "arm",
+        "searches",
+        "retrainings of each",
+        "test accuracy, %, retrained",
+        "sd between searches",
+        "sd between retrainings",
+    )
     for arm, own in found.retrained.items():
-        cells = (str(own.n), listed(sorted(set(own.each))), _mean(own), number(own.sd), number(own.sd_retraining))
+        cells = (
+            str(own.n),
+            listed(sorted(set(own.each))),
+            _mean(own),
+            number(own.sd),
+            number(own.sd_retraining),
+        )
         lines.append(_row([arm, *cells]))
     return "\n".join(lines) + "\n"
 
 
 def _trajectory(path: Trajectory) -> str:
-    lines = _head(f"{JUDGED[path.measure]}, of what would be found", *(f"after epoch {k}" for k in path.shown()))
-    lines += [_row([arm, *(_mean(own[k - 1] if k <= len(own) else None) for k in path.shown())]) for arm, own in path.spreads.items()]
+    lines = _head(
+        f"{JUDGED[path.measure]}, of what would be found",
+        *(f"after epoch {k}" for k in path.shown()),
+    )
+    lines += [
+        _row([arm, *(_mean(own[k - 1] if k <= len(own) else None) for k in path.shown())])
+        for arm, own in path.spreads.items()
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _best(found: Comparison) -> str:
-    names = {name: label for name, label in JUDGED.items() if any(name in one.worth for one in found.best.values())}
+    names = {
+        name: label
+        for name, label in JUDGED.items()
+        if any(name in one.worth for one in found.best.values())
+    }
     lines = _head("best by validation", "seed", "validation accuracy", *names.values())
     for arm, own in found.best.items():
-        lines.append(_row([arm, own.chosen(len(found.seeds[arm])), number(own.validation), *(number(own.worth.get(name)) for name in names)]))
+        lines.append(
+            _row(
+                [
+                    arm,
+                    own.chosen(len(found.seeds[arm])),
+                    number(own.validation),
+                    *(number(own.worth.get(name)) for name in names),
+                ]
+            )
+        )
     return "\n".join(lines) + "\n"
 
 
 def _mean(one: Spread | None) -> str:
-    return "-" if one is None else number(one.mean) + (f" ({interval(one)})" if one.low is not None else "")
+    return (
+        "-"
+        if one is None
+        else number(one.mean) + (f" ({interval(one)})" if one.low is not None else "")
+    )
 
 
 def _seeds(found: Comparison, arm: str) -> str:
-    return (listed(found.seeds[arm]) or "none") + marked(found, arm).replace("*", "\\*") + count_failed(found, arm)
+    return (
+        (listed(found.seeds[arm]) or "none")
+        + marked(found, arm).replace("*", "\\*")
+        + count_failed(found, arm)
+    )
 
 
 def _head(*names: str) -> list[str]:

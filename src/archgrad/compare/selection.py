@@ -42,17 +42,26 @@ class Best:
 
     def chosen(self, of: int) -> str:
         """The seed, and among which where not all ``of`` the arm's have a validation accuracy."""
-        return str(self.seed) + (f", of {', '.join(map(str, self.among))}" if len(self.among) < of else "")
+        return str(self.seed) + (
+            f", of {', '.join(map(str, self.among))}" if len(self.among) < of else ""
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"seed": self.seed, "validation": self.validation, **self.worth}
 
 
-def best(arm: str, table: Mapping[str, Mapping[str, Mapping[int, float]]], judged: Iterable[str]) -> Best | None:
+def best(
+    arm: str, table: Mapping[str, Mapping[str, Mapping[int, float]]], judged: Iterable[str]
+) -> Best | None:
     """``table``: measure -> arm -> seed -> value; ``judged``: measures to show of it. None where an arm has no validation accuracy."""
     by_seed = table.get("validation", {}).get(arm, {})
     if not by_seed:
         return None
     seed = max(sorted(by_seed), key=lambda seed: by_seed[seed])
     known = {name: table.get(name, {}).get(arm, {}) for name in judged}
-    return Best(seed, by_seed[seed], {name: values[seed] for name, values in known.items() if seed in values}, tuple(sorted(by_seed)))
+    return Best(
+        seed,
+        by_seed[seed],
+        {name: values[seed] for name, values in known.items() if seed in values},
+        tuple(sorted(by_seed)),
+    )

@@ -18,16 +18,25 @@ from typing import Any
 
 import yaml
 
-from archgrad import bounds, catalogue, config, earlier, plugins
+from archgrad import bounds, plugins
+from archgrad.arch.space import AUTO
 from archgrad.compare.arms import arms_of, check_equal, check_used, searches_randomly
-from archgrad.config import Given, SearchConfig
 from archgrad.errors import shown, unknown
 from archgrad.retraining.settings import retrain_settings
-from archgrad.search_space import AUTO
+from archgrad.run import catalogue, config, earlier
+from archgrad.run.config import Given, SearchConfig
 
 OWN = ("arms", "seeds", "control", "blind", "controls", "equal", "retrain_seeds")
 SEEDS = 4
-LOCAL = {"data.path", "data.test", "data.cache", "data.workers", "search.checkpoint_seconds", "search.recompute", "plugins"}
+LOCAL = {
+    "data.path",
+    "data.test",
+    "data.cache",
+    "data.workers",
+    "search.checkpoint_seconds",
+    "search.recompute",
+    "plugins",
+}
 """Settings that decide where, how fast and by whose code, not what."""
 ELSEWHERE = "elsewhere"
 """Said in place of validation images that are another set: its place is of one machine."""
@@ -52,11 +61,13 @@ class Study:
         images are named they have none: a new study names both."""
         shared = {"threads": 1, **self.shared}
         blind = {"diagnostics": {"ranking_table": False}} if self.blind else {}
-        from archgrad import run
+        from archgrad.run import preparing
 
         try:
-            found = config.read(("", shared), ("", self.arms[arm]), ("", blind)).model_copy(update={"seed": seed})
-            named = {"lr": run.build(found).alphas.lr} if "lr" not in found.alphas else {}
+            found = config.read(("", shared), ("", self.arms[arm]), ("", blind)).model_copy(
+                update={"seed": seed}
+            )
+            named = {"lr": preparing.build(found).alphas.lr} if "lr" not in found.alphas else {}
             images = found.data.model_copy(update={"val": found.data.val or "none"})
             return found.model_copy(update={"alphas": {**found.alphas, **named}, "data": images})
         except ValueError as error:
@@ -65,45 +76,69 @@ class Study:
     def resolved(self, arm: str, steps: int | None = None) -> Given:
         """Every setting of an arm that no image decides, as ``section.name`` -> value; without those that decide no result. With the ``steps``
         of an epoch, one pass over the training half, an automatic rate of the alphas is a number."""
-        from archgrad import run
-        from archgrad.state import Plan
+        from archgrad.run import preparing
+        from archgrad.searching.types import Plan
 
         settings = self.settings(arm)
         try:
-            method = run.build(settings)
+            method = preparing.build(settings)
             if self.retrain_seeds:
                 retrain_settings(method.base, settings.retrain)
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from None
-        plan = None if steps is None else Plan(settings.search.epochs or method.base.defaults.epochs, steps)
-        whole = run.resolve(settings, method, plan).to_mapping() | {"space": {"name": settings.space["name"], **method.base.spec()}}
+        plan = (
+            None
+            if steps is None
+            else Plan(settings.search.epochs or method.base.defaults.epochs, steps)
+        )
+        whole = preparing.resolve(settings, method, plan).to_mapping() | {
+            "space": {"name": settings.space["name"], **method.base.spec()}
+        }
         whole["data"] |= _elsewhere(whole["data"])
         return {name: value for name, value in flat(whole).items() if name not in LOCAL | {"seed"}}
 
     def to_mapping(self) -> Given:
         """As a file has it. Paths of this machine are left out: the images are known by their fingerprint."""
-        shared = {name: dict(value) if isinstance(value, Mapping) else value for name, value in self.shared.items()}
+        shared = {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in self.shared.items()
+        }
         given = shared.get("data", {})
-        shared["data"] = {name: value for name, value in given.items() if name != "cache" and not local(name, value)} | _elsewhere(given)
+        shared["data"] = {
+            name: value
+            for name, value in given.items()
+            if name != "cache" and not local(name, value)
+        } | _elsewhere(given)
         arms = {name: dict(own) for name, own in self.arms.items()}
-        optional = {name: getattr(self, name) for name in ("blind", "controls", "equal", "retrain_seeds")}
+        optional = {
+            name: getattr(self, name) for name in ("blind", "controls", "equal", "retrain_seeds")
+        }
         said = {name: value for name, value in optional.items() if value != getattr(Study, name)}
         whole = {**shared, **said, "control": self.control, "seeds": list(self.seeds), "arms": arms}
-        return {name: value for name, value in json.loads(json.dumps(whole, default=str)).items() if value != {}}
+        return {
+            name: value
+            for name, value in json.loads(json.dumps(whole, default=str)).items()
+            if value != {}
+        }
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_mapping(), sort_keys=False, allow_unicode=True, width=120)
 
 
-def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), before: Study | None = None, recorded: bool = False) -> Study:
+def read(
+    *sources: tuple[str, Mapping[str, Any]],
+    names: Iterable[str] = (),
+    before: Study | None = None,
+    recorded: bool = False,
+) -> Study:
     """A study of several sources, each (its name in error messages, settings as a study file has them); later ones win.
 
     ``names`` are the arms to be run: those of the file, or methods (``a``, ``a+b``), an arm each; by default all arms of the file, and one of
     random search. ``before``: the study that this one goes on with, whose control arms are taken over. A ``recorded`` one is read as it stands.
     A new study in which ``alphas.lr`` or ``data.val`` is not named says that it is automatic; one that was begun without goes on at the
-    published rates, or without validation images. A new arm names the options whose defaults have changed once (`archgrad.earlier`); a
+    published rates, or without validation images. A new arm names the options whose defaults have changed once (`archgrad.run.earlier`); a
     recorded one that does not has the earlier values.
-    ValueError: what `archgrad.config.read` refuses, in the shared settings or in an arm; no arm, no seed, no such control; unequal budgets.
+    ValueError: what `archgrad.run.config.read` refuses, in the shared settings or in an arm; no arm, no seed, no such control; unequal budgets.
     """
     own: Given = {}
     shared: Given = {}
@@ -112,7 +147,9 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
         rest = {name: value for name, value in given.items() if name not in OWN}
         try:
             if taken := {"seed", "out"} & rest.keys():
-                raise ValueError(f"{min(taken)}: a study has seeds, and a folder of its own for each run")
+                raise ValueError(
+                    f"{min(taken)}: a study has seeds, and a folder of its own for each run"
+                )
             shared = config.merged(shared, config.checked(rest))
         except ValueError as error:
             raise ValueError(f"{where}: {error}" if where else str(error)) from None
@@ -121,47 +158,84 @@ def read(*sources: tuple[str, Mapping[str, Any]], names: Iterable[str] = (), bef
         shared = config.merged({"alphas": {"lr": AUTO}}, shared)
     if not recorded and (before is None or "val" in before.shared.get("data", {})):
         shared = config.merged({"data": {"val": AUTO}}, shared)
-    usual = {name: getattr(before or Study, name) for name in ("controls", "equal", "retrain_seeds")} | {"blind": False} | own
+    usual = (
+        {name: getattr(before or Study, name) for name in ("controls", "equal", "retrain_seeds")}
+        | {"blind": False}
+        | own
+    )
     said = {name: _truth(name, usual[name]) for name in ("blind", "controls", "equal")}
     known = before.arms if before else {}
     asked = list(names)
-    arms = arms_of(own.get("arms", {}), asked, shared, control=said["controls"] and not recorded, before=known)
+    arms = arms_of(
+        own.get("arms", {}), asked, shared, control=said["controls"] and not recorded, before=known
+    )
     if recorded:
         arms = {arm: earlier.as_recorded(mine) for arm, mine in arms.items()}
     else:
-        arms = {arm: earlier.as_before(mine, known.get(arm, {}), known) for arm, mine in arms.items()}
+        arms = {
+            arm: earlier.as_before(mine, known.get(arm, {}), known) for arm, mine in arms.items()
+        }
     check_used(shared, arms)
     control = own.get("control") or (before.control if before else usual_control(arms))
     if str(control) not in {**known, **arms}:
         raise unknown("control arm", control, {**known, **arms})
-    shared = {name: value for name, value in shared.items() if name != "method" and name not in catalogue.methods()}
+    shared = {
+        name: value
+        for name, value in shared.items()
+        if name != "method" and name not in catalogue.methods()
+    }
     if not recorded and (used := _plugins(shared, arms)):
         shared["plugins"] = used
-    found = Study(shared, arms, seeds_of(own.get("seeds", SEEDS)), control, **said, retrain_seeds=_count(usual["retrain_seeds"]))
+    found = Study(
+        shared,
+        arms,
+        seeds_of(own.get("seeds", SEEDS)),
+        control,
+        **said,
+        retrain_seeds=_count(usual["retrain_seeds"]),
+    )
     if found.blind and found.retrain_seeds:
-        raise ValueError("retrain_seeds: a blind study sees no test image, so it retrains nothing: leave out one of the two")
+        raise ValueError(
+            "retrain_seeds: a blind study sees no test image, so it retrains nothing: leave out one of the two"
+        )
     settings = {}
     for arm in arms:
         try:
             settings[arm] = found.resolved(arm)
         except ValueError as error:
-            hint = "" if arm in (asked or own.get("arms", {})) else " (an arm that every study has; --no-controls leaves it out)"
+            hint = (
+                ""
+                if arm in (asked or own.get("arms", {}))
+                else " (an arm that every study has; --no-controls leaves it out)"
+            )
             raise ValueError(f"{error}{hint}") from None
     if found.equal and not recorded:
         check_equal(settings)
-    return replace(found, arms={arm: earlier.as_today(mine, settings[arm]) for arm, mine in arms.items()})
+    return replace(
+        found, arms={arm: earlier.as_today(mine, settings[arm]) for arm, mine in arms.items()}
+    )
 
 
 def _plugins(shared: Given, arms: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """The plugins that the file or the command named, with their versions, and those that an arm or the space are of."""
     methods = [name for own in arms.values() for name in own["method"].split("+")]
-    named = plugins.joined(shared.get("plugins", ()), *(own.get("plugins", ()) for own in arms.values()))
-    return plugins.recorded(named, methods=methods, space=shared.get("space", SearchConfig().space).get("name", SearchConfig().space["name"]))
+    named = plugins.joined(
+        shared.get("plugins", ()), *(own.get("plugins", ()) for own in arms.values())
+    )
+    return plugins.recorded(
+        named,
+        methods=methods,
+        space=shared.get("space", SearchConfig().space).get("name", SearchConfig().space["name"]),
+    )
 
 
 def usual_control(arms: Mapping[str, Mapping[str, Any]]) -> str:
     """``darts``; without it an arm of random search; else the first."""
-    return "darts" if "darts" in arms else next((arm for arm, own in arms.items() if searches_randomly(own)), next(iter(arms)))
+    return (
+        "darts"
+        if "darts" in arms
+        else next((arm for arm, own in arms.items() if searches_randomly(own)), next(iter(arms)))
+    )
 
 
 def seeds_of(given: Any) -> tuple[int, ...]:
@@ -171,27 +245,45 @@ def seeds_of(given: Any) -> tuple[int, ...]:
         given = [int(one) if one.strip().isdigit() else one for one in given.split(",")]
         given = given[0] if len(given) == 1 else given
     found = range(1, given + 1) if isinstance(given, int) and not isinstance(given, bool) else given
-    if isinstance(found, range | list | tuple) and found[bounds.SEEDS :]:  # a range of 10**30 has no length
+    if (
+        isinstance(found, range | list | tuple) and found[bounds.SEEDS :]
+    ):  # a range of 10**30 has no length
         raise ValueError(f"seeds: at most {bounds.SEEDS:,}, not {shown(said)}")
-    if not isinstance(found, list | tuple | range) or not found or any(type(seed) is not int or not 0 <= seed <= bounds.WHOLE for seed in found):
-        raise ValueError(f"seeds: a number from 1 on, or a list of seeds such as 1,2,5, not {shown(said)}")
+    if (
+        not isinstance(found, list | tuple | range)
+        or not found
+        or any(type(seed) is not int or not 0 <= seed <= bounds.WHOLE for seed in found)
+    ):
+        raise ValueError(
+            f"seeds: a number from 1 on, or a list of seeds such as 1,2,5, not {shown(said)}"
+        )
     return tuple(dict.fromkeys(found))
 
 
 def joined(before: Study, asked: Study) -> Study:
     """The study that ``before`` grows into: more arms, seeds and retrainings. ValueError names the first setting that is another one now."""
     if before.blind != asked.blind:
-        raise ValueError(f"the study recorded here is {'' if before.blind else 'not '}blind, and stays so: choose another --out")
+        raise ValueError(
+            f"the study recorded here is {'' if before.blind else 'not '}blind, and stays so: choose another --out"
+        )
     plain = [Study(study.shared, {"": {"method": "darts"}}, (0,), "") for study in (before, asked)]
     for arm in ("", *(arm for arm in asked.arms if arm in before.arms)):
         one, other = (plain[0], plain[1]) if not arm else (before, asked)
         if found := differences(one.resolved(arm), other.resolved(arm)):
             name, was, now = found[0]
-            raise ValueError(f"{f'arm {arm}: ' if arm else ''}{name} is {was!r} in the study recorded here, not {now!r}: choose another --out")
+            raise ValueError(
+                f"{f'arm {arm}: ' if arm else ''}{name} is {was!r} in the study recorded here, not {now!r}: choose another --out"
+            )
     arms, seeds = {**before.arms, **asked.arms}, tuple(dict.fromkeys([*before.seeds, *asked.seeds]))
     own = plugins.joined(before.shared.get("plugins", ()), asked.shared.get("plugins", ()))
     shared = {**before.shared, **({"plugins": own} if own else {})}
-    whole = replace(asked, shared=shared, arms=arms, seeds=seeds, retrain_seeds=max(before.retrain_seeds, asked.retrain_seeds))
+    whole = replace(
+        asked,
+        shared=shared,
+        arms=arms,
+        seeds=seeds,
+        retrain_seeds=max(before.retrain_seeds, asked.retrain_seeds),
+    )
     if whole.equal:
         check_equal({arm: whole.resolved(arm) for arm in arms})
     return whole
@@ -200,7 +292,11 @@ def joined(before: Study, asked: Study) -> Study:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """(name, value before, value now) of flat settings; None where there is none."""
     names = dict.fromkeys([*before, *now])
-    return [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
+    return [
+        (name, before.get(name), now.get(name))
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
 
 
 def flat(settings: Mapping[str, Any], above: str = "") -> Given:
@@ -208,17 +304,26 @@ def flat(settings: Mapping[str, Any], above: str = "") -> Given:
     found: Given = {}
     for name, value in settings.items():
         key = f"{above}{name}"
-        found |= flat(value, f"{key}.") if isinstance(value, Mapping) else {key: list(value) if isinstance(value, tuple) else value}
+        found |= (
+            flat(value, f"{key}.")
+            if isinstance(value, Mapping)
+            else {key: list(value) if isinstance(value, tuple) else value}
+        )
     return found
 
 
 def local(name: str, value: Any) -> bool:
     """Whether a setting of the images names a place on this machine. The name of a split is none, whatever lies in this very folder: as in
-    `archgrad.run.settled`, another set is told from a split by its slash."""
+    `archgrad.run.preparing.settled`, another set is told from a split by its slash."""
     if isinstance(value, Path):
         return True
     named = name in ("test", "val") and os.sep not in str(value)
-    return isinstance(value, str) and value != "digits" and not named and (Path(value).is_absolute() or Path(value).exists())
+    return (
+        isinstance(value, str)
+        and value != "digits"
+        and not named
+        and (Path(value).is_absolute() or Path(value).exists())
+    )
 
 
 def _elsewhere(images: Mapping[str, Any]) -> Given:
@@ -234,5 +339,7 @@ def _truth(name: str, given: Any) -> bool:
 
 def _count(given: Any) -> int:
     if type(given) is not int or not 0 <= given <= bounds.SEEDS:
-        raise ValueError(f"retrain_seeds: how often each found network is trained, a number from 0 to {bounds.SEEDS:,}, not {shown(given)}")
+        raise ValueError(
+            f"retrain_seeds: how often each found network is trained, a number from 0 to {bounds.SEEDS:,}, not {shown(given)}"
+        )
     return given

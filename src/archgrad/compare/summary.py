@@ -7,19 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from archgrad import costing, records, schemas
-from archgrad.arch import Genotype
-from archgrad.compare import retraining, selection
+from archgrad import schemas
+from archgrad.arch.genotype import Genotype
+from archgrad.compare import retrained, selection
 from archgrad.compare.study import local
-from archgrad.files import write_json
-from archgrad.folder import RunFolder
+from archgrad.run import budgets
+from archgrad.run.folder import RunFolder
+from archgrad.storage import records
+from archgrad.storage.files import write_json
 
 Summary = dict[str, Any]
 LIMIT = 20_000  # bytes
 NO_MEASURE = ("epoch", "seconds", "cpu_seconds")
 
 
-def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, retrain_seeds: int = 0) -> Summary:
+def summarise(
+    folder: RunFolder, arm: str, seed: int, *, blind: bool = False, retrain_seeds: int = 0
+) -> Summary:
     """Of a finished run.
 
     ``config``: resolved, without paths. ``data``: name, fingerprint, images in each split. ``genotype``: ``text`` and ``json``. ``epochs``:
@@ -31,33 +35,50 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
     ``missing``: the epochs whose rows were lost, where any was; their time is in no sum. ``left_out``: metrics too large for `LIMIT`.
     ValueError if the run is not finished, or its metrics are damaged.
     """
-    from archgrad import finished, run
+    from archgrad.run import finished, preparing, watchers
 
     genotype, settings, history = folder.found(), folder.settings(), folder.history()
-    metrics, lost = records.measured(history), [row["epoch"] for row in history if row.get(records.MISSING)]
+    metrics, lost = (
+        records.measured(history),
+        [row["epoch"] for row in history if row.get(records.MISSING)],
+    )
     decisions = records.every(folder.decisions) if folder.decisions.exists() else []
-    judged, spent = selection.validation(str(genotype), history, decisions), [*metrics, *records.measured(decisions)]
+    judged, spent = (
+        selection.validation(str(genotype), history, decisions),
+        [*metrics, *records.measured(decisions)],
+    )
     whole, images = settings.to_mapping(), folder.images()
-    whole["data"] = {name: value for name, value in whole["data"].items() if name not in ("path", "cache") and not local(name, value)}
+    whole["data"] = {
+        name: value
+        for name, value in whole["data"].items()
+        if name not in ("path", "cache") and not local(name, value)
+    }
     source = images["name"]
-    table = None if blind else run.benchmark(run.space_of(settings))
+    table = None if blind else watchers.benchmark(preparing.space_of(settings))
     within = folder.found_within()
-    verdict = table.verdict(genotype, costing.bounds(within, table.query(genotype))) if table else None
-    retrained = {"retrained": short(results)} if (results := retraining.results(folder, retrain_seeds)) else {}
+    verdict = (
+        table.verdict(genotype, budgets.bounds(within, table.query(genotype))) if table else None
+    )
+    results = retrained.results(folder, retrain_seeds)
     judgement = finished.searched(folder)
     summary = {
         "arm": arm,
         "seed": seed,
         "config": whole,
-        "data": {name: images[name] for name in ("fingerprint", "splits")} | {"name": Path(source).name if local("path", source) else source},
+        "data": {name: images[name] for name in ("fingerprint", "splits")}
+        | {"name": Path(source).name if local("path", source) else source},
         "environment": schemas.read(folder.environment, schemas.EnvironmentFile),
         "genotype": {"text": str(genotype), "json": genotype.to_json()},
         "final": final(metrics, genotype, verdict[0] if verdict else {})
         | ({} if judged is None else {"validation": short(judged)})
         | {f"found_{one['cost']}": one["found"] for one in within},
-        **retrained,
+        **({"retrained": short(results)} if results else {}),
         **({"searched": judgement.to_json()} if judgement else {}),
-        **{name: short(sum(row[name] for row in spent)) for name in ("seconds", "cpu_seconds") if all(name in row for row in spent)},
+        **{
+            name: short(sum(row[name] for row in spent))
+            for name in ("seconds", "cpu_seconds")
+            if all(name in row for row in spent)
+        },
         "benchmark": verdict,
         **({"missing": lost} if lost else {}),
         "epochs": columns(history),
@@ -65,13 +86,23 @@ def summarise(folder: RunFolder, arm: str, seed: int, *, blind: bool = False, re
     return small(summary)
 
 
-def final(metrics: list[dict[str, Any]], genotype: Genotype, known: Mapping[str, Any]) -> dict[str, float]:
+def final(
+    metrics: list[dict[str, Any]], genotype: Genotype, known: Mapping[str, Any]
+) -> dict[str, float]:
     """The numbers a comparison is about. A metric that is not measured every epoch counts by its last value."""
     last: dict[str, float] = {}
     for row in metrics:
-        last |= {name: short(value) for name, value in row.items() if isinstance(value, int | float) and name not in NO_MEASURE}
-    last["skips"] = sum(link.primitive == "skip_connect" for cell in genotype.cells for link in cell.links)
-    return last | {name: value for name, value in known.items() if name.endswith("_test") or name == "rank"}
+        last |= {
+            name: short(value)
+            for name, value in row.items()
+            if isinstance(value, int | float) and name not in NO_MEASURE
+        }
+    last["skips"] = sum(
+        link.primitive == "skip_connect" for cell in genotype.cells for link in cell.links
+    )
+    return last | {
+        name: value for name, value in known.items() if name.endswith("_test") or name == "rank"
+    }
 
 
 def columns(metrics: list[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -94,10 +125,14 @@ def small(summary: Summary, limit: int = LIMIT) -> Summary:
     left: list[str] = []
 
     def cost(name: str) -> tuple[bool, bool, int]:
-        lists, texts = (any(isinstance(value, kind) for value in kept[name]) for kind in (list | dict, str))
+        lists, texts = (
+            any(isinstance(value, kind) for value in kept[name]) for kind in (list | dict, str)
+        )
         return lists, texts, len(json.dumps(kept[name]))
 
-    while len(json.dumps(summary | {"epochs": kept, "left_out": left})) > limit - 500 and kept:  # write_json's layout takes a little more
+    while (
+        len(json.dumps(summary | {"epochs": kept, "left_out": left})) > limit - 500 and kept
+    ):  # write_json's layout takes a little more
         left.append(max(kept, key=cost))
         del kept[left[-1]]
     return summary | {"epochs": kept} | ({"left_out": left} if left else {})

@@ -10,16 +10,20 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from archgrad.benchmarks import elsewhere
-from archgrad.compare.comparison import Comparison, comparison
+from archgrad.compare.comparing import Comparison, comparison
 from archgrad.compare.measures import GROUPS, JUDGED, REGRET, RELATIVE, REPEATED, STANDING, TRUE
 from archgrad.compare.statistics import LEVEL, Difference, Spread
 from archgrad.compare.trajectory import Trajectory
+from archgrad.tabular import elsewhere
 
 __all__ = ["comparison", "table"]
 
 INTERVAL = f"{LEVEL:.0%}".replace("%", " %")
-NAMED = ("True test accuracy, %", "Discretisation gap and sharpness", "Rank correlation")  # groups whose name stands before a measure's
+NAMED = (
+    "True test accuracy, %",
+    "Discretisation gap and sharpness",
+    "Rank correlation",
+)  # groups whose name stands before a measure's
 WIDTH = 110  # of the widest table with long names, in characters
 HOW = (
     f"Means over n seeds with {INTERVAL} bootstrap intervals; differences are paired by seed, with {INTERVAL} t intervals. p: paired t-test, "
@@ -36,7 +40,9 @@ def table(found: Comparison) -> Group:
     notes = [HOW]
 
     def add(title: str, part: Table) -> None:
-        parts.extend((Text(title, style="bold"), part))  # a title of the table's own would wrap at its width
+        parts.extend(
+            (Text(title, style="bold"), part)
+        )  # a title of the table's own would wrap at its width
 
     for group, measures in GROUPS.items():
         if measures is STANDING:
@@ -50,14 +56,21 @@ def table(found: Comparison) -> Group:
     if found.retrained:
         add("Retrainings, test accuracy, %", _retrained(found))
     if found.trajectory:
-        add(f"True test accuracy, %: {JUDGED[found.trajectory.measure]}, of what would be found after an epoch", _trajectory(found.trajectory))
+        add(
+            f"True test accuracy, %: {JUDGED[found.trajectory.measure]}, of what would be found after an epoch",
+            _trajectory(found.trajectory),
+        )
     if any(one.worth for one in found.best.values()):
         add("Best by validation, and its test accuracy, %", _best(found))
         notes.append(CHOSEN)
     if any(found.doubtful(arm) for arm in found.arms):
         notes += doubts(found)
-    if missing := sum(len(found.seeds[arm]) - len(found.searched.get(arm, {})) for arm in found.arms):
-        notes.append(f"{missing} of {sum(map(len, found.seeds.values()))} searches were recorded before searches were judged.")
+    if missing := sum(
+        len(found.seeds[arm]) - len(found.searched.get(arm, {})) for arm in found.arms
+    ):
+        notes.append(
+            f"{missing} of {sum(map(len, found.seeds.values()))} searches were recorded before searches were judged."
+        )
     if shown(found, TRUE) and found.images and (note := elsewhere(*found.images)):
         notes.append(note)
     if found.failed:
@@ -66,14 +79,23 @@ def table(found: Comparison) -> Group:
 
 
 def _measure(found: Comparison, measure: str) -> Table:
-    one = _empty("arm", "n", "mean", "sd", INTERVAL, *([] if measure in REPEATED else [f"minus {found.control}", ""]))
+    one = _empty(
+        "arm",
+        "n",
+        "mean",
+        "sd",
+        INTERVAL,
+        *([] if measure in REPEATED else [f"minus {found.control}", ""]),
+    )
     for arm in found.arms:
         own, failed = found.spreads[measure].get(arm), count_failed(found, arm)
         if own or not found.seeds[arm]:
             other = found.differences.get(measure, {}).get(arm)
             values = (number(own.mean), number(own.sd), interval(own)) if own else ("-", "-", "-")
             count = f"{own.n if own else 0}{marked(found, arm)}{failed}"
-            one.add_row(arm, count, *values, *([] if measure in REPEATED else [signed(other), _says(other)]))
+            one.add_row(
+                arm, count, *values, *([] if measure in REPEATED else [signed(other), _says(other)])
+            )
     for bar, known in found.bars.items():
         if measure in known:
             one.add_row(bar, "-", number(known[measure]))
@@ -84,17 +106,28 @@ def _standing(found: Comparison, measures: Mapping[str, str]) -> Table:
     names = shown(found, measures)
     one = _empty("arm", *(label.rpartition(", ")[2] for label in names.values()))
     for arm in found.arms:
-        one.add_row(arm + marked(found, arm), *(mean(found.spreads[name].get(arm)) for name in names))
+        one.add_row(
+            arm + marked(found, arm), *(mean(found.spreads[name].get(arm)) for name in names)
+        )
     for bar, known in found.bars.items():
         one.add_row(bar, *(number(known.get(name)) for name in names))
     return one
 
 
 def _retrained(found: Comparison) -> Table:
-    one = _empty("arm", "searches", "of each", "mean", "sd between searches", "sd between retrainings")
+    one = _empty(
+        "arm", "searches", "of each", "mean", "sd between searches", "sd between retrainings"
+    )
     for arm, own in found.retrained.items():
         count = f"{own.n}{marked(found, arm)}"
-        one.add_row(arm, count, listed(sorted(set(own.each))), number(own.mean), number(own.sd), number(own.sd_retraining))
+        one.add_row(
+            arm,
+            count,
+            listed(sorted(set(own.each))),
+            number(own.mean),
+            number(own.sd),
+            number(own.sd_retraining),
+        )
     return one
 
 
@@ -107,11 +140,17 @@ def _trajectory(path: Trajectory) -> Table:
 
 
 def _best(found: Comparison) -> Table:
-    names = {name: label for name, label in JUDGED.items() if any(name in one.worth for one in found.best.values())}
+    names = {
+        name: label
+        for name, label in JUDGED.items()
+        if any(name in one.worth for one in found.best.values())
+    }
     one = _empty("arm", "seed", "validation accuracy", *names.values())
     for arm, own in found.best.items():
         seed = own.chosen(len(found.seeds[arm])) + "*" * (own.seed in found.doubtful(arm))
-        one.add_row(arm, seed, number(own.validation), *(number(own.worth.get(name)) for name in names))
+        one.add_row(
+            arm, seed, number(own.validation), *(number(own.worth.get(name)) for name in names)
+        )
     return one
 
 
@@ -146,7 +185,11 @@ def signed(one: Difference | None) -> str:
     if one is None:
         return ""
     plain = f"{'+' if one.mean > 0 else ''}{number(one.mean)}"
-    return f"{plain} ± {number(one.high - one.mean)}" if one.high is not None and one.p is not None else plain
+    return (
+        f"{plain} ± {number(one.high - one.mean)}"
+        if one.high is not None and one.p is not None
+        else plain
+    )
 
 
 def count_failed(found: Comparison, arm: str) -> str:
@@ -161,22 +204,32 @@ def marked(found: Comparison, arm: str) -> str:
 
 def doubts(found: Comparison) -> list[str]:
     """``* darts: 2 of 4 searches say little (alphas hardly moved 2, selection still changes 1)``, an arm each."""
-    from archgrad.judgement import CAUSES  # takes torch; `compare` refuses without it
+    from archgrad.run.judgement import CAUSES  # takes torch; `compare` refuses without it
 
     lines = []
     for arm in found.arms:
         if doubtful := found.doubtful(arm):
             causes = Counter(cause for fails in doubtful.values() for cause in fails)
-            why = ", ".join(f"{text} {causes[cause]}" for cause, text in CAUSES.items() if causes[cause])
+            why = ", ".join(
+                f"{text} {causes[cause]}" for cause, text in CAUSES.items() if causes[cause]
+            )
             count = len(found.seeds[arm])
-            unknown = f"; {missing} not judged" if (missing := count - len(found.searched[arm])) else ""
-            lines.append(f"* {arm}: {len(doubtful)} of {count} searches say little ({why}{unknown}).")
+            unknown = (
+                f"; {missing} not judged" if (missing := count - len(found.searched[arm])) else ""
+            )
+            lines.append(
+                f"* {arm}: {len(doubtful)} of {count} searches say little ({why}{unknown})."
+            )
     return lines
 
 
 def failures(found: Comparison) -> Iterable[str]:
     """``darts, seed 3: exit code 1: it broke here``"""
-    return (f"{arm}, seed {seed}: {why}" for arm, by_seed in found.failed.items() for seed, why in by_seed.items())
+    return (
+        f"{arm}, seed {seed}: {why}"
+        for arm, by_seed in found.failed.items()
+        for seed, why in by_seed.items()
+    )
 
 
 def listed(seeds: Sequence[int]) -> str:
@@ -187,7 +240,11 @@ def listed(seeds: Sequence[int]) -> str:
 
 def shown(found: Comparison, group: Mapping[str, str]) -> dict[str, str]:
     """The measures of a group that any run has, with their names."""
-    return {measure: label.format(control=found.control) for measure, label in group.items() if measure in found.spreads}
+    return {
+        measure: label.format(control=found.control)
+        for measure, label in group.items()
+        if measure in found.spreads
+    }
 
 
 def _says(one: Difference | None) -> str:

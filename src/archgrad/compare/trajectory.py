@@ -31,7 +31,10 @@ class Trajectory:
 
     def to_json(self) -> dict[str, Any]:
         columns = ("n", "mean", "low", "high")
-        arms = {arm: {name: [getattr(one, name) for one in path] for name in columns} for arm, path in self.spreads.items()}
+        arms = {
+            arm: {name: [getattr(one, name) for one in path] for name in columns}
+            for arm, path in self.spreads.items()
+        }
         return {"measure": self.measure, "arms": arms}
 
 
@@ -62,5 +65,7 @@ def trajectory(paths: Mapping[str, Sequence[Sequence[float]]], measure: str) -> 
         known = [path for path in runs if path]
         longest = max(map(len, known), default=0)
         if longest:
-            spreads[arm] = tuple(spread([path[k] for path in known if k < len(path)]) for k in range(longest))
+            spreads[arm] = tuple(
+                spread([path[k] for path in known if k < len(path)]) for k in range(longest)
+            )
     return Trajectory(measure, spreads) if spreads else None

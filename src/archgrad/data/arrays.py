@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from archgrad import places
-from archgrad.data import fingerprint
+from archgrad.data import fingerprint, places
 from archgrad.data.dataset import Dataset, Images
 from archgrad.data.decode import decode
-from archgrad.data.load import TEST_SHARE, measured
+from archgrad.data.loading import TEST_SHARE, measured
 from archgrad.data.preprocess import stored_side
 from archgrad.data.split import others, stratified
 from archgrad.errors import shown
@@ -45,46 +44,94 @@ def dataset(
     Raises:
         ValueError: Images, labels or classes cannot be used.
     """
-    parts = [_read(images, labels), *([_read(*(test if isinstance(test, tuple) else (test, None)))] if test is not None else [])]
-    names = tuple(map(str, classes if classes is not None else getattr(images, "classes", range(int(parts[0][1].max()) + 1))))
+    parts = [
+        _read(images, labels),
+        *(
+            [_read(*(test if isinstance(test, tuple) else (test, None)))]
+            if test is not None
+            else []
+        ),
+    ]
+    names = tuple(
+        map(
+            str,
+            classes
+            if classes is not None
+            else getattr(images, "classes", range(int(parts[0][1].max()) + 1)),
+        )
+    )
     for _, own in parts:
         if len(outside := own[(own < 0) | (own >= len(names))]):
-            raise ValueError(f"labels are numbers from 0 to {len(names) - 1}, one for each of {len(names)} classes, not {int(outside[0])}")
+            raise ValueError(
+                f"labels are numbers from 0 to {len(names) - 1}, one for each of {len(names)} classes, not {int(outside[0])}"
+            )
     counts = torch.bincount(parts[0][1], minlength=len(names)).tolist()
     least = 1 if test is not None else 2
     if len(names) < 2 or min(counts) < least:
         few = names[counts.index(min(counts))]
-        raise ValueError(f"a search needs two classes with {least} training images each; of {len(names)} classes {few!r} has {min(counts)}")
+        raise ValueError(
+            f"a search needs two classes with {least} training images each; of {len(names)} classes {few!r} has {min(counts)}"
+        )
     side = size if size is not None else min(parts[0][0][0].shape[:2])
     places.check_side(side)
     channels = max(1 if image.ndim == 2 else image.shape[2] for own, _ in parts for image in own)
     stores = [_squares(own, channels, stored_side(side)) for own, _ in parts]
-    kept = [Images(torch.from_numpy(store), torch.arange(len(store)), own) for store, (_, own) in zip(stores, parts, strict=True)]
+    kept = [
+        Images(torch.from_numpy(store), torch.arange(len(store)), own)
+        for store, (_, own) in zip(stores, parts, strict=True)
+    ]
     if test is None:
-        held = stratified(kept[0].labels, max(len(names), round(TEST_SHARE * len(kept[0]))), seed, "test")
+        held = stratified(
+            kept[0].labels, max(len(names), round(TEST_SHARE * len(kept[0]))), seed, "test"
+        )
         kept = [kept[0].subset(others(held, len(kept[0]))), kept[0].subset(held)]
-    marks = [(part.labels, np.stack([_digest(part.pixels(torch.tensor([i])).numpy()) for i in range(len(part))])) for part in kept]
+    marks = [
+        (
+            part.labels,
+            np.stack([_digest(part.pixels(torch.tensor([i])).numpy()) for i in range(len(part))]),
+        )
+        for part in kept
+    ]
     mean, std = measured(kept[0])
-    return Dataset(name, kept[0], kept[1], names, channels, side, mean, std, "measured", fingerprint.second(names, side, channels, marks))
+    return Dataset(
+        name,
+        kept[0],
+        kept[1],
+        names,
+        channels,
+        side,
+        mean,
+        std,
+        "measured",
+        fingerprint.second(names, side, channels, marks),
+    )
 
 
 def _read(images: Any, labels: Any) -> tuple[list[Pixels], Tensor]:
     """Each image as uint8 (H, W) or (H, W, C), and the labels (N,) int64."""
     if labels is None:
-        if not hasattr(images, "__getitem__") or isinstance(images, np.ndarray | Tensor | list | tuple):
-            raise ValueError("labels: images of tensors and arrays need their labels; a torch Dataset has its own")
+        if not hasattr(images, "__getitem__") or isinstance(
+            images, np.ndarray | Tensor | list | tuple
+        ):
+            raise ValueError(
+                "labels: images of tensors and arrays need their labels; a torch Dataset has its own"
+            )
         items = [images[index] for index in range(len(images))]
         return [_pixels(item[0]) for item in items], _numbers([item[1] for item in items])
     found, numbers = _array(images), _numbers(labels)
     if len(found) != len(numbers) or not len(found):
-        raise ValueError(f"there are {len(found)} images and {len(numbers)} labels: each image has one label")
+        raise ValueError(
+            f"there are {len(found)} images and {len(numbers)} labels: each image has one label"
+        )
     return [_pixels(image) for image in found], numbers
 
 
 def _numbers(labels: Any) -> Tensor:
     found = torch.as_tensor(np.asarray(labels))
     if found.ndim != 1 or found.is_floating_point() or found.is_complex():
-        raise ValueError(f"labels are whole numbers (N,), not {str(found.dtype).removeprefix('torch.')} of {tuple(found.shape)}")
+        raise ValueError(
+            f"labels are whole numbers (N,), not {str(found.dtype).removeprefix('torch.')} of {tuple(found.shape)}"
+        )
     return found.long()
 
 
@@ -100,10 +147,14 @@ def _pixels(image: Any) -> Pixels:
     if found.ndim == 3 and found.shape[2] == 1:
         found = found[:, :, 0]
     if found.ndim not in (2, 3) or (found.ndim == 3 and found.shape[2] != 3) or 0 in found.shape:
-        raise ValueError(f"an image has the shape (H, W), (C, H, W) or (H, W, C) with 1 or 3 channels, not {tuple(np.shape(image))}")
+        raise ValueError(
+            f"an image has the shape (H, W), (C, H, W) or (H, W, C) with 1 or 3 channels, not {tuple(np.shape(image))}"
+        )
     if np.issubdtype(found.dtype, np.floating):
         if not np.isfinite(found).all() or found.min() < 0 or found.max() > 1:
-            raise ValueError(f"floating-point pixels are from 0 to 1, not from {shown(float(found.min()))} to {shown(float(found.max()))}")
+            raise ValueError(
+                f"floating-point pixels are from 0 to 1, not from {shown(float(found.min()))} to {shown(float(found.max()))}"
+            )
         found = (found * 255).round().astype(np.uint8)
     if found.dtype != np.uint8:
         raise ValueError(f"pixels are uint8 from 0 to 255 or floats from 0 to 1, not {found.dtype}")

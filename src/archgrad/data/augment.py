@@ -21,10 +21,14 @@ class Augment:
     """What is done to a training batch. The padding is black, as in the field's recipes; cutout comes after normalisation."""
 
     padding: int = 0  # pixels of black around the image before a crop of its own size
-    resized: bool = False  # a crop of 8 to 100 % of the area, aspect 3/4 to 4/3, resized: for photos
+    resized: bool = (
+        False  # a crop of 8 to 100 % of the area, aspect 3/4 to 4/3, resized: for photos
+    )
     flip: bool = True
     cutout: int = 0  # side of the erased square, in pixels
-    jitter: float = 0.0  # strength of the change in brightness, contrast and saturation (half of it in hue)
+    jitter: float = (
+        0.0  # strength of the change in brightness, contrast and saturation (half of it in hue)
+    )
 
     def __call__(self, pixels: Tensor, preprocess: Preprocess, *place: object) -> Tensor:
         """uint8 (B, C, H, W) -> normalised float (B, C, size, size); all draws are a function of ``place``."""
@@ -46,8 +50,14 @@ def padded_crop(pixels: Tensor, padding: int, flip: bool, rng: Generator) -> Ten
     mirrored = (torch.rand(B, 1, generator=rng) < 0.5) & flip
     rows = top + torch.arange(H)
     columns = left + torch.where(mirrored, torch.arange(W).flip(0), torch.arange(W))
-    places = (rows[:, :, None] * (W + 2 * padding) + columns[:, None, :]).view(B, 1, H * W).to(pixels.device)
-    return F.pad(pixels, [padding] * 4).flatten(2).gather(2, places.expand(-1, C, -1)).view(B, C, H, W)
+    places = (
+        (rows[:, :, None] * (W + 2 * padding) + columns[:, None, :])
+        .view(B, 1, H * W)
+        .to(pixels.device)
+    )
+    return (
+        F.pad(pixels, [padding] * 4).flatten(2).gather(2, places.expand(-1, C, -1)).view(B, C, H, W)
+    )
 
 
 def photographic(pixels: Tensor, size: int, resized: bool, jitter: float, *place: object) -> Tensor:
@@ -57,7 +67,9 @@ def photographic(pixels: Tensor, size: int, resized: bool, jitter: float, *place
     values = pixels.float() / 255
     with forked(*place, "photographic", device=pixels.device):
         if resized:
-            values = K.RandomResizedCrop((size, size), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))(values)
+            values = K.RandomResizedCrop((size, size), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))(
+                values
+            )
         if jitter:
             values = K.ColorJitter(jitter, jitter, jitter, jitter / 2)(values)
     return values * 255
@@ -71,7 +83,9 @@ def cutout(images: Tensor, side: int, rng: Generator) -> Tensor:
     B, _, H, W = images.shape
     y, x = torch.randint(0, H, (B, 1), generator=rng), torch.randint(0, W, (B, 1), generator=rng)
     rows, columns = _within(y, side, H), _within(x, side, W)
-    return images.masked_fill((rows[:, None, :, None] & columns[:, None, None, :]).to(images.device), 0.0)
+    return images.masked_fill(
+        (rows[:, None, :, None] & columns[:, None, None, :]).to(images.device), 0.0
+    )
 
 
 def _within(centre: Tensor, side: int, length: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from archgrad import errors
-from archgrad.arch import Batch
+from archgrad.arch.passes import Batch
 from archgrad.data.augment import Augment
 from archgrad.data.dataset import Dataset, Images, absent, check_dataset
 from archgrad.data.preprocess import LARGE, Preprocess
@@ -84,7 +84,9 @@ class Data:
         """Batches of one epoch: the last, ragged one is dropped, unless it is the only one."""
         return self.count(split) // min(self.batch, self.count(split))
 
-    def batches(self, split: str = "train", epoch: int = 0, start: int = 0, steps: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self, split: str = "train", epoch: int = 0, start: int = 0, steps: int | None = None
+    ) -> Iterator[Batch]:
         """``steps`` batches of an epoch from ``start`` on (by default those that are left of it), augmented, on the device.
 
         The order is a permutation drawn from (seed, split, epoch), the augmentation of a batch from (seed, split, epoch, step): so
@@ -96,10 +98,14 @@ class Data:
             if part.augment is None:
                 images = self.preprocess.images(pixels)
             else:
-                images = part.augment(pixels, self.preprocess, self.seed, f"augment/{split}", epoch, step)
+                images = part.augment(
+                    pixels, self.preprocess, self.seed, f"augment/{split}", epoch, step
+                )
             yield self._batch(part, index, images)
 
-    def evaluation(self, split: str = "test", batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
+    def evaluation(
+        self, split: str = "test", batch: int = 256, limit: int | None = None
+    ) -> Iterator[Batch]:
         """Every image once, as it is, the last batch ragged, but never a single image, whose statistics a BatchNorm cannot take; ``limit``
         takes a stratified choice of that many.
 
@@ -109,7 +115,9 @@ class Data:
         index = torch.arange(len(part.places))
         if limit is not None and limit < len(index):
             index = stratified(part.labels, limit, self.seed, f"evaluation/{split}")
-        index = index[torch.randperm(len(index), generator=generator(self.seed, f"order/evaluation/{split}"))]
+        index = index[
+            torch.randperm(len(index), generator=generator(self.seed, f"order/evaluation/{split}"))
+        ]
         *parts, last = index.split(batch)
         if parts and len(last) == 1 < batch:
             last = torch.cat([parts.pop(), last])
@@ -124,7 +132,10 @@ class Data:
             "preprocess": self.preprocess.to_json(),
             "statistics": self.dataset.statistics,
             "splits": {name: len(split.places) for name, split in self.splits.items()},
-            "per_class": {name: torch.bincount(split.labels, minlength=len(self.classes)).tolist() for name, split in self.splits.items()},
+            "per_class": {
+                name: torch.bincount(split.labels, minlength=len(self.classes)).tolist()
+                for name, split in self.splits.items()
+            },
             "batch": self.batch,
             "seed": self.seed,
             "notes": [*self.dataset.notes, *self.notes],
@@ -143,7 +154,9 @@ class Data:
         order, drawn = torch.arange(count), -1
         for lap, position in (divmod(step, laps) for step in plan):
             if lap != drawn:
-                order = torch.randperm(count, generator=generator(self.seed, f"order/{split}", epoch, lap))
+                order = torch.randperm(
+                    count, generator=generator(self.seed, f"order/{split}", epoch, lap)
+                )
                 drawn = lap
             yield order[position * size : (position + 1) * size]
 
@@ -193,7 +206,9 @@ def search_data(
     """
     check_dataset(dataset)
     if not 0 < share < 1:
-        raise ValueError(f"the share of the search split that trains weights must lie between 0 and 1, not {share}")
+        raise ValueError(
+            f"the share of the search split that trains weights must lie between 0 and 1, not {share}"
+        )
     if dataset.val is None:
         places = _halves(dataset, limit, share, seed)
         splits = {name: (dataset.train, chosen) for name, chosen in places.items()}
@@ -205,9 +220,19 @@ def search_data(
     notes: list[str] = []
     for name, (images, chosen) in splits.items():
         where = f"the {name} half" if dataset.val is None else name
-        notes += [f"{line} in {where}" for line in absent("image", images.subset(chosen), dataset.classes)]
+        notes += [
+            f"{line} in {where}" for line in absent("image", images.subset(chosen), dataset.classes)
+        ]
     reading = _augment(dataset, augment, cutout, flip, jitter)
-    return _data(dataset, {name: Split(*part, reading) for name, part in splits.items()}, batch, seed, device, workers, tuple(notes))
+    return _data(
+        dataset,
+        {name: Split(*part, reading) for name, part in splits.items()},
+        batch,
+        seed,
+        device,
+        workers,
+        tuple(notes),
+    )
 
 
 def _halves(dataset: Dataset, limit: int | None, share: float, seed: int) -> dict[str, Tensor]:
@@ -216,7 +241,9 @@ def _halves(dataset: Dataset, limit: int | None, share: float, seed: int) -> dic
     first = stratified(dataset.train.labels[chosen], round(share * len(chosen)), seed, "split")
     halves = {"train": chosen[first], "val": chosen[others(first, len(chosen))]}
     if not all(map(len, halves.values())):
-        raise ValueError(f"data.share {share:g} of {len(chosen):,} images leaves none for {'weights' if not len(first) else 'alphas'}")
+        raise ValueError(
+            f"data.share {share:g} of {len(chosen):,} images leaves none for {'weights' if not len(first) else 'alphas'}"
+        )
     return halves
 
 
@@ -236,7 +263,13 @@ def retrain_data(
     """Splits "train" (all training images, or a stratified ``limit`` of them), "test", and "val" where the set has validation images; options
     as in `search_data`."""
     check_dataset(dataset)
-    splits = {"train": Split(dataset.train, _limited(dataset, limit, seed), _augment(dataset, augment, cutout, flip, jitter))}
+    splits = {
+        "train": Split(
+            dataset.train,
+            _limited(dataset, limit, seed),
+            _augment(dataset, augment, cutout, flip, jitter),
+        )
+    }
     if dataset.val is not None:
         splits["val"] = Split(dataset.val, torch.arange(len(dataset.val)))
     return _data(dataset, splits, batch, seed, device, workers)
@@ -249,17 +282,23 @@ def _limited(dataset: Dataset, limit: int | None, seed: int, parts: int = 1) -> 
         return torch.arange(count)
     least, most = 2 * len(dataset.classes) // parts, count // parts
     if not least <= limit <= most:
-        raise ValueError(f"the limit must lie between {least} (two images a class in all) and {most} (all of them), not {limit}")
+        raise ValueError(
+            f"the limit must lie between {least} (two images a class in all) and {most} (all of them), not {limit}"
+        )
     return stratified(dataset.train.labels, parts * limit, seed, "limit")
 
 
-def _augment(dataset: Dataset, augment: bool, cutout: int | None, flip: bool | None, jitter: float) -> Augment | None:
+def _augment(
+    dataset: Dataset, augment: bool, cutout: int | None, flip: bool | None, jitter: float
+) -> Augment | None:
     if not augment:
         return None
     large = dataset.size >= LARGE
     side = (0 if large else dataset.size // 2) if cutout is None else cutout
     if not 0 <= side < dataset.size:
-        raise ValueError(f"cutout must be at least 0 and less than the image side {dataset.size}, not {side}")
+        raise ValueError(
+            f"cutout must be at least 0 and less than the image side {dataset.size}, not {side}"
+        )
     if jitter and dataset.in_channels == 1:
         raise ValueError("jitter changes colours, the images are grey: set it to 0")
     mirrored = dataset.name not in CHARACTERS if flip is None else flip
@@ -281,6 +320,11 @@ def _data(
         raise ValueError(f"the number of workers must be at least 0, not {workers}")
     device = torch.device(device)
     splits = {**splits, "test": Split(dataset.test, torch.arange(len(dataset.test)))}
-    stores = {id(part.images.store): part.images.on(device).store for part in splits.values()}  # splits of one file move once
-    moved = {name: replace(part, images=replace(part.images, store=stores[id(part.images.store)])) for name, part in splits.items()}
+    stores = {
+        id(part.images.store): part.images.on(device).store for part in splits.values()
+    }  # splits of one file move once
+    moved = {
+        name: replace(part, images=replace(part.images, store=stores[id(part.images.store)]))
+        for name, part in splits.items()
+    }
     return Data(dataset, moved, batch, seed, device, workers, notes)

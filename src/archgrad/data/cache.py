@@ -20,12 +20,14 @@ from pydantic import Field, TypeAdapter
 from rich.markup import escape
 from rich.progress import track
 
-from archgrad import files, room, terminal
+from archgrad import terminal
+from archgrad.cost import room
 from archgrad.data import stored
-from archgrad.data.cache_folder import ReadOnly, checked, draft
 from archgrad.data.decode import GREY, RULE, BadImage, decode, opened, read
-from archgrad.data.sources import Source
+from archgrad.data.source import Source
 from archgrad.data.stored import Decoded, Stored
+from archgrad.storage import files
+from archgrad.storage.cache_folder import ReadOnly, checked, draft
 
 T = TypeVar("T")
 Say = Callable[[str], Any]
@@ -60,7 +62,9 @@ def facts(source: Source, cache: Path, report: Say) -> Facts:
         try:
             return Facts(**_content(file, Facts))
         except ValueError:
-            report(f"the cached facts about {source.name} were damaged: the images are looked at again")
+            report(
+                f"the cached facts about {source.name} were damaged: the images are looked at again"
+            )
     bad: dict[int, BadImage] = {}
     headers = [header for block in _each(source, "looking at", _header, bad) for header in block]
     if not headers:
@@ -123,9 +127,13 @@ def pixels(source: Source, channels: int, side: int, cache: Path, report: Say) -
             stored.write(out, file.name, shape, decoded())
     except ReadOnly as error:
         most = room.room()
-        if most is not None and 2 * math.prod(shape) > most - room.resident():  # they are gathered, then stacked
+        if (
+            most is not None and 2 * math.prod(shape) > most - room.resident()
+        ):  # they are gathered, then stacked
             raise
-        report(f"{str(error).partition(';')[0]}: the images of {source.name} are decoded into memory, every time anew")
+        report(
+            f"{str(error).partition(';')[0]}: the images of {source.name} are decoded into memory, every time anew"
+        )
         return stored.gathered(decoded())
     return stored.read(file, shape)
 
@@ -169,7 +177,9 @@ def _all(source: Source, doing: str, what: Callable[[BinaryIO], T]) -> Iterator[
         raise Unreadable(bad)
 
 
-def _each(source: Source, doing: str, what: Callable[[BinaryIO], T], bad: dict[int, BadImage]) -> Iterator[list[T]]:
+def _each(
+    source: Source, doing: str, what: Callable[[BinaryIO], T], bad: dict[int, BadImage]
+) -> Iterator[list[T]]:
     """``what`` of every image, in order, in blocks; those that cannot be read are left out of them, and put into ``bad``."""
 
     def block(start: int) -> list[T]:
@@ -188,7 +198,9 @@ def _each(source: Source, doing: str, what: Callable[[BinaryIO], T], bad: dict[i
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(block, starts)
         title = escape(terminal.visible(f"{doing} {source.name}"))
-        yield from track(done, title, total=len(starts), console=console, transient=True, disable=quiet)
+        yield from track(
+            done, title, total=len(starts), console=console, transient=True, disable=quiet
+        )
 
 
 def _file(source: Source, cache: Path, what: str, suffix: str) -> Path | None:
@@ -200,7 +212,9 @@ def _file(source: Source, cache: Path, what: str, suffix: str) -> Path | None:
 
 def _check_room(folder: Path, needed: int) -> None:
     """ValueError before hours of decoding, not after them."""
-    parent = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    parent = next(
+        parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists()
+    )
     free = shutil.disk_usage(parent).free
     if needed > free:
         raise ValueError(

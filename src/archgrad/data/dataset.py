@@ -67,12 +67,18 @@ class Dataset:
     std: tuple[float, ...]
     statistics: str  # "known" or "measured"
     fingerprint: str  # of class names, labels and the bytes of every image, as they are split: `archgrad.data.fingerprint.second`
-    alike: tuple[str, ...] = ()  # its fingerprints where Unicode writes the class names in another form
+    alike: tuple[
+        str, ...
+    ] = ()  # its fingerprints where Unicode writes the class names in another form
     notes: tuple[str, ...] = ()
-    val: Images | None = None  # those that move the alphas and validate a retraining; None: a half of ``train`` moves the alphas
+    val: Images | None = (
+        None  # those that move the alphas and validate a retraining; None: a half of ``train`` moves the alphas
+    )
     validation: str | None = None  # the split or the set that ``val`` is
     unreadable: tuple[str, ...] = ()  # images that were left out, and why
-    loading: Mapping[str, Any] = field(default_factory=dict)  # the arguments by which `load` gives it again; of images in memory none
+    loading: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # the arguments by which `load` gives it again; of images in memory none
     layout: str = ""  # what earlier versions would have read otherwise, in words
 
     @property
@@ -85,7 +91,10 @@ class Dataset:
     def balance(self) -> str:
         """One line: classes, images, the smallest and the largest class."""
         counts = self.train.counts(len(self.classes))
-        small, large = (f"{extreme:,} of {self.classes[counts.index(extreme)]}" for extreme in (min(counts), max(counts)))
+        small, large = (
+            f"{extreme:,} of {self.classes[counts.index(extreme)]}"
+            for extreme in (min(counts), max(counts))
+        )
         spread = f"{counts[0]:,} each" if len(set(counts)) == 1 else f"from {small} to {large}"
         validating = f", {len(self.val):,} validation images" if self.val else ""
         images = f"{len(self.train):,} training images ({spread}), {len(self.test):,} test images{validating}"
@@ -95,4 +104,6 @@ class Dataset:
 def check_dataset(given: object) -> None:
     """Raises a ValueError where what a user gave is no `Dataset`."""
     if not isinstance(given, Dataset):
-        raise ValueError(f"images are expected as archgrad.load gives them, not {errors.shown(given)}")
+        raise ValueError(
+            f"images are expected as archgrad.load gives them, not {errors.shown(given)}"
+        )

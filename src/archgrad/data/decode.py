@@ -10,7 +10,7 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from archgrad import formats
+from archgrad.data import formats
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -38,7 +38,9 @@ def read(where: str, opened: Callable[[], AbstractContextManager[S]], what: Call
         with opened() as image:
             return what(image)
     except UnidentifiedImageError:
-        raise BadImage(where, formats.lacking(where) or "it is of no kind that Pillow knows") from None
+        raise BadImage(
+            where, formats.lacking(where) or "it is of no kind that Pillow knows"
+        ) from None
     except Exception as error:  # Pillow's plugins raise whatever they like on a damaged file
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FAULTS):
             raise ValueError(f"cannot read the image {where}: {error}") from error
@@ -59,7 +61,9 @@ def decode(image: Image.Image, channels: int, side: int) -> np.ndarray:
     # A JPEG decoder can halve a photo for free; twice the target keeps what the resize needs.
     image.draft(image.mode, (2 * side, 2 * side))
     upright = ImageOps.exif_transpose(image)
-    square = ImageOps.fit(_plain(upright, "L" if channels == 1 else "RGB"), (side, side), Image.Resampling.BILINEAR)
+    square = ImageOps.fit(
+        _plain(upright, "L" if channels == 1 else "RGB"), (side, side), Image.Resampling.BILINEAR
+    )
     pixels = np.asarray(square)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 

@@ -38,9 +38,13 @@ def counted(parts: Sequence[Part]) -> list[str]:
     """
     said = []
     for one, other in ((1, 0), (2, 0), (1, 2)):
-        if max(one, other) < len(parts) and (count := int(shared(parts[one], [parts[other]]).sum())):
+        if max(one, other) < len(parts) and (
+            count := int(shared(parts[one], [parts[other]]).sum())
+        ):
             twice = f"{count:,} of {len(parts[one].images):,} {NAMES[one]} images are {NAMES[other]} images as well, byte for byte"
-            said.append(f"{twice}: --data.drop-duplicates leaves them out of the {NAMES[other]} images")
+            said.append(
+                f"{twice}: --data.drop-duplicates leaves them out of the {NAMES[other]} images"
+            )
     return said
 
 
@@ -62,8 +66,14 @@ def dropped(parts: Sequence[Part]) -> tuple[list[Part], list[str]]:
             twice = shared(parts[place], others)
             rest = torch.nonzero(~twice).flatten()
             if not len(rest):
-                raise ValueError(f"data.drop_duplicates leaves no {NAMES[place]} image: all of them are in another part of the data as well")
+                raise ValueError(
+                    f"data.drop_duplicates leaves no {NAMES[place]} image: all of them are in another part of the data as well"
+                )
             if count := len(twice) - len(rest):
-                kept[place] = Part(parts[place].images.subset(rest), parts[place].digests[rest.numpy()])
-                said.append(f"{count:,} {NAMES[place]} images are left out: they are {' or '.join(NAMES[1 : 1 + len(others)])} images as well")
+                kept[place] = Part(
+                    parts[place].images.subset(rest), parts[place].digests[rest.numpy()]
+                )
+                said.append(
+                    f"{count:,} {NAMES[place]} images are left out: they are {' or '.join(NAMES[1 : 1 + len(others)])} images as well"
+                )
     return kept, said

@@ -24,7 +24,9 @@ from archgrad.errors import composed
 SECOND = "2:"
 
 
-def second(classes: Sequence[str], size: int, channels: int, parts: Iterable[tuple[Tensor, np.ndarray]]) -> str:
+def second(
+    classes: Sequence[str], size: int, channels: int, parts: Iterable[tuple[Tensor, np.ndarray]]
+) -> str:
     """Version 2.
 
     Args:
@@ -49,7 +51,11 @@ def first(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for images in (dataset.train, dataset.test):
         digest.update(images.labels.numpy().tobytes())
-        digest.update(images.pixels(torch.arange(0, len(images), max(1, len(images) // 100))).numpy().tobytes())
+        digest.update(
+            images.pixels(torch.arange(0, len(images), max(1, len(images) // 100)))
+            .numpy()
+            .tobytes()
+        )
     return digest.hexdigest()[:16]
 
 
@@ -85,7 +91,10 @@ def _first(was: Mapping[str, Any], dataset: Dataset) -> str:
     then, now = list(was.get("classes", dataset.classes)), list(dataset.classes)
     if then != now:
         return _renamed(then, now)
-    for name, has, unit in (("size", dataset.size, "pixels a side"), ("in_channels", dataset.in_channels, "channels")):
+    for name, has, unit in (
+        ("size", dataset.size, "pixels a side"),
+        ("in_channels", dataset.in_channels, "channels"),
+    ):
         if was.get(name, has) != has:
             return f"they had {was[name]} {unit}, and have {has} now"
     return "the files, their labels or their order differ"
@@ -96,7 +105,11 @@ def _renamed(then: list[str], now: list[str]) -> str:
         return "Unicode writes the names of the classes in another form"
     if sorted(then) == sorted(now):
         return "the classes have another order"
-    gone, new = ([name for name in one if name not in other] for one, other in ((then, now), (now, then)))
+    gone, new = (
+        [name for name in one if name not in other] for one, other in ((then, now), (now, then))
+    )
     if len(gone) == len(new):
         return f"the class {gone[0]!r} is now called {new[0]!r}"
-    return f"the class {gone[0]!r} is gone" if len(gone) > len(new) else f"the class {new[0]!r} is new"
+    return (
+        f"the class {gone[0]!r} is gone" if len(gone) > len(new) else f"the class {new[0]!r} is new"
+    )

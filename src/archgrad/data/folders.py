@@ -13,8 +13,10 @@ from pathlib import Path
 
 import torch
 
-from archgrad import errors, files, formats, places
-from archgrad.data.sources import Source, Splits, listing_key
+from archgrad import errors
+from archgrad.data import formats, places
+from archgrad.data.source import Source, Splits, listing_key
+from archgrad.storage import files
 
 
 def splits(root: Path) -> Splits:
@@ -24,17 +26,28 @@ def splits(root: Path) -> Splits:
         return {"train": partial(_split, root)}
     taken = {folder.name for folder in found.values()}
     beside = [name for name in places.subfolders(root) if name not in taken]
-    notes = (f"not read, because they lie beside the splits of {root}: {', '.join(beside)}",) if beside else ()
+    notes = (
+        (f"not read, because they lie beside the splits of {root}: {', '.join(beside)}",)
+        if beside
+        else ()
+    )
     first = partial(_split, layout=_layout(root, taken), notes=notes)
     beside_train = partial(_classed_split, found["train"]) if "train" in found else _split
-    return {split: partial(first if split == "train" else beside_train, folder) for split, folder in found.items()}
+    return {
+        split: partial(first if split == "train" else beside_train, folder)
+        for split, folder in found.items()
+    }
 
 
 def _classed_split(train: Path, root: Path) -> Source:
     """A split beside the training images, in whose classes it is. ValueError where its images lie in no class folder, as those of some sets do
     for validation."""
     own, known = (places.subfolders(folder) for folder in (root, train))
-    if own and not any(errors.match(name, known) for name in own) and (hint := places.table_hint(root)):
+    if (
+        own
+        and not any(errors.match(name, known) for name in own)
+        and (hint := places.table_hint(root))
+    ):
         raise ValueError(f"{root} has no class folder of {train}, but {errors.listed(own)}{hint}")
     return _split(root)
 
@@ -43,7 +56,9 @@ def _layout(root: Path, taken: set[str]) -> str:
     """What earlier versions, which knew five names of splits, read otherwise; empty where nothing."""
     new = sorted(taken - {"train", *places.TESTS, *places.VALIDATIONS})
     are = "are splits" if len(new) > 1 else "is a split"
-    return f"{' and '.join(new)} in {root} {are}, which earlier versions did not know" if new else ""
+    return (
+        f"{' and '.join(new)} in {root} {are}, which earlier versions did not know" if new else ""
+    )
 
 
 def _split(root: Path, *, layout: str = "", notes: tuple[str, ...] = ()) -> Source:
@@ -55,12 +70,17 @@ def _split(root: Path, *, layout: str = "", notes: tuple[str, ...] = ()) -> Sour
         images, others = _images(str(root), name)
         if not images:
             rest = f" (it holds {_listed(others)})" if others else ""
-            raise ValueError(f"the class folder {root / name} holds no image: remove it, or put images in{rest}")
+            raise ValueError(
+                f"the class folder {root / name} holds no image: remove it, or put images in{rest}"
+            )
         names += images
         labels += [label] * len(images)
         ignored += others
     if later := {formats.ending(name) for name in names} & formats.LATER:
-        layout = layout or f"{' and '.join(sorted(later))} files in {root} are images, which earlier versions did not know"
+        layout = (
+            layout
+            or f"{' and '.join(sorted(later))} files in {root} are images, which earlier versions did not know"
+        )
 
     def where(index: int) -> str:
         return os.path.join(root, names[index])
@@ -79,7 +99,13 @@ def _split(root: Path, *, layout: str = "", notes: tuple[str, ...] = ()) -> Sour
 
 def _listed(kinds: Counter[str]) -> str:
     """``3 .txt, 2 hidden``"""
-    return errors.listed([f"{count:,} {kind}" for kind, count in sorted(kinds.items(), key=lambda one: (-one[1], one[0]))], 8)
+    return errors.listed(
+        [
+            f"{count:,} {kind}"
+            for kind, count in sorted(kinds.items(), key=lambda one: (-one[1], one[0]))
+        ],
+        8,
+    )
 
 
 def _images(root: str, folder: str) -> tuple[list[str], Counter[str]]:
@@ -87,7 +113,9 @@ def _images(root: str, folder: str) -> tuple[list[str], Counter[str]]:
     images: list[str] = []
     others: Counter[str] = Counter()
     for place, folders, names in os.walk(os.path.join(root, folder), followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in places.FOREIGN)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and name not in places.FOREIGN
+        )
         for name in sorted(names):
             if formats.is_image(name):
                 images.append(os.path.join(place, name)[len(root) + 1 :])

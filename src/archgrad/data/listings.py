@@ -7,9 +7,11 @@ import io
 from functools import partial
 from pathlib import Path
 
-from archgrad import errors, files, formats
+from archgrad import errors
+from archgrad.data import formats
 from archgrad.data.columns import are_paths, chosen, classed, columns_of, from_paths
-from archgrad.data.sources import Source, Splits
+from archgrad.data.source import Source, Splits
+from archgrad.storage import files
 
 LIMIT = 2**30  # bytes
 USUAL = ("label", "labels", "class", "category", "target")
@@ -27,9 +29,13 @@ def _source(file: Path, image: str | None, label: str | None) -> Source:
     where = str(file)
     pictures = chosen(where, header, image, "image", [lambda name: are_paths(columns[name])])
     others = header if label else [name for name in header if name != pictures]
-    names = chosen(where, others, label, "label", [lambda name: name.casefold() in USUAL, lambda name: True])
+    names = chosen(
+        where, others, label, "label", [lambda name: name.casefold() in USUAL, lambda name: True]
+    )
     classes, labels = classed(where, names, columns[names])
-    return from_paths(where, file.parent, pictures, [str(path) for path in columns[pictures]], classes, labels)
+    return from_paths(
+        where, file.parent, pictures, [str(path) for path in columns[pictures]], classes, labels
+    )
 
 
 def _table(file: Path) -> tuple[list[str], list[list[str]]]:
@@ -42,16 +48,22 @@ def _table(file: Path) -> tuple[list[str], list[list[str]]]:
     except csv.Error as error:
         raise ValueError(f"cannot read the table {file}: {error}") from None
     if not lines:
-        raise ValueError(f"{file} is empty: a table with a column of paths and one of classes is expected")
+        raise ValueError(
+            f"{file} is empty: a table with a column of paths and one of classes is expected"
+        )
     if any(map(formats.is_image, lines[0])):
         lines.insert(0, [str(place) for place in range(1, len(lines[0]) + 1)])
     header, *rows = lines
     header = [name.strip() for name in header]
     if twice := sorted({name for name in header if header.count(name) > 1}):
-        raise ValueError(f"{file} has two columns called {errors.shown(twice[0])}: rename one of them")
+        raise ValueError(
+            f"{file} has two columns called {errors.shown(twice[0])}: rename one of them"
+        )
     for number, row in enumerate(rows):
         if len(row) != len(header):
-            raise ValueError(f"{file}: row {number} has {len(row)} cells, and there are {len(header)} columns")
+            raise ValueError(
+                f"{file}: row {number} has {len(row)} cells, and there are {len(header)} columns"
+            )
     if not rows:
         raise ValueError(f"{file} has no row: a line for each image is expected")
     return header, [[cell.strip() for cell in row] for row in rows]

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from archgrad import errors, places
-from archgrad.data.sources import Source, Splits
+from archgrad import errors
+from archgrad.data import places
+from archgrad.data.source import Source, Splits
 
 NONE, AUTO = "none", "auto"
 """Said in place of a validation split: there is none, or it is the one of the set."""
@@ -18,7 +19,9 @@ class Parts(NamedTuple):
 
     train: Source
     test: Source | None  # None: a part of ``train`` is held out
-    val: Source | None  # None: a half of the training images moves the alphas, and a retraining has no validation
+    val: (
+        Source | None
+    )  # None: a half of the training images moves the alphas, and a retraining has no validation
     validation: str | None  # the split that ``val`` is, or the whole path of the other set
     notes: tuple[str, ...]
 
@@ -28,7 +31,13 @@ class Parts(NamedTuple):
         return [source for source in (self.train, self.test, self.val) if source is not None]
 
 
-def parts(path: str | Path, splits: Splits, test: str | Path | None, val: str | None, found: Callable[[str | Path], Splits]) -> Parts:
+def parts(
+    path: str | Path,
+    splits: Splits,
+    test: str | Path | None,
+    val: str | None,
+    found: Callable[[str | Path], Splits],
+) -> Parts:
     """The parts of a data set.
 
     Args:
@@ -48,25 +57,41 @@ def parts(path: str | Path, splits: Splits, test: str | Path | None, val: str | 
     train = _training(path, splits)
     notes: list[str] = []
     validations = [name for name in places.VALIDATIONS if name in splits]
-    tested, name = _named("test", test, splits, found) if test is not None else _usual((*places.TESTS, *places.VALIDATIONS), splits)
+    tested, name = (
+        _named("test", test, splits, found)
+        if test is not None
+        else _usual((*places.TESTS, *places.VALIDATIONS), splits)
+    )
     if test is None and name in validations:
         notes.append(f"no test split: {name} is the test set")
     validated, validation = None, None
     if val not in (None, AUTO, NONE):
         validated, validation = _named("val", val, splits, found)
         if validation == name and validation in splits:
-            raise ValueError(f"data.val and data.test are both {validation}: name another split for one of them")
+            raise ValueError(
+                f"data.val and data.test are both {validation}: name another split for one of them"
+            )
     elif val != NONE and tested is not None:
         validated, validation = _usual([one for one in validations if one != name], splits)
     if validated is not None:
-        moved = f"{validation} ({len(validated):,} images) moves the alphas and validates a retraining"
+        moved = (
+            f"{validation} ({len(validated):,} images) moves the alphas and validates a retraining"
+        )
         notes.append(f"{moved}: all training images train weights, and data.share does nothing")
     return Parts(
         train,
         tested and tested.relabelled(train.classes),
         validated and validated.relabelled(train.classes),
         validation,
-        (*(note for source in (train, tested, validated) if source is not None for note in source.notes), *notes),
+        (
+            *(
+                note
+                for source in (train, tested, validated)
+                if source is not None
+                for note in source.notes
+            ),
+            *notes,
+        ),
     )
 
 
@@ -84,7 +109,9 @@ def _training(path: str | Path, splits: Splits) -> Source:
     train = splits["train" if "train" in splits else next(iter(splits))]()
     present = [train.classes[label] for label in train.labels.unique().tolist()]
     if len(present) < 2:
-        raise ValueError(f"{path} has one class only ({', '.join(present)}): a search needs at least two")
+        raise ValueError(
+            f"{path} has one class only ({', '.join(present)}): a search needs at least two"
+        )
     return train
 
 
@@ -94,14 +121,26 @@ def _usual(names: Sequence[str], splits: Splits) -> tuple[Source, str] | tuple[N
     return (splits[name](), name) if name is not None else (None, None)
 
 
-def _named(kind: str, name: str | Path, splits: Splits, found: Callable[[str | Path], Splits]) -> tuple[Source, str]:
+def _named(
+    kind: str, name: str | Path, splits: Splits, found: Callable[[str | Path], Splits]
+) -> tuple[Source, str]:
     """The split of that name, or that of another set at that place; and its name."""
-    exact = name in splits or Path(name).exists()  # a set of that name goes before another spelling of a split
+    exact = (
+        name in splits or Path(name).exists()
+    )  # a set of that name goes before another spelling of a split
     split = str(name) if exact else split_called(str(name), splits)
     if split is not None and split in splits:
         return splits[split](), split
     if split is None:
-        raise ValueError(f"{errors.unknown(f'{kind} split', str(name), splits)}; nor is there a file or folder of that name")
+        raise ValueError(
+            f"{errors.unknown(f'{kind} split', str(name), splits)}; nor is there a file or folder of that name"
+        )
     other = found(name)
-    order = (*places.TESTS, *places.VALIDATIONS) if kind == "test" else (*places.VALIDATIONS, *places.TESTS)
-    return other[next((one for one in order if one in other), next(iter(other)))](), str(Path(name).resolve())
+    order = (
+        (*places.TESTS, *places.VALIDATIONS)
+        if kind == "test"
+        else (*places.VALIDATIONS, *places.TESTS)
+    )
+    return other[next((one for one in order if one in other), next(iter(other)))](), str(
+        Path(name).resolve()
+    )

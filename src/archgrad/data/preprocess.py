@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from archgrad import files
 from archgrad.data.decode import decode, opened, read
+from archgrad.storage import files
 
 LARGE = 96
 """From this side on images are photos: ImageNet stem, random-resized crops, and a margin around the centre crop."""
@@ -48,7 +48,10 @@ class Preprocess:
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Values 0..255 (B, C, H, W) -> (x / 255 - mean) / std, float32, channels last in memory."""
-        mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] * 255 for values in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(values, device=pixels.device)[:, None, None] * 255
+            for values in (self.mean, self.std)
+        )
         # in this order: arithmetic over three adjacent channels is ten times as slow as over rows
         return pixels.float().sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
@@ -56,7 +59,11 @@ class Preprocess:
         """Image files -> uint8 (N, C, S, S), as `images` takes them; ValueError names a file that cannot be read."""
         if not paths:
             raise ValueError("no image files given")
-        return torch.from_numpy(np.stack([read(str(path), partial(files.opened, Path(path)), self._decode) for path in paths]))
+        return torch.from_numpy(
+            np.stack(
+                [read(str(path), partial(files.opened, Path(path)), self._decode) for path in paths]
+            )
+        )
 
     def _decode(self, file: BinaryIO) -> np.ndarray:
         with opened(file) as image:
@@ -64,7 +71,10 @@ class Preprocess:
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers, as json reads them back."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Preprocess:

@@ -8,13 +8,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from archgrad import errors, formats, terminal
-from archgrad.data.cache import Say, Unreadable, facts, listing, pixels, record_bad, recorded_bad, unreadable
-from archgrad.data.cache_folder import draft
+from archgrad import errors, terminal
+from archgrad.data import formats
+from archgrad.data.cache import (
+    Say,
+    Unreadable,
+    facts,
+    listing,
+    pixels,
+    record_bad,
+    recorded_bad,
+    unreadable,
+)
 from archgrad.data.decode import BadImage
 from archgrad.data.preprocess import stored_side
-from archgrad.data.sources import Source
+from archgrad.data.source import Source
 from archgrad.data.stored import Stored
+from archgrad.storage.cache_folder import draft
 
 SKIP = "--data.skip-unreadable"
 """The flag by which a search and a retraining leave out images that cannot be read."""
@@ -39,7 +49,14 @@ class _Several(Exception):
 
 
 def read_parts(
-    sources: Sequence[Source], size: int | None, cache: Path, report: Say, *, channels: int | None = None, skip: bool = False, flag: str = SKIP
+    sources: Sequence[Source],
+    size: int | None,
+    cache: Path,
+    report: Say,
+    *,
+    channels: int | None = None,
+    skip: bool = False,
+    flag: str = SKIP,
 ) -> Pixels:
     """Decodes the images of all sources alike.
 
@@ -65,7 +82,9 @@ def read_parts(
         kept = [source.without(indices) for source, indices in zip(sources, left_out)]
         for source, rest in zip(sources, kept):
             if not len(rest):
-                raise ValueError(f"none of the {len(source):,} images of {source.name} can be read: {unreadable(source, 0)}")
+                raise ValueError(
+                    f"none of the {len(source):,} images of {source.name} can be read: {unreadable(source, 0)}"
+                )
         try:
             found = _read(kept, size, channels, cache, report)
         except _Several as error:
@@ -76,11 +95,17 @@ def read_parts(
                 indices += [there[index] for index in part]
                 record_bad(source, indices, cache)
             continue
-        bad = [unreadable(source, index) for source, indices in zip(sources, left_out) for index in sorted(indices)]
+        bad = [
+            unreadable(source, index)
+            for source, indices in zip(sources, left_out)
+            for index in sorted(indices)
+        ]
         return found._replace(left_out=[image for image in bad if image is not None])
 
 
-def _read(sources: list[Source], size: int | None, channels: int | None, cache: Path, report: Say) -> Pixels:
+def _read(
+    sources: list[Source], size: int | None, channels: int | None, cache: Path, report: Say
+) -> Pixels:
     heads = [] if size and channels else [facts(source, cache, report) for source in sources]
     side = size or sources[0].size or (32 if heads[0].side <= 48 else 64)
     channels = channels or (1 if all(head.grey for head in heads) else 3)
@@ -99,23 +124,37 @@ def _read(sources: list[Source], size: int | None, channels: int | None, cache: 
 
 def check_formats(sources: Sequence[Source], flag: str = SKIP) -> None:
     """ValueError where images are of a format that needs a library which is not there: before hours of decoding."""
-    lacking = [where for source in sources for where in map(source.where, range(len(source))) if formats.lacking(where)]
+    lacking = [
+        where
+        for source in sources
+        for where in map(source.where, range(len(source)))
+        if formats.lacking(where)
+    ]
     if lacking:
         kinds = Counter(formats.lacking(where) for where in lacking)
-        raise ValueError(f"{errors.listed(lacking)}: {'; '.join(map(str, kinds))}{_way_out(';', flag)}")
+        raise ValueError(
+            f"{errors.listed(lacking)}: {'; '.join(map(str, kinds))}{_way_out(';', flag)}"
+        )
 
 
-def complaint(sources: Sequence[Source], parts: Sequence[dict[int, BadImage]], cache: Path, flag: str = SKIP) -> ValueError:
+def complaint(
+    sources: Sequence[Source], parts: Sequence[dict[int, BadImage]], cache: Path, flag: str = SKIP
+) -> ValueError:
     """All images that cannot be read, the first ones by name, and where the list of all of them is."""
     bad = [image for part in parts for image in part.values()]
     if len(bad) == 1:
         return ValueError(f"{bad[0]}; mend or remove it{_way_out(',', flag)}")
-    first = [f"{bad[0].where} ({errors.shortened(bad[0].why, errors.NAMED)})", *(image.where for image in bad[1:])]
+    first = [
+        f"{bad[0].where} ({errors.shortened(bad[0].why, errors.NAMED)})",
+        *(image.where for image in bad[1:]),
+    ]
     said = f"cannot read {len(bad):,} of {sum(map(len, sources)):,} images: {errors.listed(first)}"
     with suppress(ValueError):  # a cache that cannot be written to
         if (file := listing(sources[0], cache)) is not None:
             with draft(file) as out:
-                out.writelines(f"{terminal.visible(f'{image.where}: {image.why}')}\n".encode() for image in bad)
+                out.writelines(
+                    f"{terminal.visible(f'{image.where}: {image.why}')}\n".encode() for image in bad
+                )
             said += f" (all of them: {file})"
     return ValueError(f"{said}; mend or remove them{_way_out(',', flag)}")
 

@@ -19,7 +19,10 @@ def stratified(labels: Tensor, total: int, *place: object) -> Tensor:
     rng = generator(*place)
     members = [torch.nonzero(labels == label).flatten() for label in labels.unique()]
     counts = quotas([len(indices) for indices in members], total)
-    chosen = [indices[torch.randperm(len(indices), generator=rng)[:count]] for indices, count in zip(members, counts)]
+    chosen = [
+        indices[torch.randperm(len(indices), generator=rng)[:count]]
+        for indices, count in zip(members, counts)
+    ]
     return torch.cat(chosen).sort().values
 
 
@@ -28,7 +31,9 @@ def quotas(counts: Sequence[int], total: int) -> list[int]:
     whole = sum(counts)
     shares = [count * total // whole for count in counts]
     remainder = [count * total % whole for count in counts]
-    for index in sorted(range(len(counts)), key=lambda index: -remainder[index])[: total - sum(shares)]:
+    for index in sorted(range(len(counts)), key=lambda index: -remainder[index])[
+        : total - sum(shares)
+    ]:
         shares[index] += 1
     return shares
 

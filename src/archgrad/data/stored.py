@@ -41,7 +41,9 @@ def gathered(blocks: Iterable[Sequence[Decoded]]) -> Stored:
     return Stored(_stacked(images), _array(b"".join(image.digest for image in images)))
 
 
-def write(file: BinaryIO, name: str, shape: tuple[int, ...], blocks: Iterable[Sequence[Decoded]]) -> None:
+def write(
+    file: BinaryIO, name: str, shape: tuple[int, ...], blocks: Iterable[Sequence[Decoded]]
+) -> None:
     """Writes images block by block, `BLOCK` in each but the last.
 
     Args:
@@ -52,7 +54,9 @@ def write(file: BinaryIO, name: str, shape: tuple[int, ...], blocks: Iterable[Se
     """
     digests: list[bytes] = []
     sums: list[bytes] = []
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
     for block in blocks:
         pixels = _stacked(block)
         file.write(pixels.data)
@@ -89,7 +93,12 @@ def read(path: Path, shape: tuple[int, ...]) -> Stored:
         file.seek(end)
         contents, checksum = file.read(count * DIGEST), file.read(DIGEST)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        sums = list(pool.map(lambda place: sha256(pixels[place : place + BLOCK].data).digest(), range(0, count, BLOCK)))
+        sums = list(
+            pool.map(
+                lambda place: sha256(pixels[place : place + BLOCK].data).digest(),
+                range(0, count, BLOCK),
+            )
+        )
     if checksum != _checksum(path.name, sums, contents):
         raise ValueError("were damaged")
     return Stored(pixels, _array(contents))
@@ -100,7 +109,9 @@ def _start(file: BinaryIO, shape: tuple[int, ...]) -> int:
     try:
         np.lib.format.read_magic(file)
         found = np.lib.format.read_array_header_1_0(file)
-    except Exception:  # numpy evaluates the header as a literal of Python, which may fail in many ways
+    except (
+        Exception
+    ):  # numpy evaluates the header as a literal of Python, which may fail in many ways
         found = None
     if found != (shape, False, np.dtype(np.uint8)):
         raise ValueError("were damaged")
@@ -112,7 +123,9 @@ def _checksum(name: str, sums: Sequence[bytes], contents: bytes) -> bytes:
 
 
 def _stacked(images: Sequence[Decoded]) -> np.ndarray:
-    return np.ascontiguousarray(np.stack([image.pixels for image in images]))  # numpy keeps the order of the axes in memory otherwise
+    return np.ascontiguousarray(
+        np.stack([image.pixels for image in images])
+    )  # numpy keeps the order of the axes in memory otherwise
 
 
 def _array(digests: bytes) -> np.ndarray:

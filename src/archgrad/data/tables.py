@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from archgrad import files
-from archgrad.data.cache_folder import made, private
 from archgrad.data.columns import LOOKED_AT, are_paths, check_labelled, chosen, classed, from_paths
-from archgrad.data.sources import Source, Splits, listing_key
+from archgrad.data.source import Source, Splits, listing_key
+from archgrad.storage import files
+from archgrad.storage.cache_folder import made, private
 
 SHORT = {
     "cifar10": "uoft-cs/cifar10",
@@ -34,7 +34,9 @@ STATISTICS = {  # mean and std of the field's recipes (quark0/darts)
 Table = Any  # datasets.Dataset: imported only when needed, the import takes a second
 
 
-def parquet(root: Path, files: list[Path], image: str | None, label: str | None, cache: Path | None) -> Splits:
+def parquet(
+    root: Path, files: list[Path], image: str | None, label: str | None, cache: Path | None
+) -> Splits:
     """One parquet file, or a folder of them whose names or folders say train, test, validation."""
     from datasets import load_dataset
 
@@ -47,9 +49,13 @@ def parquet(root: Path, files: list[Path], image: str | None, label: str | None,
     try:
         parts = load_dataset("parquet", **place, cache_dir=own)
     except Exception as error:
-        raise ValueError(f"cannot read the parquet files of {root}: {_first_line(error)}") from error
+        raise ValueError(
+            f"cannot read the parquet files of {root}: {_first_line(error)}"
+        ) from error
     key = listing_key(root.parent, [str(file.relative_to(root.parent)) for file in files])
-    return _splits(_sources(str(root), parts, image, label, key, root.parent if root.is_file() else root))
+    return _splits(
+        _sources(str(root), parts, image, label, key, root.parent if root.is_file() else root)
+    )
 
 
 def hub(name: str, image: str | None, label: str | None, missing: str) -> Splits:
@@ -67,7 +73,12 @@ def hub(name: str, image: str | None, label: str | None, missing: str) -> Splits
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
     known = STATISTICS.get(full)
-    return _splits({split: replace(source, statistics=known) for split, source in _sources(full, parts, image, label, None).items()})
+    return _splits(
+        {
+            split: replace(source, statistics=known)
+            for split, source in _sources(full, parts, image, label, None).items()
+        }
+    )
 
 
 def _splits(sources: Mapping[str, Source]) -> Splits:
@@ -89,7 +100,12 @@ def _reached(full: str, missing: str) -> bool:
 
 
 def _sources(
-    name: str, parts: Mapping[Any, Table], image: str | None, label: str | None, key: str | None, root: Path | None = None
+    name: str,
+    parts: Mapping[Any, Table],
+    image: str | None,
+    label: str | None,
+    key: str | None,
+    root: Path | None = None,
 ) -> dict[str, Source]:
     """Split name -> `Source`; a split without any label (ImageNet's test) is left out. ``key`` None: that of the library's own files.
     ``root``: where paths begin, for a table that may have them in place of images."""
@@ -104,38 +120,63 @@ def _sources(
             kinds.append(partial(_holds_paths, table))
         pictures = chosen(where, list(features), image, "image", kinds)
         others = [column for column in features if label or column != pictures]
-        names = chosen(where, others, label, "label", [_of(features, _is(datasets.ClassLabel)), _of(features, _is_name_or_number)])
+        names = chosen(
+            where,
+            others,
+            label,
+            "label",
+            [_of(features, _is(datasets.ClassLabel)), _of(features, _is_name_or_number)],
+        )
         values = table[names][:]
         if len(parts) > 1 and set(values) <= {None, -1}:
             continue
         classes, labels = _labels(where, features[names], values, names)
         if root is not None and _is_text(features[pictures]):
-            sources[str(split)] = from_paths(where, root, pictures, table[pictures][:], classes, labels)
+            sources[str(split)] = from_paths(
+                where, root, pictures, table[pictures][:], classes, labels
+            )
             continue
         rows = table.select_columns([pictures]).cast_column(pictures, datasets.Image(decode=False))
         files = [file["filename"] for file in table.cache_files]
         own = listing_key(os.sep, files) if key is None and files else key
-        sources[str(split)] = _source(where, classes, labels, rows, pictures, own and f"{own}-{split}")
+        sources[str(split)] = _source(
+            where, classes, labels, rows, pictures, own and f"{own}-{split}"
+        )
     if not sources:
         raise ValueError(f"{name}: no split has labels")
     return sources
 
 
-def _source(name: str, classes: tuple[str, ...], labels: Tensor, rows: Table, column: str, key: str | None) -> Source:
-    return Source(name, classes, labels, open=lambda row: _open(rows[row][column]), where=lambda row: f"{name}, row {row}", key=key)
+def _source(
+    name: str, classes: tuple[str, ...], labels: Tensor, rows: Table, column: str, key: str | None
+) -> Source:
+    return Source(
+        name,
+        classes,
+        labels,
+        open=lambda row: _open(rows[row][column]),
+        where=lambda row: f"{name}, row {row}",
+        key=key,
+    )
 
 
 def _open(cell: dict[str, Any] | None) -> BinaryIO:
     if cell is None:
         raise ValueError("the cell is empty")
-    return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else files.opened(Path(cell["path"]))
+    return (
+        io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else files.opened(Path(cell["path"]))
+    )
 
 
-def _labels(name: str, feature: Any, values: list[Any], column: str) -> tuple[tuple[str, ...], Tensor]:
+def _labels(
+    name: str, feature: Any, values: list[Any], column: str
+) -> tuple[tuple[str, ...], Tensor]:
     """Class names and labels (N,): a ClassLabel's own, else the sorted distinct values. Unlabelled rows (-1, null) are refused."""
     if not hasattr(feature, "names"):
         if not _is_name_or_number(feature):
-            raise ValueError(f"{name}: column {column!r} is {feature}, a label is a class, a string or a whole number")
+            raise ValueError(
+                f"{name}: column {column!r} is {feature}, a label is a class, a string or a whole number"
+            )
         return classed(name, column, values)
     check_labelled(name, column, values)
     return tuple(feature.names), torch.tensor(values)
@@ -159,11 +200,15 @@ def _is(kind: type) -> Callable[[Any], bool]:
 
 
 def _holds_bytes(feature: Any) -> bool:
-    return getattr(feature, "dtype", None) == "binary" or (isinstance(feature, dict) and "bytes" in feature)
+    return getattr(feature, "dtype", None) == "binary" or (
+        isinstance(feature, dict) and "bytes" in feature
+    )
 
 
 def _is_name_or_number(feature: Any) -> bool:
-    return getattr(feature, "dtype", "").startswith(("int", "uint", "string", "large_string", "bool"))
+    return getattr(feature, "dtype", "").startswith(
+        ("int", "uint", "string", "large_string", "bool")
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from archgrad.arch import Alphas, Batch, Groups, Loss, Mixture
+from archgrad.arch.edges import Alphas, Groups
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch, Loss
+from archgrad.components.gradients import frozen, gradients
+from archgrad.components.losses import of_labels
 from archgrad.diagnostics.measuring import measuring
 from archgrad.errors import counted
-from archgrad.gradients import frozen, gradients
 from archgrad.seeds import forked, generator
-from archgrad.terms import of_labels
 
 BASIS = 10
 """Vectors of Lanczos's method; up to twice as many unknowns are no work for it."""
@@ -30,7 +32,9 @@ Product = Callable[[np.ndarray], np.ndarray]
 """v -> H v, both (size,) float64."""
 
 
-def largest_eigenvalue(product: Product, size: int, *place: object, tolerance: float = 1e-3) -> float:
+def largest_eigenvalue(
+    product: Product, size: int, *place: object, tolerance: float = 1e-3
+) -> float:
     """Of a symmetric (size, size) matrix; 0 if it has no size, nan where it is not finite.
 
     The start vector is a function of ``place``. ``tolerance``: of the residual, relative to the size of matrix and eigenvalue, whose error is
@@ -38,25 +42,46 @@ def largest_eigenvalue(product: Product, size: int, *place: object, tolerance: f
     """
     if size <= 2 * BASIS:
         return _of_all(product, size)
-    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh  # take a third of a second to import
+    from scipy.sparse.linalg import (
+        ArpackError,
+        LinearOperator,
+        eigsh,
+    )  # take a third of a second to import
 
     start = torch.randn(size, generator=generator(*place), dtype=torch.float64).numpy()
     shift = float(np.linalg.norm(product(start)) / np.linalg.norm(start))
     if shift == 0 or not math.isfinite(shift):
         return 0.0 if shift == 0 else math.nan
     # ARPACK leaves the null space out, and alphas always have one: each edge's softmax is the same for a constant more.
-    shifted = LinearOperator((size, size), matvec=lambda v: product(v) + shift * np.ravel(v), dtype=np.float64)
+    shifted = LinearOperator(
+        (size, size), matvec=lambda v: product(v) + shift * np.ravel(v), dtype=np.float64
+    )
     restarts = size // BASIS + 1  # as many as cost what all of H does
     try:
-        found = eigsh(shifted, 1, which="LA", v0=start, ncv=BASIS, maxiter=restarts, tol=tolerance, return_eigenvectors=False)
+        found = eigsh(
+            shifted,
+            1,
+            which="LA",
+            v0=start,
+            ncv=BASIS,
+            maxiter=restarts,
+            tol=tolerance,
+            return_eigenvectors=False,
+        )
     except ArpackError:
         return _of_all(product, size)
     return float(found[0]) - shift
 
 
 def supernet_curvature(
-    net: nn.Module, alphas: Alphas, mixture: Callable[[Alphas], Mixture], groups: Groups, batches: Iterable[Batch], *place: object,
-    between: Callable[[], object] = lambda: None, of: Loss = of_labels,
+    net: nn.Module,
+    alphas: Alphas,
+    mixture: Callable[[Alphas], Mixture],
+    groups: Groups,
+    batches: Iterable[Batch],
+    *place: object,
+    between: Callable[[], object] = lambda: None,
+    of: Loss = of_labels,
 ) -> float:
     """`largest_eigenvalue` of the Hessian of a supernet's cross-entropy (or ``of`` in its place) under ``mixture(alphas)``, its mean over
     ``batches``, over all alphas: further logits (``group/name``) among them, padding not. nan where the loss overflows.
@@ -65,10 +90,18 @@ def supernet_curvature(
     the seed. The graphs of all batches are held at once. Mode, buffers, gradients and ``requires_grad`` of the net are left as they were.
     ``between`` is called before each product, and may raise. ValueError if there are no batches.
     """
-    masks = {name: groups[name].mask(a.device) if name in groups else torch.ones_like(a, dtype=torch.bool) for name, a in alphas.items()}
+    masks = {
+        name: groups[name].mask(a.device)
+        if name in groups
+        else torch.ones_like(a, dtype=torch.bool)
+        for name, a in alphas.items()
+    }
     sizes = [int(mask.sum()) for mask in masks.values()]
     flat = torch.cat([alphas[name].detach()[mask] for name, mask in masks.items()]).requires_grad_()
-    whole = {name: a.detach().masked_scatter(masks[name], part) for (name, a), part in zip(alphas.items(), flat.split(sizes))}
+    whole = {
+        name: a.detach().masked_scatter(masks[name], part)
+        for (name, a), part in zip(alphas.items(), flat.split(sizes))
+    }
     with measuring(net, training=True), frozen(net.parameters()):
         slopes = []
         for k, batch in enumerate(batches):
@@ -85,7 +118,9 @@ def supernet_curvature(
         return _derivative(slope @ along, flat, retain=True).double().cpu().numpy()
 
     precise = flat.dtype == torch.float64
-    return largest_eigenvalue(product, len(flat), *place, "curvature", tolerance=1e-7 if precise else 1e-3)
+    return largest_eigenvalue(
+        product, len(flat), *place, "curvature", tolerance=1e-7 if precise else 1e-3
+    )
 
 
 def rise(values: Sequence[float | None], window: int, ratio: float) -> str | None:
@@ -105,7 +140,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return math.fsum(some) / len(some) if some else None
 
 
-def _derivative(value: Tensor, at: Tensor, *, create_graph: bool = False, retain: bool = False) -> Tensor:
+def _derivative(
+    value: Tensor, at: Tensor, *, create_graph: bool = False, retain: bool = False
+) -> Tensor:
     found = gradients(value, {"": at}, create_graph=create_graph, retain=retain, zeros=True)[""]
     assert found is not None  # zeros
     return found
@@ -115,4 +152,8 @@ def _of_all(product: Product, size: int) -> float:
     if not size:
         return 0.0
     columns = np.stack([product(unit) for unit in np.eye(size)])
-    return float(np.linalg.eigvalsh((columns + columns.T) / 2)[-1]) if np.isfinite(columns).all() else math.nan
+    return (
+        float(np.linalg.eigvalsh((columns + columns.T) / 2)[-1])
+        if np.isfinite(columns).all()
+        else math.nan
+    )

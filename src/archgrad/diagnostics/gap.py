@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 
 from torch import nn
 
-from archgrad.arch import Batch, Loss, Mixture
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch, Loss
 from archgrad.diagnostics.accuracy import accuracy
 
 
@@ -21,8 +22,12 @@ def gap(
     were not gathered under. No op is dropped out; the net is left as it was; draws are a function of ``place``, which begins with the seed.
     ``batches`` is called twice. ValueError if there are no images.
     """
-    mixed, mixed_loss = accuracy(net, mixture.whole(), batches(), *place, batch_statistics=True, loss=loss)
-    single, single_loss = accuracy(net, discrete, batches(), *place, batch_statistics=True, loss=loss)
+    mixed, mixed_loss = accuracy(
+        net, mixture.whole(), batches(), *place, batch_statistics=True, loss=loss
+    )
+    single, single_loss = accuracy(
+        net, discrete, batches(), *place, batch_statistics=True, loss=loss
+    )
     return {
         "mixture_accuracy": mixed,
         "mixture_loss": mixed_loss,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from archgrad.gradients import probing
+from archgrad.components.gradients import probing
 
 
 @contextmanager

@@ -6,11 +6,15 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
-from archgrad.arch import Batch, Genotype, Groups
+from archgrad.arch.edges import Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.passes import Batch
 from archgrad.diagnostics.accuracy import accuracy
 
 
-def correlation(first: Sequence[float], second: Sequence[float]) -> tuple[float | None, float | None]:
+def correlation(
+    first: Sequence[float], second: Sequence[float]
+) -> tuple[float | None, float | None]:
     """Kendall's tau-b and Spearman's rho of paired values, both in [-1, 1]; ties are corrected for in tau and share their mean rank in rho.
 
     (None, None) where a list is constant, a single value among them: it ranks nothing. ValueError if they differ in length.
@@ -25,7 +29,11 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> tuple[float 
 
 
 def accuracies(
-    net: nn.Module, genotypes: Iterable[Genotype], groups: Groups, batches: Iterable[Batch], *place: object
+    net: nn.Module,
+    genotypes: Iterable[Genotype],
+    groups: Groups,
+    batches: Iterable[Batch],
+    *place: object,
 ) -> list[float]:
     """Share of images right, in [0, 1], of each genotype alone in a supernet (`Genotype.one_hot`), with the weights as they are: an op that
     never ran is judged by its initial ones.
@@ -34,4 +42,7 @@ def accuracies(
     with the seed, and all images, which are gone through once for each. The net is left as it was. ValueError for a genotype that does not
     fit ``groups``, and if there are no images.
     """
-    return [accuracy(net, genotype.one_hot(groups), batches, *place, batch_statistics=True)[0] for genotype in genotypes]
+    return [
+        accuracy(net, genotype.one_hot(groups), batches, *place, batch_statistics=True)[0]
+        for genotype in genotypes
+    ]

@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from archgrad.arch import Alphas, Batch, Mixture
-from archgrad.arch import Loss as OfLabels
+from archgrad.arch.edges import Alphas
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Batch
+from archgrad.arch.passes import Loss as OfLabels
+from archgrad.components.gradients import Named, gradients
+from archgrad.components.losses import of_labels
 from archgrad.diagnostics.measuring import measuring
 from archgrad.errors import unknown
-from archgrad.gradients import Named, gradients
 from archgrad.seeds import forked
-from archgrad.terms import of_labels
 
 Loss = Callable[[Named], Tensor]
 
@@ -46,7 +48,9 @@ def sharpness(loss: Loss, at: Named, rho: float, steps: int = 1) -> float:
     ValueError for rho <= 0 or steps < 1.
     """
     if not rho > 0 or steps < 1:
-        raise ValueError(f"sharpness needs a radius above 0 and at least 1 step, not {rho} and {steps}")
+        raise ValueError(
+            f"sharpness needs a radius above 0 and at least 1 step, not {rho} and {steps}"
+        )
     centre = {name: tensor.detach() for name, tensor in at.items()}
     shift = {name: torch.zeros_like(tensor) for name, tensor in centre.items()}
     base, uphill = _slope(loss, centre)
@@ -55,15 +59,32 @@ def sharpness(loss: Loss, at: Named, rho: float, steps: int = 1) -> float:
         length = _norm(uphill)
         if length == 0:
             break
-        shift = _projected({name: e + uphill[name] * (rho / length) if name in uphill else e for name, e in shift.items()}, rho)
-        value, uphill = _slope(loss, {name: tensor + shift[name] for name, tensor in centre.items()}, ascending=step + 1 < steps)
+        shift = _projected(
+            {
+                name: e + uphill[name] * (rho / length) if name in uphill else e
+                for name, e in shift.items()
+            },
+            rho,
+        )
+        value, uphill = _slope(
+            loss,
+            {name: tensor + shift[name] for name, tensor in centre.items()},
+            ascending=step + 1 < steps,
+        )
         highest = value if math.isnan(value) else max(highest, value)
     return highest - base
 
 
 def supernet_sharpness(
-    net: nn.Module, alphas: Alphas, mixture: Callable[[Alphas], Mixture], batches: Iterable[Batch], *place: object,
-    over: Sequence[str] = tuple(MOVED), rho: float = 0.05, steps: int = 1, of: OfLabels = of_labels,
+    net: nn.Module,
+    alphas: Alphas,
+    mixture: Callable[[Alphas], Mixture],
+    batches: Iterable[Batch],
+    *place: object,
+    over: Sequence[str] = tuple(MOVED),
+    rho: float = 0.05,
+    steps: int = 1,
+    of: OfLabels = of_labels,
 ) -> dict[str, Estimate]:
     """`sharpness` of a supernet's cross-entropy (or ``of`` in its place) under ``mixture(alphas)``, for each of ``over``: "weights",
     "alphas", "both".
@@ -74,21 +95,35 @@ def supernet_sharpness(
     for name in over:
         if name not in MOVED:
             raise unknown("part to measure sharpness over", name, MOVED)
-    named: dict[str, dict[str, Tensor]] = {"weights": dict(net.named_parameters()), "alphas": alphas}
-    here = {f"{kind}/{name}": tensor.detach() for kind, tensors in named.items() for name, tensor in tensors.items()}
+    named: dict[str, dict[str, Tensor]] = {
+        "weights": dict(net.named_parameters()),
+        "alphas": alphas,
+    }
+    here = {
+        f"{kind}/{name}": tensor.detach()
+        for kind, tensors in named.items()
+        for name, tensor in tensors.items()
+    }
     found: dict[str, list[float]] = {name: [] for name in over}
     with measuring(net, training=True):
         for k, batch in enumerate(batches):
 
             def loss(moved: Named, k: int = k, batch: Batch = batch) -> Tensor:
-                now = {kind: {name: {**here, **moved}[f"{kind}/{name}"] for name in tensors} for kind, tensors in named.items()}
+                now = {
+                    kind: {name: {**here, **moved}[f"{kind}/{name}"] for name in tensors}
+                    for kind, tensors in named.items()
+                }
                 with forked(*place, "sharpness", k, device=batch.images.device):
                     mixed = mixture(now["alphas"]).whole()
                     output = functional_call(net, now["weights"], (batch.images, mixed))
                 return of(output, batch)
 
             for name in over:
-                at = {key: tensor for key, tensor in here.items() if key.partition("/")[0] in MOVED[name]}
+                at = {
+                    key: tensor
+                    for key, tensor in here.items()
+                    if key.partition("/")[0] in MOVED[name]
+                }
                 found[name].append(sharpness(loss, at, rho, steps))
     return {name: estimate(values) for name, values in found.items()}
 
@@ -102,7 +137,10 @@ def estimate(values: Sequence[float]) -> Estimate:
         return Estimate(each.item(), None)
     from scipy.stats import t  # takes half a second to import
 
-    return Estimate(each.mean().item(), float(t.ppf(0.975, len(values) - 1)) * each.std().item() / math.sqrt(len(values)))
+    return Estimate(
+        each.mean().item(),
+        float(t.ppf(0.975, len(values) - 1)) * each.std().item() / math.sqrt(len(values)),
+    )
 
 
 def _slope(loss: Loss, at: Named, *, ascending: bool = True) -> tuple[float, dict[str, Tensor]]:
@@ -111,7 +149,9 @@ def _slope(loss: Loss, at: Named, *, ascending: bool = True) -> tuple[float, dic
     with torch.set_grad_enabled(ascending):
         value = loss(leaves)
         found = gradients(value, leaves) if ascending else {}
-    return value.item(), {name: gradient for name, gradient in found.items() if gradient is not None}
+    return value.item(), {
+        name: gradient for name, gradient in found.items() if gradient is not None
+    }
 
 
 def _norm(tensors: Named) -> float:

@@ -3,4 +3,17 @@
 from archgrad.latency.measuring import Tick, chosen, measure, networks_ms
 from archgrad.latency.profile import Profile, Setting, find, place, read, recorded, setting, write
 
-__all__ = ["Profile", "Setting", "Tick", "chosen", "find", "measure", "networks_ms", "place", "read", "recorded", "setting", "write"]
+__all__ = [
+    "Profile",
+    "Setting",
+    "Tick",
+    "chosen",
+    "find",
+    "measure",
+    "networks_ms",
+    "place",
+    "read",
+    "recorded",
+    "setting",
+    "write",
+]

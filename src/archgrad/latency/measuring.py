@@ -11,13 +11,15 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, channels_last, nn
 
-from archgrad import room
-from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture
-from archgrad.cost import Cost, r_squared
+from archgrad.arch.edges import Edge, EdgeGroup, Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.space import Space, Supernet
+from archgrad.components.select import strongest, uniform
+from archgrad.cost import room
+from archgrad.cost.cost import Cost, r_squared
 from archgrad.latency.profile import Net, Profile, Setting
 from archgrad.latency.timing import keep_memory, milliseconds, threads
-from archgrad.search_space import Space, Supernet
-from archgrad.select import strongest, uniform
 
 Tick = Callable[[str, int, int], None]
 """(what, done, of): how far a measurement is."""
@@ -32,7 +34,15 @@ class _Shape(NamedTuple):
     gives: tuple[int, ...]
 
 
-def measure(space: Space, wanted: Setting, *, nets: int = 12, seed: int = 0, seconds: float = 0.05, tick: Tick | None = None) -> Profile:
+def measure(
+    space: Space,
+    wanted: Setting,
+    *,
+    nets: int = 12,
+    seed: int = 0,
+    seconds: float = 0.05,
+    tick: Tick | None = None,
+) -> Profile:
     """Latency of the derived networks of ``wanted``: eval mode, no gradient, channels_last.
 
     An op is measured once for each structure, input and output that it has, with the addition to its node where nodes have several inputs.
@@ -41,47 +51,83 @@ def measure(space: Space, wanted: Setting, *, nets: int = 12, seed: int = 0, sec
     where sums of ops say nothing of networks, as on a machine that is busy with other work.
     """
     if nets < LEAST_NETS:
-        raise ValueError(f"nets must be at least {LEAST_NETS}, which a line is calibrated on, not {nets}")
+        raise ValueError(
+            f"nets must be at least {LEAST_NETS}, which a line is calibrated on, not {nets}"
+        )
     if nets > MOST_NETS:
         raise ValueError(f"nets must be at most {MOST_NETS}, not {nets}")
     whole, tell = space.resized(**wanted.spec), tick or (lambda what, done, of: None)
     with threads(wanted.threads), torch.no_grad():
         raw = Cost("latency", "ms", 0.0, _ops_ms(whole, wanted, seconds, tell))
         genotypes = chosen(raw, whole.groups, nets, seed)
-        measured = networks_ms([whole.derive(genotype, **wanted.spec) for genotype in genotypes], wanted, seconds=seconds, tick=tell)
+        measured = networks_ms(
+            [whole.derive(genotype, **wanted.spec) for genotype in genotypes],
+            wanted,
+            seconds=seconds,
+            tick=tell,
+        )
     added = [raw.added(genotype) for genotype in genotypes]
     base, scale = line(added, measured)
     predicted = [base + scale * one for one in added]
-    r2 = r_squared(torch.tensor(measured, dtype=torch.float64), torch.tensor(predicted, dtype=torch.float64))
+    r2 = r_squared(
+        torch.tensor(measured, dtype=torch.float64), torch.tensor(predicted, dtype=torch.float64)
+    )
     if not scale > 0:
-        raise ValueError(f"what ops add up to says nothing of networks here (R2 {r2:.2f}): measure again with nothing else running")
+        raise ValueError(
+            f"what ops add up to says nothing of networks here (R2 {r2:.2f}): measure again with nothing else running"
+        )
     worst = max(abs(one - true) / true for one, true in zip(predicted, measured))
     found = tuple(Net(*one) for one in zip(genotypes, added, measured))
     return Profile(wanted, raw.ops, base, scale, r2, worst, found, date.today().isoformat())
 
 
-def chosen(cost: Cost, groups: Groups, nets: int, seed: int = 0, draws: int = 400) -> list[Genotype]:
+def chosen(
+    cost: Cost, groups: Groups, nets: int, seed: int = 0, draws: int = 400
+) -> list[Genotype]:
     """The genotypes of least and of most cost, and ``nets - 2`` random ones, whose costs are spread evenly over the range of all drawn."""
     tables = cost.on(groups)
-    ends = [strongest(Mixture({name: sign * table for name, table in tables.items()}), groups) for sign in (-1, 1)]
-    drawn = sorted({uniform(groups, seed, "latency", i) for i in range(draws)} - set(ends), key=cost.added)
+    ends = [
+        strongest(Mixture({name: sign * table for name, table in tables.items()}), groups)
+        for sign in (-1, 1)
+    ]
+    drawn = sorted(
+        {uniform(groups, seed, "latency", i) for i in range(draws)} - set(ends), key=cost.added
+    )
     low, high = cost.added(drawn[0]), cost.added(drawn[-1])
     found: list[Genotype] = []
     for i in range(nets - 2):
         goal = low + (high - low) * i / max(1, nets - 3)
-        found.append(min((one for one in drawn if one not in found), key=lambda one: abs(cost.added(one) - goal)))
+        found.append(
+            min(
+                (one for one in drawn if one not in found),
+                key=lambda one: abs(cost.added(one) - goal),
+            )
+        )
     return [ends[0], *found, ends[1]]
 
 
-def networks_ms(networks: Sequence[nn.Module], wanted: Setting, *, seconds: float = 0.05, tick: Tick | None = None) -> list[float]:
+def networks_ms(
+    networks: Sequence[nn.Module],
+    wanted: Setting,
+    *,
+    seconds: float = 0.05,
+    tick: Tick | None = None,
+) -> list[float]:
     """Of whole networks, ms: of the space, the size, the batch and on the device of ``wanted``, of any width."""
     images = _images(wanted)
     calls = [partial(network.to(wanted.device).eval(), images) for network in networks]
     with threads(wanted.threads), torch.no_grad():
-        return in_turns(calls, wanted, seconds, lambda done, of: tick("networks", done, of) if tick else None)
+        return in_turns(
+            calls, wanted, seconds, lambda done, of: tick("networks", done, of) if tick else None
+        )
 
 
-def in_turns(calls: Sequence[Callable[[], Tensor]], wanted: Setting, seconds: float, tick: Callable[[int, int], None]) -> list[float]:
+def in_turns(
+    calls: Sequence[Callable[[], Tensor]],
+    wanted: Setting,
+    seconds: float,
+    tick: Callable[[int, int], None],
+) -> list[float]:
     """ms of each: the median over rounds in which each is called for ``seconds``, so that a slower minute of the machine is nobody's own."""
     keep_memory()
     rounds: list[list[float]] = [[] for _ in calls]
@@ -99,7 +145,9 @@ def line(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
     return float(solution[0]), float(solution[1])
 
 
-def _ops_ms(space: Space, wanted: Setting, seconds: float, tick: Tick) -> dict[str, dict[tuple[int, int, str], float]]:
+def _ops_ms(
+    space: Space, wanted: Setting, seconds: float, tick: Tick
+) -> dict[str, dict[tuple[int, int, str], float]]:
     room.check(space)
     network = space.supernet().to(wanted.device).eval()
     supernet = cast("Supernet", network)
@@ -109,7 +157,9 @@ def _ops_ms(space: Space, wanted: Setting, seconds: float, tick: Tick) -> dict[s
         for index, edge in enumerate(group.edges)
         for primitive in edge.primitives
     ]
-    shapes = _shapes(network, {module for *_, modules in places for module in modules}, _images(wanted))
+    shapes = _shapes(
+        network, {module for *_, modules in places for module in modules}, _images(wanted)
+    )
     jobs: dict[Any, tuple[nn.Module, _Shape, bool]] = {}
     uses: list[tuple[EdgeGroup, Edge, str, list[Any]]] = []
     for group, edge, primitive, modules in places:
@@ -124,7 +174,10 @@ def _ops_ms(space: Space, wanted: Setting, seconds: float, tick: Tick) -> dict[s
     def filled(shape: tuple[int, ...]) -> Tensor:  # one for all ops that read or give it
         return torch.randn(shape, device=wanted.device).contiguous(memory_format=channels_last)
 
-    calls = [_call(module, filled(shape.reads), filled(shape.gives) if adds else None) for module, shape, adds in jobs.values()]
+    calls = [
+        _call(module, filled(shape.reads), filled(shape.gives) if adds else None)
+        for module, shape, adds in jobs.values()
+    ]
     ms = dict(zip(jobs, in_turns(calls, wanted, seconds / ROUNDS, partial(tick, "ops"))))
     found: dict[str, dict[tuple[int, int, str], float]] = {name: {} for name in space.groups}
     for group, edge, primitive, keys in uses:
@@ -138,7 +191,10 @@ def _call(module: nn.Module, x: Tensor, total: Tensor | None) -> Callable[[], Te
 
 def _adds(group: EdgeGroup, edge: Edge) -> bool:
     """Whether what comes over an edge is added to something."""
-    return group.keep != 1 and sum(other.target == edge.target and bool(other.primitives) for other in group.edges) > 1
+    return (
+        group.keep != 1
+        and sum(other.target == edge.target and bool(other.primitives) for other in group.edges) > 1
+    )
 
 
 def _shapes(network: nn.Module, modules: set[nn.Module], images: Tensor) -> dict[nn.Module, _Shape]:

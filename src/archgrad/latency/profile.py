@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from archgrad import files, schemas
-from archgrad.arch import Genotype
+from archgrad import schemas
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.space import Space
 from archgrad.bounds import BATCH, SIDE, THREADS
-from archgrad.cost import Added, Cost
-from archgrad.data.cache_folder import checked, default_cache, made
+from archgrad.cost.cost import Added, Cost
 from archgrad.errors import command, shown
 from archgrad.latency.timing import hardware
-from archgrad.search_space import Space
+from archgrad.storage import files
+from archgrad.storage.cache_folder import checked, default_cache, made
 
 NAMES = {"hardware": "device", "spec": "options of the space", "size": "image size"}
 OPTIONS = ("channels", "cells", "classes", "in_channels")
@@ -40,18 +41,48 @@ class Setting:
     def command(self) -> str:
         """The command line that measures it."""
         options = {name: self.spec[name] for name in OPTIONS if name in self.spec}
-        said = {"space": self.space, "size": self.size, **options, "batch": self.batch, "device": self.device, "threads": self.threads}
-        return command("latency", *(part for name, value in said.items() for part in (f"--{name.replace('_', '-')}", value)))
+        said = {
+            "space": self.space,
+            "size": self.size,
+            **options,
+            "batch": self.batch,
+            "device": self.device,
+            "threads": self.threads,
+        }
+        return command(
+            "latency",
+            *(
+                part
+                for name, value in said.items()
+                for part in (f"--{name.replace('_', '-')}", value)
+            ),
+        )
 
 
-def setting(space: Space, size: int, *, batch: int = 1, device: str = "cpu", threads: int | None = None, **options: Any) -> Setting:
+def setting(
+    space: Space,
+    size: int,
+    *,
+    batch: int = 1,
+    device: str = "cpu",
+    threads: int | None = None,
+    **options: Any,
+) -> Setting:
     """Of the networks that ``space.derive(genotype, **options)`` gives, here. ``threads``: torch's as they are, unless given."""
-    for name, value, most in (("size", size, SIDE), ("batch", batch, BATCH), ("threads", threads, THREADS)):
+    for name, value, most in (
+        ("size", size, SIDE),
+        ("batch", batch, BATCH),
+        ("threads", threads, THREADS),
+    ):
         if value is not None and not 1 <= value <= most:
-            raise ValueError(f"{name} must be at {'least 1' if value < 1 else f'most {most:,}'}, not {shown(value)}")
+            raise ValueError(
+                f"{name} must be at {'least 1' if value < 1 else f'most {most:,}'}, not {shown(value)}"
+            )
     spec = json.loads(json.dumps(space.evaluation(**options).spec()))
     number = torch.get_num_threads() if threads is None else threads
-    return Setting(space.name, spec, size, batch, device, hardware(device), number, torch.__version__)
+    return Setting(
+        space.name, spec, size, batch, device, hardware(device), number, torch.__version__
+    )
 
 
 class Net(NamedTuple):
@@ -77,22 +108,39 @@ class Profile:
 
     def cost(self) -> Cost:
         """Latency as a `Cost`, in ms."""
-        ops = {group: {place: self.scale * ms for place, ms in added.items()} for group, added in self.ops.items()}
+        ops = {
+            group: {place: self.scale * ms for place, ms in added.items()}
+            for group, added in self.ops.items()
+        }
         return Cost("latency", "ms", self.base, ops)
 
     def to_json(self) -> dict[str, Any]:
-        ops = {group: [[*place, ms] for place, ms in added.items()] for group, added in self.ops.items()}
-        nets = [{"genotype": net.genotype.to_json(), "added": net.added, "measured": net.measured} for net in self.nets]
+        ops = {
+            group: [[*place, ms] for place, ms in added.items()]
+            for group, added in self.ops.items()
+        }
+        nets = [
+            {"genotype": net.genotype.to_json(), "added": net.added, "measured": net.measured}
+            for net in self.nets
+        ]
         return {**{name: getattr(self, name) for name in ("base", "scale", "r2", "worst", "date")},
                 "setting": asdict(self.setting), "ops": ops, "nets": nets}  # fmt: skip
 
     @classmethod
     def from_json(cls, data: schemas.LatencyFile) -> Profile:
         """Inverse of `to_json`."""
-        ops = {group: {(s, t, name): ms for s, t, name, ms in rows} for group, rows in data["ops"].items()}
-        nets = tuple(Net(Genotype.from_json(net["genotype"]), net["added"], net["measured"]) for net in data["nets"])
+        ops = {
+            group: {(s, t, name): ms for s, t, name, ms in rows}
+            for group, rows in data["ops"].items()
+        }
+        nets = tuple(
+            Net(Genotype.from_json(net["genotype"]), net["added"], net["measured"])
+            for net in data["nets"]
+        )
         setting = Setting(**data["setting"])
-        return cls(setting, ops, data["base"], data["scale"], data["r2"], data["worst"], nets, data["date"])
+        return cls(
+            setting, ops, data["base"], data["scale"], data["r2"], data["worst"], nets, data["date"]
+        )
 
 
 def place(wanted: Setting) -> Path:
@@ -113,12 +161,21 @@ def read(path: Path, wanted: Setting) -> Profile:
         found = recorded(path)
     except ValueError as error:
         why = str(error).removeprefix(f"{path} is damaged: ")
-        raise ValueError(f"{path} holds no latencies: write them by `{wanted.command()} --out {path}` ({why})") from None
+        raise ValueError(
+            f"{path} holds no latencies: write them by `{wanted.command()} --out {path}` ({why})"
+        ) from None
     for field in fields(Setting):
         has, wants = getattr(found.setting, field.name), getattr(wanted, field.name)
         if has != wants:
             if field.name == "spec":
-                has, wants = ({name: spec.get(name) for name in {**has, **wants} if has.get(name) != wants.get(name)} for spec in (has, wants))
+                has, wants = (
+                    {
+                        name: spec.get(name)
+                        for name in {**has, **wants}
+                        if has.get(name) != wants.get(name)
+                    }
+                    for spec in (has, wants)
+                )
             raise ValueError(
                 f"{path} was measured with another {NAMES.get(field.name, field.name)}, {has!r}, not {wants!r}: measure anew by "
                 f"`{wanted.command()} --out {path}`"
@@ -136,5 +193,7 @@ def find(wanted: Setting) -> Profile:
     path = place(wanted)
     if not path.exists():
         how = f"`{wanted.command()}` does, or with --config the settings of a search in a space of your own form"
-        raise ValueError(f"no latency of these networks was measured on {wanted.hardware!r} yet: {how}")
+        raise ValueError(
+            f"no latency of these networks was measured on {wanted.hardware!r} yet: {how}"
+        )
     return read(path, wanted)

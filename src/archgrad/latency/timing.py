@@ -32,7 +32,11 @@ def milliseconds(call: Callable[[], Any], device: str, threads: int, seconds: fl
         call()
     spent: list[float] = []
     while len(spent) < LEAST or sum(spent) < 1000 * seconds:
-        spent.append(_cuda(call) if device == "cuda" else _cpu(call, time.process_time if threads == 1 else time.perf_counter))
+        spent.append(
+            _cuda(call)
+            if device == "cuda"
+            else _cpu(call, time.process_time if threads == 1 else time.perf_counter)
+        )
     return median(spent)
 
 
@@ -69,7 +73,10 @@ def keep_memory() -> None:
     on what was freed before it: 5,000 to 9,000 in one pass of an MBConv network of 64x64 images, a third of its time, more or fewer from one
     minute to the next. Other allocators and systems are left alone.
     """
-    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+    if (
+        sys.platform == "linux"
+        and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None
+    ):
         for parameter, value in KEEP.items():
             mallopt(parameter, value)
 
@@ -77,7 +84,9 @@ def keep_memory() -> None:
 def hardware(device: str) -> str:
     """The processor's or the GPU's own name. ValueError where there is no GPU."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("latency on cuda: there is no CUDA GPU here; measure and search with cpu, or where the GPU is")
+        raise ValueError(
+            "latency on cuda: there is no CUDA GPU here; measure and search with cpu, or where the GPU is"
+        )
     if device == "cuda":
         return torch.cuda.get_device_name()
     facts = Path("/proc/cpuinfo")

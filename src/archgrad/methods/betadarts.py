@@ -10,14 +10,16 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.schedules import toward
-from archgrad.terms import logsumexp, weighted
+from archgrad.components.losses import logsumexp, weighted
+from archgrad.components.schedules import toward
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"end": 50.0}}  # [author code]: 0.5 an epoch, over their 100 epochs
+PRESETS: dict[str, dict[str, Any]] = {
+    "nasbench201": {"end": 50.0}
+}  # [author code]: 0.5 an epoch, over their 100 epochs
 
 
 @marked(PRESETS)
@@ -39,5 +41,7 @@ def betadarts(*, start: NotNegative = 0.0, end: NotNegative = 5.0) -> Patch:
         alpha_terms=(decay,),
         drives={decay: f"--betadarts.end below {max(start, end):g}"},
         scalars={"beta_decay": strength},
-        alphas={"decay": 0.0},  # [paper] it stands in for Adam's; the released script leaves that at 1e-3
+        alphas={
+            "decay": 0.0
+        },  # [paper] it stands in for Adam's; the released script leaves that at 1e-3
     )

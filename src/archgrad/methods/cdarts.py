@@ -14,13 +14,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import Context, EdgeGroup, Forward
-from archgrad.methods.cyclic import DISTILLATION, Cyclic
-from archgrad.methods.introspection import DISTANCES, Heads
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.schedules import Scalar, Span, When, lasting, span
-from archgrad.terms import Term, weighted
+from archgrad.arch.edges import EdgeGroup
+from archgrad.components.context import Context, Forward
+from archgrad.components.losses import Term, weighted
+from archgrad.components.schedules import Scalar, Span, When, lasting, span
+from archgrad.methods.cdarts_heads import DISTANCES, Heads
+from archgrad.methods.cdarts_stepper import DISTILLATION, Cyclic
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 Count = Annotated[int, Field(ge=1)]
 Window = Annotated[int, Field(ge=2)]
@@ -31,7 +32,9 @@ CIFAR = {"pool_bn": False}
 IMAGENET = {
     "pretrain": 0.25, "warmup": 3, "joint": 1, "share": 0.2, "depth": 1.75, "fix_heads": False, "second_window": 5, "fade": 0.5, "decay": 1e-5,
 }  # fmt: skip
-CHAIN = {"depth": 1.0}  # [reconstructed], and so is where the heads sit: behind the first and the second stage
+CHAIN = {
+    "depth": 1.0
+}  # [reconstructed], and so is where the heads sit: behind the first and the second stage
 NASBENCH201 = {"pretrain": 0, "joint": 1, "depth": 1.0, "fix_heads": False, "regular_on": "none"}
 RELEASED = {"joint": 1, "distance": "smooth_l1", "mean": "all", "per_stage": True, "divide": True}
 PRESETS: dict[str, dict[str, Any]] = {
@@ -111,9 +114,17 @@ def cdarts(
         The patch of the method.
     """
     begin = span(pretrain, "cdarts.pretrain")
-    coefficient = fading(3 * regular if per_stage and regular_on == "free" else regular, begin, warmup, joint, fade)
+    coefficient = fading(
+        3 * regular if per_stage and regular_on == "free" else regular, begin, warmup, joint, fade
+    )
     pull = weighted(coefficient, magnitude(regular_on))
-    heads = partial(Heads, windows=(6, second_window), frozen=fix_heads, learned=ensemble == "learned", summed=merge == "sum")
+    heads = partial(
+        Heads,
+        windows=(6, second_window),
+        frozen=fix_heads,
+        learned=ensemble == "learned",
+        summed=merge == "sum",
+    )
     stepper = Cyclic(
         depth, bn_affine, share_fc, heads, warmup, joint, share, keep_optimizers,
         strength, DISTANCES[distance](tau, mean), detach_teacher, divide,
@@ -125,11 +136,21 @@ def cdarts(
         alpha_from=begin,
         lengths=(lasting(warmup, "cdarts.warmup"),),
         alpha_terms=(pull,),
-        drives={DISTILLATION: f"--cdarts.strength below {strength:g}", pull: f"--cdarts.regular below {regular:g}"},
+        drives={
+            DISTILLATION: f"--cdarts.strength below {strength:g}",
+            pull: f"--cdarts.regular below {regular:g}",
+        },
         scalars={"regular": coefficient},
         space={} if pool_bn is None else {"pool_bn": pool_bn},
         # constant: the authors build cosine schedules and never step them [author code]
-        weights={"lr": 0.08, "per": "never", "momentum": 0.9, "nesterov": False, "decay": decay, "clip": 5.0},
+        weights={
+            "lr": 0.08,
+            "per": "never",
+            "momentum": 0.9,
+            "nesterov": False,
+            "decay": decay,
+            "clip": 5.0,
+        },
         alphas={"decay": 0.0},
     )
 
@@ -138,7 +159,10 @@ def magnitude(on: str) -> Term:
     """``sum |a|`` over the weight-free ops of all groups, or ``mean |a|`` over ``none`` [author code]."""
 
     def term(forward: Forward) -> Tensor:
-        chosen = [(forward.alphas[name], *_columns(group, on, forward.alphas[name].device)) for name, group in forward.context.groups.items()]
+        chosen = [
+            (forward.alphas[name], *_columns(group, on, forward.alphas[name].device))
+            for name, group in forward.context.groups.items()
+        ]
         size = torch.stack([(a.abs() * mask).sum() for a, mask, _ in chosen]).sum()
         return size if on == "free" else size / max(sum(count for *_, count in chosen), 1)
 
@@ -164,7 +188,9 @@ def fading(start: float, begin: When, warmup: int, joint: int, fade: float) -> S
         pretrain = begin(t.epochs)
         if t.epoch < pretrain:
             return start
-        lap = max(1, t.steps // (warmup + joint))  # a method composed with this one may train S alone for longer
+        lap = max(
+            1, t.steps // (warmup + joint)
+        )  # a method composed with this one may train S alone for longer
         inner = min(max(t.step // lap - warmup, 0), joint - 1)
         gone = t.epoch * joint + inner - pretrain
         return start * max(0.0, 1 - gone / ((t.epochs - pretrain) * joint * fade))

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from archgrad import hypergradient as hypergradients
-from archgrad.origin import marked
-from archgrad.patch import Patch
+from archgrad.components import hypergradient as hypergradients
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 
 @marked()
@@ -30,4 +30,8 @@ def darts(
     Returns:
         The patch of the method.
     """
-    return Patch("darts", order=order, hypergradient=getattr(hypergradients, hypergradient) if hypergradient else None)
+    return Patch(
+        "darts",
+        order=order,
+        hypergradient=getattr(hypergradients, hypergradient) if hypergradient else None,
+    )

@@ -12,16 +12,23 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from archgrad.arch import Alphas, Context, Mixture
-from archgrad.origin import marked
-from archgrad.patch import Patch, Reshape
-from archgrad.schedules import Scalar, constant, toward
+from archgrad.arch.edges import Alphas
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context
+from archgrad.components.schedules import Scalar, constant, toward
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Reshape
 
 SKIP = "skip_connect"
 
 
 @marked()
-def dartsminus(*, beta: Annotated[float, Field(ge=0)] = 1.0, decay: Literal["linear", "cosine", "constant"] = "linear") -> Patch:
+def dartsminus(
+    *,
+    beta: Annotated[float, Field(ge=0)] = 1.0,
+    decay: Literal["linear", "cosine", "constant"] = "linear",
+) -> Patch:
     """A second skip on every edge, which is not searched and whose weight falls.
 
     Args:
@@ -34,11 +41,18 @@ def dartsminus(*, beta: Annotated[float, Field(ge=0)] = 1.0, decay: Literal["lin
     """
     rules: dict[str, Scalar] = {
         "linear": toward(beta, 0.0),
-        "cosine": lambda context: beta * (1 + math.cos(math.pi * context.t.epoch / context.t.epochs)) / 2,
+        "cosine": lambda context: (
+            beta * (1 + math.cos(math.pi * context.t.epoch / context.t.epochs)) / 2
+        ),
         "constant": constant(beta),
     }
     weight = rules[decay]
-    return Patch("dartsminus", space={"extras": (SKIP,)}, reshape=(auxiliary_skip(weight),), scalars={"auxiliary_skip": weight})
+    return Patch(
+        "dartsminus",
+        space={"extras": (SKIP,)},
+        reshape=(auxiliary_skip(weight),),
+        scalars={"auxiliary_skip": weight},
+    )
 
 
 def auxiliary_skip(beta: Scalar) -> Reshape:
@@ -47,7 +61,10 @@ def auxiliary_skip(beta: Scalar) -> Reshape:
 
     def reshape(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
         weight = beta(context)
-        columns = {name: alphas[name].new_full((len(group.edges), 1), weight) for name, group in context.groups.items()}
+        columns = {
+            name: alphas[name].new_full((len(group.edges), 1), weight)
+            for name, group in context.groups.items()
+        }
         return replace(mixture, extras=columns) if weight else mixture
 
     return reshape

@@ -7,23 +7,30 @@ supernet hurts most. Edge by edge it is fixed, and the supernet learns on with i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import combinations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from archgrad.arch import Mixture
+from archgrad.arch.mixture import Mixture
+from archgrad.components.schedules import Span, never
+from archgrad.components.select import strongest
+from archgrad.cost.limits import fit
 from archgrad.diagnostics.accuracy import accuracy
-from archgrad.duration import STEP
-from archgrad.limits import fit
-from archgrad.methods.projection import Choice, Projection, choices, columns, inputs, pinned, projected, without
-from archgrad.origin import marked
-from archgrad.patch import Ahead, Decision, Finalise, Patch
-from archgrad.schedules import Span, never
-from archgrad.search_method import Method
-from archgrad.select import strongest
-from archgrad.state import Data, State
+from archgrad.methods.dartspt_projection import (
+    Choice,
+    Projection,
+    choices,
+    columns,
+    inputs,
+    pinned,
+    projected,
+    without,
+)
+from archgrad.searching.duration import STEP
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Ahead, Data, Decision, Finalise, Method, State
 
 PRESETS: dict[str, dict[str, Any]] = {
     # [author code]: 5 epochs after a search of 100, elsewhere after one of 50. Of 25 epochs the script decides before 0, 5, 10, 15, 20 and 24.
@@ -70,40 +77,73 @@ def dartspt(
     )
 
 
-def perturbation(tune: float, last: float, rate: float, criterion: str, order: str, images: int | None) -> Finalise:
+def perturbation(
+    tune: float, last: float, rate: float, criterion: str, order: str, images: int | None
+) -> Finalise:
     """A decision for every choice, among what leaves something within the limits; between rounds the supernet learns on, without its old
     momentum and at one learning rate [author code]. After every epoch of that but the last a decision that chooses nothing: what was learnt
     so far is kept."""
 
-    def finalise(method: Method, state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
-        learner = replace(method, patch=replace(method.patch, weights={**method.patch.weights, "lr": rate * method.weights.lr, "per": "never"}))
+    def finalise(
+        method: Method, state: State, data: Data, decisions: list[Decision]
+    ) -> Iterator[Decision]:
+        learner = method.changed(
+            weights={**method.patch.weights, "lr": rate * method.weights.lr, "per": "never"}
+        )
         each, steps = tuning(method, state, tune)
         groups = state.space.groups
         projection: Any = state.memory["projection"]
 
         def remains(mixture: Mixture, group: str, edge: int, column: int | None = None) -> float:
             """What the supernet still reaches when this is removed: its accuracy, or minus its loss."""
-            less, batches = without(mixture, groups, group, edge, column), data.evaluation("val", limit=images)
+            less, batches = (
+                without(mixture, groups, group, edge, column),
+                data.evaluation("val", limit=images),
+            )
             place, own = (state.seed, "dartspt"), method.patch.loss
-            right, loss = accuracy(state.nets["search"], less, batches, *place, batch_statistics=True, loss=own)
+            right, loss = accuracy(
+                state.nets["search"], less, batches, *place, batch_statistics=True, loss=own
+            )
             return right if criterion == "accuracy" else -loss
 
         def decide(choice: Choice) -> dict[str, Any]:
             name, group, mixture = choice.group, groups[choice.group], method.readout(state).whole()
+
             def allowed(fixed: dict[int, int]) -> bool:
-                return fit(pinned(groups, {**projection.fixed, name: {**projection.fixed.get(name, {}), **fixed}}), method.limits)
+                return fit(
+                    pinned(
+                        groups,
+                        {**projection.fixed, name: {**projection.fixed.get(name, {}), **fixed}},
+                    ),
+                    method.limits,
+                )
 
             if choice.what == "op":
                 source, target, primitives = group.edges[choice.place]
-                open_columns = [column for column in columns(group, choice.place) if allowed({choice.place: column})]
-                left = {column: remains(mixture, name, choice.place, column) for column in open_columns}
+                open_columns = [
+                    column
+                    for column in columns(group, choice.place)
+                    if allowed({choice.place: column})
+                ]
+                left = {
+                    column: remains(mixture, name, choice.place, column) for column in open_columns
+                }
                 best = min(left, key=left.__getitem__)
                 projection.fix(name, choice.place, best)
-                return {"group": name, "edge": f"{source} -> {target}", "op": primitives[best], "without": left[best]}
+                return {
+                    "group": name,
+                    "edge": f"{source} -> {target}",
+                    "op": primitives[best],
+                    "without": left[best],
+                }
             left = {edge: remains(mixture, name, edge) for edge in inputs(group, choice.place)}
             ranked = sorted(left, key=left.__getitem__)
-            pairs = combinations(ranked, group.keep or len(ranked))  # the first of them are what hurts most
-            best_inputs = next(some for some in pairs if allowed({edge: -1 for edge in ranked if edge not in some}))
+            pairs = combinations(
+                ranked, group.keep or len(ranked)
+            )  # the first of them are what hurts most
+            best_inputs = next(
+                some for some in pairs if allowed({edge: -1 for edge in ranked if edge not in some})
+            )
             for edge in ranked:
                 if edge not in best_inputs:
                     projection.fix(name, edge, -1)
@@ -121,7 +161,9 @@ def perturbation(tune: float, last: float, rate: float, criterion: str, order: s
                 learn_on(learner, state, data, some)
                 tuned += some
                 if tuned < wanted[turn]:
-                    yield Decision(strongest(method.readout(state), groups, method.limits), {"tuned": tuned})
+                    yield Decision(
+                        strongest(method.readout(state), groups, method.limits), {"tuned": tuned}
+                    )
             tuned, note = 0, decide(agenda[turn])
             yield Decision(strongest(method.readout(state), groups, method.limits), note)
 
@@ -131,14 +173,19 @@ def perturbation(tune: float, last: float, rate: float, criterion: str, order: s
 def tuning(method: Method, state: State, tune: float) -> tuple[int, int]:
     """Steps of an epoch, and those between two rounds of decisions."""
     each = method.stepper.steps(method, state.plan, state.plan.epochs - 1)
-    return each, tune * each if isinstance(tune, int) else max(1, round(tune * state.plan.epochs * each))
+    return each, tune * each if isinstance(tune, int) else max(
+        1, round(tune * state.plan.epochs * each)
+    )
 
 
 def pauses(agenda: list[Choice], steps: int, last: float) -> dict[int, int]:
     """Place of a choice in the agenda -> how many steps the supernet learns before it: between two rounds so many ``steps``, before the last
     round the share ``last`` of them."""
     begins = [place for place, choice in enumerate(agenda) if choice.first][1:]
-    return {place: steps if place < begins[-1] else min(steps, max(1, round(last * steps))) for place in begins}
+    return {
+        place: steps if place < begins[-1] else min(steps, max(1, round(last * steps)))
+        for place in begins
+    }
 
 
 def at(decisions: list[Decision]) -> tuple[int, int]:
@@ -154,7 +201,10 @@ def judging(tune: float, last: float, order: str, images: int | None) -> Ahead:
         groups, (turn, tuned) = state.space.groups, at(state.decisions)
         agenda = choices(groups, order, state.seed)
         left = agenda[turn:]
-        tried = sum(len((columns if one.what == "op" else inputs)(groups[one.group], one.place)) for one in left)
+        tried = sum(
+            len((columns if one.what == "op" else inputs)(groups[one.group], one.place))
+            for one in left
+        )
         lengths = pauses(agenda, tuning(method, state, tune)[1], last)
         train, val = state.plan.images
         steps = max(sum(length for place, length in lengths.items() if place >= turn) - tuned, 0)
@@ -169,7 +219,10 @@ def learn_on(method: Method, state: State, data: Data, steps: int) -> None:
         if state.step == 0:
             method.stepper.begin_epoch(method, state)
         some = min(steps, method.steps(state) - state.step)
-        for train, val in zip(*(data.batches(split, state.epoch, state.step, some) for split in ("train", "val")), strict=True):
+        for train, val in zip(
+            *(data.batches(split, state.epoch, state.step, some) for split in ("train", "val")),
+            strict=True,
+        ):
             method.step(state, train, val)
         steps -= some
         if state.step == method.steps(state):

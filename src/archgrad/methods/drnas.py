@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
 
-from archgrad.arch import Forward
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.relax import choices, concentration, dirichlet, dirichlet_mean, softmax
-from archgrad.schedules import constant
-from archgrad.search_space import NotNegative
-from archgrad.terms import weighted
+from archgrad.arch.space import NotNegative
+from archgrad.components.context import Forward
+from archgrad.components.losses import weighted
+from archgrad.components.relax import choices, concentration, dirichlet, dirichlet_mean, softmax
+from archgrad.components.schedules import constant
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
-PRESETS: dict[str, dict[str, Any]] = {  # [author code]; a space without a line has that of the DARTS space
+PRESETS: dict[
+    str, dict[str, Any]
+] = {  # [author code]; a space without a line has that of the DARTS space
     "nasbench201": {"weights_lr": (0.025, 0.001), "alphas_lr": 3e-4},
 }
 

@@ -14,14 +14,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import CellGenotype, EdgeGroup, Forward, Genotype, Groups, Link, Mixture
-from archgrad.limits import Limits, keeps
-from archgrad.origin import marked
-from archgrad.patch import Patch, Select
-from archgrad.relax import sigmoid
-from archgrad.schedules import constant
-from archgrad.select import strongest
-from archgrad.terms import Term, weighted
+from archgrad.arch.edges import EdgeGroup, Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Forward
+from archgrad.components.losses import Term, weighted
+from archgrad.components.relax import sigmoid
+from archgrad.components.schedules import constant
+from archgrad.components.select import strongest
+from archgrad.cost.limits import Limits, keeps
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Select
 
 
 @marked()
@@ -83,15 +88,27 @@ def above(threshold: float) -> Select:
     def select(mixture: Mixture, groups: Groups, limits: Limits = ()) -> Genotype:
         # Nothing competes with `none`, and it gives nothing: its sigmoid says nothing.
         rows = {name: mixture.cell(name, None).weights.detach().cpu() for name in groups}
-        rows = {name: rows[name].masked_fill(group.columns(("none",)), -1.0) for name, group in groups.items()}
+        rows = {
+            name: rows[name].masked_fill(group.columns(("none",)), -1.0)
+            for name, group in groups.items()
+        }
         dense = strongest(Mixture(rows), groups, limits)
-        sparse = Genotype(tuple(_sparse(cell, groups[cell.group], rows[cell.group].tolist(), threshold) for cell in dense.cells))
-        return sparse if keeps(sparse, limits) else dense  # a measured cost may rise where an op is left out
+        sparse = Genotype(
+            tuple(
+                _sparse(cell, groups[cell.group], rows[cell.group].tolist(), threshold)
+                for cell in dense.cells
+            )
+        )
+        return (
+            sparse if keeps(sparse, limits) else dense
+        )  # a measured cost may rise where an op is left out
 
     return select
 
 
-def _sparse(cell: CellGenotype, group: EdgeGroup, rows: list[list[float]], threshold: float) -> CellGenotype:
+def _sparse(
+    cell: CellGenotype, group: EdgeGroup, rows: list[list[float]], threshold: float
+) -> CellGenotype:
     at = {(edge.source, edge.target): e for e, edge in enumerate(group.edges)}
     links = []
     for link in cell.links:

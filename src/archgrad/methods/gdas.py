@@ -11,17 +11,20 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import Context, EdgeGroup
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.relax import Draw, Surrogate, one_path, softmax, tempered_softmax
-from archgrad.schedules import Scalar, linear
+from archgrad.arch.edges import EdgeGroup
+from archgrad.components.context import Context
+from archgrad.components.relax import Draw, Surrogate, one_path, softmax, tempered_softmax
+from archgrad.components.schedules import Scalar, linear
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Idle = Literal["scalar", "nothing", "run"]
 
 # [author code] The searches of NAS-Bench-201 add the scalar, that of the DARTS cells multiplies the drawn op by its weight and leaves it there.
-PRESETS: dict[str, dict[str, Any]] = {name: {"idle": "nothing"} for name in ("darts", "s1", "s2", "s3", "s4")}
+PRESETS: dict[str, dict[str, Any]] = {
+    name: {"idle": "nothing"} for name in ("darts", "s1", "s2", "s3", "s4")
+}
 
 
 @marked(PRESETS)

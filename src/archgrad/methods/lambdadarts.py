@@ -14,12 +14,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import Alphas, Context, Forward, Mixture
-from archgrad.gradients import gradients
-from archgrad.origin import marked
-from archgrad.patch import Patch, Reshape
-from archgrad.schedules import Scalar, linear
-from archgrad.terms import Term, task, weighted
+from archgrad.arch.edges import Alphas
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Forward
+from archgrad.components.gradients import gradients
+from archgrad.components.losses import Term, task, weighted
+from archgrad.components.schedules import Scalar, linear
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Reshape
 
 PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"alpha_lr": 1e-4}}  # [author code]
 
@@ -79,11 +82,17 @@ def disagreement(measure: str, least: int) -> Term:
 
     def term(forward: Forward) -> Tensor:
         loss = task(forward)
-        mixtures = {name: w for name, w in forward.mixture.weights.items() if w.requires_grad and w.dim() == 3 and len(w) >= least}
+        mixtures = {
+            name: w
+            for name, w in forward.mixture.weights.items()
+            if w.requires_grad and w.dim() == 3 and len(w) >= least
+        }
         if not mixtures or not loss.requires_grad:
             return loss.new_zeros(())
         found = gradients(loss, mixtures, create_graph=True)
-        return -torch.stack([alike(g.flatten(1), measure) for g in found.values() if g is not None]).mean()
+        return -torch.stack(
+            [alike(g.flatten(1), measure) for g in found.values() if g is not None]
+        ).mean()
 
     return term
 

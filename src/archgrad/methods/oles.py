@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import Forward
-from archgrad.gradients import gradients, present
-from archgrad.hypergradient import Found, Problem
-from archgrad.methods.matches import MEASURES, Matches
-from archgrad.origin import marked
-from archgrad.patch import Patch
+from archgrad.components.context import Forward
+from archgrad.components.gradients import gradients, present
+from archgrad.components.hypergradient import Found, Problem
+from archgrad.methods.oles_gradients import MEASURES, Matches
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 
 @marked()
@@ -51,10 +51,12 @@ def oles(
 
 
 def first_order(problem: Problem) -> Found:
-    """`archgrad.hypergradient.first_order`, which also shows the gradients of the ops on validation images to the memory."""
+    """`archgrad.components.hypergradient.first_order`, which also shows the gradients of the ops on validation images to the memory."""
     loss, forward = problem.upper(problem.alphas, None)
     memory: Matches = forward.context.memory["oles"]
-    found = gradients(loss, {**problem.alphas, **{name: problem.weights[name] for name in memory.learning()}})
+    found = gradients(
+        loss, {**problem.alphas, **{name: problem.weights[name] for name in memory.learning()}}
+    )
     memory.see("alpha", found, forward.context)
     return present(found, problem.alphas), forward
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import NamedTuple
 
+from archgrad.arch.space import Space
 from archgrad.methods import METHODS
-from archgrad.patch import SETTLED, Patch, conflicts, idle
-from archgrad.search_space import Space
-from archgrad.stepper import Bilevel
+from archgrad.searching.compose import conflicts, idle
+from archgrad.searching.patch import SETTLED, Patch
+from archgrad.searching.steps import Bilevel
 
 RUNS, ASKS = "+", "?"
 
@@ -30,14 +31,20 @@ class Pair(NamedTuple):
     @property
     def settled(self) -> bool:
         """Whether options of the user's own make them compose: he says what both set."""
-        return not self.unread and not self.idle and all(what.split(".")[0] in SETTLED for what in self.both)
+        return (
+            not self.unread
+            and not self.idle
+            and all(what.split(".")[0] in SETTLED for what in self.both)
+        )
 
     @property
     def mark(self) -> str:
         """``+`` composes, ``?`` the user must say which; else what refuses, the first thing."""
         if self.settled:
             return ASKS if self.both else RUNS
-        hard = (what.split("/")[0] for what in self.both if what.split(".")[0] not in SETTLED)  # a unit by its first field
+        hard = (
+            what.split("/")[0] for what in self.both if what.split(".")[0] not in SETTLED
+        )  # a unit by its first field
         return next(hard, ", ".join(self.unread or self.idle))
 
 
@@ -45,7 +52,9 @@ def pair(first: Patch, second: Patch) -> Pair:
     """What keeps two patches from running together."""
     stepper = first.stepper or second.stepper or Bilevel()
     unread = tuple(sorted((first.sets() | second.sets()) - stepper.reads))
-    return Pair(tuple(conflicts(first, second)), unread, ("alpha_from",) if idle(first, second) else ())
+    return Pair(
+        tuple(conflicts(first, second)), unread, ("alpha_from",) if idle(first, second) else ()
+    )
 
 
 def pairs(space: Space, names: Iterable[str] = METHODS) -> dict[tuple[str, str], Pair]:
@@ -59,5 +68,13 @@ def markdown(space: Space) -> str:
     names = [name for name in METHODS if name != "darts"]  # composes with all: it changes nothing
     found = pairs(space, names)
     rows = [["", *names[:-1]], ["---"] * len(names)]
-    rows += [[f"**{row}**", *(found[column, row].mark if column != row else "" for column in names[: k + 1])] for k, row in enumerate(names)][1:]
-    return "".join(f"| {' | '.join([*cells, *[''] * (len(names) - len(cells))])} |\n" for cells in rows)
+    rows += [
+        [
+            f"**{row}**",
+            *(found[column, row].mark if column != row else "" for column in names[: k + 1]),
+        ]
+        for k, row in enumerate(names)
+    ][1:]
+    return "".join(
+        f"| {' | '.join([*cells, *[''] * (len(names) - len(cells))])} |\n" for cells in rows
+    )

@@ -14,14 +14,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import Alphas, Context, EdgeGroup, Mixture
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.schedules import Span, span
+from archgrad.arch.edges import Alphas, EdgeGroup
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context
+from archgrad.components.schedules import Span, span
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 
 @marked()
-def pcdarts(*, partial: Annotated[int, Field(ge=1)] = 4, edges: bool = True, frozen: Span = 0.3) -> Patch:
+def pcdarts(
+    *, partial: Annotated[int, Field(ge=1)] = 4, edges: bool = True, frozen: Span = 0.3
+) -> Patch:
     """Only a part of a node's channels goes through the ops, and a softmax weighs the inputs of
     each node.
 
@@ -47,8 +51,15 @@ def pcdarts(*, partial: Annotated[int, Field(ge=1)] = 4, edges: bool = True, fro
 
 def weigh_edges(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
     """Each edge's weights times its share of its node (eq. 3 and 4); in the readout too, so that selection sees the product."""
-    shares = {name: edge_softmax(alphas[f"{name}/edge"], group) for name, group in context.groups.items()}
-    return replace(mixture, weights={name: weights * shares[name][:, None] for name, weights in mixture.weights.items()})
+    shares = {
+        name: edge_softmax(alphas[f"{name}/edge"], group) for name, group in context.groups.items()
+    }
+    return replace(
+        mixture,
+        weights={
+            name: weights * shares[name][:, None] for name, weights in mixture.weights.items()
+        },
+    )
 
 
 def edge_softmax(logits: Tensor, group: EdgeGroup) -> Tensor:
@@ -60,5 +71,8 @@ def edge_softmax(logits: Tensor, group: EdgeGroup) -> Tensor:
 @lru_cache(maxsize=64)
 def _inputs(group: EdgeGroup, device: torch.device) -> Tensor:
     """Bool (nodes, edges): True where an edge that has ops leads to the node."""
-    rows = [[edge.target == node and bool(edge.primitives) for edge in group.edges] for node in group.nodes()]
+    rows = [
+        [edge.target == node and bool(edge.primitives) for edge in group.edges]
+        for node in group.nodes()
+    ]
     return torch.tensor(rows, dtype=torch.bool, device=device).reshape(len(rows), len(group.edges))

@@ -15,23 +15,28 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import Alphas, CellGenotype, Context, EdgeGroup, Genotype, Groups, Mixture
-from archgrad.cost import Cost
-from archgrad.limits import Limit, Limits, fit, keeps
+from archgrad.arch.edges import Alphas, EdgeGroup, Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.space import Share, Space
+from archgrad.components.context import Context
+from archgrad.components.schedules import Scalar, When, never, share
+from archgrad.components.select import strongest
+from archgrad.cost.cost import Cost
+from archgrad.cost.limits import Limit, Limits, fit, keeps
 from archgrad.methods.stages import Cells, deepened, rested, resting, survivors
-from archgrad.origin import marked
-from archgrad.patch import Patch, Reshape, Select, Stage
-from archgrad.schedules import Scalar, When, never, share
-from archgrad.search_method import Method
-from archgrad.search_space import Share, Space
-from archgrad.select import strongest
-from archgrad.state import State
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Method, Reshape, Select, Stage, State
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 SKIP = "skip_connect"
 
-PRESETS: dict[str, dict[str, Any]] = {  # [reconstructed] the benchmark's networks are as deep as the search's: there is no gap to close
+PRESETS: dict[
+    str, dict[str, Any]
+] = {  # [reconstructed] the benchmark's networks are as deep as the search's: there is no gap to close
     "nasbench201": {"keep": (4, 3), "depth": (1.0, 1.0, 1.0)},
     "mbconv": {"depth": (1.0, 1.0, 1.0)},  # a chain's depth is searched
     "nasbenchmacro": {"keep": (2,), "depth": (1.0, 1.0), "dropout": (0.0, 0.4)},  # of three ops
@@ -65,7 +70,9 @@ def pdarts(
         ValueError: `depth` and `dropout` have not one value for each stage that `keep` makes.
     """
     if not len(depth) == len(dropout) == len(keep) + 1:
-        raise ValueError(f"pdarts.depth and pdarts.dropout need a value for each of the {len(keep) + 1} stages that pdarts.keep makes")
+        raise ValueError(
+            f"pdarts.depth and pdarts.dropout need a value for each of the {len(keep) + 1} stages that pdarts.keep makes"
+        )
     count = len(depth)
     begins = [share(k, of=count) for k in range(count)]
     ends = [*begins[1:], never]
@@ -116,7 +123,9 @@ def fading(begins: list[When], dropout: tuple[float, ...], rest: float) -> Scala
         t = context.t
         stage = sum(begin(t.epochs) <= t.born for begin in begins) - 1
         age, still = t.epoch - t.born, resting(rest, t.life)
-        return dropout[stage] * (1 - (age + 1) / t.life if age < still else math.exp(-0.2 * 25 * (age - still) / t.life))
+        return dropout[stage] * (
+            1 - (age + 1) / t.life if age < still else math.exp(-0.2 * 25 * (age - still) / t.life)
+        )
 
     return at
 
@@ -137,8 +146,12 @@ def at_most(skips: int) -> Select:
 
     def select(mixture: Mixture, groups: Groups, limits: Limits = ()) -> Genotype:
         rows = {name: mixture.cell(name, None).weights.detach().cpu().clone() for name in groups}
-        counted = {name: skips if name != "reduce" else len(group.edges) for name, group in groups.items()}
-        found = Genotype(tuple(_limited(group, rows[name], counted[name]) for name, group in groups.items()))
+        counted = {
+            name: skips if name != "reduce" else len(group.edges) for name, group in groups.items()
+        }
+        found = Genotype(
+            tuple(_limited(group, rows[name], counted[name]) for name, group in groups.items())
+        )
         if keeps(found, limits):
             return found
         both = (*limits, *(Limit(_skips(name, groups), count) for name, count in counted.items()))
@@ -149,12 +162,23 @@ def at_most(skips: int) -> Select:
 
 def _skips(cell: str, groups: Groups) -> Cost:
     """How many skips a cell has."""
-    counts = {n: {(*edge[:2], p): float(n == cell and p == SKIP) for edge in g.edges for p in edge.primitives} for n, g in groups.items()}
+    counts = {
+        n: {
+            (*edge[:2], p): float(n == cell and p == SKIP)
+            for edge in g.edges
+            for p in edge.primitives
+        }
+        for n, g in groups.items()
+    }
     return Cost("skips", "", 0.0, counts)
 
 
 def _limited(group: EdgeGroup, weights: Tensor, skips: int) -> CellGenotype:
-    at = {(edge.source, edge.target): (e, edge.primitives.index(SKIP)) for e, edge in enumerate(group.edges) if SKIP in edge.primitives}
+    at = {
+        (edge.source, edge.target): (e, edge.primitives.index(SKIP))
+        for e, edge in enumerate(group.edges)
+        if SKIP in edge.primitives
+    }
     while True:
         (cell,) = strongest(Mixture({group.name: weights}), {group.name: group}).cells
         taken = [at[link.source, link.target] for link in cell.links if link.primitive == SKIP]

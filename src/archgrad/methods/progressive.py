@@ -2,7 +2,7 @@
 published in the space of DARTS.
 
 Stages: each prunes the weakest ops of every edge and lets more channels through the others. One supernet lives through all of them: what stays
-is carried over (`archgrad.methods.carry`).
+is carried over (`archgrad.methods.progressive_carry`).
 """
 
 from __future__ import annotations
@@ -12,25 +12,28 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from archgrad.methods.carry import carry
+from archgrad.arch.space import Share, Space
+from archgrad.components.schedules import never, share
+from archgrad.methods.progressive_carry import carry
 from archgrad.methods.stages import rested, survivors
-from archgrad.origin import marked
-from archgrad.patch import Patch, Stage
-from archgrad.schedules import never, share
-from archgrad.search_method import Method
-from archgrad.search_space import Share, Space
-from archgrad.state import State
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Method, Stage, State
 
 Count = Annotated[int, Field(ge=1)]
 
-PRESETS: dict[str, dict[str, Any]] = {  # [author code], but K in the space of DARTS: its 36 channels go by 6, the 16 here do not
+PRESETS: dict[
+    str, dict[str, Any]
+] = {  # [author code], but K in the space of DARTS: its 36 channels go by 6, the 16 here do not
     "darts": {"keep": (4,)},
     "nasbench201": {"rest": 0.2},
 }
 
 
 @marked(PRESETS)
-def progressive(*, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] = (3,), rest: Share = 0.4) -> Patch:
+def progressive(
+    *, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] = (3,), rest: Share = 0.4
+) -> Patch:
     """Stages of equal length, for any method: in each an edge keeps fewer ops, and more of the
     channels go through them.
 
@@ -47,13 +50,22 @@ def progressive(*, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] 
         ValueError: `partial` has not one value for each stage that `keep` makes.
     """
     if len(partial) != len(keep) + 1:
-        raise ValueError(f"progressive.partial needs a value for each of the {len(keep) + 1} stages that progressive.keep makes")
+        raise ValueError(
+            f"progressive.partial needs a value for each of the {len(keep) + 1} stages that progressive.keep makes"
+        )
     begins = [share(k, of=len(partial)) for k in range(len(partial))]
     changes = [opened(partial), *(narrowed(*both) for both in zip(partial[1:], keep))]
     return Patch(
         "progressive",
         stages=tuple(
-            Stage(begin, change, carry if k else None, rested(begin, end, rest), continues=True, set_by="progressive.keep")
+            Stage(
+                begin,
+                change,
+                carry if k else None,
+                rested(begin, end, rest),
+                continues=True,
+                set_by="progressive.keep",
+            )
             for k, (begin, end, change) in enumerate(zip(begins, [*begins[1:], never], changes))
         ),
         space={"partial_channels": partial[0]},

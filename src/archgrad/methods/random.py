@@ -10,15 +10,17 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from archgrad.arch import CellGenotype, Context, Forward, Genotype, Groups, Link
+from archgrad.arch.edges import Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.space import Space
+from archgrad.components.context import Context, Forward
+from archgrad.components.schedules import never, share
+from archgrad.components.select import uniform
 from archgrad.diagnostics.accuracy import accuracy
-from archgrad.origin import marked
-from archgrad.patch import Ahead, Decision, Patch, Stage
-from archgrad.schedules import never, share
-from archgrad.search_method import Method
-from archgrad.search_space import Space
-from archgrad.select import uniform
-from archgrad.state import Data, State
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Ahead, Data, Decision, Method, Stage, State
 
 
 @marked()
@@ -35,7 +37,9 @@ def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
     """
     return Patch(
         "random",
-        stages=tuple(Stage(share(k, of=draws), draw(k), set_by="random.draws") for k in range(draws)),
+        stages=tuple(
+            Stage(share(k, of=draws), draw(k), set_by="random.draws") for k in range(draws)
+        ),
         memory={"draws": Draws},
         finalise=best,
         ahead={"draws": judging(draws)},
@@ -45,7 +49,9 @@ def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
 
 def judging(draws: int) -> Ahead:
     """A pass over the validation half at the end of each draw."""
-    return lambda method, state: float((draws - len(state.memory["draws"].state_dict()["tried"])) * state.plan.images[1])
+    return lambda method, state: float(
+        (draws - len(state.memory["draws"].state_dict()["tried"])) * state.plan.images[1]
+    )
 
 
 def draw(k: int) -> Callable[[Method, State], Space]:
@@ -74,10 +80,18 @@ class Draws:
     def after_step(self, forward: Forward) -> None:
         pass
 
-    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
+    def after_epoch(
+        self, method: Method, state: State, data: Data, context: Context
+    ) -> dict[str, Any]:
         if state.epoch + 1 != state.dies:
             return {}
-        reached, _ = accuracy(state.nets["search"], method.readout(state), data.evaluation("val"), state.seed, state.epoch)
+        reached, _ = accuracy(
+            state.nets["search"],
+            method.readout(state),
+            data.evaluation("val"),
+            state.seed,
+            state.epoch,
+        )
         self.tried.append({"genotype": only(state.space.groups).to_json(), "accuracy": reached})
         return {"draw_accuracy": reached}
 
@@ -92,7 +106,11 @@ def only(groups: Groups) -> Genotype:
     """The one genotype of a space whose edges have one op at most."""
     return Genotype(
         tuple(
-            CellGenotype(name, tuple(Link(e.source, e.target, p) for e in group.edges for p in e.primitives), group.concat)
+            CellGenotype(
+                name,
+                tuple(Link(e.source, e.target, p) for e in group.edges for p in e.primitives),
+                group.concat,
+            )
             for name, group in groups.items()
         )
     )

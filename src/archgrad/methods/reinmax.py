@@ -11,15 +11,25 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import Context, EdgeGroup
+from archgrad.arch.edges import EdgeGroup
+from archgrad.components.context import Context
+from archgrad.components.relax import (
+    Draw,
+    Surrogate,
+    masked_softmax,
+    one_path,
+    softmax,
+    tempered_softmax,
+)
 from archgrad.methods.gdas import PRESETS, Idle
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.relax import Draw, Surrogate, masked_softmax, one_path, softmax, tempered_softmax
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 
 @marked(PRESETS)
-def reinmax(*, tau: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0, idle: Idle = "scalar") -> Patch:
+def reinmax(
+    *, tau: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0, idle: Idle = "scalar"
+) -> Patch:
     """The draw of GDAS with a gradient of second order.
 
     Args:
@@ -42,6 +52,9 @@ def heun(tau: float) -> Surrogate:
     def soft(draw: Draw, group: EdgeGroup, context: Context) -> Tensor:
         a = draw.alphas
         middle = (draw.chosen + tempered_softmax(a, group, tau)) / 2
-        return 2 * masked_softmax((middle.log() - a).detach() + a, group) - masked_softmax(a, group) / 2
+        return (
+            2 * masked_softmax((middle.log() - a).detach() + a, group)
+            - masked_softmax(a, group) / 2
+        )
 
     return soft

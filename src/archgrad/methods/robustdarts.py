@@ -11,14 +11,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from archgrad.arch import Alphas, Context, Mixture
-from archgrad.duration import EIGENVALUE
-from archgrad.methods.rising import Curvature, before_the_rise
-from archgrad.origin import marked
-from archgrad.patch import Ahead, Patch, Reshape
-from archgrad.schedules import Interval, Scalar, Span, lasting, linear, span
-from archgrad.search_method import Method
-from archgrad.state import State
+from archgrad.arch.edges import Alphas
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context
+from archgrad.components.schedules import Interval, Scalar, Span, lasting, linear, span
+from archgrad.methods.robustdarts_curvature import Curvature, before_the_rise
+from archgrad.searching.duration import EIGENVALUE
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Ahead, Method, Reshape, State
 
 PRESETS: dict[str, dict[str, Any]] = {
     "es": {"stop": True},
@@ -57,11 +58,23 @@ def robustdarts(
     Returns:
         The patch of the method.
     """
-    widths, begin, dropping = lasting(window, "robustdarts.window"), span(start, "robustdarts.start"), linear(0.0, drop_path)
+    widths, begin, dropping = (
+        lasting(window, "robustdarts.window"),
+        span(start, "robustdarts.start"),
+        linear(0.0, drop_path),
+    )
     memory = {"curvature": lambda: Curvature(widths, ratio, begin, images)}
     ahead = {"curvature of the alphas": watching(images)}
-    early: dict[str, Any] = {"memory": memory, "finalise": before_the_rise, "lengths": (widths, begin), "ahead": ahead}
-    dropped: dict[str, Any] = {"reshape": (drop_paths(dropping),), "scalars": {"drop_path": dropping}}
+    early: dict[str, Any] = {
+        "memory": memory,
+        "finalise": before_the_rise,
+        "lengths": (widths, begin),
+        "ahead": ahead,
+    }
+    dropped: dict[str, Any] = {
+        "reshape": (drop_paths(dropping),),
+        "scalars": {"drop_path": dropping},
+    }
     return Patch(
         "robustdarts",
         weights={} if decay is None else {"decay": decay},
@@ -74,7 +87,14 @@ def watching(images: int) -> Ahead:
     """A measurement of the curvature after every epoch with alpha steps."""
 
     def ahead(method: Method, state: State) -> float:
-        return EIGENVALUE * images * sum(method.moves_alphas(replace(state, epoch=epoch)) for epoch in range(state.epoch, state.plan.epochs))
+        return (
+            EIGENVALUE
+            * images
+            * sum(
+                method.moves_alphas(replace(state, epoch=epoch))
+                for epoch in range(state.epoch, state.plan.epochs)
+            )
+        )
 
     return ahead
 
@@ -83,6 +103,10 @@ def drop_paths(probability: Scalar) -> Reshape:
     """In both halves of a step, as theirs [author code]."""
 
     def reshape(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
-        return mixture if context.phase == "readout" else replace(mixture, drop_path=probability(context))
+        return (
+            mixture
+            if context.phase == "readout"
+            else replace(mixture, drop_path=probability(context))
+        )
 
     return reshape

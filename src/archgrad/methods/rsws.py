@@ -7,21 +7,22 @@ drawn and judged by these weights on some validation images, and the best of the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from archgrad.arch import Alphas, Context, Genotype, Mixture
+from archgrad.arch.edges import Alphas
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context
+from archgrad.components.relax import softmax
+from archgrad.components.schedules import never
+from archgrad.components.select import uniform
 from archgrad.diagnostics.accuracy import accuracy
-from archgrad.origin import marked
-from archgrad.patch import Ahead, Decision, Finalise, Patch
-from archgrad.relax import softmax
-from archgrad.schedules import never
-from archgrad.search_method import Method
-from archgrad.select import uniform
-from archgrad.state import Data, State
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Ahead, Data, Decision, Finalise, Method, State
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -46,7 +47,14 @@ def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) ->
         The patch of the method.
     """
     finalise, left = best_of(samples, images, finalists), judging(samples, images, finalists)
-    return Patch("rsws", relax=one_path, readout=softmax, finalise=finalise, ahead={"finalisation": left}, alpha_from=never)
+    return Patch(
+        "rsws",
+        relax=one_path,
+        readout=softmax,
+        finalise=finalise,
+        ahead={"finalisation": left},
+        alpha_from=never,
+    )
 
 
 def judging(samples: int, images: int, finalists: int) -> Ahead:
@@ -64,34 +72,49 @@ def judging(samples: int, images: int, finalists: int) -> Ahead:
 
 def one_path(alphas: Alphas, context: Context) -> Mixture:
     """The architecture of this step alone."""
-    return alone(uniform(context.groups, context.seed, "rsws/step", *context.t.place, limits=context.limits), alphas, context)
+    return alone(
+        uniform(context.groups, context.seed, "rsws/step", *context.t.place, limits=context.limits),
+        alphas,
+        context,
+    )
 
 
 def alone(genotype: Genotype, alphas: Alphas, context: Context) -> Mixture:
     """A relaxation to this architecture, whatever the alphas."""
-    return genotype.one_hot(context.groups).map(lambda weights: weights.to(next(iter(alphas.values())).device))
+    return genotype.one_hot(context.groups).map(
+        lambda weights: weights.to(next(iter(alphas.values())).device)
+    )
 
 
 def best_of(samples: int, images: int, finalists: int) -> Finalise:
     """A decision after every tenth of the samples, then one after every finalist. The earliest of equals is the best."""
     parts = min(10, samples)
 
-    def finalise(method: Method, state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
+    def finalise(
+        method: Method, state: State, data: Data, decisions: list[Decision]
+    ) -> Iterator[Decision]:
         groups, net = state.space.groups, state.nets["search"]
 
         def drawn(sample: int) -> Genotype:
             return uniform(groups, state.seed, "rsws/sample", sample, limits=method.limits)
 
         def judge(sample: int, limit: int | None = None) -> float:
-            judged = replace(method, patch=replace(method.patch, readout=partial(alone, drawn(sample))))
+            judged = method.changed(readout=partial(alone, drawn(sample)))
             batches = data.evaluation("val", limit=limit)
-            return accuracy(net, judged.readout(state), batches, state.seed, "rsws", batch_statistics=True)[0]
+            return accuracy(
+                net, judged.readout(state), batches, state.seed, "rsws", batch_statistics=True
+            )[0]
 
         best = decisions[:parts][-1].note["best"] if decisions else []
         for part in range(len(decisions), parts):
             begin, end = samples * part // parts, samples * (part + 1) // parts
-            best = sorted([*best, *([sample, judge(sample, images)] for sample in range(begin, end))], key=lambda one: -one[1])[:finalists]
-            yield Decision(drawn(best[0][0]), {"samples": end, "accuracy": best[0][1], "best": best})
+            best = sorted(
+                [*best, *([sample, judge(sample, images)] for sample in range(begin, end))],
+                key=lambda one: -one[1],
+            )[:finalists]
+            yield Decision(
+                drawn(best[0][0]), {"samples": end, "accuracy": best[0][1], "best": best}
+            )
 
         whole = [decision.note["accuracy"] for decision in decisions[parts:]]
         for sample, _ in best[len(whole) :] if len(best) > 1 else []:

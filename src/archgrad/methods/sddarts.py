@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from archgrad.arch import Forward
-from archgrad.memory import Memory
-from archgrad.methods.teachers import Average, Remembered, Snapshots
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.schedules import Span, from_epoch, lasting, span
-from archgrad.terms import Term, soft_divergence, weighted
+from archgrad.components.context import Forward
+from archgrad.components.losses import Term, soft_divergence, weighted
+from archgrad.components.schedules import Span, from_epoch, lasting, span
+from archgrad.methods.sddarts_teachers import Average, Remembered, Snapshots
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Memory
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -67,9 +67,13 @@ def sddarts(
         ValueError: Remembered logits are to be steps apart, or `top` is given for other teachers.
     """
     if teachers == "remembered" and unit == "step":
-        raise ValueError("sddarts.unit is step, but an image comes once an epoch: remembered logits are an epoch or more apart")
+        raise ValueError(
+            "sddarts.unit is step, but an image comes once an epoch: remembered logits are an epoch or more apart"
+        )
     if teachers != "remembered" and top is not None:
-        raise ValueError(f"sddarts.top is {top}, but {teachers} remember no logits: leave it out, or choose remembered")
+        raise ValueError(
+            f"sddarts.top is {top}, but {teachers} remember no logits: leave it out, or choose remembered"
+        )
     phases = {"weights": ("weight",), "alphas": ("alpha",), "both": ("weight", "alpha")}[level]
     makes: dict[str, Callable[[], Memory]] = {
         "snapshots": lambda: Snapshots(k, interval, unit, max_gb),
@@ -105,7 +109,11 @@ def majority(logits: Tensor, shares: Tensor, tau: float) -> Tensor:
     return (F.one_hot(logits.argmax(-1), logits.shape[-1]) * shares).sum(0)
 
 
-VOTES: dict[str, Vote] = {"mean_probability": mean_probability, "mean_logit": mean_logit, "majority": majority}
+VOTES: dict[str, Vote] = {
+    "mean_probability": mean_probability,
+    "mean_logit": mean_logit,
+    "majority": majority,
+}
 
 
 def self_distillation(vote: Vote, tau: float) -> Term:

@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.perturb import attack, clamped, noise, normalised
-from archgrad.schedules import toward
+from archgrad.components.perturb import attack, clamped, noise, normalised
+from archgrad.components.schedules import toward
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 Radius = Annotated[float, Field(ge=0, le=1)]
 

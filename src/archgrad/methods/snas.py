@@ -10,10 +10,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.relax import concrete, softmax
-from archgrad.schedules import linear
+from archgrad.components.relax import concrete, softmax
+from archgrad.components.schedules import linear
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -33,7 +33,9 @@ def snas(*, hot: Positive = 1.0, cold: Positive = 0.03) -> Patch:
     temperature = linear(hot, cold)
     return Patch(
         "snas",
-        relax=concrete(temperature),  # a draw of its own in each half; the paper's one backward pass has one draw for both
+        relax=concrete(
+            temperature
+        ),  # a draw of its own in each half; the paper's one backward pass has one draw for both
         readout=softmax,
         alpha_split="train",
         scalars={"temperature": temperature},

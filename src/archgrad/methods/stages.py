@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from archgrad.arch import Context, EdgeGroup, Forward, Primitives
-from archgrad.schedules import When
-from archgrad.search_method import Method
-from archgrad.search_space import Space, absent
-from archgrad.select import strongest
-from archgrad.state import Data, State
+from archgrad.arch.edges import EdgeGroup, Primitives
+from archgrad.arch.space import Space, absent
+from archgrad.components.context import Context, Forward
+from archgrad.components.schedules import When
+from archgrad.components.select import strongest
+from archgrad.searching.types import Data, Method, State
 
 
 def survivors(method: Method, state: State, keep: int) -> Primitives:
@@ -20,16 +20,33 @@ def survivors(method: Method, state: State, keep: int) -> Primitives:
     selection with all its links, where the method leaves some out: something that keeps to the limits must be left to select."""
     groups, alphas = state.space.groups, dict(state.alphas)
     if method.limits:
-        for genotype in (strongest(method.readout(state), groups, method.limits), method.selected(state)):
+        for genotype in (
+            strongest(method.readout(state), groups, method.limits),
+            method.selected(state),
+        ):
             selected = genotype.one_hot(groups).weights
-            alphas = {name: alphas[name].detach().masked_fill(selected[name].bool().to(alphas[name].device), math.inf) for name in groups}
+            alphas = {
+                name: alphas[name]
+                .detach()
+                .masked_fill(selected[name].bool().to(alphas[name].device), math.inf)
+                for name in groups
+            }
     return {name: pruned(group, alphas[name], keep) for name, group in groups.items()}
 
 
 def pruned(group: EdgeGroup, alphas: Tensor, keep: int) -> tuple[tuple[str, ...], ...]:
     """alphas (edges, ops) -> the primitives of each edge with the ``keep`` largest, in their order; of equals the first stay."""
-    best = alphas.detach().cpu().masked_fill(~group.mask(), -math.inf).argsort(dim=1, descending=True, stable=True)[:, :keep].tolist()
-    return tuple(tuple(p for k, p in enumerate(edge.primitives) if k in row) for edge, row in zip(group.edges, best, strict=True))
+    best = (
+        alphas.detach()
+        .cpu()
+        .masked_fill(~group.mask(), -math.inf)
+        .argsort(dim=1, descending=True, stable=True)[:, :keep]
+        .tolist()
+    )
+    return tuple(
+        tuple(p for k, p in enumerate(edge.primitives) if k in row)
+        for edge, row in zip(group.edges, best, strict=True)
+    )
 
 
 def resting(rest: float, life: int) -> int:
@@ -46,7 +63,9 @@ def deepened(space: Space, cells: int | None, times: float) -> Space:
     if cells is not None:
         return filled(space, max(1, round(times * cells)))
     if times != 1:
-        raise ValueError(f"the depth of space {space.name!r} is searched, so no stage has {times:g} times its cells: set pdarts.depth to 1")
+        raise ValueError(
+            f"the depth of space {space.name!r} is searched, so no stage has {times:g} times its cells: set pdarts.depth to 1"
+        )
     return space
 
 
@@ -73,7 +92,9 @@ class Cells:
     def after_step(self, forward: Forward) -> None:
         pass
 
-    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
+    def after_epoch(
+        self, method: Method, state: State, data: Data, context: Context
+    ) -> dict[str, Any]:
         return {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -12,18 +12,37 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from archgrad.arch import Context, Forward, Mixture
+from archgrad.arch.mixture import Mixture
+from archgrad.components.context import Context, Forward
+from archgrad.components.relax import (
+    gaussian,
+    gumbel,
+    sparse_noisy_softmax,
+    sparse_softmax,
+    tempered_softmax,
+)
+from archgrad.components.schedules import (
+    Interval,
+    Scalar,
+    Span,
+    When,
+    constant,
+    geometric,
+    lasting,
+    remembered,
+    share,
+    span,
+)
 from archgrad.diagnostics.entropy import mean_entropy
-from archgrad.origin import marked
-from archgrad.patch import Patch
-from archgrad.relax import gaussian, gumbel, sparse_noisy_softmax, sparse_softmax, tempered_softmax
-from archgrad.schedules import Interval, Scalar, Span, When, constant, geometric, lasting, remembered, share, span
-from archgrad.search_method import Method
-from archgrad.state import Data, State
+from archgrad.searching.origin import marked
+from archgrad.searching.patch import Patch
+from archgrad.searching.types import Data, Method, State
 
 Positive = Annotated[float, Field(gt=0)]
 
-PRESETS: dict[str, dict[str, Any]] = {  # [author code]; a space without a line has the one of the DARTS space
+PRESETS: dict[
+    str, dict[str, Any]
+] = {  # [author code]; a space without a line has the one of the DARTS space
     "darts": {"kappa": 0.06},
     "s1": {"kappa": 0.12},
     "s2": {"kappa": 0.24},
@@ -88,13 +107,19 @@ def stdarts(
     noises = {"gaussian": gaussian(sigma), "gumbel": gumbel, "none": None}
     return Patch(
         "stdarts",
-        relax=sparse_noisy_softmax(rule) if noise == "gradient" else sparse_softmax(rule, noises[noise]),
+        relax=sparse_noisy_softmax(rule)
+        if noise == "gradient"
+        else sparse_softmax(rule, noises[noise]),
         scalars={"temperature": rule},
-        memory={"temperature": lambda: EntropyAdaptive(kappa, entropy, begin, updates, hot)} if temperature == "adaptive" else {},
+        memory={"temperature": lambda: EntropyAdaptive(kappa, entropy, begin, updates, hot)}
+        if temperature == "adaptive"
+        else {},
         alpha_from=begin if freeze else None,
         lengths=(begin, updates) if temperature == "adaptive" else (begin,),
         alphas={"decay": 0.0},  # the authors' own choice: DARTS has 1e-3
-        with_rate=("init",),  # the temperature follows from it, and must keep its proportion to a step
+        with_rate=(
+            "init",
+        ),  # the temperature follows from it, and must keep its proportion to a step
     )
 
 
@@ -102,7 +127,9 @@ def cooled(context: Context, growth: float, hot: float) -> float:
     """The temperature at which ``exp(E[max(0, a)] / T)`` has grown to ``1 + growth``, for alphas that start as ``init * N(0, 1)``:
     ``T = c / ln(1 + growth)`` with c = init / sqrt(2 pi), the authors' 0.000399 at 1e-3. ``hot`` where nothing has grown."""
     if context.init <= 0:
-        raise ValueError("the temperature of stdarts follows from the scale the alphas start with: set alphas.init above 0")
+        raise ValueError(
+            "the temperature of stdarts follows from the scale the alphas start with: set alphas.init above 0"
+        )
     return context.init / math.sqrt(2 * math.pi) / math.log1p(growth) if growth > 0 else hot
 
 
@@ -115,7 +142,11 @@ def exponential(begin: When, delta: float, hot: float) -> Scalar:
     """``T_k = c / ln(1 + delta k)``, k the epochs from ``begin`` on; ``hot`` before."""
 
     def at(context: Context) -> float:
-        return cooled(context, delta * epochs_of_50(context, context.t.epoch + 1 - begin(context.t.epochs)), hot)
+        return cooled(
+            context,
+            delta * epochs_of_50(context, context.t.epoch + 1 - begin(context.t.epochs)),
+            hot,
+        )
 
     return at
 
@@ -142,7 +173,9 @@ class EntropyAdaptive:
         self.growths: list[tuple[int, float]] = []  # first epoch, delta * k
 
     def __call__(self, context: Context) -> float:
-        growth = next((growth for epoch, growth in reversed(self.growths) if epoch <= context.t.epoch), 0.0)
+        growth = next(
+            (growth for epoch, growth in reversed(self.growths) if epoch <= context.t.epoch), 0.0
+        )
         return cooled(context, growth, self.hot)
 
     def bind(self, state: State) -> None:
@@ -154,10 +187,14 @@ class EntropyAdaptive:
     def after_step(self, forward: Forward) -> None:
         pass
 
-    def after_epoch(self, method: Method, state: State, data: Data, context: Context) -> dict[str, Any]:
+    def after_epoch(
+        self, method: Method, state: State, data: Data, context: Context
+    ) -> dict[str, Any]:
         coming, epochs = context.t.epoch + 1, context.t.epochs
         first, late = max(self.begin(epochs), 1), share(4, of=5)(epochs)
-        if first <= coming < epochs and ((coming - first) % self.every(epochs) == 0 or coming >= late):
+        if first <= coming < epochs and (
+            (coming - first) % self.every(epochs) == 0 or coming >= late
+        ):
             strength = self.kappa * (2 if coming >= late else 1)
             self.delta = (strength * self.entropy(state, context) + self.delta) / 2
             self.growths.append((coming, self.delta * (len(self.growths) + 1)))
@@ -166,7 +203,12 @@ class EntropyAdaptive:
     def entropy(self, state: State, context: Context) -> float:
         """Nats; the mean over the edges, or their sum."""
         groups, t = context.groups, self(context)
-        mixture = Mixture({name: tempered_softmax(state.alphas[name].detach(), group, t) for name, group in groups.items()})
+        mixture = Mixture(
+            {
+                name: tempered_softmax(state.alphas[name].detach(), group, t)
+                for name, group in groups.items()
+            }
+        )
         edges = sum(bool(edge.primitives) for group in groups.values() for edge in group.edges)
         return mean_entropy(mixture, groups) * (edges if self.over == "sum" else 1)
 
@@ -174,6 +216,7 @@ class EntropyAdaptive:
         return {"delta": self.delta, "growths": [list(entry) for entry in self.growths]}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.delta, self.growths = saved["delta"], [(epoch, growth) for epoch, growth in saved["growths"]]
-
-
+        self.delta, self.growths = (
+            saved["delta"],
+            [(epoch, growth) for epoch, growth in saved["growths"]],
+        )

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from archgrad import files
-from archgrad.report.style import BAND, BLUE, FONT, GREEN, INK, MUTED, ORANGE, PAPER, svg
+from archgrad.arch.style import BAND, BLUE, FONT, GREEN, INK, MUTED, ORANGE, PAPER, svg
+from archgrad.storage import files
 
 PANELS = {  # title -> {metrics key: (legend, colour, factor)}; accuracies are recorded as shares, shown in percent
     "loss": {"train_loss": ("train", BLUE, 1.0), "val_loss": ("validation", ORANGE, 1.0)},
-    "accuracy, %": {"train_accuracy": ("train", BLUE, 100.0), "val_accuracy": ("validation", ORANGE, 100.0)},
+    "accuracy, %": {
+        "train_accuracy": ("train", BLUE, 100.0),
+        "val_accuracy": ("validation", ORANGE, 100.0),
+    },
     "entropy of the mixture": {"entropy": ("", GREEN, 1.0)},
 }
 
@@ -24,7 +27,9 @@ def curves_svg(rows: Iterable[Mapping[str, Any]], path: str | Path) -> None:
     rows = list(rows)
     panels = {title: lines for title, keys in PANELS.items() if (lines := _lines(rows, keys))}
     if not panels:
-        raise ValueError(f"nothing to draw: no row has an epoch and one of {', '.join(key for keys in PANELS.values() for key in keys)}")
+        raise ValueError(
+            f"nothing to draw: no row has an epoch and one of {', '.join(key for keys in PANELS.values() for key in keys)}"
+        )
     files.write(Path(path), svg(lambda: _figure(panels)))
 
 
@@ -34,9 +39,15 @@ Line = tuple[str, str, list[int], list[float]]  # legend, colour, epochs from 1,
 def _lines(rows: list[Mapping[str, Any]], keys: dict[str, tuple[str, str, float]]) -> list[Line]:
     lines = []
     for key, (legend, shade, factor) in keys.items():
-        points = [(row["epoch"] + 1, row[key] * factor) for row in rows if row.get("epoch") is not None and row.get(key) is not None]
+        points = [
+            (row["epoch"] + 1, row[key] * factor)
+            for row in rows
+            if row.get("epoch") is not None and row.get(key) is not None
+        ]
         if points:
-            lines.append((legend, shade, [epoch for epoch, _ in points], [value for _, value in points]))
+            lines.append(
+                (legend, shade, [epoch for epoch, _ in points], [value for _, value in points])
+            )
     return lines
 
 
@@ -54,7 +65,16 @@ def _draw_panel(axes: Any, title: str, lines: list[Line]) -> None:
 
     for legend, shade, epochs, values in lines:
         marker = "o" if len(epochs) < 3 else None  # a line through one point shows nothing
-        axes.plot(epochs, values, color=shade, linewidth=2, marker=marker, markersize=4, label=legend, solid_capstyle="round")
+        axes.plot(
+            epochs,
+            values,
+            color=shade,
+            linewidth=2,
+            marker=marker,
+            markersize=4,
+            label=legend,
+            solid_capstyle="round",
+        )
     axes.set_title(title, loc="left", size=10, weight="bold", color=INK, family=FONT, pad=8)
     axes.set_xlabel("epoch", size=8, color=MUTED)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

@@ -8,26 +8,37 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from archgrad import chain
-from archgrad.arch import CellGenotype, Genotype, Link
-from archgrad.cost import written
-from archgrad.report.layout import inputs_of
-from archgrad.report.style import colour
+from archgrad.arch import chain
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.arch.placement import inputs_of
+from archgrad.arch.style import colour
+from archgrad.cost.cost import written
 
 
 def cell_table(genotype: Genotype) -> Table:
     """One line per link: cell (or stage of a chain), node (layer), the node's input, the primitive. A node may have none."""
     table = Table("cell", "node", "input", "primitive", header_style="bold")
-    for cell in chain.rows(genotype):
+    for cell in chain.rows(genotype.cells):
         name: str | None = cell.group
         for node, links in _by_node(cell).items():
             for place, link in enumerate(links):
-                table.add_row(name, "" if place else str(node), str(link.source), Text(link.primitive, colour(link.primitive)))
+                table.add_row(
+                    name,
+                    "" if place else str(node),
+                    str(link.source),
+                    Text(link.primitive, colour(link.primitive)),
+                )
                 name = None
             if not links:
                 table.add_row(name, str(node), "-", Text("no input: zero", "dim"))
                 name = None
-        table.add_row(name, "out", ", ".join(map(str, cell.concat)), Text("concat" if len(cell.concat) > 1 else "", "dim"))
+        table.add_row(
+            name,
+            "out",
+            ", ".join(map(str, cell.concat)),
+            Text("concat" if len(cell.concat) > 1 else "", "dim"),
+        )
         table.add_section()
     return table
 
@@ -35,36 +46,77 @@ def cell_table(genotype: Genotype) -> Table:
 def verdict_table(rows: Iterable[Mapping[str, Any]], title: str) -> Table:
     """The rows of a benchmark's ``verdict`` side by side, a column each. Accuracies are of the test images."""
     rows = list(rows)
-    table = Table("", *(str(row["cell"]) for row in rows), header_style="bold", title=title, title_justify="left", title_style="")
+    table = Table(
+        "",
+        *(str(row["cell"]) for row in rows),
+        header_style="bold",
+        title=title,
+        title_justify="left",
+        title_style="",
+    )
     for column in table.columns[1:]:
         column.justify = "right"
-    for images, name in (("cifar10", "CIFAR-10"), ("cifar100", "CIFAR-100"), ("imagenet16", "ImageNet16-120")):
+    for images, name in (
+        ("cifar10", "CIFAR-10"),
+        ("cifar100", "CIFAR-100"),
+        ("imagenet16", "ImageNet16-120"),
+    ):
         if all(f"{images}_test" in row for row in rows):
-            table.add_row(f"{name} test accuracy", *(f"{row[f'{images}_test']:.2f} %" for row in rows))
+            table.add_row(
+                f"{name} test accuracy", *(f"{row[f'{images}_test']:.2f} %" for row in rows)
+            )
     table.add_row("rank on CIFAR-10", *(f"{row['rank']:,} of {row['of']:,}" for row in rows))
     table.add_row("points below the best", *(f"{row['distance']:.2f}" for row in rows))
     table.add_row("parameters of its own network", *(f"{row['params']:,}" for row in rows))
-    table.add_row("multiply-adds of its own network", *(f"{row['macs'] / 1e6:.1f} M" for row in rows))
+    table.add_row(
+        "multiply-adds of its own network", *(f"{row['macs'] / 1e6:.1f} M" for row in rows)
+    )
     return table
 
 
 def front_table(cost: str, unit: str, points: Iterable[Mapping[str, Any]]) -> Table:
     """The networks a search saw that no other beat in both cost and validation accuracy, a line each."""
     best = sorted((point for point in points if point["front"]), key=lambda point: point["cost"])
-    title = f"Pareto front of what this search saw: {cost} against validation accuracy in the supernet"
-    table = Table(cost, "accuracy", "seen at", "genotype", header_style="bold", title=title, title_justify="left", title_style="")
+    title = (
+        f"Pareto front of what this search saw: {cost} against validation accuracy in the supernet"
+    )
+    table = Table(
+        cost,
+        "accuracy",
+        "seen at",
+        "genotype",
+        header_style="bold",
+        title=title,
+        title_justify="left",
+        title_style="",
+    )
     for point in best:
         accuracy = f"{100 * point['accuracy']:.2f} %"
-        table.add_row(written(point["cost"], unit), accuracy, point["seen"], Text(point["genotype"], overflow="ellipsis", no_wrap=True))
+        table.add_row(
+            written(point["cost"], unit),
+            accuracy,
+            point["seen"],
+            Text(point["genotype"], overflow="ellipsis", no_wrap=True),
+        )
     return table
 
 
 def _by_node(cell: CellGenotype) -> dict[int, list[Link]]:
-    first, last = inputs_of(cell), max((*cell.concat, *(link.target for link in cell.links)), default=0)
-    return {node: [link for link in cell.links if link.target == node] for node in range(first, last + 1)}
+    first, last = (
+        inputs_of(cell),
+        max((*cell.concat, *(link.target for link in cell.links)), default=0),
+    )
+    return {
+        node: [link for link in cell.links if link.target == node]
+        for node in range(first, last + 1)
+    }
 
 
 def noise_note(genotype: Genotype) -> str | None:
     """The sentence that a person must know of a network with noise; None of any other."""
     ops = [link for cell in genotype.cells for link in cell.links if link.primitive == "noise"]
-    return f"this network is random: {len(ops)} of its genotype's ops are noise, which is N(0, 1) whatever the image" if ops else None
+    return (
+        f"this network is random: {len(ops)} of its genotype's ops are noise, which is N(0, 1) whatever the image"
+        if ops
+        else None
+    )

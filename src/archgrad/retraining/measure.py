@@ -42,12 +42,20 @@ def fabric(device: torch.device | str, precision: str) -> Any:
     """Lightning Fabric for one device. ValueError for a device this machine, or a precision the device, does not have."""
     from lightning_fabric import Fabric  # takes a second
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce the precision
+    logging.getLogger("lightning_fabric").setLevel(
+        logging.WARNING
+    )  # it would announce the precision
     device = torch.device(device)
     device_named(device)
     if device.type != "cuda" and precision == "16-mixed":
-        raise ValueError("retrain.precision 16-mixed needs a CUDA GPU; elsewhere use bf16-mixed or 32")
-    return Fabric(accelerator=device.type, devices=1 if device.index is None else [device.index], precision=precision)  # type: ignore[arg-type]
+        raise ValueError(
+            "retrain.precision 16-mixed needs a CUDA GPU; elsewhere use bf16-mixed or 32"
+        )
+    return Fabric(
+        accelerator=device.type,
+        devices=1 if device.index is None else [device.index],
+        precision=precision,  # type: ignore[arg-type]
+    )
 
 
 @contextmanager
@@ -85,7 +93,10 @@ def measure(
     classes = len(preprocess.classes)
     chunks = torch.arange(len(images)).split(batch)
     pixels = (preprocess.images(images.pixels(chunk).to(device)) for chunk in chunks)
-    loss, pairs = torch.zeros((), dtype=torch.float64, device=device), torch.zeros(classes * classes, dtype=torch.int64, device=device)
+    loss, pairs = (
+        torch.zeros((), dtype=torch.float64, device=device),
+        torch.zeros(classes * classes, dtype=torch.int64, device=device),
+    )
     for chunk, found in zip(chunks, logits(net, pixels, seed)):
         labels = images.labels[chunk].to(device)
         loss += F.cross_entropy(found, labels, reduction="sum")

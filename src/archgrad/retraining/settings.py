@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from archgrad import options
+from archgrad.arch.space import NotNegative, Share, Space
 from archgrad.bounds import Epochs
 from archgrad.errors import unknown
-from archgrad.search_space import NotNegative, Share, Space
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -22,34 +22,74 @@ Count = Annotated[int, Field(ge=0)]
 class RetrainSettings:
     """SGD of all weights of a derived network. The defaults are those of DARTS on CIFAR-10."""
 
-    preset: Annotated[str, Field(description="the recipe to start from: cifar, imagenet, a benchmark's own, or quick for a laptop")] = "cifar"
+    preset: Annotated[
+        str,
+        Field(
+            description="the recipe to start from: cifar, imagenet, a benchmark's own, or quick for a laptop"
+        ),
+    ] = "cifar"
     epochs: Annotated[Epochs, Field(description="passes over the training images")] = 600
     batch: Annotated[int, Field(ge=2, description="images a step")] = 96
-    limit: Annotated[Positive | None, Field(description="number of images to train on, a stratified choice")] = None
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="learning rate at its highest")] = 0.025
+    limit: Annotated[
+        Positive | None, Field(description="number of images to train on, a stratified choice")
+    ] = None
+    lr: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="learning rate at its highest")
+    ] = 0.025
     lr_end: Annotated[NotNegative, Field(description="learning rate the schedule falls to")] = 0.0
-    schedule: Annotated[Literal["cosine", "linear"], Field(description="curve by which the learning rate falls, once an epoch")] = "cosine"
-    warmup: Annotated[Count, Field(description="epochs in which the learning rate rises; at most half of all")] = 0
+    schedule: Annotated[
+        Literal["cosine", "linear"],
+        Field(description="curve by which the learning rate falls, once an epoch"),
+    ] = "cosine"
+    warmup: Annotated[
+        Count, Field(description="epochs in which the learning rate rises; at most half of all")
+    ] = 0
     momentum: Annotated[Share, Field(description="momentum of SGD")] = 0.9
     nesterov: Annotated[bool, Field(description="take Nesterov's form of the momentum")] = False
     decay: Annotated[NotNegative, Field(description="weight decay, of all parameters")] = 3e-4
     clip: Annotated[NotNegative, Field(description="largest norm of all gradients; 0 is off")] = 5.0
-    drop_path: Annotated[Share, Field(description="probability of dropping a path, reached linearly at the end")] = 0.2
-    cutout: Annotated[Count, Field(description="side of the erased square in pixels; at most half the image's")] = 16
-    jitter: Annotated[NotNegative, Field(description="strength of colour jitter, RGB images only")] = 0.0
-    auxiliary: Annotated[NotNegative, Field(description="weight of the auxiliary head's loss; 0 is no such head")] = 0.4
-    auxiliary_bn: Annotated[bool, Field(description="second BatchNorm in the auxiliary head of the imagenet stem, as P-DARTS has")] = False
-    label_smoothing: Annotated[Share, Field(description="share of each label that is spread over all classes")] = 0.0
+    drop_path: Annotated[
+        Share, Field(description="probability of dropping a path, reached linearly at the end")
+    ] = 0.2
+    cutout: Annotated[
+        Count, Field(description="side of the erased square in pixels; at most half the image's")
+    ] = 16
+    jitter: Annotated[
+        NotNegative, Field(description="strength of colour jitter, RGB images only")
+    ] = 0.0
+    auxiliary: Annotated[
+        NotNegative, Field(description="weight of the auxiliary head's loss; 0 is no such head")
+    ] = 0.4
+    auxiliary_bn: Annotated[
+        bool,
+        Field(
+            description="second BatchNorm in the auxiliary head of the imagenet stem, as P-DARTS has"
+        ),
+    ] = False
+    label_smoothing: Annotated[
+        Share, Field(description="share of each label that is spread over all classes")
+    ] = 0.0
     class_weights: Annotated[
         Literal["equal", "balanced"],
-        Field(description="weights of the classes in the loss; balanced is inverse to their training images, for unbalanced classes"),
+        Field(
+            description="weights of the classes in the loss; balanced is inverse to their training images, for unbalanced classes"
+        ),
     ] = "equal"
-    channels: Annotated[Positive | None, Field(description="channels of the first cell, or of a chain's stem")] = 36
-    cells: Annotated[Positive | None, Field(description="depth in cells (NAS-Bench-201: a stage's; a chain has none)")] = 20
+    channels: Annotated[
+        Positive | None, Field(description="channels of the first cell, or of a chain's stem")
+    ] = 36
+    cells: Annotated[
+        Positive | None,
+        Field(description="depth in cells (NAS-Bench-201: a stage's; a chain has none)"),
+    ] = 20
     precision: Annotated[
-        Literal["32", "bf16-mixed", "16-mixed"], Field(description="precision of forward and backward; weights are always float32")
+        Literal["32", "bf16-mixed", "16-mixed"],
+        Field(description="precision of forward and backward; weights are always float32"),
     ] = "32"
-    evaluate_every: Annotated[Positive, Field(description="epochs between two looks at the test images; the last epoch always")] = 1
+    evaluate_every: Annotated[
+        Positive,
+        Field(description="epochs between two looks at the test images; the last epoch always"),
+    ] = 1
 
     def rate(self, epoch: int) -> float:
         """Learning rate of an epoch. Cosine: quark0/darts and AutoDL-Projects (whose cosine ignores the step it is handed).
@@ -64,7 +104,9 @@ class RetrainSettings:
             steep, remaining = self.epochs - tail, self.epochs - epoch
             left = (remaining - tail) / steep if remaining > tail else remaining / (steep * tail)
         rising = min(self.warmup, self.epochs // 2)
-        return (self.lr_end + (self.lr - self.lr_end) * left) * min(1.0, (epoch + 1) / max(rising, 1))
+        return (self.lr_end + (self.lr - self.lr_end) * left) * min(
+            1.0, (epoch + 1) / max(rising, 1)
+        )
 
     def dropping(self, epoch: int) -> float:
         """Drop-path probability of an epoch: ``drop_path * epoch / epochs``, as quark0/darts."""
@@ -114,15 +156,38 @@ NASBENCH201 = RetrainSettings(
 )
 """NAS-Bench-201, arXiv 2001.00326, AutoDL-Projects configs/nas-benchmark/CIFAR.config."""
 
-NASBENCHMACRO = replace(NASBENCH201, preset="nasbenchmacro", epochs=50, nesterov=False, channels=None, cells=None)
+NASBENCHMACRO = replace(
+    NASBENCH201, preset="nasbenchmacro", epochs=50, nesterov=False, channels=None, cells=None
+)
 """NAS-Bench-Macro, arXiv 2103.11922, xiusu/NAS-Bench-Macro train/train.py (whose result is the best epoch's accuracy, ours the last's)."""
 
-QUICK = RetrainSettings(preset="quick", epochs=10, lr=0.1, nesterov=True, drop_path=0.0, cutout=0, auxiliary=0.0, channels=16, cells=5)
+QUICK = RetrainSettings(
+    preset="quick",
+    epochs=10,
+    lr=0.1,
+    nesterov=True,
+    drop_path=0.0,
+    cutout=0,
+    auxiliary=0.0,
+    channels=16,
+    cells=5,
+)
 """REDUCED, for a laptop: a small network for a few epochs, without the regularisation that only long runs need. Ours, no paper's."""
 
-PRESETS = {"cifar": CIFAR, "imagenet": IMAGENET, "pdarts": PDARTS, "nasbench201": NASBENCH201, "nasbenchmacro": NASBENCHMACRO, "quick": QUICK}
+PRESETS = {
+    "cifar": CIFAR,
+    "imagenet": IMAGENET,
+    "pdarts": PDARTS,
+    "nasbench201": NASBENCH201,
+    "nasbenchmacro": NASBENCHMACRO,
+    "quick": QUICK,
+}
 
-SMALLER: dict[str, dict[str, int]] = {"nasbench201": {"cells": 1}, "nasbenchmacro": {"channels": 8}, "mbconv": {"channels": 8}}
+SMALLER: dict[str, dict[str, int]] = {
+    "nasbench201": {"cells": 1},
+    "nasbenchmacro": {"channels": 8},
+    "mbconv": {"channels": 8},
+}
 """Where a space counts differently what QUICK makes small: NAS-Bench-201's cells are those of one of three stages."""
 
 
@@ -139,7 +204,9 @@ def retrain_settings(space: Space, given: Mapping[str, Any] | None = None) -> Re
 def _lacking(space: Space) -> dict[str, Any]:
     """What no preset can say of the space: a chain has its own width and depth, and no auxiliary head."""
     spec = space.spec()
-    return ({} if "cells" in spec else {"channels": None, "cells": None}) | ({} if "auxiliary" in spec else {"auxiliary": 0.0})
+    return ({} if "cells" in spec else {"channels": None, "cells": None}) | (
+        {} if "auxiliary" in spec else {"auxiliary": 0.0}
+    )
 
 
 def default_preset(space: Space) -> str:

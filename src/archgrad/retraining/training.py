@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archgrad import saved
-from archgrad.arch import Batch
-from archgrad.finite import whole
-from archgrad.retraining.files import Card
+from archgrad.arch.passes import Batch
+from archgrad.retraining.card import Card
 from archgrad.retraining.measure import fabric
+from archgrad.searching.finite import whole
+from archgrad.searching.start import seeded
 from archgrad.seeds import forked
 from archgrad.spaces import noise
-from archgrad.state import seeded
+from archgrad.storage import saved
 
 SUMS = ("images", "train_loss", "train_accuracy")
 
@@ -43,19 +43,31 @@ class Training:
         counts: Training images of each class, which weigh the classes where the recipe asks for it.
     """
 
-    def __init__(self, card: Card, device: torch.device | str | None = None, counts: Sequence[int] = ()) -> None:
+    def __init__(
+        self, card: Card, device: torch.device | str | None = None, counts: Sequence[int] = ()
+    ) -> None:
         settings = card.settings
         self.card, self.device = card, torch.device(device or card.device)
         self.fabric = fabric(self.device, settings.precision)
         self.derived = card.build(auxiliary=settings.auxiliary > 0, fixed=True)
         seeded(self.derived, card.seed).to(self.device)
         self.net = self.fabric.setup_module(self.derived.network)
-        sgd: dict[str, Any] = {"momentum": settings.momentum, "nesterov": settings.nesterov, "weight_decay": settings.decay}
-        self.optimizer = torch.optim.SGD(self.derived.parameters(), settings.lr, **sgd, foreach=True)
+        sgd: dict[str, Any] = {
+            "momentum": settings.momentum,
+            "nesterov": settings.nesterov,
+            "weight_decay": settings.decay,
+        }
+        self.optimizer = torch.optim.SGD(
+            self.derived.parameters(), settings.lr, **sgd, foreach=True
+        )
         self.stepper = self.fabric.setup_optimizers(self.optimizer)
-        self.class_weights = balanced(counts).to(self.device) if settings.class_weights == "balanced" else None
+        self.class_weights = (
+            balanced(counts).to(self.device) if settings.class_weights == "balanced" else None
+        )
         self.epoch, self.step = 0, 0
-        self.sums: dict[str, Tensor] = {}  # of this epoch: loss and accuracy over images, and how many there were
+        self.sums: dict[
+            str, Tensor
+        ] = {}  # of this epoch: loss and accuracy over images, and how many there were
 
     def advance(self, batch: Batch) -> None:
         """One step of SGD. Drop-path is drawn from (seed, epoch, step); the learning rate moves once an epoch."""
@@ -70,7 +82,9 @@ class Training:
             loss = loss + settings.auxiliary * self._loss(output.auxiliary, batch.labels)
         self.fabric.backward(loss)
         if settings.clip:  # not finite: under 16-mixed the scaler then skips the step; otherwise the epoch's loss says so
-            self.fabric.clip_gradients(self.net, self.stepper, max_norm=settings.clip, error_if_nonfinite=False)
+            self.fabric.clip_gradients(
+                self.net, self.stepper, max_norm=settings.clip, error_if_nonfinite=False
+            )
         self.stepper.step()
         self.optimizer.zero_grad()
         self._count(batch, loss.detach(), output.logits.detach())
@@ -83,8 +97,13 @@ class Training:
 
     def check(self) -> None:
         """ValueError if this epoch's loss, or a weight, statistic or momentum, is not finite."""
-        if not (all(value.isfinite() for value in self.sums.values()) and whole([self.derived], [self.optimizer])):
-            raise ValueError(f"the training diverged in epoch {self.epoch + 1}: try a --retrain.lr below {self.card.settings.lr}")
+        if not (
+            all(value.isfinite() for value in self.sums.values())
+            and whole([self.derived], [self.optimizer])
+        ):
+            raise ValueError(
+                f"the training diverged in epoch {self.epoch + 1}: try a --retrain.lr below {self.card.settings.lr}"
+            )
 
     def next_epoch(self) -> None:
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
@@ -109,8 +128,12 @@ class Training:
             raise ValueError("the checkpoint is that of a search, not of a retraining")
         plain = saved.plain(saved.SavedTraining, content)
         saved.check_bound("epoch", plain.epoch, self.card.settings.epochs)
-        saved.check_bound("step", plain.step, steps if plain.epoch < self.card.settings.epochs else 0)
-        if not noise.are_fixed(content["net"]):  # of a network without noise, or one that began before its draws were fixed
+        saved.check_bound(
+            "step", plain.step, steps if plain.epoch < self.card.settings.epochs else 0
+        )
+        if not noise.are_fixed(
+            content["net"]
+        ):  # of a network without noise, or one that began before its draws were fixed
             noise.free(self.derived)
         precision = self.fabric.strategy.precision
         saved.check_tensors("net", plain.net, self.derived.state_dict())
@@ -126,7 +149,9 @@ class Training:
         self.epoch, self.step, self.sums = plain.epoch, plain.step, dict(content["sums"])
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, self.class_weights, label_smoothing=self.card.settings.label_smoothing)
+        return F.cross_entropy(
+            logits, labels, self.class_weights, label_smoothing=self.card.settings.label_smoothing
+        )
 
     def _count(self, batch: Batch, loss: Tensor, logits: Tensor) -> None:
         images = torch.tensor(float(len(batch.labels)), dtype=torch.float64, device=self.device)

@@ -62,7 +62,16 @@ class InvertedResidual(nn.Module):
     """1x1 to ``expansion`` times the inputs (not at 1), depthwise k x k of the stride, 1x1 to the outputs, a BatchNorm behind each; what it
     read is added where the shape is kept."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, expansion: int, stride: int, style: Style, kind: Kind = PLAIN) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        expansion: int,
+        stride: int,
+        style: Style,
+        kind: Kind = PLAIN,
+    ) -> None:
         super().__init__()
         hidden = inputs * expansion
         self.activation, self.residual = kind.activation, stride == 1 and inputs == outputs
@@ -109,7 +118,9 @@ def shape(name: str) -> tuple[int, int]:
         raise unknown("primitive", name, EXAMPLES)
     expansion, kernel = map(int, found.groups())
     if kernel % 2 == 0:
-        raise ValueError(f"primitive {name!r} has a kernel of {kernel} pixels, which has no middle: choose an odd one")
+        raise ValueError(
+            f"primitive {name!r} has a kernel of {kernel} pixels, which has no middle: choose an odd one"
+        )
     return expansion, kernel
 
 
@@ -120,7 +131,9 @@ def check(names: Iterable[str]) -> None:
         if name != SKIP:
             shape(name)
         if names.count(name) > 1:
-            raise ValueError(f"primitive {name!r} stands {names.count(name)} times in one layer, once is meant")
+            raise ValueError(
+                f"primitive {name!r} stands {names.count(name)} times in one layer, once is meant"
+            )
 
 
 def primitives(layer: Layer, kind: Kind) -> Callable[[str, int], Primitive]:
@@ -131,12 +144,25 @@ def primitives(layer: Layer, kind: Kind) -> Callable[[str, int], Primitive]:
         if name == SKIP and layer.keeps:
             return PRIMITIVES[SKIP]
         if name == SKIP:
-            return Primitive(lambda channels, step, style: Downsample(layer.inputs, channels, step, style), False, scaled=True, path="never")
+            return Primitive(
+                lambda channels, step, style: Downsample(layer.inputs, channels, step, style),
+                False,
+                scaled=True,
+                path="never",
+            )
         expansion, kernel = shape(name)
 
         def build(channels: int, step: int, style: Style) -> nn.Module:
             # A part of the channels (PC-DARTS) is a narrower layer of the same kind.
-            return InvertedResidual(channels if layer.keeps else layer.inputs, channels, kernel, expansion, step, style, kind)
+            return InvertedResidual(
+                channels if layer.keeps else layer.inputs,
+                channels,
+                kernel,
+                expansion,
+                step,
+                style,
+                kind,
+            )
 
         return Primitive(build, rectified=False, path="residual" if layer.keeps else "never")
 

@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archgrad.arch import CellMixture, EdgeGroup
-from archgrad.spaces import bypass
+from archgrad.arch.edges import EdgeGroup
+from archgrad.arch.mixture import CellMixture
+from archgrad.spaces import partial_channels
 from archgrad.spaces.primitives import Primitive, Style, primitive
 from archgrad.spaces.recompute import recomputed
 from archgrad.spaces.weighted import weighted_sum
@@ -53,12 +54,12 @@ class Node:
 
     def __init__(self, value: Tensor, k: int, stride: int) -> None:
         self.value, self.k, self.stride = value, k, stride
-        self.part = value if k == 1 else bypass.part(value, k)
+        self.part = value if k == 1 else partial_channels.part(value, k)
         self._known: dict[str, Tensor] = {}
 
     @cached_property
     def rest(self) -> Tensor:
-        return bypass.rest(self.value, self.k, self.stride)
+        return partial_channels.rest(self.value, self.k, self.stride)
 
     def once(self, name: str, function: Callable[[Tensor], Tensor]) -> Tensor:
         """``function(self.part)``, computed once."""
@@ -69,7 +70,7 @@ class Node:
 
 class Cell(nn.Module):
     """``preprocess``: a module per input; ``stride`` is that of the edges out of the inputs (2 in a reduction cell); ops have
-    ``channels / k`` channels (`archgrad.spaces.bypass`); ``lookup``: (name, stride) -> what that primitive is here.
+    ``channels / k`` channels (`archgrad.spaces.partial_channels`); ``lookup``: (name, stride) -> what that primitive is here.
 
     A parameter is named by what it belongs to (``edges.0_2.sep_conv_3x3...``), never by position, so a pruned or derived cell has
     the names of the full one. Extra columns (`EdgeGroup.extras`) have weights of their own.
@@ -100,37 +101,60 @@ class Cell(nn.Module):
             step = stride if source < len(self.preprocess) else 1
             for column, name, extra in _columns(group, names):
                 kind = lookup(name, step)
-                table, place = (shared, f"{source}") if kind.shared else (edges, f"{source}_{target}")
+                table, place = (
+                    (shared, f"{source}") if kind.shared else (edges, f"{source}_{target}")
+                )
                 key = f"extra_{name}" if extra and not kind.shared else name
                 modules = table.setdefault(place, {})
                 if key not in modules:
                     modules[key] = kind.build(channels // k, step, style)
                 flags = (kind.rectified, kind.shared, kind.scaled, kind.path)
                 self.plan[target].append(Op(index, column, source, name, place, key, *flags, extra))
-        self.edges = nn.ModuleDict({place: nn.ModuleDict(modules) for place, modules in edges.items()})
-        self.shared = nn.ModuleDict({place: nn.ModuleDict(modules) for place, modules in shared.items()})
+        self.edges = nn.ModuleDict(
+            {place: nn.ModuleDict(modules) for place, modules in edges.items()}
+        )
+        self.shared = nn.ModuleDict(
+            {place: nn.ModuleDict(modules) for place, modules in shared.items()}
+        )
 
-    def forward(self, inputs: Iterable[Tensor], mixture: CellMixture | None = None, drop_path: float = 0.0) -> Tensor:
+    def forward(
+        self, inputs: Iterable[Tensor], mixture: CellMixture | None = None, drop_path: float = 0.0
+    ) -> Tensor:
         """inputs (B, ?, H, W) each -> (B, len(concat) * channels, H', W'). ``None``: weight 1 on every searched op."""
         inputs = tuple(inputs)
         if mixture is not None and mixture.recompute and self.training and torch.is_grad_enabled():
             return recomputed(self, lambda: self._pass(inputs, mixture, drop_path))
         return self._pass(inputs, mixture, drop_path)
 
-    def _pass(self, inputs: tuple[Tensor, ...], mixture: CellMixture | None, drop_path: float) -> Tensor:
-        states = {i: Node(fit(x), self.k, self.stride) for i, (fit, x) in enumerate(zip(self.preprocess, inputs))}
-        assert mixture is None or mixture.weights.shape[1] in (self.width, self.width + self.extras), mixture.weights.shape
+    def _pass(
+        self, inputs: tuple[Tensor, ...], mixture: CellMixture | None, drop_path: float
+    ) -> Tensor:
+        states = {
+            i: Node(fit(x), self.k, self.stride)
+            for i, (fit, x) in enumerate(zip(self.preprocess, inputs))
+        }
+        assert mixture is None or mixture.weights.shape[1] in (
+            self.width,
+            self.width + self.extras,
+        ), mixture.weights.shape
         rows = None if mixture is None else _scalars(mixture.weights.to(states[0].value))
         sums = self._sums(mixture, states[0].value)
         for target, ops in self.plan.items():
             made = self._node(ops, states, mixture, rows, drop_path)
-            states[target] = Node(made if self.k == 1 else self._whole(made, ops, states, sums), self.k, 1)
+            states[target] = Node(
+                made if self.k == 1 else self._whole(made, ops, states, sums), self.k, 1
+            )
         outputs = [states[node].value for node in self.concat]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
     def ops(self, edge: int, name: str) -> nn.Module:
         """The module of a searched primitive on an edge of the group (its shared one, if it is shared)."""
-        found = [op for ops in self.plan.values() for op in ops if (op.edge, op.primitive, op.extra) == (edge, name, False)]
+        found = [
+            op
+            for ops in self.plan.values()
+            for op in ops
+            if (op.edge, op.primitive, op.extra) == (edge, name, False)
+        ]
         if not found:
             raise ValueError(f"edge {edge} has no primitive {name!r}")
         return self._module(found[0])
@@ -139,7 +163,12 @@ class Cell(nn.Module):
         return (self.shared if op.shared else self.edges)[op.place][op.key]  # type: ignore[index]
 
     def _node(
-        self, ops: list[Op], states: Mapping[int, Node], mixture: CellMixture | None, rows: Rows | None, drop_path: float
+        self,
+        ops: list[Op],
+        states: Mapping[int, Node],
+        mixture: CellMixture | None,
+        rows: Rows | None,
+        drop_path: float,
     ) -> Tensor:
         """A node without any input is zero."""
         weights, outs, idle = [], [], []
@@ -159,7 +188,13 @@ class Cell(nn.Module):
                 continue
             out = self._run(op, states[op.source], weight)
             if self.training:
-                out = self._dropped(op, states[op.source], out, {} if mixture is None else mixture.dropout, drop_path)
+                out = self._dropped(
+                    op,
+                    states[op.source],
+                    out,
+                    {} if mixture is None else mixture.dropout,
+                    drop_path,
+                )
             outs.append(out)
             weights.append(None if op.scaled else weight)
         if not outs:
@@ -172,19 +207,27 @@ class Cell(nn.Module):
             total = total + (scalar - scalar.detach())
         return total
 
-    def _whole(self, made: Tensor, ops: list[Op], states: Mapping[int, Node], sums: Sequence[Tensor]) -> Tensor:
+    def _whole(
+        self, made: Tensor, ops: list[Op], states: Mapping[int, Node], sums: Sequence[Tensor]
+    ) -> Tensor:
         """A node of partial channels: what its ops made, and what went by its edges."""
         sources = {op.edge: op.source for op in ops}
         if not sources:
             return _zeros(states[0].value, self.channels, self.stride)
-        passed = weighted_sum([sums[edge] for edge in sources], [states[source].rest for source in sources.values()])
-        return bypass.joined(made, passed, self.k)
+        passed = weighted_sum(
+            [sums[edge] for edge in sources], [states[source].rest for source in sources.values()]
+        )
+        return partial_channels.joined(made, passed, self.k)
 
     def _sums(self, mixture: CellMixture | None, like: Tensor) -> Sequence[Tensor]:
         """Per edge the sum of the weights of its searched ops, each a scalar: how much of the rest it lets by."""
         if self.k == 1:
             return ()
-        weights = self.own if mixture is None else mixture.weights[:, : self.width].to(self.own.device) * self.own
+        weights = (
+            self.own
+            if mixture is None
+            else mixture.weights[:, : self.width].to(self.own.device) * self.own
+        )
         return weights.sum(1).to(like).unbind()
 
     def _run(self, op: Op, state: Node, weight: Tensor | None) -> Tensor:
@@ -194,13 +237,19 @@ class Cell(nn.Module):
         value = state.once("relu", F.relu) if op.rectified else state.part
         return module(value, weight) if op.scaled else module(value)
 
-    def _dropped(self, op: Op, state: Node, out: Tensor, dropout: Mapping[str, float], drop_path: float) -> Tensor:
+    def _dropped(
+        self, op: Op, state: Node, out: Tensor, dropout: Mapping[str, float], drop_path: float
+    ) -> Tensor:
         if dropout.get(op.primitive, 0.0) > 0:
             out = F.dropout(out, dropout[op.primitive])
         if drop_path > 0 and op.path != "never":
             keep = 1 - drop_path
             kept = torch.empty_like(out[:, :1, :1, :1]).bernoulli_(keep)
-            out = out / keep * kept if op.path == "whole" else state.part + (out - state.part) / keep * kept
+            out = (
+                out / keep * kept
+                if op.path == "whole"
+                else state.part + (out - state.part) / keep * kept
+            )
         return out
 
 

@@ -17,10 +17,13 @@ from typing import Any, cast
 import torch.nn.functional as F
 from torch import Tensor, channels_last, nn
 
-from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture, Output, Primitives, groups_of
+from archgrad.arch.edges import Edge, EdgeGroup, Groups, Primitives, groups_of
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Output
+from archgrad.arch.space import Defaults
 from archgrad.errors import unknown
-from archgrad.search_space import Defaults
-from archgrad.spaces import bypass, options
+from archgrad.spaces import options, partial_channels
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.derived import Derived, connected
 from archgrad.spaces.primitives import FREE, Conv, FactorizedReduce, Style
@@ -47,8 +50,13 @@ PUBLISHED = {
 @cache
 def robust_tables() -> dict[str, Primitives]:
     """S1-S4: the primitives of each edge, from automl/RobustDARTS."""
-    data = json.loads(files("archgrad.data_files").joinpath("robustdarts_spaces.json").read_text("utf-8"))
-    return {name: {group: tuple(map(tuple, data[name][group])) for group in GROUPS} for name in ("s1", "s2", "s3", "s4")}
+    data = json.loads(
+        files("archgrad.data_files").joinpath("robustdarts_spaces.json").read_text("utf-8")
+    )
+    return {
+        name: {group: tuple(map(tuple, data[name][group])) for group in GROUPS}
+        for name in ("s1", "s2", "s3", "s4")
+    }
 
 
 @dataclass(frozen=True)
@@ -98,19 +106,29 @@ class Darts:
     defaults = Defaults()
 
     def __post_init__(self) -> None:
-        options.whole(self, 1, "channels", "cells", "nodes", "in_channels", "classes", "partial_channels")
-        bypass.check(self.channels, self.partial_channels)
+        options.whole(
+            self, 1, "channels", "cells", "nodes", "in_channels", "classes", "partial_channels"
+        )
+        partial_channels.check(self.channels, self.partial_channels)
         options.flags(self, "affine", "pool_bn", "track", "auxiliary")
         if self.stem not in STEMS:
             raise unknown("stem", self.stem, STEMS)
         edges = dict.fromkeys(GROUPS, len(self._ends))
         object.__setattr__(self, "primitives", options.primitive_sets(self.primitives, edges))
-        object.__setattr__(self, "concat", options.concats(self.concat, edges, range(2, self.nodes + 2)))
-        object.__setattr__(self, "extras", options.primitive_sets(self.extras, edges) if self.extras else ())
+        object.__setattr__(
+            self, "concat", options.concats(self.concat, edges, range(2, self.nodes + 2))
+        )
+        object.__setattr__(
+            self, "extras", options.primitive_sets(self.extras, edges) if self.extras else ()
+        )
         if self.stem == "imagenet" and self.channels < 2:
-            raise ValueError("channels must be at least 2 with the imagenet stem, which begins with half of them")
+            raise ValueError(
+                "channels must be at least 2 with the imagenet stem, which begins with half of them"
+            )
         if self.primitives is None and self.name != "darts" and self.nodes != 4:
-            raise ValueError(f"space {self.name!r} has 4 nodes, not {self.nodes}: its table names the primitives of every edge")
+            raise ValueError(
+                f"space {self.name!r} has 4 nodes, not {self.nodes}: its table names the primitives of every edge"
+            )
 
     @cached_property
     def groups(self) -> Groups:
@@ -118,12 +136,17 @@ class Darts:
         return groups_of(
             EdgeGroup(
                 group,
-                tuple(Edge(source, target, names) for (source, target), names in zip(self._ends, self._sets(group))),
+                tuple(
+                    Edge(source, target, names)
+                    for (source, target), names in zip(self._ends, self._sets(group))
+                ),
                 concat=inner if self.concat is None else self.concat[group],
                 keep=2,
                 free=FREE,
                 extras=self.extras,
-                cells=len(self.reductions) if group == "reduce" else self.cells - len(self.reductions),
+                cells=len(self.reductions)
+                if group == "reduce"
+                else self.cells - len(self.reductions),
             )
             for group in GROUPS
         )
@@ -162,7 +185,10 @@ class Darts:
         genotype = Genotype.of(genotype)
         genotype.check(self.groups)
         built = connected(genotype, inputs=2)
-        cells = {"primitives": built.primitives(self.groups), "concat": {cell.group: cell.concat for cell in built.cells}}
+        cells = {
+            "primitives": built.primitives(self.groups),
+            "concat": {cell.group: cell.concat for cell in built.cells},
+        }
         return Derived(genotype, self.evaluation(**given).resized(**cells))
 
 
@@ -174,7 +200,9 @@ class DartsNet(nn.Module):
         self.groups = space.groups
         self.kinds = ["reduce" if i in space.reductions else "normal" for i in range(space.cells)]
         self.stage_ends = (space.cells // 3, 2 * space.cells // 3, space.cells - 1)
-        self.stem = (CifarStem if space.stem == "cifar" else ImageNetStem)(space.in_channels, space.channels)
+        self.stem = (CifarStem if space.stem == "cifar" else ImageNetStem)(
+            space.in_channels, space.channels
+        )
         style = Style(space.affine, space.track, space.pool_bn)
         before, last = self.stem.channels
         halved, channels, widths = space.stem == "imagenet", space.channels, []
@@ -182,27 +210,56 @@ class DartsNet(nn.Module):
         for kind in self.kinds:
             group, stride = self.groups[kind], 2 if kind == "reduce" else 1
             channels *= stride
-            first = FactorizedReduce(before, channels, style) if halved else Conv(before, channels, 1, 1, style)
-            self.cells.append(Cell(group, [first, Conv(last, channels, 1, 1, style)], channels, stride, style, space.partial_channels))
+            first = (
+                FactorizedReduce(before, channels, style)
+                if halved
+                else Conv(before, channels, 1, 1, style)
+            )
+            self.cells.append(
+                Cell(
+                    group,
+                    [first, Conv(last, channels, 1, 1, style)],
+                    channels,
+                    stride,
+                    style,
+                    space.partial_channels,
+                )
+            )
             before, last, halved = last, channels * len(group.concat), kind == "reduce"
             widths.append(last)
         self.feature_channels = tuple(widths[i] for i in self.stage_ends)
-        self.auxiliary = Auxiliary(self.feature_channels[1], space.classes, space.stem) if space.auxiliary else None
+        self.auxiliary = (
+            Auxiliary(self.feature_channels[1], space.classes, space.stem)
+            if space.auxiliary
+            else None
+        )
         self.classifier = nn.Linear(last, space.classes)
         self.to(memory_format=channels_last)  # type: ignore[call-overload]
 
-    def forward(self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0) -> Output:
+    def forward(
+        self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0
+    ) -> Output:
         """images (B, C, H, W), any size from 8 on; ``None`` is weight 1 on every op."""
         first, second = self.stem(images.contiguous(memory_format=channels_last))
-        x, before, last = second, F.relu(first), F.relu(second)  # every cell would begin with these ReLUs
+        x, before, last = (
+            second,
+            F.relu(first),
+            F.relu(second),
+        )  # every cell would begin with these ReLUs
         outputs, counted = [], dict.fromkeys(self.groups, 0)
         for cell, kind in zip(self.cells, self.kinds):
-            x = cell((before, last), None if mixture is None else mixture.cell(kind, counted[kind]), drop_path)
+            x = cell(
+                (before, last),
+                None if mixture is None else mixture.cell(kind, counted[kind]),
+                drop_path,
+            )
             before, last = last, F.relu(x)
             outputs.append(x)
             counted[kind] += 1
         features = tuple(outputs[i] for i in self.stage_ends)
-        auxiliary = self.auxiliary(features[1]) if self.auxiliary is not None and self.training else None
+        auxiliary = (
+            self.auxiliary(features[1]) if self.auxiliary is not None and self.training else None
+        )
         return Output(self.classifier(x.mean((2, 3))), features, auxiliary)
 
     def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:

@@ -31,7 +31,9 @@ class Geometry:
     size: tuple[int, int]
 
 
-def depthwise_conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, dilation: int = 1) -> Tensor:
+def depthwise_conv2d(
+    x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, dilation: int = 1
+) -> Tensor:
     """x (B, C, H, W), weight (C, 1, k, k) -> (B, C, Hy, Wy), in x's memory format.
 
     Saves for backward only what the asked gradients need: x where the weight has one, the weight where x has one.
@@ -43,7 +45,9 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 
     elsewhere = torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
     if not (same and fits and recorded) or elsewhere:
         return F.conv2d(x, weight, None, stride, padding, dilation, channels)
-    return _Trilinear.apply(x, weight, None, Geometry(kernel, stride, padding, dilation, (x.shape[2], x.shape[3])))
+    return _Trilinear.apply(
+        x, weight, None, Geometry(kernel, stride, padding, dilation, (x.shape[2], x.shape[3]))
+    )
 
 
 class _Trilinear(torch.autograd.Function):
@@ -60,7 +64,9 @@ class _Trilinear(torch.autograd.Function):
         *operands, ctx.geometry = inputs
         needs = ctx.needs_input_grad[:3]
         # An operand serves only the gradients of the others: a frozen half saves nothing for itself.
-        ctx.save_for_backward(*(t if any(needs[:i] + needs[i + 1 :]) else None for i, t in enumerate(operands)))
+        ctx.save_for_backward(
+            *(t if any(needs[:i] + needs[i + 1 :]) else None for i, t in enumerate(operands))
+        )
         ctx.save_for_forward(*operands)
         ctx.missing = next(i for i, t in enumerate(operands) if t is None)
 
@@ -69,7 +75,10 @@ class _Trilinear(torch.autograd.Function):
         operands = _put(ctx.saved_tensors, ctx.missing, cotangent)
         # Recording costs as much as a small convolution: only where this backward will itself be differentiated.
         by: Any = _Trilinear.apply if torch.is_grad_enabled() else _partial
-        gradients = [by(*_put(operands, i, None), ctx.geometry) if n else None for i, n in enumerate(ctx.needs_input_grad[:3])]
+        gradients = [
+            by(*_put(operands, i, None), ctx.geometry) if n else None
+            for i, n in enumerate(ctx.needs_input_grad[:3])
+        ]
         return *gradients, None
 
     @staticmethod
@@ -84,7 +93,9 @@ def _put(operands: tuple[Any, ...], place: int, value: Tensor | None) -> tuple[A
 
 def _partial(x: Any, w: Any, g: Any, geometry: Geometry) -> Tensor:
     if g is None:
-        return F.conv2d(x, w, None, geometry.stride, geometry.padding, geometry.dilation, w.shape[0])
+        return F.conv2d(
+            x, w, None, geometry.stride, geometry.padding, geometry.dilation, w.shape[0]
+        )
     return _input_gradient(w, g, geometry) if x is None else _weight_gradient(x, g, geometry)
 
 
@@ -98,27 +109,47 @@ def _input_gradient(w: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
         x = g.new_zeros(*g.shape[:2], *geometry.size).contiguous(memory_format=_format(g))
         x[:, :, ::stride, ::stride] = _input_gradient(w, g, seen)
         return x
-    x = torch.empty((*g.shape[:2], *geometry.size), dtype=g.dtype, device=g.device, memory_format=_format(g))
+    x = torch.empty(
+        (*g.shape[:2], *geometry.size), dtype=g.dtype, device=g.device, memory_format=_format(g)
+    )
     return _aten(x, w, g, stride, (padding, padding), dilation, 0)
 
 
 def _weight_gradient(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
     """x (B, C, H, W), g (B, C, Hy, Wy) -> (C, 1, k, k)"""
-    kernel, stride, padding, dilation = geometry.kernel, geometry.stride, geometry.padding, geometry.dilation
+    kernel, stride, padding, dilation = (
+        geometry.kernel,
+        geometry.stride,
+        geometry.padding,
+        geometry.dilation,
+    )
     if _skips(geometry):
         x, stride, padding, dilation = x[:, :, ::stride, ::stride], 1, padding // dilation, 1
     elif dilation > 1 and stride == 1 and padding % dilation == 0:
-        x, g, padding, dilation = _sublattices(x, dilation), _sublattices(g, dilation), padding // dilation, 1
+        x, g, padding, dilation = (
+            _sublattices(x, dilation),
+            _sublattices(g, dilation),
+            padding // dilation,
+            1,
+        )
     if dilation > 1 or kernel <= 3 or x.shape[3] < kernel // 2:
-        return _aten(x, _like(g, x.shape[1], kernel, kernel), g, stride, (padding, padding), dilation, 1)
+        return _aten(
+            x, _like(g, x.shape[1], kernel, kernel), g, stride, (padding, padding), dilation, 1
+        )
     # Columns [start, end) of the kernel meet the columns of x from start - padding to those the last column of g meets.
     pieces = []
-    rows = padding if x.shape[2] < kernel else 0  # oneDNN is ten times slower where the kernel is higher than the image
+    rows = (
+        padding if x.shape[2] < kernel else 0
+    )  # oneDNN is ten times slower where the kernel is higher than the image
     for start in range(0, kernel, 3):
         end = min(start + 3, kernel)
         right = stride * (g.shape[3] - 1) + end - padding - x.shape[3]
         met = F.pad(x, (padding - start, right, rows, rows))
-        pieces.append(_aten(met, _like(g, x.shape[1], kernel, end - start), g, stride, (padding - rows, 0), 1, 1))
+        pieces.append(
+            _aten(
+                met, _like(g, x.shape[1], kernel, end - start), g, stride, (padding - rows, 0), 1, 1
+            )
+        )
     return torch.cat(pieces, 3)
 
 
@@ -142,7 +173,11 @@ def _like(g: Tensor, channels: int, height: int, width: int) -> Tensor:
     return g.new_empty(1).expand(channels, 1, height, width)
 
 
-def _aten(x: Tensor, w: Tensor, g: Tensor, stride: int, padding: tuple[int, int], dilation: int, by: int) -> Tensor:
+def _aten(
+    x: Tensor, w: Tensor, g: Tensor, stride: int, padding: tuple[int, int], dilation: int, by: int
+) -> Tensor:
     """What autograd calls: the gradient by x (``by`` 0) or by w (1); of the tensor it is taken by, only the shape counts."""
     steps, dilations, mask = (stride, stride), (dilation, dilation), (by == 0, by == 1, False)
-    return torch.ops.aten.convolution_backward(g, x, w, None, steps, padding, dilations, False, (0, 0), x.shape[1], mask)[by]
+    return torch.ops.aten.convolution_backward(
+        g, x, w, None, steps, padding, dilations, False, (0, 0), x.shape[1], mask
+    )[by]

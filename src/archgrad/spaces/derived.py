@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from archgrad import room
-from archgrad.arch import CellGenotype, Genotype
-from archgrad.search_space import Space
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype
+from archgrad.arch.space import Space
+from archgrad.cost import room
 
 
 class Derived(nn.Module):
@@ -42,4 +43,6 @@ def _connected(cell: CellGenotype, inputs: int) -> CellGenotype:
         if link.source in alive:
             alive.add(link.target)
     links = tuple(link for link in cell.links if link.source in alive)
-    return CellGenotype(cell.group, links, tuple(node for node in cell.concat if node in alive) or cell.concat)
+    return CellGenotype(
+        cell.group, links, tuple(node for node in cell.concat if node in alive) or cell.concat
+    )

@@ -14,10 +14,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archgrad.arch import Genotype, Groups
+from archgrad.arch.edges import Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.space import Defaults
 from archgrad.bounds import CHAIN, OPTIONS
 from archgrad.errors import shown, unknown
-from archgrad.search_space import Defaults
 from archgrad.spaces import blocks, chain, options
 from archgrad.spaces.blocks import InvertedResidual, Kind, rounded
 from archgrad.spaces.derived import Derived
@@ -62,7 +63,13 @@ class MBConv:
 
     name: str = "mbconv"
     channels: int = STEM
-    stages: tuple[tuple[int, int, int], ...] = ((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2))  # (channels, layers, stride)
+    stages: tuple[tuple[int, int, int], ...] = (
+        (24, 4, 2),
+        (40, 4, 2),
+        (80, 4, 2),
+        (96, 4, 1),
+        (192, 4, 2),
+    )  # (channels, layers, stride)
     kernels: tuple[int, ...] = (3, 5, 7)
     expansions: tuple[int, ...] = (4, 6)
     primitives: options.Sets = None
@@ -72,7 +79,9 @@ class MBConv:
     stem: str = "cifar"  # "imagenet": as published | "small": a stem of stride 1 | "cifar": and a first stage that keeps the size
     affine: bool = False  # of the layers' BatchNorms
     track: bool = True  # running statistics in the layers
-    partial_channels: int = 1  # K: only 1/K of the channels go through ops where the shape is kept (PC-DARTS)
+    partial_channels: int = (
+        1  # K: only 1/K of the channels go through ops where the shape is kept (PC-DARTS)
+    )
 
     defaults = Defaults()  # DARTS's own [reconstructed]
 
@@ -88,7 +97,9 @@ class MBConv:
         chain.check(self, self.layout)
         for layer in (stage[0] for stage in self.layout):
             if blocks.SKIP in (names := self.groups[layer.name].edges[0].primitives) or not names:
-                raise ValueError(f"{layer.name} is the first layer of its stage, which cannot be a skip: name blocks alone for it")
+                raise ValueError(
+                    f"{layer.name} is the first layer of its stage, which cannot be a skip: name blocks alone for it"
+                )
 
     @cached_property
     def layout(self) -> chain.Stages:
@@ -106,7 +117,14 @@ class MBConv:
 
     @property
     def _usual(self) -> tuple[str, ...]:
-        return (*(f"mb{expansion}_k{kernel}" for kernel in self.kernels for expansion in self.expansions), blocks.SKIP)
+        return (
+            *(
+                f"mb{expansion}_k{kernel}"
+                for kernel in self.kernels
+                for expansion in self.expansions
+            ),
+            blocks.SKIP,
+        )
 
     def resized(self, **changes: Any) -> MBConv:
         """The same space with other options; ``primitives=None`` restores its own."""
@@ -116,9 +134,18 @@ class MBConv:
         return options.spec(self)
 
     def supernet(self) -> chain.ChainNet:
-        width, features = (rounded(channels * self.channels / STEM) for channels in (WIDTH, FEATURES))
+        width, features = (
+            rounded(channels * self.channels / STEM) for channels in (WIDTH, FEATURES)
+        )
         stem = MobileStem(self.in_channels, self.channels, STEMS[self.stem][0])
-        return chain.ChainNet(self, self.layout, stem, MobileHead(self.layout[-1][-1].outputs, width, features), features, KIND)
+        return chain.ChainNet(
+            self,
+            self.layout,
+            stem,
+            MobileHead(self.layout[-1][-1].outputs, width, features),
+            features,
+            KIND,
+        )
 
     def evaluation(self, **given: Any) -> MBConv:
         """As published, unless ``given`` otherwise: 16 channels, affine BatchNorms."""
@@ -155,10 +182,18 @@ class MobileHead(nn.Module):
 
 
 def _numbers(option: str, given: Any) -> tuple[int, ...]:
-    if not isinstance(given, list | tuple) or not given or not all(type(number) is int and number >= 1 for number in given):
-        raise ValueError(f"{option} must be a list of whole numbers of at least 1, not {shown(given)}")
+    if (
+        not isinstance(given, list | tuple)
+        or not given
+        or not all(type(number) is int and number >= 1 for number in given)
+    ):
+        raise ValueError(
+            f"{option} must be a list of whole numbers of at least 1, not {shown(given)}"
+        )
     if max(given) > CHAIN or len(given) > CHAIN:
-        raise ValueError(f"{option} must be at most {CHAIN} numbers of at most {CHAIN}, not {shown(given)}")
+        raise ValueError(
+            f"{option} must be at most {CHAIN} numbers of at most {CHAIN}, not {shown(given)}"
+        )
     return tuple(given)
 
 
@@ -166,11 +201,23 @@ def _table(given: Any) -> tuple[tuple[int, int, int], ...]:
     """ValueError for anything but rows of (channels, layers, stride 1 or 2)."""
     rows = given if isinstance(given, list | tuple) else ()
     for number, row in enumerate(rows, 1):
-        fits = isinstance(row, list | tuple) and len(row) == 3 and all(type(n) is int and n >= 1 for n in row) and row[2] <= 2
+        fits = (
+            isinstance(row, list | tuple)
+            and len(row) == 3
+            and all(type(n) is int and n >= 1 for n in row)
+            and row[2] <= 2
+        )
         if not fits:
-            raise ValueError(f"stages: row {number} must be [channels, layers, stride 1 or 2], not {shown(row)}")
+            raise ValueError(
+                f"stages: row {number} must be [channels, layers, stride 1 or 2], not {shown(row)}"
+            )
     if not rows:
         raise ValueError(f"stages must be rows of [channels, layers, stride], not {shown(given)}")
-    if sum(row[1] for row in rows) > OPTIONS["cells"] or max(row[0] for row in rows) > OPTIONS["channels"]:
-        raise ValueError(f"stages must have at most {OPTIONS['cells']} layers of at most {OPTIONS['channels']:,} channels, not {shown(given)}")
+    if (
+        sum(row[1] for row in rows) > OPTIONS["cells"]
+        or max(row[0] for row in rows) > OPTIONS["channels"]
+    ):
+        raise ValueError(
+            f"stages must have at most {OPTIONS['cells']} layers of at most {OPTIONS['channels']:,} channels, not {shown(given)}"
+        )
     return tuple((row[0], row[1], row[2]) for row in rows)

@@ -14,9 +14,12 @@ from typing import Any, cast
 import torch.nn.functional as F
 from torch import Tensor, channels_last, nn
 
-from archgrad.arch import Edge, EdgeGroup, Genotype, Groups, Mixture, Output, groups_of
-from archgrad.search_space import Defaults, WeightSettings
-from archgrad.spaces import bypass, options
+from archgrad.arch.edges import Edge, EdgeGroup, Groups, groups_of
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Output
+from archgrad.arch.space import Defaults, WeightSettings
+from archgrad.spaces import options, partial_channels
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.derived import Derived
 from archgrad.spaces.primitives import FREE, Conv, Style
@@ -24,7 +27,14 @@ from archgrad.spaces.stems import AFFINE, Auxiliary
 
 FIVE = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 ENDS = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-PUBLISHED = {"channels": 16, "cells": 5, "affine": True, "track": True, "extras": (), "partial_channels": 1}
+PUBLISHED = {
+    "channels": 16,
+    "cells": 5,
+    "affine": True,
+    "track": True,
+    "extras": (),
+    "partial_channels": 1,
+}
 """Options of a derived network unless others are given."""
 
 
@@ -60,7 +70,9 @@ class NasBench201:
     classes: int = 10
     affine: bool = False  # of the cells' BatchNorms
     track: bool = True  # running statistics in the cells
-    auxiliary: bool = False  # a second head behind the second stage, while training; the benchmark has none
+    auxiliary: bool = (
+        False  # a second head behind the second stage, while training; the benchmark has none
+    )
     partial_channels: int = 1  # K: only 1/K of a node's channels go through ops (PC-DARTS)
 
     # The learning rate moves once an epoch: AutoDL calls its scheduler at every step, but its cosine reads the epoch alone.
@@ -68,18 +80,32 @@ class NasBench201:
 
     def __post_init__(self) -> None:
         options.whole(self, 1, "channels", "cells", "in_channels", "classes", "partial_channels")
-        bypass.check(self.channels, self.partial_channels)
+        partial_channels.check(self.channels, self.partial_channels)
         options.flags(self, "affine", "track", "auxiliary")
         edges = {"cell": len(ENDS)}
         object.__setattr__(self, "primitives", options.primitive_sets(self.primitives, edges))
-        object.__setattr__(self, "extras", options.primitive_sets(self.extras, edges) if self.extras else ())
+        object.__setattr__(
+            self, "extras", options.primitive_sets(self.extras, edges) if self.extras else ()
+        )
 
     @cached_property
     def groups(self) -> Groups:
         sets = FIVE if self.primitives is None else self.primitives
         each = sets["cell"] if isinstance(sets, Mapping) else (sets,) * len(ENDS)
         edges = tuple(Edge(source, target, names) for (source, target), names in zip(ENDS, each))
-        return groups_of([EdgeGroup("cell", edges, (3,), hidden=(), free=FREE, extras=self.extras, cells=3 * self.cells)])
+        return groups_of(
+            [
+                EdgeGroup(
+                    "cell",
+                    edges,
+                    (3,),
+                    hidden=(),
+                    free=FREE,
+                    extras=self.extras,
+                    cells=3 * self.cells,
+                )
+            ]
+        )
 
     def resized(self, **changes: Any) -> NasBench201:
         """The same space with other options; ``primitives=None`` restores the five. An edge of ``()`` is removed."""
@@ -101,7 +127,9 @@ class NasBench201:
         primitives = genotype.primitives(self.groups)
         (cell,) = genotype.cells
         if cell.concat != (3,):
-            raise ValueError(f"a NAS-Bench-201 cell returns its node 3 alone, the genotype's returns {cell.concat}")
+            raise ValueError(
+                f"a NAS-Bench-201 cell returns its node 3 alone, the genotype's returns {cell.concat}"
+            )
         return Derived(genotype, self.evaluation(**given).resized(primitives=primitives))
 
 
@@ -140,7 +168,9 @@ class NasBench201Net(nn.Module):
         self.classifier = nn.Linear(third, space.classes)
         self.to(memory_format=channels_last)  # type: ignore[call-overload]
 
-    def forward(self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0) -> Output:
+    def forward(
+        self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0
+    ) -> Output:
         """images (B, C, H, W), any size from 8 on; ``None`` is weight 1 on every op."""
         x = self.stem(images.contiguous(memory_format=channels_last))
         features: list[Tensor] = []
@@ -150,7 +180,9 @@ class NasBench201Net(nn.Module):
                 if len(features) < len(self.blocks):
                     x = self.blocks[len(features)](x)
                 features.append(x)
-        auxiliary = self.auxiliary(features[1]) if self.auxiliary is not None and self.training else None
+        auxiliary = (
+            self.auxiliary(features[1]) if self.auxiliary is not None and self.training else None
+        )
         return Output(self.classifier(F.relu(self.bn(x)).mean((2, 3))), tuple(features), auxiliary)
 
     def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:

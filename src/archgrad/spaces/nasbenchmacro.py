@@ -13,9 +13,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archgrad.arch import Genotype, Groups
-from archgrad.chain import MACRO, MACRO_STAGES
-from archgrad.search_space import Defaults
+from archgrad.arch.chain import MACRO, MACRO_STAGES
+from archgrad.arch.edges import Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.space import Defaults
 from archgrad.spaces import chain, options
 from archgrad.spaces.derived import Derived
 from archgrad.spaces.primitives import Conv
@@ -54,7 +55,9 @@ class NasBenchMacro:
     classes: int = 10
     affine: bool = False  # of the layers' BatchNorms
     track: bool = True  # running statistics in the layers
-    partial_channels: int = 1  # K: only 1/K of the channels go through ops where the shape is kept (PC-DARTS)
+    partial_channels: int = (
+        1  # K: only 1/K of the channels go through ops where the shape is kept (PC-DARTS)
+    )
 
     defaults = Defaults()  # DARTS's own: the benchmark comes with no gradient-based search
 
@@ -65,7 +68,10 @@ class NasBenchMacro:
 
     @cached_property
     def stages(self) -> chain.Stages:
-        return chain.stages_of(self.channels, [(2 ** (k + 1) * self.channels, count, 2) for k, count in enumerate(MACRO_STAGES)])
+        return chain.stages_of(
+            self.channels,
+            [(2 ** (k + 1) * self.channels, count, 2) for k, count in enumerate(MACRO_STAGES)],
+        )
 
     @cached_property
     def groups(self) -> Groups:
@@ -79,8 +85,13 @@ class NasBenchMacro:
         return options.spec(self)
 
     def supernet(self) -> chain.ChainNet:
-        head, features = MacroHead(self.stages[-1][-1].outputs, 40 * self.channels), 40 * self.channels
-        return chain.ChainNet(self, self.stages, MacroStem(self.in_channels, self.channels), head, features)
+        head, features = (
+            MacroHead(self.stages[-1][-1].outputs, 40 * self.channels),
+            40 * self.channels,
+        )
+        return chain.ChainNet(
+            self, self.stages, MacroStem(self.in_channels, self.channels), head, features
+        )
 
     def evaluation(self, **given: Any) -> NasBenchMacro:
         """As in the benchmark's table, unless ``given`` otherwise: 32 channels, affine BatchNorms."""

@@ -30,8 +30,12 @@ class Noise(nn.Module):
         if self.training or self.drawn is None:
             return torch.randn_like(part)
         if self.drawn.shape != part.shape[1:]:
-            there, here = ("x".join(map(str, shape[1:])) for shape in (self.drawn.shape, part.shape[1:]))
-            raise ValueError(f"this network has noise drawn for feature maps of {there}, not {here}: take images of the size it was trained on")
+            there, here = (
+                "x".join(map(str, shape[1:])) for shape in (self.drawn.shape, part.shape[1:])
+            )
+            raise ValueError(
+                f"this network has noise drawn for feature maps of {there}, not {here}: take images of the size it was trained on"
+            )
         return self.drawn.to(part).expand_as(part).contiguous(memory_format=torch.channels_last)
 
 
@@ -49,7 +53,9 @@ def fix(network: nn.Module, size: int, in_channels: int, seed: int) -> None:
     shapes: dict[str, torch.Size] = {}
 
     def look(name: str) -> torch.utils.hooks.RemovableHandle:
-        return ops[name].register_forward_hook(lambda module, inputs, output: shapes.update({name: output.shape[1:]}))
+        return ops[name].register_forward_hook(
+            lambda module, inputs, output: shapes.update({name: output.shape[1:]})
+        )
 
     handles, training = [look(name) for name in ops], network.training
     image = next(network.parameters()).new_zeros(1, in_channels, size, size)
@@ -59,7 +65,9 @@ def fix(network: nn.Module, size: int, in_channels: int, seed: int) -> None:
     for handle in handles:
         handle.remove()
     for name, shape in shapes.items():
-        ops[name].drawn = torch.randn(shape, generator=generator(seed, "noise", name)).to(image.device)
+        ops[name].drawn = torch.randn(shape, generator=generator(seed, "noise", name)).to(
+            image.device
+        )
 
 
 def free(network: nn.Module) -> None:

@@ -47,10 +47,21 @@ class DepthwiseConv(nn.Conv2d):
     """A bias-free depthwise k x k convolution of "same" padding."""
 
     def __init__(self, channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
-        super().__init__(channels, channels, kernel, stride, dilation * (kernel // 2), dilation, groups=channels, bias=False)
+        super().__init__(
+            channels,
+            channels,
+            kernel,
+            stride,
+            dilation * (kernel // 2),
+            dilation,
+            groups=channels,
+            bias=False,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        return depthwise_conv2d(x, self.weight, self.stride[0], int(self.padding[0]), self.dilation[0])
+        return depthwise_conv2d(
+            x, self.weight, self.stride[0], int(self.padding[0]), self.dilation[0]
+        )
 
 
 class Conv(nn.Module):
@@ -83,7 +94,9 @@ def scaled_batch_norm(x: Tensor, bn: nn.BatchNorm2d, weight: Tensor) -> Tensor:
     # channels_last, and says nothing.
     scale = weight.to(torch.promote_types(weight.dtype, torch.float32)).repeat(bn.num_features)
     mean, var = (bn.running_mean, bn.running_var) if use else (None, None)
-    return F.batch_norm(x, mean, var, scale, None, bn.training or mean is None, cast("float", bn.momentum), bn.eps)
+    return F.batch_norm(
+        x, mean, var, scale, None, bn.training or mean is None, cast("float", bn.momentum), bn.eps
+    )
 
 
 class FactorizedReduce(nn.Module):
@@ -100,14 +113,22 @@ class FactorizedReduce(nn.Module):
 
     def forward(self, rectified: Tensor) -> Tensor:
         odd_height, odd_width = rectified.shape[2] % 2, rectified.shape[3] % 2
-        x = F.pad(rectified, (0, odd_width, 0, odd_height)) if odd_height or odd_width else rectified
-        return self.bn(torch.cat([self.conv1(x[:, :, ::2, ::2]), self.conv2(x[:, :, 1::2, 1::2])], 1))
+        x = (
+            F.pad(rectified, (0, odd_width, 0, odd_height))
+            if odd_height or odd_width
+            else rectified
+        )
+        return self.bn(
+            torch.cat([self.conv1(x[:, :, ::2, ::2]), self.conv2(x[:, :, 1::2, 1::2])], 1)
+        )
 
 
 class DilConv(nn.Module):
     """Depthwise k x k of dilation 2, 1x1, BN."""
 
-    def __init__(self, channels: int, kernel: int, stride: int, style: Style, dilation: int = 2) -> None:
+    def __init__(
+        self, channels: int, kernel: int, stride: int, style: Style, dilation: int = 2
+    ) -> None:
         super().__init__()
         self.depthwise = DepthwiseConv(channels, kernel, stride, dilation)
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
@@ -148,7 +169,9 @@ class Pool(nn.Module):
     def __init__(self, kind: str, channels: int, stride: int, style: Style) -> None:
         super().__init__()
         self.kind, self.stride = kind, stride
-        self.bn = batch_norm(channels, style._replace(affine=False)) if style.pool_bn else nn.Identity()
+        self.bn = (
+            batch_norm(channels, style._replace(affine=False)) if style.pool_bn else nn.Identity()
+        )
 
     def forward(self, state: Tensor) -> Tensor:
         if self.kind == "max":
@@ -176,29 +199,41 @@ def _dil_conv(kernel: int) -> Primitive:
 
 
 def _nor_conv(kernel: int) -> Primitive:
-    return Primitive(lambda channels, stride, style: Conv(channels, channels, kernel, stride, style), scaled=True)
+    return Primitive(
+        lambda channels, stride, style: Conv(channels, channels, kernel, stride, style), scaled=True
+    )
 
 
 def _pool(kind: str) -> Primitive:
-    return Primitive(lambda channels, stride, style: Pool(kind, channels, stride, style), rectified=False, shared=True)
+    return Primitive(
+        lambda channels, stride, style: Pool(kind, channels, stride, style),
+        rectified=False,
+        shared=True,
+    )
 
 
 PRIMITIVES: dict[str, Primitive] = {
     "none": Primitive(lambda channels, stride, style: Zero(stride), rectified=False, shared=True),
     "max_pool_3x3": _pool("max"),
     "avg_pool_3x3": _pool("avg"),
-    "skip_connect": Primitive(lambda channels, stride, style: nn.Identity(), rectified=False, shared=True, path="never"),
+    "skip_connect": Primitive(
+        lambda channels, stride, style: nn.Identity(), rectified=False, shared=True, path="never"
+    ),
     "sep_conv_3x3": _sep_conv(3),
     "sep_conv_5x5": _sep_conv(5),
     "sep_conv_7x7": _sep_conv(7),
     "dil_conv_3x3": _dil_conv(3),
     "dil_conv_5x5": _dil_conv(5),
-    "conv_7x1_1x7": Primitive(lambda channels, stride, style: FactoredConv(channels, stride, style)),
+    "conv_7x1_1x7": Primitive(
+        lambda channels, stride, style: FactoredConv(channels, stride, style)
+    ),
     "nor_conv_1x1": _nor_conv(1),
     "nor_conv_3x3": _nor_conv(3),
     "noise": Primitive(lambda channels, stride, style: Noise(stride), rectified=False),
 }
-STRIDED_SKIP = Primitive(lambda channels, stride, style: FactorizedReduce(channels, channels, style))
+STRIDED_SKIP = Primitive(
+    lambda channels, stride, style: FactorizedReduce(channels, channels, style)
+)
 
 FREE = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "noise")
 """Primitives without weights (a skip of stride 2 has some: the field still calls it weight-free), `none` apart."""
@@ -217,4 +252,6 @@ def check(names: Iterable[str]) -> None:
     for name in names:
         primitive(name)
         if names.count(name) > 1:
-            raise ValueError(f"primitive {name!r} stands {names.count(name)} times on one edge, once is meant")
+            raise ValueError(
+                f"primitive {name!r} stands {names.count(name)} times on one edge, once is meant"
+            )

@@ -17,7 +17,10 @@ def recomputed(cell: nn.Module, run: Callable[[], Tensor]) -> Tensor:
     The second pass has the weights of the first, whatever stood in for the cell's own and whatever was frozen then; and buffers of its own, so
     that BatchNorms count each batch once.
     """
-    weights = {name: weight if weight.requires_grad else weight.detach() for name, weight in cell.named_parameters()}
+    weights = {
+        name: weight if weight.requires_grad else weight.detach()
+        for name, weight in cell.named_parameters()
+    }
     first = True
 
     def again() -> Tensor:
@@ -26,7 +29,11 @@ def recomputed(cell: nn.Module, run: Callable[[], Tensor]) -> Tensor:
             first = False
             return run()
         buffers = {name: buffer.clone() for name, buffer in cell.named_buffers()}
-        found: Tensor = functional_call(_Pass(cell, run), {f"cell.{name}": value for name, value in {**weights, **buffers}.items()}, ())
+        found: Tensor = functional_call(
+            _Pass(cell, run),
+            {f"cell.{name}": value for name, value in {**weights, **buffers}.items()},
+            (),
+        )
         return found
 
     result: Tensor = checkpoint(again, use_reentrant=False, preserve_rng_state=True)

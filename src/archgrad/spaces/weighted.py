@@ -39,14 +39,23 @@ class _WeightedSum(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         factors, needs = _partners(ctx.saved_tensors), ctx.needs_input_grad
         count = len(factors) // 2
-        of_weights = [(g * x).sum() if needed else None for x, needed in zip(factors[:count], needs)]
-        of_tensors = [(g if weight is None else g * weight) if needed else None for weight, needed in zip(factors[count:], needs[count:])]
+        of_weights = [
+            (g * x).sum() if needed else None for x, needed in zip(factors[:count], needs)
+        ]
+        of_tensors = [
+            (g if weight is None else g * weight) if needed else None
+            for weight, needed in zip(factors[count:], needs[count:])
+        ]
         return *of_weights, *of_tensors
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         pairs = zip(_partners(ctx.saved_tensors), tangents)
-        return sum(tangent if factor is None else factor * tangent for factor, tangent in pairs if tangent is not None)
+        return sum(
+            tangent if factor is None else factor * tangent
+            for factor, tangent in pairs
+            if tangent is not None
+        )
 
 
 def _pairs(operands: tuple[Any, ...]) -> list[tuple[Any, Any]]:

@@ -1,0 +1,154 @@
+"""``archgrad latency``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Column, Table
+
+from archgrad import terminal
+from archgrad.arch.space import Space
+from archgrad.cli.flags import AsJson, overwriting
+from archgrad.data import places
+from archgrad.errors import unknown
+from archgrad.run import budgets, catalogue, config
+from archgrad.run.subject import check_size
+from archgrad.searching.progress import bar
+
+if TYPE_CHECKING:
+    from archgrad.latency import Profile
+
+SHOWN = 8
+
+
+def latency(
+    *,
+    space: Annotated[
+        str | None, Parameter(help="name of the space, as `archgrad spaces` lists them")
+    ] = None,
+    config_file: Annotated[
+        Path | None,
+        Parameter(name="--config", help="settings of a search, for its space as retrain builds it"),
+    ] = None,
+    size: Annotated[int, Parameter(help="side of the images in pixels")] = 32,
+    channels: Annotated[
+        int | None, Parameter(help="channels of the derived networks; by default as published")
+    ] = None,
+    cells: Annotated[
+        int | None, Parameter(help="depth of the derived networks; by default as published")
+    ] = None,
+    classes: Annotated[int | None, Parameter(help="number of classes; by default 10")] = None,
+    in_channels: Annotated[int | None, Parameter(help="channels of an image; by default 3")] = None,
+    batch: Annotated[int, Parameter(help="images at a time")] = 1,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Parameter(help="device to measure on")
+    ] = "cpu",
+    threads: Annotated[int, Parameter(help="threads of the processor")] = 1,
+    nets: Annotated[
+        int, Parameter(help="derived networks that are measured whole, at least 10")
+    ] = 12,
+    out: Annotated[
+        Path | None,
+        Parameter(help="file for the result; by default the one in which budgets look for it"),
+    ] = None,
+    overwrite: Annotated[bool, overwriting("--out")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how long a space's derived networks take on this device: op by op, calibrated on whole networks.
+
+    What is written holds for this very device, number of threads, version of torch, and size of networks, images and batch. Nothing else should
+    run meanwhile, least of all with several threads.
+    """
+    check_size(size)
+    if space is None and config_file is None:
+        raise ValueError("which networks? name a --space, or the settings of a search by --config")
+    if space and config_file:
+        raise ValueError(f"{config_file} names a space: leave out --space, or --config")
+    if out:
+        places.check_new(out, "--out", overwrite=overwrite)
+    settings = (
+        config.read(config.read_yaml(config_file))
+        if config_file
+        else config.read(("", {"space": {"name": space}}))
+    )
+    named = settings.space["name"]
+    catalogue.check_space(
+        named, {name: value for name, value in settings.space.items() if name != "name"}
+    )
+    options: dict[str, Any] = {
+        "channels": channels,
+        "cells": cells,
+        "classes": classes,
+        "in_channels": in_channels,
+    }
+    spec = catalogue.spaces()[named].options
+    for name, value in options.items():
+        if value is not None and name not in spec:
+            raise unknown(f"option of space {named!r}", name, spec)
+    from archgrad import latency as latencies
+    from archgrad.data import stem_for
+    from archgrad.devices import device_named
+    from archgrad.run import preparing  # takes torch
+
+    made = preparing.space_of(settings)
+    options |= {"stem": stem_for(size, catalogue.spaces()[named].stems)} if "stem" in spec else {}
+    usual = budgets.costs_of(settings, made, size).built() if config_file else {}
+    options = usual | {name: value for name, value in options.items() if value is not None}
+    wanted = latencies.setting(
+        made, size, batch=batch, device=device_named(device), threads=threads, **options
+    )
+    path = out or latencies.place(wanted)
+    console = terminal.console(soft_wrap=True, stderr=as_json)
+    with bar(console) as progress:
+        tasks = {what: progress.add_task(what, total=None) for what in ("ops", "networks")}
+        found = latencies.measure(
+            made,
+            wanted,
+            nets=nets,
+            tick=lambda what, done, of: progress.update(tasks[what], completed=done, total=of),
+        )
+    latencies.write(found, path)
+    if as_json:
+        terminal.say_exactly(json.dumps({"path": str(path), **found.to_json()}))
+    else:
+        show(found, made, console)
+        console.print(f"written to {path}", markup=False)
+
+
+def show(found: Profile, space: Space, console: Console) -> None:
+    """The slowest ops, the networks, and how well the one predicts the other."""
+    where = asdict(found.setting)
+    console.print(
+        "{space}, {size}x{size} images, batch {batch}, threads {threads}, {device}: {hardware}".format(
+            **where
+        ),
+        markup=False,
+    )
+    cost = found.cost()
+    slowest = sorted(
+        ((ms, group, *place) for group, ops in cost.ops.items() for place, ms in ops.items()),
+        reverse=True,
+    )[:SHOWN]
+    ops = Table("slowest ops", "edge", Column("ms", justify="right"))
+    for ms, group, source, target, primitive in slowest:
+        ops.add_row(primitive, f"{group} {source} -> {target}", f"{ms:.3f}")
+    console.print(ops)
+    nets = Table(
+        Column("networks: predicted, ms", justify="right"), Column("measured, ms", justify="right")
+    )
+    for net in sorted(found.nets, key=lambda net: net.measured):
+        nets.add_row(f"{found.base + found.scale * net.added:.2f}", f"{net.measured:.2f}")
+    console.print(nets)
+    line, error = (
+        f"{found.base:.3f} ms + {found.scale:.3f} x sum of its ops",
+        f"worst error {100 * found.worst:.1f} %",
+    )
+    console.print(
+        f"a network takes {line}: R2 {found.r2:.3f}, {error} of {len(found.nets)} networks",
+        markup=False,
+    )

@@ -1,0 +1,5 @@
+"""The pure functions that a method is made of: schedules, relaxations, loss terms, selections, perturbations, gradients."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,11 @@
+from .context import Context as Context
+from .context import Forward as Forward
+from .context import Progress as Progress
+from .hypergradient import Hypergradient as Hypergradient
+from .hypergradient import Problem as Problem
+from .losses import Term as Term
+from .losses import task as task
+from .losses import weighted as weighted
+from .relax import softmax as softmax
+from .select import strongest as strongest
+from .select import uniform as uniform

@@ -1,0 +1,5 @@
+"""What a network costs, and the limits that an architecture keeps to."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

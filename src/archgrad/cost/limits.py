@@ -1,0 +1,278 @@
+"""What an architecture may cost at most, and the best selection that keeps to it: a multiple-choice knapsack, solved exactly.
+
+    maximise  sum of score[link]   subject to   base + sum of cost[link] <= bound   for each limit
+
+over the genotypes of a space: every edge takes ``pick`` ops, every node keeps its edges or ``keep`` of them. HiGHS's branch and bound (through
+`scipy.optimize.milp`) finds the optimum of what is a few hundred yes-or-no questions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archgrad.arch.edges import Groups
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.links import CellGenotype, Link
+from archgrad.cost.cost import Cost, written
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Scores = Mapping[str, "Tensor"]
+"""Group -> (edges, ops): what a link of each kind is worth."""
+
+LEAST = -1e6
+"""The worth of a hidden op, which is taken only where an edge has nothing else: less than log-weights in float64 can make up for."""
+
+
+SMALL = 20_000
+TOLERANCE = 4e-6
+"""Of the largest cost of an op: what HiGHS (1e-6) may exceed a bound by."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An upper bound on a cost."""
+
+    cost: Cost
+    bound: float
+
+    def holds(self, genotype: Genotype) -> bool:
+        """By what its ops add up to: never less than what the derived network has. Where that was only fitted, by the exact number."""
+        return self.of(genotype) <= self.bound
+
+    def of(self, genotype: Genotype) -> float:
+        """The number that is held to the bound."""
+        return (self.cost.added if self.cost.r2 is None else self.cost.of)(genotype)
+
+    def __str__(self) -> str:
+        """``macs=300M``, as a budget is typed."""
+        return f"{self.cost.name}={written(self.bound, self.cost.unit)}"
+
+
+Limits = tuple[Limit, ...]
+
+
+def keeps(genotype: Genotype, limits: Iterable[Limit]) -> bool:
+    """Whether it keeps to all of them."""
+    return all(limit.holds(genotype) for limit in limits)
+
+
+class _Variables(NamedTuple):
+    """One yes-or-no question per selectable column, then one per edge of a node that keeps only some."""
+
+    columns: list[tuple[str, int, int]]  # (group, edge, column)
+    edges: list[tuple[str, int]]
+
+    def row(self) -> NDArray[np.float64]:
+        return np.zeros(len(self.columns) + len(self.edges))
+
+
+def best(scores: Scores, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
+    """The genotype of the highest total score within all limits; None where there is none.
+
+    Exact where what ops add up to is what counts, and in a space of at most `SMALL` genotypes. Elsewhere, where it was fitted (`Limit.holds`),
+    bounds are drawn in until the exact number holds: then a better one may be missed.
+    """
+    limits = list(limits)
+    if (
+        any(limit.cost.r2 is not None for limit in limits)
+        and (sizes := _choices(groups))
+        and math.prod(sizes) <= SMALL
+    ):
+        return _first(scores, groups, limits, sizes)
+    bounds = [limit.bound for limit in limits]
+    for _ in range(100):
+        found = _solved(
+            scores, groups, [replace(limit, bound=bound) for limit, bound in zip(limits, bounds)]
+        )
+        over = [k for k, limit in enumerate(limits) if found is not None and not limit.holds(found)]
+        if found is None or not over:
+            return found
+        for k in over:
+            cost = limits[k].cost
+            excess = max(limits[k].of(found) - limits[k].bound, TOLERANCE * _scale(cost, groups))
+            bounds[k] = cost.added(found) - excess
+    return None
+
+
+def _choices(groups: Groups) -> list[int]:
+    """How many ops each edge may take one of; empty where nodes choose among edges."""
+    if any(group.keep is not None or group.pick != 1 for group in groups.values()):
+        return []
+    return [len(columns) for columns in _by_edge(_variables(groups)).values()]
+
+
+def _first(
+    scores: Scores, groups: Groups, limits: Sequence[Limit], sizes: Sequence[int]
+) -> Genotype | None:
+    """Of all genotypes by falling score the first within the limits."""
+    variables = _variables(groups)
+    edges = [
+        [variables.columns[index] for index in places] for places in _by_edge(variables).values()
+    ]
+    worth = [
+        np.array([float(scores[name][edge, column]) for name, edge, column in places])
+        for places in edges
+    ]
+    total = np.zeros(())
+    for own in worth:
+        total = np.add.outer(total, own)
+    for place in np.argsort(-total, axis=None, kind="stable"):
+        found = _genotype(
+            groups, [places[k] for places, k in zip(edges, np.unravel_index(place, sizes))]
+        )
+        if keeps(found, limits):
+            return found
+    return None
+
+
+def _solved(scores: Scores, groups: Groups, limits: Sequence[Limit]) -> Genotype | None:
+    from scipy.optimize import LinearConstraint, milp
+
+    variables = _variables(groups)
+    worth = variables.row()
+    rows = {name: scores[name].detach().double().cpu() for name in groups}
+    for index, (name, edge, column) in enumerate(variables.columns):
+        hidden = groups[name].edges[edge].primitives[column] in groups[name].hidden
+        worth[index] = LEAST if hidden else float(rows[name][edge, column])
+    constraints = _structure(groups, variables)
+    for limit in limits:
+        costs = limit.cost.on(groups)
+        row = variables.row()
+        row[: len(variables.columns)] = [
+            float(costs[name][edge, column]) for name, edge, column in variables.columns
+        ]
+        scale = _scale(limit.cost, groups)  # a solver's tolerances are meant for rows of size 1
+        constraints.append((row / scale, -math.inf, (limit.bound - limit.cost.base) / scale))
+    if not variables.columns:
+        return Genotype(
+            tuple(CellGenotype(name, (), group.concat) for name, group in groups.items())
+        )
+    matrix, low, high = (np.array(part) for part in zip(*constraints, strict=True))
+    found = milp(
+        -worth, constraints=LinearConstraint(matrix, low, high), integrality=np.ones_like(worth), bounds=(0, 1),
+        options={"mip_rel_gap": 0.0},
+    )  # fmt: skip
+    if found.x is None:
+        return None
+    chosen = [place for place, value in zip(variables.columns, found.x) if value > 0.5]
+    return _genotype(groups, chosen)
+
+
+def _variables(groups: Groups) -> _Variables:
+    columns, edges = [], []
+    for name, group in groups.items():
+        for edge, (_, _, primitives) in enumerate(group.edges):
+            visible = [k for k, primitive in enumerate(primitives) if primitive not in group.hidden]
+            columns += [(name, edge, column) for column in visible or range(len(primitives))]
+            edges += [(name, edge)] if group.keep is not None and primitives else []
+    return _Variables(columns, edges)
+
+
+def _by_edge(variables: _Variables) -> dict[tuple[str, int], list[int]]:
+    found: dict[tuple[str, int], list[int]] = {}
+    for index, (name, edge, _) in enumerate(variables.columns):
+        found.setdefault((name, edge), []).append(index)
+    return found
+
+
+def _structure(
+    groups: Groups, variables: _Variables
+) -> list[tuple[NDArray[np.float64], float, float]]:
+    """An edge that is kept takes ``pick`` of its ops, or all it has; a node keeps as many edges as it may."""
+    constraints = []
+    at = {place: len(variables.columns) + index for index, place in enumerate(variables.edges)}
+    for (name, edge), places in _by_edge(variables).items():
+        row, takes = variables.row(), min(groups[name].pick, len(places))
+        row[places] = 1
+        if (name, edge) in at:
+            row[at[name, edge]] = -takes
+        constraints.append(
+            (row, 0.0 if (name, edge) in at else takes, 0.0 if (name, edge) in at else takes)
+        )
+    for name, group in groups.items():
+        for incoming in group.nodes().values():
+            places = [at[name, edge] for edge in incoming if (name, edge) in at]
+            if places and group.keep is not None:
+                row, keeps = variables.row(), min(group.keep, len(places))
+                row[places] = 1
+                constraints.append((row, keeps, keeps))
+    return constraints
+
+
+def _genotype(groups: Groups, chosen: Sequence[tuple[str, int, int]]) -> Genotype:
+    """Links node by node, as `select.strongest` has them."""
+    taken: dict[tuple[str, int], list[int]] = {}
+    for name, edge, column in chosen:
+        taken.setdefault((name, edge), []).append(column)
+    cells = []
+    for name, group in groups.items():
+        order = [edge for incoming in group.nodes().values() for edge in incoming]
+        links = [
+            Link(*group.edges[e][:2], group.edges[e].primitives[c])
+            for e in order
+            for c in taken.get((name, e), [])
+        ]
+        cells.append(CellGenotype(name, tuple(links), group.concat))
+    return Genotype(tuple(cells))
+
+
+def cheapest(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
+    """The genotype of the lowest cost, within ``limits`` if there are any; None where these leave none."""
+    scale = _scale(cost, groups)
+    return best({name: -rows / scale for name, rows in cost.on(groups).items()}, groups, limits)
+
+
+def dearest(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
+    """The genotype of the highest cost, likewise."""
+    scale = _scale(cost, groups)
+    return best({name: rows / scale for name, rows in cost.on(groups).items()}, groups, limits)
+
+
+def _scale(cost: Cost, groups: Groups) -> float:
+    return (
+        max(
+            (float(rows.abs().max()) for rows in cost.on(groups).values() if rows.numel()),
+            default=1.0,
+        )
+        or 1.0
+    )
+
+
+def fit(groups: Groups, limits: Limits) -> bool:
+    """Whether any genotype keeps to all limits."""
+    import torch
+
+    return (
+        not limits
+        or best(
+            {name: torch.zeros(len(g.edges), g.width) for name, g in groups.items()}, groups, limits
+        )
+        is not None
+    )
+
+
+def check(groups: Groups, limits: Limits) -> None:
+    """ValueError where no network keeps to all limits: says the smallest, or which limits exclude each other."""
+    for limit in limits:
+        if not fit(groups, (limit,)):
+            least = cheapest(limit.cost, groups)
+            assert least is not None  # nothing limits it
+            has = written(limit.of(least), limit.cost.unit)
+            raise ValueError(
+                f"budget {limit} is below the smallest network, which has {has}: {least}"
+            )
+    if not fit(groups, limits):
+        first, *others = limits
+        least = cheapest(first.cost, groups, others)
+        reach = f", where the least is {written(first.of(least), first.cost.unit)}" if least else ""
+        raise ValueError(
+            f"budgets exclude each other: no network has {first} under {' and '.join(map(str, others))}{reach}"
+        )

@@ -1,0 +1,14 @@
+from .augment import Augment as Augment
+from .batches import Data as Data
+from .batches import Split as Split
+from .batches import retrain_data as retrain_data
+from .batches import search_data as search_data
+from .dataset import Dataset as Dataset
+from .dataset import Images as Images
+from .fingerprint import difference as difference
+from .fingerprint import fingerprint_like as fingerprint_like
+from .fingerprint import same_images as same_images
+from .loading import load as load
+from .loading import load_labelled as load_labelled
+from .preprocess import Preprocess as Preprocess
+from .preprocess import stem_for as stem_for

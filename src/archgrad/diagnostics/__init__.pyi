@@ -1,0 +1,11 @@
+from .accuracy import accuracy as accuracy
+from .curvature import rise as rise
+from .curvature import supernet_curvature as supernet_curvature
+from .entropy import edge_entropies as edge_entropies
+from .entropy import margins as margins
+from .entropy import mean_entropy as mean_entropy
+from .gap import gap as gap
+from .ranking import accuracies as accuracies
+from .ranking import correlation as correlation
+from .sharpness import sharpness as sharpness
+from .sharpness import supernet_sharpness as supernet_sharpness

@@ -1,0 +1,11 @@
+from .interrupts import Interrupted as Interrupted
+from .probes import Curvature as Curvature
+from .probes import Entropies as Entropies
+from .probes import Gap as Gap
+from .probes import Ranking as Ranking
+from .probes import Sharpness as Sharpness
+from .recording import Checkpoints as Checkpoints
+from .recording import Decisions as Decisions
+from .recording import Metrics as Metrics
+from .stopping import StopSettings as StopSettings
+from .stopping import early as early

@@ -1,0 +1,9 @@
+from .card import Card as Card
+from .card import Network as Network
+from .card import load as load
+from .evaluating import evaluate as evaluate
+from .execute import Retrained as Retrained
+from .execute import retrain as retrain
+from .predicting import predict as predict
+from .settings import RetrainSettings as RetrainSettings
+from .settings import retrain_settings as retrain_settings

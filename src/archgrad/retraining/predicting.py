@@ -1,0 +1,189 @@
+"""Class and probability of image files, read exactly as training read its own."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from archgrad import terminal
+from archgrad.data import Preprocess, formats, places
+from archgrad.retraining.card import load
+from archgrad.retraining.measure import fabric, logits, surroundings
+from archgrad.spaces import noise
+
+
+class Prediction(NamedTuple):
+    """``top``: the likeliest classes with their probabilities, ``name`` and ``probability`` the first of them."""
+
+    file: str
+    name: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+
+
+class Predictions(NamedTuple):
+    """One row a readable image, in order; ``refused`` names each other path and why."""
+
+    rows: list[Prediction]
+    refused: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"images": [{"file", "class", "probability", "top": [[class, probability], ...]}, ...], "refused": [...]}``"""
+        images = [
+            {"file": row.file, "class": row.name, "probability": row.probability, "top": row.top}
+            for row in self.rows
+        ]
+        return {"images": images, "refused": self.refused}
+
+
+def predict(
+    folder: str | Path,
+    paths: Sequence[str | Path] | str | Path,
+    *,
+    top: int = 1,
+    device: torch.device | str | None = None,
+    batch: int = 64,
+) -> Predictions:
+    """What the network in ``folder`` sees in image files, and in all images below folders (sorted); ``paths`` may be a single one.
+
+    A path that does not exist, and a file that cannot be read, is refused by name, and the others go on. ValueError if nothing is trained yet,
+    or there is no image at all.
+    """
+    if top < 1:
+        raise ValueError(f"top must be at least 1, not {top}")
+    derived, card = load(folder)
+    device = card.place(device)
+    several = [Path(paths)] if isinstance(paths, str | Path) else [*paths]
+    files, refused = listed(several)
+    if not files and not refused:
+        raise ValueError(f"no image in {', '.join(str(path) for path in several) or 'nothing'}")
+    rows: list[Prediction] = []
+    if noise.are_fixed(derived.state_dict()):
+        batch = 1  # a network with noise is asked one by one, so that no digit of its answer hangs on the images beside it
+    with surroundings(card.threads, card.deterministic):
+        net = fabric(device, "32").setup_module(derived.network)
+        for start in range(0, len(files), batch):
+            names, pixels = _read(files[start : start + batch], card.preprocess, refused)
+            if names:
+                images = card.preprocess.images(pixels.to(device))
+                rows += _rows(
+                    names,
+                    next(logits(net, iter([images]), card.seed)).softmax(1),
+                    card.preprocess.classes,
+                    top,
+                )
+    return Predictions(rows, refused)
+
+
+def listed(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
+    """Image files, and why others are refused. A folder stands for all images below it; its hidden and other files are passed over."""
+    files: list[Path] = []
+    refused: list[str] = []
+    for path in (places.checked(path, "image") for path in paths):
+        if not path.exists():
+            refused.append(f"no such file or folder: {path}")
+            continue
+        for file in _below(path) if path.is_dir() else [path]:
+            if why := formats.lacking(file.name):
+                refused.append(f"{file}: {why}")
+            elif formats.is_image(file.name) or not path.is_dir():
+                files.append(file)
+    return files, refused
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and name not in places.FOREIGN
+        )
+        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _read(
+    files: Sequence[Path], preprocess: Preprocess, refused: list[str]
+) -> tuple[list[Path], torch.Tensor]:
+    readable, pixels = [], []
+    for file in files:
+        try:
+            pixels.append(preprocess.files([file]))
+            readable.append(file)
+        except ValueError as error:
+            refused.append(str(error))
+    return readable, torch.cat(pixels) if pixels else torch.empty(0)
+
+
+def _rows(
+    files: Sequence[Path], probabilities: torch.Tensor, classes: Sequence[str], top: int
+) -> list[Prediction]:
+    best = probabilities.topk(min(top, len(classes)))
+    found = []
+    for file, values, labels in zip(files, best.values.tolist(), best.indices.tolist()):
+        ranked = tuple((classes[label], value) for label, value in zip(labels, values))
+        found.append(Prediction(str(file), *ranked[0], ranked))
+    return found
+
+
+def show(predictions: Predictions, console: Console) -> None:
+    """A table of the images; the refused ones below it."""
+    table = Table(*_header(predictions.rows), header_style="bold")
+    for row in predictions.rows:
+        ranked = [
+            text
+            for name, probability in row.top
+            for text in (Text(name), f"{100 * probability:.2f} %")
+        ]
+        table.add_row(Text(row.file, overflow="fold"), *ranked)
+    if predictions.rows:
+        console.print(table)
+    for line in predictions.refused:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def to_csv(predictions: Predictions, *, raw: bool = False) -> str:
+    """Predictions as CSV: a header, then a line an image; probabilities to six digits.
+
+    Args:
+        predictions: What `predict` returned.
+        raw: Names stay as they are. By default a name that a spreadsheet would compute begins with an apostrophe.
+
+    Returns:
+        The text of the file.
+    """
+    cell = str if raw else terminal.cell
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(_header(predictions.rows))
+    for row in predictions.rows:
+        writer.writerow(
+            [
+                cell(row.file),
+                *(
+                    one
+                    for name, probability in row.top
+                    for one in (cell(name), f"{probability:.6f}")
+                ),
+            ]
+        )
+    return text.getvalue()
+
+
+def _header(rows: Sequence[Prediction]) -> list[str]:
+    """file, class, probability; then class 2, probability 2, ... where more were asked for."""
+    ranks = range(1, len(rows[0].top) + 1 if rows else 2)
+    return [
+        "file",
+        *(
+            f"{name}{'' if rank == 1 else f' {rank}'}"
+            for rank in ranks
+            for name in ("class", "probability")
+        ),
+    ]

@@ -1,0 +1,14 @@
+from .carry import along as along
+from .compose import compose as compose
+from .loop import Observer as Observer
+from .loop import search as search
+from .method import Method as Method
+from .patch import Patch as Patch
+from .steps import Bilevel as Bilevel
+from .types import Data as Data
+from .types import Decision as Decision
+from .types import Memory as Memory
+from .types import Plan as Plan
+from .types import Stage as Stage
+from .types import State as State
+from .types import Stepper as Stepper

@@ -1,0 +1,1 @@
+"""Files of archgrad: written whole or not at all, locked, sealed, and read with care."""

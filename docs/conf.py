@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
+from inspect import isfunction
 from types import ModuleType
 from typing import Any
 
@@ -48,31 +49,35 @@ class Faces(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         packages = [
-            found.name
-            for found in pkgutil.iter_modules(archgrad.__path__, "archgrad.")
-            if found.ispkg
+            one.name for one in pkgutil.iter_modules(archgrad.__path__, "archgrad.") if one.ispkg
         ]
-        faces = [name for name in packages if hasattr(import_module(name), "__all__")]
-        lines = [line for name in ("archgrad", *faces) for line in described(name)]
+        faces = [name for name in packages if getattr(import_module(name), "__all__", ())]
+        places: dict[int, str] = {}
+        lines = [line for name in ("archgrad", *faces) for line in described(name, places)]
         text = StringList(lines, source=self.get_source_info()[0])
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
-def described(module: str) -> list[str]:
-    """Return a section of one module: every function, class and value of its ``__all__``, by autodoc."""
+def described(module: str, places: dict[int, str]) -> list[str]:
+    """Return a section of one module, and note in ``places`` where each object is described."""
     face = import_module(module)
-    found = {name: getattr(face, name) for name in face.__all__ if not name.startswith("__")}
-    shown = {name: one for name, one in found.items() if not isinstance(one, ModuleType)}
-    lines = [line for name, one in shown.items() for line in entry(f"{module}.{name}", one)]
-    return [f"## `{module}`", "", *lines]
+    lines = [f"## `{module}`", ""]
+    for name in face.__all__:
+        found = getattr(face, name)
+        if name.startswith("__") or isinstance(found, ModuleType):
+            continue
+        place = places.setdefault(id(found), f"{module}.{name}")
+        own = place == f"{module}.{name}"
+        lines += entry(place, found) if own else [f"`{module}.{name}` is `{place}`.", ""]
+    return lines
 
 
 def entry(place: str, found: Any) -> list[str]:
-    """Return the directive of one public name."""
+    """Return the directive of one public name. A value, such as a type alias, has no docstring."""
     if isinstance(found, type):
         directive, options = "autoclass", ["   :members:"]
     else:
-        directive, options = "autofunction" if callable(found) else "autodata", []
+        directive, options = "autofunction" if isfunction(found) else "py:data", []
     return [
         "```{eval-rst}",
         f".. {directive}:: {place}",

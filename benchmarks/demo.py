@@ -1,6 +1,7 @@
 """Compare the demo with its controls on the digits, with all networks retrained.
 
     python benchmarks/demo.py OUT [--seeds 5] [--draws 10]
+    python benchmarks/demo.py --recorded    # prints the table of benchmarks/studies/demo.json, without a search
 
 The controls are random search, the average network and the all-3x3 cell. All commands are those of
 a user, each on one thread. `archgrad compare` runs the demo's method and random search for an equal
@@ -30,6 +31,31 @@ BEST_KNOWN = (
     "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+"
     "|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 )
+
+
+RECORD = Path(__file__).parent / "studies" / "demo.json"
+HEAD = "| arm | n | test accuracy on 359 digits, mean, % | standard deviation | smallest | largest | CPU s a search |"
+ARMS = {
+    "stdarts": "the demo (`stdarts`), seeds 0 to 4",
+    "random": "random search, 4 draws, equal epochs, seeds 0 to 4",
+    "drawn": "average of cells drawn uniformly",
+    "all-3x3": "all-3x3, seeds 0 to 4",
+}
+
+
+def recorded() -> str:
+    """Return the table of the recorded runs as Markdown."""
+    runs = json.loads(RECORD.read_text("utf-8"))["rows"]
+    own = {arm: [run for run in runs if run["arm"] == arm] for arm in ARMS}
+    lines = [
+        row(
+            name,
+            [run["test"] for run in own[arm]],
+            [run["cpu_seconds"] for run in own[arm] if "cpu_seconds" in run],
+        )
+        for arm, name in ARMS.items()
+    ]
+    return "\n".join([HEAD, "|" + "---|" * 7, *lines])
 
 
 def command(*arguments: str) -> None:
@@ -62,17 +88,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("out", type=Path, help="folder of all runs")
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds of each arm")
-    parser.add_argument("--draws", type=int, default=10, help="number of cells for the average")
+    parser.add_argument("out", type=Path, nargs="?", help="folder of the runs")
+    parser.add_argument(
+        "--recorded", action="store_true", help="print the table of the recorded runs"
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, ... of each arm")
+    parser.add_argument("--draws", type=int, default=10, help="cells for the average")
     given = parser.parse_args()
+    if given.recorded:
+        print(recorded())
+        return
+    if given.out is None:
+        parser.error("name the folder OUT, or give --recorded")
     seeds = range(given.seeds)
     study = given.out / "study"
     arguments = ["compare", "--config", RECIPE, "--methods", "stdarts,random"]
     arguments += ["--seeds", ",".join(map(str, seeds)), "--retrain-seeds", "1"]
     command(*arguments, "--out", str(study))
     found = [json.loads(path.read_text()) for path in sorted((study / "summaries").glob("*.json"))]
-    print("| arm | n | mean, % | sd | min | max | CPU s a search |\n|---|---|---|---|---|---|---|")
+    print(HEAD + "\n|" + "---|" * 7)
     for arm in ("stdarts", "random"):
         searches = [one for one in found if one["arm"] == arm]
         tests = [run["test"] for one in searches for run in one["retrained"]["runs"]]

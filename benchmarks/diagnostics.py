@@ -8,7 +8,7 @@ thread, with the default diagnostics: the gap on 1,024 images five times, and en
 in every epoch. ``--sharpness`` adds the sharpness after the last epoch. ``--ranking`` adds five
 rankings of 32 architectures on 256 images, in each network of ``--method`` and against the
 benchmark's table. It prints the CPU seconds of each observer, and their fraction of those of the
-search without observers. The result is in docs/guide.md.
+search without observers. The result is in docs/howto/measure.md.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ The official code is imported from checkouts. Its weights are copied into our su
 networks by a map of names; strict loading proves that the map covers every weight of ours. Each
 check prints a line with the largest absolute difference and the largest entry. A check holds where
 the difference is at most 1e-10 times the largest entry, or at most 1e-10 if all entries are below
-1. The exit code is 1 if a check fails. The output is recorded in docs/parity.md.
+1. The exit code is 1 if a check fails. The output is recorded in docs/studies/parity.md.
 """
 
 from __future__ import annotations

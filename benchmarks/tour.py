@@ -1,7 +1,7 @@
 """Run every command of README and of the pages in docs once, and print its time and result.
 
-    python benchmarks/tour.py                        # all pages but docs/results.md
-    python benchmarks/tour.py README.md docs/guide.md
+    python benchmarks/tour.py                        # all pages but docs/results.md and docs/studies
+    python benchmarks/tour.py README.md docs/tutorial.md
 
 The commands of a page run in order, in one new folder, which has the files that they name:
 `recipes` and `benchmarks` of this checkout, `photos` with drawn images of four classes, `other`
@@ -33,14 +33,12 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parent.parent
-PAGES = [
-    "README.md",
-    *(
-        f"docs/{path.name}"
-        for path in sorted((ROOT / "docs").glob("*.md"))
-        if path.name != "results.md"
-    ),
+BY_HAND = [
+    path
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+    if path.parent.name != "studies" and path.name != "results.md"
 ]
+PAGES = ["README.md", *(path.relative_to(ROOT).as_posix() for path in BY_HAND)]
 LONG = re.compile(r"#.*\b(hours?|days?)\b")
 STOPPED = re.compile(r"#.*\bCtrl-C after epoch (\d+)\b")
 SHAPES = ("circle", "cross", "square", "triangle")

@@ -18,7 +18,7 @@ The step has two halves, each with a forward and a backward pass, and a backward
 EIGENVALUE = 120.0
 """Forward passes of an image in one measurement of curvature.
 
-It takes as long as 15 to 21 steps of DARTS on as many images (docs/guide.md).
+It takes as long as 15 to 21 steps of DARTS on as many images (docs/howto/measure.md).
 """
 
 RECENT = 20

@@ -6,9 +6,6 @@ Without such bounds a slip of the keyboard asks for a terabyte, or for a list wi
 from __future__ import annotations
 
 import re
-from typing import Annotated
-
-from pydantic import Field
 
 from archgrad.errors import shown, unknown
 
@@ -39,9 +36,6 @@ CHAIN = 64
 """Kernel, expansion, and how many there are of each, in a chain."""
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
-
-Threads = Annotated[int, Field(ge=1, le=THREADS)]
-Epochs = Annotated[int, Field(ge=1, le=EPOCHS)]
 
 
 def check_device(name: str) -> str:

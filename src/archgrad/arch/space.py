@@ -15,12 +15,10 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Output
 from archgrad.errors import counted
+from archgrad.option_types import NotNegativeFloat, Share
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -38,12 +36,12 @@ class WeightSettings:
         clip: largest norm of all gradients together; 0 is off.
     """
 
-    lr: NotNegative = 0.025
-    lr_end: NotNegative = 0.001
+    lr: NotNegativeFloat = 0.025
+    lr_end: NotNegativeFloat = 0.001
     per: Literal["epoch", "step", "never"] = "epoch"  # how often the learning rate moves
     momentum: Share = 0.9
     nesterov: bool = False
-    decay: NotNegative = 3e-4
+    decay: NotNegativeFloat = 3e-4
     clip: Annotated[float, Field(ge=0)] = 5.0  # global gradient norm; 0 is off
 
 
@@ -59,11 +57,11 @@ class AlphaSettings:
         init: scale of the first alphas, which are this number times N(0, 1).
     """
 
-    lr: NotNegative = 3e-4
+    lr: NotNegativeFloat = 3e-4
     beta1: Share = 0.5
     beta2: Share = 0.999
-    decay: NotNegative = 1e-3
-    init: NotNegative = 1e-3
+    decay: NotNegativeFloat = 1e-3
+    init: NotNegativeFloat = 1e-3
 
 
 AUTO = "auto"

@@ -6,16 +6,13 @@ ahead is held back. It takes the place of the weight decay on the alphas.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from archgrad.components.losses import logsumexp, weighted
 from archgrad.components.schedules import toward
+from archgrad.option_types import NotNegativeFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
-
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 PRESETS: dict[str, dict[str, Any]] = {
     "nasbench201": {"end": 50.0}
@@ -23,7 +20,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @marked(PRESETS)
-def betadarts(*, start: NotNegative = 0.0, end: NotNegative = 5.0) -> Patch:
+def betadarts(*, start: NotNegativeFloat = 0.0, end: NotNegativeFloat = 5.0) -> Patch:
     """A pull of the alphas on an edge towards each other, which grows linearly with the search,
     whatever its length.
 

@@ -6,19 +6,18 @@ architecture costs. The draw has the gradient of ``softmax((a + g) / T)``, g the
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch.edges import EdgeGroup
 from archgrad.components.context import Context
 from archgrad.components.relax import Draw, Surrogate, one_path, softmax, tempered_softmax
 from archgrad.components.schedules import Scalar, linear
+from archgrad.option_types import PositiveFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Idle = Literal["scalar", "nothing", "run"]
 
 # [author code] The searches of NAS-Bench-201 add the scalar, that of the DARTS cells multiplies the drawn op by its weight and leaves it there.
@@ -28,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @marked(PRESETS)
-def gdas(*, hot: Positive = 10.0, cold: Positive = 0.1, idle: Idle = "scalar") -> Patch:
+def gdas(*, hot: PositiveFloat = 10.0, cold: PositiveFloat = 0.1, idle: Idle = "scalar") -> Patch:
     """One op an edge runs, drawn by the alphas; the draw has the gradient of a Gumbel softmax,
     at a temperature that falls linearly.
 

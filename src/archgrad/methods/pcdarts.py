@@ -8,24 +8,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch.edges import Alphas, EdgeGroup
 from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context
 from archgrad.components.schedules import Span, span
+from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
 
 @marked()
-def pcdarts(
-    *, partial: Annotated[int, Field(ge=1)] = 4, edges: bool = True, frozen: Span = 0.3
-) -> Patch:
+def pcdarts(*, partial: PositiveInt = 4, edges: bool = True, frozen: Span = 0.3) -> Patch:
     """Only a part of a node's channels goes through the ops, and a softmax weighs the inputs of
     each node.
 

@@ -8,19 +8,16 @@ is carried over (`archgrad.methods.progressive_carry`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from archgrad.arch.space import Share, Space
+from archgrad.arch.space import Space
 from archgrad.components.schedules import never, share
 from archgrad.methods.progressive_carry import carry
 from archgrad.methods.stages import rested, survivors
+from archgrad.option_types import PositiveInt, Share
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Method, Stage, State
-
-Count = Annotated[int, Field(ge=1)]
 
 PRESETS: dict[
     str, dict[str, Any]
@@ -32,7 +29,10 @@ PRESETS: dict[
 
 @marked(PRESETS)
 def progressive(
-    *, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] = (3,), rest: Share = 0.4
+    *,
+    partial: tuple[PositiveInt, ...] = (4, 2),
+    keep: tuple[PositiveInt, ...] = (3,),
+    rest: Share = 0.4,
 ) -> Patch:
     """Stages of equal length, for any method: in each an edge keeps fewer ops, and more of the
     channels go through them.

@@ -6,9 +6,7 @@ Draws k architectures, trains each from scratch for 1/k of the steps, keeps the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from archgrad.arch.edges import Groups
 from archgrad.arch.genotype import Genotype
@@ -18,13 +16,14 @@ from archgrad.components.context import Context, Forward
 from archgrad.components.schedules import never, share
 from archgrad.components.select import uniform
 from archgrad.diagnostics.accuracy import accuracy
+from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Ahead, Data, Decision, Method, Stage, State
 
 
 @marked()
-def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
+def random(*, draws: PositiveInt = 4) -> Patch:
     """Random search at the cost of a search by gradient: each of the drawn architectures is
     trained from scratch, and the best on the validation half is kept.
 

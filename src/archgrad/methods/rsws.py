@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from archgrad.arch.edges import Alphas
 from archgrad.arch.genotype import Genotype
@@ -20,11 +18,10 @@ from archgrad.components.relax import softmax
 from archgrad.components.schedules import never
 from archgrad.components.select import uniform
 from archgrad.diagnostics.accuracy import accuracy
+from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Ahead, Data, Decision, Finalise, Method, State
-
-Count = Annotated[int, Field(ge=1)]
 
 PRESETS: dict[str, dict[str, Any]] = {  # [author code]; in NAS-Bench-201 that of the benchmark
     **{space: {"samples": 1000, "images": 640} for space in ("darts", "s1", "s2", "s3", "s4")},
@@ -33,7 +30,9 @@ PRESETS: dict[str, dict[str, Any]] = {  # [author code]; in NAS-Bench-201 that o
 
 
 @marked(PRESETS)
-def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) -> Patch:
+def rsws(
+    *, samples: PositiveInt = 100, images: PositiveInt = 512, finalists: PositiveInt = 10
+) -> Patch:
     """Random search with weight sharing: each step trains one drawn architecture, and the best
     of many by the shared weights is found.
 

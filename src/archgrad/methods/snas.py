@@ -6,20 +6,15 @@ descended. And one level in the place of two: alphas learn from the images that 
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from archgrad.components.relax import concrete, softmax
 from archgrad.components.schedules import linear
+from archgrad.option_types import PositiveFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
 
 @marked()
-def snas(*, hot: Positive = 1.0, cold: Positive = 0.03) -> Patch:
+def snas(*, hot: PositiveFloat = 1.0, cold: PositiveFloat = 0.03) -> Patch:
     """A mixture that is drawn from a concrete distribution, at a temperature that falls
     linearly [author code]. The alphas learn from training images too.
 

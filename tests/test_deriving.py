@@ -209,7 +209,7 @@ def test_a_part_of_a_space_that_no_table_knows(tmp_path, capsys, method):
     said = capsys.readouterr().out
     assert (
         "mb3_k3" not in said
-        and "What the benchmark measured" not in said
+        and "Measurements of this" not in said
         and said.count("macs: ") == 2
     )
 

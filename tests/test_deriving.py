@@ -243,7 +243,7 @@ def test_a_gpu_that_is_not_there(finished, capsys, monkeypatch):
         )
         == 2
     )
-    assert "latency on cuda: there is no CUDA GPU here" in capsys.readouterr().err
+    assert "latency on cuda: this machine has no CUDA GPU" in capsys.readouterr().err
 
 
 def test_budgets_as_files_and_flags_say_them():

@@ -274,9 +274,9 @@ def test_names_are_forgiving_and_every_known_one_is_found():
         ),
         ('{"normal": {"links": [], "concat": [-1]}}', "normal_concat: expected node numbers"),
         ("|a~0|+|b~1|", "node 2 of a NAS-Bench-201 string has one op on each of the inputs 0 to 1"),
-        ("|a~0|+b~0|c~1|", "node 2 of a NAS-Bench-201 string reads"),
-        ("|a|", "node 1 of a NAS-Bench-201 string reads"),
-        ("|", "node 1 of a NAS-Bench-201 string reads"),
+        ("|a~0|+b~0|c~1|", "node 2 of a NAS-Bench-201 string has the form"),
+        ("|a|", "node 1 of a NAS-Bench-201 string has the form"),
+        ("|", "node 1 of a NAS-Bench-201 string has the form"),
     ],
 )
 def test_errors_are_one_line_that_names_the_place(text, says):

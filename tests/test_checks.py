@@ -209,7 +209,8 @@ def test_a_device_that_is_not_here(device, tmp_path, monkeypatch):
         lambda: checkpoint.read(tmp_path / "none", device),
     ):
         with pytest.raises(
-            ValueError, match=r"unknown device|no CUDA GPU here; use another one, such as cpu"
+            ValueError,
+            match=r"unknown device|this machine has no CUDA GPU; use another one, such as cpu",
         ):
             act()
 

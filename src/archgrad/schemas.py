@@ -22,8 +22,9 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from archgrad.arch.genotype import Genotype
-from archgrad.bounds import SIDE, WHOLE, Threads
+from archgrad.bounds import SIDE, WHOLE
 from archgrad.errors import shown
+from archgrad.option_types import NotNegativeFloat, PositiveFloat, PositiveInt, Threads
 from archgrad.storage import files
 
 T = TypeVar("T")
@@ -40,9 +41,8 @@ def _spelled(data: dict[str, Any]) -> dict[str, Any]:
 
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Least = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=WHOLE)]
+Side = Annotated[int, Field(ge=1, le=SIDE)]
 Spelled = Annotated[dict[str, Any], AfterValidator(_spelled)]
 """`Genotype.to_json`"""
 
@@ -53,7 +53,7 @@ class Kept(TypedDict):
 
     cost: str
     unit: str
-    budget: Positive
+    budget: PositiveFloat
     found: Number
     wanted: NotRequired[Number]
 
@@ -110,10 +110,10 @@ class GenotypeFile(TypedDict):
 class PreprocessFile(TypedDict):
     """`archgrad.data.Preprocess`"""
 
-    size: Annotated[int, Field(ge=1, le=SIDE)]
+    size: Side
     in_channels: Annotated[int, Field(ge=1, le=4096)]
     mean: list[Number]
-    std: list[Positive]
+    std: list[PositiveFloat]
     classes: Annotated[list[str], Field(min_length=1)]
 
 
@@ -145,7 +145,7 @@ class OriginFile(TypedDict):
     """Arguments of `archgrad.data.loading`."""
 
     path: str
-    size: NotRequired[Annotated[int, Field(ge=1, le=SIDE)] | None]
+    size: NotRequired[Side | None]
     test: NotRequired[str | None]
     val: NotRequired[str | None]
     image_column: NotRequired[str | None]
@@ -206,7 +206,7 @@ class MeasuredFile(TypedDict):
 
     genotype: Spelled
     added: Number
-    measured: Positive
+    measured: PositiveFloat
 
 
 @with_config(OPEN)
@@ -214,9 +214,9 @@ class LatencyFile(TypedDict):
     """A table of `archgrad latency`: `archgrad.latency.Profile`."""
 
     setting: SettingFile
-    ops: dict[str, list[Annotated[tuple[int, int, str, Least], Strict(False)]]]
+    ops: dict[str, list[Annotated[tuple[int, int, str, NotNegativeFloat], Strict(False)]]]
     base: Number
-    scale: Positive
+    scale: PositiveFloat
     r2: Number
     worst: Number
     nets: list[MeasuredFile]
@@ -247,8 +247,8 @@ class FrontFile(TypedDict):
 class EstimateFile(TypedDict):
     """``estimate.json`` of a run: seconds that are left, seconds in all, and when that was said."""
 
-    left: Least
-    total: Least
+    left: NotNegativeFloat
+    total: NotNegativeFloat
     when: Number
 
 
@@ -311,7 +311,7 @@ class SummarySearch(TypedDict):
     """Of a summary."""
 
     epochs: Count
-    batch: Annotated[int, Field(ge=1)]
+    batch: PositiveInt
 
 
 @with_config(OPEN)
@@ -352,8 +352,8 @@ class SummaryFile(TypedDict):
     genotype: SummaryGenotype
     final: dict[str, bool | float]  # not a number where nothing could be ranked
     epochs: dict[str, list[Any]]
-    seconds: Least
-    cpu_seconds: NotRequired[Least]
+    seconds: NotNegativeFloat
+    cpu_seconds: NotRequired[NotNegativeFloat]
     benchmark: list[BenchmarkRow] | None
     retrained: NotRequired[RetrainingsFile]
     searched: NotRequired[JudgementFile]

@@ -6,23 +6,20 @@ further loss of the alphas, which takes the place of their weight decay.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from archgrad.components.losses import logsumexp, weighted
 from archgrad.components.schedules import toward
+from archgrad.option_types import NotNegativeFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
-
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 # [author code] The strength grows by 0.5 an epoch, over the authors' 100 epochs.
 PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"end": 50.0}}
 
 
 @marked(PRESETS)
-def betadarts(*, start: NotNegative = 0.0, end: NotNegative = 5.0) -> Patch:
+def betadarts(*, start: NotNegativeFloat = 0.0, end: NotNegativeFloat = 5.0) -> Patch:
     """Pull the alphas of an edge towards each other, by a loss that grows linearly with the epochs.
 
     The added loss of the alphas is strength * log sum_k exp(a_k), a mean over the edges. Its

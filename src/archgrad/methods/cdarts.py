@@ -20,13 +20,17 @@ from archgrad.components.losses import Term, weighted
 from archgrad.components.schedules import Scalar, Span, When, lasting, span
 from archgrad.methods.cdarts_heads import DISTANCES, Heads
 from archgrad.methods.cdarts_stepper import DISTILLATION, Cyclic
+from archgrad.option_types import (
+    NotNegativeFloat,
+    NotNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PositiveShare,
+)
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
-Count = Annotated[int, Field(ge=1)]
 Window = Annotated[int, Field(ge=2)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 CIFAR = {"pool_bn": False}
 IMAGENET = {
@@ -57,29 +61,29 @@ PRESETS: dict[str, dict[str, Any]] = {
 def cdarts(
     *,
     pretrain: Span = 0.0625,
-    warmup: Annotated[int, Field(ge=0)] = 1,
-    joint: Count = 2,
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    warmup: NotNegativeInt = 1,
+    joint: PositiveInt = 2,
+    share: PositiveShare = 1.0,
     keep_optimizers: bool = False,
-    depth: Positive = 2.5,
+    depth: PositiveFloat = 2.5,
     bn_affine: bool = False,
     share_fc: bool = False,
     pool_bn: bool | None = None,
-    strength: NotNegative = 1.0,
+    strength: NotNegativeFloat = 1.0,
     distance: Literal["kl", "smooth_l1"] = "kl",
-    tau: Positive = 2.0,
+    tau: PositiveFloat = 2.0,
     mean: Literal["batch", "all"] = "batch",
     detach_teacher: bool = False,
     ensemble: Literal["learned", "fixed"] = "learned",
     merge: Literal["concatenate", "sum"] = "concatenate",
     fix_heads: bool = True,
     second_window: Window = 6,
-    regular: NotNegative = 5.0,
+    regular: NotNegativeFloat = 5.0,
     regular_on: Literal["free", "none"] = "free",
-    fade: Positive = 2 / 3,
+    fade: PositiveFloat = 2 / 3,
     per_stage: bool = False,
     divide: bool = False,
-    decay: NotNegative = 3e-4,
+    decay: NotNegativeFloat = 3e-4,
 ) -> Patch:
     """Train a search network S and a deeper evaluation network E that learn from each other.
 

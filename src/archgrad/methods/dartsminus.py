@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from archgrad.arch.edges import Alphas
 from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context
 from archgrad.components.schedules import Scalar, constant, toward
+from archgrad.option_types import NotNegativeFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Reshape
@@ -28,7 +27,7 @@ SKIP = "skip_connect"
 @marked()
 def dartsminus(
     *,
-    beta: Annotated[float, Field(ge=0)] = 1.0,
+    beta: NotNegativeFloat = 1.0,
     decay: Literal["linear", "cosine", "constant"] = "linear",
 ) -> Patch:
     """Add a second skip to every edge, which is not searched and whose weight falls.

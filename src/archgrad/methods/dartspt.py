@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from archgrad.arch.mixture import Mixture
 from archgrad.components.schedules import Span, never
@@ -27,6 +25,7 @@ from archgrad.methods.dartspt_projection import (
     with_fixed,
     without,
 )
+from archgrad.option_types import PositiveFloat, PositiveInt, PositiveShare
 from archgrad.searching.duration import STEP
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
@@ -43,11 +42,11 @@ def dartspt(
     *,
     fixed: bool = False,
     tune: Span = 0.1,
-    last: Annotated[float, Field(gt=0, le=1)] = 1.0,
-    rate: Annotated[float, Field(gt=0)] = 0.1,
+    last: PositiveShare = 1.0,
+    rate: PositiveFloat = 0.1,
     criterion: Literal["accuracy", "loss"] = "accuracy",
     order: Literal["random", "index"] = "random",
-    images: Annotated[int, Field(ge=1)] | None = None,
+    images: PositiveInt | None = None,
 ) -> Patch:
     """Select each op by the accuracy that its removal costs the supernet, after any search.
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
 
-from archgrad.arch.space import NotNegative
 from archgrad.components.context import Forward
 from archgrad.components.losses import weighted
 from archgrad.components.relax import choices, concentration, dirichlet, dirichlet_mean, softmax
 from archgrad.components.schedules import constant
+from archgrad.option_types import NotNegativeFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
@@ -30,10 +30,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 def drnas(
     *,
     anchor: Literal["l2", "kl"] = "l2",
-    strength: NotNegative = 1e-3,
+    strength: NotNegativeFloat = 1e-3,
     readout: Literal["softmax", "mean"] = "softmax",
-    weights_lr: tuple[NotNegative, NotNegative] = (0.1, 0.0),
-    alphas_lr: NotNegative = 6e-4,
+    weights_lr: tuple[NotNegativeFloat, NotNegativeFloat] = (0.1, 0.0),
+    alphas_lr: NotNegativeFloat = 6e-4,
 ) -> Patch:
     """Draw the mixture from a Dirichlet distribution whose concentrations are learned.
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch.edges import EdgeGroup, Groups
@@ -24,6 +23,7 @@ from archgrad.components.relax import sigmoid
 from archgrad.components.schedules import constant
 from archgrad.components.select import strongest
 from archgrad.cost.limits import Limits, keeps
+from archgrad.option_types import NotNegativeFloat, Share
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Select
@@ -32,9 +32,9 @@ from archgrad.searching.types import Select
 @marked()
 def fairdarts(
     *,
-    strength: Annotated[float, Field(ge=0)] = 10.0,
+    strength: NotNegativeFloat = 10.0,
     distance: Literal["l2", "l1"] = "l2",
-    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.85,
+    threshold: Share = 0.85,
 ) -> Patch:
     """Weigh each op by its own sigmoid, push the sigmoids to 0 or 1, and select by a threshold.
 

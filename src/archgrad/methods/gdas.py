@@ -6,19 +6,18 @@ step costs as much as a step of one architecture.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch.edges import EdgeGroup
 from archgrad.components.context import Context
 from archgrad.components.relax import Draw, Surrogate, one_path, softmax, tempered_softmax
 from archgrad.components.schedules import Scalar, linear
+from archgrad.option_types import PositiveFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Idle = Literal["scalar", "nothing", "run"]
 
 # [author code] The searches in NAS-Bench-201 add a scalar for each op that was not drawn. The
@@ -29,7 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @marked(PRESETS)
-def gdas(*, hot: Positive = 10.0, cold: Positive = 0.1, idle: Idle = "scalar") -> Patch:
+def gdas(*, hot: PositiveFloat = 10.0, cold: PositiveFloat = 0.1, idle: Idle = "scalar") -> Patch:
     """Run one op per edge, drawn by softmax(a) anew in each half of a step.
 
     The draw has the gradient of a Gumbel softmax, softmax((a + g) / T) (straight-through). Here g

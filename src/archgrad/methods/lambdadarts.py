@@ -20,6 +20,7 @@ from archgrad.components.context import Context, Forward
 from archgrad.components.gradients import gradients
 from archgrad.components.losses import Term, task, weighted
 from archgrad.components.schedules import Scalar, linear
+from archgrad.option_types import NotNegativeFloat, PositiveFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Reshape
@@ -30,10 +31,10 @@ PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"alpha_lr": 1e-4}}  # [aut
 @marked(PRESETS)
 def lambdadarts(
     *,
-    strength: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.25,
+    strength: NotNegativeFloat = 0.25,
     measure: Literal["cosine", "sign"] = "cosine",
     least: Annotated[int, Field(ge=2)] = 3,
-    alpha_lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
+    alpha_lr: PositiveFloat | None = None,
 ) -> Patch:
     """Train the weights also to make all cells of a type agree on the mixture.
 

@@ -16,6 +16,7 @@ from archgrad.components.context import Forward
 from archgrad.components.gradients import gradients, present
 from archgrad.components.hypergradient import AlphaGradients, Problem
 from archgrad.methods.oles_gradients import MEASURES, Matches
+from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
@@ -24,7 +25,7 @@ from archgrad.searching.patch import Patch
 def oles(
     *,
     threshold: Annotated[float, Field(ge=-1, le=1)] = 0.4,
-    interval: Annotated[int, Field(ge=1)] = 20,
+    interval: PositiveInt = 20,
     measure: Literal["released", "paper"] = "released",
     stop: bool = False,
 ) -> Patch:

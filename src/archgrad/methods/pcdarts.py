@@ -9,24 +9,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch.edges import Alphas, EdgeGroup
 from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context
 from archgrad.components.schedules import Span, span
+from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
 
 @marked()
-def pcdarts(
-    *, partial: Annotated[int, Field(ge=1)] = 4, edges: bool = True, frozen: Span = 0.3
-) -> Patch:
+def pcdarts(*, partial: PositiveInt = 4, edges: bool = True, frozen: Span = 0.3) -> Patch:
     """Send 1/K of the channels through the ops, and weigh the inputs of each node by a softmax.
 
     The edge weights are q = softmax(b) over the inputs of a node (eq. 3), and edge e has the

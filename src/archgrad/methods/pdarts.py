@@ -10,28 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch.edges import Alphas, EdgeGroup, Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype
 from archgrad.arch.mixture import Mixture
-from archgrad.arch.space import Share, Space
+from archgrad.arch.space import Space
 from archgrad.components.context import Context
 from archgrad.components.schedules import Scalar, When, never, share
 from archgrad.components.select import strongest
 from archgrad.cost.cost import Cost
 from archgrad.cost.limits import Limit, Limits, fit, keeps
 from archgrad.methods.stages import Cells, end_of_rest, epochs_of_rest, survivors, with_depth
+from archgrad.option_types import NotNegativeInt, PositiveFloat, PositiveInt, Share
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Method, Reshape, Select, Stage, State
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
 SKIP = "skip_connect"
 
 # [reconstructed] The networks of the benchmarks are as deep as the supernet: there is no depth gap.
@@ -46,11 +44,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 @marked(PRESETS)
 def pdarts(
     *,
-    keep: tuple[Count, ...] = (5, 3),
-    depth: tuple[Positive, ...] = (0.625, 1.375, 2.125),
+    keep: tuple[PositiveInt, ...] = (5, 3),
+    depth: tuple[PositiveFloat, ...] = (0.625, 1.375, 2.125),
     dropout: tuple[Share, ...] = (0.0, 0.4, 0.7),
     rest: Share = 0.4,
-    skips: Annotated[int, Field(ge=0)] | None = 2,
+    skips: NotNegativeInt | None = 2,
 ) -> Patch:
     """Search in stages of equal length, each with a new, deeper supernet and fewer ops.
 

@@ -7,19 +7,16 @@ supernet lives through all stages (`archgrad.methods.progressive_carry`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from archgrad.arch.space import Share, Space
+from archgrad.arch.space import Space
 from archgrad.components.schedules import never, share
 from archgrad.methods.progressive_carry import carry
 from archgrad.methods.stages import end_of_rest, survivors
+from archgrad.option_types import PositiveInt, Share
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Method, Stage, State
-
-Count = Annotated[int, Field(ge=1)]
 
 # [author code] The exception is K in the space of DARTS: the authors divide 36 channels by 6, but
 # the 16 channels here cannot be divided by 6.
@@ -31,7 +28,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @marked(PRESETS)
 def progressive(
-    *, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] = (3,), rest: Share = 0.4
+    *,
+    partial: tuple[PositiveInt, ...] = (4, 2),
+    keep: tuple[PositiveInt, ...] = (3,),
+    rest: Share = 0.4,
 ) -> Patch:
     """Search in stages of equal length, with fewer ops and more of the channels in each.
 

@@ -6,9 +6,7 @@ It is the control arm of every comparison. Each drawn architecture is a stage of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from archgrad.arch.edges import Groups
 from archgrad.arch.genotype import Genotype
@@ -18,13 +16,14 @@ from archgrad.components.context import Context
 from archgrad.components.schedules import never, share
 from archgrad.components.select import uniform
 from archgrad.diagnostics.accuracy import accuracy
+from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Ahead, Data, Decision, Memory, Method, Stage, State
 
 
 @marked()
-def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
+def random(*, draws: PositiveInt = 4) -> Patch:
     """Draw k architectures, train each from scratch, and keep the best on the validation half.
 
     Each one is trained for 1/k of the epochs, so the number of weight steps is that of a search by

@@ -18,6 +18,7 @@ from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context
 from archgrad.components.schedules import Interval, Scalar, Span, lasting, linear, span
 from archgrad.methods.robustdarts_curvature import EigenvalueHistory, before_the_rise
+from archgrad.option_types import NotNegativeFloat, Share
 from archgrad.searching.duration import EIGENVALUE
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
@@ -38,8 +39,8 @@ def robustdarts(
     ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75,
     start: Span = 0.2,
     images: Annotated[int, Field(ge=2)] = 64,
-    decay: Annotated[float | None, Field(ge=0)] = None,
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    decay: NotNegativeFloat | None = None,
+    drop_path: Share = 0.0,
 ) -> Patch:
     """Stop the search where the curvature over the alphas rises, or regularise the weights more.
 

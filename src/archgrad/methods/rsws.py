@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from archgrad.arch.edges import Alphas
 from archgrad.arch.genotype import Genotype
@@ -19,11 +17,10 @@ from archgrad.components.relax import softmax
 from archgrad.components.schedules import never
 from archgrad.components.select import uniform
 from archgrad.diagnostics.accuracy import accuracy
+from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Ahead, Data, Decision, Finalise, Method, State
-
-Count = Annotated[int, Field(ge=1)]
 
 # [author code] The options in NAS-Bench-201 are those of the benchmark's authors.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -33,7 +30,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @marked(PRESETS)
-def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) -> Patch:
+def rsws(
+    *, samples: PositiveInt = 100, images: PositiveInt = 512, finalists: PositiveInt = 10
+) -> Patch:
     """Train one drawn architecture per step with shared weights, then select the best of many.
 
     All draws are uniform. After the last epoch, further architectures are judged by their

@@ -8,38 +8,35 @@ earlier states, so its loss changes little from step to step and its minimum bec
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from archgrad.components.context import Forward
 from archgrad.components.losses import Term, soft_divergence, weighted
 from archgrad.components.schedules import Span, from_epoch, lasting, span
 from archgrad.methods.sddarts_teachers import Average, Remembered, Snapshots
+from archgrad.option_types import NotNegativeFloat, PositiveFloat, PositiveInt, PositiveOrInfinite
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Memory
-
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 @marked()
 def sddarts(
     *,
     teachers: Literal["snapshots", "remembered", "average"] = "snapshots",
-    k: Count = 3,
-    interval: Count = 1,
+    k: PositiveInt = 3,
+    interval: PositiveInt = 1,
     unit: Literal["epoch", "step"] = "epoch",
     vote: Literal["mean_probability", "mean_logit", "majority"] = "mean_probability",
     level: Literal["weights", "both", "alphas"] = "weights",
-    strength: Annotated[float, Field(ge=0)] = 1.0,
-    tau: Positive = 5.0,
+    strength: NotNegativeFloat = 1.0,
+    tau: PositiveFloat = 5.0,
     first: Span = 0.1,
-    top: Count | None = None,
-    max_gb: Positive = 4.0,
+    top: PositiveInt | None = None,
+    max_gb: PositiveOrInfinite = 4.0,
 ) -> Patch:
     """Train the supernet also on the predictions of its own earlier states, the teachers.
 

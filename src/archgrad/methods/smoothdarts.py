@@ -12,6 +12,7 @@ from pydantic import Field
 
 from archgrad.components.perturb import attack, clamped, noise, normalised
 from archgrad.components.schedules import toward
+from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
@@ -24,7 +25,7 @@ def smoothdarts(
     form: Literal["random", "adversarial"] = "random",
     start: Radius = 0.03,
     end: Radius = 0.3,
-    steps: Annotated[int, Field(ge=1)] = 7,
+    steps: PositiveInt = 7,
     normalise: bool = True,
 ) -> Patch:
     """Train the weights at a mixture near that of the alphas: a random one, or the worst one.

@@ -6,20 +6,15 @@ expected loss over architectures. It has one level: the alphas learn from the tr
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from archgrad.components.relax import concrete, softmax
 from archgrad.components.schedules import linear
+from archgrad.option_types import PositiveFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
 
 @marked()
-def snas(*, hot: Positive = 1.0, cold: Positive = 0.03) -> Patch:
+def snas(*, hot: PositiveFloat = 1.0, cold: PositiveFloat = 0.03) -> Patch:
     """Draw the mixture from a concrete distribution that comes ever closer to one-hot.
 
     The mixture is p = softmax((a + g) / T) with Gumbel noise g. The temperature T falls linearly

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context
@@ -35,11 +33,10 @@ from archgrad.components.schedules import (
     span,
 )
 from archgrad.diagnostics.entropy import mean_entropy
+from archgrad.option_types import PositiveFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Data, Memory, Method, State
-
-Positive = Annotated[float, Field(gt=0)]
 
 # [author code] A space without a line has the options of the DARTS space.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -56,15 +53,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 def stdarts(
     *,
     noise: Literal["gradient", "gaussian", "gumbel", "none"] = "gradient",
-    sigma: Positive = 1e-3,
+    sigma: PositiveFloat = 1e-3,
     temperature: Literal["adaptive", "exponential", "geometric", "cyclic", "constant"] = "adaptive",
-    kappa: Positive = 0.06,
+    kappa: PositiveFloat = 0.06,
     entropy: Literal["mean", "sum"] = "mean",
     interval: Interval = 0.1,
-    delta: Positive = 0.09,
-    cyclic_delta: Positive = 0.11,
-    hot: Positive = 1.0,
-    cold: Positive = 2.5e-4,
+    delta: PositiveFloat = 0.09,
+    cyclic_delta: PositiveFloat = 0.11,
+    hot: PositiveFloat = 1.0,
+    cold: PositiveFloat = 2.5e-4,
     warmup: Span = 0.1,
     freeze: bool = True,
 ) -> Patch:

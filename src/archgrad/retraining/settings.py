@@ -10,12 +10,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from archgrad import options
-from archgrad.arch.space import NotNegative, Share, Space
-from archgrad.bounds import Epochs
+from archgrad.arch.space import Space
 from archgrad.errors import unknown
-
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
+from archgrad.option_types import (
+    Epochs,
+    NotNegativeFloat,
+    NotNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+)
 
 
 @dataclass(frozen=True)
@@ -31,34 +35,39 @@ class RetrainSettings:
     epochs: Annotated[Epochs, Field(description="passes over the training images")] = 600
     batch: Annotated[int, Field(ge=2, description="images a step")] = 96
     limit: Annotated[
-        Positive | None, Field(description="number of images to train on, a stratified choice")
+        PositiveInt | None, Field(description="number of images to train on, a stratified choice")
     ] = None
-    lr: Annotated[
-        float, Field(gt=0, allow_inf_nan=False, description="learning rate at its highest")
-    ] = 0.025
-    lr_end: Annotated[NotNegative, Field(description="learning rate the schedule falls to")] = 0.0
+    lr: Annotated[PositiveFloat, Field(description="learning rate at its highest")] = 0.025
+    lr_end: Annotated[
+        NotNegativeFloat, Field(description="learning rate the schedule falls to")
+    ] = 0.0
     schedule: Annotated[
         Literal["cosine", "linear"],
         Field(description="curve by which the learning rate falls, once an epoch"),
     ] = "cosine"
     warmup: Annotated[
-        Count, Field(description="epochs in which the learning rate rises; at most half of all")
+        NotNegativeInt,
+        Field(description="epochs in which the learning rate rises; at most half of all"),
     ] = 0
     momentum: Annotated[Share, Field(description="momentum of SGD")] = 0.9
     nesterov: Annotated[bool, Field(description="take Nesterov's form of the momentum")] = False
-    decay: Annotated[NotNegative, Field(description="weight decay, of all parameters")] = 3e-4
-    clip: Annotated[NotNegative, Field(description="largest norm of all gradients; 0 is off")] = 5.0
+    decay: Annotated[NotNegativeFloat, Field(description="weight decay, of all parameters")] = 3e-4
+    clip: Annotated[
+        NotNegativeFloat, Field(description="largest norm of all gradients; 0 is off")
+    ] = 5.0
     drop_path: Annotated[
         Share, Field(description="probability of dropping a path, reached linearly at the end")
     ] = 0.2
     cutout: Annotated[
-        Count, Field(description="side of the erased square in pixels; at most half the image's")
+        NotNegativeInt,
+        Field(description="side of the erased square in pixels; at most half the image's"),
     ] = 16
     jitter: Annotated[
-        NotNegative, Field(description="strength of colour jitter, RGB images only")
+        NotNegativeFloat, Field(description="strength of colour jitter, RGB images only")
     ] = 0.0
     auxiliary: Annotated[
-        NotNegative, Field(description="weight of the auxiliary head's loss; 0 is no such head")
+        NotNegativeFloat,
+        Field(description="weight of the auxiliary head's loss; 0 is no such head"),
     ] = 0.4
     auxiliary_bn: Annotated[
         bool,
@@ -76,10 +85,10 @@ class RetrainSettings:
         ),
     ] = "equal"
     channels: Annotated[
-        Positive | None, Field(description="channels of the first cell, or of a chain's stem")
+        PositiveInt | None, Field(description="channels of the first cell, or of a chain's stem")
     ] = 36
     cells: Annotated[
-        Positive | None,
+        PositiveInt | None,
         Field(description="depth in cells (NAS-Bench-201: a stage's; a chain has none)"),
     ] = 20
     precision: Annotated[
@@ -87,7 +96,7 @@ class RetrainSettings:
         Field(description="precision of forward and backward; weights are always float32"),
     ] = "32"
     evaluate_every: Annotated[
-        Positive,
+        PositiveInt,
         Field(description="epochs between two looks at the test images; the last epoch always"),
     ] = 1
 

@@ -17,7 +17,7 @@ FLOORS = (
     {"bounds", "plugins"},
     {"options", "devices", "storage"},
     {"arch"},
-    {"schemas", "cost"},
+    {"cost"},
     {"spaces", "data", "components", "tabular", "report"},
     {"diagnostics", "latency"},
     {"searching"},

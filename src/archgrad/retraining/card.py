@@ -12,12 +12,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from archgrad import plugins, schemas
+from archgrad import plugins
 from archgrad.arch.genotype import Genotype
 from archgrad.data import places
 from archgrad.errors import command, shortened, shown
+from archgrad.retraining.schemas import CardFile
 from archgrad.retraining.settings import RetrainSettings, checked
-from archgrad.storage import files
+from archgrad.storage import files, typed_json
 from archgrad.storage.folder import SETTINGS, leftovers
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Card:
             raise ValueError(
                 f"it is of version {shown(data['version'])}, this archgrad reads version {VERSION}"
             )
-        data = schemas.checked(data, schemas.CardFile)
+        data = typed_json.checked(data, CardFile)
         from archgrad.data import Preprocess
 
         made: dict[str, Any] = {
@@ -171,7 +172,7 @@ def read_card(folder: str | Path) -> Card:
     if not path.exists():
         raise ValueError(f"no network was trained in {folder} yet: {command('retrain', folder)}")
     try:
-        return Card.from_json(files.parsed(path, files.text(path, schemas.LIMIT)))
+        return Card.from_json(files.parsed(path, files.text(path, typed_json.LIMIT)))
     except ValueError as error:
         raise ValueError(
             f"{path} cannot be read ({' '.join(str(error).split())}): restore it from a copy"

@@ -10,7 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import time
 
+from pydantic import with_config
+from typing_extensions import TypedDict
+
 from archgrad.storage.files import content, is_draft, open_unlinked, sweep, write_json
+from archgrad.storage.typed_json import OPEN, NotNegative, Number
 
 SETTINGS, METRICS, CHECKPOINT, ESTIMATE = (
     "config.yaml",
@@ -50,6 +54,15 @@ def locked(folder: Path, names: Collection[str] = ()) -> Iterator[None]:
         os.fsync(file.fileno())
         sweep(folder, names)
         yield
+
+
+@with_config(OPEN)
+class EstimateFile(TypedDict):
+    """The file ``estimate.json`` of a run: seconds left, seconds in all, and the time of writing."""
+
+    left: NotNegative
+    total: NotNegative
+    when: Number
 
 
 def expect(folder: Path, left: float, total: float) -> None:

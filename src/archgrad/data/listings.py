@@ -1,4 +1,4 @@
-"""CSV and TSV files with a column of paths, relative to the file, and one of classes."""
+"""Read CSV and TSV files with a column of paths, relative to the file, and a column of classes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,24 @@ from archgrad.data.columns import are_paths, chosen, classed, columns_of, from_p
 from archgrad.data.source import Source, Splits
 from archgrad.storage import files
 
-LIMIT = 2**30  # bytes
+LIMIT = 2**30
+"""Largest size of a file in bytes."""
 USUAL = ("label", "labels", "class", "category", "target")
-"""Names by which a column of classes is told from others."""
+"""Names of columns of classes."""
 
 
 def splits(file: Path, image: str | None, label: str | None) -> Splits:
-    """The one split of a file. ValueError where it is no table, or it is not clear which columns have the paths and the classes."""
+    """Return the split of a file, called train.
+
+    Args:
+        file: The file.
+        image: Name of the column of paths, or None.
+        label: Name of the column of classes, or None.
+
+    Raises:
+        ValueError: Reading the split shows that the file is no table, or that the columns of paths
+            and classes are not clear.
+    """
     return {"train": partial(_source, file, image, label)}
 
 
@@ -39,7 +50,10 @@ def _source(file: Path, image: str | None, label: str | None) -> Source:
 
 
 def _table(file: Path) -> tuple[list[str], list[list[str]]]:
-    """The names of the columns, and the cells. A file whose first line has the path of an image has no header: its columns are 1, 2, ..."""
+    """Return the names of the columns and the cells.
+
+    A file whose first line holds the path of an image has no header. Its columns are 1, 2, ...
+    """
     text = files.text(file, LIMIT).removeprefix("\ufeff")
     first = text.partition("\n")[0]
     mark = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=first.count)

@@ -1,4 +1,4 @@
-"""Parquet files and hub sets through Hugging Face ``datasets``; columns are found by their feature type."""
+"""Read parquet files and hub sets with Hugging Face ``datasets``; find columns by their type."""
 
 from __future__ import annotations
 
@@ -24,27 +24,41 @@ SHORT = {
     "mnist": "ylecun/mnist",
     "fashion_mnist": "zalando-datasets/fashion_mnist",
 }
-"""Short names the hub has retired."""
+"""Short names that the hub no longer accepts -> names on the hub."""
 
-STATISTICS = {  # mean and std of the field's recipes (quark0/darts)
+STATISTICS = {  # mean and std that published recipes use (quark0/darts)
     "uoft-cs/cifar10": ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
     "uoft-cs/cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
 
-Table = Any  # datasets.Dataset: imported only when needed, the import takes a second
+Table = Any  # datasets.Dataset, imported only when needed: the import takes a second
 
 
 def parquet(
     root: Path, files: list[Path], image: str | None, label: str | None, cache: Path | None
 ) -> Splits:
-    """One parquet file, or a folder of them whose names or folders say train, test, validation."""
+    """Return the splits of a parquet file, or of a folder of parquet files.
+
+    In a folder the names of files or subfolders are those of the splits (train, test, validation).
+
+    Args:
+        root: The file or folder.
+        files: The parquet files.
+        image: Column of images, or None.
+        label: Column of classes, or None.
+        cache: Folder of the cache.
+
+    Raises:
+        ValueError: The files cannot be read, or the columns are not clear.
+    """
     from datasets import load_dataset
 
     place: dict[str, Any] = {"data_files": str(root)} if root.is_file() else {"data_dir": str(root)}
     own = None
     if cache is not None:
         made(cache)
-        # one for each user, whose alone it is even in a cache that several share: the library follows links, and verifies nothing
+        # A private folder for each user, also in a shared cache: the library follows links and
+        # verifies nothing.
         own = str(private(cache / f"datasets-{os.getuid()}"))
     try:
         parts = load_dataset("parquet", **place, cache_dir=own)
@@ -59,12 +73,22 @@ def parquet(
 
 
 def hub(name: str, image: str | None, label: str | None, missing: str) -> Splits:
-    """A set of the Hugging Face hub, downloaded once into that library's own cache. ``missing`` opens the error if it is not to be had."""
+    """Return the splits of a set on the Hugging Face hub, which the library downloads once.
+
+    Args:
+        name: Name of the set.
+        image: Column of images, or None.
+        label: Column of classes, or None.
+        missing: Beginning of the error's message where the set is not available.
+
+    Raises:
+        ValueError: The set is not available, or its columns are not clear.
+    """
     import datasets
 
     full = SHORT.get(name, name)
     offline = datasets.config.HF_HUB_OFFLINE
-    # Without this switch load_dataset retries for 20 seconds before it looks at its own cache.
+    # Without this switch load_dataset retries for 20 seconds before it reads its own cache.
     datasets.config.HF_HUB_OFFLINE = offline or not _reached(full, missing)
     try:
         parts = datasets.load_dataset(full)
@@ -86,7 +110,7 @@ def _splits(sources: Mapping[str, Source]) -> Splits:
 
 
 def _reached(full: str, missing: str) -> bool:
-    """Does the hub answer? ValueError if it does, and does not know (or not give) this set."""
+    """Return whether the hub answers; raise a ValueError if it does and refuses this set."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -107,8 +131,16 @@ def _sources(
     key: str | None,
     root: Path | None = None,
 ) -> dict[str, Source]:
-    """Split name -> `Source`; a split without any label (ImageNet's test) is left out. ``key`` None: that of the library's own files.
-    ``root``: where paths begin, for a table that may have them in place of images."""
+    """Return the sources of a table's splits, without splits that have no label (ImageNet's test).
+
+    Args:
+        name: Name of the set, for messages.
+        parts: Split -> its table.
+        image: Column of images, or None.
+        label: Column of classes, or None.
+        key: Key of the cache. None makes one of the library's files.
+        root: Folder from which paths start, for a table that may hold paths in place of images.
+    """
     import datasets
 
     sources = {}
@@ -171,11 +203,12 @@ def _open(cell: dict[str, Any] | None) -> BinaryIO:
 def _labels(
     name: str, feature: Any, values: list[Any], column: str
 ) -> tuple[tuple[str, ...], Tensor]:
-    """Class names and labels (N,): a ClassLabel's own, else the sorted distinct values. Unlabelled rows (-1, null) are refused."""
+    """Return class names and labels (N,): those of a ClassLabel, else the sorted values."""
     if not hasattr(feature, "names"):
         if not _is_name_or_number(feature):
             raise ValueError(
-                f"{name}: column {column!r} is {feature}, a label is a class, a string or a whole number"
+                f"{name}: column {column!r} is {feature}, "
+                "a label is a class, a string or a whole number"
             )
         return classed(name, column, values)
     check_labelled(name, column, values)
@@ -183,7 +216,7 @@ def _labels(
 
 
 def _of(features: Mapping[str, Any], test: Callable[[Any], bool]) -> Callable[[str], bool]:
-    """The test of a feature as one of its column's name."""
+    """Turn a test of a feature into a test of a column's name."""
     return lambda column: test(features[column])
 
 

@@ -48,7 +48,7 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     The beginning of a message names the fault, and its end names the fix.
 
     >>> shortened("unknown method 'x': choose darts", 24)
-    "unknown metho ...  darts"
+    'unknown metho ...  darts'
     """
     if len(text) <= longest:
         return text

@@ -60,14 +60,14 @@ def load(named: Iterable[str], *, recorded: bool = False) -> None:
         if name in _loaded:
             continue
         try:
-            _import(name)
+            _import_plugin(name)
         except ValueError as error:
             if not recorded:
                 raise
             _missing[name] = str(error)
             continue
         _missing.pop(name, None)
-        _loaded[name] = _written(name, _version(name))
+        _loaded[name] = _written_form(name, _version_of(name))
         here = _loaded[name].partition("==")[2]
         if version and version != here:
             terminal.remark(
@@ -87,12 +87,12 @@ def find() -> None:
     for kind, group in GROUPS.items():
         for point in metadata.entry_points(group=group):
             try:
-                with _guarded(point.module):
-                    _table(kind)[point.name] = _entry(kind, point)
+                with _restoring_tables(point.module):
+                    _table_of(kind)[point.name] = _make_entry(kind, point)
             except ValueError as error:
                 terminal.remark(f"{kind} {point.name} is left out: {error}")
                 continue
-            _found[kind, point.name] = _written(
+            _found[kind, point.name] = _written_form(
                 point.module, point.dist.version if point.dist else None
             )
 
@@ -144,7 +144,7 @@ def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
     return ValueError(f"{kind} {shown(name)} is not known here, because {reasons}")
 
 
-def _import(name: str) -> None:
+def _import_plugin(name: str) -> None:
     if not all(part.isidentifier() for part in name.split(".")):
         raise ValueError(
             f"plugin {shown(name)}: the name of a module is expected, such as mypackage.nas"
@@ -153,7 +153,7 @@ def _import(name: str) -> None:
         sys.path.append(os.getcwd())  # last, so that no file here replaces a module of Python
     with suppress(ModuleNotFoundError):
         if find_spec(name.partition(".")[0]) is not None:
-            with _guarded(name):
+            with _restoring_tables(name):
                 importlib.import_module(name)
             return
     raise ValueError(
@@ -163,13 +163,13 @@ def _import(name: str) -> None:
 
 
 @contextmanager
-def _guarded(name: str) -> Iterator[None]:
+def _restoring_tables(name: str) -> Iterator[None]:
     """Run the import of a plugin, and restore the tables where it fails.
 
     Raises:
         ValueError: The import fails, replaces an entry or adds an invalid name.
     """
-    tables = {kind: _table(kind) for kind in TABLES}
+    tables = {kind: _table_of(kind) for kind in TABLES}
     before = {kind: dict(table) for kind, table in tables.items()}
     try:
         try:
@@ -184,7 +184,7 @@ def _guarded(name: str) -> Iterator[None]:
         except Exception as error:
             raise ValueError(
                 f"plugin {name} fails when it is imported "
-                f"({type(error).__name__}: {words(error)}, {_place(error)})"
+                f"({type(error).__name__}: {words(error)}, {_place_of(error)})"
             ) from error
         for kind, table in tables.items():
             if replaced := [
@@ -205,13 +205,13 @@ def _guarded(name: str) -> Iterator[None]:
         raise
 
 
-def _table(kind: str) -> dict[str, Any]:
+def _table_of(kind: str) -> dict[str, Any]:
     module, table = TABLES[kind]
     found: dict[str, Any] = getattr(importlib.import_module(module), table)
     return found
 
 
-def _entry(kind: str, point: metadata.EntryPoint) -> Any:
+def _make_entry(kind: str, point: metadata.EntryPoint) -> Any:
     """Return the entry that an entry point names, or one made of the function that it names."""
     made, line = point.load(), importlib.import_module(TABLES[kind][0]).Entry
     if isinstance(made, line):
@@ -226,7 +226,7 @@ def _entry(kind: str, point: metadata.EntryPoint) -> Any:
     )
 
 
-def _version(name: str) -> str | None:
+def _version_of(name: str) -> str | None:
     """Return ``__version__`` of a module or its package, else the version of its distribution."""
     top = name.partition(".")[0]
     for module in (name, top):
@@ -236,11 +236,11 @@ def _version(name: str) -> str | None:
     return metadata.version(homes[0]) if homes else None
 
 
-def _written(name: str, version: str | None) -> str:
+def _written_form(name: str, version: str | None) -> str:
     return f"{name}=={version}" if version else name
 
 
-def _place(error: BaseException) -> str:
+def _place_of(error: BaseException) -> str:
     """Return the place of an import's error, such as ``nas.py, line 3``."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{os.path.basename(error.filename)}, line {error.lineno}"

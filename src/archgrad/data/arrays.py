@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -62,17 +62,18 @@ def dataset(
         >>> dataset(images, labels=np.arange(20) % 2, classes=["cat", "dog"]).train
         <Images: 16 of 1x8x8>
     """
-    parts = [_read(images, labels)]
+    parts = [_read_pairs(images, labels)]
     if test is not None:
-        parts.append(_read(*test) if isinstance(test, tuple) else _read(test, None))
-    if classes is None:
-        classes = getattr(images, "classes", range(int(parts[0][1].max()) + 1))
-    names = tuple(map(str, classes))
+        parts.append(_read_pairs(*test) if isinstance(test, tuple) else _read_pairs(test, None))
+    named: Iterable[Any] | None = classes
+    if named is None:
+        named = getattr(images, "classes", range(int(parts[0][1].max()) + 1))
+    names = tuple(map(str, named))
     _check_labels([labels for _, labels in parts], names, least=1 if test is not None else 2)
     side = size if size is not None else min(parts[0][0][0].shape[:2])
     places.check_side(side)
     channels = max(1 if image.ndim == 2 else image.shape[2] for own, _ in parts for image in own)
-    stores = [_squares(own, channels, stored_side(side)) for own, _ in parts]
+    stores = [_to_squares(own, channels, stored_side(side)) for own, _ in parts]
     kept = [
         Images(torch.from_numpy(store), torch.arange(len(store)), own)
         for store, (_, own) in zip(stores, parts, strict=True)
@@ -121,7 +122,7 @@ def _check_labels(parts: Sequence[Tensor], names: Sequence[str], *, least: int) 
         )
 
 
-def _read(images: Any, labels: Any) -> tuple[list[Pixels], Tensor]:
+def _read_pairs(images: Any, labels: Any) -> tuple[list[Pixels], Tensor]:
     """Return each image as uint8 (H, W) or (H, W, C), and the labels (N,), int64."""
     if labels is None:
         if not hasattr(images, "__getitem__") or isinstance(
@@ -131,16 +132,16 @@ def _read(images: Any, labels: Any) -> tuple[list[Pixels], Tensor]:
                 "labels: tensors and arrays of images need labels; a torch Dataset contains them"
             )
         items = [images[index] for index in range(len(images))]
-        return [_pixels(item[0]) for item in items], _numbers([item[1] for item in items])
-    found, numbers = _array(images), _numbers(labels)
+        return [_as_pixels(item[0]) for item in items], _as_labels([item[1] for item in items])
+    found, numbers = _as_array(images), _as_labels(labels)
     if len(found) != len(numbers) or not len(found):
         raise ValueError(
             f"there are {len(found)} images and {len(numbers)} labels: each image has one label"
         )
-    return [_pixels(image) for image in found], numbers
+    return [_as_pixels(image) for image in found], numbers
 
 
-def _numbers(labels: Any) -> Tensor:
+def _as_labels(labels: Any) -> Tensor:
     found = torch.as_tensor(np.asarray(labels))
     if found.ndim != 1 or found.is_floating_point() or found.is_complex():
         raise ValueError(
@@ -150,13 +151,13 @@ def _numbers(labels: Any) -> Tensor:
     return found.long()
 
 
-def _array(image: Any) -> np.ndarray:
+def _as_array(image: Any) -> np.ndarray:
     return image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
 
 
-def _pixels(image: Any) -> Pixels:
+def _as_pixels(image: Any) -> Pixels:
     """Return an image as uint8 (H, W), or (H, W, C) with three channels."""
-    found = _array(image)
+    found = _as_array(image)
     if found.ndim == 3 and found.shape[0] in (1, 3) and found.shape[2] not in (1, 3):
         found = found.transpose(1, 2, 0)
     if found.ndim == 3 and found.shape[2] == 1:
@@ -178,7 +179,7 @@ def _pixels(image: Any) -> Pixels:
     return np.ascontiguousarray(found)
 
 
-def _squares(images: Sequence[Pixels], channels: int, side: int) -> Pixels:
+def _to_squares(images: Sequence[Pixels], channels: int, side: int) -> Pixels:
     """Return images as uint8 (N, C, side, side), resized and cropped as files are."""
     return np.stack([decode(Image.fromarray(image), channels, side) for image in images])
 

@@ -105,7 +105,7 @@ class Data:
 
     def count(self, split: str = "train") -> int:
         """Return the number of images of a split."""
-        return len(self._split(split).places)
+        return len(self._split_named(split).places)
 
     def steps(self, split: str = "train") -> int:
         """Return the number of batches in an epoch, without an incomplete last batch.
@@ -132,16 +132,18 @@ class Data:
         Yields:
             Images (B, C, size, size), float32; labels (B,); indices (B,) within the split.
         """
-        part = self._split(split)
+        part = self._split_named(split)
         plan = range(start, self.steps(split) if steps is None else start + steps)
-        for step, (index, pixels) in zip(plan, self._read(part, self._order(split, epoch, plan))):
+        for step, (index, pixels) in zip(
+            plan, self._read_pixels(part, self._batch_indices(split, epoch, plan))
+        ):
             if part.augment is None:
                 images = self.preprocess.images(pixels)
             else:
                 images = part.augment(
                     pixels, self.preprocess, self.seed, f"augment/{split}", epoch, step
                 )
-            yield self._batch(part, index, images)
+            yield self._make_batch(part, index, images)
 
     def evaluation(
         self, split: str = "test", batch: int = 256, limit: int | None = None
@@ -157,7 +159,7 @@ class Data:
             batch: Batch size.
             limit: Number of images, chosen so that each class keeps its share. None takes all.
         """
-        part = self._split(split)
+        part = self._split_named(split)
         index = torch.arange(len(part.places))
         if limit is not None and limit < len(index):
             index = stratified(part.labels, limit, self.seed, f"evaluation/{split}")
@@ -167,8 +169,8 @@ class Data:
         *parts, last = index.split(batch)
         if parts and len(last) == 1 < batch:
             last = torch.cat([parts.pop(), last])
-        for chosen, pixels in self._read(part, (*parts, last)):
-            yield self._batch(part, chosen, self.preprocess.images(pixels))
+        for chosen, pixels in self._read_pixels(part, (*parts, last)):
+            yield self._make_batch(part, chosen, self.preprocess.images(pixels))
 
     def summary(self) -> dict[str, Any]:
         """Return the content of ``data.json``: the set, the splits and the preprocessing."""
@@ -188,12 +190,12 @@ class Data:
             **({"unreadable": list(self.dataset.unreadable)} if self.dataset.unreadable else {}),
         }
 
-    def _split(self, name: str) -> Split:
+    def _split_named(self, name: str) -> Split:
         if name not in self.splits:
             raise errors.unknown("split", name, self.splits)
         return self.splits[name]
 
-    def _order(self, split: str, epoch: int, plan: range) -> Iterator[Tensor]:
+    def _batch_indices(self, split: str, epoch: int, plan: range) -> Iterator[Tensor]:
         """Yield the indices of each batch within the split; each pass has another permutation."""
         count, length = self.count(split), self.steps(split)
         size = min(self.batch, count)
@@ -206,7 +208,9 @@ class Data:
                 drawn = lap
             yield order[position * size : (position + 1) * size]
 
-    def _read(self, part: Split, choices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _read_pixels(
+        self, part: Split, choices: Iterable[Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield indices within the split and their pixels (B, C, H, W) on the device.
 
         With workers, threads read ahead. Images are decoded already, so a worker only copies
@@ -227,7 +231,7 @@ class Data:
             for ready, pixels in ahead:
                 yield ready, pixels.result().to(self.device)
 
-    def _batch(self, part: Split, index: Tensor, images: Tensor) -> Batch:
+    def _make_batch(self, part: Split, index: Tensor, images: Tensor) -> Batch:
         return Batch(images, part.labels[index].to(self.device), index.to(self.device))
 
 
@@ -276,10 +280,10 @@ def search_data(
             f"not {share}"
         )
     if dataset.val is None:
-        places = _halves(dataset, limit, share, seed)
+        places = _divide(dataset, limit, share, seed)
         splits = {name: (dataset.train, chosen) for name, chosen in places.items()}
     else:
-        first, second = _limited(dataset, limit, seed), torch.arange(len(dataset.val))
+        first, second = _choose_training(dataset, limit, seed), torch.arange(len(dataset.val))
         if limit is not None and limit < len(second):
             second = stratified(dataset.val.labels, limit, seed, "limit/val")
         splits = {"train": (dataset.train, first), "val": (dataset.val, second)}
@@ -289,8 +293,8 @@ def search_data(
         notes += [
             f"{line} in {where}" for line in absent("image", images.subset(chosen), dataset.classes)
         ]
-    reading = _augment(dataset, augment, cutout, flip, jitter)
-    return _data(
+    reading = _augmentation(dataset, augment, cutout, flip, jitter)
+    return _make_data(
         dataset,
         {name: Split(*part, reading) for name, part in splits.items()},
         batch,
@@ -301,9 +305,9 @@ def search_data(
     )
 
 
-def _halves(dataset: Dataset, limit: int | None, share: float, seed: int) -> dict[str, Tensor]:
+def _divide(dataset: Dataset, limit: int | None, share: float, seed: int) -> dict[str, Tensor]:
     """Return the indices of the images for the weights and of those for the alphas."""
-    chosen = _limited(dataset, limit, seed, parts=2)
+    chosen = _choose_training(dataset, limit, seed, parts=2)
     first = stratified(dataset.train.labels[chosen], round(share * len(chosen)), seed, "split")
     halves = {"train": chosen[first], "val": chosen[others(first, len(chosen))]}
     if not all(map(len, halves.values())):
@@ -346,16 +350,16 @@ def retrain_data(
     splits = {
         "train": Split(
             dataset.train,
-            _limited(dataset, limit, seed),
-            _augment(dataset, augment, cutout, flip, jitter),
+            _choose_training(dataset, limit, seed),
+            _augmentation(dataset, augment, cutout, flip, jitter),
         )
     }
     if dataset.val is not None:
         splits["val"] = Split(dataset.val, torch.arange(len(dataset.val)))
-    return _data(dataset, splits, batch, seed, device, workers)
+    return _make_data(dataset, splits, batch, seed, device, workers)
 
 
-def _limited(dataset: Dataset, limit: int | None, seed: int, parts: int = 1) -> Tensor:
+def _choose_training(dataset: Dataset, limit: int | None, seed: int, parts: int = 1) -> Tensor:
     """Return the indices of ``limit`` training images for each of ``parts``."""
     count = len(dataset.train)
     if limit is None:
@@ -369,7 +373,7 @@ def _limited(dataset: Dataset, limit: int | None, seed: int, parts: int = 1) -> 
     return stratified(dataset.train.labels, parts * limit, seed, "limit")
 
 
-def _augment(
+def _augmentation(
     dataset: Dataset, augment: bool, cutout: int | None, flip: bool | None, jitter: float
 ) -> Augment | None:
     if not augment:
@@ -386,7 +390,7 @@ def _augment(
     return Augment(0 if large else dataset.size // 8, large, mirrored, side, jitter)
 
 
-def _data(
+def _make_data(
     dataset: Dataset,
     splits: dict[str, Split],
     batch: int,

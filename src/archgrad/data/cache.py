@@ -69,31 +69,33 @@ def facts(source: Source, cache: Path, report: Say) -> Facts:
         cache: Folder of the cache.
         report: Function that prints a line on a damaged cache file, which is written anew.
     """
-    file = _file(source, cache, "headers", "json")
+    file = _cache_file(source, cache, "headers", "json")
     if file is not None and file.exists():
         try:
-            return Facts(**_content(file, Facts))
+            return Facts(**_read_checked(file, Facts))
         except ValueError:
             report(f"the cached facts about {source.name} were damaged: the images are read again")
     bad: dict[int, BadImage] = {}
     headers = [
-        header for block in _each(source, "reading headers of", _header, bad) for header in block
+        header
+        for block in _apply_in_blocks(source, "reading headers of", _read_header, bad)
+        for header in block
     ]
     if not headers:
         return Facts(grey=True, side=1.0)  # `pixels` will name them
     found = Facts(all(grey for grey, _ in headers), float(median(side for _, side in headers)))
     if file is not None and not bad:
-        _keep(file, found)
+        _write_checked(file, found)
     return found
 
 
 def recorded_bad(source: Source, cache: Path) -> list[int]:
     """Return the images that `record_bad` recorded; an empty list if one can be read again."""
-    file = _file(source, cache, "unreadable", "json")
+    file = _cache_file(source, cache, "unreadable", "json")
     if file is None or not file.exists():
         return []
     with suppress(ValueError):  # a damaged file
-        known = _content(file, Bad)["images"]
+        known = _read_checked(file, Bad)["images"]
         if known and max(known) < len(source) and all(unreadable(source, index) for index in known):
             return known
     return []
@@ -101,15 +103,15 @@ def recorded_bad(source: Source, cache: Path) -> list[int]:
 
 def record_bad(source: Source, images: Collection[int], cache: Path) -> None:
     """Record which images cannot be read, so that later runs need not search for them."""
-    file = _file(source, cache, "unreadable", "json")
+    file = _cache_file(source, cache, "unreadable", "json")
     if file is not None:
-        _keep(file, Bad(sorted(images)))
+        _write_checked(file, Bad(sorted(images)))
 
 
 def unreadable(source: Source, index: int) -> BadImage | None:
     """Return the reason why an image cannot be read; None if it can be read."""
     try:
-        read(source.where(index), partial(source.open, index), partial(_decoded, 3, 8))
+        read(source.where(index), partial(source.open, index), partial(_decode_file, 3, 8))
     except BadImage as error:
         return error
     return None
@@ -117,7 +119,7 @@ def unreadable(source: Source, index: int) -> BadImage | None:
 
 def listing(source: Source, cache: Path) -> Path | None:
     """Return the text file of unreadable images; None for a source that is not cached."""
-    return _file(source, cache, "unreadable", "txt")
+    return _cache_file(source, cache, "unreadable", "txt")
 
 
 def pixels(source: Source, channels: int, side: int, cache: Path, report: Say) -> Stored:
@@ -140,8 +142,8 @@ def pixels(source: Source, channels: int, side: int, cache: Path, report: Say) -
         ValueError: The cache cannot be written, or has too little space.
     """
     shape = (len(source), channels, side, side)
-    file = _file(source, cache, f"{channels}x{side}", "npy")
-    decoded = partial(_all, source, "decoding", partial(_decoded, channels, side))
+    file = _cache_file(source, cache, f"{channels}x{side}", "npy")
+    decoded = partial(_apply_to_all, source, "decoding", partial(_decode_file, channels, side))
     if file is None:
         return stored.gathered(decoded())
     if file.exists():
@@ -165,19 +167,19 @@ def pixels(source: Source, channels: int, side: int, cache: Path, report: Say) -
     return stored.read(file, shape)
 
 
-def _header(file: BinaryIO) -> tuple[bool, int]:
+def _read_header(file: BinaryIO) -> tuple[bool, int]:
     with opened(file) as image:
         return image.mode in GREY, min(image.size)
 
 
-def _decoded(channels: int, side: int, file: BinaryIO) -> Decoded:
+def _decode_file(channels: int, side: int, file: BinaryIO) -> Decoded:
     content = file.read()
     with opened(io.BytesIO(content)) as image:
         return Decoded(decode(image, channels, side), hashlib.sha256(content).digest())
 
 
-def _content(file: Path, kind: type[NamedTuple]) -> dict[str, Any]:
-    """Return the fields of ``kind`` in a file that `_keep` wrote; raise a ValueError for damage."""
+def _read_checked(file: Path, kind: type[NamedTuple]) -> dict[str, Any]:
+    """Return the fields of a file that `_write_checked` wrote; raise a ValueError for damage."""
     found = files.read_json(file, *kind._fields, "checksum")
     checksum = found.pop("checksum")
     known = TypeAdapter(kind).validate_python(found, strict=True)
@@ -186,8 +188,8 @@ def _content(file: Path, kind: type[NamedTuple]) -> dict[str, Any]:
     return known._asdict()
 
 
-def _keep(file: Path, found: NamedTuple) -> None:
-    """Write a file for `_content`; skip it in a read-only cache, where it would only save time."""
+def _write_checked(file: Path, found: NamedTuple) -> None:
+    """Write a file for `_read_checked`; skip it in a read-only cache: it only saves time."""
     with suppress(ReadOnly), draft(file) as out:
         out.write(json.dumps({**found._asdict(), "checksum": _checksum(file, found)}).encode())
 
@@ -196,24 +198,26 @@ def _checksum(file: Path, found: NamedTuple) -> str:
     return hashlib.sha256(f"{file.name} {found}".encode()).hexdigest()
 
 
-def _all(source: Source, doing: str, what: Callable[[BinaryIO], T]) -> Iterator[list[T]]:
-    """Yield ``what`` of all images in blocks; in the end raise `Unreadable` with all bad images."""
+def _apply_to_all(
+    source: Source, doing: str, function: Callable[[BinaryIO], T]
+) -> Iterator[list[T]]:
+    """Yield ``function`` of all images in blocks; raise `Unreadable` in the end for bad images."""
     bad: dict[int, BadImage] = {}
-    yield from (block for block in _each(source, doing, what, bad) if not bad)
+    yield from (block for block in _apply_in_blocks(source, doing, function, bad) if not bad)
     if bad:
         raise Unreadable(bad)
 
 
-def _each(
-    source: Source, doing: str, what: Callable[[BinaryIO], T], bad: dict[int, BadImage]
+def _apply_in_blocks(
+    source: Source, doing: str, function: Callable[[BinaryIO], T], bad: dict[int, BadImage]
 ) -> Iterator[list[T]]:
-    """Yield ``what`` of all images in blocks; put unreadable ones into ``bad`` instead."""
+    """Yield ``function`` of all images in blocks; put unreadable images into ``bad`` instead."""
 
     def block(start: int) -> list[T]:
         found = []
         for index in range(start, min(start + stored.BLOCK, len(source))):
             try:
-                found.append(read(source.where(index), partial(source.open, index), what))
+                found.append(read(source.where(index), partial(source.open, index), function))
             except BadImage as error:
                 bad[index] = error
         return found
@@ -230,11 +234,11 @@ def _each(
         )
 
 
-def _file(source: Source, cache: Path, what: str, suffix: str) -> Path | None:
+def _cache_file(source: Source, cache: Path, name: str, suffix: str) -> Path | None:
     if source.key is None:
         return None
     key = hashlib.sha256(f"{RULE} {source.key}".encode()).hexdigest()[:20]
-    return checked(cache) / f"{key}-{what}.{suffix}"
+    return checked(cache) / f"{key}-{name}.{suffix}"
 
 
 def _check_room(folder: Path, needed: int) -> None:

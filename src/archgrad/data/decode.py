@@ -93,13 +93,13 @@ def decode(image: Image.Image, channels: int, side: int) -> np.ndarray:
     image.draft(image.mode, (2 * side, 2 * side))
     upright = ImageOps.exif_transpose(image)
     square = ImageOps.fit(
-        _plain(upright, "L" if channels == 1 else "RGB"), (side, side), Image.Resampling.BILINEAR
+        _to_mode(upright, "L" if channels == 1 else "RGB"), (side, side), Image.Resampling.BILINEAR
     )
     pixels = np.asarray(square)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def _plain(image: Image.Image, mode: str) -> Image.Image:
+def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):
         high = np.asarray(image).astype(np.int64) >> 8
         return Image.fromarray(high.clip(0, 255).astype(np.uint8)).convert(mode)

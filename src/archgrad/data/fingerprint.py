@@ -86,13 +86,13 @@ def difference(was: Mapping[str, Any], dataset: Dataset) -> str:
     Returns:
         The first known difference, followed by files that earlier versions read differently.
     """
-    return "; ".join(part for part in (_first(was, dataset), dataset.layout) if part)
+    return "; ".join(part for part in (_first_difference(was, dataset), dataset.layout) if part)
 
 
-def _first(was: Mapping[str, Any], dataset: Dataset) -> str:
+def _first_difference(was: Mapping[str, Any], dataset: Dataset) -> str:
     then, now = list(was.get("classes", dataset.classes)), list(dataset.classes)
     if then != now:
-        return _renamed(then, now)
+        return _class_difference(then, now)
     for name, has, unit in (
         ("size", dataset.size, "pixels a side"),
         ("in_channels", dataset.in_channels, "channels"),
@@ -102,7 +102,7 @@ def _first(was: Mapping[str, Any], dataset: Dataset) -> str:
     return "the files, their labels or their order differ"
 
 
-def _renamed(then: list[str], now: list[str]) -> str:
+def _class_difference(then: list[str], now: list[str]) -> str:
     if [*map(composed, then)] == [*map(composed, now)]:
         return "Unicode writes the names of the classes in another form"
     if sorted(then) == sorted(now):

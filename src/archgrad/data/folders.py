@@ -26,7 +26,7 @@ def splits(root: Path) -> Splits:
     """Return the splits of an image folder. A folder without splits is one split called train."""
     found = places.split_folders(root)
     if not found:
-        return {"train": partial(_split, root)}
+        return {"train": partial(_folder_source, root)}
     taken = {folder.name for folder in found.values()}
     beside = [name for name in places.subfolders(root) if name not in taken]
     notes = (
@@ -34,15 +34,15 @@ def splits(root: Path) -> Splits:
         if beside
         else ()
     )
-    first = partial(_split, layout=_layout(root, taken), notes=notes)
-    beside_train = partial(_classed_split, found["train"]) if "train" in found else _split
+    first = partial(_folder_source, layout=_layout_change(root, taken), notes=notes)
+    beside_train = partial(_source_beside, found["train"]) if "train" in found else _folder_source
     return {
         split: partial(first if split == "train" else beside_train, folder)
         for split, folder in found.items()
     }
 
 
-def _classed_split(train: Path, root: Path) -> Source:
+def _source_beside(train: Path, root: Path) -> Source:
     """Return a split whose classes are those of the folder ``train``.
 
     A ValueError names images without class folders, as in the validation images of some sets.
@@ -54,10 +54,10 @@ def _classed_split(train: Path, root: Path) -> Source:
         and (hint := places.table_hint(root))
     ):
         raise ValueError(f"{root} has no class folder of {train}, but {errors.listed(own)}{hint}")
-    return _split(root)
+    return _folder_source(root)
 
 
-def _layout(root: Path, taken: set[str]) -> str:
+def _layout_change(root: Path, taken: set[str]) -> str:
     """Return the difference to earlier versions, which knew only five names of splits."""
     new = sorted(taken - {"train", *places.TESTS, *places.VALIDATIONS})
     are = "are splits" if len(new) > 1 else "is a split"
@@ -66,7 +66,7 @@ def _layout(root: Path, taken: set[str]) -> str:
     )
 
 
-def _split(root: Path, *, layout: str = "", notes: tuple[str, ...] = ()) -> Source:
+def _folder_source(root: Path, *, layout: str = "", notes: tuple[str, ...] = ()) -> Source:
     classes = places.classes(root)
     names: list[str] = []
     labels: list[int] = []
@@ -74,7 +74,7 @@ def _split(root: Path, *, layout: str = "", notes: tuple[str, ...] = ()) -> Sour
     for label, name in enumerate(classes):
         images, others = _files_of_class(str(root), name)
         if not images:
-            rest = f" (it holds {_kinds_listed(others)})" if others else ""
+            rest = f" (it holds {_list_kinds(others)})" if others else ""
             raise ValueError(
                 f"the class folder {root / name} holds no image: remove it, or put images in{rest}"
             )
@@ -100,12 +100,12 @@ def _split(root: Path, *, layout: str = "", notes: tuple[str, ...] = ()) -> Sour
         layout=layout,
         notes=(
             *notes,
-            *([f"files ignored in {root}: {_kinds_listed(ignored)}"] if ignored else []),
+            *([f"files ignored in {root}: {_list_kinds(ignored)}"] if ignored else []),
         ),
     )
 
 
-def _kinds_listed(kinds: Counter[str]) -> str:
+def _list_kinds(kinds: Counter[str]) -> str:
     """Return a text such as ``3 .txt, 2 hidden``."""
     return errors.listed(
         [

@@ -15,7 +15,7 @@ from archgrad.storage import files
 
 LIMIT = 2**30
 """Largest size of a file in bytes."""
-USUAL = ("label", "labels", "class", "category", "target")
+LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
 """Names of columns of classes."""
 
 
@@ -31,17 +31,21 @@ def splits(file: Path, image: str | None, label: str | None) -> Splits:
         ValueError: Reading the split shows that the file is no table, or that the columns of paths
             and classes are not clear.
     """
-    return {"train": partial(_source, file, image, label)}
+    return {"train": partial(_table_source, file, image, label)}
 
 
-def _source(file: Path, image: str | None, label: str | None) -> Source:
-    header, rows = _table(file)
+def _table_source(file: Path, image: str | None, label: str | None) -> Source:
+    header, rows = _read_table(file)
     columns = columns_of(header, rows)
     where = str(file)
     pictures = chosen(where, header, image, "image", [lambda name: are_paths(columns[name])])
     others = header if label else [name for name in header if name != pictures]
     names = chosen(
-        where, others, label, "label", [lambda name: name.casefold() in USUAL, lambda name: True]
+        where,
+        others,
+        label,
+        "label",
+        [lambda name: name.casefold() in LABEL_COLUMNS, lambda name: True],
     )
     classes, labels = classed(where, names, columns[names])
     return from_paths(
@@ -49,7 +53,7 @@ def _source(file: Path, image: str | None, label: str | None) -> Source:
     )
 
 
-def _table(file: Path) -> tuple[list[str], list[list[str]]]:
+def _read_table(file: Path) -> tuple[list[str], list[list[str]]]:
     """Return the names of the columns and the cells.
 
     A file whose first line holds the path of an image has no header. Its columns are 1, 2, ...

@@ -61,25 +61,25 @@ def parts(
     Raises:
         ValueError: There is no such split, no training image, or a class is unknown.
     """
-    train = _training(path, splits)
+    train = _training_source(path, splits)
     notes: list[str] = []
     validations = [name for name in places.VALIDATIONS if name in splits]
     tested, name = (
-        _named("test", test, splits, found)
+        _source_named("test", test, splits, found)
         if test is not None
-        else _usual((*places.TESTS, *places.VALIDATIONS), splits)
+        else _first_existing((*places.TESTS, *places.VALIDATIONS), splits)
     )
     if test is None and name in validations:
         notes.append(f"no test split: {name} is the test set")
     validated, validation = None, None
     if val not in (None, AUTO, NONE):
-        validated, validation = _named("val", val, splits, found)
+        validated, validation = _source_named("val", val, splits, found)
         if validation == name and validation in splits:
             raise ValueError(
                 f"data.val and data.test are both {validation}: name another split for one of them"
             )
     elif val != NONE and tested is not None:
-        validated, validation = _usual([one for one in validations if one != name], splits)
+        validated, validation = _first_existing([one for one in validations if one != name], splits)
     if validated is not None:
         notes.append(
             f"{validation} ({len(validated):,} images) trains the alphas and validates "
@@ -112,7 +112,7 @@ def split_called(name: str, splits: Splits) -> str | None:
     return next((one for one in (name, name.casefold(), known, *alike) if one in splits), None)
 
 
-def _training(path: str | Path, splits: Splits) -> Source:
+def _training_source(path: str | Path, splits: Splits) -> Source:
     """Return the training images, which have at least two classes."""
     if "train" not in splits and (len(splits) > 1 or places.kind(path) == "folder"):
         raise ValueError(f"{path} has no split called train (there are: {', '.join(splits)})")
@@ -125,13 +125,13 @@ def _training(path: str | Path, splits: Splits) -> Source:
     return train
 
 
-def _usual(names: Sequence[str], splits: Splits) -> tuple[Source, str] | tuple[None, None]:
+def _first_existing(names: Sequence[str], splits: Splits) -> tuple[Source, str] | tuple[None, None]:
     """Return the first of these splits that exists, and its name."""
     name = next((one for one in names if one in splits), None)
     return (splits[name](), name) if name is not None else (None, None)
 
 
-def _named(
+def _source_named(
     kind: str, name: str | Path, splits: Splits, found: Callable[[str | Path], Splits]
 ) -> tuple[Source, str]:
     """Return the split of a name, or that of another set at a path, and its name."""

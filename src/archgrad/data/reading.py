@@ -50,7 +50,7 @@ class Pixels(NamedTuple):
     left_out: list[BadImage]
 
 
-class _Several(Exception):
+class _UnreadableParts(Exception):
     """Images of each source that cannot be read."""
 
     def __init__(self, parts: list[dict[int, BadImage]]) -> None:
@@ -97,8 +97,8 @@ def read_parts(
                     f"{unreadable(source, 0)}"
                 )
         try:
-            found = _read(kept, size, channels, cache, report)
-        except _Several as error:
+            found = _decode_sources(kept, size, channels, cache, report)
+        except _UnreadableParts as error:
             if not skip:
                 raise complaint(sources, error.parts, cache, flag) from None
             for source, indices, part in zip(sources, left_out, error.parts):
@@ -114,7 +114,7 @@ def read_parts(
         return found._replace(left_out=[image for image in bad if image is not None])
 
 
-def _read(
+def _decode_sources(
     sources: list[Source], size: int | None, channels: int | None, cache: Path, report: Say
 ) -> Pixels:
     heads = [] if size and channels else [facts(source, cache, report) for source in sources]
@@ -129,7 +129,7 @@ def _read(
         except Unreadable as error:
             bad.append(error.images)
     if any(bad):
-        raise _Several(bad)
+        raise _UnreadableParts(bad)
     return Pixels(sources, stores, side, channels, heads[0].side if heads else side, [])
 
 
@@ -148,7 +148,7 @@ def check_formats(sources: Sequence[Source], flag: str = SKIP) -> None:
     if lacking:
         kinds = Counter(formats.lacking(where) for where in lacking)
         raise ValueError(
-            f"{errors.listed(lacking)}: {'; '.join(map(str, kinds))}{_way_out(';', flag)}"
+            f"{errors.listed(lacking)}: {'; '.join(map(str, kinds))}{_advice(';', flag)}"
         )
 
 
@@ -165,7 +165,7 @@ def complaint(
     """
     bad = [image for part in parts for image in part.values()]
     if len(bad) == 1:
-        return ValueError(f"{bad[0]}; mend or remove it{_way_out(',', flag)}")
+        return ValueError(f"{bad[0]}; mend or remove it{_advice(',', flag)}")
     first = [
         f"{bad[0].where} ({errors.shortened(bad[0].why, errors.NAMED)})",
         *(image.where for image in bad[1:]),
@@ -178,8 +178,8 @@ def complaint(
                     f"{terminal.visible(f'{image.where}: {image.why}')}\n".encode() for image in bad
                 )
             text += f" (all of them: {file})"
-    return ValueError(f"{text}; mend or remove them{_way_out(',', flag)}")
+    return ValueError(f"{text}; mend or remove them{_advice(',', flag)}")
 
 
-def _way_out(mark: str, flag: str) -> str:
+def _advice(mark: str, flag: str) -> str:
     return f"{mark} or leave out such images by {flag}" if flag else ""

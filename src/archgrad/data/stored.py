@@ -41,7 +41,7 @@ class Stored(NamedTuple):
 def gathered(blocks: Iterable[Sequence[Decoded]]) -> Stored:
     """Return images in memory."""
     images = [image for block in blocks for image in block]
-    return Stored(_stacked(images), _array(b"".join(image.digest for image in images)))
+    return Stored(_stack(images), _digest_array(b"".join(image.digest for image in images)))
 
 
 def write(
@@ -62,7 +62,7 @@ def write(
         file, {"descr": "|u1", "fortran_order": False, "shape": shape}
     )
     for block in blocks:
-        pixels = _stacked(block)
+        pixels = _stack(block)
         file.write(pixels.data)
         sums.append(sha256(pixels.data).digest())
         digests += [image.digest for image in block]
@@ -87,7 +87,7 @@ def read(path: Path, shape: tuple[int, ...]) -> Stored:
         raise ValueError("were damaged")
     count = shape[0]
     with path.open("rb") as file:
-        start = _start(file, shape)
+        start = _pixels_start(file, shape)
         end, length = start + math.prod(shape), os.fstat(file.fileno()).st_size
         if length == end:
             raise ValueError("have no checksum (an earlier version wrote them)")
@@ -105,10 +105,10 @@ def read(path: Path, shape: tuple[int, ...]) -> Stored:
         )
     if checksum != _checksum(path.name, sums, contents):
         raise ValueError("were damaged")
-    return Stored(pixels, _array(contents))
+    return Stored(pixels, _digest_array(contents))
 
 
-def _start(file: BinaryIO, shape: tuple[int, ...]) -> int:
+def _pixels_start(file: BinaryIO, shape: tuple[int, ...]) -> int:
     """Return the place in the file at which the pixels begin."""
     try:
         np.lib.format.read_magic(file)
@@ -124,10 +124,10 @@ def _checksum(name: str, sums: Sequence[bytes], contents: bytes) -> bytes:
     return sha256(b"\n".join([name.encode(), *sums, contents])).digest()
 
 
-def _stacked(images: Sequence[Decoded]) -> np.ndarray:
+def _stack(images: Sequence[Decoded]) -> np.ndarray:
     # Without it numpy would keep the images' order of axes in memory.
     return np.ascontiguousarray(np.stack([image.pixels for image in images]))
 
 
-def _array(digests: bytes) -> np.ndarray:
+def _digest_array(digests: bytes) -> np.ndarray:
     return np.frombuffer(digests, np.uint8).reshape(-1, DIGEST)

@@ -67,8 +67,8 @@ def parquet(
             f"cannot read the parquet files of {root}: {_first_line(error)}"
         ) from error
     key = listing_key(root.parent, [str(file.relative_to(root.parent)) for file in files])
-    return _splits(
-        _sources(str(root), parts, image, label, key, root.parent if root.is_file() else root)
+    return _as_splits(
+        _table_sources(str(root), parts, image, label, key, root.parent if root.is_file() else root)
     )
 
 
@@ -89,7 +89,7 @@ def hub(name: str, image: str | None, label: str | None, missing: str) -> Splits
     full = SHORT.get(name, name)
     offline = datasets.config.HF_HUB_OFFLINE
     # Without this switch load_dataset retries for 20 seconds before it reads its own cache.
-    datasets.config.HF_HUB_OFFLINE = offline or not _reached(full, missing)
+    datasets.config.HF_HUB_OFFLINE = offline or not _hub_answers(full, missing)
     try:
         parts = datasets.load_dataset(full)
     except Exception as error:
@@ -97,19 +97,19 @@ def hub(name: str, image: str | None, label: str | None, missing: str) -> Splits
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
     known = STATISTICS.get(full)
-    return _splits(
+    return _as_splits(
         {
             split: replace(source, statistics=known)
-            for split, source in _sources(full, parts, image, label, None).items()
+            for split, source in _table_sources(full, parts, image, label, None).items()
         }
     )
 
 
-def _splits(sources: Mapping[str, Source]) -> Splits:
+def _as_splits(sources: Mapping[str, Source]) -> Splits:
     return {split: partial(lambda found: found, source) for split, source in sources.items()}
 
 
-def _reached(full: str, missing: str) -> bool:
+def _hub_answers(full: str, missing: str) -> bool:
     """Return whether the hub answers; raise a ValueError if it does and refuses this set."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -123,7 +123,7 @@ def _reached(full: str, missing: str) -> bool:
         return False
 
 
-def _sources(
+def _table_sources(
     name: str,
     parts: Mapping[Any, Table],
     image: str | None,
@@ -147,7 +147,10 @@ def _sources(
     for split, table in parts.items():
         where = f"{name} ({split})"
         features = table.features
-        kinds = [_of(features, _is(datasets.Image)), _of(features, _holds_bytes)]
+        kinds = [
+            _by_column(features, _is_instance(datasets.Image)),
+            _by_column(features, _holds_bytes),
+        ]
         if root is not None:
             kinds.append(partial(_holds_paths, table))
         pictures = chosen(where, list(features), image, "image", kinds)
@@ -157,12 +160,15 @@ def _sources(
             others,
             label,
             "label",
-            [_of(features, _is(datasets.ClassLabel)), _of(features, _is_name_or_number)],
+            [
+                _by_column(features, _is_instance(datasets.ClassLabel)),
+                _by_column(features, _is_name_or_number),
+            ],
         )
         values = table[names][:]
         if len(parts) > 1 and set(values) <= {None, -1}:
             continue
-        classes, labels = _labels(where, features[names], values, names)
+        classes, labels = _read_labels(where, features[names], values, names)
         if root is not None and _is_text(features[pictures]):
             sources[str(split)] = from_paths(
                 where, root, pictures, table[pictures][:], classes, labels
@@ -171,7 +177,7 @@ def _sources(
         rows = table.select_columns([pictures]).cast_column(pictures, datasets.Image(decode=False))
         files = [file["filename"] for file in table.cache_files]
         own = listing_key(os.sep, files) if key is None and files else key
-        sources[str(split)] = _source(
+        sources[str(split)] = _table_source(
             where, classes, labels, rows, pictures, own and f"{own}-{split}"
         )
     if not sources:
@@ -179,20 +185,20 @@ def _sources(
     return sources
 
 
-def _source(
+def _table_source(
     name: str, classes: tuple[str, ...], labels: Tensor, rows: Table, column: str, key: str | None
 ) -> Source:
     return Source(
         name,
         classes,
         labels,
-        open=lambda row: _open(rows[row][column]),
+        open=lambda row: _open_cell(rows[row][column]),
         where=lambda row: f"{name}, row {row}",
         key=key,
     )
 
 
-def _open(cell: dict[str, Any] | None) -> BinaryIO:
+def _open_cell(cell: dict[str, Any] | None) -> BinaryIO:
     if cell is None:
         raise ValueError("the cell is empty")
     return (
@@ -200,7 +206,7 @@ def _open(cell: dict[str, Any] | None) -> BinaryIO:
     )
 
 
-def _labels(
+def _read_labels(
     name: str, feature: Any, values: list[Any], column: str
 ) -> tuple[tuple[str, ...], Tensor]:
     """Return class names and labels (N,): those of a ClassLabel, else the sorted values."""
@@ -215,7 +221,7 @@ def _labels(
     return tuple(feature.names), torch.tensor(values)
 
 
-def _of(features: Mapping[str, Any], test: Callable[[Any], bool]) -> Callable[[str], bool]:
+def _by_column(features: Mapping[str, Any], test: Callable[[Any], bool]) -> Callable[[str], bool]:
     """Turn a test of a feature into a test of a column's name."""
     return lambda column: test(features[column])
 
@@ -228,7 +234,7 @@ def _is_text(feature: Any) -> bool:
     return getattr(feature, "dtype", None) in ("string", "large_string")
 
 
-def _is(kind: type) -> Callable[[Any], bool]:
+def _is_instance(kind: type) -> Callable[[Any], bool]:
     return lambda feature: isinstance(feature, kind)
 
 

@@ -165,7 +165,7 @@ def evaluate(
     derived, card = load(folder)
     device = card.place(device)
     if isinstance(images, Dataset):
-        tested, where = _own(card, images, split, columns), f"{images.name}, test"
+        tested, where = _own_test_images(card, images, split, columns), f"{images.name}, test"
     else:
         tested, where = _test_images(card, images, split, columns)
     precision = (
@@ -188,7 +188,9 @@ def evaluate(
     )
 
 
-def _own(card: Card, dataset: Dataset, split: str | None, columns: dict[str, Any]) -> Images:
+def _own_test_images(
+    card: Card, dataset: Dataset, split: str | None, columns: dict[str, Any]
+) -> Images:
     """Return the test images of the training's data set; refuse another data set."""
     if split not in (None, "test") or columns:
         raise ValueError(
@@ -209,7 +211,7 @@ def _test_images(
 ) -> tuple[Images, str]:
     own = card.data["path"]
     moved, otherwise = (
-        _moved(card, images, columns)
+        _load_moved(card, images, columns)
         if places.is_gone(own) and split is None and images is not None
         else (None, "")
     )
@@ -260,7 +262,9 @@ def _test_images(
     return labelled, f"{images or own}{f', {split}' if split else ''}"
 
 
-def _moved(card: Card, images: str | Path, columns: dict[str, Any]) -> tuple[Dataset | None, str]:
+def _load_moved(
+    card: Card, images: str | Path, columns: dict[str, Any]
+) -> tuple[Dataset | None, str]:
     """Load the images of the training from a new place.
 
     Returns:
@@ -299,7 +303,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(_classes(evaluation))
+    console.print(_class_table(evaluation))
     if evaluation.confusion.equal(evaluation.confusion.diagonal().diag()):
         console.print("no image was assigned to another class")
     elif len(evaluation.classes) <= WHOLE:
@@ -307,19 +311,19 @@ def show(evaluation: Evaluation, console: Console) -> None:
             "confusions: a row is a true class, a column a predicted class",
             highlight=False,
         )
-        console.print(_matrix(evaluation))
+        console.print(_confusion_table(evaluation))
     else:
-        console.print(_mistakes(evaluation))
+        console.print(_mistake_table(evaluation))
 
 
-def _classes(evaluation: Evaluation) -> Table:
+def _class_table(evaluation: Evaluation) -> Table:
     rows = evaluation.per_class
     few = len(rows) <= LISTED
     if not few:
         rows = sorted((row for row in rows if row.images), key=lambda row: row.right / row.images)[
             :SHOWN
         ]
-    table = _table(
+    table = _new_table(
         "" if few else f"the {SHOWN} hardest of {len(evaluation.classes)} classes",
         "class",
         "images",
@@ -336,8 +340,8 @@ def _classes(evaluation: Evaluation) -> Table:
     return table
 
 
-def _matrix(evaluation: Evaluation) -> Table:
-    table = _table("", "true class", *evaluation.classes)
+def _confusion_table(evaluation: Evaluation) -> Table:
+    table = _new_table("", "true class", *evaluation.classes)
     for place, (name, row) in enumerate(zip(evaluation.classes, evaluation.confusion.tolist())):
         table.add_row(
             Text(name),
@@ -349,8 +353,8 @@ def _matrix(evaluation: Evaluation) -> Table:
     return table
 
 
-def _mistakes(evaluation: Evaluation) -> Table:
-    table = _table(
+def _mistake_table(evaluation: Evaluation) -> Table:
+    table = _new_table(
         f"the {SHOWN} most frequent confusions", "true class", "images", "predicted class"
     )
     for true, predicted, count in evaluation.confusions()[:SHOWN]:
@@ -358,7 +362,7 @@ def _mistakes(evaluation: Evaluation) -> Table:
     return table
 
 
-def _table(title: str, *columns: str) -> Table:
+def _new_table(title: str, *columns: str) -> Table:
     table = Table(title=title or None, title_justify="left", header_style="bold")
     for place, column in enumerate(columns):
         table.add_column(Text(column), justify="left" if place == 0 else "right")

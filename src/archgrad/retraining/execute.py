@@ -162,7 +162,7 @@ def card_of(
     return Card(
         genotype=genotype,
         space=space.name,
-        spec=_derived(space, genotype, dataset, settings).spec(),
+        spec=_derived_space(space, genotype, dataset, settings).spec(),
         preprocess=dataset.preprocess,
         settings=settings,
         seed=seed,
@@ -225,7 +225,7 @@ def resume(
         )
     with locked(folder, (METRICS, CHECKPOINT, ESTIMATE)):
         if (folder / WEIGHTS).exists():  # the training is finished
-            return _conclude(folder, card, report)
+            return _report_result(folder, card, report)
         run = training_of(card, dataset, device)
         last, images = folder / CHECKPOINT, images_of(card, dataset, run.device, report)
         if (saved := checkpoint.wanted(last, previous)).exists():
@@ -269,7 +269,7 @@ def _train(
             return _test(run, images, lambda: save(always=False))
 
     if run.epoch < epochs:
-        for line in _headline(run, images, folder):
+        for line in _headlines(run, images, folder):
             report(line)
     progress = _progress(run, images, metrics.path, report)
     with surroundings(card.threads, card.deterministic), progress:
@@ -296,7 +296,7 @@ def _train(
             save(always=True)
     (folder / ESTIMATE).unlink(missing_ok=True)
     save_weights(folder, run.derived, card)
-    return _conclude(folder, card, report)
+    return _report_result(folder, card, report)
 
 
 def training_of(card: Card, dataset: Dataset, device: torch.device | str | None = None) -> Training:
@@ -381,7 +381,7 @@ def tested_splits(images: Data) -> list[str]:
     return [split for split in ("val", "test") if split in images.splits]
 
 
-def _derived(
+def _derived_space(
     space: Space, genotype: Genotype, dataset: Dataset, settings: RetrainSettings
 ) -> Space:
     """Return the space of the network; raise a ValueError if the settings do not fit it."""
@@ -405,7 +405,7 @@ def _derived(
     return found
 
 
-def _headline(run: Training, images: Data, folder: Path) -> Iterator[str]:
+def _headlines(run: Training, images: Data, folder: Path) -> Iterator[str]:
     card, settings = run.card, run.card.settings
     cost = count(card.build(), images.size, images.in_channels)
     spec = card.spec
@@ -464,7 +464,7 @@ def _relative_time(run: Training, images: Data, quick: RetrainSettings) -> float
     return work * min(quick.limit or total, total) / total
 
 
-def _conclude(folder: Path, card: Card, report: Say) -> Retrained:
+def _report_result(folder: Path, card: Card, report: Say) -> Retrained:
     """Read the result from the metrics and print it."""
     found = records.tested(folder / METRICS, card.settings.epochs)
     tested = [row for row in found if row.get("test_accuracy") is not None]

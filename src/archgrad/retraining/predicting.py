@@ -99,10 +99,10 @@ def predict(
     with surroundings(card.threads, card.deterministic):
         net = fabric(device, "32").setup_module(derived.network)
         for start in range(0, len(files), batch):
-            names, pixels = _read(files[start : start + batch], card.preprocess, refused)
+            names, pixels = _read_images(files[start : start + batch], card.preprocess, refused)
             if names:
                 images = card.preprocess.images(pixels.to(device))
-                rows += _rows(
+                rows += _make_rows(
                     names,
                     next(logits(net, iter([images]), card.seed)).softmax(1),
                     card.preprocess.classes,
@@ -130,7 +130,7 @@ def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     return files, refused
 
 
-def _read(
+def _read_images(
     files: Sequence[Path], preprocess: Preprocess, refused: list[str]
 ) -> tuple[list[Path], torch.Tensor]:
     readable, pixels = [], []
@@ -143,7 +143,7 @@ def _read(
     return readable, torch.cat(pixels) if pixels else torch.empty(0)
 
 
-def _rows(
+def _make_rows(
     files: Sequence[Path], probabilities: torch.Tensor, classes: Sequence[str], top: int
 ) -> list[Prediction]:
     best = probabilities.topk(min(top, len(classes)))
@@ -156,7 +156,7 @@ def _rows(
 
 def show(predictions: Predictions, console: Console) -> None:
     """Print a table of the predictions, and below it the refused paths."""
-    table = Table(*_header(predictions.rows), header_style="bold")
+    table = Table(*_column_names(predictions.rows), header_style="bold")
     for row in predictions.rows:
         ranked = [
             text
@@ -184,7 +184,7 @@ def to_csv(predictions: Predictions, *, raw: bool = False) -> str:
     cell = str if raw else terminal.cell
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(_header(predictions.rows))
+    writer.writerow(_column_names(predictions.rows))
     for row in predictions.rows:
         writer.writerow(
             [
@@ -199,7 +199,7 @@ def to_csv(predictions: Predictions, *, raw: bool = False) -> str:
     return text.getvalue()
 
 
-def _header(rows: Sequence[Prediction]) -> list[str]:
+def _column_names(rows: Sequence[Prediction]) -> list[str]:
     """Return the columns: file, class, probability, then class 2, probability 2, ..."""
     ranks = range(1, len(rows[0].top) + 1 if rows else 2)
     return [

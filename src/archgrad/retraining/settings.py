@@ -203,11 +203,11 @@ def retrain_settings(space: Space, given: Mapping[str, Any] | None = None) -> Re
         raise unknown("preset", name, PRESETS)
     smaller = SMALLER.get(space.name, {}) if name == "quick" else {}
     return settings_from(
-        asdict(PRESETS[name]) | _lacking(space) | smaller | given | {"preset": name}
+        asdict(PRESETS[name]) | _chain_settings(space) | smaller | given | {"preset": name}
     )
 
 
-def _lacking(space: Space) -> dict[str, Any]:
+def _chain_settings(space: Space) -> dict[str, Any]:
     """Return settings without meaning in a chain: its size is fixed, and it has no such head."""
     spec = space.spec()
     return ({} if "cells" in spec else {"channels": None, "cells": None}) | (

@@ -45,7 +45,7 @@ def draft(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
     Raises:
         OSError: The file cannot be written. The error names ``path``.
     """
-    beside = _beside(path)
+    beside = _draft_path(path)
     with named(path):
         descriptor = os.open(beside, ALONE, 0o666)
         try:
@@ -80,7 +80,7 @@ def keep(path: Path, copy: Path) -> None:
     Raises:
         OSError: ``copy`` cannot be written. The error names it.
     """
-    beside = _beside(copy)
+    beside = _draft_path(copy)
     with named(copy):
         try:
             os.link(path, beside)
@@ -309,7 +309,7 @@ def is_held(path: Path) -> bool:
         os.close(descriptor)
 
 
-def _beside(path: Path) -> Path:
+def _draft_path(path: Path) -> Path:
     """Return the path of a new draft, which nobody can predict."""
     return path.with_name(f"{path.name}.{secrets.token_hex(4)}{DRAFT}")
 

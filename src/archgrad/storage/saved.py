@@ -143,8 +143,8 @@ def check_tensor(field: str, found: object, like: Tensor) -> None:
         like.layout,
         False,
     ) or found.shape != like.shape:
-        raise ValueError(f"{field}: it should be {_kind(like)}, not {_kind(found)}")
-    if not _finite(found):
+        raise ValueError(f"{field}: it should be {_describe(like)}, not {_describe(found)}")
+    if not _is_finite(found):
         raise ValueError(f"{field}: it holds numbers that are not finite")
 
 
@@ -185,7 +185,7 @@ def check_optimizer(field: str, found: object, optimizer: torch.optim.Optimizer)
             raise ValueError(f"{field}.state: there is no tensor {shown(index)}")
         expected = {
             name: like if like.dim() == 0 else tensors[index]
-            for name, like in _slots(optimizer).items()
+            for name, like in _state_of_one_tensor(optimizer).items()
         }
         check_tensors(f"{field}.state.{index}", own, expected)
 
@@ -212,9 +212,9 @@ def check_like(field: str, found: object, fresh: object) -> None:
             raise ValueError(f"{field}: it should be a dictionary, not {shown(found)}")
         for name in found.keys() & fresh.keys():
             check_like(f"{field}.{name}", found[name], fresh[name])
-    elif fresh is not None and not isinstance(found, _kinds(fresh)):
+    elif fresh is not None and not isinstance(found, _allowed_types(fresh)):
         raise ValueError(f"{field}: it should be {type(fresh).__name__}, not {shown(found)}")
-    if not all(_finite(tensor) for tensor in _tensors(found)):
+    if not all(_is_finite(tensor) for tensor in _tensors_in(found)):
         raise ValueError(f"{field}: it holds numbers that are not finite")
 
 
@@ -235,13 +235,13 @@ def naming(field: str) -> Iterator[None]:
         raise ValueError(message if message.startswith(field) else f"{field}: {message}") from None
 
 
-def _kind(tensor: Tensor) -> str:
+def _describe(tensor: Tensor) -> str:
     """Return type and shape, such as ``float32 of 3x5``."""
     shape = "x".join(map(str, tensor.shape)) or "no dimension"
     return f"{str(tensor.dtype).removeprefix('torch.')} of {shape}"
 
 
-def _kinds(fresh: object) -> type | tuple[type, ...]:
+def _allowed_types(fresh: object) -> type | tuple[type, ...]:
     """Return the types that may replace ``fresh``: int and float, and list and tuple, are alike."""
     if isinstance(fresh, bool | str):
         return type(fresh)
@@ -250,23 +250,23 @@ def _kinds(fresh: object) -> type | tuple[type, ...]:
     return (list, tuple) if isinstance(fresh, list | tuple) else type(fresh)
 
 
-def _finite(tensor: Tensor) -> bool:
+def _is_finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
-def _tensors(found: object) -> Iterator[Tensor]:
+def _tensors_in(found: object) -> Iterator[Tensor]:
     """Yield all tensors of a structure of dictionaries and lists."""
     if torch.is_tensor(found):
         yield found
     elif isinstance(found, Mapping):
         for value in found.values():
-            yield from _tensors(value)
+            yield from _tensors_in(value)
     elif isinstance(found, list | tuple):
         for value in found:
-            yield from _tensors(value)
+            yield from _tensors_in(value)
 
 
-def _slots(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _state_of_one_tensor(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the state that such an optimizer has of a tensor, after a step on one number."""
     options = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
     number = torch.zeros(1, requires_grad=True)

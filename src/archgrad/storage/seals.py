@@ -86,16 +86,16 @@ def check(file: BinaryIO) -> None:
     end = file.read()
     file.seek(0)
     if len(end) == LENGTH and end.startswith(MARK):
-        if _digest(file, size - LENGTH) != end[len(MARK) :]:
+        if _digest_of(file, size - LENGTH) != end[len(MARK) :]:
             raise ValueError("its bytes are not those that were written")
     elif end[-END_LENGTH:][: len(END)] != END:  # bytes after an archive can only be a damaged seal
         raise ValueError("its end is cut off or changed")
-    elif not _whole(file):
+    elif not _has_valid_checksums(file):
         raise ValueError("a checksum in it is wrong")
     file.seek(0)
 
 
-def _digest(file: BinaryIO, length: int) -> bytes:
+def _digest_of(file: BinaryIO, length: int) -> bytes:
     found = sha256()
     while length > 0 and (block := file.read(min(length, BLOCK))):
         found.update(block)
@@ -103,7 +103,7 @@ def _digest(file: BinaryIO, length: int) -> bytes:
     return found.digest()
 
 
-def _whole(file: BinaryIO) -> bool:
+def _has_valid_checksums(file: BinaryIO) -> bool:
     """Return whether all entries of an archive have their recorded checksums."""
     try:
         with zipfile.ZipFile(file) as archive:

@@ -26,7 +26,7 @@ class Loader(yaml.SafeLoader):
         """Return the root node after the checks."""
         node = super().get_single_node()
         if node is not None:
-            _check(node, {}, frozenset())
+            _count_values(node, {}, frozenset())
         return node
 
 
@@ -54,7 +54,7 @@ def parsed(text: str) -> Any:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
 
 
-def _check(node: Node, known: dict[int, int], above: frozenset[int]) -> int:
+def _count_values(node: Node, known: dict[int, int], above: frozenset[int]) -> int:
     """Return the number of values of a node, aliases included; raise the errors of `Loader`."""
     if id(node) in known:
         return known[id(node)]
@@ -66,7 +66,7 @@ def _check(node: Node, known: dict[int, int], above: frozenset[int]) -> int:
             [key for key, _ in node.value if isinstance(key, ScalarNode) and key.tag != MERGE]
         )
         inner = [part for pair in node.value for part in pair]
-    total = 1 + sum(_check(part, known, above | {id(node)}) for part in inner)
+    total = 1 + sum(_count_values(part, known, above | {id(node)}) for part in inner)
     if total > VALUES:
         raise ValueError(f"it holds more than {VALUES:,} values")
     known[id(node)] = total

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -65,10 +65,8 @@ def dataset(
     parts = [_read_pairs(images, labels)]
     if test is not None:
         parts.append(_read_pairs(*test) if isinstance(test, tuple) else _read_pairs(test, None))
-    named: Iterable[Any] | None = classes
-    if named is None:
-        named = getattr(images, "classes", range(int(parts[0][1].max()) + 1))
-    names = tuple(map(str, named))
+    numbers = range(int(parts[0][1].max()) + 1)
+    names = tuple(map(str, getattr(images, "classes", numbers) if classes is None else classes))
     _check_labels([labels for _, labels in parts], names, least=1 if test is not None else 2)
     side = size if size is not None else min(parts[0][0][0].shape[:2])
     places.check_side(side)

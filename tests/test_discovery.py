@@ -41,6 +41,7 @@ def test_the_names_for_editors_are_those_that_are_imported():
         assert f"from archgrad.{home} import {name} as {name}\n" in source
 
 
+@pytest.mark.usefixtures("drawn")
 def test_texts_are_short():
     genotype = archgrad.Genotype.parse("DARTS_V2")
     assert (

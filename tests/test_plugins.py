@@ -256,7 +256,7 @@ def test_a_plugin_that_cannot_be_is_one_line_and_leaves_nothing(here, capsys, te
     assert main(["methods", "--plugin", "broken"]) == 2
     error = capsys.readouterr().err
     assert (
-        f"plugin broken{':' if 'named by' in says else ''} {says}" in error
+        f"plugin broken{':' if 'the name of' in says else ''} {says}" in error
         and error.count("\n") == 1
     )
     assert before == METHODS

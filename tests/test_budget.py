@@ -22,7 +22,7 @@ from fakes import Noise
 from searching import Record, Saves, gone_on, run, same
 
 NB = space("nasbench201", channels=4, cells=1, classes=4)
-DARTS = space("darts", channels=2, cells=3, nodes=2, classes=4)
+DARTS = space("darts", channels=4, cells=3, nodes=2, classes=4)
 MACRO = space("nasbenchmacro", channels=4, classes=4)
 SOME = ("darts", "random", "pdarts", "fairdarts", "dartspt", "cdarts")
 WORTH = {"skip_connect": 1.0, "nor_conv_1x1": 4.0, "nor_conv_3x3": 9.0, "avg_pool_3x3": 2.0}

@@ -26,8 +26,8 @@ from collections.abc import Callable
 
 from archgrad import Patch
 from archgrad.methods import METHODS, Entry
-from archgrad.schedules import constant
-from archgrad.terms import logsumexp, weighted
+from archgrad.components.schedules import constant
+from archgrad.components.losses import logsumexp, weighted
 
 def pulled(*, strength: float = 0.5, shape: Callable[[float], float] | None = None) -> Patch:
     """A pull of the alphas of an edge to each other, at ``strength``."""

@@ -18,7 +18,7 @@ FLOORS = (
     {"option_types"},
     {"options", "devices", "storage"},
     {"arch"},
-    {"schemas", "cost"},
+    {"cost"},
     {"spaces", "data", "components", "tabular", "report"},
     {"diagnostics", "latency"},
     {"searching"},

@@ -9,20 +9,21 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import schemas, terminal
+from archgrad import terminal
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.searching import ABOUT, FLOATING
 from archgrad.compare import forecast, summary, tables
 from archgrad.compare import study as studies
 from archgrad.compare.comparing import tidy
 from archgrad.compare.jobs import Ending, Home, Run, execute, prepared, runs_of
+from archgrad.compare.schemas import ComparisonFile
 from archgrad.compare.study import Study
 from archgrad.data import places
 from archgrad.errors import command
 from archgrad.observers.interrupts import stop_requests
 from archgrad.run import checking, config
 from archgrad.searching.progress import bar
-from archgrad.storage import files
+from archgrad.storage import files, typed_json
 from archgrad.storage.folder import leftovers
 from archgrad.terminal import say_on
 
@@ -362,7 +363,7 @@ def report(whole: Study, home: Home, failed: list[Ending], console: Console) -> 
 def failures(whole: Study, home: Home, failed: list[Ending]) -> dict[str, dict[int, str]]:
     """What failed now, and what failed before and was not done since: it stays in the table until it is."""
     before = (
-        schemas.read(home.numbers, schemas.ComparisonFile).get("failed", {})
+        typed_json.read(home.numbers, ComparisonFile).get("failed", {})
         if home.numbers.exists()
         else {}
     )

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from time import monotonic, time
 
-from archgrad import schemas
 from archgrad.compare import retrained, summary
 from archgrad.compare.jobs import Run
 from archgrad.observers.timing import LONG, expected
 from archgrad.run.folder import RunFolder
 from archgrad.searching.duration import Costs, Left, Part, span
 from archgrad.searching.progress import to_go
+from archgrad.storage import typed_json
+from archgrad.storage.folder import EstimateFile
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _seen(
         if (took := finished()) is not None:
             return Ahead(kind, took, 0.0)
         if folder.estimate.exists():
-            said = schemas.read(folder.estimate, schemas.EstimateFile)
+            said = typed_json.read(folder.estimate, EstimateFile)
             left = max(said["left"] - ((time() if now is None else now) - said["when"]), 0.0)
             return Ahead(
                 kind, said["total"], min(left / said["total"], 1.0) if said["total"] else 0.0

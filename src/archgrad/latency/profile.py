@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from archgrad import schemas
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import Space
 from archgrad.bounds import BATCH, SIDE, THREADS
 from archgrad.cost.cost import Added, Cost
 from archgrad.errors import command, shown
+from archgrad.latency.schemas import LatencyFile
 from archgrad.latency.timing import hardware
-from archgrad.storage import files
+from archgrad.storage import files, typed_json
 from archgrad.storage.cache_folder import checked, default_cache, made
 
 NAMES = {"hardware": "device", "spec": "options of the space", "size": "image size"}
@@ -142,7 +142,7 @@ class Profile:
                 "setting": asdict(self.setting), "ops": ops, "nets": nets}  # fmt: skip
 
     @classmethod
-    def from_json(cls, data: schemas.LatencyFile) -> Profile:
+    def from_json(cls, data: LatencyFile) -> Profile:
         """Return the profile that `to_json` wrote."""
         ops = {
             group: {(s, t, name): ms for s, t, name, ms in rows}
@@ -233,7 +233,7 @@ def recorded(path: Path) -> Profile:
     Raises:
         ValueError: The file is no profile.
     """
-    return Profile.from_json(schemas.read(path, schemas.LatencyFile))
+    return Profile.from_json(typed_json.read(path, LatencyFile))
 
 
 def find(wanted: Setting) -> Profile:

@@ -38,7 +38,10 @@ OPTIONS = {
 CHAIN = 64
 """Kernel, expansion, and how many there are of each, in a chain."""
 
-DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+AUTO = "auto"
+"""The value of a setting that archgrad is to choose."""
+
+DEVICE = re.compile(rf"{AUTO}|cpu|cuda(:\d{{1,3}})?")
 
 Threads = Annotated[int, Field(ge=1, le=THREADS)]
 Epochs = Annotated[int, Field(ge=1, le=EPOCHS)]
@@ -61,7 +64,7 @@ def check_device(name: str) -> str:
             "'mps' is not supported: archgrad adds losses in float64, which torch does not have there; use cpu"
         )
     if not DEVICE.fullmatch(name):
-        raise unknown("device", name, ("auto", "cpu", "cuda", "cuda:1"))
+        raise unknown("device", name, (AUTO, "cpu", "cuda", "cuda:1"))
     return name
 
 

@@ -138,7 +138,7 @@ def test_a_search_says_what_it_does(tmp_path, capsys):
         (["--data", "digits", "--space.primitives", "skip_conect"], "did you mean 'skip_connect'"),
         (
             ["--data", "digits", "--random.draws", "3"],
-            "section 'random' is of a method that is not used",
+            "section 'random' belongs to a method that is not used",
         ),
         (
             ["--data", "digits", "--method", "random", "--search.epochs", "2"],

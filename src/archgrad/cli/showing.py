@@ -144,7 +144,9 @@ def query(
             device, asked.genotype
         )  # None where the device's number was dropped
     if as_json:
-        terminal.say_exactly(json.dumps(found | ({"budget": [one.to_json() for one in within]} if within else {})))
+        terminal.say_exactly(
+            json.dumps(found | ({"budget": [one.to_json() for one in within]} if within else {}))
+        )
         return
     for name, value in found.items():
         terminal.say(f"{name:24} {value}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -93,8 +93,12 @@ class SpaceListing(NamedTuple):
             if name == "stem" and self.stems and value not in self.stems:
                 raise unknown("stem", value, self.stems)
             if name == "primitives" and self.primitives and not isinstance(value, Mapping):
-                if others := [one for one in value or () if one not in self.primitives]:
-                    raise plugins.unknown("primitive", others[0], self.primitives)
+                _check_primitives(value or (), self.primitives)
+
+
+def _check_primitives(given: Iterable[Any], known: Collection[str]) -> None:
+    if unknowns := [one for one in given if one not in known]:
+        raise plugins.unknown("primitive", unknowns[0], known)
 
 
 class Count(NamedTuple):

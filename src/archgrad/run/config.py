@@ -172,23 +172,21 @@ def read(*sources: tuple[str, Mapping[str, Any]], recorded: bool = False) -> Sea
     given: Given = {}
     origin: dict[str, str] = {}
     for where, settings in sources:
-        with _named(where):
+        with _errors_from(where):
             found = checked(settings, recorded=recorded)
         given = merged(given, found)
         origin |= dict.fromkeys(found, where)
-    used, lenient = (
-        given.get("method", SearchConfig().method).split("+"),
-        recorded and plugins.missing(),
-    )
+    used = given.get("method", SearchConfig().method).split("+")
+    lenient = recorded and plugins.missing()
     known = [*catalogue.methods(), *(used if lenient else ())]
-    with _named(origin.get("method", "")):
+    with _errors_from(origin.get("method", "")):
         for name in used:
             if name not in known:
                 raise plugins.unknown("method", name, known)
     for name in given:
         # The options of DARTS are allowed with every method, because they set its step.
         if name in known and name not in (*used, "darts"):
-            with _named(origin[name]):
+            with _errors_from(origin[name]):
                 both = "+".join(one for one in (*used, name) if one != "darts")
                 raise ValueError(
                     f"section {name!r} belongs to a method that is not used: "
@@ -231,9 +229,9 @@ def checked(given: Mapping[str, Any], *, recorded: bool = False) -> Given:
     Raises:
         ValueError: As `read`.
     """
-    spelled, top = _spelled(given), scalars()
+    spelled, top = _with_underscores(given), scalars()
     if spelled.get("plugins") is not None:
-        spelled |= _values("", top, {"plugins": spelled["plugins"]})
+        spelled |= _converted("", top, {"plugins": spelled["plugins"]})
         plugins.load(spelled["plugins"], recorded=recorded)
     parts, lenient = sections(), recorded and plugins.missing()
     found: Given = {}
@@ -249,9 +247,9 @@ def checked(given: Mapping[str, Any], *, recorded: bool = False) -> Given:
                 )
             if lenient and key == "space" and value.get("name", "") not in catalogue.spaces():
                 raise plugins.unknown("space", value.get("name"), catalogue.spaces())
-            found[key] = _values(key, parts[key], _spelled(value))
+            found[key] = _converted(key, parts[key], _with_underscores(value))
         elif key in top.model_fields:
-            found |= _values("", top, {key: value})
+            found |= _converted("", top, {key: value})
         elif lenient and isinstance(value, Mapping):
             found[key] = dict(value)
         else:
@@ -269,7 +267,7 @@ def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> Given:
 
 
 @contextmanager
-def _named(where: str) -> Iterator[None]:
+def _errors_from(where: str) -> Iterator[None]:
     """Put the name of a source in front of the errors that are raised inside."""
     try:
         yield
@@ -277,14 +275,16 @@ def _named(where: str) -> Iterator[None]:
         raise ValueError(f"{where}: {error}" if where else str(error)) from None
 
 
-def _values(owner: str, kind: type[BaseModel], given: Mapping[str, Any]) -> Given:
+def _converted(owner: str, kind: type[BaseModel], given: Mapping[str, Any]) -> Given:
+    """Check names, and convert the values that are not null."""
     options.check_names(owner, kind, given)
     return options.values(
         owner, kind, {name: value for name, value in given.items() if value is not None}
     )
 
 
-def _spelled(given: Mapping[Any, Any]) -> Given:
+def _with_underscores(given: Mapping[Any, Any]) -> Given:
+    """Replace the dashes in names, or raise a ValueError if a name is then there twice."""
     found: Given = {}
     for key, value in given.items():
         name = str(key).replace("-", "_")

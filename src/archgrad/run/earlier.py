@@ -63,9 +63,9 @@ def named(given: Sections, values: Mapping[str, Mapping[str, Any]]) -> dict[str,
     """Return the settings with these options of their methods, where they do not name them."""
     used = str(given.get("method", "")).split("+")
     filled = {
-        name: {**own, **said}
+        name: {**own, **named_options}
         for name, own in values.items()
-        if name in used and isinstance(said := given.get(name) or {}, Mapping)
+        if name in used and isinstance(named_options := given.get(name) or {}, Mapping)
     }
     return {**given, **{name: section for name, section in filled.items() if section}}
 
@@ -74,7 +74,7 @@ def _said(arm: Sections) -> dict[str, dict[str, Any]]:
     """Return the options of `EARLIER` that an arm names."""
     sections = {name: arm.get(name, {}) for name in EARLIER}
     found = {
-        name: {option: said[option] for option in EARLIER[name] if option in said}
-        for name, said in sections.items()
+        name: {option: section[option] for option in EARLIER[name] if option in section}
+        for name, section in sections.items()
     }
     return {name: options for name, options in found.items() if options}

@@ -136,12 +136,14 @@ class Costs:
         settings = self.settings
         if self.recorded and self.recorded.exists():
             return latency.recorded(self.recorded)
-        measured = {
-            "batch": settings.latency_batch,
-            "device": settings.latency_device,
-            "threads": settings.latency_threads,
-        }
-        wanted = latency.setting(self.space, self.size, **measured, **self.built())
+        wanted = latency.setting(
+            self.space,
+            self.size,
+            batch=settings.latency_batch,
+            device=settings.latency_device,
+            threads=settings.latency_threads,
+            **self.built(),
+        )
         return latency.read(settings.latency, wanted) if settings.latency else latency.find(wanted)
 
     def record(self, path: Path) -> None:

@@ -201,14 +201,9 @@ def build(config: SearchConfig, space: Space | None = None, costs: Costs | None 
     plugins.load(config.plugins)
     space = space or space_from(config)
     limits = costs.limits() if costs else ()
-    method = methods.method(
-        config.method,
-        space,
-        budget=budget(limits, rate=config.budget.rate) if limits else None,
-        weights=config.weights,
-        alphas=config.alphas,
-        **config.methods,
-    )
+    limited = budget(limits, rate=config.budget.rate) if limits else None
+    given: dict[str, Any] = {**config.methods, "weights": config.weights, "alphas": config.alphas}
+    method = methods.method(config.method, space, budget=limited, **given)
     epochs = config.search.epochs or space.defaults.epochs
     method.check(epochs)
     config.stop.check(method, epochs)

@@ -67,7 +67,7 @@ def test_what_it_has_is_its_result(halfway, tmp_path, capsys):
     )
     content = json.loads((folder / "genotype.json").read_text())
     assert content["finished"] == {"epochs": 2, "of": 3, "steps": 1}
-    assert content["searched"]["fails"]["short"].endswith("(epochs: 2). Train longer.")
+    assert content["searched"]["fails"]["short"].endswith("it has 2 epochs. Train longer.")
     assert content == json.loads((halfway / "run" / "genotype.json").read_text())
     assert all((folder / name).exists() for name in RESULT)
     assert (folder / "checkpoint.pt").read_bytes() == (

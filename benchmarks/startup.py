@@ -42,7 +42,7 @@ try:
     process.compile_nothing()
 except ImportError:
     pass
-from archgrad import loop
+from archgrad.searching import loop
 search = loop.search
 def started(*arguments, **options):
     print("first step:", process_time())

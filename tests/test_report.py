@@ -19,6 +19,7 @@ from archgrad.report import cell_table, cells_svg, curves_svg, save_svg, verdict
 from archgrad.tabular import nasbench201
 
 NB201 = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|nor_conv_3x3~2|"
+pytestmark = pytest.mark.usefixtures("drawn")
 CELLS = [
     *Genotype.parse(NB201).cells,
     *{cell: None for entry in published() for cell in entry.cells},

@@ -98,7 +98,7 @@ def test_what_is_missing_or_damaged_is_said(whole, tmp_path):
         AlphaRecord(path, epoch=4)
     path.unlink()
     with pytest.raises(
-        ValueError, match="no epoch has ended, or the run was recorded before its alphas were"
+        ValueError, match="no epoch has ended, or the run is older than the records of alphas"
     ):
         archgrad.alphas(str(folder))
     with pytest.raises(ValueError, match="there is no run in"):

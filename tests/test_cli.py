@@ -114,7 +114,10 @@ def test_a_search_says_what_it_does(tmp_path, capsys):
         "10 classes, 1,438 training images" in shown
         and "359 of 1,797 images (20% of every class) are held out" in shown
     )
-    assert "60 images train weights, 60 move alphas" in shown and "3 epochs of 3 steps" in shown
+    assert (
+        "60 images train the weights, 60 train the alphas" in shown
+        and "3 epochs of 3 steps" in shown
+    )
     assert shown.count("entropy") == 3
     assert "93.76 %" in shown and "of 15,625" in shown  # the bar
     assert "cells.svg" in shown and f"archgrad retrain {tmp_path / 'run'}" in shown
@@ -138,7 +141,7 @@ def test_a_search_says_what_it_does(tmp_path, capsys):
         (["--data", "digits", "--space.primitives", "skip_conect"], "did you mean 'skip_connect'"),
         (
             ["--data", "digits", "--random.draws", "3"],
-            "section 'random' is of a method that is not used",
+            "section 'random' belongs to a method that is not used",
         ),
         (
             ["--data", "digits", "--method", "random", "--search.epochs", "2"],
@@ -147,7 +150,7 @@ def test_a_search_says_what_it_does(tmp_path, capsys):
         (["--data", "digits", "--data.size", "4"], "at least 8"),
         (["--data", "digits", "--config", "nowhere.yaml"], "no such file: nowhere.yaml"),
         (["--data", "nowhere/at/all"], "nowhere/at/all"),
-        ([], "which images?"),
+        ([], "no images are named"),
         (["digits"], "digits"),
     ],
 )
@@ -273,7 +276,7 @@ def test_retrain_of_a_name_stopped_and_resumed(tmp_path, capsys, monkeypatch):
 def test_retrain_refuses(tmp_path, trained, capsys):
     unknown = ["--data", "digits", "--retrain.preset", "fast", "--out", str(tmp_path / "other")]
     assert "unknown preset" in refused(capsys, "retrain", "DARTS_V2", *unknown)
-    assert "which images?" in refused(capsys, "retrain", "DARTS_V2")
+    assert "no images are named" in refused(capsys, "retrain", "DARTS_V2")
     assert "leave out --space" in refused(
         capsys, "retrain", str(trained), "--space", "darts", "--out", str(tmp_path / "other")
     )

@@ -463,7 +463,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys):
             "unknown preset 'fast'",
         ),
         (["--methods", "darts", "--space.nodes", "3"], "unknown option 'nodes'"),
-        (["--methods", "darts"], "which images?"),
+        (["--methods", "darts"], "no images are named"),
         (["--methods", "darts", "--data", "nowhere/at/all"], "nowhere/at/all"),
         (["--config", "nowhere.yaml"], "no such file: nowhere.yaml"),
         ([], "which arms?"),

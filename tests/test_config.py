@@ -86,7 +86,7 @@ def test_what_is_written_reads_back(tmp_path):
         ({"method": "dart"}, "unknown method 'dart': did you mean 'darts'?"),
         ({"darts": {"order": "weights_first"}}, "darts.order: "),
         ({"random": {"draws": 0}, "method": "random"}, "random.draws: "),
-        ({"random": {"draws": 4}}, "section 'random' is of a method that is not used"),
+        ({"random": {"draws": 4}}, "section 'random' belongs to a method that is not used"),
         ({"seed": -1}, "seed: "),
         ({"budget": {"targets": True}}, "budget.targets: .*not True"),
         ({"budget": {"targets": 3}}, "budget.targets: .*not 3"),

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from archgrad.cli import main
-from archgrad.run import budgets
 from archgrad.run.front import Point, front, of_epochs
 from archgrad.run.sections import BudgetSettings
+from archgrad.run.target import Target
 from running import SMALL
 
 
@@ -56,7 +56,7 @@ def test_another_budget_of_the_same_search(finished, tmp_path, capsys):
     )
     said = capsys.readouterr().out
     assert "to spare" in said and "pixel3: " in said and f"archgrad retrain {file}" in said
-    assert "budget macs=" in said and "networks here have " in said
+    assert "budget macs=" in said and "networks of this space cost " in said
     assert main(["count", str(file), "--json"]) == 0  # as the run's recipe and images have it
     counted, kept = (
         json.loads(capsys.readouterr().out)["macs"],
@@ -66,12 +66,12 @@ def test_another_budget_of_the_same_search(finished, tmp_path, capsys):
     assert main(["show", str(file)]) == 0
     assert (
         "macs: " in (said := capsys.readouterr().out)
-        and "it says nothing of" not in said
-        and "as the table has it" in said
+        and "it does not hold for" not in said
+        and "as in the table" in said
     )
     assert main(["show", str(file), "--channels", "24"]) == 0
     assert (
-        "was counted at 16 channels, 5 cells, 8x8 images: it says nothing of 24 channels"
+        "was counted at 16 channels, 5 cells, 8x8 images, so it does not hold for 24 channels"
         in capsys.readouterr().out
     )
     assert (
@@ -96,7 +96,7 @@ def test_what_was_derived_is_retrained_as_its_run_would_have_been(finished, tmp_
     assert main(["retrain", str(file), *less]) == 0
     said = capsys.readouterr().out
     assert (
-        "digits: " in said and "it says nothing of" in said
+        "digits: " in said and "it does not hold for" in said
     )  # of the smaller network that `quick` builds
     assert (
         finished / "retrain-small" / "network.json"
@@ -109,7 +109,7 @@ def test_what_was_derived_is_retrained_as_its_run_would_have_been(finished, tmp_
     gone.write_text(json.dumps(json.loads(file.read_text()) | {"run": str(tmp_path / "nowhere")}))
     assert main(["show", str(gone)]) == 2
     assert (
-        'which is not there any more: give the genotype that stands in it as "text"'
+        'which is missing now: give the genotype that stands in it as "text"'
         in capsys.readouterr().err
     )
 
@@ -126,13 +126,16 @@ def test_a_path_that_is_not_there_is_no_genotype(what, capsys):
     [
         (["macs=1k"], "budget macs=1k is below the smallest network, which has 4"),
         (["macs=5X"], "unknown unit in budget macs=5X: 'X'"),
-        (["macs=-5M"], "budget 'macs=-5M': a network costs more than 0"),
-        (["macs"], "budget 'macs': say NAME=NUMBER and a unit"),
+        (["macs=-5M"], "'macs=-5M': a budget must be a finite number above 0"),
+        (["macs"], "'macs' is not of the form NAME=NUMBER with a unit"),
         (["flops=5M"], "unknown cost in a budget: 'flops'"),
-        (["params=120%"], "budget params=120%: more than the largest network"),
-        (["macs=5M", "macs=4M"], "macs has 2 budgets, macs=5M and macs=4M: say one"),
+        (["params=120%"], "budget params=120%: the largest network of the space is 100%"),
+        (
+            ["macs=5M", "macs=4M"],
+            "one budget of each cost is expected, and macs has several, not ['macs=5M', 'macs=4M']",
+        ),
         (["latency=5ms"], "no latency of these networks was measured on"),
-        (["pixel3=12"], "budget pixel3=12: of what? (ms, us, s, %)"),
+        (["pixel3=12"], "budget pixel3=12 needs a unit (ms, us, s, %)"),
     ],
 )
 def test_what_cannot_be_is_one_line(finished, capsys, budget, message):
@@ -244,9 +247,20 @@ def test_a_gpu_that_is_not_there(finished, capsys, monkeypatch):
 
 def test_budgets_as_files_and_flags_say_them():
     for given in (["macs=300M", "params=60%"], "macs=300M,params=60%"):
-        said = budgets.targets(BudgetSettings(targets=given))
-        assert said == (budgets.Target("macs", 300.0, "M"), budgets.Target("params", 60.0, "%"))
-    assert budgets.target(" latency = 1.5e1ms ") == budgets.Target("latency", 15.0, "ms")
+        read = BudgetSettings(targets=given)
+        assert read.targets == (Target("macs", 300.0, "M"), Target("params", 60.0, "%"))
+        assert BudgetSettings(targets=read.targets) == read
+        assert json.loads(read.model_dump_json())["targets"] == ["macs=300M", "params=60%"]
+    assert Target.parse(" latency = 1.5e1ms ") == Target("latency", 15.0, "ms")
+
+
+@pytest.mark.parametrize(
+    "text", ["macs=0.1G", "macs=123456789", "params=1e+22", "latency=1.0625us"]
+)
+def test_a_budget_is_written_as_the_text_that_reads_it(text):
+    assert str(Target.parse(text)) == text and Target.parse(
+        str(Target.parse(text))
+    ) == Target.parse(text)
 
 
 def test_the_front_is_what_nothing_beats():

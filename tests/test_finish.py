@@ -67,7 +67,7 @@ def test_what_it_has_is_its_result(halfway, tmp_path, capsys):
     )
     content = json.loads((folder / "genotype.json").read_text())
     assert content["finished"] == {"epochs": 2, "of": 3, "steps": 1}
-    assert content["searched"]["fails"]["short"].endswith("(epochs: 2). Train longer.")
+    assert content["searched"]["fails"]["short"].endswith("it has 2 epochs. Train longer.")
     assert content == json.loads((halfway / "run" / "genotype.json").read_text())
     assert all((folder / name).exists() for name in RESULT)
     assert (folder / "checkpoint.pt").read_bytes() == (
@@ -180,7 +180,7 @@ def test_what_was_derived_before_keeps_its_judgement(halfway, tmp_path, capsys):
     file.write_text(
         json.dumps(old)
     )  # recorded before files had a judgement: that of its run is the best there is
-    assert "searched: " in told(capsys, "show", file)
+    assert "The search passes its checks: " in told(capsys, "show", file)
 
 
 def test_only_what_is_left_is_next(tmp_path):
@@ -238,9 +238,7 @@ def test_random_search_needs_a_draw(tmp_path, capsys):
     )
     assert main(["resume", str(first)]) == 0 and RunFolder(first).finished_by_hand() is None
     second = stopped(tmp_path / "second", 2 * STEPS + 1, *draws)
-    assert "random moves no alphas: it decides now, by what it has" in told(
-        capsys, "finish", second
-    )
+    assert "random trains no alphas, so it decides now" in told(capsys, "finish", second)
     rows = [json.loads(line) for line in (second / "metrics.jsonl").read_text().splitlines()]
     best = max(rows, key=lambda row: row["draw_accuracy"])
     content = json.loads((second / "genotype.json").read_text())
@@ -251,14 +249,15 @@ def test_random_search_needs_a_draw(tmp_path, capsys):
 
 def test_a_method_that_decides_later_says_what_was_taken(tmp_path, capsys):
     folder = stopped(tmp_path / "pt", 2 * STEPS, "--method", "dartspt", "--dartspt.tune", "1")
-    assert "dartspt decides after its last epoch: the result is what its alphas say now" in told(
-        capsys, "finish", folder
+    assert (
+        "dartspt decides after its last epoch, so the result here is the present selection of its alphas"
+        in told(capsys, "finish", folder)
     )
     assert json.loads((folder / "genotype.json").read_text())["searched"]["by"] == "alphas"
     shared = stopped(tmp_path / "rsws", STEPS, "--method", "rsws", "--rsws.samples", "3")
     shown = told(capsys, "finish", shared)
     assert (
-        "rsws moves no alphas: it decides now" in shown
+        "rsws trains no alphas, so it decides now" in shown
         and "decided 3: samples 3, accuracy " in shown
     )
 

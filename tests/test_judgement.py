@@ -16,20 +16,13 @@ from archgrad.cli import main
 from archgrad.compare import markdown, tables
 from archgrad.compare.comparing import tidy
 from archgrad.diagnostics.entropy import mean_entropy
+from archgrad.errors import counted
 from archgrad.methods import method
 from archgrad.run import finished
 from archgrad.run.folder import RunFolder
-from archgrad.run.judgement import (
-    Judgement,
-    Part,
-    beyond,
-    higher,
-    initial,
-    judge,
-    percent,
-    unmoved,
-    unstable,
-)
+from archgrad.run.judgement import Judgement, Part, percent
+from archgrad.run.judgement_text import higher, unmoved, unstable
+from archgrad.run.judging import beyond, initial, judge
 from archgrad.searching.types import Decision
 from archgrad.tabular import elsewhere
 from fakes import Noise
@@ -89,7 +82,8 @@ def test_the_initial_draw_alone_is_no_search(name, space):
     assert all(part.learned == part.decided == 0 for part in found.parts.values())
     found = judged(m, moved(started(m)))
     assert found.ok and found.lines() == [
-        "searched: alphas moved, supernet 80 % of validation images (chance 25 %), selection stable"
+        "The search passes its checks: the alphas moved, the supernet is right on 80 % of validation images "
+        "(guessing: 25 %), the selection is stable."
     ]
     assert Judgement.from_json(json.loads(json.dumps(found.to_json()))) == found
 
@@ -138,7 +132,8 @@ def test_the_rate_that_would_move_them():
     says = judged(m, state).fails["alphas"]
     lead = judged(m, state).parts["cell"].lead
     assert says.startswith(
-        f"The alphas hardly moved (0.02 of {lead:.2g} between first and second op): another seed would give another cell."
+        f"The alphas hardly moved: the first op leads the second by {lead:.2g}, of which the search learned 0.02 "
+        "and the rest is the random start. Another seed would give another cell."
     )
     assert says.endswith(" Set --alphas.lr auto.")  # 0.01 is below what fits so short a search
     fast = unmoved(
@@ -150,7 +145,7 @@ def test_the_rate_that_would_move_them():
 def test_a_search_that_a_rule_ended_is_told_to_stop_later():
     changed = {"cell": Part(6, 0.3, 0.3, 0.2, 0.5)}
     assert unstable(changed, changed, 2, stopped=True).endswith(
-        "A rule ended the search: set a later --stop.after."
+        "A rule ended the search early: set a later --stop.after."
     )
     assert unstable(changed, changed, 2, stopped=False).endswith("Train longer.")
 
@@ -204,7 +199,7 @@ def test_chance_by_hand():
     )  # 0.25 + 2 * sqrt(0.25 * 0.75 / 100) = 0.337
     says = judged(m, state, val_accuracy=0.33).fails["chance"]
     assert says.startswith(
-        "The supernet is right on 33 % of validation images, no more than chance (guessing has 25 %, with luck 34 %)."
+        "The supernet is right on 33 % of validation images, which is no better than guessing (25 %, with luck 34 %)."
     )
     lopsided = judge(
         m,
@@ -215,7 +210,9 @@ def test_chance_by_hand():
     )
     assert lopsided.chance == 0.6 and "chance" in lopsided.fails
     unknown = judge(m, state, m.genotype(state), rows([str(m.genotype(state))] * EPOCHS), [])
-    assert unknown.ok and unknown.lines() == ["searched: alphas moved, selection stable"]
+    assert unknown.ok and unknown.lines() == [
+        "The search passes its checks: the alphas moved, the selection is stable."
+    ]
 
 
 def test_the_selection_agrees_with_itself():
@@ -231,7 +228,7 @@ def test_the_selection_agrees_with_itself():
         found = judge(m, state, m.genotype(state), rows(texts), CLASSES)
         assert found.parts["cell"].held == held and found.over == 2 and found.ok is (held > 0.75)
     assert (
-        "67 % of its links held over the last 2 epochs"
+        "only 67 % of its links were selected in all of the last 2 epochs"
         in judge(m, state, m.genotype(state), rows([two] * 19 + [last]), CLASSES).lines()[0]
     )
     assert judge(m, state, m.genotype(state), rows([two] * 46 + [last] * 4), CLASSES).over == 5
@@ -239,9 +236,9 @@ def test_the_selection_agrees_with_itself():
         short = judged(m, state, count).fails["short"]
         assert (
             short
-            == f"The search is too short to tell whether its selection is stable (epochs: {count}). Train longer."
+            == f"The search is too short to tell whether its selection is stable: it has {counted(count, 'epoch')}. Train longer."
         )
-    assert "No epoch of this search is finished" in judged(m, state, 0).fails["chance"]
+    assert "No epoch of this search has ended" in judged(m, state, 0).fails["chance"]
 
 
 def test_a_decision_that_goes_back_is_still_of_the_alphas():
@@ -285,7 +282,9 @@ def test_decisions_are_judged_by_what_they_found(name, options):
         assert one.accuracy == pytest.approx(found.state.decisions[-1].note["accuracy"], abs=1e-6)
         assert one.least == pytest.approx(beyond(0.25, 100, 4), abs=1e-6)  # the best of so many
     else:
-        assert one.lines()[0].startswith("searched: decided after the epochs, supernet ")
+        assert one.lines()[0].startswith(
+            "The search passes its checks: it decided after its epochs, the supernet is right on "
+        )
 
 
 def test_noise_that_is_searched_is_at_chance():
@@ -394,18 +393,18 @@ def test_a_run_recorded_before_is_judged_from_its_files(short, tmp_path, capsys)
     assert all(line in said(capsys, "show", folder) for line in fails_of(short))
     (folder / "checkpoint.pt").unlink()
     shown = said(capsys, "show", folder)
-    assert "not judged whether this was searched" in shown and "to spare" in shown
+    assert "The search cannot be judged" in shown and "to spare" in shown
 
 
 def test_an_idle_budget_is_said(short, capsys):
     said_of = said(capsys, "derive", short, "--budget", "macs=100%")
     kept = json.loads(said(capsys, "derive", short, "--budget", "macs=100%", "--json"))["budget"][0]
     assert (
-        "more than half of this budget of macs is idle: without any budget the alphas ask for"
+        "less than half of the budget of macs is used: without a budget the alphas select"
         in said_of
     )
     assert kept["found"] < 0.5 * kept["budget"] and kept["wanted"] == kept["found"]
-    assert "idle" not in said(
+    assert "less than half" not in said(
         capsys, "derive", short, "--budget", f"macs={1.5 * kept['found']:.0f}"
     )
 
@@ -467,6 +466,6 @@ def test_alpha_steps_are_counted_to_where_the_search_stopped():
         for count in (10, EPOCHS)
     )
     assert (
-        few.fails["short"].startswith("The search has 30 alpha steps")
+        "it has 30 alpha steps and needs at least 50" in few.fails["short"]
         and "short" not in all_of_them.fails
     )

@@ -12,7 +12,8 @@ import torch
 
 from archgrad.components.select import uniform
 from archgrad.methods import METHODS, method
-from archgrad.run.judgement import Judgement, judge
+from archgrad.run.judgement import Judgement
+from archgrad.run.judging import judge
 from archgrad.searching import checkpoint
 from archgrad.searching.compose import claims, compose, idle
 from archgrad.searching.loop import search

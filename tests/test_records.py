@@ -252,7 +252,7 @@ def test_a_finished_search_without_its_metrics_is_named_unless_it_is_cut_down(
     folder.before.unlink()
     assert main(["resume", str(folder.path), "--repair"]) == 0
     assert (
-        "metrics.jsonl is not there, and no checkpoint says which rows it had: nothing to repair"
+        "metrics.jsonl is missing, and no checkpoint tells which rows it had: nothing to repair"
         in capsys.readouterr().out
     )
     assert not folder.metrics.exists()

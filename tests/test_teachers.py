@@ -444,7 +444,7 @@ def test_the_command_line_says_what_teachers_take(tmp_path, capsys):
     assert main(["search", *CLI, "--method", "sddarts", "--out", str(tmp_path / "run")]) == 0
     saved = checkpoint.read(tmp_path / "run" / "checkpoint.pt")["memory"]["teachers"]
     assert (
-        f"its teachers take {decimal(held(saved))} of memory" in capsys.readouterr().out
+        f"extra memory for teachers: {decimal(held(saved))}" in capsys.readouterr().out
         and held(saved) > 5e4
     )
     assert (

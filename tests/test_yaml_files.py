@@ -48,10 +48,10 @@ def test_what_is_refused(text, message):
         ({"method": "pdarts", "pdarts": {"keep": [True, 3]}}, "pdarts.keep: "),
         ({"retrain": {"epochs": True}}, "retrain.epochs: true and false"),
         ({"space": {"channels": True}}, "space.channels: true and false"),
-        ({"data-x": 1, "data_x": 1}, "'data_x' is said twice"),
+        ({"data-x": 1, "data_x": 1}, "'data_x' is set twice"),
         (
             {"search": {"checkpoint-seconds": 1, "checkpoint_seconds": 2}},
-            "'checkpoint_seconds' is said twice",
+            "'checkpoint_seconds' is set twice",
         ),
         ({"seed": 10**400}, "seed: this number is too large"),
         ({"threads": 1_000_000}, "threads: .*1024, not 1000000"),

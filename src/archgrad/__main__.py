@@ -1,4 +1,7 @@
-"""The program ``archgrad``, also as ``python -m archgrad``. Whoever asks it to stop is heard while its commands are still being imported."""
+"""The program ``archgrad``, also as ``python -m archgrad``.
+
+It obeys a request to stop even while its commands are still being imported.
+"""
 
 import sys
 
@@ -6,7 +9,7 @@ from archgrad.observers.interrupts import obeyed
 
 
 def main() -> int:
-    """Runs one command; its exit code."""
+    """Run one command, and return its exit code."""
     return obeyed(_command)
 
 

@@ -35,7 +35,10 @@ OPTIONS = {
 CHAIN = 64
 """Kernels and expansions of a chain, and the number of each."""
 
-DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+AUTO = "auto"
+"""The value of a setting that archgrad is to choose."""
+
+DEVICE = re.compile(rf"{AUTO}|cpu|cuda(:\d{{1,3}})?")
 
 
 def check_device(name: str) -> str:
@@ -58,7 +61,7 @@ def check_device(name: str) -> str:
             "archgrad adds losses in float64, which torch does not have there"
         )
     if not DEVICE.fullmatch(name):
-        raise unknown("device", name, ("auto", "cpu", "cuda", "cuda:1"))
+        raise unknown("device", name, (AUTO, "cpu", "cuda", "cuda:1"))
     return name
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from archgrad.bounds import check_device
+from archgrad.bounds import AUTO, check_device
 from archgrad.errors import counted
 
 
@@ -21,7 +21,7 @@ def device_named(name: torch.device | str) -> str:
         ValueError: The name is unknown, or this machine has no such device.
     """
     name = check_device(str(name))
-    if name == "auto":
+    if name == AUTO:
         return "cuda" if gpus() else "cpu"
     if not is_here(name):
         here = (

@@ -75,7 +75,7 @@ class Home:
     def _latencies(self) -> None:
         (self.path / "latency.yaml").write_text((self.path / "run/config.yaml").read_text())
         settings = config.read(config.read_yaml(self.path / "latency.yaml"))
-        space = run.space_of(settings)
+        space = run.space_from(settings)
         wanted = latency.setting(
             space, 8, threads=1, **budgets.costs_of(settings, space, 8).built()
         )

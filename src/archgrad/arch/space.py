@@ -14,6 +14,7 @@ from archgrad.arch.edges import Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Output
+from archgrad.bounds import AUTO as AUTO
 from archgrad.errors import counted
 from archgrad.option_types import NotNegativeFloat, Share
 
@@ -61,9 +62,6 @@ class AlphaSettings:
     beta2: Share = 0.999
     decay: NotNegativeFloat = 1e-3
     init: NotNegativeFloat = 1e-3
-
-
-AUTO = "auto"
 
 
 def _number_or_auto(given: Any) -> Any:

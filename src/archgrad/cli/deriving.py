@@ -8,12 +8,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from archgrad import terminal
+from archgrad import options, terminal
 from archgrad.cli.flags import AsJson, overwriting
 from archgrad.data import places
 from archgrad.errors import command
 from archgrad.run import budgets
 from archgrad.run.folder import RunFolder
+from archgrad.run.sections import BudgetSettings
 from archgrad.storage.files import write_json
 from archgrad.terminal import say_on
 
@@ -48,8 +49,9 @@ def derive(
     """
     if out:
         places.check_new(out, "--out", overwrite=overwrite)
-    targets = tuple(",".join(budget).split(","))
-    if latency and not any(budgets.target(text).name == "latency" for text in targets):
+    given = {"targets": budget} | ({"latency": latency} if latency else {})
+    limited = options.values("budget", BudgetSettings, given)
+    if latency and not any(target.name == "latency" for target in limited["targets"]):
         raise ValueError(f"--latency {latency}: there is no budget of latency it could be for")
     ended = RunFolder(folder)
     ended.found()  # or it says how to finish it
@@ -68,12 +70,10 @@ def derive(
         raise ValueError(
             f"{settings.method} decided after its search, not by alphas alone: search again, with --budget {' '.join(budget)}"
         )
-    asked = settings.budget.model_copy(
-        update={"targets": targets, "latency": latency or settings.budget.latency}
-    )
+    asked = settings.budget.model_copy(update=limited)
     own, size = None if latency else ended.latencies, ended.images()["preprocess"]["size"]
     limits = budgets.costs_of(
-        settings.model_copy(update={"budget": asked}), preparing.space_of(settings), size, own
+        settings.model_copy(update={"budget": asked}), preparing.space_from(settings), size, own
     ).limits()
     check(state.space.groups, limits)  # what stages have left of the space
     genotype = method.selected(state, limits)
@@ -83,7 +83,7 @@ def derive(
     found = {
         "genotype": genotype.to_json(),
         "text": str(genotype),
-        "budget": within,
+        "budget": [one.to_json() for one in within],
         **says,
         "run": str(folder.resolve()),
     }

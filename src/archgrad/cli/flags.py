@@ -110,6 +110,8 @@ def plain(annotation: Any) -> Any:
     if origin is tuple:
         kind = plain(arguments[0])
         return GenericAlias(list, (kind,)) if kind in (int, float, str) else None
+    if hasattr(annotation, "parse"):
+        return str  # a type that is written as text, such as a budget
     return annotation if annotation in (int, float, str, bool, Path) or origin is Literal else None
 
 

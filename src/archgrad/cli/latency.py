@@ -95,7 +95,7 @@ def latency(
     from archgrad.devices import device_named
     from archgrad.run import preparing  # takes torch
 
-    made = preparing.space_of(settings)
+    made = preparing.space_from(settings)
     options |= {"stem": stem_for(size, catalogue.spaces()[named].stems)} if "stem" in spec else {}
     usual = budgets.costs_of(settings, made, size).built() if config_file else {}
     options = usual | {name: value for name, value in options.items() if value is not None}

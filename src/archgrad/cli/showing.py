@@ -85,7 +85,7 @@ def _facts(found: Subject, built: Count, picture: Path | None) -> dict[str, Any]
         "text": str(found.genotype),
         "space": found.space_name,
         "derived": built._asdict(),
-        "budget": list(found.within),
+        "budget": [one.to_json() for one in found.within],
         "ended": found.run.ended() if found.run else [],
         "searched": found.judged(),
         "benchmark": table.query(found.genotype) if table else None,
@@ -144,7 +144,9 @@ def query(
             device, asked.genotype
         )  # None where the device's number was dropped
     if as_json:
-        terminal.say_exactly(json.dumps(found | ({"budget": list(within)} if within else {})))
+        terminal.say_exactly(
+            json.dumps(found | ({"budget": [one.to_json() for one in within]} if within else {}))
+        )
         return
     for name, value in found.items():
         terminal.say(f"{name:24} {value}")

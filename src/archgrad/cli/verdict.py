@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def show_verdict(
-    console: Console, table: ModuleType, genotype: Genotype, within: Sequence[Mapping[str, Any]], folder: RunFolder | None
+    console: Console, table: ModuleType, genotype: Genotype, within: Sequence[budgets.BudgetResult], folder: RunFolder | None
 ) -> None:  # fmt: skip
     """What ``table`` knows of it. ``folder``: of the search that found the network, which may have seen other images."""
     from archgrad.report import verdict_table

@@ -55,7 +55,7 @@ def summarise(
         if name not in ("path", "cache") and not local(name, value)
     }
     source = images["name"]
-    table = None if blind else watchers.benchmark(preparing.space_of(settings))
+    table = None if blind else watchers.benchmark(preparing.space_from(settings))
     within = folder.found_within()
     verdict = (
         table.verdict(genotype, budgets.bounds(within, table.query(genotype))) if table else None
@@ -72,7 +72,7 @@ def summarise(
         "genotype": {"text": str(genotype), "json": genotype.to_json()},
         "final": final(metrics, genotype, verdict[0] if verdict else {})
         | ({} if judged is None else {"validation": short(judged)})
-        | {f"found_{one['cost']}": one["found"] for one in within},
+        | {f"found_{one.cost}": one.found for one in within},
         **({"retrained": short(results)} if results else {}),
         **({"searched": judgement.to_json()} if judgement else {}),
         **{

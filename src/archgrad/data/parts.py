@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from archgrad import errors
+from archgrad.bounds import AUTO
 from archgrad.data import places
 from archgrad.data.source import Source, Splits
 
-NONE, AUTO = "none", "auto"
-"""Values in place of the name of a validation split: no split, or the usual one of the set."""
+NONE = "none"
+"""The value of ``val`` that leaves out validation images. `AUTO` takes the usual split of the set."""
 
 
 class Parts(NamedTuple):

@@ -7,15 +7,15 @@ from .preparing import Prepared as Prepared
 from .preparing import begin as begin
 from .preparing import build as build
 from .preparing import check_depths as check_depths
+from .preparing import check_settings as check_settings
 from .preparing import fitted as fitted
-from .preparing import limiting as limiting
 from .preparing import loading as loading
 from .preparing import prepare as prepare
 from .preparing import recorded as recorded
 from .preparing import resolve as resolve
 from .preparing import set_up as set_up
 from .preparing import settled as settled
-from .preparing import space_of as space_of
+from .preparing import space_from as space_from
 from .watchers import benchmark as benchmark
 from .watchers import curvature as curvature
 from .watchers import diagnostics as diagnostics

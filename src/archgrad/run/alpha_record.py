@@ -1,4 +1,7 @@
-"""The alphas at the end of every epoch of a run, in one file that is written whole each time, and read by `alphas`."""
+"""The record of the alphas at the end of every epoch of a run, in one file.
+
+The file is written whole after each epoch, and `alphas` reads it.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,16 @@ if TYPE_CHECKING:
 
 
 def alphas(run: str | Path) -> dict[int, Alphas]:
-    """The alphas of a run, epoch by epoch.
+    """Read the alphas of a run, epoch by epoch.
 
     Args:
         run: The run folder.
 
     Returns:
-        Epoch, counted from 0 as in its metrics -> name of a group -> (edges, ops) logits at the end of that epoch, on the CPU; further logits
-        of a method under ``group/name``. Where a stage has other edges or ops, the shapes of its epochs are others. An epoch that ended before
-        alphas were recorded is not there.
+        Epoch, counted from 0 as in its metrics -> name of a group -> (edges, ops) logits at the
+        end of that epoch, on the CPU. Further logits of a method are under ``group/name``. A stage
+        with other edges or ops has other shapes. Epochs that ended before alphas were recorded are
+        missing.
 
     Raises:
         ValueError: There is no run, no epoch of it has alphas, or their file is damaged.
@@ -40,25 +44,34 @@ def alphas(run: str | Path) -> dict[int, Alphas]:
     folder.settings()
     if not folder.alphas.exists():
         raise ValueError(
-            f"there is no {folder.alphas}: no epoch has ended, or the run was recorded before its alphas were"
+            f"there is no {folder.alphas}: no epoch has ended, or the run is older than "
+            "the records of alphas"
         )
     return _read(folder.alphas)
 
 
 class AlphaRecord(Observer):
-    """Adds the alphas of each epoch. On resume those newer than the checkpoint are cut, as rows of the metrics are. ValueError where the file
-    is damaged: then it stays as it is."""
+    """An observer that adds the alphas of each epoch to the record."""
 
     def __init__(self, path: Path, *, epoch: int = 0) -> None:
+        """Open the record, and cut alphas that are newer than the checkpoint.
+
+        Args:
+            path: The file; it may be missing.
+            epoch: The number of epochs that ended before the checkpoint.
+
+        Raises:
+            ValueError: The file is damaged. It stays as it is.
+        """
         self.path = path
         found = _read(path) if path.exists() else {}
-        self.epochs = {number: own for number, own in found.items() if number < epoch}
+        self.epochs = {number: alphas for number, alphas in found.items() if number < epoch}
         if len(self.epochs) < len(found):
             self._write()
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
         self.epochs[row["epoch"]] = {
-            name: own.detach().cpu().clone() for name, own in state.alphas.items()
+            name: logits.detach().cpu().clone() for name, logits in state.alphas.items()
         }
         self._write()
 
@@ -66,30 +79,31 @@ class AlphaRecord(Observer):
         from safetensors.torch import save
 
         plain = {
-            f"{number}/{name}": own
-            for number, one in self.epochs.items()
-            for name, own in one.items()
+            f"{number}/{name}": logits
+            for number, alphas in self.epochs.items()
+            for name, logits in alphas.items()
         }
         with files.draft(self.path) as file:
             file.write(save(plain, metadata={DIGEST: digest(plain)}))
 
 
 def set_aside(path: Path, say: Say) -> None:
-    """Moves a damaged record beside itself, so that a search can go on without the alphas of its past epochs.
+    """Rename a damaged record, so that a search can go on without the alphas of its past epochs.
 
     Args:
         path: The record; it may be missing.
-        say: Takes a line where it is damaged.
+        say: Takes a line if it is damaged.
 
     Raises:
-        OSError: It cannot be moved.
+        OSError: The file cannot be renamed.
     """
     try:
-        _read(path) if path.exists() else None
+        if path.exists():
+            _read(path)
     except ValueError:
         records.keep(path)
         path.unlink()
-        say(f"{path} is damaged and set aside: the alphas of the epochs so far are lost")
+        say(f"{path} is damaged and was renamed: the alphas of the epochs so far are lost")
 
 
 def _read(path: Path) -> dict[int, Alphas]:
@@ -104,11 +118,11 @@ def _read(path: Path) -> dict[int, Alphas]:
 
 def _by_epoch(path: Path, plain: Mapping[str, Tensor]) -> dict[int, Alphas]:
     found: dict[int, Alphas] = {}
-    for key, own in plain.items():
+    for key, logits in plain.items():
         number, _, name = key.partition("/")
         if not number.isdecimal() or not name:
             raise ValueError(
-                f"{path} is damaged ({key!r} is no epoch and group): restore it from a copy"
+                f"{path} is damaged ({key!r} is not EPOCH/GROUP): restore it from a copy"
             )
-        found.setdefault(int(number), {})[name] = own
+        found.setdefault(int(number), {})[name] = logits
     return dict(sorted(found.items()))

@@ -1,13 +1,12 @@
-"""Budgets as users say them, ``macs=300M``, and where the costs they speak of come from."""
+"""The costs of a search's networks, the limits that its budgets set, and the result beside them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from archgrad import tabular
 from archgrad.arch.edges import Groups
@@ -18,239 +17,290 @@ from archgrad.errors import unknown
 from archgrad.retraining.settings import retrain_settings
 from archgrad.run.config import SearchConfig
 from archgrad.run.sections import BudgetSettings
+from archgrad.run.target import Target
 
 if TYPE_CHECKING:
     from archgrad import latency
     from archgrad.cost.limits import Limit, Limits
 
 UNITS = {"": {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}, "ms": {"ms": 1.0, "us": 1e-3, "s": 1e3}}
-"""Unit of a cost -> what may stand behind a number, and what it is worth. Behind any, % is a share of the largest network's."""
+"""Unit of a cost -> unit of a budget -> its size in units of the cost.
 
+Every cost also takes ``%``, a share of the cost of the largest network.
+"""
 
 IDLE = 0.5
-"""A network below this share of its budget leaves most of it idle, which is said."""
+"""A network that costs less than this share of its budget gets a remark."""
+
+MATCH = 1e-4
+"""The relative difference up to which two counts of the same cost are taken for equal."""
 
 
-class Target(NamedTuple):
-    """A budget as it was said: ``macs``, 300, ``M``."""
+def limit(target: Target, cost: Cost, groups: Groups) -> Limit:
+    """Turn a budget into an upper bound on a cost.
 
-    name: str
-    number: float
-    unit: str
+    Args:
+        target: The budget.
+        cost: The cost that it names.
+        groups: The edge groups of the space, of which ``%`` takes the largest network.
 
-    def __str__(self) -> str:
-        return f"{self.name}={self.number:g}{self.unit}"
+    Returns:
+        The bound, in units of the cost.
 
-
-def target(text: str) -> Target:
-    """``macs=300M`` -> a target. ValueError for what is no number, or none above 0."""
-    found = re.fullmatch(r"\s*([\w.-]+)\s*=\s*([-+]?[\d_.]+(?:e[-+]?\d+)?)\s*([A-Za-z%]*)\s*", text)
-    if not found:
-        raise ValueError(
-            f"budget {text!r}: say NAME=NUMBER and a unit, such as macs=300M, params=60% or latency=15ms"
-        )
-    name, number, unit = found.groups()
-    try:
-        value = float(number)
-    except ValueError:
-        raise ValueError(f"budget {text!r}: {number!r} is no number") from None
-    if not 0 < value < float("inf"):
-        raise ValueError(f"budget {text!r}: a network costs more than 0, so must its budget be")
-    return Target(name, value, unit)
-
-
-def targets(settings: BudgetSettings) -> tuple[Target, ...]:
-    """All of them. ValueError where one is said twice."""
-    found = tuple(target(text) for text in settings.targets)
-    for one in found:
-        same = [other for other in found if other.name == one.name]
-        if len(same) > 1:
-            raise ValueError(
-                f"budget: {one.name} has {len(same)} budgets, {' and '.join(map(str, same))}: say one"
-            )
-    return found
-
-
-def limit(said: Target, cost: Cost, groups: Groups) -> Limit:
-    """ValueError for a unit that the cost does not have, or a share above the whole."""
+    Raises:
+        ValueError: The cost does not have the unit, or the share is above 100 %.
+    """
     from archgrad.cost.limits import Limit, dearest
 
-    if said.unit == "%":
-        if said.number > 100:
-            raise ValueError(f"budget {said}: more than the largest network, which is 100%")
+    if target.unit == "%":
+        if target.number > 100:
+            raise ValueError(f"budget {target}: the largest network of the space is 100%")
         largest = dearest(cost, groups)
-        assert largest is not None  # nothing limits it
-        return Limit(cost, said.number / 100 * cost.added(largest))
-    if said.unit not in UNITS[cost.unit]:
-        units = [*filter(None, UNITS[cost.unit]), "%"]
-        raise (
-            unknown(f"unit in budget {said}:", said.unit, units)
-            if said.unit
-            else ValueError(f"budget {said}: of what? ({', '.join(units)})")
-        )
-    return Limit(cost, said.number * UNITS[cost.unit][said.unit])
+        assert largest is not None  # no limit excludes it
+        return Limit(cost, target.number / 100 * cost.added(largest))
+    if target.unit in UNITS[cost.unit]:
+        return Limit(cost, target.number * UNITS[cost.unit][target.unit])
+    units = [*filter(None, UNITS[cost.unit]), "%"]
+    if target.unit:
+        raise unknown(f"unit in budget {target}:", target.unit, units)
+    raise ValueError(f"budget {target} needs a unit ({', '.join(units)})")
 
 
 @dataclass(frozen=True)
 class Costs:
-    """The costs of a space's derived networks for images of ``size`` pixels, as `retrain` would build them; each made when it is asked for."""
+    """The costs of the networks that `retrain` would build. Each cost is computed on first use.
+
+    Attributes:
+        space: The space of the networks.
+        size: The side of the images, in pixels.
+        recipe: The settings of the retraining, fields of `RetrainSettings`.
+        settings: The budgets, and the source of the latencies.
+        recorded: The file in which a run folder keeps its latency table, if it has one.
+    """
 
     space: Space
     size: int
-    recipe: Mapping[str, Any]  # fields of RetrainSettings
+    recipe: Mapping[str, Any]
     settings: BudgetSettings
-    recorded: Path | None = None  # the table of a run's own folder, once it has begun
+    recorded: Path | None = None
 
     def known(self) -> dict[str, Callable[[], Cost]]:
-        """Name -> what makes it. Those of a table's devices are of the table's networks, whatever the images."""
-        counted = {name: partial(self._of_counted, name) for name in ("macs", "params")}
+        """Return the name of each available cost, with the function that computes it.
+
+        The latencies of a table's devices are those of the table's own networks, whatever the
+        images here are.
+        """
         table = tabular.latencies(self.space.name)
+        devices = {name: partial(table.cost, name) for name in table.devices()} if table else {}
         return {
-            **counted,
-            "latency": self._measured,
-            **({name: partial(table.cost, name) for name in table.devices()} if table else {}),
+            "macs": partial(self._counted_cost, "macs"),
+            "params": partial(self._counted_cost, "params"),
+            "latency": self._measured_cost,
+            **devices,
         }
 
     def cost(self, name: str) -> Cost:
-        """ValueError for one that is not known here."""
+        """Return the cost of this name. A ValueError refuses a name that is not available here."""
         known = self.known()
         if name not in known:
             raise unknown("cost in a budget:", name, known)
         return known[name]()
 
     def limits(self) -> Limits:
-        """Those of the settings. ValueError where they cannot be met."""
+        """Return the limits of the budgets. A ValueError says that no network keeps to them."""
         from archgrad.cost.limits import check
 
         found = tuple(
-            limit(said, self.cost(said.name), self.space.groups) for said in targets(self.settings)
+            limit(target, self.cost(target.name), self.space.groups)
+            for target in self.settings.targets
         )
         check(self.space.groups, found)
         return found
 
     @cached_property
     def _counted(self) -> dict[str, Cost]:
-        """One pass of the whole supernet, which takes seconds, for however many budgets."""
+        """One pass of the whole supernet takes seconds, so it counts for all budgets at once."""
         from archgrad.cost.counting import costs
 
         return costs(self.space, self.size, **self.built())
 
-    def _of_counted(self, name: str) -> Cost:
+    def _counted_cost(self, name: str) -> Cost:
         return self._counted[name]
 
-    def _measured(self) -> Cost:
+    def _measured_cost(self) -> Cost:
         return self._profile().cost()
 
     def _profile(self) -> latency.Profile:
         from archgrad import latency
 
-        s = self.settings
+        settings = self.settings
         if self.recorded and self.recorded.exists():
             return latency.recorded(self.recorded)
-        built = {
-            "batch": s.latency_batch,
-            "device": s.latency_device,
-            "threads": s.latency_threads,
+        wanted = latency.setting(
+            self.space,
+            self.size,
+            batch=settings.latency_batch,
+            device=settings.latency_device,
+            threads=settings.latency_threads,
             **self.built(),
-        }
-        wanted = latency.setting(self.space, self.size, **built)
-        return latency.read(s.latency, wanted) if s.latency else latency.find(wanted)
+        )
+        return latency.read(settings.latency, wanted) if settings.latency else latency.find(wanted)
 
     def record(self, path: Path) -> None:
-        """Writes the table of latencies there, if a budget is set by it."""
+        """Write the latency table to a path, if a budget limits the latency."""
         from archgrad import latency
 
-        if any(said.name == "latency" for said in targets(self.settings)):
+        if any(target.name == "latency" for target in self.settings.targets):
             latency.write(self._profile(), path)
 
     def networks(self) -> Space:
-        """The space as its networks are built. ValueError for what the recipe cannot build."""
+        """Return the space with the width and depth of the recipe.
+
+        Raises:
+            ValueError: The recipe has a width or a depth that the space cannot have.
+        """
         return self.space.evaluation(**self.built())
 
     def built(self) -> dict[str, Any]:
-        """Options of `Space.evaluation`: the width and depth of the recipe."""
-        usual = retrain_settings(self.space, self.recipe)
-        return {
-            name: value
-            for name, value in (("channels", usual.channels), ("cells", usual.cells))
-            if value is not None
-        }
+        """Return the width and depth of the recipe, as options of `Space.evaluation`."""
+        recipe = retrain_settings(self.space, self.recipe)
+        shape = {"channels": recipe.channels, "cells": recipe.cells}
+        return {name: value for name, value in shape.items() if value is not None}
 
 
 def costs_of(config: SearchConfig, space: Space, size: int, latencies: Path | None = None) -> Costs:
-    """The costs that a search with these settings, on images of ``size`` pixels, may be limited by; ``latencies`` is where its folder has its
-    own table, if it has one."""
+    """Return the costs that the budgets of a search may limit.
+
+    Args:
+        config: The settings of the search.
+        space: Its space.
+        size: The side of its images in pixels. ``budget.size`` replaces it.
+        latencies: The file in which the run folder keeps its latency table, if there is one.
+    """
     return Costs(space, config.budget.size or size, config.retrain, config.budget, latencies)
 
 
 def ranges(limits: Limits, groups: Groups) -> list[str]:
-    """``budget macs=3M: networks here have 0.9M to 6.6M``, for each limit; of a cost that is fitted, its ends are as the fit has them."""
+    """Return a line for each limit: the bound, and the range of the cost in the space.
+
+    A line reads ``budget macs=3M: networks of this space cost 0.9M to 6.6M``. The ends of a fitted
+    cost are values of the fit.
+    """
     from archgrad.cost.limits import cheapest, dearest
 
-    found = []
+    lines = []
     for one in limits:
-        least, most = (end(one.cost, groups) for end in (cheapest, dearest))
-        assert least is not None and most is not None  # nothing limits them
-        low, high = (one.of(end) for end in (least, most))
-        far = ", so it excludes none" if one.cost.r2 is None and one.bound >= high else ""
-        found.append(
-            f"budget {one}: networks here have {written(low, one.cost.unit)} to {written(high, one.cost.unit)}{far}"
+        least, most = cheapest(one.cost, groups), dearest(one.cost, groups)
+        assert least is not None and most is not None  # no limit excludes them
+        low, high = one.of(least), one.of(most)
+        loose = "; it excludes none" if one.cost.r2 is None and one.bound >= high else ""
+        unit = one.cost.unit
+        lines.append(
+            f"budget {one}: networks of this space cost "
+            f"{written(low, unit)} to {written(high, unit)}{loose}"
         )
-    return found
+    return lines
 
 
-def kept(limits: Limits, genotype: Genotype, free: Genotype | None = None) -> list[dict[str, Any]]:
-    """What a genotype costs beside each budget, JSON-able: as it stands in a run's genotype.json. ``free``: what its alphas say without any
-    budget, whose cost is ``wanted``."""
+@dataclass(frozen=True)
+class BudgetResult:
+    """One cost of a found network beside its budget, as ``genotype.json`` has it.
 
-    def wanted(one: Limit) -> dict[str, float]:
-        return {} if free is None else {"wanted": one.cost.of(free)}
+    Attributes:
+        cost: The name of the cost.
+        unit: Its unit, empty for a count.
+        budget: The largest value that was allowed.
+        found: The value of the found network.
+        wanted: The value of the network that the alphas select without any budget. None if
+            something else than the alphas decided.
+    """
 
-    return [
-        {
-            "cost": one.cost.name,
-            "unit": one.cost.unit,
-            "budget": one.bound,
-            "found": one.cost.of(genotype),
-            **wanted(one),
-        }
+    cost: str
+    unit: str
+    budget: float
+    found: float
+    wanted: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain data, without ``wanted`` if it is None."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> BudgetResult:
+        """Return the inverse of `to_json`. Further entries are passed over."""
+        return cls(
+            saved["cost"], saved["unit"], saved["budget"], saved["found"], saved.get("wanted")
+        )
+
+    def lines(self) -> list[str]:
+        """Return a line such as ``macs: 287.3M of a budget of 300M, 12.7M (4.2 %) to spare``.
+
+        A second line follows if the network costs less than half of the budget.
+        """
+        spare = written(self.budget - self.found, self.unit)
+        percent = 100 * (1 - self.found / self.budget)
+        lines = [
+            f"{self.cost}: {written(self.found, self.unit)} of a budget of "
+            f"{written(self.budget, self.unit)}, {spare} ({percent:.1f} %) to "
+            f"spare{self._network()}"
+        ]
+        if self.found < IDLE * self.budget:
+            lines.append(f"less than half of the budget of {self.cost} is used{self._free()}")
+        return lines
+
+    def _network(self) -> str:
+        """Return the network of a device's latency: the table measured its own, not this one."""
+        of_a_table = self.unit and self.cost != "latency"
+        return " (16 channels and 32x32 images, as in the table)" if of_a_table else ""
+
+    def _free(self) -> str:
+        if self.wanted is None:
+            return ""
+        return f": without a budget the alphas select {written(self.wanted, self.unit)}"
+
+
+def kept(
+    limits: Limits, genotype: Genotype, free: Genotype | None = None
+) -> tuple[BudgetResult, ...]:
+    """Return the cost of a genotype beside each budget.
+
+    Args:
+        limits: The budgets as bounds.
+        genotype: The found network.
+        free: The network that the alphas select without any budget, if they decided.
+    """
+    return tuple(
+        BudgetResult(
+            one.cost.name,
+            one.cost.unit,
+            one.bound,
+            one.cost.of(genotype),
+            None if free is None else one.cost.of(free),
+        )
         for one in limits
-    ]
-
-
-def bounds(found: Iterable[Mapping[str, Any]], known: Mapping[str, Any]) -> dict[str, float]:
-    """The budgets of `kept` that a table's networks can be held to: those whose cost it has (``known``, its `query`), and has alike."""
-    counted = (one for one in found if one["cost"] in ("params", "macs") and one["cost"] in known)
-    return {
-        one["cost"]: one["budget"]
-        for one in counted
-        if abs(one["found"] - known[one["cost"]]) <= 1e-4 * known[one["cost"]]
-    }
-
-
-def _where(one: Mapping[str, Any]) -> str:
-    """A device's numbers are of the table's own networks, whatever the width, depth and images of what is retrained."""
-    return (
-        " (16 channels, 32x32 images, as the table has it)"
-        if one["unit"] and one["cost"] != "latency"
-        else ""
     )
 
 
-def sentences(found: Iterable[Mapping[str, Any]]) -> list[str]:
-    """``macs: 287.3M of a budget of 300M, 12.7M (4.2 %) to spare``, for each of `kept`; and a line more where most of a budget is idle."""
-    lines = []
-    for one in found:
-        budget, has, unit = one["budget"], one["found"], one["unit"]
-        spare = f"{written(budget - has, unit)} ({100 * (1 - has / budget):.1f} %) to spare"
-        lines.append(
-            f"{one['cost']}: {written(has, unit)} of a budget of {written(budget, unit)}, {spare}{_where(one)}"
-        )
-        if has < IDLE * budget:
-            asks = (
-                f": without any budget the alphas ask for {written(one['wanted'], unit)}"
-                if "wanted" in one
-                else ""
-            )
-            lines.append(f"more than half of this budget of {one['cost']} is idle{asks}")
-    return lines
+def bounds(found: Iterable[BudgetResult], known: Mapping[str, Any]) -> dict[str, float]:
+    """Return the budgets to which the networks of a benchmark table can be held.
+
+    Args:
+        found: The costs of a network beside its budgets.
+        known: The row of the table for the same network.
+
+    Returns:
+        Name of a cost -> budget, for each cost that the table counts too, with the same value for
+        this network.
+    """
+    return {
+        one.cost: one.budget
+        for one in found
+        if one.cost in ("params", "macs")
+        and one.cost in known
+        and abs(one.found - known[one.cost]) <= MATCH * known[one.cost]
+    }
+
+
+def sentences(found: Iterable[BudgetResult]) -> list[str]:
+    """Return the lines of all costs (`BudgetResult.lines`)."""
+    return [line for one in found for line in one.lines()]

@@ -1,6 +1,8 @@
-"""All methods and spaces with their options, as plain data: what the command line reads, lists and refuses before torch is imported.
+"""All methods and spaces with their options, as plain data.
 
-``data_files/catalogue.json`` is written by ``python -m archgrad.cli.tabulate`` from the tables `METHODS` and `SPACES`, and a test compares them.
+The command line lists them and checks options with them before torch is imported.
+``python -m archgrad.cli.tabulate`` writes ``data_files/catalogue.json`` from the tables `METHODS`
+and `SPACES`, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,61 +30,99 @@ FILE = "catalogue.json"
 
 
 class MethodListing(NamedTuple):
-    """A method: ``summary`` and ``paper`` as `archgrad methods` shows them, ``about`` as its section of the help, the names of its presets."""
+    """A method as the command line shows it.
+
+    Attributes:
+        summary: One line about the method, as `archgrad methods` shows it.
+        paper: Its source.
+        about: The text above its section of the help.
+        presets: The names of its sets of options.
+        options: Its options as plain data (`archgrad.run.field_types.described`).
+    """
 
     summary: str
     paper: str
     about: str
     presets: tuple[str, ...]
-    options: Mapping[str, Any]  # as `field_types.described`
+    options: Mapping[str, Any]
 
 
 class SpaceListing(NamedTuple):
-    """A space: ``paper`` and ``cells`` as `archgrad spaces` shows them, and what its options may be."""
+    """A space as the command line shows it.
+
+    Attributes:
+        paper: Its source.
+        cells: A line for each edge group, as `archgrad spaces` shows it.
+        stems: The names of its stems, none if it has only one.
+        options: The names of its options.
+        least: Name of an option -> its smallest whole number.
+        primitives: The names of all primitives that its edges may have, none if it has other
+            primitives than those of the table.
+        used: The names of the primitives on its edges without any option.
+    """
 
     paper: str
     cells: tuple[str, ...]
     stems: tuple[str, ...]
     options: tuple[str, ...]
-    least: Mapping[str, int]  # option -> its smallest whole number
-    primitives: tuple[str, ...]  # all that are known there; empty where they are no list
-    used: tuple[str, ...]  # those that stand on its edges without any option
+    least: Mapping[str, int]
+    primitives: tuple[str, ...]
+    used: tuple[str, ...]
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The names of its edge groups."""
+        """Return the names of its edge groups."""
         return tuple(cell.partition(":")[0] for cell in self.cells)
 
     def check(self, given: Mapping[str, Any]) -> None:
-        """ValueError for an option that the space does not have, or a value out of range: what `Space.resized` says of it."""
+        """Check options of the space, with the messages of `Space.resized`.
+
+        Raises:
+            ValueError: The space does not have an option, or a value is out of range.
+        """
         for name, value in given.items():
             if name not in self.options:
                 raise unknown("option", name, self.options)
             if name in self.least and isinstance(value, int) and value < self.least[name]:
                 raise ValueError(
-                    f"{name} must be a whole number of at least {self.least[name]}, not {shown(value)}"
+                    f"{name} must be a whole number of at least {self.least[name]}, "
+                    f"not {shown(value)}"
                 )
             if isinstance(value, int):
                 check_option(name, value)
             if name == "stem" and self.stems and value not in self.stems:
                 raise unknown("stem", value, self.stems)
             if name == "primitives" and self.primitives and not isinstance(value, Mapping):
-                for one in (one for one in value or () if one not in self.primitives):
-                    raise plugins.unknown("primitive", one, self.primitives)
+                _check_primitives(value or (), self.primitives)
+
+
+def _check_primitives(given: Iterable[Any], known: Collection[str]) -> None:
+    if unknowns := [one for one in given if one not in known]:
+        raise plugins.unknown("primitive", unknowns[0], known)
 
 
 class Count(NamedTuple):
-    """What a derived network has: parameters, multiply-adds of one image, and the size it was counted at."""
+    """The size of a derived network.
+
+    Attributes:
+        params: The number of parameters.
+        macs: The number of multiply-adds for one image.
+        channels: Its width.
+        cells: Its depth, None for a chain.
+        classes: The number of classes.
+        size: The side of the image, in pixels.
+    """
 
     params: int
     macs: int
     channels: int
-    cells: int | None  # of a chain there are none
+    cells: int | None
     classes: int = 10
     size: int = 32
 
 
 def methods() -> dict[str, MethodListing]:
+    """Return all methods by name, with those of plugins."""
     return {
         **_methods(),
         **{name: _listed(entry) for name, entry in _own("methods", _methods()).items()},
@@ -90,18 +130,19 @@ def methods() -> dict[str, MethodListing]:
 
 
 def spaces() -> dict[str, SpaceListing]:
+    """Return all spaces by name, with those of plugins."""
     own = _own("spaces", _spaces())
     return {**_with_primitives(), **{name: space_listing(entry) for name, entry in own.items()}}
 
 
 def method_options(name: str) -> type[BaseModel]:
-    """The options of a method, as its `Entry.model` has them."""
+    """Return the options of a method, as `archgrad.methods.Entry.model` does."""
     own = _own("methods", _methods())
     return own[name].model() if name in own else _method_options(name)
 
 
 def space_options() -> type[BaseModel]:
-    """The options of all spaces together."""
+    """Return the options of all spaces in one model."""
     own = _own("spaces", _spaces())
     return (
         together(_space_options(), *(model_of(entry) for entry in own.values()))
@@ -111,7 +152,11 @@ def space_options() -> type[BaseModel]:
 
 
 def check_space(name: str, options: Mapping[str, Any]) -> None:
-    """ValueError for an unknown space, or an option that it cannot have, as far as that is known without building it."""
+    """Check the name of a space and its options, as far as possible without building the space.
+
+    Raises:
+        ValueError: There is no such space or option, or a value is out of range.
+    """
     if name not in spaces():
         raise plugins.unknown("space", name, spaces())
     try:
@@ -121,7 +166,10 @@ def check_space(name: str, options: Mapping[str, Any]) -> None:
 
 
 def counted(genotype: Genotype) -> Count | None:
-    """The count of a published architecture as `archgrad count` builds it without any option; None for any other."""
+    """Return the size of a published architecture without any option, None for any other one.
+
+    The network is the one that `archgrad count` builds.
+    """
     from archgrad.arch.published import published
 
     known = _content()["counts"]
@@ -136,7 +184,11 @@ def counted(genotype: Genotype) -> Count | None:
 
 
 def method_listing(entry: Any) -> MethodListing:
-    """Of an entry of `METHODS`. TypeError for an option whose type has no form in the catalogue."""
+    """Return the listing of an entry of `METHODS`.
+
+    Raises:
+        TypeError: The type of an option has no form in the catalogue.
+    """
     described = field_types.described(entry.model())
     return MethodListing(
         entry.summary, entry.paper, options.about(entry.patch), tuple(entry.presets), described
@@ -144,7 +196,7 @@ def method_listing(entry: Any) -> MethodListing:
 
 
 def _listed(entry: Any) -> MethodListing:
-    """Of an entry that a user has added: its options by name, for their types are its function's own."""
+    """Return the listing of an entry of a plugin, without the types of its options."""
     names = dict.fromkeys(entry.model().model_fields, None)
     return MethodListing(
         entry.summary, entry.paper, options.about(entry.patch), tuple(entry.presets), names
@@ -152,7 +204,10 @@ def _listed(entry: Any) -> MethodListing:
 
 
 def space_listing(entry: Any) -> SpaceListing:
-    """Of an entry of `SPACES`: what its options may be is asked of the space itself."""
+    """Return the listing of an entry of `SPACES`.
+
+    The bounds of its options come from the messages in which the space refuses wrong values.
+    """
     from archgrad.spaces.primitives import PRIMITIVES
 
     space = entry.build()
@@ -187,7 +242,7 @@ def space_listing(entry: Any) -> SpaceListing:
 
 
 def refusal(space: Space, **changes: Any) -> str:
-    """The words in which a space refuses an option; none where it takes it."""
+    """Return the message in which a space refuses an option, empty if it takes the option."""
     try:
         space.resized(**changes)
     except (ValueError, TypeError) as error:
@@ -196,12 +251,12 @@ def refusal(space: Space, **changes: Any) -> str:
 
 
 def model_of(entry: Any) -> type[BaseModel]:
-    """The options of an entry of `SPACES`."""
+    """Return the options of an entry of `SPACES`."""
     return options.model(getattr(entry.build, "func", entry.build))
 
 
 def together(*models: type[BaseModel]) -> type[BaseModel]:
-    """One model with the fields of all; of a name that stands twice the later."""
+    """Return one model with the fields of all. If a name occurs twice, the later field wins."""
     fields: dict[str, Any] = {
         name: (field.annotation, field)
         for model in models
@@ -211,14 +266,17 @@ def together(*models: type[BaseModel]) -> type[BaseModel]:
 
 
 def _own(module: str, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Entries that a user or a plugin has added to the table ``METHODS`` or ``SPACES``, which is imported then."""
+    """Return the entries that plugins have added to a table.
+
+    A table that no plugin has imported has no such entries, and is not imported here.
+    """
     plugins.find()
     table: Mapping[str, Any] = getattr(sys.modules.get(f"archgrad.{module}"), module.upper(), {})
     return {name: entry for name, entry in table.items() if name not in known}
 
 
 def _with_primitives() -> dict[str, SpaceListing]:
-    """Returns the spaces of the library. A space that takes any primitive takes those of plugins as well."""
+    """Return archgrad's spaces. If a space takes any primitive, it takes those of plugins too."""
     table: Mapping[str, Any] = getattr(
         sys.modules.get("archgrad.spaces.primitives"), "PRIMITIVES", {}
     )

@@ -1,9 +1,10 @@
-"""What a search is made of, as one typed value: read from YAML and the command line, checked in one place, written back in full.
+"""The settings of a search as one typed value, read from YAML files and the command line.
 
-A file has the scalars of `SearchConfig` and its ``plugins`` at its top, and the sections ``search``, ``data``, ``space``, ``weights``,
-``alphas``, ``stop``, ``budget``, ``diagnostics``, ``retrain`` and one for each method, by its name. ``data: PATH``, ``space: NAME`` and
-``budget: macs=300M`` are short for their ``path``, ``name`` and ``targets``.
-Dashes and underscores are equal.
+A file has the scalars of `SearchConfig` and its ``plugins`` at the top. Below are the sections
+``search``, ``data``, ``space``, ``weights``, ``alphas``, ``stop``, ``budget``, ``diagnostics``,
+``retrain`` and one for each method, by its name. ``data: PATH``, ``space: NAME`` and
+``budget: macs=300M`` are short for their ``path``, ``name`` and ``targets``. Dashes and underscores
+in names are equal.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pydantic import (
 
 from archgrad import options, plugins
 from archgrad.arch.space import ALPHAS, WeightSettings
-from archgrad.bounds import check_device
+from archgrad.bounds import AUTO, check_device
 from archgrad.errors import shown, unknown
 from archgrad.observers.stopping import StopSettings
 from archgrad.option_types import NotNegativeInt, Threads
@@ -35,42 +36,44 @@ from archgrad.run.sections import BudgetSettings, DataSettings, DiagnosticSettin
 from archgrad.storage import files, yaml_files
 
 Given = dict[str, Any]
-"""Settings as a file has them; only what was said."""
+"""Settings as a file has them, without those that a user did not set."""
 
 SHORT = {"data": "path", "space": "name", "budget": "targets"}
+"""Section -> the option that a plain value in its place sets."""
 
 
 class SearchConfig(BaseModel, frozen=True, extra="forbid"):
-    """A whole search. ``space`` holds the space's ``name`` and options; ``weights`` and ``alphas`` fields of `WeightSettings` and
-    `AlphaSettings`; ``methods`` the options of each method by its name; ``retrain`` is for the retraining of what is found, fields of
-    `RetrainSettings`. What is not said follows from the space and the data."""
+    """All settings of a search. Those that are not set follow from the space and the images.
+
+    ``space`` holds the space's ``name`` and options, ``weights`` and ``alphas`` hold fields of
+    `WeightSettings` and `AlphaSettings`, and ``methods`` holds the options of each method by its
+    name. ``retrain`` holds fields of `RetrainSettings`, for the retraining of the found network.
+    """
 
     method: Annotated[
         str,
-        Field(
-            description="name of a method, as `archgrad methods` lists them, or of several, as a+b"
-        ),
+        Field(description="name of a method (`archgrad methods` lists them), or of several as a+b"),
     ] = "darts"
     seed: Annotated[
         NotNegativeInt,
         Field(
-            description="number that decides split, order, augmentation, first weights and every draw"
+            description="seed of split, order, augmentation, first weights and every random draw"
         ),
     ] = 0
     device: Annotated[
         str,
         AfterValidator(check_device),
-        Field(
-            description="device to compute on: auto (a GPU where there is one), cpu, cuda, cuda:1"
-        ),
-    ] = "auto"
+        Field(description="device to compute on: auto (a GPU if there is one), cpu, cuda, cuda:1"),
+    ] = AUTO
     deterministic: Annotated[
-        bool, Field(description="bit for bit on a GPU too, at some cost (a CPU always is)")
+        bool, Field(description="choice of bit-identical results on a GPU too, which is slower")
     ] = False
     threads: Annotated[
         Threads | None,
         Field(
-            description="threads of torch, by default by size and processors; a resumed run keeps its own"
+            description="number of torch's threads; by default from the size of the feature maps "
+            "and the "
+            "processors; a resumed run keeps its number"
         ),
     ] = None
     out: Annotated[
@@ -80,7 +83,8 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
         tuple[str, ...],
         BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
         Field(
-            description="modules with methods, spaces or primitives of your own; --plugin X is short for it"
+            description="modules with further methods, spaces or primitives; --plugin X is short "
+            "for it"
         ),
     ] = ()
     search: SearchSettings = SearchSettings()
@@ -95,7 +99,10 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     retrain: Given = {}
 
     def to_mapping(self) -> Given:
-        """The settings as a file has them, plain values only; unset ones and ``out``, which is no part of the experiment, are left out."""
+        """Return the settings as a file has them, in plain values.
+
+        Unset ones are left out, and so is ``out``, which does not belong to the experiment.
+        """
         given = json.loads(self.model_dump_json(exclude_none=True, exclude={"out", "methods"}))
         given |= {name: json.loads(json.dumps(section)) for name, section in self.methods.items()}
         return {
@@ -105,6 +112,7 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
         }
 
     def to_yaml(self) -> str:
+        """Return the text of a settings file."""
         return yaml.safe_dump(self.to_mapping(), sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -112,7 +120,14 @@ SCALARS = ("method", "seed", "device", "deterministic", "threads", "out", "plugi
 
 
 def sections() -> dict[str, type[BaseModel]]:
-    """Section -> what may stand in it. A method's are the arguments of its function, a space's those of all spaces."""
+    """Return the model of each section by name.
+
+    The section of a method has the options of its function. The section ``space`` has the options
+    of all spaces.
+
+    Raises:
+        ValueError: A method of a plugin has the name of a setting.
+    """
     own: dict[str, type[BaseModel]] = {
         "search": SearchSettings,
         "data": DataSettings,
@@ -132,43 +147,50 @@ def sections() -> dict[str, type[BaseModel]]:
 
 
 def scalars() -> type[BaseModel]:
-    """What stands at the top."""
+    """Return the model of the settings at the top of a file."""
     fields = {name: SearchConfig.model_fields[name] for name in SCALARS}
     whole: dict[str, Any] = {name: (field.annotation, field) for name, field in fields.items()}
     return create_model("Top", **whole)
 
 
 def read(*sources: tuple[str, Mapping[str, Any]], recorded: bool = False) -> SearchConfig:
-    """One config of several sources, each (its name in error messages, settings as a file has them); later ones win. Imports the plugins that
-    they name; of a ``recorded`` run one may be missing, whose methods are then read as they stand.
+    """Merge several sources into the settings of a search, and import their plugins.
 
-    ValueError: unknown keys with the nearest known one, wrong types, values out of range, a section of a method that is not used.
+    Args:
+        sources: The name of each source, for messages, and its settings as a file has them. Later
+            sources win.
+        recorded: If true, the settings come from a run folder. Then a plugin may be missing, and
+            the options of its methods are not checked.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ValueError: A name is unknown, a value has a wrong type or is out of range, or a section
+            belongs to a method that is not used.
     """
     given: Given = {}
     origin: dict[str, str] = {}
     for where, settings in sources:
-        with _named(where):
+        with _errors_from(where):
             found = checked(settings, recorded=recorded)
         given = merged(given, found)
         origin |= dict.fromkeys(found, where)
-    used, lenient = (
-        given.get("method", SearchConfig().method).split("+"),
-        recorded and plugins.missing(),
-    )
+    used = given.get("method", SearchConfig().method).split("+")
+    lenient = recorded and plugins.missing()
     known = [*catalogue.methods(), *(used if lenient else ())]
-    with _named(origin.get("method", "")):
+    with _errors_from(origin.get("method", "")):
         for name in used:
             if name not in known:
                 raise plugins.unknown("method", name, known)
     for name in given:
-        if name in known and name not in (
-            *used,
-            "darts",
-        ):  # DARTS's options are the user's own word on any method's step
-            with _named(origin[name]):
+        # The options of DARTS are allowed with every method, because they set its step.
+        if name in known and name not in (*used, "darts"):
+            with _errors_from(origin[name]):
                 both = "+".join(one for one in (*used, name) if one != "darts")
                 raise ValueError(
-                    f"section {name!r} is of a method that is not used: leave it out, or say method {both}"
+                    f"section {name!r} belongs to a method that is not used: "
+                    f"leave it out, or set the method to {both}"
                 )
     methods = {name: given.pop(name) for name in list(given) if name in known}
     given["space"] = {**SearchConfig().space, **given.get("space", {})}
@@ -176,7 +198,11 @@ def read(*sources: tuple[str, Mapping[str, Any]], recorded: bool = False) -> Sea
 
 
 def read_yaml(path: Path | str) -> tuple[str, Given]:
-    """A file as a source of `read`. ValueError if it is missing, no YAML mapping, or says a name twice."""
+    """Read a settings file as a source of `read`.
+
+    Raises:
+        ValueError: The file is missing, is not a YAML mapping, or has a name twice.
+    """
     path = Path(path)
     text = files.text(path, yaml_files.LIMIT)
     try:
@@ -191,11 +217,21 @@ def read_yaml(path: Path | str) -> tuple[str, Given]:
 
 
 def checked(given: Mapping[str, Any], *, recorded: bool = False) -> Given:
-    """The settings a file or a command line gave, each known and of its type; what is null counts as not said. Their plugins are imported
-    first; ``recorded`` as in `read`."""
-    spelled, top = _spelled(given), scalars()
+    """Check the settings of one source, and convert each value to its type.
+
+    Args:
+        given: The settings as a file has them. Settings that are null count as not set.
+        recorded: As in `read`.
+
+    Returns:
+        The settings that are set.
+
+    Raises:
+        ValueError: As `read`.
+    """
+    spelled, top = _with_underscores(given), scalars()
     if spelled.get("plugins") is not None:
-        spelled |= _values("", top, {"plugins": spelled["plugins"]})
+        spelled |= _converted("", top, {"plugins": spelled["plugins"]})
         plugins.load(spelled["plugins"], recorded=recorded)
     parts, lenient = sections(), recorded and plugins.missing()
     found: Given = {}
@@ -211,9 +247,9 @@ def checked(given: Mapping[str, Any], *, recorded: bool = False) -> Given:
                 )
             if lenient and key == "space" and value.get("name", "") not in catalogue.spaces():
                 raise plugins.unknown("space", value.get("name"), catalogue.spaces())
-            found[key] = _values(key, parts[key], _spelled(value))
+            found[key] = _converted(key, parts[key], _with_underscores(value))
         elif key in top.model_fields:
-            found |= _values("", top, {key: value})
+            found |= _converted("", top, {key: value})
         elif lenient and isinstance(value, Mapping):
             found[key] = dict(value)
         else:
@@ -222,7 +258,7 @@ def checked(given: Mapping[str, Any], *, recorded: bool = False) -> Given:
 
 
 def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> Given:
-    """Both, section by section; ``second`` wins."""
+    """Merge two sources, section by section. ``second`` wins."""
     both = {**first, **second}
     shared = [key for key in first if key in second and isinstance(first[key], Mapping)]
     if "plugins" in both:
@@ -231,28 +267,30 @@ def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> Given:
 
 
 @contextmanager
-def _named(where: str) -> Iterator[None]:
-    """Errors inside name their source."""
+def _errors_from(where: str) -> Iterator[None]:
+    """Put the name of a source in front of the errors that are raised inside."""
     try:
         yield
     except ValueError as error:
         raise ValueError(f"{where}: {error}" if where else str(error)) from None
 
 
-def _values(owner: str, kind: type[BaseModel], given: Mapping[str, Any]) -> Given:
+def _converted(owner: str, kind: type[BaseModel], given: Mapping[str, Any]) -> Given:
+    """Check names, and convert the values that are not null."""
     options.check_names(owner, kind, given)
     return options.values(
         owner, kind, {name: value for name, value in given.items() if value is not None}
     )
 
 
-def _spelled(given: Mapping[Any, Any]) -> Given:
+def _with_underscores(given: Mapping[Any, Any]) -> Given:
+    """Replace the dashes in names, or raise a ValueError if a name is then there twice."""
     found: Given = {}
     for key, value in given.items():
         name = str(key).replace("-", "_")
         if name in found:
             raise ValueError(
-                f"{shown(name)} is said twice, spelled {shown(key)} too: leave out one of them"
+                f"{shown(name)} is set twice, also as {shown(key)}: leave out one of them"
             )
         found[name] = value
     return found

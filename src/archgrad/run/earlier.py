@@ -1,4 +1,7 @@
-"""Defaults that have changed: a run or a study that was recorded before, and that does not name the option, means the earlier value."""
+"""Defaults that have changed since runs and studies were recorded.
+
+A record that does not name such an option means its earlier value.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,21 @@ from collections.abc import Mapping
 from typing import Any
 
 Sections = Mapping[str, Any]
-"""Settings of a search or of an arm as a file has them: its ``method``, and a section of options for each method by its name."""
+"""Settings of a search or an arm as a file has them: ``method``, and a section for each method."""
 
 EARLIER: dict[str, dict[str, Any]] = {"drnas": {"readout": "mean"}, "dartspt": {"last": 1.0}}
-"""Method -> option -> the value that it had before it was recorded by name, or before the default changed."""
+"""Method -> option -> its value in records that do not name it."""
 
 
 def as_recorded(given: Sections) -> dict[str, Any]:
-    """The settings of a record, in which each option of `EARLIER` that is not named has its earlier value."""
+    """Return the settings of a record, with the earlier value of each option they do not name."""
     return named(given, EARLIER)
 
 
 def as_before(given: Sections, arm: Sections, others: Mapping[str, Sections]) -> dict[str, Any]:
-    """An arm that is added to a recorded study, in which each option of `EARLIER` that is not named has the value that the study has.
+    """Return an arm that is added to a recorded study, with the study's values of changed options.
+
+    Options of `EARLIER` that the arm names itself stay.
 
     Args:
         given: The arm.
@@ -26,7 +31,7 @@ def as_before(given: Sections, arm: Sections, others: Mapping[str, Sections]) ->
         others: All recorded arms.
 
     Returns:
-        The arm. What no recorded arm names stays as it is.
+        The arm. Options that no recorded arm names stay as they are.
     """
     values = {
         name: options
@@ -37,7 +42,12 @@ def as_before(given: Sections, arm: Sections, others: Mapping[str, Sections]) ->
 
 
 def as_today(given: Sections, resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """An arm in which each option of `EARLIER` is named, so that a later default changes nothing; ``resolved``: section.option -> value."""
+    """Return an arm that names each option of `EARLIER`, so that a later default changes nothing.
+
+    Args:
+        given: The arm.
+        resolved: ``section.option`` -> value.
+    """
     keys = {
         name: {option: f"{name}.{option}" for option in options}
         for name, options in EARLIER.items()
@@ -50,21 +60,21 @@ def as_today(given: Sections, resolved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named(given: Sections, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The settings with these options of the methods they use, where they do not name them."""
+    """Return the settings with these options of their methods, where they do not name them."""
     used = str(given.get("method", "")).split("+")
     filled = {
-        name: {**own, **said}
+        name: {**own, **named_options}
         for name, own in values.items()
-        if name in used and isinstance(said := given.get(name) or {}, Mapping)
+        if name in used and isinstance(named_options := given.get(name) or {}, Mapping)
     }
     return {**given, **{name: section for name, section in filled.items() if section}}
 
 
 def _said(arm: Sections) -> dict[str, dict[str, Any]]:
-    """The options of `EARLIER` that an arm names."""
+    """Return the options of `EARLIER` that an arm names."""
     sections = {name: arm.get(name, {}) for name in EARLIER}
     found = {
-        name: {option: said[option] for option in EARLIER[name] if option in said}
-        for name, said in sections.items()
+        name: {option: section[option] for option in EARLIER[name] if option in section}
+        for name, section in sections.items()
     }
     return {name: options for name, options in found.items() if options}

@@ -1,4 +1,7 @@
-"""How long a search or a retraining will take, and how much memory: by a few steps of it in a process of its own, which writes nothing."""
+"""Estimates of the time and memory of a search or a retraining, from a few of its steps.
+
+The steps run in a separate process, which writes no file.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +28,27 @@ from archgrad.run.config import SearchConfig
 from archgrad.searching.duration import Costs, Left, Part
 
 STEPS = 3
-"""Of each kind; the first pays for warming up."""
+"""The number of steps of each kind. The first one includes the warm-up."""
 SLOW = 20.0
-"""Seconds of a step after which one is enough."""
+"""If a step takes more seconds than this, no further one of its kind is run."""
 SPARE = 0.9
-"""Share of the room that is to be used: a machine does other things too."""
+"""The share of the free memory that may be used, because other programs need memory too."""
 JUDGED = 256
-"""Images that a pass is timed on."""
+"""The number of images on which an evaluation is timed."""
 
 
 @dataclass
 class Tried:
-    """What a few steps took, in bytes: ``base`` before them, ``peak`` at the highest, of the process or of its GPU. ``whole``: whether steps
-    of the full batch were run; else the peak is what smaller ones lead to expect."""
+    """The memory of a few steps in bytes, of the process or of its GPU.
+
+    Attributes:
+        base: The memory before the steps.
+        room: The memory that is available, None if unknown.
+        device: The name of the device.
+        batch: The full batch size.
+        peak: The highest memory during the steps.
+        whole: Whether full batches were run. If not, the peak is extrapolated from smaller ones.
+    """
 
     base: int
     room: int | None
@@ -47,7 +58,7 @@ class Tried:
     whole: bool = True
 
     def share(self) -> float:
-        """Of what steps take beside ``base``, how much there is room for; above 1 where all of it fits."""
+        """Return the available share of the steps' memory above ``base``. From 1 on, all fits."""
         if self.room is None or self.peak <= self.base:
             return 2.0
         return (SPARE * self.room - self.base) / (self.peak - self.base)
@@ -59,8 +70,16 @@ class Tried:
         step: Callable[[Batch, Batch], object],
         batches: Callable[[], tuple[Batch, Batch]],
     ) -> None:
-        """Times steps of one kind; those of a part of the batch come first, and no others follow one that was slow, or where twice as
-        much would not fit."""
+        """Time steps of one kind. Parts of the batch come first, and then the whole batch.
+
+        Larger parts are left out after a slow step, or if twice its memory would not fit.
+
+        Args:
+            costs: Takes the seconds.
+            kind: The kind of the step.
+            step: Runs a step on a training and a validation batch.
+            batches: Returns the two batches.
+        """
         device = torch.device(self.device)
         for parts in (8, 4, 2, 1):
             train, val = (_part(batch, parts) for batch in batches())
@@ -70,10 +89,8 @@ class Tried:
                     step(train, val)
                     if device.type == "cuda":
                         torch.cuda.synchronize(device)
-                took, here = (
-                    monotonic() - began,
-                    peak.gpu if device.type == "cuda" else peak.process,
-                )
+                took = monotonic() - began
+                here = peak.gpu if device.type == "cuda" else peak.process
                 self.peak = max(self.peak, here)
                 if parts == 1:
                     costs.add(kind, took)
@@ -82,36 +99,45 @@ class Tried:
             doubled = self.base + 2 * max(here - self.base, 0)
             large = self.room is not None and doubled > SPARE * self.room
             if parts > 1 and (large or took > SLOW):
-                self.peak, self.whole = (
-                    max(self.peak, self.base + parts * max(here - self.base, 0)),
-                    False,
-                )
+                self.whole = False
+                self.peak = max(self.peak, self.base + parts * max(here - self.base, 0))
                 costs.add(kind, parts * took)
                 return
 
     def to_json(self) -> dict[str, Any]:
+        """Return the values as plain data."""
         return {
-            "device": self.device, "batch": self.batch, "peak_bytes": self.peak, "room_bytes": self.room, "base_bytes": self.base,
-            "fits": self.share() >= 1, "ran_whole_batches": self.whole,
-        }  # fmt: skip
+            "device": self.device,
+            "batch": self.batch,
+            "peak_bytes": self.peak,
+            "room_bytes": self.room,
+            "base_bytes": self.base,
+            "fits": self.share() >= 1,
+            "ran_whole_batches": self.whole,
+        }
 
 
 def _part(batch: Batch, parts: int) -> Batch:
-    """The first images of a batch; never a single one, which BatchNorm refuses."""
+    """Return the first images of a batch, at least two, because BatchNorm refuses a single one."""
     count = max(len(batch.labels) // parts, min(2, len(batch.labels)))
     return Batch(batch.images[:count], batch.labels[:count], batch.index[:count])
 
 
 def search(config: SearchConfig) -> dict[str, Any]:
-    """Of a search: `answer`, and what would fit. ValueError as the search has them."""
+    """Estimate a search (`answer`). A ValueError is that of the search."""
     prepared = preparing.prepare(config, lambda line: None)
-    c, method, data = prepared.config, prepared.method, prepared.data
+    config, method, data = prepared.config, prepared.method, prepared.data
     state = preparing.begin(prepared)
     timing = watchers.timed(
-        c, method, state, data, [*watchers.curvature(c), *watchers.diagnostics(c)], []
+        config,
+        method,
+        state,
+        data,
+        [*watchers.curvature(config), *watchers.diagnostics(config)],
+        [],
     )
     epochs, costs = timing.epochs, timing.costs
-    tried = _tried(state.device, c.search.batch or 1)
+    tried = _tried(state.device, config.search.batch or 1)
     kinds: set[str] = set()
     begins = {stage.begin(state.plan.epochs) for stage in method.stages}
     parts = timing.parts(state)
@@ -152,12 +178,12 @@ def search(config: SearchConfig) -> dict[str, Any]:
             batch_statistics=True,
         )
         costs.add(PASS, monotonic() - began, images)
-    shapes = {"--search.batch": (c.search.batch or 1, 2, 1), **_widths(c.space)}
+    shapes = {"--search.batch": (config.search.batch or 1, 2, 1), **_widths(config.space)}
     return answer("search", costs.left(parts), state.plan.epochs, " steps", tried, shapes)
 
 
 def _widths(space: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
-    """Channels of the cells, at least 1; and how many of them ops see, where the space has that option."""
+    """Return flag -> the arguments of `smaller`, for the settings of the width."""
     width = int(space.get("channels", 1))
     found = {"--space.channels": (width, 1, 1)} if width > 1 else {}
     return found | (
@@ -168,7 +194,7 @@ def _widths(space: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
 
 
 def retrain(card: Card, images: Any) -> dict[str, Any]:
-    """Of a retraining: `answer`, and what would fit. ValueError as the training has them."""
+    """Estimate a retraining (`answer`). A ValueError is that of the training."""
     training = retraining.training_of(card, images)
     settings = card.settings
     data = retraining.images_of(card, images, training.device, lambda line: None)
@@ -181,10 +207,8 @@ def retrain(card: Card, images: Any) -> dict[str, Any]:
     )
     count = sum(map(data.count, retraining.tested_splits(data)))
     if tried.whole:
-        began, some = (
-            monotonic(),
-            data.splits["test"].images.subset(torch.arange(min(JUDGED, data.count("test")))),
-        )
+        began = monotonic()
+        some = data.splits["test"].images.subset(torch.arange(min(JUDGED, data.count("test"))))
         measure(
             training.net,
             some,
@@ -220,8 +244,21 @@ def answer(
     tried: Tried,
     shapes: Mapping[str, tuple[int, int, int]],
 ) -> dict[str, Any]:
-    """One JSON-able object. ``seconds`` in all and by parts, ``seconds_an_epoch`` of steps; memory in bytes; ``would_fit``: what to say
-    instead where it does not, `smaller` values. Channels are only about right."""
+    """Return an estimate as plain data.
+
+    Args:
+        what: ``search`` or ``retrain``.
+        left: The time of all parts.
+        epochs: The number of epochs.
+        ending: The end of the names of those parts that are steps.
+        tried: The memory of the steps.
+        shapes: Flag -> the arguments of `smaller`.
+
+    Returns:
+        Seconds in total, by part and of the steps of an epoch; memory in bytes; and under
+        ``would_fit`` the values of settings that would fit into memory, if the present ones do not.
+        Those for channels are approximate.
+    """
     steps = sum(
         term.seconds
         for term in left.terms
@@ -233,14 +270,30 @@ def answer(
         if (value := smaller(tried.share(), *shape)) is not None
     }
     return {
-        "what": what, "seconds": left.seconds, "seconds_an_epoch": steps / epochs, "epochs": epochs,
-        "parts": {term.kind: term.seconds for term in left.terms}, "not_known": list(left.unknown), **tried.to_json(), "would_fit": fitting,
-    }  # fmt: skip
+        "what": what,
+        "seconds": left.seconds,
+        "seconds_an_epoch": steps / epochs,
+        "epochs": epochs,
+        "parts": {term.kind: term.seconds for term in left.terms},
+        "not_known": list(left.unknown),
+        **tried.to_json(),
+        "would_fit": fitting,
+    }
 
 
 def smaller(share: float, value: int, end: int, sign: int) -> int | None:
-    """The value of a setting at which what steps take fits into a ``share`` of it: smaller down to ``end``, or, with ``sign`` -1 (the share
-    of channels that ops see), larger up to it. None where all fits, or no value would."""
+    """Return the value of a setting at which the steps fit into a share of their memory.
+
+    Args:
+        share: The share of the steps' memory that is available.
+        value: The present value.
+        end: The smallest value, or the largest one if ``sign`` is -1.
+        sign: 1 if a smaller value takes less memory, -1 if a larger one does (partial channels:
+            the divisor of the channels that ops see).
+
+    Returns:
+        The value, or None if the present one fits, or none does.
+    """
     if share >= 1 or share <= 0:
         return None
     if sign > 0:
@@ -251,14 +304,25 @@ def smaller(share: float, value: int, end: int, sign: int) -> int | None:
 
 
 def apart(what: str | None, sources: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """`search` or, with a ``what``, `retrain`, in a process of its own. ValueError as theirs, and where the system killed it."""
+    """Run `search`, or `retrain` if there is a ``what``, in a separate process.
+
+    Args:
+        what: The genotype to retrain (`archgrad.run.subject.subject`), or None.
+        sources: The settings, as `archgrad.run.config.read` takes them.
+
+    Raises:
+        ValueError: The search or the retraining refuses its settings, or the operating system
+            killed the process.
+        RuntimeError: The process failed.
+    """
     asked = json.dumps({"what": what, "sources": sources}, default=str)
     child = subprocess.run(
         [sys.executable, "-P", "-m", __name__], input=asked, capture_output=True, text=True
     )
     if child.returncode < 0:
         raise ValueError(
-            f"the dry run was killed by signal {-child.returncode}, most likely for too much memory: try a smaller batch"
+            f"the dry run was killed by signal {-child.returncode}, "
+            "most likely because memory ran out: try a smaller batch"
         )
     if child.returncode:
         raise RuntimeError(f"the dry run failed:\n{child.stderr}")

@@ -1,8 +1,11 @@
-"""A search from its settings to a finished run folder, and on from wherever it stopped. `archgrad.search` is the loop alone."""
+"""Searches in a run folder: a new one, and one that goes on from the place at which it stopped.
+
+`archgrad.searching.loop` is the loop alone, without settings and files.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,9 +35,19 @@ from archgrad.terminal import say_on
 
 
 def search(config: SearchConfig | Mapping[str, Any], *, console: Console | None = None) -> Found:
-    """A whole search into a new run folder (``config.out``, by default `default_out`). Settings may be a dict, as a file has them.
+    """Run a search and write everything into a new run folder.
 
-    ValueError for settings that cannot be, and for a folder that holds anything; `Interrupted` after Ctrl-C, with all saved.
+    Args:
+        config: The settings, as a `SearchConfig` or as a dict with the entries of a settings file.
+            ``out`` names the run folder; by default it is `default_out`.
+        console: The console for progress and messages.
+
+    Returns:
+        The found genotype and the last state.
+
+    Raises:
+        ValueError: A setting is wrong, or the folder holds something already.
+        Interrupted: The process was asked to stop. Everything is saved.
     """
     config = config if isinstance(config, SearchConfig) else configs.read(("", config))
     console = console or terminal.console(soft_wrap=True)
@@ -43,7 +56,7 @@ def search(config: SearchConfig | Mapping[str, Any], *, console: Console | None 
     check_depths(config)
     with progress.life(console):
         prepared = prepare(config, say_on(console))
-        state = begin(prepared)  # before anything is written: it may be refused
+        state = begin(prepared)  # before anything is written, because it may raise
     with folder.locked():
         folder.begin(
             environment(prepared.config.device),
@@ -62,21 +75,25 @@ def resume(
     previous: bool = False,
     console: Console | None = None,
 ) -> Found | None:
-    """Goes on exactly where the run in ``path`` stopped; None if it is finished already.
+    """Continue a run exactly from the place at which it stopped.
 
     Args:
         path: The run folder.
-        reopen: `archgrad finish` ended it, and its result is removed as soon as it is sure that the search can go on.
-        repair: Damaged metrics and decisions are mended first (`archgrad.run.repairing`), those of a finished run too.
-        previous: It goes on from the checkpoint before the last, which becomes the last one.
-        console: Where it says how far it is.
+        reopen: If true, a search that `archgrad finish` ended continues. Its result is removed as
+            soon as it is certain that the search can continue.
+        repair: If true, damaged metrics and decisions are repaired first
+            (`archgrad.run.repairing`), also those of a finished run.
+        previous: If true, the run continues from the checkpoint before the last one, which then
+            becomes the last one.
+        console: The console for progress and messages.
 
     Returns:
-        What was found.
+        The found genotype and the last state, or None if the run is finished already.
 
     Raises:
-        ValueError: There is no run, its checkpoint or its metrics are damaged, its data or plan have changed, or there is nothing to reopen.
-        Interrupted: It was asked to stop; everything is saved.
+        ValueError: There is no run, its checkpoint or metrics are damaged, its images or its
+            length have changed, or there is nothing to reopen.
+        Interrupted: The process was asked to stop. Everything is saved.
     """
     console = console or terminal.console(soft_wrap=True)
     folder = RunFolder(Path(path))
@@ -100,44 +117,40 @@ def resume(
 
 
 def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) -> Found:
-    config, say = prepared.config, say_on(console)
-    how = command("resume", folder.path)
+    """Run the loop from a state with all observers, and write the result."""
+    config, method, say = prepared.config, prepared.method, say_on(console)
     say(headline(prepared, folder, state))
     past = results.past_of(folder, state)
-    timing = watchers.timed(
-        config,
-        prepared.method,
-        state,
-        prepared.data,
-        [*curvature(config), *diagnostics(config)],
-        past,
-    )
+    probes = [*curvature(config), *diagnostics(config)]
+    timing = watchers.timed(config, method, state, prepared.data, probes, past)
     with stop_requests() as stopping, progress.life(console) as alive:
         bar = Bar(console, timing, alive)
         checkpoints = Checkpoints(
-            folder.checkpoint, seconds=config.search.checkpoint_seconds, stopping=stopping, how=how
+            folder.checkpoint,
+            seconds=config.search.checkpoint_seconds,
+            stopping=stopping,
+            how=command("resume", folder.path),
         )
         measured = [
             Timed(replace(probe, between=checkpoints.measuring), timing, alive)
             for probe in curvature(config)
         ]
         images = Reading(prepared.data, checkpoints.measuring, checkpoints.tuning)
-        observers: tuple[Observer, ...] = (
-            *measured,  # which the next may read
+        # The order matters: each observer acts after those before it.
+        observers: Sequence[Observer] = (
+            *measured,  # a rule for stopping reads their value
             *early(
-                config.stop, prepared.method, prepared.epochs, past
-            ),  # before what measures after the last epoch
-            *measured,  # again: another rule may have ended the search with an epoch that it had passed over
-            *(
-                Timed(probe, timing, alive) for probe in diagnostics(config)
-            ),  # before the metrics, which get their columns
-            Metrics(
-                folder.metrics, epoch=results.epochs_of(state)
-            ),  # before the checkpoint: a line too many is cut, one too few is lost
+                config.stop, method, prepared.epochs, past
+            ),  # a rule may make this epoch the last
+            *measured,  # if so, they measure the epoch that they passed over
+            *(Timed(probe, timing, alive) for probe in diagnostics(config)),
+            Metrics(folder.metrics, epoch=results.epochs_of(state)),  # takes the probes' columns
+            # The checkpoint comes after the records: on resume a line too many is cut, while a
+            # line too few would be lost.
             AlphaRecord(folder.alphas, epoch=results.epochs_of(state)),
             Decisions(folder.decisions, taken=len(state.decisions)),
             checkpoints,
-            timing,  # behind all that takes time
+            timing,  # after everything that takes time
             bar,
             Estimate(
                 timing,
@@ -147,12 +160,10 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
             ),
         )
         try:
-            found = loop.search(
-                prepared.method, images, prepared.epochs, state=state, observers=observers
-            )
+            found = loop.search(method, images, prepared.epochs, state=state, observers=observers)
             alive.at("cost and accuracy of what was seen", timing.left(found.state).seconds)
             points = results.seen(prepared, folder, found, images)
-            checkpoints.measuring()  # a request that came meanwhile
+            checkpoints.measuring()  # a request to stop may have come meanwhile
         finally:
             bar.close()
     results.write(prepared, folder, found, points)
@@ -160,36 +171,35 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
 
 
 def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:
-    """What is about to run, and what it remembers."""
-    config, images = prepared.config, prepared.data
+    """Return the lines that describe a search before its first step."""
+    config, images, method = prepared.config, prepared.data, prepared.method
     counts = {name: len(split.places) for name, split in images.splits.items()}
-    assert config.threads is not None  # `prepare` decides it
+    assert config.threads is not None  # `prepare` sets it
     threads = counted(config.threads, "thread")
-    resumed = state.epoch or state.step
-    lengths = {
-        prepared.method.stepper.steps(prepared.method, state.plan, epoch)
-        for epoch in range(prepared.epochs)
+    lines = [
+        f"split: {counts['train']:,} images train the weights, {counts['val']:,} train the alphas, "
+        f"{counts['test']:,} are for testing",
+        f"{config.method} in {config.space['name']}: {_extent(prepared, state)}, "
+        f"batch {config.search.batch}, {config.device}, {threads}, seed {config.seed}, "
+        f"into {folder.path}",
+    ]
+    for name, memory in state.memory.items():
+        if size := memory.size():
+            lines.append(f"extra memory for {name}: {decimal(size)}")
+    if not (state.epoch or state.step):
+        lines += rate.sentences(method, state.plan)
+    lines += budgets.ranges(method.limits, state.space.groups)
+    lines += [probe.cost(state) for probe in ranking(config)]
+    return "\n".join(lines)
+
+
+def _extent(prepared: Prepared, state: State) -> str:
+    """Return the length of a new search, or the place from which an old one goes on."""
+    if state.epoch or state.step:
+        return f"from epoch {state.epoch + 1}, step {state.step}"
+    method = prepared.method
+    lengths = {  # a method may have epochs of several lengths
+        method.stepper.steps(method, state.plan, epoch) for epoch in range(prepared.epochs)
     }
-    each = " or ".join(map(str, sorted(lengths)))  # a method may have epochs of several lengths
-    place = (
-        f"from epoch {state.epoch + 1}, step {state.step}"
-        if resumed
-        else f"{counted(prepared.epochs, 'epoch')} of {each} steps"
-    )
-    sizes = {name: memory.size() for name, memory in state.memory.items()}
-    return (
-        f"split: {counts['train']:,} images train weights, {counts['val']:,} move alphas, {counts['test']:,} are for testing\n"
-        f"{config.method} in {config.space['name']}: {place}, batch {config.search.batch}, {config.device}, {threads}, "
-        f"seed {config.seed}, into {folder.path}"
-        + "".join(
-            f"\nits {name} take {decimal(size)} of memory" for name, size in sizes.items() if size
-        )
-        + "".join(
-            f"\n{line}"
-            for line in (rate.sentences(prepared.method, state.plan) if not resumed else [])
-        )
-        + "".join(
-            f"\n{line}" for line in budgets.ranges(prepared.method.limits, state.space.groups)
-        )
-        + "".join(f"\n{one.cost(state)}" for one in ranking(config))
-    )
+    steps = " or ".join(map(str, sorted(lengths)))
+    return f"{counted(prepared.epochs, 'epoch')} of {steps} steps"

@@ -1,4 +1,4 @@
-"""A run after its search: its state read back, its judgement, and a stopped search whose result is what it has now."""
+"""A run after its search: its state, its judgement, and the result of a search that was stopped."""
 
 from __future__ import annotations
 
@@ -12,75 +12,85 @@ from archgrad import terminal
 from archgrad.errors import command
 from archgrad.run import budgets, preparing, results
 from archgrad.run.folder import RunFolder
-from archgrad.run.judgement import Judgement, judge
+from archgrad.run.judgement import Judgement
+from archgrad.run.judging import judge
 from archgrad.searching import checkpoint, loop, progress
 from archgrad.searching.loop import Found
 from archgrad.searching.types import Method, State
 from archgrad.storage import records
-from archgrad.terminal import say_on
+from archgrad.terminal import Say, say_on
 
 
 def restored(folder: RunFolder) -> tuple[Method, State]:
-    """The method of a run and the state in its checkpoint, on the CPU, without its images. ValueError where one cannot be had."""
+    """Read the method of a run and the state of its checkpoint, on the CPU and without images.
+
+    Raises:
+        ValueError: The run, its checkpoint or its method is missing or damaged.
+    """
     settings = folder.settings()
-    space = preparing.space_of(settings)
-    limits = budgets.costs_of(
-        settings, space, folder.images()["preprocess"]["size"], folder.latencies
-    ).limits()
-    method = preparing.build(settings, space, preparing.limiting(settings, limits))
+    space = preparing.space_from(settings)
+    size = folder.images()["preprocess"]["size"]
+    costs = budgets.costs_of(settings, space, size, folder.latencies)
+    method = preparing.build(settings, space, costs)
     state = checkpoint.load(folder.checkpoint, method)
     loop.check_plan(state, settings.search.epochs or method.base.defaults.epochs, state.plan.steps)
     return method, as_ended(state) if folder.finished_by_hand() else state
 
 
 def as_ended(state: State) -> State:
-    """A stopped search read as one that ended there: between two epochs it is at the end of the first, not before the second."""
+    """Mark a stopped search as ended, and return its state.
+
+    Between two epochs the search then stands at the end of the first one, not before the second.
+    """
     if not state.step and 0 < state.epoch < state.plan.epochs and state.ended is None:
         state.ended = state.epoch
     return state
 
 
 def searched(folder: RunFolder) -> Judgement | None:
-    """The judgement that a run ended with; of a run recorded before there was one it is made from the run's files. None where they do not
-    suffice."""
+    """Return the judgement of a finished run.
+
+    A run that was recorded before judgements existed is judged from its files now. The answer is
+    None if these files are not sufficient.
+    """
     content = folder.result()
     if "searched" in content:
         return Judgement.from_json(content["searched"])
     threads = torch.get_num_threads()
     try:
         method, state = restored(folder)
-        return judge(
-            method,
-            state,
-            folder.found(),
-            records.measured(folder.history()),
-            folder.images()["per_class"]["val"],
-        )
-    except (
-        ValueError,
-        KeyError,
-        RuntimeError,
-        OSError,
-    ):  # a checkpoint that is gone or of another version, a method of a plugin
+        past = records.measured(folder.history())
+        return judge(method, state, folder.found(), past, folder.images()["per_class"]["val"])
+    except (ValueError, KeyError, RuntimeError, OSError):
+        # The checkpoint is missing or of another version, or the method belongs to a plugin.
         return None
     finally:
         torch.set_num_threads(threads)
 
 
 def said(judgement: Judgement | None) -> list[str]:
-    """Its lines, or that there is none."""
-    return (
-        judgement.lines()
-        if judgement
-        else ["not judged whether this was searched: the run has no checkpoint that can be read"]
-    )
+    """Return the lines of a judgement, or one line that there is none."""
+    if judgement is None:
+        return ["The search cannot be judged, because the run has no readable checkpoint."]
+    return judgement.lines()
 
 
 def finish(path: Path, *, console: Console | None = None) -> Found | None:
-    """Makes what the stopped search in ``path`` has now its result; None if it has a result already. Its checkpoint stays as it is.
+    """Make the present state of a stopped search its result. The checkpoint stays as it is.
 
-    Where alphas moved, the result is what they say now, without the decisions that a method would take after its last epoch; where no alphas
-    ever move, these decisions are all there is, and are taken now. ValueError if there is no run, no checkpoint, or nothing to decide among.
+    If the method trains alphas, the result is what they select now. Decisions that the method
+    would take after its last epoch are left out. If the method trains no alphas, these decisions
+    are the only result, so they are taken now.
+
+    Args:
+        path: The run folder.
+        console: The console for progress and messages.
+
+    Returns:
+        The genotype and the state, or None if the run has a result already.
+
+    Raises:
+        ValueError: There is no run, no checkpoint, or nothing to decide among.
     """
     console = console or terminal.console(soft_wrap=True)
     folder, say = RunFolder(path), say_on(console)
@@ -89,38 +99,30 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
         return None
     if not folder.checkpoint.exists():
         raise ValueError(
-            f"the search in {path} has no checkpoint yet, so there is nothing to finish: go on with `{command('resume', path)}`"
+            f"the search in {path} has no checkpoint yet, so there is nothing to finish: "
+            f"go on with `{command('resume', path)}`"
         )
     with folder.locked(), progress.life(console) as alive:
-        if folder.genotype.exists():  # another process was faster
+        if folder.genotype.exists():  # another process finished it in the meantime
             return None
         prepared, state = preparing.recorded(folder, say)
         method, epochs = prepared.method, state.plan.epochs
-        own = method.alpha_from(epochs) >= epochs
-        if own and not state.decisions:
-            say(f"{method.name} moves no alphas: it decides now, by what it has")
+        trains_alphas = method.alpha_from(epochs) < epochs
+        if not trains_alphas and not state.decisions:
             alive.at("deciding")
-            for decision in method.finalise(state, prepared.data):
-                said = {
-                    name: value
-                    for name, value in decision.note.items()
-                    if isinstance(value, str | int | float)
-                }
-                say(
-                    f"decided {len(state.decisions)}: "
-                    + ", ".join(f"{name} {value}" for name, value in said.items())
-                )
+            _decide(prepared, state, say)
             if not state.decisions:
                 raise ValueError(
-                    f"{method.name} has nothing to choose among yet in {path}: go on with `{command('resume', path)}`"
+                    f"{method.name} has nothing to choose among yet in {path}: "
+                    f"go on with `{command('resume', path)}`"
                 )
-        elif method.patch.finalise and not own:
+        elif method.patch.finalise and trains_alphas:
             taken = (
                 f"its first {len(state.decisions)} decisions"
                 if state.decisions
-                else "what its alphas say now"
+                else "the present selection of its alphas"
             )
-            say(f"{method.name} decides after its last epoch: the result is {taken}")
+            say(f"{method.name} decides after its last epoch, so the result here is {taken}")
         as_ended(state)
         alive.at("cost and accuracy of what was seen")
         found = Found(method.genotype(state), state)
@@ -128,8 +130,20 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
     return found
 
 
+def _decide(prepared: preparing.Prepared, state: State, say: Say) -> None:
+    """Take the decisions of a method that trains no alphas, and print each one."""
+    say(f"{prepared.method.name} trains no alphas, so it decides now")
+    for decision in prepared.method.finalise(state, prepared.data):
+        notes = [
+            f"{name} {value}"
+            for name, value in decision.note.items()
+            if isinstance(value, str | int | float)
+        ]
+        say(f"decided {len(state.decisions)}: {', '.join(notes)}")
+
+
 def place(state: State) -> dict[str, Any]:
-    """Where the search stood: whole epochs, ``of`` how many, steps of the next."""
+    """Return the place of a search: its whole epochs, ``of`` how many, and steps of the next."""
     return {
         "epochs": min(state.epoch, state.plan.epochs),
         "of": state.plan.epochs,

@@ -1,4 +1,4 @@
-"""The run folder: what lies where, who may write, and in what surroundings it was made."""
+"""The run folder: its files, its lock, and the environment in which the run was made."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from archgrad.arch.genotype import Genotype
 from archgrad.data.schemas import ImagesFile
 from archgrad.errors import command, counted
 from archgrad.run import config, earlier
+from archgrad.run.budgets import BudgetResult
 from archgrad.run.config import SearchConfig
-from archgrad.run.schemas import BudgetResult, GenotypeFile
+from archgrad.run.schemas import GenotypeFile
 from archgrad.storage import records, typed_json
 from archgrad.storage.files import previous, read_json, write, write_json
 from archgrad.storage.folder import (
@@ -40,7 +41,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths only; a part may not be there yet. ``config`` marks a run that began, ``genotype`` one that ended."""
+    """The files of a run by their paths. A file need not exist yet.
+
+    A run has begun if ``config`` exists, and it has ended if ``genotype`` exists.
+    """
 
     path: Path
 
@@ -49,81 +53,98 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The search with everything resolved: ``archgrad search --config`` repeats it."""
+        """Return the resolved settings, which ``archgrad search --config`` repeats."""
         return self.path / SETTINGS
 
     @property
     def environment(self) -> Path:
+        """Return the versions and the machine, from `environment`."""
         return self.path / "environment.json"
 
     @property
     def data(self) -> Path:
-        """`Data.summary`: classes, splits, preprocessing, fingerprint."""
+        """Return the description of the images, from `Data.summary`."""
         return self.path / "data.json"
 
     @property
     def metrics(self) -> Path:
-        """One JSON line per epoch."""
+        """Return the metrics, a JSON object on a line for each epoch."""
         return self.path / METRICS
 
     @property
     def alphas(self) -> Path:
-        """Those at the end of every epoch: `archgrad.alphas` reads them."""
+        """Return the alphas at the end of every epoch, which `archgrad.alphas` reads."""
         return self.path / "alphas.safetensors"
 
     @property
     def decisions(self) -> Path:
-        """One JSON line per decision of a finalisation; not there where there was none."""
+        """Return the decisions after the epochs, one on a line. Without any there is no file."""
         return self.path / "decisions.jsonl"
 
     @property
     def checkpoint(self) -> Path:
-        """Everything to go on from; the one before it lies beside it (`before`)."""
+        """Return the state from which the search can go on."""
         return self.path / CHECKPOINT
 
     @property
     def before(self) -> Path:
-        """The checkpoint before the last one."""
+        """Return the checkpoint before the last one."""
         return previous(self.checkpoint)
 
     @property
     def genotype(self) -> Path:
-        """{"genotype": our JSON, "text": the field's notation, "budget": `archgrad.run.budgets.kept`, "searched": `archgrad.run.judgement.Judgement`};
-        and "finished": {"epochs", "of", "steps"} where `archgrad finish` ended the search there."""
+        """Return the result (`archgrad.run.schemas.GenotypeFile`).
+
+        It has the genotype as JSON and as text, its cost beside each budget, and the judgement of
+        the search. If `archgrad finish` ended the search, it has the place of that end too.
+        """
         return self.path / "genotype.json"
 
     @property
     def latencies(self) -> Path:
-        """The table of latencies that its budget was set by: another measurement would be another search. Not there without such a budget."""
+        """Return the latency table of a budget of latency. Without such a budget there is no file.
+
+        The run keeps the table because another measurement would make another search of it.
+        """
         return self.path / "latency.json"
 
     @property
     def front(self) -> Path:
-        """Cost against validation accuracy: {"cost": name, "unit": ..., "points": [...]}, each with what `archgrad.run.front.Point` has."""
+        """Return cost and validation accuracy of the networks that the search saw (`FrontFile`)."""
         return self.path / "front.json"
 
     @property
     def estimate(self) -> Path:
-        """What an unfinished run expects: {"left": seconds, "total": seconds, "when": of the epoch, in seconds}"""
+        """Return the seconds that an unfinished run expects to take (`EstimateFile`)."""
         return self.path / ESTIMATE
 
     def expect(self, left: float, total: float) -> None:
-        """Writes it down, for whoever waits for several runs."""
+        """Write the expected seconds to `estimate`, where studies of several runs read them."""
         expect(self.path, left, total)
 
     @property
     def cells(self) -> Path:
+        """Return the picture of the genotype."""
         return self.path / "cells.svg"
 
     @property
     def curves(self) -> Path:
+        """Return the picture of the metrics."""
         return self.path / "curves.svg"
 
     def check_free(self) -> list[Path]:
-        """What a kill left of the `begin` of another run. ValueError if a new run would write over anything else."""
+        """Check that a new run would overwrite nothing.
+
+        Returns:
+            The files that an earlier `begin` wrote before it was killed. They may be removed.
+
+        Raises:
+            ValueError: The folder holds a run or other files.
+        """
         if self.config.exists():
             raise ValueError(
-                f"{self.path} holds a run already: go on with `{command('resume', self.path)}`, or choose another --out"
+                f"{self.path} holds a run already: go on with `{command('resume', self.path)}`, "
+                "or choose another --out"
             )
         return leftovers(self.path, self.config, (self.environment, self.data, self.latencies))
 
@@ -134,64 +155,68 @@ class RunFolder:
         latencies: Callable[[Path], Any],
         settings: str,
     ) -> None:
-        """Writes the first files of a new run, ``config`` last. Only for whoever holds the lock.
+        """Write the first files of a new run, ``config`` last. The caller must hold the lock.
 
         Args:
-            environment: What `environment` says.
-            images: `Data.summary`.
-            latencies: Writes the table of latencies to a path, if there is one.
+            environment: The content of `environment`.
+            images: The content of `data`.
+            latencies: Writes the latency table to a path, if there is one.
             settings: The settings as YAML.
 
         Raises:
-            ValueError: The folder holds anything but what a kill left of such a beginning.
+            ValueError: The folder holds a run or other files.
             OSError: A file cannot be written.
         """
         for left in self.check_free():
-            left.unlink()  # of a search that may have had other settings
+            left.unlink()  # they may belong to other settings
         write_json(self.environment, environment)
         write_json(self.data, images)
         latencies(self.latencies)
         write(self.config, settings)
 
     def settings(self) -> SearchConfig:
-        """ValueError if no run began here, or its settings were damaged."""
+        """Read the settings. A ValueError says that there is no run, or that they are damaged."""
         if not self.config.is_file():
             raise ValueError(f"there is no run in {self.path} ({self.config.name} is missing)")
         where, given = config.read_yaml(self.config)
         settings = config.read((where, earlier.as_recorded(given)), recorded=True)
-        # a run that named no validation images had none: half of its training images moved the alphas, whatever its folder holds
+        # A record that names no validation images had none: half of its training images trained
+        # the alphas, even if there is a validation split in the folder of images now.
         return settings.model_copy(
             update={"data": settings.data.model_copy(update={"val": settings.data.val or "none"})}
         )
 
     def found(self) -> Genotype:
-        """What the search ended with. ValueError if it has not."""
+        """Return the genotype. A ValueError says that the search has not ended."""
         if not self.genotype.is_file():
             self.settings()
             more = (
-                f", or take what it has now by `{command('finish', self.path)}`"
+                f", or make its present state the result with `{command('finish', self.path)}`"
                 if self.checkpoint.exists()
                 else ""
             )
             raise ValueError(
-                f"the search in {self.path} is not finished: go on with `{command('resume', self.path)}`{more}"
+                f"the search in {self.path} is not finished: "
+                f"go on with `{command('resume', self.path)}`{more}"
             )
         return Genotype.from_json(self.result()["genotype"])
 
     def result(self) -> GenotypeFile:
-        """What `genotype` holds. ValueError if it is damaged."""
+        """Read the content of `genotype`. A ValueError says that it is damaged."""
         return typed_json.read(self.genotype, GenotypeFile)
 
     def images(self) -> ImagesFile:
-        """What `data` holds. ValueError if it is damaged."""
+        """Read the content of `data`. A ValueError says that it is damaged."""
         return typed_json.read(self.data, ImagesFile)
 
-    def found_within(self) -> list[BudgetResult]:
-        """What the found network costs beside each budget of its search, `archgrad.run.budgets.kept`."""
-        return list(self.result().get("budget", []))
+    def found_within(self) -> tuple[BudgetResult, ...]:
+        """Return the cost of the found network beside each budget of its search."""
+        return tuple(map(BudgetResult.from_json, self.result().get("budget", [])))
 
     def history(self) -> list[Row]:
-        """The rows of a finished search, an epoch each, those marked as missing too; none of a run that was cut down to its result.
+        """Read the rows of a finished search, one for each epoch, also those marked as missing.
+
+        A run folder that keeps only the result has no rows.
 
         Raises:
             ValueError: A line of the metrics is damaged, or the row of an epoch is missing.
@@ -201,7 +226,7 @@ class RunFolder:
         return records.kept(self.metrics, self.epochs(), *records.SEARCH)
 
     def epochs(self) -> int:
-        """How many epochs a finished search has, as far as a file says that may be damaged."""
+        """Return the number of epochs of a finished search. Damaged metrics are allowed."""
         if place := read_json(self.genotype, "genotype").get("finished"):
             return int(place["epochs"])
         last = records.good(self.metrics)[-1:]
@@ -209,7 +234,7 @@ class RunFolder:
         return stops or self.settings().search.epochs or 0
 
     def stopped(self) -> str | None:
-        """Why the epochs ended early, and when; None where they did not. ValueError as `history`."""
+        """Return when and why a rule ended the search early, or None. ValueError as `history`."""
         last = self.history()[-1:]
         return next(
             (
@@ -221,24 +246,24 @@ class RunFolder:
         )
 
     def finished_by_hand(self) -> str | None:
-        """``after epoch 2 of 3``, where `archgrad finish` ended the search there; None where it ended by itself, or not yet."""
+        """Return where `archgrad finish` ended the search, ``after epoch 2 of 3``, or None."""
         if not self.genotype.is_file() or not (place := self.result().get("finished")):
             return None
         steps = f" and {counted(place['steps'], 'step')}" if place["steps"] else ""
         return f"after epoch {place['epochs']} of {place['of']}{steps}"
 
     def ended(self) -> list[str]:
-        """A line for each reason why a search ended before its last epoch: a rule, or `archgrad finish`."""
+        """Return a line for each reason for an early end: a rule, or `archgrad finish`."""
         by_hand = self.finished_by_hand()
-        return [
-            *filter(
-                None,
-                [self.stopped(), by_hand and f"a stopped search, finished {by_hand} as it was"],
-            )
-        ]
+        reasons = [self.stopped(), by_hand and f"a stopped search, finished {by_hand} as it was"]
+        return [reason for reason in reasons if reason]
 
     def check_reopen(self) -> None:
-        """ValueError if this run has no result of `archgrad finish`, or a network was trained of it."""
+        """Check that `archgrad finish` wrote the result, and that no network was trained of it.
+
+        Raises:
+            ValueError: One of the two does not hold.
+        """
         self.settings()
         if not self.finished_by_hand():
             raise ValueError(
@@ -247,23 +272,27 @@ class RunFolder:
         network = self.path / "retrain"
         if network.exists():
             raise ValueError(
-                f"{network} holds the network of what was found so far: move it elsewhere before --reopen"
+                f"{network} holds the network of the present result: "
+                "move it elsewhere before --reopen"
             )
 
     def reopen(self) -> None:
-        """Removes the result that `archgrad finish` wrote, so that the search can go on as if it had never been there."""
-        self.genotype.unlink()  # first: without it the run is a stopped one, whatever else is left of the result
+        """Remove the result that `archgrad finish` wrote, so that the search can go on."""
+        self.genotype.unlink()  # first, because without it the run counts as stopped
         for path in (self.front, self.cells, self.curves):
             path.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """ValueError while another process works here. The system lets go of a dead process's lock by itself."""
+        """Lock the folder, or raise a ValueError if another process has locked it.
+
+        The operating system releases the lock of a dead process.
+        """
         with locked(self.path, self.names()):
             yield
 
     def names(self) -> set[str]:
-        """The names of all its files."""
+        """Return the names of all files of a run."""
         parts = (
             getattr(self, name)
             for name, kind in vars(RunFolder).items()
@@ -273,7 +302,7 @@ class RunFolder:
 
 
 def default_out(config: SearchConfig) -> Path:
-    """runs/METHOD-SPACE-DATA-seedN"""
+    """Return the default run folder, ``runs/METHOD-SPACE-DATA-seedN``."""
     images = Path(config.data.path or "data").name
     return Path("runs") / re.sub(
         r"[^\w.+-]", "_", f"{config.method}-{config.space['name']}-{images}-seed{config.seed}"
@@ -281,7 +310,7 @@ def default_out(config: SearchConfig) -> Path:
 
 
 def environment(device: torch.device | str) -> dict[str, Any]:
-    """Versions, commit, machine, threads: what a result may depend on besides its settings."""
+    """Return versions, commit, machine and threads: a result may depend on them too."""
     import torch
 
     device = torch.device(device)
@@ -299,7 +328,10 @@ def environment(device: torch.device | str) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """Of the checkout this package runs from, ``-dirty`` behind it where files were changed; None for an installed package."""
+    """Return the commit of the checkout that this package runs from, or None if it is installed.
+
+    ``-dirty`` at its end means that files were changed.
+    """
     root = Path(archgrad.__file__).parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,4 +1,7 @@
-"""Cost against accuracy: the networks a search saw, and which of them nothing beats in both (the Pareto front)."""
+"""The Pareto front of cost and accuracy over the networks that a search saw.
+
+No other network of these is both cheaper and better than one of the front.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,27 @@ from archgrad.storage.records import Row
 
 
 class Point(NamedTuple):
-    """``accuracy``: share in [0, 1] of validation images, of the genotype alone in the supernet, its weights as they are there."""
+    """A network that a search saw.
+
+    Attributes:
+        genotype: The genotype as text.
+        cost: Its cost.
+        accuracy: The share in [0, 1] of validation images on which the genotype is right, alone in
+            the supernet and with the supernet's weights.
+        seen: ``epoch 5``, or ``end`` if the last alphas select it under a budget.
+    """
 
     genotype: str
     cost: float
     accuracy: float
-    seen: str  # "epoch 5", or "end": selected from the last alphas under a budget
+    seen: str
 
 
 def of_epochs(rows: Iterable[Row], cost: Cost) -> list[Point]:
-    """What was selected at each epoch whose gap was measured (or what was drawn there: random search)."""
+    """Return the selected networks of the epochs whose gap was measured.
+
+    In a random search these are the draws of the epochs.
+    """
     found = []
     for row in rows:
         reached = row.get("draw_accuracy", row.get("discrete_accuracy"))
@@ -43,16 +57,26 @@ def of_epochs(rows: Iterable[Row], cost: Cost) -> list[Point]:
 def of_end(
     method: Method, state: State, data: Data, found: Genotype, cost: Cost, count: int, images: int
 ) -> list[Point]:
-    """What the search ended with, and what its last alphas say under ``count`` budgets spread evenly from the smallest network to the largest
-    that its other limits allow, each judged on at most ``images`` validation images under batch statistics.
+    """Return the result of a search, and the networks that its last alphas select under budgets.
 
-    Where something else than the alphas decided (a finalisation), what was found stands alone.
+    The budgets are spread evenly from the smallest to the largest network that the other limits
+    allow. If decisions after the epochs selected the result, it stands alone.
+
+    Args:
+        method: The method of the search.
+        state: Its last state.
+        data: Its images.
+        found: Its result.
+        cost: The cost of the front.
+        count: The number of budgets.
+        images: The largest number of validation images on which each network is evaluated, with
+            the batch statistics of BatchNorm.
     """
     groups, others = (
         state.space.groups,
         tuple(limit for limit in method.limits if limit.cost.name != cost.name),
     )
-    genotypes = {found: None}
+    genotypes = {found: None}  # a dict, because it keeps the order and each network once
     if not state.decisions:
         for bound in spread(
             cheapest(cost, groups, others), dearest(cost, groups, others), cost, count
@@ -61,7 +85,7 @@ def of_end(
             if fit(groups, limits):
                 genotypes[method.selected(state, limits)] = None
 
-    def judged(genotype: Genotype) -> float:
+    def measured(genotype: Genotype) -> float:
         batches = data.evaluation("val", limit=images)
         return accuracy(
             state.nets["search"],
@@ -73,12 +97,17 @@ def of_end(
         )[0]
 
     return [
-        Point(str(one), cost.of(one), judged(one), "end") for one in genotypes if fits(one, groups)
+        Point(str(one), cost.of(one), measured(one), "end")
+        for one in genotypes
+        if fits(one, groups)
     ]
 
 
 def spread(least: Genotype | None, most: Genotype | None, cost: Cost, count: int) -> list[float]:
-    """``count`` bounds from the cost of one to that of the other, none where there is neither."""
+    """Return ``count`` bounds from the cost of one network to that of the other.
+
+    There are none if one of the networks is None.
+    """
     if least is None or most is None:
         return []
     low, high = cost.of(least), cost.of(most)
@@ -86,7 +115,11 @@ def spread(least: Genotype | None, most: Genotype | None, cost: Cost, count: int
 
 
 def fits(genotype: Genotype, groups: Groups) -> bool:
-    """Whether the last supernet has it: a random search ends with that of its last draw, a search in stages with what they left."""
+    """Return whether the last supernet contains a network.
+
+    A random search ends with the supernet of its last draw, and a search in stages with a smaller
+    one.
+    """
     try:
         genotype.check(groups)
     except ValueError:
@@ -95,7 +128,7 @@ def fits(genotype: Genotype, groups: Groups) -> bool:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """Those that no other is both cheaper and better than, by rising cost; of equals the first."""
+    """Return the points of the Pareto front by rising cost. Of equal points the first one stays."""
     found: list[Point] = []
     for point in sorted(points, key=lambda one: (one.cost, -one.accuracy)):
         if not found or point.accuracy > found[-1].accuracy:

@@ -1,4 +1,4 @@
-"""All that a search needs, made from its settings."""
+"""Preparation of a search: its images, space, method and settings, made from what a user gave."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from archgrad import data, methods, options, plugins, seeds, spaces, terminal
+from archgrad import data, methods, plugins, seeds, spaces, terminal
 from archgrad.arch.space import Space, check_cells
-from archgrad.cost.limits import Limits
 from archgrad.data import Data, Dataset, places, stem_for
 from archgrad.data.parts import NONE
 from archgrad.devices import device_named
@@ -19,34 +18,59 @@ from archgrad.methods.budget import budget
 from archgrad.observers import interrupts
 from archgrad.retraining.settings import retrain_settings
 from archgrad.run import budgets, processors, results
+from archgrad.run.budgets import Costs
+from archgrad.run.checking import check_named
 from archgrad.run.config import SearchConfig
 from archgrad.run.folder import RunFolder
 from archgrad.run.sections import LOADING, DataSettings
 from archgrad.searching import checkpoint, loop, rate
 from archgrad.searching.method import Method
-from archgrad.searching.patch import Patch
 from archgrad.searching.types import Plan, State
 from archgrad.storage import records
 from archgrad.terminal import Say
 
+READING = ("share", "augment", "cutout", "flip", "jitter", "workers")
+"""The settings of the images that are arguments of `archgrad.data.search_data`."""
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a search needs, and the settings it follows from, resolved."""
+    """The parts of a search, ready to begin or to go on.
+
+    Attributes:
+        config: The settings, each with its final value.
+        method: The method over its space, with its budgets.
+        data: The images, split and read.
+        costs: The costs of the networks of the space.
+    """
 
     config: SearchConfig
     method: Method
     data: Data
-    costs: budgets.Costs
+    costs: Costs
 
     @property
     def epochs(self) -> int:
+        """Return the number of epochs of the search."""
         return self.config.search.epochs or self.method.base.defaults.epochs
 
 
 def recorded(folder: RunFolder, say: Say, *, previous: bool = False) -> tuple[Prepared, State]:
-    """A run that began, ready to go on: from its checkpoint, or from its start where there is none; ``previous``: from the checkpoint before
-    the last. ValueError if its images have changed, or its metrics or decisions are damaged."""
+    """Prepare a run that began to go on.
+
+    Args:
+        folder: The run folder.
+        say: Takes each line about the images.
+        previous: If true, the state comes from the checkpoint before the last one.
+
+    Returns:
+        The parts of the search and its state: that of the checkpoint, or the first state if the
+        run has no checkpoint yet.
+
+    Raises:
+        ValueError: The images have changed, or a checkpoint, the metrics or the decisions are
+            damaged.
+    """
     settings = folder.settings()
     was = folder.images()
 
@@ -54,7 +78,8 @@ def recorded(folder: RunFolder, say: Say, *, previous: bool = False) -> tuple[Pr
         if not data.same_images(was["fingerprint"], images):
             how = data.difference(was["preprocess"], images)
             raise ValueError(
-                f"the images in {settings.data.path} have changed since {folder.path} began ({how}): start a new search"
+                f"the images in {settings.data.path} have changed since {folder.path} began "
+                f"({how}): start a new search"
             )
 
     prepared = prepare(settings, say, folder.latencies, expect)
@@ -76,49 +101,41 @@ def prepare(
     latencies: Path | None = None,
     expect: Callable[[Dataset], None] = lambda images: None,
 ) -> Prepared:
-    """Loads the images, builds space and method to suit them, and resolves every setting. Sets torch's threads and determinism. ``expect``
-    raises ValueError for images that it did not expect."""
-    if config.data.path is None:
-        raise ValueError(
-            "which images? name them by --data: a folder, a .parquet or .csv file, a hub name such as cifar10, or digits"
-        )
+    """Read the images, build the method over a space that fits them, and resolve every setting.
+
+    This sets torch's number of threads and its determinism.
+
+    Args:
+        config: The settings of the search.
+        say: Takes each line about the images.
+        latencies: The file in which the run folder keeps its latency table, if it has one.
+        expect: Raises a ValueError if the images are not those of the run.
+
+    Returns:
+        The parts of the search.
+
+    Raises:
+        ValueError: A setting is wrong, or the images cannot be read.
+    """
+    check_named(config.data)
     device = set_up(config)
-    build(config)  # what is wrong without any image should be said before they are decoded
-    given = config.data
-    images = data.load(**loading(given), report=say)
+    check_settings(config)
+    images = data.load(**loading(config.data), report=say)
     expect(images)
     interrupts.check()
-    space = space_of(config.model_copy(update={"space": fitted(config, images)}))
+    space = space_from(config.model_copy(update={"space": fitted(config, images)}))
     costs = budgets.costs_of(config, space, images.size, latencies)
-    costs.networks()  # what is to be retrained should not be refused only then
-    method = build(config, space, limiting(config, costs.limits()))
-    reading = {
-        name: getattr(given, name)
-        for name in ("share", "augment", "cutout", "flip", "jitter", "workers")
-    }
-    batch = config.search.batch or space.defaults.batch
-    if config.threads is None:
-        torch.set_num_threads(processors.threads(batch, space.spec()["channels"], images.size))
-    halves = data.search_data(
-        images, batch=batch, seed=config.seed, device=device, limit=config.search.limit, **reading
-    )
+    costs.networks()  # a network that cannot be retrained is refused before the search, not after
+    method = build(config, space, costs)
+    halves = _halves(config, space, images, device)
     for note in halves.notes:
         say(note)
-    augment = halves.splits["train"].augment
-    config = resolve(
-        config, method, Plan(config.search.epochs or space.defaults.epochs, halves.steps())
-    )
-    resolved = config.model_copy(
+    plan = Plan(config.search.epochs or space.defaults.epochs, halves.steps())
+    resolved = resolve(config, method, plan).model_copy(
         update={
             "device": device,
             "threads": torch.get_num_threads(),
-            "data": settled(given).model_copy(
-                update={
-                    "size": images.size,
-                    "flip": augment and augment.flip,
-                    "val": images.validation or no_validation(given),
-                }
-            ),
+            "data": _resolved_data(config.data, images, halves),
             "space": {
                 "name": space.name,
                 **{name: value for name, value in space.spec().items() if value is not None},
@@ -128,10 +145,63 @@ def prepare(
     return Prepared(resolved, method, halves, costs)
 
 
-def build(config: SearchConfig, space: Space | None = None, limited: Patch | None = None) -> Method:
-    """The method over its space, checked against the length of the search; nothing is loaded. ValueError for what cannot be."""
+def _halves(config: SearchConfig, space: Space, images: Dataset, device: str) -> Data:
+    """Split the images for the weights and the alphas, and set torch's number of threads."""
+    batch = config.search.batch or space.defaults.batch
+    if config.threads is None:
+        torch.set_num_threads(processors.threads(batch, space.spec()["channels"], images.size))
+    return data.search_data(
+        images,
+        batch=batch,
+        seed=config.seed,
+        device=device,
+        limit=config.search.limit,
+        **{name: getattr(config.data, name) for name in READING},
+    )
+
+
+def _resolved_data(given: DataSettings, images: Dataset, halves: Data) -> DataSettings:
+    augment = halves.splits["train"].augment
+    return settled(given).model_copy(
+        update={
+            "size": images.size,
+            "flip": augment and augment.flip,
+            "val": images.validation or no_validation(given),
+        }
+    )
+
+
+def check_settings(config: SearchConfig) -> None:
+    """Refuse wrong settings of the method, the space and the length before any image is read.
+
+    The method is built here and thrown away. `prepare` has to build it a second time, because the
+    classes and channels of its space, and so the costs that its budgets limit, are known only
+    after the images are read.
+
+    Raises:
+        ValueError: A setting is unknown, out of range, or does not fit the others.
+    """
+    build(config)
+
+
+def build(config: SearchConfig, space: Space | None = None, costs: Costs | None = None) -> Method:
+    """Build the method of a search, and check it against the length of the search.
+
+    Args:
+        config: The settings of the search.
+        space: The space that fits the images, by default the space as the settings name it.
+        costs: The costs that the budgets limit. Without them the method has no budget.
+
+    Returns:
+        The method. No image, checkpoint or file is read, except a latency table.
+
+    Raises:
+        ValueError: A setting is unknown, out of range, or does not fit the others.
+    """
     plugins.load(config.plugins)
-    space = space or space_of(config)
+    space = space or space_from(config)
+    limits = costs.limits() if costs else ()
+    limited = budget(limits, rate=config.budget.rate) if limits else None
     given: dict[str, Any] = {**config.methods, "weights": config.weights, "alphas": config.alphas}
     method = methods.method(config.method, space, budget=limited, **given)
     epochs = config.search.epochs or space.defaults.epochs
@@ -142,45 +212,34 @@ def build(config: SearchConfig, space: Space | None = None, limited: Patch | Non
 
 
 def check_depths(config: SearchConfig) -> None:
-    """ValueError where the supernet of a new search, or the network that would be retrained, has too few cells for all edge groups."""
-    space = space_of(config)
+    """Check that the supernet and the network to retrain have enough cells for all edge groups.
+
+    Raises:
+        ValueError: One of them has too few cells.
+    """
+    space = space_from(config)
     check_cells(space, "--space.cells")
-    check_cells(
-        space.evaluation(cells=retrain_settings(space, config.retrain).cells), "--retrain.cells"
-    )
-
-
-def limiting(config: SearchConfig, limits: Limits) -> Patch | None:
-    """What keeps a search to these limits, as the settings have it; None where there are none."""
-    return budget(limits, rate=config.budget.rate) if limits else None
+    recipe = retrain_settings(space, config.retrain)
+    check_cells(space.evaluation(cells=recipe.cells), "--retrain.cells")
 
 
 def resolve(config: SearchConfig, method: Method, plan: Plan | None = None) -> SearchConfig:
-    """Every setting that no image decides, written out: length, batch, both optimizers, the options of each method. An automatic rate of the
-    alphas is a number where the ``plan`` is known, of which images decide the steps."""
-    usual = method.base.defaults
+    """Return the settings with the value of each one that does not depend on an image.
+
+    These are the length, the batch size, both optimizers and the options of each method.
+
+    Args:
+        config: The settings as given.
+        method: The method that `build` made of them.
+        plan: The length of the search. With it an automatic learning rate of the alphas becomes a
+            number, because the images decide the number of steps.
+    """
+    defaults = method.base.defaults
     length = {
-        "epochs": config.search.epochs or usual.epochs,
-        "batch": config.search.batch or usual.batch,
+        "epochs": config.search.epochs or defaults.epochs,
+        "batch": config.search.batch or defaults.batch,
     }
-    sections = {}
-    for name in config.method.split("+"):
-        entry = methods.METHODS[name]
-        usual_options = {
-            key: field.default
-            for key, field in options.model(entry.patch).model_fields.items()
-            if field.default is not None
-        }
-        sections[name] = usual_options | entry.options(
-            method.base.name, config.methods.get(name, {})
-        )
-    own = {"order": method.order} if "order" in method.stepper.reads else {}
-    own |= (
-        {"hypergradient": "first_order"}
-        if "hypergradient" in method.stepper.reads - method.patch.sets()
-        else {}
-    )
-    sections["darts"] = own | sections.get("darts", {}) | config.methods.get("darts", {})
+    sections = _options_by_method(config, method)
     return config.model_copy(
         update={
             "search": config.search.model_copy(update=length),
@@ -192,20 +251,39 @@ def resolve(config: SearchConfig, method: Method, plan: Plan | None = None) -> S
     )
 
 
-def space_of(config: SearchConfig) -> Space:
-    """The space as the settings name it. ValueError for an unknown one, or an option it does not have."""
-    given = {name: value for name, value in config.space.items() if name != "name"}
+def _options_by_method(config: SearchConfig, method: Method) -> dict[str, dict[str, Any]]:
+    """Return the options of each method, and those of the step under ``darts``."""
+    sections = {
+        origin.name: {name: value for name, value in origin.options.items() if value is not None}
+        for origin in method.patch.origins
+    }
+    step: dict[str, Any] = {}
+    if "order" in method.stepper.reads:
+        step["order"] = method.order
+    if "hypergradient" in method.stepper.reads - method.patch.sets():
+        step["hypergradient"] = "first_order"
+    sections["darts"] = step | config.methods.get("darts", {})
+    return sections
+
+
+def space_from(config: SearchConfig) -> Space:
+    """Return the space that the settings name.
+
+    Raises:
+        ValueError: There is no such space, or it does not have an option or its value.
+    """
+    name = config.space["name"]
     plugins.find()
-    if config.space["name"] not in spaces.SPACES:
-        raise plugins.unknown("space", config.space["name"], spaces.SPACES)
+    if name not in spaces.SPACES:
+        raise plugins.unknown("space", name, spaces.SPACES)
     try:
-        return spaces.space(config.space["name"], **given)
+        return spaces.space_of(config.space)
     except ValueError as error:
-        raise ValueError(f"space {config.space['name']}: {error}") from None
+        raise ValueError(f"space {name}: {error}") from None
 
 
 def set_up(config: SearchConfig) -> str:
-    """The device by name; torch's threads and determinism as the settings say."""
+    """Set torch's number of threads and its determinism, and return the name of the device."""
     device = device_named(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -215,44 +293,63 @@ def set_up(config: SearchConfig) -> str:
 
 
 def begin(prepared: Prepared) -> State:
-    """The state before the first step. ValueError for what the method cannot remember in so long a search of so many images."""
-    c = prepared.config
-    more = {"precision": c.search.precision, "recompute": c.search.recompute}
+    """Return the state before the first step.
+
+    Raises:
+        ValueError: The memory of the method is too large for so many epochs or images.
+    """
+    config = prepared.config
     return loop.begin(
-        prepared.method, prepared.data, prepared.epochs, seed=c.seed, device=c.device, **more
+        prepared.method,
+        prepared.data,
+        prepared.epochs,
+        seed=config.seed,
+        device=config.device,
+        precision=config.search.precision,
+        recompute=config.search.recompute,
     )
 
 
 def fitted(config: SearchConfig, images: Dataset) -> dict[str, Any]:
-    """The user's space with what follows from the images: classes, channels, stem. ValueError where the two disagree."""
+    """Return the settings of the space, with the classes, channels and stem that fit the images.
+
+    Raises:
+        ValueError: The settings name another number of classes or channels than the images have.
+    """
     given = dict(config.space)
     for name, has in (("classes", len(images.classes)), ("in_channels", images.in_channels)):
         if given.setdefault(name, has) != has:
             raise ValueError(
                 f"space.{name} is {given[name]}, but {images.name} has {has}: leave it out"
             )
-    stems = spaces.SPACES[space_of(config).name].stems
+    stems = spaces.SPACES[space_from(config).name].stems
     return ({"stem": stem_for(images.size, stems)} if stems else {}) | given
 
 
 def loading(given: DataSettings) -> dict[str, Any]:
-    """Arguments of `archgrad.data.loading`, those that were said."""
+    """Return the arguments of `archgrad.data.loading` that the settings name."""
     return {name: value for name in LOADING if (value := getattr(given, name)) is not None}
 
 
 def no_validation(given: DataSettings) -> str | None:
-    """What a run without validation images records of them: "none" where that was said, so that its settings do not take them again."""
-    return given.val if given.val == NONE else None
+    """Return the value that a run without validation images records for them.
+
+    It is "none" if a user chose that, so that a repeated search takes none again.
+    """
+    return NONE if given.val == NONE else None
 
 
 def settled(given: DataSettings) -> DataSettings:
-    """Files and folders by their whole paths, so that a run can be resumed from anywhere; hub names, split names and ``digits`` as they are
-    (a test set in this very folder is told from a split by ``./``)."""
-    other = {
-        "test": given.test and places.settled_split(given.test),
-        "val": given.val and places.settled_split(given.val),
-    }
-    cache = given.cache and given.cache.expanduser().resolve()
+    """Return the settings with absolute paths, so that a run can be resumed from any folder.
+
+    Names of hub sets, names of splits and ``digits`` stay as they are. A test set in the current
+    folder needs a ``./`` in front, or it is taken for a split.
+    """
     return given.model_copy(
-        update={"path": places.settled(given.path or ""), **other, "cache": cache}
+        update={
+            "path": places.settled(given.path or ""),
+            "test": given.test and places.settled_split(given.test),
+            "val": given.val and places.settled_split(given.val),
+            "cache": given.cache and given.cache.expanduser().resolve(),
+        }
     )

@@ -1,4 +1,4 @@
-"""All that a retraining needs, made from what is to be retrained and from settings."""
+"""Preparation of a retraining: its network, images and settings, made from what a user gave."""
 
 from __future__ import annotations
 
@@ -23,11 +23,23 @@ if TYPE_CHECKING:
     from archgrad.data import Dataset
 
 READING = ("augment", "flip", "workers")
-"""Settings of the data that say how images are read."""
+"""The settings of the images that are arguments of `archgrad.data.retrain_data`."""
+
+Source = tuple[str, Mapping[str, Any]]
+"""The name of a source of settings, for messages, and its settings as a file has them."""
 
 
-class Made(NamedTuple):
-    """All that a retraining needs beside its genotype."""
+class PreparedTraining(NamedTuple):
+    """The parts of a retraining beside its genotype.
+
+    Attributes:
+        space: The space that fits the images.
+        dataset: The images.
+        recipe: The settings of the retraining.
+        device: The name of the device.
+        origin: The arguments of `archgrad.data.loading`, as plain data.
+        reading: The settings that `READING` names.
+    """
 
     space: Space
     dataset: Dataset
@@ -37,24 +49,33 @@ class Made(NamedTuple):
     reading: dict[str, Any]
 
 
-def asked(
-    what: str, users: Sequence[tuple[str, Mapping[str, Any]]]
-) -> tuple[Subject, SearchConfig]:
-    """What is to be retrained, and how: by the run it is of, and what users said. ValueError for what cannot be."""
-    told = config.read(*users)
-    flags_said = users[-1][1]
-    found = subject(what, flags_said.get("space", {}).get("name"))
-    if found.run and "space" in flags_said:
-        raise ValueError(f"{what} is of a run, which has its space: leave out --space")
-    settings = config.read(
-        _origin(found, elsewhere=told.data.path is not None), *users, recorded=True
-    )
+def asked(what: str, users: Sequence[Source]) -> tuple[Subject, SearchConfig]:
+    """Return the genotype to retrain, and the settings of its run with those of the user on top.
+
+    Args:
+        what: A run folder, a file, a genotype or a name, as `archgrad.run.subject.subject` takes.
+        users: The settings of files and flags. The flags come last.
+
+    Raises:
+        ValueError: There is no such genotype, or a setting is wrong.
+    """
+    user_settings = config.read(*users)
+    flags = users[-1][1]
+    found = subject(what, flags.get("space", {}).get("name"))
+    if found.run and "space" in flags:
+        raise ValueError(f"{what} belongs to a run, which has its space: leave out --space")
+    other_images = user_settings.data.path is not None
+    settings = config.read(_origin(found, other_images), *users, recorded=True)
     check_images(settings.data)
     return found, settings
 
 
-def prepare(found: Subject, settings: SearchConfig, console: Console) -> Made:
-    """Reads the images. Sets torch's threads and determinism."""
+def prepare(found: Subject, settings: SearchConfig, console: Console) -> PreparedTraining:
+    """Read the images, and set torch's number of threads and its determinism.
+
+    Raises:
+        ValueError: The images cannot be read, or the space does not fit them.
+    """
     import torch
 
     from archgrad import data
@@ -72,52 +93,58 @@ def prepare(found: Subject, settings: SearchConfig, console: Console) -> Made:
             raise ValueError(
                 f"{error}; if the images were moved, name their new place by --data"
             ) from None
-    space = preparing.space_of(
+    space = preparing.space_from(
         settings.model_copy(update={"space": preparing.fitted(settings, dataset)})
     )
     recipe = retrain_settings(space, settings.retrain)
     if settings.threads is None:
-        torch.set_num_threads(
-            processors.threads(
-                recipe.batch, recipe.channels or space.spec()["channels"], dataset.size
-            )
-        )
+        channels = recipe.channels or space.spec()["channels"]
+        torch.set_num_threads(processors.threads(recipe.batch, channels, dataset.size))
     if note := otherwise(found, recipe.channels, recipe.cells, dataset.size):
         say(note)
-    keep = {
-        name: str(value) if isinstance(value, Path) else value for name, value in origin.items()
-    }
-    return Made(
+    return PreparedTraining(
         space,
         dataset,
         recipe,
         device,
-        keep,
+        {name: str(value) if isinstance(value, Path) else value for name, value in origin.items()},
         {name: getattr(settings.data, name) for name in READING},
     )
 
 
-def card_and_images(
-    what: str, users: Sequence[tuple[str, Mapping[str, Any]]]
-) -> tuple[Card, Dataset]:
-    """Of a retraining that is not begun. ValueError for what cannot be."""
+def card_and_images(what: str, users: Sequence[Source]) -> tuple[Card, Dataset]:
+    """Return the card and the images of a retraining that has not begun.
+
+    Raises:
+        ValueError: As `asked` and `prepare`.
+    """
     from archgrad.retraining import execute as retraining
 
     found, settings = asked(what, users)
-    made = prepare(found, settings, terminal.console(quiet=True))
+    prepared = prepare(found, settings, terminal.console(quiet=True))
     card = retraining.card_of(
-        made.space, found.genotype, made.dataset, made.recipe, seed=settings.seed, device=made.device,
-        deterministic=settings.deterministic, origin=made.origin, reading=made.reading,
-    )  # fmt: skip
-    return card, made.dataset
+        prepared.space,
+        found.genotype,
+        prepared.dataset,
+        prepared.recipe,
+        seed=settings.seed,
+        device=prepared.device,
+        deterministic=settings.deterministic,
+        origin=prepared.origin,
+        reading=prepared.reading,
+    )
+    return card, prepared.dataset
 
 
-def _origin(found: Subject, *, elsewhere: bool) -> tuple[str, dict[str, Any]]:
-    """What a retraining starts from: the run's settings, but for what follows from its images where it trains on others."""
+def _origin(found: Subject, other_images: bool) -> Source:
+    """Return the settings of the run that a retraining starts from.
+
+    If it trains on other images, the settings that follow from the run's images are left out.
+    """
     if found.run is None:
         return "", {"space": {"name": found.space_name}}
     settings = found.run.settings().to_mapping()
-    if elsewhere:
+    if other_images:
         settings["data"] = {
             name: value
             for name, value in settings["data"].items()

@@ -1,7 +1,8 @@
-"""How many threads a search takes where nobody said: from the processors that it may use and the size of its feature maps.
+"""The default number of threads, from the available processors and the size of the feature maps.
 
-The rule asks no clock: gradients of convolutions differ in their last bits between numbers of threads, so the same settings on the same
-machine must always take the same number, whatever else runs there. A run records it.
+The rule measures no time. Gradients of convolutions differ in their last bits between numbers of
+threads, so the same settings on the same machine must always get the same number, whatever else
+runs there. A run records the number.
 """
 
 from __future__ import annotations
@@ -12,37 +13,53 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 EACH = 524_288
-"""Values of the first feature map that each thread must have. Measured (docs/performance.md): with half of that, two threads that sleep while
-they wait are slower than one; with all of it they are as fast or faster."""
+"""The least number of values of the first feature map for each thread.
+
+Measured (docs/performance.md): with half as many values, two threads that sleep while they wait are
+slower than one thread. With this many they are as fast or faster.
+"""
 
 
 def threads(images: int, channels: int, side: int) -> int:
-    """For steps of so many images, in a network whose first cell has (images, channels, side, side): each thread has at least `EACH` values
-    of the first feature map, and no processor has two threads. A number in the environment is the user's own, and stays."""
-    told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return (
-        int(told)
-        if told.isdigit() and int(told)
-        else by_size(images * channels * side**2, available())
-    )
+    """Return the number of threads for a network.
+
+    ``OMP_NUM_THREADS`` in the environment decides, if it is set. Otherwise each thread has at least
+    `EACH` values of the first feature map, and each processor at most one thread.
+
+    Args:
+        images: The batch size.
+        channels: The channels of the first feature map.
+        side: The side of the images, in pixels.
+    """
+    chosen = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if chosen.isdigit() and int(chosen):
+        return int(chosen)
+    return by_size(images * channels * side**2, available())
 
 
 def by_size(values: int, processors: int) -> int:
-    """For feature maps of so many values."""
+    """Return the number of threads for a first feature map of so many values."""
     return max(1, min(processors, values // EACH))
 
 
 def available(root: Path = Path("/")) -> int:
-    """Processors that this process may use: those of its affinity, fewer where a control group has a quota."""
+    """Return the number of processors that this process may use.
+
+    It is that of its affinity, or less if a control group has a quota.
+    """
     try:
         affine = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS or Windows
+    except AttributeError:  # macOS and Windows have no affinity
         affine = os.cpu_count() or 1
     return max(1, min([affine, *map(math.floor, quotas(root))]))
 
 
 def quotas(root: Path) -> list[float]:
-    """Processors' worth of time that the control groups of this process have, one number for each limit; ``root`` is that of the file system."""
+    """Return the quotas of the control groups of this process, each in processors.
+
+    Args:
+        root: The root of the file system.
+    """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -58,7 +75,13 @@ def quotas(root: Path) -> list[float]:
 
 
 def folders(lines: Iterable[str]) -> list[str]:
-    """Folders below /sys/fs/cgroup whose limits hold for a process: its own group and all above it, by the lines of ``/proc/self/cgroup``."""
+    """Return the folders below /sys/fs/cgroup whose limits hold for a process.
+
+    These are the folders of its own group and of all groups above it.
+
+    Args:
+        lines: The lines of ``/proc/self/cgroup``.
+    """
     found = []
     for line in lines:
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
@@ -70,7 +93,18 @@ def folders(lines: Iterable[str]) -> list[str]:
 
 
 def quota(text: str) -> float | None:
-    """``200000 100000``, time and period in microseconds, is 2.0 processors; ``max 100000``, ``-1 100000`` or nothing is no limit."""
+    """Read a quota from its text.
+
+    >>> quota("200000 100000")
+    2.0
+
+    Args:
+        text: The time and the period in microseconds. ``max`` or ``-1`` as the time, or an empty
+            text, means no limit.
+
+    Returns:
+        The quota in processors, or None if there is no limit.
+    """
     parts = text.split()
     if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
         return None

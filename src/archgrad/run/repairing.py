@@ -1,4 +1,7 @@
-"""Damaged metrics and decisions, mended: every good row is kept, and each lost one is marked. The checkpoint says which rows there must be."""
+"""Repair of damaged metrics and decisions: good rows stay, and lost rows are marked as missing.
+
+The checkpoint decides which rows there must be.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +20,26 @@ from archgrad.terminal import Say
 
 
 def mend(folder: RunFolder, say: Say, *, previous: bool = False) -> None:
-    """Mends metrics and decisions of a search. Only for whoever holds the lock.
+    """Repair the metrics and decisions of a search. The caller must hold the lock.
 
     Args:
         folder: The run folder.
         say: Takes a line for each file.
-        previous: The checkpoint before the last says which rows there must be.
+        previous: If true, the checkpoint before the last one decides which rows there must be.
 
     Raises:
-        ValueError: The checkpoint is damaged, so that nobody knows which rows there must be.
+        ValueError: The checkpoint is damaged, so the necessary rows are unknown.
         OSError: A file cannot be written.
     """
     place = checkpoint.wanted(folder.checkpoint, previous)
     saved = checkpoint.read(place) if place.exists() else None
     if saved is None and not folder.metrics.exists():
         say(
-            f"{folder.metrics} is not there, and no checkpoint says which rows it had: nothing to repair"
+            f"{folder.metrics} is missing, and no checkpoint tells which rows it had: "
+            "nothing to repair"
         )
     elif saved is None:
-        epochs = folder.epochs() if folder.genotype.exists() else 0  # none of what begins again
+        epochs = folder.epochs() if folder.genotype.exists() else 0  # 0: the search starts anew
         mend_metrics(folder.metrics, epochs, say, columns=records.SEARCH)
     else:
         epochs = records.ended(saved["epoch"], saved.get("ended"), saved["plan"]["epochs"])
@@ -52,7 +56,12 @@ def mend(folder: RunFolder, say: Say, *, previous: bool = False) -> None:
 
 
 def mend_retraining(folder: Path, say: Say, *, previous: bool = False) -> None:
-    """Mends the metrics of a retraining. ValueError and OSError as `mend`, ValueError too while another process works there."""
+    """Repair the metrics of a retraining.
+
+    Raises:
+        ValueError: The checkpoint is damaged, or another process has locked the folder.
+        OSError: The file cannot be written.
+    """
     home = RunFolder(folder)
     with home.locked():
         if (folder / WEIGHTS).exists():
@@ -66,15 +75,23 @@ def mend_retraining(folder: Path, say: Say, *, previous: bool = False) -> None:
 def mend_metrics(
     path: Path, epochs: int, say: Say, stopped: str | None = None, *, columns: Sequence[str] = ()
 ) -> None:
-    """The metrics of so many ``epochs``, each row with these ``columns``. ``stopped``: why they ended early."""
+    """Repair a file of metrics.
+
+    Args:
+        path: The file.
+        epochs: The number of epochs that ended.
+        say: Takes a line about the repair.
+        stopped: The reason for an early end, if a rule ended the search.
+        columns: The columns that each row must have.
+    """
     wanted: list[Row] = [{"epoch": epoch} for epoch in range(epochs)]
     if wanted and stopped:
         wanted[-1]["stop"] = stopped
 
-    def which(row: Row) -> int | None:
+    def epoch_of(row: Row) -> int | None:
         return None if records.lacking(row, columns) else row.get("epoch")
 
-    mended(path, lambda: records.kept(path, epochs, *columns), wanted, which, say)
+    mended(path, lambda: records.kept(path, epochs, *columns), wanted, epoch_of, say)
 
 
 def mended(
@@ -84,18 +101,27 @@ def mended(
     key: Callable[[Row], Hashable],
     say: Say,
 ) -> None:
-    """Mends a file in which ``check`` finds something wrong."""
+    """Repair a file if it is damaged.
+
+    Args:
+        path: The file.
+        check: Raises a ValueError if the file is damaged.
+        wanted: The rows that there must be.
+        key: Returns the value by which a row is matched with a wanted one.
+        say: Takes a line about the repair.
+    """
     try:
         check()
     except ValueError:
         lost = records.repair(path, wanted, key)
         say(
-            f"{path} is repaired: {len(lost)} of {len(wanted)} rows were lost and are marked as missing"
+            f"{path} is repaired: {len(lost)} of {len(wanted)} rows were lost "
+            "and are marked as missing"
         )
     else:
         say(f"{path} is whole: nothing to repair")
 
 
 def by_note(row: Row) -> str:
-    """A decision is known by what it noted."""
+    """Return the note of a decision as text, by which the decision is matched."""
     return json.dumps(row.get("note"), sort_keys=True)

@@ -1,4 +1,7 @@
-"""What a search leaves when it ends: pictures, genotype, judgement, front. One place writes them, however the search came to its end."""
+"""The files that a search leaves when it ends: pictures, genotype, judgement and Pareto front.
+
+All of them are written here, whether the search ended by itself or by `archgrad finish`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from archgrad.run import budgets, front
 from archgrad.run.folder import RunFolder
-from archgrad.run.judgement import judge
+from archgrad.run.judging import judge
 from archgrad.searching.loop import Found
 from archgrad.searching.types import Data, State
 from archgrad.storage import records
@@ -24,41 +27,61 @@ def write(
     points: dict[str, Any] | None,
     finished: dict[str, Any] | None = None,
 ) -> None:
-    """All files of a result. The genotype, which marks the run as ended, comes last. ``points``: what `seen` says. ``finished``: where
-    `archgrad finish` ended the search."""
+    """Write all files of a result.
+
+    Args:
+        prepared: The parts of the search.
+        folder: Its run folder.
+        found: The genotype and the last state.
+        points: The networks that the search saw, from `seen`.
+        finished: The place at which `archgrad finish` ended the search, if it did.
+    """
     state, method = found.state, prepared.method
     past = past_of(folder, state)
     write_pictures(folder, found, past)
     if points is not None:
         write_json(folder.front, points)
     free = method.selected(state, ()) if method.limits and not state.decisions else None
-    searched = judge(
-        method, state, found.genotype, past, prepared.data.summary()["per_class"]["val"]
-    )
+    classes = prepared.data.summary()["per_class"]["val"]
     content = {
         "genotype": found.genotype.to_json(),
         "text": str(found.genotype),
-        "budget": budgets.kept(method.limits, found.genotype, free),
-        "searched": searched.to_json(),
+        "budget": [one.to_json() for one in budgets.kept(method.limits, found.genotype, free)],
+        "searched": judge(method, state, found.genotype, past, classes).to_json(),
     }
     folder.estimate.unlink(missing_ok=True)
+    # The genotype marks the run as ended, so it is written last.
     write_json(folder.genotype, content | ({"finished": finished} if finished else {}))
 
 
 def seen(
     prepared: Prepared, folder: RunFolder, found: Found, images: Data | None = None
 ) -> dict[str, Any] | None:
-    """Cost and accuracy of the networks that this search saw: by the cost of its first budget, by MACs where it has none. None where the front
-    is not asked for. ``images``: where they are read from, by default the search's own."""
-    config, method, state = prepared.config, prepared.method, found.state
-    s = config.diagnostics
-    if not s.front:
+    """Return the cost and the accuracy of the networks that a search saw.
+
+    Args:
+        prepared: The parts of the search.
+        folder: Its run folder.
+        found: The genotype and the last state.
+        images: The source of the images, by default that of the search.
+
+    Returns:
+        The content of ``front.json``. Its cost is that of the first budget, or multiply-adds if
+        there is no budget. None if the settings leave out the front.
+    """
+    settings, method, state = prepared.config.diagnostics, prepared.method, found.state
+    if not settings.front:
         return None
-    limited = next((limit.cost for limit in method.limits), None)
-    cost = limited or prepared.costs.cost("macs")
+    cost = method.limits[0].cost if method.limits else prepared.costs.cost("macs")
     points = front.of_epochs(past_of(folder, state), cost)
     points += front.of_end(
-        method, state, images or prepared.data, found.genotype, cost, s.front_points, s.gap_images
+        method,
+        state,
+        images or prepared.data,
+        found.genotype,
+        cost,
+        settings.front_points,
+        settings.gap_images,
     )
     best = set(front.front(points))
     return {
@@ -69,17 +92,22 @@ def seen(
 
 
 def past_of(folder: RunFolder, state: State) -> list[Row]:
-    """The rows of the epochs that ended, those apart that were lost. ValueError as `records.kept`."""
+    """Return the rows of the epochs that ended, without those that were lost.
+
+    Raises:
+        ValueError: The metrics are damaged (`archgrad.storage.records.kept`).
+    """
     return records.measured(records.kept(folder.metrics, epochs_of(state), *records.SEARCH))
 
 
 def epochs_of(state: State) -> int:
-    """How many epochs of a search ended, so that each has a row."""
+    """Return the number of epochs that ended. Each of them has a row in the metrics."""
     return records.ended(state.epoch, state.ended, state.plan.epochs)
 
 
 def write_pictures(folder: RunFolder, found: Found, past: list[Row]) -> None:
-    from archgrad.report import curves_svg, save_svg  # matplotlib takes a second
+    """Write the pictures of the genotype and, if there are rows, of the metrics."""
+    from archgrad.report import curves_svg, save_svg  # matplotlib needs a second to import
 
     save_svg(found.genotype, folder.cells)
     if past:

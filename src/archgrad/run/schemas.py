@@ -13,8 +13,8 @@ from archgrad.storage.typed_json import CLOSED, OPEN, Count, Number
 
 
 @with_config(OPEN)
-class BudgetResult(TypedDict):
-    """A budget and the cost of the found network, as `archgrad.run.budgets` returns them."""
+class BudgetResultFile(TypedDict):
+    """The fields of `archgrad.run.budgets.BudgetResult`."""
 
     cost: str
     unit: str
@@ -68,7 +68,7 @@ class GenotypeFile(TypedDict):
 
     genotype: GenotypeJson
     text: NotRequired[str]
-    budget: NotRequired[list[BudgetResult]]
+    budget: NotRequired[list[BudgetResultFile]]
     searched: NotRequired[JudgementFile]
     finished: NotRequired[FinishedFile]
     run: NotRequired[str]

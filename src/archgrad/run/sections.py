@@ -1,11 +1,14 @@
-"""The sections of a search's settings that no method and no space adds to: types, bounds, defaults and help."""
+"""The fixed sections of a search's settings: the types, bounds, defaults and help of each option.
+
+The sections of methods and spaces are not here, because `archgrad.run.catalogue` makes them.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer
 
 from archgrad.bounds import SIDE, THREADS
 from archgrad.option_types import (
@@ -17,10 +20,14 @@ from archgrad.option_types import (
     PositiveOrInfinite,
     Threads,
 )
+from archgrad.run.target import Target, check_one_of_each, parse_target
+
+Budget = Annotated[Target, BeforeValidator(parse_target), PlainSerializer(str)]
+"""A budget: text in files and on the command line, a `Target` in the settings."""
 
 
 class SearchSettings(BaseModel, frozen=True, extra="forbid"):
-    """How long, on how much, how exactly."""
+    """The length, batch size, precision and memory use of a search."""
 
     epochs: Annotated[
         Epochs | None,
@@ -28,21 +35,26 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid"):
     ] = None
     batch: Annotated[
         int | None,
-        Field(ge=2, description="images of each half in one step; the default is the space's, 64"),
+        Field(
+            ge=2,
+            description="batch size of each weight step and each alpha step; the default is the "
+            "space's, 64",
+        ),
     ] = None
     precision: Annotated[
         Literal["32", "bf16"],
-        Field(description="precision of the supernet's forward; alphas are always float32"),
+        Field(description="precision of the supernet's forward pass; alphas are always float32"),
     ] = "32"
     recompute: Annotated[
         Literal["none", "cells"],
         Field(
-            description="parts whose activations the backward makes again, for less memory and more time"
+            description="parts whose activations the backward pass recomputes: less memory, more "
+            "time"
         ),
     ] = "none"
     limit: Annotated[
         PositiveInt | None,
-        Field(description="number of images in each half, a stratified choice, for a reduced run"),
+        Field(description="number of images in each half (a stratified sample), for a short run"),
     ] = None
     checkpoint_seconds: Annotated[
         PositiveOrInfinite, Field(description="seconds between checkpoints within an epoch")
@@ -50,12 +62,13 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid"):
 
 
 class DataSettings(BaseModel, frozen=True, extra="forbid"):
-    """Which images, and how they are read."""
+    """The images of a search, and how they are read."""
 
     path: Annotated[
         str | None,
         Field(
-            description="folder (train/CLASS/* or CLASS/*), parquet, CSV, hub name (cifar10), or digits"
+            description="folder (train/CLASS/* or CLASS/*), parquet, CSV, hub name (cifar10), or "
+            "digits"
         ),
     ] = None
     size: Annotated[
@@ -63,19 +76,21 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             ge=1,
             le=SIDE,
-            description="side in pixels; by default 32 up to a median side of 48, else 64",
+            description="side in pixels; by default 32 if the median side is at most 48, else 64",
         ),
     ] = None
     test: Annotated[
         str | None,
         Field(
-            description="split that is the test set, or another set; where there is none 20 % are held out"
+            description="split or data set for the test; if there is none, 20 % of the images are "
+            "held out"
         ),
     ] = None
     val: Annotated[
         str | None,
         Field(
-            description="split or set that moves the alphas and validates a retraining; by default val beside test (none leaves it out)"
+            description="split or data set that trains the alphas and validates a retraining; "
+            "by default val if there is a test split too (none: no validation set)"
         ),
     ] = None
     image_column: Annotated[
@@ -86,11 +101,16 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     ] = None
     skip_unreadable: Annotated[
         bool | None,
-        Field(description="leave out images that cannot be read, and record them; by default not"),
+        Field(
+            description="choice to leave out and record images that cannot be read; by default off"
+        ),
     ] = None
     drop_duplicates: Annotated[
         bool | None,
-        Field(description="leave out training images that test or validate too; by default not"),
+        Field(
+            description="choice to leave out training images that are test or validation images "
+            "too; by default off"
+        ),
     ] = None
     cache: Annotated[
         Path | None, Field(description="folder of decoded images; by default ~/.cache/archgrad")
@@ -103,10 +123,12 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
             description="fraction of training images used for weights; the rest train alphas",
         ),
     ] = 0.5
-    augment: Annotated[bool, Field(description="crop and flip at random")] = True
+    augment: Annotated[bool, Field(description="random crops and flips of the training images")] = (
+        True
+    )
     flip: Annotated[
         bool | None,
-        Field(description="mirror at random; by default unless the images are characters"),
+        Field(description="random mirroring; by default on, unless the images are characters"),
     ] = None
     cutout: Annotated[NotNegativeInt, Field(description="side of the erased square in pixels")] = 0
     jitter: Annotated[NotNegativeFloat, Field(description="strength of colour jitter")] = 0.0
@@ -115,7 +137,7 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             ge=0,
             le=THREADS,
-            description="threads that read ahead, for sets too large for the device",
+            description="number of threads that read ahead, for sets that do not fit on the device",
         ),
     ] = 0
 
@@ -131,27 +153,35 @@ LOADING = (
     "drop_duplicates",
     "cache",
 )
-"""Settings of the images that are arguments of `archgrad.data.loading`; the others decide how images become batches."""
+"""The settings of the images that are arguments of `archgrad.data.loading`.
+
+The other settings decide how images become batches.
+"""
 
 
 def _at_commas(given: Any) -> Any:
-    """A text, or several, as a list of those between commas; anything else as it is, to be refused."""
-    texts = [given] if isinstance(given, str) else given
-    return (
-        [one for text in texts for one in str(text).split(",")]
-        if isinstance(texts, list | tuple)
-        else given
-    )
+    """Split a text, or each text of a list, at its commas. Return any other value as it is."""
+    several = [given] if isinstance(given, str) else given
+    if not isinstance(several, list | tuple):
+        return given
+    return [
+        one for part in several for one in (part.split(",") if isinstance(part, str) else [part])
+    ]
 
 
 class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
-    """What the architecture may cost: what is selected never exceeds it, and multipliers move the search there."""
+    """The largest costs of the found network.
+
+    Every selected network keeps to them. A multiplier for each cost steers the search there.
+    """
 
     targets: Annotated[
-        tuple[str, ...],
+        tuple[Budget, ...],
+        AfterValidator(check_one_of_each),
         BeforeValidator(_at_commas),
         Field(
-            description="largest costs: macs=300M, params=60% (of the largest network), latency=15ms, DEVICE=15ms; several hold together"
+            description="largest costs: macs=300M, params=60% (of the largest network), "
+            "latency=15ms, DEVICE=15ms; all of them hold"
         ),
     ] = ()
     rate: Annotated[
@@ -159,7 +189,7 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             ge=0,
             allow_inf_nan=False,
-            description="growth of a multiplier in an epoch at twice the budget",
+            description="growth of a multiplier per epoch while the cost is twice the budget",
         ),
     ] = 0.1
     size: Annotated[
@@ -167,7 +197,8 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             ge=8,
             le=SIDE,
-            description="side of the images the network is for; by default those of the search",
+            description="side in pixels of the images at which costs are counted; by default the "
+            "search's",
         ),
     ] = None
     latency: Annotated[
@@ -188,71 +219,90 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
 
 
 class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
-    """What is measured during a search, into its metrics. Nothing of it changes the search."""
+    """The measurements of a search, which go into its metrics. None of them changes the search."""
 
     gap: Annotated[
         bool,
         Field(
-            description="discretisation gap: the supernet under its mixture and under its genotype"
+            description="discretisation gap: accuracy that the supernet loses if its genotype "
+            "replaces its mixture"
         ),
     ] = True
     gap_every: Annotated[
         PositiveInt | None,
         Field(
-            description="epochs between two gaps; by default five a search; always after the last"
+            description="epochs between two gaps; by default five per search; always after the last"
         ),
     ] = None
-    gap_images: Annotated[PositiveInt, Field(description="validation images for the gap")] = 1024
+    gap_images: Annotated[
+        PositiveInt, Field(description="number of validation images for the gap")
+    ] = 1024
     front: Annotated[
         bool,
         Field(
-            description="Pareto front of cost and validation accuracy over all that the search saw"
+            description="Pareto front of cost and validation accuracy over the networks that the "
+            "search saw"
         ),
     ] = True
     front_points: Annotated[
-        int, Field(ge=1, le=10_000, description="budgets for which the last alphas are asked")
+        int,
+        Field(
+            ge=1,
+            le=10_000,
+            description="number of budgets under which the front selects from the last alphas",
+        ),
     ] = 8
     entropy: Annotated[bool, Field(description="entropy and margin of each edge")] = True
     entropy_every: Annotated[PositiveInt, Field(description="epochs between two entropies")] = 1
     sharpness: Annotated[bool, Field(description="SAM sharpness of the training loss")] = False
     sharpness_every: Annotated[
         PositiveInt | None,
-        Field(description="epochs between two sharpnesses; by default after the last epoch alone"),
+        Field(
+            description="epochs between two sharpness values; by default only after the last epoch"
+        ),
     ] = None
     sharpness_over: Annotated[
         Literal["weights", "alphas", "both", "all"],
-        Field(description="parameters that the sharpness moves; all is each of the three"),
+        Field(description="parameters that the sharpness perturbs; all measures each of the three"),
     ] = "all"
     sharpness_rho: Annotated[
-        PositiveFloat, Field(description="radius of the ball in which it moves them")
+        PositiveFloat,
+        Field(description="radius of the ball within which they are perturbed"),
     ] = 0.05
     sharpness_steps: Annotated[
         PositiveInt,
-        Field(description="number of steps of the ascent; 1 is SAM's own approximation"),
+        Field(description="number of ascent steps; 1 is SAM's approximation"),
     ] = 1
     sharpness_batches: Annotated[
         PositiveInt,
-        Field(description="training batches for the sharpness, over which its interval is"),
+        Field(
+            description="number of training batches for the sharpness and its confidence interval"
+        ),
     ] = 8
     curvature: Annotated[
-        bool, Field(description="largest eigenvalue of the alphas' Hessian of the validation loss")
+        bool,
+        Field(
+            description="largest eigenvalue of the Hessian of the validation loss over the alphas"
+        ),
     ] = False
     curvature_every: Annotated[
         PositiveInt, Field(description="epochs between two curvatures; always after the last")
     ] = 1
     curvature_batches: Annotated[
-        PositiveInt, Field(description="validation batches for the curvature")
+        PositiveInt, Field(description="number of validation batches for the curvature")
     ] = 1
     ranking: Annotated[
         bool,
         Field(
-            description="rank correlation of search network, evaluation network and the space's table"
+            description="rank correlation of search network, evaluation network and the table of "
+            "the space"
         ),
     ] = False
     ranking_every: Annotated[
         PositiveInt | None,
         Field(
-            description="epochs between two rankings; by default five a search; always after the last"
+            description="epochs between two rankings; by default five per search; always after the "
+            "last"
         ),
     ] = None
     ranking_architectures: Annotated[
@@ -260,12 +310,14 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             ge=2,
             le=100_000,
-            description="architectures to rank, drawn uniformly from the space, the same every time",
+            description="number of architectures to rank: one uniform sample of the space for all "
+            "epochs",
         ),
     ] = 32
     ranking_images: Annotated[
-        PositiveInt, Field(description="validation images to judge each of them by")
+        PositiveInt,
+        Field(description="number of validation images on which each of them is evaluated"),
     ] = 256
     ranking_table: Annotated[
-        bool, Field(description="look up their true accuracies, where a table knows them")
+        bool, Field(description="choice to look up their true accuracies, if a table has them")
     ] = True

@@ -1,4 +1,4 @@
-"""What a command is about: the genotype of a run, of a file, of a text or of a name, and the space it belongs to."""
+"""The genotype that a command works on, from a run, a file, a text or a name, and its space."""
 
 from __future__ import annotations
 
@@ -20,55 +20,77 @@ from archgrad.bounds import SIDE
 from archgrad.retraining.card import CARD, home, read_card
 from archgrad.retraining.settings import retrain_settings
 from archgrad.run import budgets, catalogue
+from archgrad.run.budgets import BudgetResult
 from archgrad.run.catalogue import Count
 from archgrad.run.config import SearchConfig
 from archgrad.run.folder import RunFolder
+from archgrad.run.judgement import Judgement
 from archgrad.run.schemas import GenotypeFile
 from archgrad.storage import files, typed_json
 
 if TYPE_CHECKING:
-    from archgrad.run.judgement import Judgement
     from archgrad.spaces.derived import Derived
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A genotype, its space, the images it is meant for, and how it is to be retrained."""
+    """A genotype with its space, the size of its images and the settings of its retraining.
+
+    Attributes:
+        genotype: The genotype.
+        space_name: The name of its space.
+        space_options: The options of its space.
+        size: The side of its images, in pixels.
+        recipe: The settings of its retraining, fields of `RetrainSettings`.
+        run: The run whose search it comes from, None if it comes from no run.
+        file: The file that `archgrad derive` wrote of that search. None if the genotype is the
+            result of the run itself.
+        within: The costs of the network beside its budgets.
+        says: The judgement of its search, if a file has one.
+    """
 
     genotype: Genotype
     space_name: str
     space_options: Mapping[str, Any] = field(default_factory=dict)
     size: int = 32
-    recipe: Mapping[str, Any] = field(default_factory=dict)  # fields of RetrainSettings
-    run: RunFolder | None = None  # whose search it is of
-    file: Path | None = None  # that `derive` wrote of that search; else it is what the run found
-    within: Sequence[Mapping[str, Any]] = ()  # budgets it keeps to, `archgrad.run.budgets.kept`
-    says: Judgement | None = None  # of its search, as a file has it
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    run: RunFolder | None = None
+    file: Path | None = None
+    within: Sequence[BudgetResult] = ()
+    says: Judgement | None = None
 
     @property
     def folder(self) -> RunFolder | None:
-        """The run that found it."""
+        """Return the run if the genotype is its result, or None."""
         return self.run if self.file is None else None
 
     def judged(self) -> list[str]:
-        """Whether its search was one, for people; empty where it is of no search that is known."""
-        if self.says:  # of the search as it was then: its run may have been reopened since
+        """Return the lines of the judgement of its search, none if no search is known."""
+        if self.says:  # the run may have been reopened since, so the file comes first
             return self.says.lines()
         if self.run is None:
             return []
-        from archgrad.run import finished  # takes torch
+        from archgrad.run import finished  # imports torch
 
         return finished.said(finished.searched(self.run))
 
     @cached_property
     def space(self) -> Space:
-        """Built when it is asked for, which takes torch."""
+        """Build the space on first use, because that imports torch."""
         from archgrad.spaces import space
 
         return space(self.space_name, **self.space_options)
 
     def derive(self, *, size: int | None = None, **given: Any) -> Derived:
-        """The network that was or would be retrained, or as ``given``. ValueError if the genotype does not fit the space."""
+        """Build the network as it is retrained.
+
+        Args:
+            size: The side of the images in pixels, by default `Subject.size`.
+            given: Options of `Space.derive` that replace those of the recipe.
+
+        Raises:
+            ValueError: The genotype does not fit the space, or an option is out of range.
+        """
         check_size(size or self.size)
         from archgrad.data import stem_for
 
@@ -83,13 +105,13 @@ class Subject:
         )
 
     def count(self, *, size: int | None = None, **given: Any) -> Count:
-        """Parameters and multiply-adds of that network."""
+        """Return the parameters and multiply-adds of that network."""
         import torch
 
         from archgrad.cost.counting import count
 
         side = size or self.size
-        with torch.device("meta"):  # nothing is computed, however large it is
+        with torch.device("meta"):  # takes no memory, however large the network is
             network = self.derive(size=size, **given)
         spec, found = network.space.spec(), count(network, side, network.space.in_channels)
         return Count(
@@ -102,7 +124,7 @@ class Subject:
         )
 
     def benchmark(self) -> ModuleType | None:
-        """The table that knows all networks of its space; None where none does."""
+        """Return the benchmark table with all networks of its space, or None."""
         if not self.space_options:
             return tabular.lookup(self.space_name)
         from archgrad.run import watchers
@@ -111,11 +133,19 @@ class Subject:
 
 
 def subject(what: str, space: str | None = None) -> Subject:
-    """``what`` is a run folder, a file with a genotype, a genotype in any notation, or a published one's name. ValueError if none of them."""
+    """Read a genotype and everything that is known about it.
+
+    Args:
+        what: A run folder, a file with a genotype, a genotype in any notation, or the name of a
+            published one.
+        space: The name of its space, by default that of the run or of the shape of its cells.
+
+    Raises:
+        ValueError: There is no such folder or file, or the text is no genotype.
+    """
     path = Path(what)
-    if os.path.isdir(
-        what
-    ):  # unlike Path's, no error where a genotype is too long for a file's name
+    # Unlike Path.is_dir, this raises no error if a genotype is too long for the name of a file.
+    if os.path.isdir(what):
         folder = RunFolder(path)
         settings = folder.settings()
         genotype = folder.found()
@@ -130,7 +160,7 @@ def subject(what: str, space: str | None = None) -> Subject:
         )
     if not os.path.isfile(what):
         if os.path.exists(what):
-            files.check_plain(path)  # it is none
+            files.check_plain(path)  # raises, because it is a device or a pipe
         if os.sep in what or path.suffix == ".json":
             raise ValueError(f"there is no run folder and no file {what}")
         genotype = Genotype.parse(what)
@@ -152,23 +182,23 @@ def subject(what: str, space: str | None = None) -> Subject:
 
 
 def check_size(size: int) -> None:
-    """Raises ValueError where the side of the images is below 8 pixels or above `bounds.SIDE`."""
+    """Raise a ValueError if the side of images is below 8 pixels or above `bounds.SIDE`."""
     if not 8 <= size <= SIDE:
         raise ValueError(
-            f"size: images of at least 8x8 pixels are read, not {size}"
+            f"size must be at least 8, not {size}"
             if size < 8
             else f"size must be at most {SIDE}, not {size}"
         )
 
 
 def named(space: str, **options: Any) -> tuple[str, Mapping[str, Any]]:
-    """A space by name. ValueError where there is none, or it cannot have these options."""
+    """Return a space and its options, or raise a ValueError if there is no such space or option."""
     catalogue.check_space(space, options)
     return space, options
 
 
 def of_settings(settings: SearchConfig) -> tuple[str, Mapping[str, Any]]:
-    """The space of a search."""
+    """Return the space of a search and its options."""
     return named(
         **{
             "space" if option == "name" else option: value
@@ -178,12 +208,19 @@ def of_settings(settings: SearchConfig) -> tuple[str, Mapping[str, Any]]:
 
 
 def side(folder: RunFolder) -> int:
-    """Of the images of a run, in pixels."""
+    """Return the side of the images of a run, in pixels."""
     return folder.images()["preprocess"]["size"]
 
 
 def otherwise(found: Subject, channels: int | None, cells: int | None, size: int) -> str | None:
-    """What is to be said of the budgets of a network that is built otherwise than they were counted; None where it is not."""
+    """Return a remark if a network has another shape than the one its budgets were counted at.
+
+    Args:
+        found: The genotype.
+        channels: The width of the network that is built.
+        cells: Its depth, None for a chain.
+        size: The side of its images, in pixels.
+    """
     if not found.within or found.run is None:
         return None
 
@@ -195,25 +232,32 @@ def otherwise(found: Subject, channels: int | None, cells: int | None, size: int
     costs = budgets.costs_of(found.run.settings(), found.space, found.size)
     recipe = {**costs.recipe, "channels": channels, "cells": cells}
     counted, built = shape(costs), shape(replace(costs, size=size, recipe=recipe))
-    names = " and ".join(str(one["cost"]) for one in found.within)
+    names = " and ".join(one.cost for one in found.within)
     return (
-        f"the budget of {names} was counted at {counted}: it says nothing of {built}"
+        f"the budget of {names} was counted at {counted}, so it does not hold for {built}"
         if counted != built
         else None
     )
 
 
 def recipe(folder: RunFolder, settings: SearchConfig) -> Mapping[str, Any]:
-    """Of the run's network, if it was trained already; else as the settings have it."""
+    """Return the retraining settings of the trained network, or those of the search without one."""
     network = home(folder.path)
     return asdict(read_card(network).settings) if (network / CARD).exists() else settings.retrain
 
 
 def from_file(
     path: Path,
-) -> tuple[Genotype, RunFolder | None, Sequence[Mapping[str, Any]], Judgement | None]:
-    """A genotype in any notation, a run's ``genotype.json``, or what `derive` wrote, with its run, its budgets and its judgement. ValueError
-    names the file."""
+) -> tuple[Genotype, RunFolder | None, Sequence[BudgetResult], Judgement | None]:
+    """Read a genotype from a text file, a run's ``genotype.json``, or a file of `archgrad derive`.
+
+    Returns:
+        The genotype, its run, its costs beside its budgets, and the judgement of its search. All
+        but the genotype may be missing.
+
+    Raises:
+        ValueError: The file holds no genotype, or its run is missing.
+    """
     text = files.text(path, typed_json.LIMIT)
     content = _object(text)
     if "genotype" not in content:
@@ -228,18 +272,19 @@ def from_file(
     genotype, searched = Genotype.from_json(found["genotype"]), found.get("run")
     if searched is not None and not os.path.isfile(RunFolder(Path(searched)).config):
         raise ValueError(
-            f'{path} was derived from {searched}, which is not there any more: give the genotype that stands in it as "text"'
+            f"{path} was derived from {searched}, which is missing now: "
+            'give the genotype that stands in it as "text"'
         )
     return (
         genotype,
         RunFolder(Path(searched)) if searched is not None else None,
-        found.get("budget", []),
+        tuple(map(BudgetResult.from_json, found.get("budget", []))),
         judgement_of(found),
     )
 
 
 def _object(text: str) -> Mapping[str, Any]:
-    """The JSON object in a text; an empty one where it holds none."""
+    """Return the JSON object in a text, an empty one if there is none."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -248,16 +293,18 @@ def _object(text: str) -> Mapping[str, Any]:
 
 
 def judgement_of(content: GenotypeFile) -> Judgement | None:
-    """That which such a file holds, if it does."""
+    """Return the judgement in the content of a file, if it has one."""
     if "searched" not in content:
         return None
-    from archgrad.run.judgement import Judgement  # takes torch
-
     return Judgement.from_json(content["searched"])
 
 
 def usual_space(genotype: Genotype) -> str:
-    """The space whose cells or layers these are. ValueError if it has not all primitives, and another space of such cells has."""
+    """Return the name of the space to which cells or layers of this shape belong.
+
+    Raises:
+        ValueError: The space lacks one of the primitives, and another space has them all.
+    """
     name = _space_of_shape(genotype)
     used = {link.primitive for cell in genotype.cells for link in cell.links}
     known = catalogue.spaces()
@@ -270,7 +317,8 @@ def usual_space(genotype: Genotype) -> str:
         if homes:
             named = " and ".join(sorted(foreign))
             raise ValueError(
-                f"space {name} has no primitive {named}, but space {homes[0]} has: add --space {homes[0]}"
+                f"space {name} has no primitive {named}, but space {homes[0]} has: "
+                f"add --space {homes[0]}"
             )
     return name
 

@@ -1,4 +1,4 @@
-"""What watches a run, by its settings: its measurements, and an estimate of its time."""
+"""The measurements of a run that its settings choose, and the estimate of its time."""
 
 from __future__ import annotations
 
@@ -26,82 +26,101 @@ def timed(
     probes: Sequence[Probe],
     past: Sequence[Row],
 ) -> Timing:
-    """What times the parts of a search and says what the rest will take. ``past``: the rows of earlier processes."""
-    s = config.diagnostics
-    points = 1 if method.patch.finalise else 1 + s.front_points
-    front = points * min(s.gap_images, images.count("val")) if s.front else 0
-    return Timing(
-        method, state, probes, float(front), past=sum(row.get("seconds") or 0.0 for row in past)
-    )
+    """Return the timer of a search, which estimates the time that is left.
+
+    Args:
+        config: The resolved settings.
+        method: The method of the search.
+        state: Its state before the next step.
+        images: Its images.
+        probes: Its measurements.
+        past: The rows of the epochs that earlier processes finished.
+    """
+    settings = config.diagnostics
+    front_images = 0
+    if settings.front:
+        points = 1 if method.patch.finalise else 1 + settings.front_points
+        front_images = points * min(settings.gap_images, images.count("val"))
+    seconds = sum(row.get("seconds") or 0.0 for row in past)
+    return Timing(method, state, probes, float(front_images), past=seconds)
 
 
 def shorter_searches(config: SearchConfig, images: Data, begun: bool, left: Left) -> list[str]:
-    """What would make such a search shorter; nothing for one that began before."""
-    epochs, train, width = (
-        config.search.epochs or 1,
-        images.count("train"),
-        config.space.get("channels", 1),
-    )
-    halves = {
-        "--search.epochs": (epochs // 2, True, epochs > 1),
-        "--search.limit": (train // 2, True, train > 2 * images.batch),
-        "--space.channels": (width // 2, False, width > 1),
-    }
-    return (
-        []
-        if begun
-        else shorter(
-            left,
-            {flag: (half, exact) for flag, (half, exact, possible) in halves.items() if possible},
-        )
-    )
+    """Return the settings that would make a search shorter, each with its time.
+
+    Args:
+        config: The resolved settings.
+        images: The images of the search.
+        begun: Whether an earlier process began the search. Then its settings are fixed.
+        left: The time that is left.
+    """
+    if begun:
+        return []
+    epochs, train = config.search.epochs or 1, images.count("train")
+    width = config.space.get("channels", 1)
+    halves: dict[str, tuple[int, bool]] = {}  # flag -> its half, and whether time halves exactly
+    if epochs > 1:
+        halves["--search.epochs"] = epochs // 2, True
+    if train > 2 * images.batch:
+        halves["--search.limit"] = train // 2, True
+    if width > 1:
+        halves["--space.channels"] = width // 2, False
+    return shorter(left, halves)
 
 
 def diagnostics(config: SearchConfig) -> tuple[Probe, ...]:
-    """The measurements that are on, `curvature` apart."""
-    s = config.diagnostics
-    over = tuple(MOVED) if s.sharpness_over == "all" else (s.sharpness_over,)
-    assert config.search.batch is not None  # resolved
-    sharpness = Sharpness(
-        s.sharpness_every,
-        over,
-        s.sharpness_rho,
-        s.sharpness_steps,
-        s.sharpness_batches,
+    """Return the measurements that are switched on, except `curvature`."""
+    settings = config.diagnostics
+    probes: list[Probe] = []
+    if settings.gap:
+        probes.append(Gap(settings.gap_every, settings.gap_images))
+    if settings.sharpness:
+        probes.append(_sharpness(config))
+    if settings.entropy:
+        probes.append(Entropies(settings.entropy_every))
+    return (*probes, *ranking(config))
+
+
+def _sharpness(config: SearchConfig) -> Sharpness:
+    settings = config.diagnostics
+    over = settings.sharpness_over
+    assert config.search.batch is not None  # `resolve` sets it
+    return Sharpness(
+        settings.sharpness_every,
+        tuple(MOVED) if over == "all" else (over,),
+        settings.sharpness_rho,
+        settings.sharpness_steps,
+        settings.sharpness_batches,
         config.search.batch,
-    )
-    gap, entropies = Gap(s.gap_every, s.gap_images), Entropies(s.entropy_every)
-    return (
-        *(
-            probe
-            for on, probe in ((s.gap, gap), (s.sharpness, sharpness), (s.entropy, entropies))
-            if on
-        ),
-        *ranking(config),
     )
 
 
 def curvature(config: SearchConfig) -> tuple[Curvature, ...]:
-    """The one probe that a rule for stopping reads."""
-    s = config.diagnostics
-    assert config.search.batch is not None  # resolved
-    wanted = s.curvature or config.stop.eigenvalue is not None
-    return (
-        (Curvature(s.curvature_every, s.curvature_batches, config.search.batch),) if wanted else ()
-    )
+    """Return the measurement of the curvature, which a rule for stopping may read, if it is on."""
+    settings = config.diagnostics
+    if not settings.curvature and config.stop.eigenvalue is None:
+        return ()
+    assert config.search.batch is not None  # `resolve` sets it
+    return (Curvature(settings.curvature_every, settings.curvature_batches, config.search.batch),)
 
 
 def ranking(config: SearchConfig) -> tuple[Ranking, ...]:
-    """The one probe that says beforehand what it costs."""
-    s = config.diagnostics
-    if not s.ranking:
+    """Return the measurement of the ranking, which announces its cost beforehand, if it is on."""
+    settings = config.diagnostics
+    if not settings.ranking:
         return ()
-    known = true_accuracies(spaces.space_of(config.space)) if s.ranking_table else {}
-    return (Ranking(s.ranking_every, s.ranking_architectures, s.ranking_images, known),)
+    return (
+        Ranking(
+            settings.ranking_every,
+            settings.ranking_architectures,
+            settings.ranking_images,
+            true_accuracies(spaces.space_of(config.space)) if settings.ranking_table else {},
+        ),
+    )
 
 
 def benchmark(space: Space) -> ModuleType | None:
-    """The table that knows all networks of this space; None where none does."""
+    """Return the benchmark table that has all networks of this space, or None."""
     usual = spaces.space(space.name).groups
     known = all(
         set(edge.primitives) <= {*usual[name].edges[0].primitives}
@@ -112,8 +131,12 @@ def benchmark(space: Space) -> ModuleType | None:
 
 
 def true_accuracies(space: Space) -> dict[str, Callable[[Genotype], float]]:
-    """CIFAR-10 test accuracy (percent) of a genotype, where a table knows all of the space; empty where none does."""
+    """Return the functions that look up true accuracies, none if no table has the whole space.
+
+    Returns:
+        Name of a data set -> function of a genotype that returns its test accuracy in percent.
+    """
     table = benchmark(space)
-    return (
-        {"cifar10": lambda genotype: float(table.query(genotype)["cifar10_test"])} if table else {}
-    )
+    if table is None:
+        return {}
+    return {"cifar10": lambda genotype: float(table.query(genotype)["cifar10_test"])}

@@ -63,7 +63,7 @@ for name, home, group, summary in (
     ("count", "showing", LOOK, "Parameters and multiply-adds of a derived network."),
     (
         "latency",
-        "costing",
+        "latency",
         LOOK,
         "Measure how long a space's derived networks take on this device.",
     ),

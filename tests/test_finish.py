@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from archgrad.cli import main
-from archgrad.cli.searching import then
+from archgrad.cli.searching import next_commands
 from archgrad.compare.jobs import Home, Run
 from archgrad.observers.recording import Metrics
 from archgrad.retraining.card import CARD, WEIGHTS
@@ -184,12 +184,15 @@ def test_what_was_derived_before_keeps_its_judgement(halfway, tmp_path, capsys):
 
 
 def test_only_what_is_left_is_next(tmp_path):
-    assert then(tmp_path) == f"archgrad retrain {tmp_path}  and then  archgrad evaluate {tmp_path}"
+    assert (
+        next_commands(tmp_path)
+        == f"archgrad retrain {tmp_path}  and then  archgrad evaluate {tmp_path}"
+    )
     (tmp_path / "retrain").mkdir()
     (tmp_path / "retrain" / CARD).touch()
-    assert then(tmp_path) == f"archgrad resume {tmp_path}"
+    assert next_commands(tmp_path) == f"archgrad resume {tmp_path}"
     (tmp_path / "retrain" / WEIGHTS).touch()
-    assert then(tmp_path) == f"archgrad evaluate {tmp_path}"
+    assert next_commands(tmp_path) == f"archgrad evaluate {tmp_path}"
 
 
 def test_a_result_that_cannot_be_reopened_stays(halfway, tmp_path, capsys):

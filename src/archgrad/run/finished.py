@@ -76,25 +76,30 @@ def said(judgement: Judgement | None) -> list[str]:
     )
 
 
-def finish(path: Path, *, console: Console | None = None) -> Found | None:
+def finish(
+    path: Path, *, previous: bool = False, console: Console | None = None
+) -> Found | None:
     """Makes what the stopped search in ``path`` has now its result; None if it has a result already. Its checkpoint stays as it is.
 
     Where alphas moved, the result is what they say now, without the decisions that a method would take after its last epoch; where no alphas
-    ever move, these decisions are all there is, and are taken now. ValueError if there is no run, no checkpoint, or nothing to decide among.
+    ever move, these decisions are all there is, and are taken now. ``previous``: it is taken from the checkpoint before the last, which
+    becomes the last one. ValueError if there is no run, no checkpoint, or nothing to decide among.
     """
     console = console or terminal.console(soft_wrap=True)
     folder, say = RunFolder(path), say_on(console)
     folder.settings()
     if folder.genotype.exists():
         return None
-    if not folder.checkpoint.exists():
+    if not previous and not folder.checkpoint.exists():
         raise ValueError(
             f"the search in {path} has no checkpoint yet, so there is nothing to finish: go on with `{command('resume', path)}`"
         )
     with folder.locked(), progress.life(console) as alive:
         if folder.genotype.exists():  # another process was faster
             return None
-        prepared, state = preparing.recorded(folder, say)
+        prepared, state = preparing.recorded(folder, say, previous=previous)
+        if previous:
+            checkpoint.go_back(folder.checkpoint)
         method, epochs = prepared.method, state.plan.epochs
         own = method.alpha_from(epochs) >= epochs
         if own and not state.decisions:

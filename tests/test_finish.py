@@ -231,6 +231,19 @@ def test_what_cannot_be_finished(halfway, tmp_path, capsys):
     assert not (folder / "genotype.json").exists()
 
 
+def test_a_damaged_checkpoint_is_passed_over_by_previous(halfway, tmp_path, capsys):
+    folder = copied(halfway, tmp_path, "before")
+    (folder / "checkpoint.pt").write_bytes(b"cut short")
+    assert "is damaged" in told(capsys, "finish", folder, code=2)
+    assert "finished after epoch 2 of 3 as it was" in told(capsys, "finish", folder, "--previous")
+    content = json.loads((folder / "genotype.json").read_text())
+    assert content["finished"] == {"epochs": 2, "of": 3, "steps": 0}
+    assert "genotype: " in told(capsys, "derive", folder, "--budget", "macs=50%")
+    (folder / "genotype.json").unlink()
+    (folder / "checkpoint.previous.pt").unlink(missing_ok=True)
+    assert "leave out --previous" in told(capsys, "finish", folder, "--previous", code=2)
+
+
 def test_random_search_needs_a_draw(tmp_path, capsys):
     """Without one that was judged there is nothing to choose; with some it is the best of these, never the one in training."""
     draws = ["--method", "random", "--random.draws", "3"]

@@ -173,11 +173,14 @@ def _message(error: Exception, tokens: Sequence[str]) -> str:
     """Return an error as one line, and an error of cyclopts in our own words."""
     line = " ".join(str(error).split())
     if isinstance(error, MissingArgumentError) and error.argument and tokens:
-        missing = error.argument
-        text = (missing.parameter.help or "a value").removesuffix(".").replace("`", "")
+        missing, name = error.argument, error.argument.name
+        needed = f"a value for {name}"
+        if missing.index is not None:  # a positional parameter
+            needed = name.removeprefix("--").upper()
+        if meaning := missing.parameter.help:
+            needed = f"{needed} ({meaning.replace('`', '')})"
         return (
-            f"archgrad {tokens[0]} needs a value for {missing.name} ({text}): "
-            f"add it, or read {command(tokens[0], '--help')}"
+            f"archgrad {tokens[0]} needs {needed}: add it, or read {command(tokens[0], '--help')}"
         )
     return _reworded(line) if isinstance(error, CycloptsError) else line
 

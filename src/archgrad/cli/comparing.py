@@ -49,7 +49,7 @@ def compare(
     methods: Annotated[
         str | None,
         Parameter(
-            help="arms: methods (a,b+c), or names of arms in the file; by default all of these"
+            help="arms: methods (a,b+c) or arms of the file; by default all arms of the file"
         ),
     ] = None,
     seeds: Annotated[

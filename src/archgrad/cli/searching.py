@@ -38,9 +38,7 @@ Flags: Any = flags(config.sections(), config.scalars(), ABOUT, floating=FLOATING
 NOTHING = Flags()
 Previous = Annotated[
     bool,
-    Parameter(
-        help="start from the checkpoint before the last one", negative="", show_default=False
-    ),
+    Parameter(help="use the checkpoint before the last one", negative="", show_default=False),
 ]
 
 

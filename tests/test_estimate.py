@@ -66,7 +66,7 @@ def test_the_command_writes_nothing_and_refuses_as_search_does(tmp_path, monkeyp
         ),
         (
             ["DARTS_V2", "--data", "digits", "--search.epochs", "3"],
-            "--search.epochs is of a search, and DARTS_V2 is to be retrained",
+            "--search.epochs is a setting of a search, but DARTS_V2 is to be retrained",
         ),
         (["DARTS_V2", "--data", "digits", "--data.share", "0.3"], "--data.share is of a search"),
     ]:

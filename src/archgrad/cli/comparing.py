@@ -267,7 +267,6 @@ def run_all(runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending],
             done = int(progress.tasks[0].completed)
             if end.failure:
                 failed.append(end)
-            if end.failure:
                 outcome = f"failed, no attempt is left: {end.failure}"
             else:
                 outcome = short_result(summary.read(end.run.summary))
@@ -285,7 +284,7 @@ def short_result(found: summary.Summary) -> str:
     from archgrad.run.judgement import CAUSES
 
     final, fails = found["final"], found.get("searched", {}).get("fails", {})
-    doubts = [f"{CAUSES[cause]}: the result means little" for cause in fails][:1]
+    doubts = [f"doubtful ({CAUSES[cause]})" for cause in fails][:1]
     known = {
         "entropy": "entropy {:.3f}",
         "skips": "skips {:.0f}",

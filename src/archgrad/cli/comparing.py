@@ -259,8 +259,9 @@ def run_all(runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending],
         task = progress.add_task("searches", total=len(runs))
 
         def tick(alive: list[Run]) -> None:
-            for line in [] if stopping() else herald.lines(alive):
-                say(line)
+            if not stopping():
+                for line in herald.lines(alive):
+                    say(line)
 
         def ended(end: Ending) -> None:
             progress.advance(task)

@@ -100,7 +100,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         if found["ran_whole_batches"]
         else " (extrapolated from smaller batches, because a whole batch was not tried)"
     )
-    told.append(f"peak memory {where}: {decimal(found['peak_bytes'])}{room}{partly}")
+    told.append(f"peak memory {where}: {decimal(found['peak_bytes'])}{partly}{room}")
     if not found["fits"]:
         some = [
             f"{flag} {value}" + ("" if "batch" in flag else " (about)")

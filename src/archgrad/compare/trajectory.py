@@ -1,4 +1,4 @@
-"""The true accuracy of the genotype after each epoch, as if the search had ended there."""
+"""The true accuracy of the genotype after each epoch of a search."""
 
 from __future__ import annotations
 

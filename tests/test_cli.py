@@ -160,6 +160,15 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message
     assert not list(tmp_path.iterdir())
 
 
+def test_a_missing_value_is_named_with_its_meaning(capsys):
+    assert "derive needs a value for --budget (largest costs, such as macs=300M" in refused(
+        capsys, "derive", "run"
+    )
+    assert "resume needs FOLDER: add it, or read archgrad resume --help" in refused(
+        capsys, "resume"
+    )
+
+
 def test_a_bad_key_names_its_file(tmp_path, capsys):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("search: {epoch: 3}\n")

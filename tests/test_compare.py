@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from archgrad.cli import comparing, main
-from archgrad.compare import jobs, study, summary, tables
+from archgrad.compare import comparison, jobs, study, summary
 from archgrad.compare.jobs import Home, Run, execute, runs_of
 from archgrad.run.config import read_yaml
 from archgrad.run.folder import RunFolder
@@ -124,8 +124,10 @@ def test_a_blind_study_looks_up_no_truth(done, tmp_path, capsys):
     assert found["benchmark"] is None and not [
         name for name in found["final"] if "test" in name or name == "rank"
     ]
-    assert not tables.comparison([found], "darts").bars
-    assert "is not blind, and stays so" in refused(capsys, *TWO, "--blind", "--out", str(done))
+    assert not comparison([found], "darts").bars
+    assert "is not blind, which cannot change" in refused(
+        capsys, *TWO, "--blind", "--out", str(done)
+    )
 
 
 def test_a_summary_names_a_folder_of_images_by_its_last_part(done, tmp_path):
@@ -251,7 +253,7 @@ def test_a_killed_run_goes_on_to_the_same_end(done, tmp_path):
         read_yaml(done / "study.yaml"), ("", {"seeds": [2], "controls": False}), names=["darts"]
     )
     runs, started, said, ends = runs_of(asked, Home(tmp_path)), [], [], []
-    jobs.prepared(asked, runs)
+    jobs.write_settings(asked, runs)
 
     def start(one: Run) -> subprocess.Popen[bytes]:
         started.append(one.arguments()[0])
@@ -297,7 +299,7 @@ def test_a_run_that_fails_twice_is_reported(done, tmp_path, capsys, monkeypatch)
     assert main(["compare", *TWO, "--out", str(out)]) == 1
     shown = capsys.readouterr().out
     assert started == ["darts-seed2"] * 2 + ["random-seed2"] * 2
-    assert "darts-seed2: failed (exit code 3: it broke here); once more" in shown
+    assert "darts-seed2: failed (exit code 3: it broke here); trying again" in shown
     assert shown.count("FAILED, exit code 3: it broke here") == 2
     numbers = json.loads((out / "compare.json").read_text())
     assert (
@@ -423,7 +425,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys):
         sleep(0.05)
     one.send_signal(signal.SIGINT)
     shown, _ = one.communicate(timeout=60)
-    assert one.returncode == 130 and "The same command again goes on" in shown
+    assert one.returncode == 130 and "The same command again continues" in shown
     assert "everything is saved" in (out / "runs" / "darts-seed1.log").read_text()
     assert main([*arguments, "--dry-run"]) == 0 and "(goes on)" in capsys.readouterr().out
 
@@ -436,7 +438,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys):
     [
         (["--methods", "dart"], "unknown method 'dart': did you mean 'darts'?"),
         (["--methods", "darts+rndom"], "unknown method 'rndom': did you mean 'random'?"),
-        (["--methods", "darts", "--seeds", "0"], "seeds: a number from 1 on"),
+        (["--methods", "darts", "--seeds", "0"], "seeds: a number of at least 1"),
         (["--methods", "darts", "--seeds", "some"], "not 'some'"),
         (["--methods", "darts", "--jobs", "0"], "--jobs"),
         (["--methods", "darts", "--control", "cdarts"], "unknown control arm 'cdarts'"),
@@ -446,17 +448,17 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys):
         ),
         (
             ["--methods", "darts", "--no-controls", "--random.draws", "3"],
-            "section 'random' is of a method that no arm uses",
+            "section 'random' belongs to a method that no arm uses",
         ),
         (["--methods", "darts,random", "--search.epochs", "2"], "arm random: "),
         (
             ["--methods", "darts", "--search.epochs", "2"],
-            "(an arm that every study has; --no-controls leaves it out)",
+            "(every study has this arm; --no-controls removes it)",
         ),
-        (["--methods", "darts", "--retrain-seeds", "-1"], "retrain_seeds: how often"),
+        (["--methods", "darts", "--retrain-seeds", "-1"], "retrain_seeds: a number"),
         (
             ["--methods", "darts", "--retrain-seeds", "1", "--blind"],
-            "retrain_seeds: a blind study sees no test image",
+            "retrain_seeds: a blind study reads no test image",
         ),
         (
             ["--methods", "darts", "--retrain-seeds", "1", "--retrain.preset", "fast"],
@@ -489,20 +491,20 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message
         ({"arms": {"a": {"random": {"draws": 3}}}}, "arm a: "),
         ({"arms": {"a/b": {}}}, "arm 'a/b'"),
         ({"arms": {"a": {"seed": 3}}}, "seed: is the same"),
-        ({"arms": {"a": {}}, "seed": 3}, "seed: a study has seeds"),
+        ({"arms": {"a": {}}, "seed": 3}, "seed: a study has several seeds"),
         ({"arms": {"a": {}}, "seeds": [1, "two"]}, "seeds: "),
         ({"arms": {"a": {}}, "seeds": []}, "seeds: "),
         ({"arms": ["darts"]}, "arms: "),
         ({"arms": {}}, "which arms?"),
         (
             {"arms": {"a": {}, "b": {"search": {"epochs": 9}}}},
-            "arm b: search.epochs is 9, in arm a 50: arms have equal budgets",
+            "arm b: search.epochs is 9, in arm a 50: arms must have equal budgets",
         ),
         ({"arms": {"a": {}}, "equal": "no"}, "equal: true or false, not 'no'"),
         ({"arms": {"a": {}}, "controls": 3}, "controls: true or false, not 3"),
         (
             {"arms": {"a": {}}, "retrain_seeds": "many"},
-            "retrain_seeds: how often each found network is trained",
+            "retrain_seeds: a number of retrainings from 0 to",
         ),
         ({"arms": {"a": {}}, "serch": {}}, "unknown setting 'serch': did you mean 'search'?"),
     ],

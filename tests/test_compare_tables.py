@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from archgrad.compare import (
+    comparison,
     difference,
     markdown,
     selection,
@@ -20,9 +21,9 @@ from archgrad.compare import (
     tables,
     trajectory,
 )
-from archgrad.compare.comparing import tidy
 from archgrad.compare.jobs import Home, runs_of
 from archgrad.compare.statistics import Difference, holm
+from archgrad.compare.tidy import tidy_csv
 from archgrad.run.config import read_yaml
 from archgrad.tabular import nasbench201
 
@@ -163,7 +164,7 @@ def test_markdown():
 | cold, minus darts | paired | 0.0000 |
 | random, minus darts | paired | 0.0000 |
 
-| CIFAR-10, of what would be found | after epoch 1 | after epoch 2 | after epoch 3 |
+| CIFAR-10, of the genotype | after epoch 1 | after epoch 2 | after epoch 3 |
 |---|---|---|---|
 | darts | 54.30 (54.30 to 54.30) | 93.76 (93.76 to 93.76) | 93.76 (93.76 to 93.76) |
 | cold | 54.30 (54.30 to 54.30) | 93.76 (93.76 to 93.76) | 93.76 (93.76 to 93.76) |
@@ -225,7 +226,7 @@ def test_a_trajectory_has_what_would_be_found():
     assert trajectory.of_run(drawn, nasbench201) == [54.297] * 3
     assert trajectory.of_run(one | {"epochs": {}}, nasbench201) == []
     blind = [each | {"benchmark": None, "final": {"entropy": 1.0}} for each in MADE]
-    found = tables.comparison(blind, "darts")
+    found = comparison(blind, "darts")
     assert (
         found.trajectory is None
         and not found.bars
@@ -257,7 +258,7 @@ def test_selection_is_by_validation_alone():
         made("darts", 2, 90.0, validation=0.6),
         made("darts", 3, 99.0, validation=0.6),
     ]
-    (best,) = tables.comparison(runs, "darts").best.values()
+    (best,) = comparison(runs, "darts").best.values()
     assert (best.seed, best.validation, best.worth) == (
         2,
         0.6,
@@ -266,7 +267,7 @@ def test_selection_is_by_validation_alone():
 
 
 def test_a_tidy_file():
-    lines = tidy(
+    lines = tidy_csv(
         [MADE[0] | {"retrained": {"runs": [{"test": 80.0}, {"test": 82.0}]}}],
         "darts",
         {"cold": {2: "it broke"}},
@@ -283,7 +284,7 @@ def test_a_tidy_file():
 
 def test_the_terminal_says_what_is_noise(capsys):
     Console(width=tables.WIDTH).print(
-        tables.table(tables.comparison(MADE, "darts", ["darts", "cold"], {"gone": {1: "it broke"}}))
+        tables.table(comparison(MADE, "darts", ["darts", "cold"], {"gone": {1: "it broke"}}))
     )
     shown = capsys.readouterr().out
     assert re.search(r"cold .*\+1\.500 ± 0\.9187 .*clear, p 0\.028", shown) and re.search(
@@ -292,7 +293,7 @@ def test_the_terminal_says_what_is_noise(capsys):
     assert (
         re.search(r"gone +0 \(1 failed\) +- ", shown) and "Failed: gone, seed 1: it broke." in shown
     )
-    assert "No test image chose anything" in " ".join(shown.split())
+    assert "No test image took part in the choice" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
@@ -307,6 +308,6 @@ def test_recorded_studies_stand_in_the_results(folder):
             )
         recorded = json.loads((folder / "compare.json").read_text())
         assert recorded == json.loads(
-            json.dumps(tables.comparison(found, whole.control, tuple(whole.arms)).to_json())
+            json.dumps(comparison(found, whole.control, tuple(whole.arms)).to_json())
         )
-        assert (folder / "compare.csv").read_text() == tidy(found, whole.control)
+        assert (folder / "compare.csv").read_text() == tidy_csv(found, whole.control)

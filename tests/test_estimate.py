@@ -66,9 +66,12 @@ def test_the_command_writes_nothing_and_refuses_as_search_does(tmp_path, monkeyp
         ),
         (
             ["DARTS_V2", "--data", "digits", "--search.epochs", "3"],
-            "--search.epochs is of a search, and DARTS_V2 is to be retrained",
+            "--search.epochs is a setting of a search, but DARTS_V2 is to be retrained",
         ),
-        (["DARTS_V2", "--data", "digits", "--data.share", "0.3"], "--data.share is of a search"),
+        (
+            ["DARTS_V2", "--data", "digits", "--data.share", "0.3"],
+            "--data.share is a setting of a search",
+        ),
     ]:
         assert main(["estimate", *arguments]) == 2
         assert message in capsys.readouterr().err, arguments
@@ -87,7 +90,9 @@ def test_it_gives_signs_of_life_beside_its_answer(monkeypatch, capsys):
     )
     monkeypatch.setattr(estimating, "apart", lambda what, sources: answer)
     assert main(["estimate", *SMALL, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == answer and lives == [(True, "trying a few steps")]
+    assert json.loads(capsys.readouterr().out) == answer and lives == [
+        (True, "running a few steps")
+    ]
 
 
 def test_a_retraining_is_estimated_with_its_tests():
@@ -188,12 +193,12 @@ def test_the_words_name_what_would_fit():
     found = {"what": "search", "seconds": 7200.0, "seconds_an_epoch": 100.0, "epochs": 50, "parts": {"search steps": 7000.0, "front": 1.0},
              "not_known": ["draws"], **tried.to_json(), "would_fit": {"--search.batch": 34, "--space.channels": 8}}  # fmt: skip
     time, parts, memory, fits = lines(found)
-    assert time == "time: about 2.0 h for the search, 100 s for the steps of an epoch (50 epochs)"
-    assert parts == "parts: search steps 117 min; not known: draws"
     assert (
-        "1.0 GB of 700.0 MB that this process may have" in memory
-        and "the whole one was not tried" in memory
+        time == "time: about 2.0 h for the search of 50 epochs; the steps of one epoch take 100 s"
     )
+    assert parts == "parts: search steps 117 min; unknown: draws"
+    assert "1.0 GB (extrapolated from smaller batches" in memory
+    assert "; 700.0 MB are available" in memory
     assert (
         fits
         == "that does not fit; any of these would: --search.batch 34, --space.channels 8 (about)"

@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from archgrad.cli import main
-from archgrad.cli.searching import then
+from archgrad.cli.searching import next_commands
 from archgrad.compare.jobs import Home, Run
 from archgrad.observers.recording import Metrics
 from archgrad.retraining.card import CARD, WEIGHTS
@@ -184,12 +184,15 @@ def test_what_was_derived_before_keeps_its_judgement(halfway, tmp_path, capsys):
 
 
 def test_only_what_is_left_is_next(tmp_path):
-    assert then(tmp_path) == f"archgrad retrain {tmp_path}  and then  archgrad evaluate {tmp_path}"
+    assert (
+        next_commands(tmp_path)
+        == f"archgrad retrain {tmp_path}  and then  archgrad evaluate {tmp_path}"
+    )
     (tmp_path / "retrain").mkdir()
     (tmp_path / "retrain" / CARD).touch()
-    assert then(tmp_path) == f"archgrad resume {tmp_path}"
+    assert next_commands(tmp_path) == f"archgrad resume {tmp_path}"
     (tmp_path / "retrain" / WEIGHTS).touch()
-    assert then(tmp_path) == f"archgrad evaluate {tmp_path}"
+    assert next_commands(tmp_path) == f"archgrad evaluate {tmp_path}"
 
 
 def test_a_result_that_cannot_be_reopened_stays(halfway, tmp_path, capsys):
@@ -226,6 +229,19 @@ def test_what_cannot_be_finished(halfway, tmp_path, capsys):
         capsys, "finish", folder, code=2
     )
     assert not (folder / "genotype.json").exists()
+
+
+def test_a_damaged_checkpoint_is_passed_over_by_previous(halfway, tmp_path, capsys):
+    folder = copied(halfway, tmp_path, "before")
+    (folder / "checkpoint.pt").write_bytes(b"cut short")
+    assert "is damaged" in told(capsys, "finish", folder, code=2)
+    assert "finished after epoch 2 of 3 as it was" in told(capsys, "finish", folder, "--previous")
+    content = json.loads((folder / "genotype.json").read_text())
+    assert content["finished"] == {"epochs": 2, "of": 3, "steps": 0}
+    assert "genotype: " in told(capsys, "derive", folder, "--budget", "macs=50%")
+    (folder / "genotype.json").unlink()
+    (folder / "checkpoint.previous.pt").unlink(missing_ok=True)
+    assert "leave out --previous" in told(capsys, "finish", folder, "--previous", code=2)
 
 
 def test_random_search_needs_a_draw(tmp_path, capsys):

@@ -58,6 +58,11 @@ def test_every_flag_is_described(command):
         assert meaning.split()[0].strip(",:;").lower() not in DANGLING, f"{flag}: {meaning}"
 
 
+def test_a_retraining_names_its_own_folder():
+    assert "RUN/retrain" in options("retrain")["--out"]
+    assert "runs/METHOD-SPACE-DATA-seedN" in options("search")["--out"]
+
+
 @pytest.mark.parametrize("command", ["search", "estimate", "compare", "retrain"])
 def test_help_shows_the_usual_options_and_help_all_the_others(command, wide, capsys):
     every = set(options(command))

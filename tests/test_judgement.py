@@ -13,8 +13,8 @@ import torch
 
 from archgrad import spaces
 from archgrad.cli import main
-from archgrad.compare import markdown, tables
-from archgrad.compare.comparing import tidy
+from archgrad.compare import comparison, markdown, tables
+from archgrad.compare.tidy import tidy_csv
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.errors import counted
 from archgrad.methods import method
@@ -337,7 +337,7 @@ def test_a_result_never_stands_without_it(short, tmp_path, capsys):
     verdict = next(k for k, line in enumerate(printed) if "Measurements of this" in line)
     assert printed[verdict - len(fails) : verdict] == fails
     assert printed[-1].startswith(
-        "next: search again first, as said above; for this network all the same: archgrad retrain"
+        "next: search again as advised above, or use this network anyway: archgrad retrain"
     )
     assert (
         printed[-2]
@@ -349,7 +349,7 @@ def test_a_result_never_stands_without_it(short, tmp_path, capsys):
     file = tmp_path / "small.json"
     derived = said(capsys, "derive", short, "--budget", "macs=10%", "--out", file).splitlines()
     assert derived[-1 - len(fails) : -1] == fails and derived[-1].startswith(
-        "next: search again first"
+        "next: search again as advised above"
     )
     assert json.loads(file.read_text())["searched"]["fails"]
     assert all(
@@ -358,7 +358,8 @@ def test_a_result_never_stands_without_it(short, tmp_path, capsys):
         for line in fails
     )
     assert all(
-        line in said(capsys, "resume", short) for line in (*fails, "next: search again first")
+        line in said(capsys, "resume", short)
+        for line in (*fails, "next: search again as advised above")
     )
     less = [
         "--retrain.preset",
@@ -437,23 +438,25 @@ def test_a_table_marks_the_arms_and_says_why(capsys):
     runs[2].pop("searched")  # recorded before
     from rich.console import Console
 
-    Console(width=tables.WIDTH).print(tables.table(tables.comparison(runs, "darts")))
+    Console(width=tables.WIDTH).print(tables.table(comparison(runs, "darts")))
     shown = capsys.readouterr().out
     assert " 3* " in shown and " 2 " in shown and " 2* " not in shown
-    note = "darts: 2 of 3 searches say little (alphas hardly moved 2, selection still changes 1; 1 not judged)."
-    assert "1 of 5 searches were recorded before searches were judged." in " ".join(shown.split())
+    note = "darts: 2 of 3 searches are doubtful (alphas hardly moved 2, selection still changes 1; 1 not judged)."
+    assert "1 of 5 searches were recorded by a version that did not judge searches." in " ".join(
+        shown.split()
+    )
     assert f"* {note}" in " ".join(shown.split()) and f"\\* {note}" in markdown(runs, "darts")
     assert "| darts | 1 to 3\\* |" in markdown(runs, "darts")
-    numbers = tables.comparison(runs, "darts").to_json()["searched"]
+    numbers = comparison(runs, "darts").to_json()["searched"]
     assert (
         numbers["darts"]["1"]
         == {"ok": False, "fails": {"alphas": "a sentence", "selection": "a sentence"}}
         and numbers["cold"]["1"]["ok"]
     )
-    assert {"darts,1,searched,0", "cold,2,searched,1"} <= {*tidy(runs, "darts").splitlines()}
+    assert {"darts,1,searched,0", "cold,2,searched,1"} <= {*tidy_csv(runs, "darts").splitlines()}
     for one in runs:
         one.pop("searched", None)
-    assert "searched" not in tables.comparison(runs, "darts").to_json() and "*" not in markdown(
+    assert "searched" not in comparison(runs, "darts").to_json() and "*" not in markdown(
         runs, "darts"
     )
 

@@ -146,10 +146,7 @@ def test_a_quiet_command_prints_errors_and_json_alone(capsys):
 
 def test_a_word_without_a_flag_is_told_of_the_flags(capsys):
     assert main(["search", "digits"]) == 2
-    assert (
-        "a word without a flag is not known here: 'digits'; images are named by --data"
-        in capsys.readouterr().err
-    )
+    assert "unexpected word 'digits': name images by --data" in capsys.readouterr().err
 
 
 def test_completion_can_be_installed(capsys):

@@ -18,7 +18,7 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch, Output
-from archgrad.compare import markdown, study, tables
+from archgrad.compare import comparison, markdown, study, tables
 from archgrad.diagnostics.ranking import accuracies, correlation
 from archgrad.methods import method as build
 from archgrad.observers import probes
@@ -368,7 +368,7 @@ def test_tables_show_it_where_it_was_measured():
     assert "| darts | 1, 2 | - | 0.5000 (0.5000 to 0.5000) |" in text
     assert "| cdarts | 1, 2 | 0.2500 (0.2500 to 0.2500) | 0.7500 (0.7500 to 0.7500) |" in text
     console = Console(file=StringIO(), width=120)
-    console.print(tables.table(tables.comparison(summaries, "darts")))
+    console.print(tables.table(comparison(summaries, "darts")))
     assert "Rank correlation: tau, search and evaluation network" in console.file.getvalue()
 
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from archgrad import data, terminal
 from archgrad.arch.genotype import Genotype
 from archgrad.cli import main
-from archgrad.compare.comparing import tidy
+from archgrad.compare.tidy import tidy_csv
 from archgrad.errors import LONGEST, command, complaint
 from archgrad.report import cells_svg
 from archgrad.retraining.predicting import Prediction, Predictions, show, to_csv
@@ -114,7 +114,7 @@ def test_a_spreadsheet_computes_no_name(name):
 
 
 def test_numbers_are_no_formulas():
-    text = tidy([], "darts", {FORMULA: {1: "it broke"}})
+    text = tidy_csv([], "darts", {FORMULA: {1: "it broke"}})
     assert text.splitlines()[1] == "\"'" + FORMULA.replace('"', '""') + '",1,failed,1'
 
 

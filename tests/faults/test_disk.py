@@ -548,8 +548,9 @@ def test_a_disk_that_is_full(search, small_disk, capsys):
     folder, ballast = small_disk / "run", small_disk / "ballast"
     ballast.write_bytes(bytes(150_000))
     assert main([*search.arguments, "--out", str(folder)]) == 1
-    assert f"No space left on device: make room, then go on by `archgrad resume {folder}`" in line(
-        capsys
+    assert (
+        f"No space left on device: make room, then continue with `archgrad resume {folder}`"
+        in line(capsys)
     )
     whole_files(folder)
     ballast.unlink()

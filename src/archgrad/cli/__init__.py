@@ -1,4 +1,7 @@
-"""The command line. Each command is imported when it is called: ``archgrad --help`` must not wait for torch."""
+"""The command line.
+
+Each command is imported when it is called, because ``archgrad --help`` must not wait for torch.
+"""
 
 from __future__ import annotations
 
@@ -7,70 +10,87 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from cyclopts import App, CycloptsError, Group
+from cyclopts import App, CycloptsError, Group, MissingArgumentError
 
 from archgrad import __version__, terminal
 from archgrad.cli import extending, faults, helping
 from archgrad.cli.helping import SETTINGS
 from archgrad.cli.process import compile_nothing, wait_asleep
-from archgrad.errors import complaint, nearest
+from archgrad.errors import command, complaint, nearest
 from archgrad.observers import interrupts
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
 
-`archgrad search --method darts --space nasbench201 --data digits` is a whole search. `archgrad COMMAND --help` shows the usual
-options of a command, `archgrad COMMAND --help-all` all of them. Every command takes `--quiet`: it prints errors alone, and JSON or CSV
-that was asked for. Every command takes `--plugin MODULE`, a module with methods, spaces or primitives of your own.
+`archgrad search --method darts --space nasbench201 --data digits` runs a whole search.
+`archgrad COMMAND --help` shows the usual options of a command, and
+`archgrad COMMAND --help-all` shows all of them. Every command takes `--quiet`, which prints only
+errors and the JSON or CSV that you request. Every command takes `--plugin MODULE`, which imports
+your own methods, spaces or primitives.
 """
 
 app = App(
-    name="archgrad", help=HELP, help_flags=helping.FLAGS, version=__version__, help_format="markdown", result_action="return_value",
+    name="archgrad",
+    help=HELP,
+    help_flags=helping.FLAGS,
+    version=__version__,
+    help_format="markdown",
+    result_action="return_value",
     suppress_keyboard_interrupt=False,
-)  # fmt: skip
+)
 
-MAKE, LOOK = Group("Search and train", sort_key=1), Group("Look", sort_key=2)
+MAKE, LOOK = Group("Search and train", sort_key=1), Group("Read and print", sort_key=2)
 for name, home, group, summary in (
     (
         "search",
         "searching",
         MAKE,
-        "Search an architecture for a set of images, into a new run folder.",
+        "Search an architecture for a set of images and write a new run folder.",
     ),
-    ("resume", "searching", MAKE, "Go on with a search or a retraining exactly where it stopped."),
-    ("finish", "searching", MAKE, "Make what a stopped search has now its result."),
+    ("resume", "searching", MAKE, "Continue a search or a retraining exactly where it stopped."),
+    ("finish", "searching", MAKE, "Write the result of a stopped search as it stands now."),
     (
         "estimate",
         "estimating",
         MAKE,
-        "Time and memory of a search or a retraining, before it begins.",
+        "Estimate the time and memory of a search or a retraining before it begins.",
     ),
     (
         "derive",
         "deriving",
         MAKE,
-        "Another architecture from a finished search, under another budget.",
+        "Derive another architecture from a finished search, under another budget.",
     ),
-    ("compare", "comparing", MAKE, "Several methods, several seeds: what differs, and how surely."),
+    (
+        "compare",
+        "comparing",
+        MAKE,
+        "Search with several methods and seeds, and test which differences are significant.",
+    ),
     ("retrain", "training", MAKE, "Train the network of a run or of a genotype from scratch."),
     (
         "evaluate",
         "training",
         MAKE,
-        "Test accuracy of a retrained network, by class, with the confusions.",
+        "Measure the test accuracy of a retrained network: overall, by class, and the confusions.",
     ),
-    ("predict", "training", MAKE, "Class and probability of each image."),
-    ("show", "showing", LOOK, "A genotype as table and picture; its parameters and multiply-adds."),
-    ("count", "showing", LOOK, "Parameters and multiply-adds of a derived network."),
+    ("predict", "training", MAKE, "Predict the class of each image, with its probability."),
+    (
+        "show",
+        "showing",
+        LOOK,
+        "Show a genotype as a table and a picture, with its parameters and multiply-adds.",
+    ),
+    ("count", "showing", LOOK, "Count the parameters and multiply-adds of a derived network."),
     (
         "latency",
-        "costing",
+        "latency",
         LOOK,
-        "Measure how long a space's derived networks take on this device.",
+        "Measure how long the derived networks of a space take on this device.",
     ),
-    ("query", "showing", LOOK, "What a bundled benchmark measured of an architecture."),
-    ("genotypes", "listing", LOOK, "The published architectures that are known by name."),
-    ("methods", "listing", LOOK, "The search methods, each with its options and paper."),
-    ("spaces", "listing", LOOK, "The search spaces, a line each."),
+    ("query", "showing", LOOK, "Look up an architecture in a bundled benchmark."),
+    ("genotypes", "listing", LOOK, "List the published architectures that have a name."),
+    ("methods", "listing", LOOK, "List the search methods, each with its options and paper."),
+    ("spaces", "listing", LOOK, "List the search spaces, each on one line."),
 ):
     app.command(
         f"archgrad.cli.{home}:{name}", name=name, help=summary, group=group, sort_key=len(list(app))
@@ -80,18 +100,28 @@ app.register_install_completion_command(
 )
 
 QUIET = "--quiet"
-HINT, TYPED = (
-    re.compile(r' Did you mean "?([^\s"?]+)"?\?'),
-    re.compile(r'(?:option: |value "|command ")([^\s"]+)'),
-)
-"""Of cyclopts's complaints: the hint, and what was typed."""
+HINT = re.compile(r' Did you mean "?([^\s"?]+)"?\?')
+"""The hint in an error of cyclopts."""
+TYPED = re.compile(r'(?:option: |value "|command ")([^\s"]+)')
+"""The typed word in an error of cyclopts."""
 UNUSED = re.compile(r"Unused Tokens: \[(.*)\]")
+"""The words in an error of cyclopts that belong to no flag."""
 SHORT = {"--data": "--data.path", "--space": "--space.name", "--budget": "--budget.targets"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; its exit code, 130 where it was asked to stop. What a user can mend is one line on stderr and code 2; a fault of the
-    machine is one line and code 1; all else keeps its traceback."""
+    """Run one command and return its exit code.
+
+    A mistake of the user and a fault of the machine are each printed as one line on stderr. Any
+    other error is a bug and keeps its traceback.
+
+    Args:
+        arguments: The words behind ``archgrad``; by default those of this process.
+
+    Returns:
+        0 after success, 2 after a mistake of the user, 1 after a fault of the machine, and 130
+        after an interrupt.
+    """
     terminal.escape_unprintable()
     wait_asleep()
     compile_nothing()
@@ -109,11 +139,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         faults.flush()
         return code
     except (CycloptsError, ValueError) as error:
-        said = " ".join(str(error).split())
-        return _complain(
-            _reworded(said) if isinstance(error, CycloptsError) else said,
-            1 if faults.behind(error) else 2,
-        )
+        return _complain(_message(error, tokens), 1 if faults.behind(error) else 2)
     except BrokenPipeError:  # ... | head
         faults.leave_stdout()
         return 1
@@ -128,7 +154,11 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def spelled(tokens: Sequence[str]) -> list[str]:
-    """Flags with dashes for underscores, and the short ones of search, compare and retrain written out."""
+    """Return the words of a command line with every flag in its full spelling.
+
+    Underscores in flags become dashes. For the commands whose flags are settings, the short flags
+    ``--data``, ``--space`` and ``--budget`` become the full ones.
+    """
     tokens = list(tokens)
     names = SHORT if tokens and tokens[0] in SETTINGS else {}
     for i, token in enumerate(tokens):
@@ -139,10 +169,31 @@ def spelled(tokens: Sequence[str]) -> list[str]:
     return tokens
 
 
+def _message(error: Exception, tokens: Sequence[str]) -> str:
+    """Return an error as one line, and an error of cyclopts in our own words."""
+    line = " ".join(str(error).split())
+    if isinstance(error, MissingArgumentError) and error.argument and tokens:
+        missing, name = error.argument, error.argument.name
+        needed = f"a value for {name}"
+        if missing.index is not None:  # a positional parameter
+            needed = name.removeprefix("--").upper()
+        if meaning := missing.parameter.help:
+            needed = f"{needed} ({meaning.replace('`', '')})"
+        return (
+            f"archgrad {tokens[0]} needs {needed}: add it, or read {command(tokens[0], '--help')}"
+        )
+    return _reworded(line) if isinstance(error, CycloptsError) else line
+
+
 def _reworded(message: str) -> str:
-    """The complaint of cyclopts in our words, without a hint whose parts between the dots are far from the ones that were typed."""
+    """Return an error of cyclopts in our words, without a hint that is far from the typed flag.
+
+    The parts of a flag between its dots are compared one by one.
+    """
     if unused := UNUSED.search(message):
-        return f"a word without a flag is not known here: {unused[1]}; images are named by --data, other settings by their flags"
+        return (
+            f"unexpected word {unused[1]}: name images by --data, and other settings by their flags"
+        )
     hint, typed = HINT.search(message), TYPED.search(message)
     if hint is None or typed is None:
         return message
@@ -156,7 +207,7 @@ def _reworded(message: str) -> str:
 
 
 def _complain(message: str, code: int) -> int:
-    with suppress(OSError):  # stderr may lie on the full disk, too
+    with suppress(OSError):  # stderr may be a file on the full disk
         terminal.say(f"archgrad: {complaint(terminal.visible(message))}", error=True)
     try:
         faults.flush()

@@ -1,4 +1,4 @@
-"""``archgrad derive``."""
+"""The command ``archgrad derive``."""
 
 from __future__ import annotations
 
@@ -25,66 +25,70 @@ def derive(
     budget: Annotated[
         list[str],
         Parameter(
-            help="largest costs: macs=300M, params=60%, latency=15ms; all of them hold",
+            help="largest costs, such as macs=300M, params=60% or latency=15ms; all must hold",
             consume_multiple=True,
             negative="",
         ),
     ],
     latency: Annotated[
         Path | None,
-        Parameter(help="table of `archgrad latency`; by default the one of this device and space"),
+        Parameter(help="table of `archgrad latency`; by default that of this device and space"),
     ] = None,
     out: Annotated[
-        Path | None, Parameter(help="file for the genotype, which retrain, show and count read")
+        Path | None, Parameter(help="file for the genotype, for use by retrain, show and count")
     ] = None,
     overwrite: Annotated[bool, overwriting("--out")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Another architecture from a finished search, under another budget: what its last alphas say there. Nothing is searched again.
+    """Derive another architecture from the last alphas of a finished search, under another budget.
 
-    Parameters
-    ----------
-    folder: Path
-        The run folder.
+    Nothing is searched again.
+
+    Args:
+        folder: run folder of the search
     """
     if out:
         places.check_new(out, "--out", overwrite=overwrite)
     given = {"targets": budget} | ({"latency": latency} if latency else {})
     limited = options.values("budget", BudgetSettings, given)
     if latency and not any(target.name == "latency" for target in limited["targets"]):
-        raise ValueError(f"--latency {latency}: there is no budget of latency it could be for")
+        raise ValueError(
+            f"--latency {latency} needs a budget of latency: add one, such as --budget latency=15ms"
+        )
     ended = RunFolder(folder)
-    ended.found()  # or it says how to finish it
+    ended.found()  # raises an error that says how to finish the search
     reasons = ended.ended()
     settings = ended.settings()
-    from archgrad.cli.verdict import onward
+    from archgrad.cli.verdict import next_step
     from archgrad.cost.limits import check
     from archgrad.run import finished, preparing  # take torch
 
     method, state = finished.restored(ended)
     if method.alpha_from(settings.search.epochs or 1) >= (settings.search.epochs or 1):
         raise ValueError(
-            f"{settings.method} moves no alphas that a budget could be asked of: search again, with --budget {' '.join(budget)}"
+            f"{settings.method} moves no alphas, so no other architecture can be derived: "
+            f"search again, with --budget {' '.join(budget)}"
         )
     if state.decisions:
         raise ValueError(
-            f"{settings.method} decided after its search, not by alphas alone: search again, with --budget {' '.join(budget)}"
+            f"{settings.method} decided after its search, not by its alphas alone: "
+            f"search again, with --budget {' '.join(budget)}"
         )
     asked = settings.budget.model_copy(update=limited)
     own, size = None if latency else ended.latencies, ended.images()["preprocess"]["size"]
     limits = budgets.costs_of(
         settings.model_copy(update={"budget": asked}), preparing.space_from(settings), size, own
     ).limits()
-    check(state.space.groups, limits)  # what stages have left of the space
+    check(state.space.groups, limits)  # the stages may have removed ops from the space
     genotype = method.selected(state, limits)
     within = budgets.kept(limits, genotype, method.selected(state, ()))
     judgement = finished.searched(ended)
-    says = {"searched": judgement.to_json()} if judgement else {}
+    judged = {"searched": judgement.to_json()} if judgement else {}
     found = {
         "genotype": genotype.to_json(),
         "text": str(genotype),
         "budget": [one.to_json() for one in within],
-        **says,
+        **judged,
         "run": str(folder.resolve()),
     }
     if out:
@@ -101,5 +105,9 @@ def derive(
     )
     for line in (*shown, *finished.said(judgement)):
         say(line)
-    follow = command("retrain", out) if out else "add --out FILE, and then archgrad retrain FILE"
-    say(onward(judgement, follow))
+    follow = (
+        command("retrain", out)
+        if out
+        else "give this command again with --out FILE, then archgrad retrain FILE"
+    )
+    say(next_step(judgement, follow))

@@ -1,4 +1,4 @@
-"""``archgrad estimate``."""
+"""The command ``archgrad estimate``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from archgrad.run.checking import check_search
 from archgrad.searching.duration import span
 
 NOTHING = Flags()
-TRYING = "trying a few steps"
+TRYING = "running a few steps"
 
 
 def estimate(
@@ -28,20 +28,20 @@ def estimate(
     *,
     config_file: Annotated[
         Path | None,
-        Parameter(name="--config", help="YAML with the same sections; flags win over it"),
+        Parameter(name="--config", help="YAML file with the same sections; flags override it"),
     ] = None,
     as_json: AsJson = False,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
 ) -> None:
-    """Time and peak memory of a search, or of the retraining of WHAT, by a few steps in a process of its own.
+    """Estimate the time and peak memory of a search, or of the retraining of WHAT.
 
-    The flags are those of `archgrad search`; with WHAT they are those of `archgrad retrain`. Nothing is written but the cache of images. Where
-    memory does not suffice, it says which settings would fit.
+    A few steps run in a separate process. The flags are those of `archgrad search`, or with WHAT
+    those of `archgrad retrain`. The command writes only the cache of images. If the memory does
+    not suffice, it prints which settings would fit.
 
-    Parameters
-    ----------
-    what: str
-        A run folder, a genotype or a file, as `archgrad retrain` takes it. Leave it out for a search.
+    Args:
+        what: run folder, genotype or file to retrain, as for `archgrad retrain`; without it the
+            command estimates a search
     """
     here = said(given)
     sources = [*([config.read_yaml(config_file)] if config_file else []), ("", here)]
@@ -61,13 +61,14 @@ def estimate(
                 if section not in known or (name and not hasattr(known[section], name)):
                     flag = f"--{section}{f'.{name}' if name else ''}".replace("_", "-")
                     raise ValueError(
-                        f"{flag} is of a search, and {what} is to be retrained: leave out one of them"
+                        f"{flag} is a setting of a search, but {what} is to be retrained: "
+                        "leave out one of them"
                     )
         preparing_training.asked(what, sources)
     from archgrad.run import estimating
     from archgrad.searching import progress
 
-    waiting = terminal.console(stderr=True)  # beside the answer, which programs read
+    waiting = terminal.console(stderr=True)  # programs read the answer from stdout
     with progress.life(waiting, TRYING), waiting.status(TRYING):
         found = estimating.apart(what, sources)
     if as_json:
@@ -78,40 +79,36 @@ def estimate(
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """What a dry run found, in words."""
+    """Return the lines that tell a user the result of `archgrad.run.estimating.apart`."""
     parts = ", ".join(
         f"{name} {span(seconds)}"
         for name, seconds in found["parts"].items()
         if seconds >= 0.005 * found["seconds"]
     )
-    unknown = f"; not known: {', '.join(found['not_known'])}" if found["not_known"] else ""
+    unknown = f"; unknown: {', '.join(found['not_known'])}" if found["not_known"] else ""
     kind = "search" if found["what"] == "search" else "retraining"
-    said = [
-        f"time: about {span(found['seconds'])} for the {kind}, {span(found['seconds_an_epoch'])} for the steps of an epoch "
-        f"({counted(found['epochs'], 'epoch')})",
+    told = [
+        f"time: about {span(found['seconds'])} for the {kind} "
+        f"of {counted(found['epochs'], 'epoch')}; "
+        f"the steps of one epoch take {span(found['seconds_an_epoch'])}",
         f"parts: {parts}{unknown}",
     ]
-    room = (
-        f" of {decimal(found['room_bytes'])} that this process may have"
-        if found["room_bytes"]
-        else ""
-    )
+    room = f"; {decimal(found['room_bytes'])} are available" if found["room_bytes"] else ""
     where = "of the GPU" if found["device"].startswith("cuda") else "of the process"
     partly = (
         ""
         if found["ran_whole_batches"]
-        else " (expected from smaller batches: the whole one was not tried)"
+        else " (extrapolated from smaller batches, because a whole batch was not tried)"
     )
-    said.append(f"peak memory {where}: {decimal(found['peak_bytes'])}{room}{partly}")
+    told.append(f"peak memory {where}: {decimal(found['peak_bytes'])}{partly}{room}")
     if not found["fits"]:
         some = [
             f"{flag} {value}" + ("" if "batch" in flag else " (about)")
             for flag, value in found["would_fit"].items()
         ]
-        base = f"not even the {decimal(found['base_bytes'])} before the first step leave room"
-        said.append(
+        told.append(
             f"that does not fit; any of these would: {', '.join(some)}"
             if some
-            else f"that does not fit: {base}"
+            else f"that does not fit: {decimal(found['base_bytes'])} are used before the first step"
         )
-    return said
+    return told

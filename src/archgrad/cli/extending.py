@@ -1,4 +1,7 @@
-"""``--plugin``, for every command: what it names is imported before the command's flags are made, of which some may be the plugin's."""
+"""The flag ``--plugin`` of every command.
+
+Plugins are imported before the flags of the command are made, because a plugin may add flags.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,19 @@ from pathlib import Path
 from archgrad import plugins
 
 FLAG, LONG = "--plugin", "--plugins"
-"""``--plugin`` takes a plugin, or several with commas between them. ``--plugins`` takes several with spaces, too."""
+"""``--plugin`` takes plugins separated by commas; ``--plugins`` also allows spaces."""
 
 
 def extended(tokens: Sequence[str], *, settings: Sequence[str]) -> list[str]:
-    """The tokens of a command line, its plugins imported.
+    """Import the plugins of a command line and return its other words.
 
     Args:
-        tokens: What was typed behind ``archgrad``.
-        settings: The commands whose flags are settings: for them the plugins stand at the end, as one setting.
+        tokens: The words behind ``archgrad``.
+        settings: The commands whose flags are settings. For these commands the plugins are added
+            at the end as the setting ``--plugins``.
 
     Returns:
-        The tokens without ``--plugin``.
+        The words without ``--plugin``.
 
     Raises:
         ValueError: ``--plugin`` has no value, or a plugin cannot be imported.
@@ -35,7 +39,7 @@ def extended(tokens: Sequence[str], *, settings: Sequence[str]) -> list[str]:
 
 
 def _taken(tokens: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The values of ``--plugin``, and the other tokens."""
+    """Return the values of ``--plugin``, and the other words."""
     named: list[str] = []
     rest: list[str] = []
     place = 0
@@ -45,19 +49,14 @@ def _taken(tokens: Sequence[str]) -> tuple[list[str], list[str]]:
         if flag not in (FLAG, LONG):
             rest.append(tokens[place - 1])
             continue
-        values = (
-            [value]
-            if equals
-            else list(takewhile(lambda token: not token.startswith("-"), tokens[place:]))[
-                : 1 if flag == FLAG else None
-            ]
-        )
-        place += 0 if equals else len(values)
+        values = [value]
+        if not equals:
+            values = list(takewhile(lambda token: not token.startswith("-"), tokens[place:]))
+            values = values[:1] if flag == FLAG else values
+            place += len(values)
         names = [name for one in values for name in one.split(",")]
         if not all(names) or not names:
-            raise ValueError(
-                f"{flag}: the name of a module is expected behind it, such as mypackage.nas"
-            )
+            raise ValueError(f"{flag} needs the name of a module, such as {flag} mypackage.nas")
         named += names
     return named, rest
 
@@ -70,7 +69,10 @@ def _values(tokens: Sequence[str], flag: str) -> Iterator[str]:
 
 
 def _of_file(path: Path) -> list[str]:
-    """The plugins that settings name; none where the command itself will say what is wrong with the file."""
+    """Return the plugins that a file of settings names.
+
+    Of an unreadable file the result is empty: the command itself will print the error.
+    """
     from archgrad.run import config
 
     with suppress(ValueError, OSError):

@@ -1,6 +1,7 @@
-"""Faults of the machine, each as one line: a full disk, memory that has run out, a folder that cannot be written to any more.
+"""Faults of the machine, each as one line: a full disk, exhausted memory, a read-only folder.
 
-They are told from mistakes of a user, and from bugs of ours, by the exception alone. So the places that write need not know them.
+The exception alone tells them from mistakes of a user and from bugs of archgrad, so the code that
+writes files needs no handling of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ MISTAKES = {
     errno.ENAMETOOLONG,
     errno.ELOOP,
 }
-"""A path that cannot be what it should be: the command is to be mended, not the machine."""
+"""Errors of a wrong path: the user must correct the command, not the machine."""
 WAYS_OUT = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room within the quota",
@@ -34,8 +35,8 @@ WAYS_OUT = {
     errno.ENFILE: "close other programs",
     errno.ENOMEM: "close other programs",
     errno.EAGAIN: "raise the limit on processes (ulimit -u)",
-    errno.EIO: "look after the disk",
-    errno.ESTALE: "look after the network drive",
+    errno.EIO: "check the disk",
+    errno.ESTALE: "check the network drive",
 }
 WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 WORDS = {
@@ -45,63 +46,80 @@ WORDS = {
     "can't start new thread": errno.EAGAIN,
     "failed to map segment": errno.ENOMEM,
 }
-"""How such a fault is told where only text is left of it: by the loader of compiled modules, by threads."""
+"""Texts of such faults in errors without a number: those of the dynamic loader and of threads."""
 STDOUT = "standard output"
 
 
 def sentence(error: BaseException | None) -> str | None:
-    """What an error says of the machine and the way out, on one line; None where it says nothing of it."""
+    """Return one line with the fault of the machine and its remedy.
+
+    The result is None if the error is no fault of the machine.
+    """
     if error is None:
         return None
     if out_of_memory(error):
-        return f"memory has run out ({words(error)}): close other programs, or take smaller batches or networks; what was saved is whole"
-    number = error.errno if isinstance(error, OSError) else _told(error)
+        return (
+            f"memory has run out ({words(error)}): close other programs, or use smaller batches "
+            "or networks; the saved files are intact"
+        )
+    number = error.errno if isinstance(error, OSError) else _number_in_text(error)
     if number is None or number in MISTAKES or (number not in WAYS_OUT and _place(error) is None):
         return None
-    says, way = os.strerror(number), WAYS_OUT.get(number)
-    return ": ".join(
-        part
-        for part in (_place(error), says, f"{way}, {_onward(error)}" if way else _onward(error))
-        if part
-    )
+    remedy, next_step = WAYS_OUT.get(number), _next_step(error)
+    parts = (_place(error), os.strerror(number), f"{remedy}, {next_step}" if remedy else next_step)
+    return ": ".join(part for part in parts if part)
 
 
 def behind(error: BaseException) -> bool:
-    """Says whether a fault of the machine caused an error whose text names something else."""
+    """Return whether a fault of the machine caused an error whose text names something else."""
     cause = error.__cause__
     return cause is not None and (sentence(cause) is not None or behind(cause))
 
 
 def leave_stdout() -> None:
-    """Nothing more is written to standard output, where what waits to be written would fail once more when the process ends."""
+    """Redirect standard output to the null device.
+
+    Otherwise the rest of the buffer would raise the same error again when the process ends.
+    """
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def flush() -> None:
-    """Writes what waits for standard output now, while its failure can be told. OSError where it cannot be written."""
+    """Write the buffer of standard output now, while its failure can still be reported.
+
+    Raises:
+        OSError: The buffer cannot be written.
+    """
     if sys.stdout is not None:
         sys.stdout.flush()
 
 
 def _place(error: BaseException) -> str | None:
-    """The file that an error names. Writes to files of ours are all named, so one without a name went to standard output."""
+    """Return the file that an error names.
+
+    Every write of archgrad to a file names it, so a write without a name went to standard output.
+    """
     named = getattr(error, "filename", None)
     if named is None:
         return STDOUT if isinstance(error, OSError) and error.errno in WRITING else None
     return os.fsdecode(named) if isinstance(named, str | bytes) else str(named)
 
 
-def _onward(error: BaseException) -> str:
-    """What to type then."""
+def _next_step(error: BaseException) -> str:
+    """Return the command to type after the fault is removed."""
     place = _place(error)
     if place is not None and _of_a_run(Path(place)):
-        return f"then go on by `{command('resume', Path(place).parent)}`; what it saved before is whole"
-    return "then give the same command again; what was saved before is whole"
+        resume = command("resume", Path(place).parent)
+        return f"then continue with `{resume}`; the files saved before are intact"
+    return "then give the same command again; the files saved before are intact"
 
 
 def _of_a_run(path: Path) -> bool:
-    """Whether a search or a retraining writes this file: a picture or a table of another command may lie in its folder, too."""
+    """Return whether a search or a retraining writes this file.
+
+    A run folder may also hold files of other commands, such as pictures and tables.
+    """
     from archgrad.retraining.card import CARD, WEIGHTS
     from archgrad.run.folder import RunFolder
 
@@ -111,7 +129,8 @@ def _of_a_run(path: Path) -> bool:
     )
 
 
-def _told(error: BaseException) -> int | None:
+def _number_in_text(error: BaseException) -> int | None:
+    """Return the number of a fault that an error names only in its text."""
     if not isinstance(error, ImportError | RuntimeError):
         return None
-    return next((number for told, number in WORDS.items() if told in str(error)), None)
+    return next((number for text, number in WORDS.items() if text in str(error)), None)

@@ -1,8 +1,12 @@
-"""Flags made of the settings' own models: ``--section.name``, with the model's types, descriptions and defaults."""
+"""Flags from the models of the settings.
+
+A flag ``--section.name`` has the type, description and default of its field in the model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from types import GenericAlias, NoneType, UnionType
@@ -14,15 +18,17 @@ from pydantic import BaseModel, create_model
 Given = dict[str, Any]
 AsJson = Annotated[
     bool,
-    Parameter(name="--json", help="one JSON object on one line", negative="", show_default=False),
+    Parameter(
+        name="--json", help="print one JSON object on one line", negative="", show_default=False
+    ),
 ]
 
 
 def overwriting(flag: str) -> Parameter:
-    """The flag ``--overwrite`` of a command that writes the file which ``flag`` names."""
+    """Return the flag ``--overwrite`` of a command that writes the file of another flag."""
     return Parameter(
         name="--overwrite",
-        help=f"replace the file of {flag} if it is there",
+        help=f"replace the file of {flag} if it exists",
         negative="",
         show_default=False,
     )
@@ -34,8 +40,17 @@ def flags(
     about: Mapping[str, str],
     floating: tuple[str, ...] = (),
 ) -> type:
-    """A dataclass with a field for each flag, None where it was not given. ``about``: what the help says above a section;
-    ``floating``: sections whose defaults depend on more than themselves, and are not shown."""
+    """Return a dataclass with a field for each flag; the value of an omitted flag is None.
+
+    Args:
+        sections: Section name -> its model.
+        scalars: The model of the settings outside sections.
+        about: Section name -> the text above its options in the help.
+        floating: Sections whose defaults depend on other settings, so that the help omits them.
+
+    Returns:
+        A dataclass whose fields are the scalars and, for each section, a nested dataclass.
+    """
     own = _fields(scalars, {})
     for place, (name, model) in enumerate(sections.items()):
         shared: dict[str, Any] = {
@@ -49,16 +64,26 @@ def flags(
     return _dataclass("Flags", own)
 
 
-def some(model: type[BaseModel], *names: str) -> type[BaseModel]:
-    """A part of a model: the settings that a command reads."""
-    fields: dict[str, Any] = {
-        name: (model.model_fields[name].annotation, model.model_fields[name]) for name in names
-    }
-    return create_model(model.__name__, **fields)
+def some(
+    model: type[BaseModel], *names: str, about: Mapping[str, str] | None = None
+) -> type[BaseModel]:
+    """Return a model with some of the fields of another: those that a command reads.
+
+    Args:
+        model: The whole model.
+        names: The fields to keep.
+        about: Field -> a description that replaces its own.
+    """
+    parts: dict[str, Any] = {}
+    for name in names:
+        info = copy(model.model_fields[name])
+        info.description = (about or {}).get(name, info.description)
+        parts[name] = (info.annotation, info)
+    return create_model(model.__name__, **parts)
 
 
 def said(value: Any) -> Given:
-    """What was given of such a dataclass, as `archgrad.run.config.read` takes it."""
+    """Return the given flags of such a dataclass, as `archgrad.run.config.read` takes them."""
     found = {each.name: getattr(value, each.name) for each in fields(value)}
     nested = {name: said(part) if is_dataclass(part) else part for name, part in found.items()}
     return {name: part for name, part in nested.items() if part is not None and part != {}}
@@ -70,7 +95,7 @@ def _fields(model: type[BaseModel], shared: dict[str, Any]) -> list[tuple[str, A
         kind = plain(info.annotation)
         if kind is not None:
             shown = (
-                {"show_default": _saying(info.default)}
+                {"show_default": _default_text(info.default)}
                 | shared
                 | ({"converter": whole} if kind is int else {})
             )
@@ -82,20 +107,31 @@ def _fields(model: type[BaseModel], shared: dict[str, Any]) -> list[tuple[str, A
 
 
 def whole(kind: Any, tokens: Sequence[Any]) -> int:
-    """A whole number; cyclopts would round others. ValueError."""
+    """Return a whole number; cyclopts alone would round a fraction.
+
+    Raises:
+        ValueError: The text is no whole number.
+    """
     try:
         return int(tokens[0].value)
     except ValueError:
         raise ValueError(f"{tokens[0].value!r} is no whole number") from None
 
 
-def _saying(default: Any) -> Any:
-    """A default shown in the help though the flag itself has none, so that it is known what was said."""
+def _default_text(default: Any) -> Any:
+    """Return the default as cyclopts prints it in the help.
+
+    The flag itself has no default, so that an omitted flag differs from one that gives the default.
+    """
     return False if default in (None, ()) else lambda value: str(default)
 
 
 def plain(annotation: Any) -> Any:
-    """The type of a flag: numbers, text, truth and choices as they are, several names or numbers as lists; None for what only a file can say."""
+    """Return the type of a flag from the annotation of a setting.
+
+    Numbers, texts, booleans and choices keep their type, and tuples become lists. The result is
+    None for a setting that only a file can give.
+    """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return plain(arguments[0])
@@ -103,9 +139,8 @@ def plain(annotation: Any) -> Any:
         kinds = [
             kind for one in arguments if one is not NoneType and (kind := plain(one)) is not None
         ]
-        words = [
-            kind for kind in kinds[1:] if get_origin(kind) is Literal
-        ]  # a number, or a word in its place
+        # a union of a number and a choice takes the number, or a word in its place
+        words = [kind for kind in kinds[1:] if get_origin(kind) is Literal]
         return Union[(kinds[0], *words)] if kinds else None
     if origin is tuple:
         kind = plain(arguments[0])
@@ -116,5 +151,6 @@ def plain(annotation: Any) -> Any:
 
 
 def _dataclass(name: str, entries: list[tuple[str, Any, Any]]) -> type:
-    # cyclopts takes a class of the standard library's modules for a plain value, and make_dataclass says "types"
+    # cyclopts reads a class from the standard library as a plain value, and the module of a class
+    # from make_dataclass is "types" by default
     return make_dataclass(name, entries, kw_only=True, namespace={"__module__": __name__})

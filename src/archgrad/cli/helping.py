@@ -1,4 +1,4 @@
-"""The help of a command: its usual options by ``--help``, all of them by ``--help-all``."""
+"""The help of a command: ``--help`` prints its usual options, and ``--help-all`` all of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ USUAL = {
     "diagnostics": "sharpness curvature ranking",
     "retrain": "preset epochs channels cells",
 }
-"""Section -> its usual options. An option without a section, such as ``--seed``, is usual."""
+"""Section -> its usual options. Every option without a section, such as ``--seed``, is usual."""
 SETTINGS = ("search", "compare", "retrain", "estimate")
 """The commands whose flags are settings."""
 NAMED_BY = {"search": "--method", "estimate": "--method", "compare": "--methods"}
@@ -41,26 +41,28 @@ NAMED_BY = {"search": "--method", "estimate": "--method", "compare": "--methods"
 
 @contextmanager
 def helped(app: App, tokens: Sequence[str]) -> Iterator[None]:
-    """Gives a command line its help, which is printed inside if the command line asks for it.
+    """Prepare the help of a command line; the help is printed inside this context on request.
 
     The help shows the usual options, and whole sections for the methods that the command line
-    names. Its last line says how many others there are.
+    names. Its last line counts the other options.
 
     Args:
         app: The commands. Their ``help_formatter`` is replaced.
-        tokens: The command line.
+        tokens: The words behind ``archgrad``.
     """
     name = next((token for token in tokens if not token.startswith("-")), "")
-    app.console = terminal.console()  # of today's width: cyclopts keeps the one of its first help
+    app.console = terminal.console()  # cyclopts would keep the width of its first help
     app.help_formatter = formatter = Usual(ALL in tokens, frozenset({name, *methods(tokens)}))
     yield
     if {*FLAGS} & {*tokens} and name in SETTINGS:
         terminal.say(
-            "--data, --space and --budget are short for --data.path, --space.name and --budget.targets."
+            "--data, --space and --budget are short for "
+            "--data.path, --space.name and --budget.targets."
         )
     if {*FLAGS} & {*tokens}:
         terminal.say(
-            "Every command takes --quiet (errors alone) and --plugin MODULE (methods and spaces of your own)."
+            "Every command takes --quiet (print only errors) "
+            "and --plugin MODULE (import your own methods and spaces)."
         )
     if formatter.left_out:
         terminal.say(
@@ -68,18 +70,18 @@ def helped(app: App, tokens: Sequence[str]) -> Iterator[None]:
         )
         if name in NAMED_BY:
             terminal.say(
-                f"{command(name, NAMED_BY[name], 'NAME', FLAGS[0])} shows those of a method."
+                f"{command(name, NAMED_BY[name], 'NAME', FLAGS[0])} shows the options of a method."
             )
 
 
 @dataclass(frozen=True)
 class Usual:
-    """A help formatter of cyclopts, as its protocol ``HelpFormatter`` has it.
+    """A help formatter that implements cyclopts's protocol ``HelpFormatter``.
 
     Attributes:
-        everything: show all options.
-        sections: sections whose options are all shown.
-        left_out: entries that were not shown so far.
+        everything: Whether all options are shown.
+        sections: Sections whose options are all shown.
+        left_out: Entries that were not shown so far.
     """
 
     everything: bool
@@ -87,8 +89,8 @@ class Usual:
     left_out: list[HelpEntry] = field(default_factory=list)
 
     def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
-        """Prints the part of a panel that is shown; nothing where none is."""
-        from cyclopts.help import DefaultFormatter  # imports what only help needs
+        """Print the shown part of a panel; nothing if no entry is shown."""
+        from cyclopts.help import DefaultFormatter  # slow to import, and only help needs it
 
         unusual = (
             [] if self.everything else [entry for entry in panel.entries if not self.shows(entry)]
@@ -98,20 +100,20 @@ class Usual:
         DefaultFormatter()(console, options, panel.copy(entries=shown))
 
     def render_usage(self, console: Console, options: ConsoleOptions, usage: Any) -> None:
-        """Prints the line of usage."""
+        """Print the line of usage."""
         from cyclopts.help import DefaultFormatter
 
         DefaultFormatter().render_usage(console, options, usage)
 
     def shows(self, entry: HelpEntry) -> bool:
-        """Says whether an entry is usual, or of a section that is shown whole."""
+        """Return whether an entry is usual, or belongs to a section that is shown whole."""
         flag = next(iter(entry.names), "").removeprefix("--")
         section, dot, option = flag.partition(".")
         return not dot or section in self.sections or option in USUAL.get(section, "").split()
 
 
 def methods(tokens: Sequence[str]) -> set[str]:
-    """The names that a command line gives by ``--method a+b`` or ``--methods a,b+c``."""
+    """Return the methods that a command line names by ``--method a+b`` or ``--methods a,b+c``."""
     pairs = [*pairwise(tokens), *(token.split("=", 1) for token in tokens if "=" in token)]
     given = [value for flag, value in pairs if flag in NAMED_BY.values()]
     return {name for value in given for name in re.split("[+,]", value)}

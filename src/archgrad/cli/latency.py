@@ -1,4 +1,4 @@
-"""``archgrad latency``."""
+"""The command ``archgrad latency``."""
 
 from __future__ import annotations
 
@@ -29,46 +29,52 @@ SHOWN = 8
 def latency(
     *,
     space: Annotated[
-        str | None, Parameter(help="name of the space, as `archgrad spaces` lists them")
+        str | None, Parameter(help="name of the space, as `archgrad spaces` lists it")
     ] = None,
     config_file: Annotated[
         Path | None,
-        Parameter(name="--config", help="settings of a search, for its space as retrain builds it"),
+        Parameter(
+            name="--config", help="YAML file of a search, whose space and retrain sections are used"
+        ),
     ] = None,
     size: Annotated[int, Parameter(help="side of the images in pixels")] = 32,
     channels: Annotated[
-        int | None, Parameter(help="channels of the derived networks; by default as published")
+        int | None,
+        Parameter(help="channels of the derived networks; by default the published number"),
     ] = None,
     cells: Annotated[
-        int | None, Parameter(help="depth of the derived networks; by default as published")
+        int | None, Parameter(help="depth of the derived networks; by default the published one")
     ] = None,
     classes: Annotated[int | None, Parameter(help="number of classes; by default 10")] = None,
     in_channels: Annotated[int | None, Parameter(help="channels of an image; by default 3")] = None,
-    batch: Annotated[int, Parameter(help="images at a time")] = 1,
+    batch: Annotated[int, Parameter(help="batch size of the measurement")] = 1,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Parameter(help="device to measure on")
     ] = "cpu",
-    threads: Annotated[int, Parameter(help="threads of the processor")] = 1,
+    threads: Annotated[int, Parameter(help="number of threads of the processor")] = 1,
     nets: Annotated[
-        int, Parameter(help="derived networks that are measured whole, at least 10")
+        int, Parameter(help="number of derived networks to measure whole, at least 10")
     ] = 12,
     out: Annotated[
         Path | None,
-        Parameter(help="file for the result; by default the one in which budgets look for it"),
+        Parameter(help="file for the result; by default the one that budgets read"),
     ] = None,
     overwrite: Annotated[bool, overwriting("--out")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how long a space's derived networks take on this device: op by op, calibrated on whole networks.
+    """Measure how long the derived networks of a space take on this device.
 
-    What is written holds for this very device, number of threads, version of torch, and size of networks, images and batch. Nothing else should
-    run meanwhile, least of all with several threads.
+    Each op is measured alone, and the sum of the ops is calibrated on whole networks. The result
+    is valid only for this device, number of threads, version of torch, and size of networks, images
+    and batch. No other program should run during the measurement, above all with several threads.
     """
     check_size(size)
     if space is None and config_file is None:
-        raise ValueError("which networks? name a --space, or the settings of a search by --config")
+        raise ValueError(
+            "which networks? add --space NAME, or --config FILE with the settings of a search"
+        )
     if space and config_file:
-        raise ValueError(f"{config_file} names a space: leave out --space, or --config")
+        raise ValueError(f"{config_file} already names a space: leave out --space or --config")
     if out:
         places.check_new(out, "--out", overwrite=overwrite)
     settings = (
@@ -105,12 +111,12 @@ def latency(
     path = out or latencies.place(wanted)
     console = terminal.console(soft_wrap=True, stderr=as_json)
     with bar(console) as progress:
-        tasks = {what: progress.add_task(what, total=None) for what in ("ops", "networks")}
+        tasks = {kind: progress.add_task(kind, total=None) for kind in ("ops", "networks")}
         found = latencies.measure(
             made,
             wanted,
             nets=nets,
-            tick=lambda what, done, of: progress.update(tasks[what], completed=done, total=of),
+            tick=lambda kind, done, of: progress.update(tasks[kind], completed=done, total=of),
         )
     latencies.write(found, path)
     if as_json:
@@ -121,12 +127,11 @@ def latency(
 
 
 def show(found: Profile, space: Space, console: Console) -> None:
-    """The slowest ops, the networks, and how well the one predicts the other."""
+    """Print the slowest ops, the measured networks, and how well the ops predict the networks."""
     where = asdict(found.setting)
     console.print(
-        "{space}, {size}x{size} images, batch {batch}, threads {threads}, {device}: {hardware}".format(
-            **where
-        ),
+        "{space}, {size}x{size} images, batch {batch}, threads {threads}, "
+        "{device}: {hardware}".format(**where),
         markup=False,
     )
     cost = found.cost()
@@ -144,11 +149,9 @@ def show(found: Profile, space: Space, console: Console) -> None:
     for net in sorted(found.nets, key=lambda net: net.measured):
         nets.add_row(f"{found.base + found.scale * net.added:.2f}", f"{net.measured:.2f}")
     console.print(nets)
-    line, error = (
-        f"{found.base:.3f} ms + {found.scale:.3f} x sum of its ops",
-        f"worst error {100 * found.worst:.1f} %",
-    )
     console.print(
-        f"a network takes {line}: R2 {found.r2:.3f}, {error} of {len(found.nets)} networks",
+        f"predicted time of a network: {found.base:.3f} ms + {found.scale:.3f} x sum of its ops "
+        f"(R2 {found.r2:.3f}, largest error {100 * found.worst:.1f} % "
+        f"over {len(found.nets)} networks)",
         markup=False,
     )

@@ -1,4 +1,4 @@
-"""``archgrad genotypes``, ``methods`` and ``spaces``: they list."""
+"""The commands that list: ``archgrad genotypes``, ``methods`` and ``spaces``."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from archgrad.run import catalogue
 
 
 def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
-    """The published architectures that are known by name, with what their repository states of them.
+    """List the published architectures, with the numbers that their repositories state.
 
-    Parameters
-    ----------
-    containing: str
-        Only those whose repository:name contains this.
+    Args:
+        containing: part of a repository:name; by default all are listed
     """
     found = [one for one in published() if containing.lower() in one.qualified.lower()]
     if not found:
         raise ValueError(
-            f"no published architecture's name contains {containing!r}; archgrad genotypes lists all"
+            f"no published architecture has {containing!r} in its name: "
+            "`archgrad genotypes` lists all"
         )
     if as_json:
         listed = {
@@ -57,15 +56,18 @@ def methods(
     pairs: Annotated[
         bool,
         Parameter(
-            help="list which methods compose, and what keeps others apart",
+            help="list for each pair of methods whether they compose",
             negative="",
             show_default=False,
         ),
     ] = False,
-    space: Annotated[str, Parameter(help="space whose defaults count, for --pairs")] = "darts",
+    space: Annotated[str, Parameter(help="space whose defaults are compared by --pairs")] = "darts",
     as_json: AsJson = False,
 ) -> None:
-    """The search methods, each with its options and paper. Several compose: --method a+b."""
+    """List the search methods, each with its options and paper.
+
+    Several methods compose by ``--method a+b``.
+    """
     if pairs:
         return _pairs(space, as_json)
     listed = catalogue.methods()
@@ -81,14 +83,17 @@ def methods(
         }
         terminal.say_exactly(json.dumps(about))
         return
-    table = Table("method", "what it is", "paper", "options", show_lines=True)
+    table = Table("method", "summary", "paper", "options", show_lines=True)
     for name, one in listed.items():
         table.add_row(name, one.summary, one.paper, ", ".join(one.options))
     terminal.console().print(table)
 
 
 def spaces(*, as_json: AsJson = False) -> None:
-    """The search spaces, a line each: edges and primitives of its cells. `--json` has their options and papers."""
+    """List the search spaces, each on one line with the edges and primitives of its cells.
+
+    With ``--json`` the list also has the options and papers.
+    """
     listed = catalogue.spaces()
     if as_json:
         about = {
@@ -108,7 +113,10 @@ def spaces(*, as_json: AsJson = False) -> None:
 
 
 def _shape(cells: Sequence[str]) -> str:
-    """The cells of a space on one line. Those that are alike stand together; more than two are layers, which have one edge each."""
+    """Return the cells of a space on one line.
+
+    Equal cells are grouped. More than two equal cells are layers of a chain, with one edge each.
+    """
     alike: dict[str, list[str]] = {}
     for cell in cells:
         name, _, edges = cell.partition(": ")
@@ -116,7 +124,8 @@ def _shape(cells: Sequence[str]) -> str:
 
     def together(names: Sequence[str], edges: str) -> str:
         if len(names) > 2:
-            return f"{len(names)} layers of {edges.removeprefix('1 edges of ').removesuffix(' at most')}"
+            primitives = edges.removeprefix("1 edges of ").removesuffix(" at most")
+            return f"{len(names)} layers of {primitives}"
         return f"{', '.join(names)}: {edges}"
 
     return "; ".join(together(names, edges) for edges, names in alike.items())
@@ -129,26 +138,20 @@ def _pairs(name: str, as_json: bool) -> None:
 
     rows: list[tuple[str, str, str]] = []
     for (one, other), found in pairs(SPACES[name].build()).items():
-        says = "composes" if found.composes else ""
-        rows.append(
-            (
-                one,
-                other,
-                says
-                or (
-                    f"say which: {', '.join(found.both)}"
-                    if found.settled
-                    else f"refused: {found.mark}"
-                ),
-            )
-        )
+        if found.composes:
+            result = "composes"
+        elif found.settled:
+            result = f"composes once you set {', '.join(found.both)}"
+        else:
+            result = f"refused: {found.mark}"
+        rows.append((one, other, result))
     if as_json:
         keys: Any = ("one", "other", "how")
         terminal.say_exactly(
             json.dumps({"pairs": [dict(zip(keys, row, strict=True)) for row in rows]})
         )
         return
-    table = Table("", "", "how it is")
+    table = Table("method", "method", "result")
     for row in rows:
         table.add_row(*row)
     terminal.console().print(table)

@@ -1,4 +1,4 @@
-"""What the command line sets in its own process before torch is imported."""
+"""Settings of the command line's own process before torch is imported."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ COMPILER = "torch._dynamo"
 
 
 class Later(ModuleType):
-    """Stands for torch's compiler until something asks for more of it than an uncompiled program does.
+    """A stand-in for torch's compiler until the program needs the real one.
 
-    torch imports its compiler at the first step of any optimizer, to tell it "not here". That takes as long as torch itself, and a program
-    that compiles nothing has nobody to tell.
+    torch imports its compiler at the first step of any optimizer, only to exclude the step from
+    compilation. The import takes as long as that of torch itself, and a program that compiles
+    nothing does not need it.
     """
 
     @staticmethod
@@ -30,7 +31,7 @@ class Later(ModuleType):
     def graph_break(msg: str = "") -> None: ...
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name != "__path__":  # `inspect` asks every module for its file
+        if name.startswith("__") and name != "__path__":  # `inspect` reads __file__ of every module
             raise AttributeError(name)
         if sys.modules.get(COMPILER) is self:
             del sys.modules[COMPILER]
@@ -38,16 +39,17 @@ class Later(ModuleType):
 
 
 def wait_asleep() -> None:
-    """OpenMP's threads sleep while they wait for work, unless the user has said how they wait.
+    """Let OpenMP's threads sleep while they wait for work, unless the user has set how they wait.
 
-    By default they spin for a while. Beside another busy process a spinning thread has the processor that the thread with the work needs.
-    GNU's runtime, which torch's builds for Linux bring, reads OMP_WAIT_POLICY; Intel's and LLVM's read KMP_BLOCKTIME (milliseconds) too.
+    By default they spin for a while. If another process is busy, a spinning thread takes the
+    processor from the thread that has work. GNU's runtime, which torch's builds for Linux contain,
+    reads OMP_WAIT_POLICY. Intel's and LLVM's runtimes also read KMP_BLOCKTIME (milliseconds).
     """
     if not {*ASLEEP, "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ.update(ASLEEP)
 
 
 def compile_nothing() -> None:
-    """Leaves torch's compiler out of a process that has not imported torch yet."""
+    """Replace torch's compiler by a `Later` in a process that has not imported torch yet."""
     if "torch" not in sys.modules:
         sys.modules[COMPILER] = Later(COMPILER)

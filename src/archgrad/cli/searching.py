@@ -1,4 +1,4 @@
-"""``archgrad search``, ``archgrad resume`` and ``archgrad finish``."""
+"""The commands ``archgrad search``, ``archgrad resume`` and ``archgrad finish``."""
 
 from __future__ import annotations
 
@@ -26,35 +26,44 @@ if TYPE_CHECKING:
     from archgrad.terminal import Say
 
 ABOUT = {
-    "space": "`archgrad spaces` says which space has which options.",
-    "weights": "SGD of the supernet weights. Defaults are the space's.",
-    "alphas": "Adam of the alphas. Defaults are the space's, the rate fitted to the length of the search.",
-    "retrain": "For `archgrad retrain` of what is found; budgets count networks of this width and depth.",
+    "space": "Each space has its own options: `archgrad spaces --json` lists them.",
+    "weights": "The optimizer of the supernet's weights, SGD. The space sets the defaults.",
+    "alphas": "The optimizer of the alphas, Adam. The space sets the defaults; "
+    "the learning rate also depends on the length of the search.",
+    "retrain": "The recipe of a later `archgrad retrain`. "
+    "Budgets count the parameters and multiply-adds of networks with this width and depth.",
     **{name: entry.about for name, entry in catalogue.methods().items()},
 }
 BY_SPACE = (name for name, entry in catalogue.methods().items() if entry.presets)
 FLOATING = ("space", "weights", "alphas", "retrain", *BY_SPACE)  # defaults differ by space
 Flags: Any = flags(config.sections(), config.scalars(), ABOUT, floating=FLOATING)
 NOTHING = Flags()
+Previous = Annotated[
+    bool,
+    Parameter(help="use the checkpoint before the last one", negative="", show_default=False),
+]
 
 
 def search(
     *,
     config_file: Annotated[
         Path | None,
-        Parameter(name="--config", help="YAML with the same sections; flags win over it"),
+        Parameter(name="--config", help="YAML file with the same sections; flags override it"),
     ] = None,
     dry_run: Annotated[
         bool,
         Parameter(
-            help="print the settings; nothing is loaded or written", negative="", show_default=False
+            help="print the settings, without reading images or writing files",
+            negative="",
+            show_default=False,
         ),
     ] = False,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
 ) -> int:
-    """Search an architecture for a set of images, into a new run folder.
+    """Search an architecture for a set of images and write a new run folder.
 
-    `--data X` is short for `--data.path X`, `--space X` for `--space.name X`, `--budget X` for `--budget.targets X`.
+    `--data X` is short for `--data.path X`, `--space X` for `--space.name X`, and `--budget X` for
+    `--budget.targets X`.
     """
     sources = [config.read_yaml(config_file)] if config_file else []
     settings = config.read(*sources, ("", said(given)))
@@ -83,33 +92,32 @@ def resume(
     reopen: Annotated[
         bool,
         Parameter(
-            help="remove the result that `finish` wrote, and go on", negative="", show_default=False
+            help="remove the result that `finish` wrote, and continue",
+            negative="",
+            show_default=False,
         ),
     ] = False,
-    previous: Annotated[
+    previous: Previous = False,
+    repair: Annotated[
         bool,
         Parameter(
-            help="go on from the checkpoint before the last one", negative="", show_default=False
+            help="repair damaged files of metrics, and continue", negative="", show_default=False
         ),
     ] = False,
-    repair: Annotated[
-        bool, Parameter(help="mend damaged metrics, and go on", negative="", show_default=False)
-    ] = False,
 ) -> int:
-    """Go on with a search or a retraining exactly where it stopped, in mid-epoch too.
+    """Continue a search or a retraining exactly where it stopped, also within an epoch.
 
-    With `--repair` every good row of a damaged `metrics.jsonl` or `decisions.jsonl` is kept, each lost one is marked
-    (`{"epoch": 3, "missing": true}`), and the damaged file stays beside it as `metrics.jsonl.damaged`.
+    With `--repair` every intact row of a damaged `metrics.jsonl` or `decisions.jsonl` is kept, each
+    lost row is marked (`{"epoch": 3, "missing": true}`), and the damaged file stays beside the new
+    one as `metrics.jsonl.damaged`.
 
-    Parameters
-    ----------
-    folder: Path
-        The run folder.
+    Args:
+        folder: run folder
     """
     console = terminal.console(soft_wrap=True)
     run_folder, say = RunFolder(folder), say_on(console)
     if not (home(folder) / CARD).exists():
-        run_folder.settings()  # or it says that there is no run
+        run_folder.settings()  # raises an error if there is no run
     if reopen:
         run_folder.check_reopen()
     from archgrad.run import execute  # takes torch
@@ -125,63 +133,63 @@ def resume(
             go_on(network, say, repair=repair, previous=previous)
         elif not repair and (by_hand := run_folder.finished_by_hand()):
             raise ValueError(
-                f"the search in {folder} was ended by `archgrad finish` {by_hand}: add --reopen to remove that result and go on"
+                f"the search in {folder} was ended by `archgrad finish` {by_hand}: "
+                "add --reopen to remove that result and continue"
             )
         else:
             run_folder.settings()
-            over(folder, say)
+            say_finished(folder, say)
     except Interrupted as stop:
         say(str(stop))
         return 130
     return 0
 
 
-def finish(folder: Path) -> int:
-    """Make what a stopped search has now its result, so that `derive` and `retrain` work. `resume --reopen` goes on with the search.
+def finish(folder: Path, *, previous: Previous = False) -> int:
+    """Write the result of a stopped search as it stands now, so that `derive` and `retrain` work.
 
-    Of a method that decides after its last epoch the result is what its alphas say now; of one without alphas, what it can decide now.
+    `resume --reopen` removes the result and continues the search. For a method that decides after
+    its last epoch, the result is the genotype of the present alphas. For a method without alphas,
+    the result is the decision that it can take now.
 
-    Parameters
-    ----------
-    folder: Path
-        The run folder.
+    Args:
+        folder: run folder
     """
-    RunFolder(folder).settings()  # or it says that there is no run
+    RunFolder(folder).settings()  # raises an error if there is no run
     from archgrad.run import finished  # takes torch
 
     console = terminal.console(soft_wrap=True)
-    if found := finished.finish(folder, console=console):
+    if found := finished.finish(folder, previous=previous, console=console):
         conclude(RunFolder(folder), found, console)
     else:
-        over(folder, say_on(console))
+        say_finished(folder, say_on(console))
     return 0
 
 
-def over(folder: Path, say: Say) -> None:
-    """That a search has a result already, and what to type next."""
-    from archgrad.cli.verdict import onward
+def say_finished(folder: Path, say: Say) -> None:
+    """Print that a search has a result already, and the next command."""
+    from archgrad.cli.verdict import next_step
     from archgrad.run import finished
 
-    RunFolder(folder).history()  # or it names what is damaged
+    RunFolder(folder).history()  # raises an error that names a damaged file
     by_hand = RunFolder(folder).finished_by_hand()
     judgement = finished.searched(RunFolder(folder))
-    say(
-        f"the search in {folder} is finished{f' already, {by_hand}' if by_hand else ''}: see `{command('show', folder)}`"
-    )
-    for line in (*finished.said(judgement), onward(judgement, then(folder))):
+    already = f" already, {by_hand}" if by_hand else ""
+    say(f"the search in {folder} is finished{already}: see `{command('show', folder)}`")
+    for line in (*finished.said(judgement), next_step(judgement, next_commands(folder))):
         say(line)
 
 
-def then(folder: Path) -> str:
-    """The commands that lead from this search to a tested network: those that are left."""
+def next_commands(folder: Path) -> str:
+    """Return the remaining commands that lead from this search to a tested network."""
     if not (home(folder) / CARD).exists():
         return f"{command('retrain', folder)}  and then  {command('evaluate', folder)}"
     return command("evaluate" if (home(folder) / WEIGHTS).exists() else "resume", folder)
 
 
 def conclude(folder: RunFolder, found: Found, console: Console) -> None:
-    """What came out, where it lies, whether it was searched, what a benchmark knows of it, and what to type next."""
-    from archgrad.cli.verdict import onward, show_verdict
+    """Print the result of a search: genotype, files, judgement, benchmark and the next command."""
+    from archgrad.cli.verdict import next_step, show_verdict
     from archgrad.report import cell_table, front_table
     from archgrad.run import finished, watchers
 
@@ -204,4 +212,4 @@ def conclude(folder: RunFolder, found: Found, console: Console) -> None:
         say(line)
     if table := watchers.benchmark(found.state.space):
         show_verdict(console, table, found.genotype, folder.found_within(), folder)
-    say(onward(judgement, then(folder.path)))
+    say(next_step(judgement, next_commands(folder.path)))

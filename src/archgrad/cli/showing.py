@@ -1,4 +1,4 @@
-"""``archgrad show``, ``count`` and ``query``: they read and print."""
+"""The commands that read and print: ``archgrad show``, ``count`` and ``query``."""
 
 from __future__ import annotations
 
@@ -17,28 +17,39 @@ from archgrad.run.catalogue import Count
 from archgrad.run.subject import Subject, check_size, otherwise, subject
 from archgrad.terminal import say_on
 
-Space = Annotated[
-    str | None, Parameter(help="space of a genotype; by default the one its cells belong to")
-]
+Space = Annotated[str | None, Parameter(help="space of a genotype; by default that of its cells")]
 Channels = Annotated[int | None, Parameter(help="channels of the derived network's first cell")]
 Cells = Annotated[
     int | None, Parameter(help="depth of the derived network (NAS-Bench-201: cells per stage)")
 ]
-Classes = Annotated[int | None, Parameter(help="number of classes; 10, or those of the run")]
-Size = Annotated[int | None, Parameter(help="side of the images in pixels; 32, or that of the run")]
+Classes = Annotated[
+    int | None, Parameter(help="number of classes; by default that of the run, or 10")
+]
+Size = Annotated[
+    int | None, Parameter(help="side of the images in pixels; by default that of the run, or 32")
+]
 
 
 def show(
-    what: str, *, space: Space = None, channels: Channels = None, cells: Cells = None, classes: Classes = None, size: Size = None,
-    svg: Annotated[Path | None, Parameter(help="file for the picture; a run has its own")] = None,
-    overwrite: Annotated[bool, overwriting("--svg")] = False, as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """A genotype as table and picture; its parameters and multiply-adds; what a benchmark knows of it.
+    what: str,
+    *,
+    space: Space = None,
+    channels: Channels = None,
+    cells: Cells = None,
+    classes: Classes = None,
+    size: Size = None,
+    svg: Annotated[
+        Path | None, Parameter(help="file for the picture; by default that of the run")
+    ] = None,
+    overwrite: Annotated[bool, overwriting("--svg")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a genotype as a table and a picture, with its parameters and multiply-adds.
 
-    Parameters
-    ----------
-    what: str
-        A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
+    If a benchmark contains the architecture, its measured accuracies are shown too.
+
+    Args:
+        what: run folder, name of a published architecture, genotype in any notation, or its file
     """
     from archgrad.cli.verdict import show_verdict
     from archgrad.report import cell_table, noise_note, save_svg
@@ -62,7 +73,8 @@ def show(
     console.print(cell_table(found.genotype))
     say(f"genotype: {found.genotype}")
     depth = "" if built.cells is None else f"{counted(built.cells, 'cell')}, "
-    shape = f"{built.channels} channels, {depth}{built.size}x{built.size} images, {built.classes} classes"
+    images = f"{built.size}x{built.size} images, {built.classes} classes"
+    shape = f"{built.channels} channels, {depth}{images}"
     say(f"derived network ({shape}): {built.params:,} parameters, {built.macs:,} multiply-adds")
     if random := noise_note(found.genotype):
         say(random)
@@ -78,7 +90,10 @@ def show(
 
 
 def _facts(found: Subject, built: Count, picture: Path | None) -> dict[str, Any]:
-    """What `show` says, JSON-able. ``benchmark`` is what a table measured of the genotype, in its own network."""
+    """Return the content of ``show --json``.
+
+    The entry ``benchmark`` has the measurements of the genotype in the network of the benchmark.
+    """
     table = found.benchmark()
     return {
         "genotype": found.genotype.to_json(),
@@ -94,15 +109,21 @@ def _facts(found: Subject, built: Count, picture: Path | None) -> dict[str, Any]
 
 
 def count(
-    what: str, *, space: Space = None, channels: Channels = None, cells: Cells = None, classes: Classes = None, size: Size = None,
+    what: str,
+    *,
+    space: Space = None,
+    channels: Channels = None,
+    cells: Cells = None,
+    classes: Classes = None,
+    size: Size = None,
     as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Parameters, and multiply-adds for one image, of a derived network without auxiliary head.
+) -> None:
+    """Count the parameters and multiply-adds of a derived network.
 
-    Parameters
-    ----------
-    what: str
-        A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
+    The network has no auxiliary head, and the multiply-adds are those of one image.
+
+    Args:
+        what: run folder, name of a published architecture, genotype in any notation, or its file
     """
     found = subject(what, space)
     built = _counted(
@@ -116,18 +137,22 @@ def count(
 
 
 def query(
-    benchmark: str, what: str, *, device: Annotated[str | None, Parameter(help="device of a latency, one of nasbench201's 27")] = None,
+    benchmark: str,
+    what: str,
+    *,
+    device: Annotated[
+        str | None, Parameter(help="device of a latency, one of the 27 of nasbench201")
+    ] = None,
     as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """What a bundled benchmark measured of an architecture: accuracies in percent, rank, parameters, multiply-adds.
+) -> None:
+    """Look up an architecture in a bundled benchmark.
 
-    Parameters
-    ----------
-    benchmark: str
-        nasbench201 or nasbenchmacro
-    what: str
-        A genotype such as 02012100, or
-        |nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|, a file that holds one, or a run folder.
+    The result has accuracies in percent, the rank, the parameters and the multiply-adds.
+
+    Args:
+        benchmark: name of the benchmark: nasbench201 or nasbenchmacro
+        what: genotype, file with one, or run folder; a genotype is written as 02012100 or
+            |nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|
     """
     table = tabular.lookup(benchmark)
     if table is None:
@@ -138,11 +163,11 @@ def query(
         latencies = tabular.latencies(benchmark)
         if latencies is None:
             raise ValueError(
-                f"--device: no latencies of {benchmark} are bundled; there are those of {', '.join(tabular.LATENCIES)}"
+                f"--device: no latencies of {benchmark} are bundled, only those of "
+                f"{', '.join(tabular.LATENCIES)}"
             )
-        found[f"{device}_ms"] = latencies.latency(
-            device, asked.genotype
-        )  # None where the device's number was dropped
+        # None for the few measurements that the benchmark discarded
+        found[f"{device}_ms"] = latencies.latency(device, asked.genotype)
     if as_json:
         terminal.say_exactly(
             json.dumps(found | ({"budget": [one.to_json() for one in within]} if within else {}))
@@ -155,7 +180,13 @@ def query(
 
 
 def _counted(found: Subject, *, usual: bool, size: int | None, **given: int | None) -> Count:
-    """Of the network that the flags name: looked up where they name a published one as published. What is wrong with them is said first."""
+    """Return the costs of the network that the flags name.
+
+    The costs of a published architecture at its published size are looked up, not counted.
+
+    Raises:
+        ValueError: A flag has an invalid value, or the space has no such option.
+    """
     check_size(size or found.size)
     asked = {name: value for name, value in given.items() if value is not None}
     catalogue.spaces()[found.space_name].check(asked)

@@ -1,4 +1,7 @@
-"""``python -m archgrad.cli.tabulate``: writes the catalogue that the command line reads before torch is imported."""
+"""The script that writes the catalogue: ``python -m archgrad.cli.tabulate``.
+
+The command line reads the catalogue before torch is imported.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from archgrad.spaces import SPACES
 
 
 def content() -> dict[str, Any]:
-    """All but the counts, which take two minutes."""
+    """Return the catalogue without the counts, which take two minutes."""
     whole = {
         "methods": {
             name: catalogue.method_listing(entry)._asdict() for name, entry in METHODS.items()
@@ -34,22 +37,26 @@ def content() -> dict[str, Any]:
 
 
 def counts(entries: Iterable[Published]) -> dict[str, Any]:
-    """REPOSITORY:NAME -> `catalogue.Count` of a published architecture at its published size, where a space has it."""
+    """Return REPOSITORY:NAME -> `catalogue.Count` of each published architecture.
+
+    Each is counted at its published size. Architectures of no known space are left out.
+    """
     found = {}
     for one in entries:
         try:
             found[one.qualified] = subject(one.qualified).count()._asdict()
-        except ValueError:  # no space has it
+        except ValueError:  # no space contains it
             continue
     return found
 
 
 def main() -> None:
+    """Write the catalogue; count only architectures that it does not hold yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--recount",
         action="store_true",
-        help="count published architectures anew that are counted already: two minutes",
+        help="count all published architectures again (two minutes)",
     )
     path = Path(str(files("archgrad.data_files").joinpath(catalogue.FILE)))
     kept = (
@@ -58,7 +65,7 @@ def main() -> None:
         else json.loads(path.read_text("utf-8"))["counts"]
     )
     whole = content()
-    write(path, {**whole, "counts": kept})  # what counts networks reads the rest
+    write(path, {**whole, "counts": kept})  # counting reads the other entries of the catalogue
     write(
         path,
         {
@@ -70,7 +77,7 @@ def main() -> None:
 
 
 def write(path: Path, whole: dict[str, Any]) -> None:
-    """One line per entry."""
+    """Write the catalogue as JSON with one line for each entry."""
     parts = (
         f"{json.dumps(part)}: {{\n"
         + ",\n".join(f"{json.dumps(name)}: {json.dumps(one)}" for name, one in entries.items())

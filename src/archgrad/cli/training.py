@@ -1,4 +1,4 @@
-"""``archgrad retrain``, ``evaluate``, ``predict``: what happens to the network of a genotype."""
+"""The commands for a found network: ``archgrad retrain``, ``evaluate`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -32,11 +32,24 @@ Flags: Any = flags(
         "space": some(SECTIONS["space"], "name", "nodes"),
         "retrain": SECTIONS["retrain"],
     },
-    some(config.scalars(), "seed", "device", "deterministic", "threads", "out", "plugins"),
+    some(
+        config.scalars(),
+        "seed",
+        "device",
+        "deterministic",
+        "threads",
+        "out",
+        "plugins",
+        about={
+            "out": "folder of the retraining; by default RUN/retrain, "
+            "or runs/retrain-GENOTYPE-SPACE-DATA-seedN for a genotype"
+        },
+    ),
     {
         "data": "The images; by default those of the run.",
-        "space": "The space of a genotype is by default the one its cells belong to. A run has its own.",
-        "retrain": "The recipe. Defaults are those of the preset, which itself follows from the space.",
+        "space": "The space of a genotype; by default that of its cells. "
+        "A run keeps its own, so leave this section out.",
+        "retrain": "The recipe. The preset sets the defaults, and the space chooses the preset.",
     },
     floating=("space", "retrain"),
 )
@@ -44,7 +57,7 @@ NOTHING = Flags()
 Device = Annotated[
     str | None,
     Parameter(
-        help="device to compute on: auto, cpu, cuda or cuda:1; by default the one of the training"
+        help="device to compute on: auto, cpu, cuda or cuda:1; by default that of the training"
     ),
 ]
 
@@ -54,18 +67,18 @@ def retrain(
     *,
     config_file: Annotated[
         Path | None,
-        Parameter(name="--config", help="YAML with the same sections; flags win over it"),
+        Parameter(name="--config", help="YAML file with the same sections; flags override it"),
     ] = None,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
 ) -> int:
-    """Train the network of a run or of a genotype from scratch. Its result is the test accuracy after the last epoch.
+    """Train the network of a run or of a genotype from scratch.
 
-    `--data X` is short for `--data.path X`, `--space X` for `--space.name X`.
+    The result is the test accuracy after the last epoch.
 
-    Parameters
-    ----------
-    what: str
-        A run folder, a published architecture's name, a genotype in any notation, or a file that holds one.
+    `--data X` is short for `--data.path X`, and `--space X` for `--space.name X`.
+
+    Args:
+        what: run folder, name of a published architecture, genotype in any notation, or its file
     """
     found, settings = preparing_training.asked(
         what, [*([config.read_yaml(config_file)] if config_file else []), ("", said(given))]
@@ -82,10 +95,20 @@ def retrain(
     try:
         with stop_requests() as stopping:
             retraining.retrain(
-                made.space, found.genotype, made.dataset, made.recipe, out, seed=settings.seed, device=made.device,
-                deterministic=settings.deterministic, origin=made.origin, reading=made.reading, stopping=stopping,
-                seconds=settings.search.checkpoint_seconds, report=say,
-            )  # fmt: skip
+                made.space,
+                found.genotype,
+                made.dataset,
+                made.recipe,
+                out,
+                seed=settings.seed,
+                device=made.device,
+                deterministic=settings.deterministic,
+                origin=made.origin,
+                reading=made.reading,
+                stopping=stopping,
+                seconds=settings.search.checkpoint_seconds,
+                report=say,
+            )
     except Interrupted as stop:
         say(str(stop))
         return 130
@@ -95,8 +118,14 @@ def retrain(
 
 
 def go_on(folder: Path, say: Say, *, repair: bool = False, previous: bool = False) -> None:
-    """The retraining in ``folder``, from where it stopped; ``repair``: its damaged metrics are mended first; ``previous``: from the checkpoint
-    before the last."""
+    """Continue the retraining in a folder where it stopped.
+
+    Args:
+        folder: The folder of the retraining.
+        say: Prints a line.
+        repair: Repair damaged files of metrics first.
+        previous: Start from the checkpoint before the last one.
+    """
     if repair:
         from archgrad.run import repairing  # takes torch
 
@@ -117,18 +146,19 @@ def evaluate(
     data: Annotated[
         str | None,
         Parameter(
-            help="labelled images: a folder CLASS/*, a set with a test split, parquet, CSV, a hub name"
+            help="labelled images: folder CLASS/*, set with a test split, parquet, CSV or hub "
+            "name; by default the test images of the run"
         ),
     ] = None,
     split: Annotated[
         str | None,
-        Parameter(help="split of those images; by default the test split where there is one"),
+        Parameter(help="split of those images; by default their test split, if there is one"),
     ] = None,
     image_column: Annotated[
-        str | None, Parameter(help="column of a table that holds the images")
+        str | None, Parameter(help="column of a table that has the images")
     ] = None,
     label_column: Annotated[
-        str | None, Parameter(help="column of a table that holds the classes")
+        str | None, Parameter(help="column of a table that has the classes")
     ] = None,
     skip_unreadable: Annotated[
         bool,
@@ -139,12 +169,12 @@ def evaluate(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Test accuracy of a retrained network, by class, with the confusions: on the run's own test images to the last digit what retrain said.
+    """Measure the test accuracy of a retrained network: overall, by class, and the confusions.
 
-    Parameters
-    ----------
-    folder: Path
-        The run folder, or that of a retraining.
+    On the test images of the run the accuracy equals that of `archgrad retrain` to the last digit.
+
+    Args:
+        folder: run folder, or folder of a retraining
     """
     check_device(device or "auto")
     given = (
@@ -152,7 +182,7 @@ def evaluate(
         ("label_column", label_column),
         ("skip_unreadable", skip_unreadable or None),
     )
-    read_card(home(folder))  # or it says that there is none
+    read_card(home(folder))  # raises an error if there is no retrained network
     from archgrad.devices import device_named  # takes torch
     from archgrad.retraining import evaluating as evaluation
 
@@ -169,7 +199,7 @@ def evaluate(
 def predict(
     folder: Path,
     *images: Path,
-    top: Annotated[int, Parameter(help="likeliest classes shown per image")] = 1,
+    top: Annotated[int, Parameter(help="number of most probable classes to print per image")] = 1,
     csv: Annotated[
         bool,
         Parameter(
@@ -179,7 +209,7 @@ def predict(
     csv_raw: Annotated[
         bool,
         Parameter(
-            help="print CSV with names as they are, so a spreadsheet may compute one",
+            help="print CSV with unchanged names, which a spreadsheet may read as a formula",
             negative="",
             show_default=False,
         ),
@@ -187,21 +217,21 @@ def predict(
     as_json: AsJson = False,
     device: Device = None,
 ) -> int:
-    """Class and probability of each image. A path that cannot be read is named, the others go on, and the exit code is 1.
+    """Predict the class of each image, with its probability.
 
-    Parameters
-    ----------
-    folder: Path
-        The run folder, or that of a retraining.
-    images: Path
-        Image files, and folders of them.
+    If an image cannot be read, its path is printed, the other images are predicted, and the exit
+    code is 1.
+
+    Args:
+        folder: run folder, or folder of a retraining
+        images: image files and folders of image files
     """
     if not images:
-        raise ValueError("which images? name files or folders behind the run folder")
+        raise ValueError("which images? add files or folders behind the run folder")
     read_card(home(folder))
     check_device(device or "auto")
     if as_json and (csv or csv_raw):
-        raise ValueError("--json and --csv: leave out one of them")
+        raise ValueError("--json and --csv exclude each other: leave out one of them")
     if not any(path.exists() for path in images):
         raise ValueError(f"no such file or folder: {', '.join(map(str, images))}")
     from archgrad.devices import device_named  # takes torch
@@ -222,7 +252,10 @@ def predict(
 
 
 def _default_out(found: Subject, what: str, settings: SearchConfig) -> Path:
-    """RUN/retrain, RUN/retrain-FILE of what was derived from a run, else runs/retrain-GENOTYPE-SPACE-DATA-seedN."""
+    """Return RUN/retrain, RUN/retrain-FILE of a file from `archgrad derive`, or a folder in runs/.
+
+    The last is runs/retrain-GENOTYPE-SPACE-DATA-seedN, for a genotype that belongs to no run.
+    """
     if found.run:
         return found.run.path / (f"retrain-{found.file.stem}" if found.file else "retrain")
     name = what if len(what) < 40 else "genotype"

@@ -1,4 +1,4 @@
-"""What a benchmark's table says of a found network, of which images it speaks, and what to do next."""
+"""The lines below a result: the numbers of a benchmark, and the next command."""
 
 from __future__ import annotations
 
@@ -20,28 +20,41 @@ if TYPE_CHECKING:
 
 
 def show_verdict(
-    console: Console, table: ModuleType, genotype: Genotype, within: Sequence[budgets.BudgetResult], folder: RunFolder | None
-) -> None:  # fmt: skip
-    """What ``table`` knows of it. ``folder``: of the search that found the network, which may have seen other images."""
+    console: Console,
+    table: ModuleType,
+    genotype: Genotype,
+    within: Sequence[budgets.BudgetResult],
+    folder: RunFolder | None,
+) -> None:
+    """Print the numbers of a genotype in a benchmark's table.
+
+    Args:
+        console: Where they are printed.
+        table: The benchmark, a module of `archgrad.tabular`.
+        genotype: The found architecture.
+        within: The budgets of the search, as `RunFolder.found_within` returns them.
+        folder: The run folder of the search. If it searched on other images than those of the
+            table, a note says so.
+    """
     from archgrad.report import verdict_table
 
     bounds = budgets.bounds(within, table.query(genotype))
     console.print(verdict_table(table.verdict(genotype, bounds), table.MEASURED))
-    if folder and (note := elsewhere(folder)):
+    if folder and (note := note_on_images(folder)):
         say_on(console)(note)
 
 
-def elsewhere(folder: RunFolder) -> str | None:
-    """The sentence for a search on other images than the tables'; None where they are the same."""
+def note_on_images(folder: RunFolder) -> str | None:
+    """Return a sentence if a search saw other images than those of the tables, otherwise None."""
     images = folder.images()
     return tabular.elsewhere(Path(images["name"]).name, images["preprocess"]["size"])
 
 
-def onward(judgement: Judgement | None, follow: str) -> str:
-    """What to type next, by default ``follow``: to train what was not searched is a waste."""
-    first = (
-        ""
-        if judgement and judgement.ok
-        else "search again first, as said above; for this network all the same: "
-    )
-    return f"next: {first}{follow}"
+def next_step(judgement: Judgement | None, follow: str) -> str:
+    """Return the line with the next command, ``follow``.
+
+    If the judgement found a fault in the search, the line first advises a better search.
+    """
+    if judgement and judgement.ok:
+        return f"next: {follow}"
+    return f"next: search again as advised above, or use this network anyway: {follow}"

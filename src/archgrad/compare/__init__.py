@@ -1,4 +1,4 @@
-"""Several arms, several seeds, one table: studies whose runs are ordinary searches."""
+"""Studies: several arms are searched with several seeds, and their results are compared."""
 
 from archgrad.compare.comparing import comparison
 from archgrad.compare.pages import markdown

@@ -1,32 +1,43 @@
-"""What a study says, from its summaries and its failures alone."""
+"""The numbers of a study, computed only from its summaries and its failures."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from archgrad.compare import retrained, selection
-from archgrad.compare.measures import JUDGED, MEASURES, REPEATED, table_of, values
+from archgrad.compare.measures import JUDGED, MEASURES, REPEATED, Table, table_of, values
 from archgrad.compare.retrained import Retrained
 from archgrad.compare.selection import Best
 from archgrad.compare.statistics import Difference, Spread, difference, holm, spread
 from archgrad.compare.summary import Summary
 from archgrad.compare.trajectory import Trajectory, of_run, trajectory
-from archgrad.terminal import cell
 
-Failures = Mapping[str, Mapping[int, str]]  # arm -> seed -> why
-Judged = Mapping[
-    str, Mapping[int, Mapping[str, Any]]
-]  # arm -> seed -> what is missing: {"ok", "fails": cause -> sentence}
+Failures = Mapping[str, Mapping[int, str]]
+"""Arm -> seed -> why its run failed."""
+Judged = Mapping[str, Mapping[int, Mapping[str, Any]]]
+"""Arm -> seed -> the judgement of its search: {"ok": bool, "fails": {cause: sentence}}."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``arms`` in order; measure -> arm -> spread, and difference to ``control`` where there is one; ``bars``: name -> measure -> value of
-    architectures that took no search; ``failed`` runs are in no number but counted; ``searched``: of the runs that were judged."""
+    """The numbers of a study.
+
+    Attributes:
+        control: The arm that the others are compared to.
+        arms: All arms, in the order of the tables.
+        seeds: Arm -> the seeds of its finished runs.
+        spreads: Measure -> arm -> the spread over its seeds.
+        differences: Measure -> arm -> its difference to the control arm, if they share a seed.
+        bars: Name -> measure -> value, of architectures that needed no search.
+        failed: The failed runs, which are in no other number.
+        best: Arm -> its run with the best validation accuracy.
+        retrained: Arm -> the test accuracies of its retrained networks.
+        trajectory: The true accuracies after each epoch.
+        searched: The judgements of the searches; searches without one are left out.
+        images: Name and side (in pixels) of the images of the searches.
+    """
 
     control: str
     arms: tuple[str, ...]
@@ -39,10 +50,10 @@ class Comparison:
     retrained: Mapping[str, Retrained] = field(default_factory=dict)
     trajectory: Trajectory | None = None
     searched: Judged = field(default_factory=dict)
-    images: tuple[str, int] | None = None  # name and side of those that were searched on
+    images: tuple[str, int] | None = None
 
     def doubtful(self, arm: str) -> dict[int, tuple[str, ...]]:
-        """Seeds whose search says little, and the causes (`archgrad.run.judgement.CAUSES`)."""
+        """Return seed -> causes of each doubtful search (`archgrad.run.judgement.CAUSES`)."""
         return {
             seed: tuple(one["fails"])
             for seed, one in self.searched.get(arm, {}).items()
@@ -50,6 +61,8 @@ class Comparison:
         }
 
     def to_json(self) -> dict[str, Any]:
+        """Return the content of ``compare.json``."""
+
         def plain(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             return {
                 measure: {arm: one.to_json() for arm, one in row.items()}
@@ -81,119 +94,108 @@ def comparison(
     arms: Sequence[str] = (),
     failed: Failures | None = None,
 ) -> Comparison:
-    """Of all finished runs. ``arms``: their order; others follow by name. The differences of one measure are corrected for its arms."""
+    """Return the numbers of a study.
+
+    The tests of the differences in one measure are corrected for the number of arms
+    (`archgrad.compare.statistics.holm`).
+
+    Args:
+        summaries: The summaries of the finished runs.
+        control: The arm that the others are compared to.
+        arms: Arms in the order of the tables; further arms follow.
+        failed: The failed runs.
+    """
     failed = {arm: by_seed for arm, by_seed in (failed or {}).items() if by_seed}
-    by_arm: dict[str, list[Summary]] = {}
-    for one in sorted(summaries, key=lambda one: (one["arm"], one["seed"])):
-        by_arm.setdefault(one["arm"], []).append(one)
-    known = dict.fromkeys([*by_arm, *failed])
+    found = sorted(summaries, key=lambda one: (one["arm"], one["seed"]))
+    known = dict.fromkeys([*(one["arm"] for one in found), *failed])
     order = (*(arm for arm in arms if arm in known), *(arm for arm in known if arm not in arms))
-    runs = [one for arm in order for one in by_arm.get(arm, ())]
+    by_arm = {arm: [one for one in found if one["arm"] == arm] for arm in order}
+    runs = [one for own in by_arm.values() for one in own]
     table = values(runs, control)
     names = [
         *(name for name in MEASURES if name in table),
         *sorted(name for name in table if name not in MEASURES),
     ]
-    differences: dict[str, dict[str, Difference]] = {}
-    for name in (name for name in names if name not in REPEATED):
-        row = {
-            arm: difference(by_seed, table[name].get(control, {}))
-            for arm, by_seed in table[name].items()
-            if arm != control
-        }
-        differences[name] = holm({arm: one for arm, one in row.items() if one is not None})
-    tests = {
-        arm: {one["seed"]: own for one in by_arm.get(arm, ()) if (own := retrained.tests_of(one))}
-        for arm in order
-    }
-    judged = {
-        arm: {
-            one["seed"]: brief(one["searched"]) for one in by_arm.get(arm, ()) if "searched" in one
-        }
-        for arm in order
-    }
-    asked = {
-        arm: [(one, benchmark) for one in by_arm.get(arm, ()) if (benchmark := table_of(one))]
-        for arm in order
-    }
-    judged_by = next(
-        (benchmark.JUDGED_BY for pairs in asked.values() for _, benchmark in pairs), ""
-    )
     return Comparison(
         control=control,
         arms=order,
-        seeds={arm: tuple(one["seed"] for one in by_arm.get(arm, ())) for arm in order},
+        seeds={arm: tuple(one["seed"] for one in own) for arm, own in by_arm.items()},
         spreads={
             name: {arm: spread(list(by_seed.values())) for arm, by_seed in table[name].items()}
             for name in names
         },
-        differences=differences,
+        differences={
+            name: _differences(table[name], control) for name in names if name not in REPEATED
+        },
         bars=_bars(runs),
         failed=failed,
-        best={
-            arm: chosen
-            for arm in order
-            if (chosen := selection.best(arm, table, JUDGED)) is not None
-        },
-        retrained={arm: retrained.retrained(own) for arm, own in tests.items() if own},
-        trajectory=trajectory(
-            {
-                arm: [of_run(one, benchmark) for one, benchmark in pairs]
-                for arm, pairs in asked.items()
-            },
-            judged_by,
-        ),
-        searched={arm: own for arm, own in judged.items() if own},
-        images=next(
-            (
-                (one["data"]["name"], one["config"]["data"]["size"])
-                for one in runs
-                if one.get("data") and one["benchmark"]
-            ),
-            None,
-        ),
+        best=_best(order, table),
+        retrained=_retrained(by_arm),
+        trajectory=_trajectory(by_arm),
+        searched=_judged(by_arm),
+        images=_images(runs),
     )
 
 
 def brief(searched: Mapping[str, Any]) -> dict[str, Any]:
-    """What a comparison keeps of a judgement."""
+    """Return the part of a judgement that a comparison keeps."""
     return {"ok": not searched["fails"], "fails": dict(searched["fails"])}
 
 
-def tidy(summaries: Iterable[Summary], control: str, failed: Failures | None = None) -> str:
-    """CSV with a row for each arm, seed and measure; each retraining is a measure of its own, a run that was judged
-    has ``searched`` (1: all holds, 0: not), and a run that failed has the one ``failed``."""
-    found = list(summaries)
-    rows = [
-        (arm, seed, name, value)
-        for name, row in values(found, control).items()
-        for arm, own in row.items()
-        for seed, value in own.items()
-    ]
-    for one in found:
-        rows += [
-            (one["arm"], one["seed"], f"retrained_test_{k}", test)
-            for k, test in enumerate(retrained.tests_of(one), 1)
-        ]
-    rows += [
-        (one["arm"], one["seed"], "searched", int(not one["searched"]["fails"]))
-        for one in found
-        if "searched" in one
-    ]
-    rows += [
-        (arm, seed, "failed", 1) for arm, by_seed in (failed or {}).items() for seed in by_seed
-    ]
-    text = io.StringIO()
-    named = (
-        (cell(arm), seed, cell(name), value)
-        for arm, seed, name, value in sorted(rows, key=lambda row: row[:3])
+def _differences(row: Mapping[str, Mapping[int, float]], control: str) -> dict[str, Difference]:
+    """Return arm -> its difference to the control arm in one measure, corrected for the arms."""
+    base = row.get(control, {})
+    found = {arm: difference(by_seed, base) for arm, by_seed in row.items() if arm != control}
+    return holm({arm: one for arm, one in found.items() if one is not None})
+
+
+def _best(arms: Sequence[str], table: Table) -> dict[str, Best]:
+    found = {arm: selection.best(arm, table, JUDGED) for arm in arms}
+    return {arm: one for arm, one in found.items() if one is not None}
+
+
+def _retrained(by_arm: Mapping[str, Sequence[Summary]]) -> dict[str, Retrained]:
+    tests = {
+        arm: {one["seed"]: own for one in runs if (own := retrained.tests_of(one))}
+        for arm, runs in by_arm.items()
+    }
+    return {arm: retrained.retrained(own) for arm, own in tests.items() if own}
+
+
+def _trajectory(by_arm: Mapping[str, Sequence[Summary]]) -> Trajectory | None:
+    asked = {
+        arm: [(one, benchmark) for one in runs if (benchmark := table_of(one))]
+        for arm, runs in by_arm.items()
+    }
+    measure = next((benchmark.JUDGED_BY for pairs in asked.values() for _, benchmark in pairs), "")
+    paths = {
+        arm: [of_run(one, benchmark) for one, benchmark in pairs] for arm, pairs in asked.items()
+    }
+    return trajectory(paths, measure)
+
+
+def _judged(by_arm: Mapping[str, Sequence[Summary]]) -> Judged:
+    judged = {
+        arm: {one["seed"]: brief(one["searched"]) for one in runs if "searched" in one}
+        for arm, runs in by_arm.items()
+    }
+    return {arm: own for arm, own in judged.items() if own}
+
+
+def _images(runs: Iterable[Summary]) -> tuple[str, int] | None:
+    """Return name and side of the images of the first run that a benchmark contains."""
+    return next(
+        (
+            (one["data"]["name"], one["config"]["data"]["size"])
+            for one in runs
+            if one.get("data") and one["benchmark"]
+        ),
+        None,
     )
-    csv.writer(text, lineterminator="\n").writerows([("arm", "seed", "measure", "value"), *named])
-    return text.getvalue()
 
 
-def _bars(summaries: list[Summary]) -> dict[str, dict[str, float]]:
-    """What the benchmark's verdict names besides the found cell, and where that stands."""
+def _bars(summaries: Iterable[Summary]) -> dict[str, dict[str, float]]:
+    """Return name -> measure -> value of the reference cells in the verdicts of the benchmark."""
     found: dict[str, dict[str, float]] = {}
     for one in summaries:
         for row in one["benchmark"] or ():

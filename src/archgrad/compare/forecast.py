@@ -1,4 +1,4 @@
-"""When a study will be done: by what its finished runs took and what the running ones expect of themselves."""
+"""The time that a study still takes, from its finished runs and the estimates of the others."""
 
 from __future__ import annotations
 
@@ -20,8 +20,13 @@ from archgrad.storage.folder import EstimateFile
 
 @dataclass(frozen=True)
 class Ahead:
-    """One search or retraining, seen from outside. ``total``: its seconds in all, None where nothing is known; ``left``: the share of it that
-    is to come."""
+    """One search or retraining of a study.
+
+    Attributes:
+        kind: Its arm, and ``searches`` or ``retrainings``.
+        total: Its whole time in seconds; None if it is unknown.
+        left: The fraction of it that is still to come.
+    """
 
     kind: str
     total: float | None
@@ -29,8 +34,15 @@ class Ahead:
 
 
 def study(parts: Iterable[Ahead], jobs: int) -> Left:
-    """What a study still takes, ``jobs`` at a time. What an arm takes is the mean of its known runs; of an arm nobody has seen run, that of any
-    other, and so with retrainings, which are no searches."""
+    """Return the time that a study still takes.
+
+    A run of an arm takes the mean time of the known runs of this arm. If there is none, it takes
+    the mean over the other arms. Searches and retrainings are counted separately.
+
+    Args:
+        parts: All searches and retrainings of the study.
+        jobs: How many of them run at the same time.
+    """
     parts, costs = list(parts), Costs()
     for kind in dict.fromkeys(part.kind for part in parts):
         known = [part.total for part in parts if part.kind == kind and part.total is not None]
@@ -47,44 +59,60 @@ def study(parts: Iterable[Ahead], jobs: int) -> Left:
 
 
 def look(runs: Iterable[Run], now: float | None = None) -> list[Ahead]:
-    """All searches and retrainings of these runs, as their folders say."""
+    """Return all searches and retrainings of these runs, read from their folders.
+
+    Args:
+        runs: The runs of a study.
+        now: The time in seconds; by default the present one.
+    """
     found = []
     for one in runs:
-        found.append(_seen(f"{one.arm} searches", one.folder, partial(_searched, one), now))
-        for k in range(1, one.retrain_seeds + 1):
-            own = retrained.Retraining(one.folder, k)
-            found.append(_seen(f"{one.arm} retrainings", own.folder, partial(_retrained, own), now))
+        found.append(_ahead(f"{one.arm} searches", one.folder, partial(_search_seconds, one), now))
+        for seed in range(1, one.retrain_seeds + 1):
+            own = retrained.Retraining(one.folder, seed)
+            took = partial(_retraining_seconds, own)
+            found.append(_ahead(f"{one.arm} retrainings", own.folder, took, now))
     return found
 
 
-def _searched(one: Run) -> float | None:
+def _search_seconds(one: Run) -> float | None:
     return summary.read(one.summary).get("seconds") if one.summary.exists() else None
 
 
-def _retrained(one: retrained.Retraining) -> float | None:
+def _retraining_seconds(one: retrained.Retraining) -> float | None:
     return one.result()["seconds"] if one.done else None
 
 
-def _seen(
-    kind: str, folder: RunFolder, finished: Callable[[], float | None], now: float | None
+def _ahead(
+    kind: str, folder: RunFolder, seconds: Callable[[], float | None], now: float | None
 ) -> Ahead:
-    with suppress(
-        ValueError, OSError
-    ):  # a damaged file is said elsewhere; one that is just being removed is of a run that ends
-        if (took := finished()) is not None:
+    """Return a search or retraining with the time in its result or in its estimate."""
+    # other code reports a damaged file, and a run that ends may remove its files just now
+    with suppress(ValueError, OSError):
+        if (took := seconds()) is not None:
             return Ahead(kind, took, 0.0)
         if folder.estimate.exists():
-            said = typed_json.read(folder.estimate, EstimateFile)
-            left = max(said["left"] - ((time() if now is None else now) - said["when"]), 0.0)
-            return Ahead(
-                kind, said["total"], min(left / said["total"], 1.0) if said["total"] else 0.0
-            )
+            estimate = typed_json.read(folder.estimate, EstimateFile)
+            total = estimate["total"]
+            passed = (time() if now is None else now) - estimate["when"]
+            left = max(estimate["left"] - passed, 0.0)
+            return Ahead(kind, total, min(left / total, 1.0) if total else 0.0)
     return Ahead(kind, None, 1.0)
 
 
 class Herald:
-    """What a study says while its runs write to their logs: the whole as soon as a run expects an end, then a sign of life every ``period``
-    seconds in which it said nothing else, if it is to give any."""
+    """The lines that a study prints while its runs write to their own logs.
+
+    It prints the expected time of the whole study as soon as one run has an estimate. After that it
+    prints a sign of life whenever nothing was printed for some time.
+
+    Args:
+        runs: The runs of the study.
+        jobs: How many of them run at the same time.
+        signs: Whether to print signs of life.
+        period: Seconds of silence before a sign of life.
+        clock: Returns the time in seconds.
+    """
 
     def __init__(
         self,
@@ -105,18 +133,22 @@ class Herald:
         self.whole, self.spoken, self.looked = False, clock(), clock()
 
     def left(self) -> Left:
+        """Return the time that the study still takes."""
         self.looked = self.clock()
         return study(look(self.runs), self.jobs)
 
     def ended(self, one: Run, *, failed: bool) -> str:
-        """The time left as a line says it, once a run has ended; a failed one is not waited for."""
+        """Return the remaining time as the end of a line about a run that ended.
+
+        A failed run no longer counts.
+        """
         self.spoken = self.clock()
         self.runs = [other for other in self.runs if not failed or other != one]
         left = self.left()
         return f"; {to_go(left.seconds)}" if left.terms else ""
 
     def lines(self, alive: Sequence[Run]) -> list[str]:
-        """What is to be said now."""
+        """Return the lines to print now."""
         due = self.clock() - self.spoken >= self.period
         if not due and (self.whole or self.clock() - self.looked < 1):
             return []
@@ -131,7 +163,11 @@ class Herald:
         return [f"running: {', '.join(one.name for one in alive) or 'nothing'}{end}"]
 
     def _shorter(self, left: Left) -> list[str]:
+        """Return a line with settings that halve the time of the study."""
         seeds, half = {one.seed for one in self.runs}, span(left.seconds / 2)
-        own = [f"--seeds {len(seeds) // 2} (about {half})"] if len(seeds) > 1 else []
-        parts = "half of --search.epochs, of --search.limit or, about, of --space.channels (their searches take half)"
-        return [f"a shorter study: {', '.join([*own, parts])}"]
+        ways = [f"--seeds {len(seeds) // 2} (about {half})"] if len(seeds) > 1 else []
+        ways.append(
+            "half of --search.epochs, of --search.limit or, about, of --space.channels "
+            "(each halves the time of the searches)"
+        )
+        return [f"a shorter study: {', '.join(ways)}"]

@@ -1,4 +1,4 @@
-"""The numbers that a comparison is about: what a run ended with, and what follows from its summary."""
+"""The measures of a comparison: the last values of each run, and numbers computed from them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from archgrad import tabular
 from archgrad.compare import retrained, selection, trajectory
 from archgrad.compare.summary import Summary
 
-Table = Mapping[str, Mapping[str, Mapping[int, float]]]  # measure -> arm -> seed -> value
+Table = Mapping[str, Mapping[str, Mapping[int, float]]]
+"""Measure -> arm -> seed -> value."""
 
 TRUE = {
     "cifar10_test": "CIFAR-10",
     "cifar100_test": "CIFAR-100",
     "imagenet16_test": "ImageNet16-120",
 }
-JUDGED = {**TRUE, "retrained_test": "retrained"}  # what a selection by validation is shown with
+JUDGED = {**TRUE, "retrained_test": "retrained"}
+"""The test accuracies of the best run by validation."""
 REGRET = {name.replace("_test", "_regret"): f"regret, {label}" for name, label in TRUE.items()}
 RELATIVE = {
     name.replace("_test", "_relative"): f"over the average, %, {label}"
     for name, label in TRUE.items()
 }
 STANDING = {**REGRET, **RELATIVE}
-TIMES = {
-    "seconds_times": "seconds",
-    "cpu_seconds_times": "cpu_seconds",
-}  # a ratio to the control arm, and of what
-GROUPS = {  # of measures: final value -> how it is called, in the order of the tables; what is in no summary is left out
+TIMES = {"seconds_times": "seconds", "cpu_seconds_times": "cpu_seconds"}
+"""Ratio to the control arm -> the measure whose ratio it is."""
+GROUPS = {
     "True test accuracy, %": TRUE,
     "Retrained": {"retrained_test": "test accuracy, %, retrained"},
     "In the whole space": STANDING,
@@ -52,7 +52,7 @@ GROUPS = {  # of measures: final value -> how it is called, in the order of the 
         "val_accuracy": "validation accuracy of the supernet",
     },
     "Cost": {
-        "found_macs_M": "multiply-adds of what was found, M",
+        "found_macs_M": "multiply-adds of the found network, M",
         "found_params_M": "parameters, M",
         "found_latency": "latency, ms",
         "seconds": "seconds",
@@ -61,22 +61,21 @@ GROUPS = {  # of measures: final value -> how it is called, in the order of the 
         "cpu_seconds_times": "CPU seconds, times {control}",
     },
 }
+"""Group -> measure -> label, in the order of the tables. Measures of no run are left out."""
 MEASURES = {name: label for group in GROUPS.values() for name, label in group.items()}
-REPEATED = {
-    *STANDING,
-    *TIMES,
-}  # say again what another measure says, so that their differences are no tests of their own
+REPEATED = {*STANDING, *TIMES}
+"""Measures that are functions of another measure, so their differences are not tested again."""
 
 
 def measured(one: Summary) -> dict[str, float]:
-    """Of one run. Nothing of a blind one needs a table."""
+    """Return measure -> value of one run. A run of a blind study has no measure from a table."""
     timed = () if one.get("missing") else ("seconds", "cpu_seconds")
     found = {**one["final"], **{name: one[name] for name in timed if name in one}}
     found |= {
         f"{name}_M": found[name] / 1e6 for name in ("found_macs", "found_params") if name in found
     }
     if "validation" not in found and (judged := selection.of_summary(one)) is not None:
-        found["validation"] = judged  # of a summary of old
+        found["validation"] = judged  # an old summary has no such value
     if tests := retrained.tests_of(one):
         found["retrained_test"] = math.fsum(tests) / len(tests)
     if table := table_of(one):
@@ -87,12 +86,15 @@ def measured(one: Summary) -> dict[str, float]:
 
 
 def table_of(one: Summary) -> ModuleType | None:
-    """The benchmark that was asked about a run; None where none knows its space, or it is blind."""
+    """Return the benchmark in which a run was looked up.
+
+    It is None if no benchmark contains the space, or the study is blind.
+    """
     return tabular.lookup(one["config"]["space"]["name"]) if one["benchmark"] else None
 
 
 def values(summaries: Iterable[Summary], control: str) -> Table:
-    """Of all runs, those of `TIMES` among them."""
+    """Return measure -> arm -> seed -> value of all runs, with the ratios of `TIMES`."""
     found: dict[str, dict[str, dict[int, float]]] = {}
     for one in summaries:
         for name, value in measured(one).items():

@@ -8,17 +8,17 @@ from archgrad.compare.comparing import Comparison, Failures, comparison
 from archgrad.compare.measures import GROUPS, JUDGED
 from archgrad.compare.statistics import Spread
 from archgrad.compare.summary import Summary
-from archgrad.compare.tables import (
+from archgrad.compare.trajectory import Trajectory
+from archgrad.compare.wording import (
     count_failed,
     doubts,
     interval,
-    listed,
-    marked,
+    mark,
     number,
+    seed_range,
     shown,
     signed,
 )
-from archgrad.compare.trajectory import Trajectory
 
 
 def markdown(
@@ -27,8 +27,19 @@ def markdown(
     arms: Sequence[str] = (),
     failed: Failures | None = None,
 ) -> str:
-    """A table a group of measures: a row an arm with means and their bootstrap intervals, then its difference to the control arm with its t
-    interval, bold where it is clear after the correction for the number of arms. Behind accuracies the way there, and the best by validation."""
+    """Return the tables of a study as Markdown.
+
+    There is one table for each group of measures. An arm has one row with means and their
+    bootstrap intervals, and one with its difference to the control arm and the t interval, which is
+    bold if it is clear after the correction for the number of arms. Trajectories and the best runs
+    by validation follow the accuracies.
+
+    Args:
+        summaries: The summaries of the finished runs.
+        control: The arm that the others are compared to.
+        arms: Arms in the order of the tables; further arms follow.
+        failed: The failed runs.
+    """
     found = comparison(summaries, control, arms, failed)
     return "\n".join(_tables(found))
 
@@ -51,7 +62,9 @@ def _tables(found: Comparison) -> Iterator[str]:
 def _table(found: Comparison, measures: Mapping[str, str]) -> str:
     def minus(arm: str, measure: str) -> str:
         one = found.differences.get(measure, {}).get(arm)
-        return "-" if one is None else f"**{signed(one)}**" if one.clear else signed(one)
+        if one is None:
+            return "-"
+        return f"**{signed(one)}**" if one.clear else signed(one)
 
     bars = {bar: known for bar, known in found.bars.items() if measures.keys() & known.keys()}
     others = [
@@ -87,7 +100,7 @@ def _retrained(found: Comparison) -> str:
     for arm, own in found.retrained.items():
         cells = (
             str(own.n),
-            listed(sorted(set(own.each))),
+            seed_range(sorted(set(own.each))),
             _mean(own),
             number(own.sd),
             number(own.sd_retraining),
@@ -98,13 +111,12 @@ def _retrained(found: Comparison) -> str:
 
 def _trajectory(path: Trajectory) -> str:
     lines = _head(
-        f"{JUDGED[path.measure]}, of what would be found",
-        *(f"after epoch {k}" for k in path.shown()),
+        f"{JUDGED[path.measure]}, of the genotype",
+        *(f"after epoch {epoch}" for epoch in path.shown()),
     )
-    lines += [
-        _row([arm, *(_mean(own[k - 1] if k <= len(own) else None) for k in path.shown())])
-        for arm, own in path.spreads.items()
-    ]
+    for arm, own in path.spreads.items():
+        known = [own[epoch - 1] if epoch <= len(own) else None for epoch in path.shown()]
+        lines.append(_row([arm, *map(_mean, known)]))
     return "\n".join(lines) + "\n"
 
 
@@ -130,19 +142,14 @@ def _best(found: Comparison) -> str:
 
 
 def _mean(one: Spread | None) -> str:
-    return (
-        "-"
-        if one is None
-        else number(one.mean) + (f" ({interval(one)})" if one.low is not None else "")
-    )
+    if one is None:
+        return "-"
+    return number(one.mean) if one.low is None else f"{number(one.mean)} ({interval(one)})"
 
 
 def _seeds(found: Comparison, arm: str) -> str:
-    return (
-        (listed(found.seeds[arm]) or "none")
-        + marked(found, arm).replace("*", "\\*")
-        + count_failed(found, arm)
-    )
+    seeds = seed_range(found.seeds[arm]) or "none"
+    return seeds + mark(found, arm).replace("*", "\\*") + count_failed(found, arm)
 
 
 def _head(*names: str) -> list[str]:

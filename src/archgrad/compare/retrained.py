@@ -1,4 +1,7 @@
-"""What is found, trained from scratch several times: seeds of the search and seeds of the retraining are counted apart."""
+"""Retrainings of the found networks of a study.
+
+The seeds of the searches and the seeds of the retrainings are counted separately.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +25,29 @@ class Retraining:
 
     @property
     def folder(self) -> RunFolder:
+        """The folder of the retraining."""
         return RunFolder(self.search.path / f"retrain-seed{self.seed}")
 
     @property
     def done(self) -> bool:
+        """Whether the retraining is finished."""
         return (self.folder.path / WEIGHTS).exists()
 
     def arguments(self) -> list[str]:
-        """Of the command line ``archgrad``; paths whole, so that it works from anywhere."""
+        """Return the words behind ``archgrad`` that begin or continue it, with absolute paths."""
         search, own = self.search.path.resolve(), self.folder.path.resolve()
         if (own / CARD).exists():
             return ["resume", str(own)]
         return ["retrain", str(search), "--seed", str(self.seed), "--out", str(own)]
 
     def result(self) -> dict[str, Any]:
-        """Of a finished one: ``test``, its accuracy after the last epoch in percent, and what it took. ValueError where it is not known."""
+        """Return ``seed``, ``test`` and ``seconds`` of a finished retraining.
+
+        ``test`` is the test accuracy after the last epoch, in percent.
+
+        Raises:
+            ValueError: The metrics are damaged.
+        """
         own = records.tested(self.folder.metrics, read_card(self.folder.path).settings.epochs)
         return {
             "seed": self.seed,
@@ -46,7 +57,12 @@ class Retraining:
 
 
 def results(search: RunFolder, count: int) -> dict[str, Any]:
-    """Of the retrainings 1 to ``count`` that are finished: their common ``settings``, and ``runs``, one `Retraining.result` each; else empty."""
+    """Return the results of the finished retrainings with the seeds 1 to ``count``.
+
+    Returns:
+        Their common ``settings``, and ``runs`` with one `Retraining.result` each. The mapping is
+        empty if none is finished.
+    """
     finished = [
         one for one in (Retraining(search, seed) for seed in range(1, count + 1)) if one.done
     ]
@@ -60,10 +76,17 @@ def results(search: RunFolder, count: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Retrained(Spread):
-    """Over n searches, each by the mean of its ``each`` retrainings; percent.
+    """Test accuracies over n searches, in percent.
 
-    ``sd``: between these means, so it contains the noise of retraining divided by its number. ``sd_retraining``: between the retrainings of one
-    search, pooled over the searches; None where none has two. n is never their product: retrainings of one cell say nothing of other searches.
+    Each search counts by the mean of its retrainings. The standard deviation ``sd`` is that between
+    these means, so it contains the variance of retraining divided by the number of retrainings. n
+    counts the searches and not the retrainings, because retrainings of one genotype carry no
+    information on other searches.
+
+    Attributes:
+        each: Number of retrainings of each search.
+        sd_retraining: Standard deviation between the retrainings of one search, pooled over the
+            searches; None if no search has two.
     """
 
     each: tuple[int, ...]
@@ -71,7 +94,11 @@ class Retrained(Spread):
 
 
 def retrained(tests: Mapping[int, Sequence[float]]) -> Retrained:
-    """``tests``: search seed -> test accuracies of its retrainings."""
+    """Return the spread of the retrainings of an arm.
+
+    Args:
+        tests: Seed of the search -> test accuracies of its retrainings, in percent.
+    """
     whole = spread([math.fsum(own) / len(own) for own in tests.values()])
     free = sum(len(own) - 1 for own in tests.values())
     within = math.fsum(_squares(own) for own in tests.values())
@@ -83,16 +110,18 @@ def retrained(tests: Mapping[int, Sequence[float]]) -> Retrained:
 
 
 def _squares(values: Sequence[float]) -> float:
+    """Return the sum of the squared deviations from the mean."""
     mean = math.fsum(values) / len(values)
     return math.fsum((value - mean) ** 2 for value in values)
 
 
 def tests_of(summary: Mapping[str, Any]) -> list[float]:
-    """Of a summary; empty where nothing was retrained."""
+    """Return the test accuracies of the retrainings in a summary, in percent."""
     return [one["test"] for one in summary.get("retrained", {}).get("runs", ())]
 
 
 def pending(search: RunFolder, count: int) -> Iterator[Retraining]:
+    """Return the retrainings with the seeds 1 to ``count`` that are not finished."""
     return (
         one for one in (Retraining(search, seed) for seed in range(1, count + 1)) if not one.done
     )

@@ -1,4 +1,4 @@
-"""Which run of an arm would have been taken: the one that did best on validation images. No test accuracy has a say."""
+"""The best run of each arm by validation accuracy; test accuracies take no part in the choice."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ Row = Mapping[str, Any]
 
 
 def validation(genotype: str, epochs: Sequence[Row], decisions: Sequence[Row] = ()) -> float | None:
-    """Validation accuracy, a share in [0, 1], of the architecture that a search found; None where nobody measured it.
+    """Return the validation accuracy of the architecture that a search found.
 
-    That of the last decision where a finalisation decided by it; else, of a draw that was trained alone, what it ended with; else, of the cell
-    that the supernet was cut to in the last epoch, its accuracy with the supernet's weights (``discrete_accuracy``, of the gap).
+    It is the accuracy of the last decision if a finalisation decided by accuracy. Otherwise it is
+    the best accuracy of this architecture as a draw that was trained alone. Otherwise it is the
+    accuracy of the genotype with the supernet's weights in the last epoch (``discrete_accuracy``).
+
+    Args:
+        genotype: The found genotype as text.
+        epochs: The rows of the metrics.
+        decisions: The rows of the decisions.
+
+    Returns:
+        A fraction in [0, 1], or None if the accuracy was not measured.
     """
     if decisions and "accuracy" in decisions[-1]["note"]:
         return float(decisions[-1]["note"]["accuracy"])
@@ -25,7 +34,7 @@ def validation(genotype: str, epochs: Sequence[Row], decisions: Sequence[Row] = 
 
 
 def of_summary(summary: Mapping[str, Any]) -> float | None:
-    """The same of a run's summary that does not say it: it knows no decision, but all that was measured in each epoch."""
+    """Return the same accuracy from an old summary, which has the metrics but no decisions."""
     columns = summary["epochs"]
     epochs = [dict(zip(columns, row)) for row in zip(*columns.values())]
     return validation(summary["genotype"]["text"], epochs) if epochs else None
@@ -33,27 +42,47 @@ def of_summary(summary: Mapping[str, Any]) -> float | None:
 
 @dataclass(frozen=True)
 class Best:
-    """Of an arm: the ``seed`` with the highest ``validation`` accuracy (the first of equals), and what it turned out to be worth."""
+    """The best run of an arm by validation accuracy.
+
+    Attributes:
+        seed: The seed of the run, the first of equals.
+        validation: Its validation accuracy, a fraction in [0, 1].
+        worth: Measure -> its value in this run, such as test accuracies.
+        among: The seeds that have a validation accuracy.
+    """
 
     seed: int
     validation: float
-    worth: Mapping[str, float]  # measure -> value
-    among: tuple[int, ...] = ()  # the seeds that have one
+    worth: Mapping[str, float]
+    among: tuple[int, ...] = ()
 
     def chosen(self, of: int) -> str:
-        """The seed, and among which where not all ``of`` the arm's have a validation accuracy."""
-        return str(self.seed) + (
-            f", of {', '.join(map(str, self.among))}" if len(self.among) < of else ""
-        )
+        """Return the seed as text.
+
+        If some of the ``of`` runs have no validation accuracy, the text lists the seeds that do.
+        """
+        if len(self.among) >= of:
+            return str(self.seed)
+        return f"{self.seed}, of {', '.join(map(str, self.among))}"
 
     def to_json(self) -> dict[str, Any]:
+        """Return the run as ``compare.json`` has it."""
         return {"seed": self.seed, "validation": self.validation, **self.worth}
 
 
 def best(
     arm: str, table: Mapping[str, Mapping[str, Mapping[int, float]]], judged: Iterable[str]
 ) -> Best | None:
-    """``table``: measure -> arm -> seed -> value; ``judged``: measures to show of it. None where an arm has no validation accuracy."""
+    """Return the best run of an arm by validation accuracy.
+
+    Args:
+        arm: The arm.
+        table: Measure -> arm -> seed -> value.
+        judged: The measures to show of the run.
+
+    Returns:
+        The run, or None if the arm has no validation accuracy.
+    """
     by_seed = table.get("validation", {}).get(arm, {})
     if not by_seed:
         return None

@@ -1,4 +1,4 @@
-"""How sure a mean is, and whether two arms differ, from a handful of seeds."""
+"""Intervals of means and tests of differences, for a handful of seeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Spread:
-    """Of n values: mean, standard deviation (n - 1), and the interval of the mean; None where n is too small to have one."""
+    """Mean and interval of a sample.
+
+    Attributes:
+        n: Number of values.
+        mean: Their mean.
+        sd: Their standard deviation (divisor n - 1); None for one value.
+        low: Lower end of the 95 % interval of the mean; None for one value.
+        high: Upper end.
+    """
 
     n: int
     mean: float
@@ -25,14 +33,17 @@ class Spread:
     high: float | None
 
     def to_json(self) -> dict[str, Any]:
+        """Return the numbers as ``compare.json`` has them."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Difference(Spread):
-    """Of values paired by seed, with the two-sided p-value of the paired t-test, and the same ``corrected`` for the arms it is one of.
+    """Mean and interval of differences that are paired by seed, with their test.
 
-    ``clear``: the corrected one is below 0.05. All three are None where nothing can be said (one pair, or no spread at all).
+    Attributes:
+        p: Two-sided p-value of the paired t-test; None for one pair, or pairs without spread.
+        corrected: The p-value after `holm`; None where p is None.
     """
 
     p: float | None
@@ -40,17 +51,21 @@ class Difference(Spread):
 
     @property
     def clear(self) -> bool | None:
+        """Whether the corrected p-value is below 0.05; None if there is no test."""
         return None if self.corrected is None else self.corrected < 1 - LEVEL
 
     def to_json(self) -> dict[str, Any]:
+        """Return the numbers as ``compare.json`` has them."""
         return asdict(self) | {"clear": self.clear}
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """With a 95 % bootstrap interval of the mean (percentile, 9,999 resamples, one fixed seed).
+    """Return the spread of a sample, with a 95 % bootstrap interval of its mean.
 
-    Of four normal values it holds the true mean in 80 of 100 cases, not in 95: it shows the sample, and decides nothing. (BCa would correct
-    it by a skewness, which four values cannot tell.)
+    The interval is the percentile bootstrap with 9,999 resamples and one fixed seed. For four
+    normal values it contains the true mean in 80 of 100 cases, not in 95, so it describes the
+    sample and decides nothing. BCa would correct it by the skewness, which four values cannot
+    estimate.
     """
     n, mean, sd = _moments(values)
     if not sd:  # one value, or all equal
@@ -61,16 +76,28 @@ def spread(values: Sequence[float]) -> Spread:
         from scipy import stats  # takes half a second to import
 
         found = stats.bootstrap(
-            (np.asarray(values, float),), np.mean, confidence_level=LEVEL, method="percentile", n_resamples=9999,
+            (np.asarray(values, float),),
+            np.mean,
+            confidence_level=LEVEL,
+            method="percentile",
+            n_resamples=9999,
             random_state=np.random.default_rng(0),
-        ).confidence_interval  # fmt: skip
+        ).confidence_interval
     return Spread(n, mean, sd, float(found.low), float(found.high))
 
 
 def difference(values: Mapping[int, float], control: Mapping[int, float]) -> Difference | None:
-    """``values`` - ``control`` over the seeds that both have, with Student's t interval and test; None if they share none.
+    """Return the mean of ``values`` - ``control`` over their common seeds, with its t-test.
 
-    t, not a bootstrap: with four pairs it holds its 95 % where differences are about normal. Of one arm alone: see `holm`.
+    With four pairs the t interval keeps its 95 % if the differences are about normal, unlike a
+    bootstrap. The p-value is not yet corrected for several arms; `holm` does that.
+
+    Args:
+        values: Seed -> value of an arm.
+        control: Seed -> value of the control arm.
+
+    Returns:
+        The difference, or None if the arms share no seed.
     """
     seeds = [seed for seed in values if seed in control]
     if not seeds:
@@ -88,10 +115,12 @@ def difference(values: Mapping[int, float], control: Mapping[int, float]) -> Dif
 
 
 def holm(found: Mapping[str, Difference]) -> dict[str, Difference]:
-    """The differences of all arms in one measure, corrected for their number (Holm 1979).
+    """Return the differences of all arms in one measure, corrected for their number (Holm 1979).
 
-    The chance that any arm is called clear which is none stays below 5 %, however the arms hang together: they share their control, so that
-    they do. (A false discovery rate would let one in twenty of the clear ones be wrong, and asks for a kind of dependence nobody checks.)
+    The probability of any false clear difference stays below 5 % under every dependence between
+    the arms; they are dependent, because they share the control arm. Control of the false discovery
+    rate would instead allow one in twenty clear differences to be false, and would assume a form of
+    dependence that cannot be checked here.
     """
     order = sorted((one.p, arm) for arm, one in found.items() if one.p is not None)
     steps = accumulate(((len(order) - k) * p for k, (p, _) in enumerate(order)), max)
@@ -100,10 +129,11 @@ def holm(found: Mapping[str, Difference]) -> dict[str, Difference]:
 
 
 def _moments(values: Sequence[float]) -> tuple[int, float, float | None]:
+    """Return number, mean and standard deviation of a sample."""
     n = len(values)
     mean = math.fsum(values) / n
     if n == 1:
         return n, mean, None
-    if max(values) - min(values) <= 1e-9 * max(map(abs, values)):  # equal but for rounding
+    if max(values) - min(values) <= 1e-9 * max(map(abs, values)):  # equal up to rounding
         return n, mean, 0.0
     return n, mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))

@@ -1,17 +1,22 @@
-"""A study: arms that differ in what they say, and in nothing else, each searched with the same seeds.
+"""A study: several arms with shared settings, each searched with the same seeds.
 
-A study file is a file of search settings with some more entries: ``arms`` (name -> what that arm says otherwise), ``seeds`` (a number n
-for 1 to n, or a list), ``retrain_seeds`` (how often each found network is trained from scratch; 0: never), ``control`` (the arm that others
-are compared to), ``controls`` (whether an arm of random search is added where none is; true), ``equal`` (whether all arms must spend the same
-epochs, batches and images; true) and ``blind`` (no true accuracy is looked up, so that settings can be chosen by what was measured in the
-searches alone). What stands above the arms is shared.
+The file of a study has the settings of a search, which all arms share, and these further entries:
+
+- ``arms``: name -> the settings that differ in this arm.
+- ``seeds``: a number n for the seeds 1 to n, or a list.
+- ``retrain_seeds``: how often each found network is trained from scratch; 0 by default.
+- ``control``: the arm that the others are compared to.
+- ``controls``: whether an arm of random search is added if there is none; true by default.
+- ``equal``: whether all arms must have the same epochs, batches and images; true by default.
+- ``blind``: whether no true accuracy is looked up, so that settings can be chosen only by
+  measurements of the searches; false by default.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,14 +42,25 @@ LOCAL = {
     "search.recompute",
     "plugins",
 }
-"""Settings that decide where, how fast and by whose code, not what."""
+"""Settings that change where a search runs, how fast and from which plugin, but not its result."""
 ELSEWHERE = "elsewhere"
-"""Said in place of validation images that are another set: its place is of one machine."""
+"""The value of ``data.val`` in a file for a separate set, whose path belongs to one machine."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """``shared`` names no method; ``arms`` say their method and all its options themselves."""
+    """The settings of a study.
+
+    Attributes:
+        shared: The settings of all arms, without a method and its options.
+        arms: Name -> the settings of an arm, with its method and all options of the method.
+        seeds: The seeds of the searches.
+        control: The arm that the others are compared to.
+        blind: Whether no true accuracy is looked up.
+        controls: Whether the study needs an arm of random search.
+        equal: Whether all arms must have the same epochs, batches and images.
+        retrain_seeds: Number of retrainings of each found network.
+    """
 
     shared: Mapping[str, Any]
     arms: Mapping[str, Mapping[str, Any]]
@@ -56,9 +72,20 @@ class Study:
     retrain_seeds: int = 0
 
     def settings(self, arm: str, seed: int = 0) -> SearchConfig:
-        """Of one search. A study's searches take one thread unless it says otherwise: its numbers must not depend on the machine's cores.
-        A blind one's look up nothing while they run. Where no rate of the alphas is named they have the published one, and where no validation
-        images are named they have none: a new study names both."""
+        """Return the settings of one search.
+
+        A search takes one thread unless the study sets ``threads``, so that the numbers do not
+        depend on the cores of the machine. A search of a blind study looks up no accuracy. A new
+        study always sets ``alphas.lr`` and ``data.val``. In an older study without them, the
+        learning rate of the alphas is the published one, and there are no validation images.
+
+        Args:
+            arm: The arm.
+            seed: The seed of the search.
+
+        Raises:
+            ValueError: A setting of the arm is wrong.
+        """
         shared = {"threads": 1, **self.shared}
         blind = {"diagnostics": {"ranking_table": False}} if self.blind else {}
         from archgrad.run import preparing
@@ -74,8 +101,19 @@ class Study:
             raise ValueError(f"arm {arm}: {error}") from None
 
     def resolved(self, arm: str, steps: int | None = None) -> Given:
-        """Every setting of an arm that no image decides, as ``section.name`` -> value; without those that decide no result. With the ``steps``
-        of an epoch, one pass over the training half, an automatic rate of the alphas is a number."""
+        """Return every setting of an arm that can be known before its images are read.
+
+        Args:
+            arm: The arm.
+            steps: Steps of an epoch. With them an automatic learning rate of the alphas becomes a
+                number.
+
+        Returns:
+            ``section.name`` -> value, without the seed and the settings in `LOCAL`.
+
+        Raises:
+            ValueError: A setting of the arm is wrong.
+        """
         from archgrad.run import preparing
         from archgrad.searching.types import Plan
 
@@ -86,11 +124,8 @@ class Study:
                 retrain_settings(method.base, settings.retrain)
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from None
-        plan = (
-            None
-            if steps is None
-            else Plan(settings.search.epochs or method.base.defaults.epochs, steps)
-        )
+        epochs = settings.search.epochs or method.base.defaults.epochs
+        plan = None if steps is None else Plan(epochs, steps)
         whole = preparing.resolve(settings, method, plan).to_mapping() | {
             "space": {"name": settings.space["name"], **method.base.spec()}
         }
@@ -98,7 +133,10 @@ class Study:
         return {name: value for name, value in flat(whole).items() if name not in LOCAL | {"seed"}}
 
     def to_mapping(self) -> Given:
-        """As a file has it. Paths of this machine are left out: the images are known by their fingerprint."""
+        """Return the content of the file of the study.
+
+        Paths of this machine are left out, because a fingerprint identifies the images.
+        """
         shared = {
             name: dict(value) if isinstance(value, Mapping) else value
             for name, value in self.shared.items()
@@ -113,8 +151,14 @@ class Study:
         optional = {
             name: getattr(self, name) for name in ("blind", "controls", "equal", "retrain_seeds")
         }
-        said = {name: value for name, value in optional.items() if value != getattr(Study, name)}
-        whole = {**shared, **said, "control": self.control, "seeds": list(self.seeds), "arms": arms}
+        changed = {name: value for name, value in optional.items() if value != getattr(Study, name)}
+        whole = {
+            **shared,
+            **changed,
+            "control": self.control,
+            "seeds": list(self.seeds),
+            "arms": arms,
+        }
         return {
             name: value
             for name, value in json.loads(json.dumps(whole, default=str)).items()
@@ -122,6 +166,7 @@ class Study:
         }
 
     def to_yaml(self) -> str:
+        """Return the file of the study as text."""
         return yaml.safe_dump(self.to_mapping(), sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -131,15 +176,73 @@ def read(
     before: Study | None = None,
     recorded: bool = False,
 ) -> Study:
-    """A study of several sources, each (its name in error messages, settings as a study file has them); later ones win.
+    """Return the study that several sources of settings describe.
 
-    ``names`` are the arms to be run: those of the file, or methods (``a``, ``a+b``), an arm each; by default all arms of the file, and one of
-    random search. ``before``: the study that this one goes on with, whose control arms are taken over. A ``recorded`` one is read as it stands.
-    A new study in which ``alphas.lr`` or ``data.val`` is not named says that it is automatic; one that was begun without goes on at the
-    published rates, or without validation images. A new arm names the options whose defaults have changed once (`archgrad.run.earlier`); a
-    recorded one that does not has the earlier values.
-    ValueError: what `archgrad.run.config.read` refuses, in the shared settings or in an arm; no arm, no seed, no such control; unequal budgets.
+    A new study sets ``alphas.lr`` and ``data.val`` to ``auto`` unless they are given. A study that
+    was begun without them keeps the published learning rates and has no validation images. A new
+    arm contains the options whose defaults have changed once (`archgrad.run.earlier`), and a
+    recorded arm without them has the earlier values.
+
+    Args:
+        sources: Pairs of a name for error messages and the settings of a file of a study; later
+            sources override earlier ones.
+        names: The arms to run: arms of the file, or methods such as ``a`` or ``a+b``. Without
+            names all arms of the file run.
+        before: The study that this one continues; its arm of random search is used again.
+        recorded: Whether to take the study as it was recorded.
+
+    Raises:
+        ValueError: `archgrad.run.config.read` refuses a setting, there is no arm, no seed or no
+            such control arm, or the arms have unequal budgets.
     """
+    own, shared = _merged(sources)
+    shared = _with_automatic(shared, before, recorded=recorded)
+    usual = {
+        name: getattr(before or Study, name) for name in ("controls", "equal", "retrain_seeds")
+    }
+    usual |= {"blind": False} | own
+    truths = {name: _truth(name, usual[name]) for name in ("blind", "controls", "equal")}
+    known, names = before.arms if before else {}, list(names)
+    add_control = truths["controls"] and not recorded
+    arms = arms_of(own.get("arms", {}), names, shared, control=add_control, before=known)
+    if recorded:
+        arms = {arm: earlier.as_recorded(mine) for arm, mine in arms.items()}
+    else:
+        arms = {
+            arm: earlier.as_before(mine, known.get(arm, {}), known) for arm, mine in arms.items()
+        }
+    check_used(shared, arms)
+    shared = {
+        name: value
+        for name, value in shared.items()
+        if name != "method" and name not in catalogue.methods()
+    }
+    control = _control(own.get("control"), arms, before)
+    if not recorded and (used := _plugins(shared, arms)):
+        shared["plugins"] = used
+    found = Study(
+        shared,
+        arms,
+        seeds_of(own.get("seeds", SEEDS)),
+        control,
+        **truths,
+        retrain_seeds=_count(usual["retrain_seeds"]),
+    )
+    if found.blind and found.retrain_seeds:
+        raise ValueError(
+            "retrain_seeds: a blind study reads no test image, so it cannot retrain: "
+            "leave out retrain_seeds or blind"
+        )
+    settings = _resolved(found, names or own.get("arms", {}))
+    if found.equal and not recorded:
+        check_equal(settings)
+    return replace(
+        found, arms={arm: earlier.as_today(mine, settings[arm]) for arm, mine in arms.items()}
+    )
+
+
+def _merged(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> tuple[Given, Given]:
+    """Return the entries of `OWN` and the shared settings of several sources."""
     own: Given = {}
     shared: Given = {}
     for where, given in sources:
@@ -148,76 +251,55 @@ def read(
         try:
             if taken := {"seed", "out"} & rest.keys():
                 raise ValueError(
-                    f"{min(taken)}: a study has seeds, and a folder of its own for each run"
+                    f"{min(taken)}: a study has several seeds and one folder for each run: "
+                    "use seeds, or --out of archgrad compare"
                 )
             shared = config.merged(shared, config.checked(rest))
         except ValueError as error:
             raise ValueError(f"{where}: {error}" if where else str(error)) from None
-    named = before.shared.get("alphas", {}) if before else {"lr": AUTO}
-    if not recorded and "lr" in named:
-        shared = config.merged({"alphas": {"lr": AUTO}}, shared)
-    if not recorded and (before is None or "val" in before.shared.get("data", {})):
-        shared = config.merged({"data": {"val": AUTO}}, shared)
-    usual = (
-        {name: getattr(before or Study, name) for name in ("controls", "equal", "retrain_seeds")}
-        | {"blind": False}
-        | own
-    )
-    said = {name: _truth(name, usual[name]) for name in ("blind", "controls", "equal")}
-    known = before.arms if before else {}
-    asked = list(names)
-    arms = arms_of(
-        own.get("arms", {}), asked, shared, control=said["controls"] and not recorded, before=known
-    )
+    return own, shared
+
+
+def _with_automatic(shared: Given, before: Study | None, *, recorded: bool) -> Given:
+    """Return the shared settings with the automatic values that a study of today has."""
     if recorded:
-        arms = {arm: earlier.as_recorded(mine) for arm, mine in arms.items()}
-    else:
-        arms = {
-            arm: earlier.as_before(mine, known.get(arm, {}), known) for arm, mine in arms.items()
-        }
-    check_used(shared, arms)
-    control = own.get("control") or (before.control if before else usual_control(arms))
-    if str(control) not in {**known, **arms}:
-        raise unknown("control arm", control, {**known, **arms})
-    shared = {
-        name: value
-        for name, value in shared.items()
-        if name != "method" and name not in catalogue.methods()
-    }
-    if not recorded and (used := _plugins(shared, arms)):
-        shared["plugins"] = used
-    found = Study(
-        shared,
-        arms,
-        seeds_of(own.get("seeds", SEEDS)),
-        control,
-        **said,
-        retrain_seeds=_count(usual["retrain_seeds"]),
-    )
-    if found.blind and found.retrain_seeds:
-        raise ValueError(
-            "retrain_seeds: a blind study sees no test image, so it retrains nothing: leave out one of the two"
-        )
+        return shared
+    if before is None or "lr" in before.shared.get("alphas", {}):
+        shared = config.merged({"alphas": {"lr": AUTO}}, shared)
+    if before is None or "val" in before.shared.get("data", {}):
+        shared = config.merged({"data": {"val": AUTO}}, shared)
+    return shared
+
+
+def _control(given: Any, arms: Mapping[str, Mapping[str, Any]], before: Study | None) -> str:
+    """Return the control arm of a study: the given one, that of ``before``, or the usual one."""
+    known = {**(before.arms if before else {}), **arms}
+    control: str = given or (before.control if before else usual_control(arms))
+    if str(control) not in known:
+        raise unknown("control arm", control, known)
+    return control
+
+
+def _resolved(study: Study, chosen: Container[str]) -> dict[str, Given]:
+    """Return arm -> its resolved settings.
+
+    The error of an arm that the user has not ``chosen`` says why the study has this arm.
+    """
     settings = {}
-    for arm in arms:
+    for arm in study.arms:
         try:
-            settings[arm] = found.resolved(arm)
+            settings[arm] = study.resolved(arm)
         except ValueError as error:
-            hint = (
-                ""
-                if arm in (asked or own.get("arms", {}))
-                else " (an arm that every study has; --no-controls leaves it out)"
-            )
+            hint = "" if arm in chosen else " (every study has this arm; --no-controls removes it)"
             raise ValueError(f"{error}{hint}") from None
-    if found.equal and not recorded:
-        check_equal(settings)
-    return replace(
-        found, arms={arm: earlier.as_today(mine, settings[arm]) for arm, mine in arms.items()}
-    )
+    return settings
 
 
 def _plugins(shared: Given, arms: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """The plugins that the file or the command named, with their versions, and those that an arm or the space are of."""
+    """Return the plugins of a study with their versions.
+
+    They are the named plugins, and those that define the space or the method of an arm.
+    """
     methods = [name for own in arms.values() for name in own["method"].split("+")]
     named = plugins.joined(
         shared.get("plugins", ()), *(own.get("plugins", ()) for own in arms.values())
@@ -230,41 +312,54 @@ def _plugins(shared: Given, arms: Mapping[str, Mapping[str, Any]]) -> tuple[str,
 
 
 def usual_control(arms: Mapping[str, Mapping[str, Any]]) -> str:
-    """``darts``; without it an arm of random search; else the first."""
-    return (
-        "darts"
-        if "darts" in arms
-        else next((arm for arm, own in arms.items() if searches_randomly(own)), next(iter(arms)))
-    )
+    """Return ``darts``, or without it an arm of random search, or else the first arm."""
+    if "darts" in arms:
+        return "darts"
+    return next((arm for arm, own in arms.items() if searches_randomly(own)), next(iter(arms)))
 
 
 def seeds_of(given: Any) -> tuple[int, ...]:
-    """``4`` -> 1, 2, 3, 4; a list, or text as a command line has it ("4", "1,2,5"), as it is."""
-    said = given
-    if isinstance(given, str):
-        given = [int(one) if one.strip().isdigit() else one for one in given.split(",")]
-        given = given[0] if len(given) == 1 else given
-    found = range(1, given + 1) if isinstance(given, int) and not isinstance(given, bool) else given
-    if (
-        isinstance(found, range | list | tuple) and found[bounds.SEEDS :]
-    ):  # a range of 10**30 has no length
-        raise ValueError(f"seeds: at most {bounds.SEEDS:,}, not {shown(said)}")
+    """Return the seeds of a study.
+
+    >>> seeds_of(4), seeds_of("1,2,5")
+    ((1, 2, 3, 4), (1, 2, 5))
+
+    Args:
+        given: A number n for the seeds 1 to n, a list of seeds, or either as text.
+
+    Raises:
+        ValueError: It is neither, or there are too many seeds.
+    """
+    value = given
+    if isinstance(value, str):
+        value = [int(one) if one.strip().isdigit() else one for one in value.split(",")]
+        value = value[0] if len(value) == 1 else value
+    counts = isinstance(value, int) and not isinstance(value, bool)
+    found = range(1, value + 1) if counts else value
+    # a slice, because len() fails for a range of 10**30
+    if isinstance(found, range | list | tuple) and found[bounds.SEEDS :]:
+        raise ValueError(f"seeds: at most {bounds.SEEDS:,}, not {shown(given)}")
     if (
         not isinstance(found, list | tuple | range)
         or not found
         or any(type(seed) is not int or not 0 <= seed <= bounds.WHOLE for seed in found)
     ):
         raise ValueError(
-            f"seeds: a number from 1 on, or a list of seeds such as 1,2,5, not {shown(said)}"
+            f"seeds: a number of at least 1, or a list of seeds such as 1,2,5, not {shown(given)}"
         )
     return tuple(dict.fromkeys(found))
 
 
 def joined(before: Study, asked: Study) -> Study:
-    """The study that ``before`` grows into: more arms, seeds and retrainings. ValueError names the first setting that is another one now."""
+    """Return the study ``before`` with the further arms, seeds and retrainings of ``asked``.
+
+    Raises:
+        ValueError: A setting differs between the two; the error names the first one.
+    """
     if before.blind != asked.blind:
         raise ValueError(
-            f"the study recorded here is {'' if before.blind else 'not '}blind, and stays so: choose another --out"
+            f"the study recorded here is {'' if before.blind else 'not '}blind, which cannot "
+            "change: choose another --out"
         )
     plain = [Study(study.shared, {"": {"method": "darts"}}, (0,), "") for study in (before, asked)]
     for arm in ("", *(arm for arm in asked.arms if arm in before.arms)):
@@ -272,7 +367,8 @@ def joined(before: Study, asked: Study) -> Study:
         if found := differences(one.resolved(arm), other.resolved(arm)):
             name, was, now = found[0]
             raise ValueError(
-                f"{f'arm {arm}: ' if arm else ''}{name} is {was!r} in the study recorded here, not {now!r}: choose another --out"
+                f"{f'arm {arm}: ' if arm else ''}{name} is {was!r} in the study recorded here, "
+                f"not {now!r}: choose another --out"
             )
     arms, seeds = {**before.arms, **asked.arms}, tuple(dict.fromkeys([*before.seeds, *asked.seeds]))
     own = plugins.joined(before.shared.get("plugins", ()), asked.shared.get("plugins", ()))
@@ -290,7 +386,11 @@ def joined(before: Study, asked: Study) -> Study:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(name, value before, value now) of flat settings; None where there is none."""
+    """Return (name, value before, value now) of each setting that differs.
+
+    Both mappings are flat, and a missing value is None. Unlike `archgrad.searching.checks.differing`
+    this function reports settings that only one of them has.
+    """
     names = dict.fromkeys([*before, *now])
     return [
         (name, before.get(name), now.get(name))
@@ -300,46 +400,59 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple
 
 
 def flat(settings: Mapping[str, Any], above: str = "") -> Given:
-    """``{"search": {"epochs": 5}}`` -> ``{"search.epochs": 5}``; tuples as lists, as JSON has them."""
+    """Return nested settings by ``section.name``; tuples become lists, as in JSON.
+
+    >>> flat({"search": {"epochs": 5}, "seed": 1})
+    {'search.epochs': 5, 'seed': 1}
+    """
     found: Given = {}
     for name, value in settings.items():
         key = f"{above}{name}"
-        found |= (
-            flat(value, f"{key}.")
-            if isinstance(value, Mapping)
-            else {key: list(value) if isinstance(value, tuple) else value}
-        )
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{key}.")
+        else:
+            found[key] = list(value) if isinstance(value, tuple) else value
     return found
 
 
 def local(name: str, value: Any) -> bool:
-    """Whether a setting of the images names a place on this machine. The name of a split is none, whatever lies in this very folder: as in
-    `archgrad.run.preparing.settled`, another set is told from a split by its slash."""
+    """Return whether a setting of the images is a path on this machine.
+
+    The name of a split is no path, even if the current folder has a file of this name. As in
+    `archgrad.run.preparing.settled`, a slash distinguishes a separate set from a split.
+
+    Args:
+        name: The setting in section ``data``.
+        value: Its value.
+    """
     if isinstance(value, Path):
         return True
-    named = name in ("test", "val") and os.sep not in str(value)
+    is_split = name in ("test", "val") and os.sep not in str(value)
     return (
         isinstance(value, str)
         and value != "digits"
-        and not named
+        and not is_split
         and (Path(value).is_absolute() or Path(value).exists())
     )
 
 
 def _elsewhere(images: Mapping[str, Any]) -> Given:
-    """``data.val`` without its place on this machine, so that the study still says that there are such images."""
+    """Return ``data.val`` as `ELSEWHERE` if it is a path, so that the study records such images."""
     return {"val": ELSEWHERE} if os.sep in str(images.get("val")) else {}
 
 
 def _truth(name: str, given: Any) -> bool:
+    """Return a boolean entry of the file, or raise an error."""
     if not isinstance(given, bool):
         raise ValueError(f"{name}: true or false, not {shown(given)}")
     return given
 
 
 def _count(given: Any) -> int:
+    """Return the number of retrainings, or raise an error."""
     if type(given) is not int or not 0 <= given <= bounds.SEEDS:
         raise ValueError(
-            f"retrain_seeds: how often each found network is trained, a number from 0 to {bounds.SEEDS:,}, not {shown(given)}"
+            f"retrain_seeds: a number of retrainings from 0 to {bounds.SEEDS:,} is expected, "
+            f"not {shown(given)}"
         )
     return given

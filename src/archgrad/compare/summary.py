@@ -1,4 +1,4 @@
-"""What a finished search is to a study: one JSON file under 20 KB, which holds nothing of the machine but its kind."""
+"""The summary of a finished search: one JSON file under 20 KB without paths of the machine."""
 
 from __future__ import annotations
 
@@ -18,36 +18,52 @@ from archgrad.storage import records, typed_json
 from archgrad.storage.files import write_json
 
 Summary = dict[str, Any]
-LIMIT = 20_000  # bytes
+LIMIT = 20_000
+"""Largest size of a summary in bytes."""
 NO_MEASURE = ("epoch", "seconds", "cpu_seconds")
 
 
 def summarise(
     folder: RunFolder, arm: str, seed: int, *, blind: bool = False, retrain_seeds: int = 0
 ) -> Summary:
-    """Of a finished run.
+    """Return the summary of a finished run.
 
-    ``config``: resolved, without paths. ``data``: name, fingerprint, images in each split. ``genotype``: ``text`` and ``json``. ``epochs``:
-    metric -> values, one an epoch, None where it was not measured. ``final``: the last value of each metric that is a number, ``skips`` of the
-    genotype, its ``validation`` accuracy (`selection.validation`), and true accuracies in percent (``cifar10_test`` ...) where a benchmark
-    knows them and is asked: ``blind`` ones ask none; ``found_NAME``, what the network costs beside a budget of NAME. ``benchmark``: its
-    verdict. ``seconds`` and ``cpu_seconds``: all epochs and decisions.
-    ``retrained``: `retraining.results` of so many, where any is finished. ``searched``: the `Judgement` of the search, where there is one.
-    ``missing``: the epochs whose rows were lost, where any was; their time is in no sum. ``left_out``: metrics too large for `LIMIT`.
-    ValueError if the run is not finished, or its metrics are damaged.
+    Args:
+        folder: The run folder.
+        arm: The arm of the run.
+        seed: Its seed.
+        blind: Whether the summary has no accuracies from a benchmark.
+        retrain_seeds: Number of retrainings to look for.
+
+    Returns:
+        A mapping with these entries:
+
+        - ``config``: the resolved settings, without paths.
+        - ``data``: name, fingerprint, and number of images in each split.
+        - ``genotype``: ``text`` and ``json``.
+        - ``epochs``: metric -> one value for each epoch, None where it was not measured.
+        - ``final``: the last value of each numeric metric, the number of ``skips`` in the genotype,
+          its ``validation`` accuracy (`selection.validation`), true accuracies in percent
+          (``cifar10_test`` ...) if a benchmark has them, and ``found_NAME``, the cost of the
+          network for each budget NAME.
+        - ``benchmark``: the verdict of the benchmark.
+        - ``seconds`` and ``cpu_seconds``: the time of all epochs and decisions.
+        - ``retrained``: `retrained.results`, if a retraining is finished.
+        - ``searched``: the `Judgement` of the search, if there is one.
+        - ``missing``: the epochs whose rows were lost; the sums do not contain their time.
+        - ``left_out``: the metrics that are too large for `LIMIT`.
+
+    Raises:
+        ValueError: The run is not finished, or its metrics are damaged.
     """
     from archgrad.run import finished, preparing, watchers
 
     genotype, settings, history = folder.found(), folder.settings(), folder.history()
-    metrics, lost = (
-        records.measured(history),
-        [row["epoch"] for row in history if row.get(records.MISSING)],
-    )
+    metrics = records.measured(history)
+    lost = [row["epoch"] for row in history if row.get(records.MISSING)]
     decisions = records.every(folder.decisions) if folder.decisions.exists() else []
-    judged, spent = (
-        selection.validation(str(genotype), history, decisions),
-        [*metrics, *records.measured(decisions)],
-    )
+    validation = selection.validation(str(genotype), history, decisions)
+    spent = [*metrics, *records.measured(decisions)]
     whole, images = settings.to_mapping(), folder.images()
     whole["data"] = {
         name: value
@@ -71,7 +87,7 @@ def summarise(
         "environment": typed_json.read(folder.environment, EnvironmentFile),
         "genotype": {"text": str(genotype), "json": genotype.to_json()},
         "final": final(metrics, genotype, verdict[0] if verdict else {})
-        | ({} if judged is None else {"validation": short(judged)})
+        | ({} if validation is None else {"validation": short(validation)})
         | {f"found_{one.cost}": one.found for one in within},
         **({"retrained": short(results)} if results else {}),
         **({"searched": judgement.to_json()} if judgement else {}),
@@ -90,7 +106,7 @@ def summarise(
 def final(
     metrics: list[dict[str, Any]], genotype: Genotype, known: Mapping[str, Any]
 ) -> dict[str, float]:
-    """The numbers a comparison is about. A metric that is not measured every epoch counts by its last value."""
+    """Return the last value of each numeric metric, and the numbers of the genotype."""
     last: dict[str, float] = {}
     for row in metrics:
         last |= {
@@ -107,12 +123,13 @@ def final(
 
 
 def columns(metrics: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return metric -> its value in each row."""
     names = dict.fromkeys(name for row in records.measured(metrics) for name in row)
     return {name: [short(row.get(name)) for row in metrics] for name in names}
 
 
 def short(value: Any) -> Any:
-    """Floats to six digits, inside lists and mappings too."""
+    """Return a value with floats rounded to six digits, also inside lists and mappings."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, list):
@@ -121,7 +138,11 @@ def short(value: Any) -> Any:
 
 
 def small(summary: Summary, limit: int = LIMIT) -> Summary:
-    """Without the columns that make it larger than ``limit`` bytes: those with lists first, then texts, the largest first."""
+    """Return a summary of at most ``limit`` bytes.
+
+    Columns are removed until it fits: first those with lists, then those with texts, and of equals
+    the largest first.
+    """
     kept: dict[str, list[Any]] = dict(summary["epochs"])
     left: list[str] = []
 
@@ -131,25 +152,29 @@ def small(summary: Summary, limit: int = LIMIT) -> Summary:
         )
         return lists, texts, len(json.dumps(kept[name]))
 
-    while (
-        len(json.dumps(summary | {"epochs": kept, "left_out": left})) > limit - 500 and kept
-    ):  # write_json's layout takes a little more
+    # the layout of write_json takes a little more than that of json.dumps
+    while len(json.dumps(summary | {"epochs": kept, "left_out": left})) > limit - 500 and kept:
         left.append(max(kept, key=cost))
         del kept[left[-1]]
     return summary | {"epochs": kept} | ({"left_out": left} if left else {})
 
 
 def write(path: Path, summary: Summary) -> None:
+    """Write a summary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, summary)
 
 
 def read(path: Path) -> Summary:
-    """ValueError if it is damaged."""
+    """Read a summary.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
     return cast("Summary", typed_json.read(path, SummaryFile))
 
 
 def read_all(folder: Path) -> list[Summary]:
-    """All of a study, by arm and seed."""
+    """Read all summaries of a study, in the order of arms and seeds."""
     found = [read(path) for path in sorted(folder.glob("*.json"))]
     return sorted(found, key=lambda one: (one["arm"], one["seed"]))

@@ -75,7 +75,7 @@ def said(judgement: Judgement | None) -> list[str]:
     return judgement.lines()
 
 
-def finish(path: Path, *, console: Console | None = None) -> Found | None:
+def finish(path: Path, *, previous: bool = False, console: Console | None = None) -> Found | None:
     """Make the present state of a stopped search its result. The checkpoint stays as it is.
 
     If the method trains alphas, the result is what they select now. Decisions that the method
@@ -84,6 +84,7 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
 
     Args:
         path: The run folder.
+        previous: The result is taken from the checkpoint before the last, which becomes the last.
         console: The console for progress and messages.
 
     Returns:
@@ -97,7 +98,7 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
     folder.settings()
     if folder.genotype.exists():
         return None
-    if not folder.checkpoint.exists():
+    if not previous and not folder.checkpoint.exists():
         raise ValueError(
             f"the search in {path} has no checkpoint yet, so there is nothing to finish: "
             f"go on with `{command('resume', path)}`"
@@ -105,7 +106,9 @@ def finish(path: Path, *, console: Console | None = None) -> Found | None:
     with folder.locked(), progress.life(console) as alive:
         if folder.genotype.exists():  # another process finished it in the meantime
             return None
-        prepared, state = preparing.recorded(folder, say)
+        prepared, state = preparing.recorded(folder, say, previous=previous)
+        if previous:
+            checkpoint.go_back(folder.checkpoint)
         method, epochs = prepared.method, state.plan.epochs
         trains_alphas = method.alpha_from(epochs) < epochs
         if not trains_alphas and not state.decisions:

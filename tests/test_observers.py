@@ -167,7 +167,7 @@ def test_a_finalisation_ends_within_a_batch_and_goes_on_from_its_last_decision(
 
     read = []
     saves = Checkpoints(path, stopping=asked)
-    with pytest.raises(Interrupted, match=r"after epoch 2|after decision"):
+    with pytest.raises(Interrupted, match=r"after the steps of epoch 2|after decision"):
         search(m, Reading(Broken(), saves.measuring, saves.tuning), 2, observers=[saves])
     assert len(read) == 4
     state = checkpoint.restore(m, checkpoint.read(path))

@@ -7,7 +7,7 @@ TORCH  ?= torch==2.13.0
 BIN     = $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: demo test slow lint gpu-check env clean
+.PHONY: demo test slow lint docs gpu-check env clean
 
 env: $(VENV)/.ready
 
@@ -42,6 +42,16 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site in build/docs. Every warning is an error: a link without a target, a heading that is gone, a docstring that cannot be read.
+docs: $(VENV)/.docs
+	$(BIN)/python benchmarks/study_pages.py --check
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs build/docs
+	@echo "the site is in build/docs/index.html"
+
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[docs]'
+	@touch $@
 
 # On a machine with an NVIDIA GPU (TORCH=torch takes its CUDA build): parity with the CPU, resume bit for bit, bf16.
 gpu-check: env

@@ -87,7 +87,7 @@ def test_a_method_is_pickled_as_names_and_options():
 def test_another_method_is_refused_by_its_name(made):
     with pytest.raises(
         ValueError,
-        match=f"method {made.name!r} cannot be pickled: pickle what it is made of, names and options",
+        match=f"method {made.name!r} cannot be pickled: pickle the names and options that it is made of",
     ):
         pickle.dumps(made)
 

@@ -335,17 +335,17 @@ def test_a_result_never_stands_without_it(short, tmp_path, capsys):
     fails = fails_of(short)
     assert fails and "hardly moved" in fails[0]
     printed = short.with_suffix(".txt").read_text().splitlines()
-    verdict = next(k for k, line in enumerate(printed) if "What the benchmark measured" in line)
+    verdict = next(k for k, line in enumerate(printed) if "Measurements of this" in line)
     assert printed[verdict - len(fails) : verdict] == fails
     assert printed[-1].startswith(
         "next: search again first, as said above; for this network all the same: archgrad retrain"
     )
     assert (
         printed[-2]
-        == "True accuracies are those of CIFAR-10 with 32x32 images; they say little of a search on digits."
+        == "True accuracies are those of CIFAR-10 with 32x32 images; they say little about a search on digits."
     )
     shown = said(capsys, "show", short).splitlines()
-    verdict = next(k for k, line in enumerate(shown) if "What the benchmark measured" in line)
+    verdict = next(k for k, line in enumerate(shown) if "Measurements of this" in line)
     assert shown[verdict - len(fails) : verdict] == fails and shown[-1] == printed[-2]
     file = tmp_path / "small.json"
     derived = said(capsys, "derive", short, "--budget", "macs=10%", "--out", file).splitlines()
@@ -414,9 +414,9 @@ def test_where_the_table_is_of_other_images():
     assert elsewhere("uoft-cs/cifar10", 32) is None and elsewhere("CIFAR-10", 32) is None
     assert (
         elsewhere("cifar10", 16)
-        == "True accuracies are those of CIFAR-10 with 32x32 images; this search saw images of 16x16."
+        == "True accuracies are those of CIFAR-10 with 32x32 images; this search had images of 16x16."
     )
-    assert "they say little of a search on photos" in (elsewhere("photos", 32) or "")
+    assert "they say little about a search on photos" in (elsewhere("photos", 32) or "")
 
 
 def made(arm: str, seed: int, *fails: str) -> dict:

@@ -15,6 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS = (
     {"errors", "seeds", "terminal", "data_files", "__version__"},
     {"bounds", "plugins"},
+    {"option_types"},
     {"options", "devices", "storage"},
     {"arch"},
     {"cost"},

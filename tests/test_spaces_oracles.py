@@ -108,7 +108,7 @@ def test_published_genotypes_run_or_are_refused_by_what_they_have():
             chains = r"the genotype has the cells \['stage1_1'"
             with pytest.raises(
                 ValueError,
-                match=rf"has no primitive '|carries \d ops, the space allows 1|has \d inputs|{chains}",
+                match=rf"has no primitive '|has \d ops, the space allows 1|has \d inputs|{chains}",
             ):
                 made.derive(genotype)
             refused.append(entry.qualified)

@@ -42,7 +42,7 @@ def test_what_is_refused(text, message):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"seed": True}, "seed: true and false mean nothing here, not True"),
+        ({"seed": True}, "seed: true and false have no meaning for this option, not True"),
         ({"weights": {"lr": True}}, "weights.lr: true and false"),
         ({"search": {"batch": True}}, "search.batch: "),
         ({"method": "pdarts", "pdarts": {"keep": [True, 3]}}, "pdarts.keep: "),

@@ -1,4 +1,4 @@
-"""A comparison as Markdown: the tables of ``docs/results.md``."""
+"""A comparison as Markdown: the tables of ``docs/studies``."""
 
 from __future__ import annotations
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NotRequired
 
-from pydantic import AfterValidator, Field, with_config
+from pydantic import AfterValidator, with_config
 from typing_extensions import TypedDict
 
 from archgrad.arch.schemas import GenotypeJson
 from archgrad.errors import shown
+from archgrad.option_types import NotNegativeFloat, PositiveInt
 from archgrad.run.schemas import EnvironmentFile, JudgementFile
-from archgrad.storage.typed_json import OPEN, Count, NotNegative, Number
+from archgrad.storage.typed_json import OPEN, Count, Number
 
 
 def _check_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +65,7 @@ class SummarySearch(TypedDict):
     """The settings ``search`` of a summary."""
 
     epochs: Count
-    batch: Annotated[int, Field(ge=1)]
+    batch: PositiveInt
 
 
 @with_config(OPEN)
@@ -105,8 +106,8 @@ class SummaryFile(TypedDict):
     genotype: SummaryGenotype
     final: dict[str, bool | float]  # not a number where nothing could be ranked
     epochs: dict[str, list[Any]]
-    seconds: NotNegative
-    cpu_seconds: NotRequired[NotNegative]
+    seconds: NotNegativeFloat
+    cpu_seconds: NotRequired[NotNegativeFloat]
     benchmark: list[BenchmarkRow] | None
     retrained: NotRequired[RetrainingsFile]
     searched: NotRequired[JudgementFile]

@@ -8,7 +8,8 @@ from pydantic import Strict, with_config
 from typing_extensions import TypedDict
 
 from archgrad.arch.schemas import GenotypeJson
-from archgrad.storage.typed_json import CLOSED, OPEN, NotNegative, Number, Positive
+from archgrad.option_types import NotNegativeFloat, PositiveFloat
+from archgrad.storage.typed_json import CLOSED, OPEN, Number
 
 
 @with_config(CLOSED)
@@ -31,7 +32,7 @@ class MeasuredFile(TypedDict):
 
     genotype: GenotypeJson
     added: Number
-    measured: Positive
+    measured: PositiveFloat
 
 
 @with_config(OPEN)
@@ -39,9 +40,9 @@ class LatencyFile(TypedDict):
     """A table of latencies, the output of `archgrad.latency.Profile.to_json`."""
 
     setting: SettingFile
-    ops: dict[str, list[Annotated[tuple[int, int, str, NotNegative], Strict(False)]]]
+    ops: dict[str, list[Annotated[tuple[int, int, str, NotNegativeFloat], Strict(False)]]]
     base: Number
-    scale: Positive
+    scale: PositiveFloat
     r2: Number
     worst: Number
     nets: list[MeasuredFile]

@@ -8,8 +8,8 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from archgrad.arch.schemas import GenotypeJson
-from archgrad.bounds import Threads
 from archgrad.data.schemas import CheckedPreprocess, OriginFile, ReadingFile
+from archgrad.option_types import Threads
 from archgrad.storage.typed_json import OPEN
 
 

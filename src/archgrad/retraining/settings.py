@@ -10,12 +10,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from archgrad import options
-from archgrad.arch.space import NotNegative, Share, Space
-from archgrad.bounds import Epochs
+from archgrad.arch.space import Space
 from archgrad.errors import unknown
-
-PositiveInt = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
+from archgrad.option_types import (
+    Epochs,
+    NotNegativeFloat,
+    NotNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+)
 
 
 @dataclass(frozen=True)
@@ -54,18 +58,18 @@ class RetrainSettings:
     epochs: Epochs = 600
     batch: Annotated[int, Field(ge=2)] = 96
     limit: PositiveInt | None = None
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.025
-    lr_end: NotNegative = 0.0
+    lr: PositiveFloat = 0.025
+    lr_end: NotNegativeFloat = 0.0
     schedule: Literal["cosine", "linear"] = "cosine"
-    warmup: Count = 0
+    warmup: NotNegativeInt = 0
     momentum: Share = 0.9
     nesterov: bool = False
-    decay: NotNegative = 3e-4
-    clip: NotNegative = 5.0
+    decay: NotNegativeFloat = 3e-4
+    clip: NotNegativeFloat = 5.0
     drop_path: Share = 0.2
-    cutout: Count = 16
-    jitter: NotNegative = 0.0
-    auxiliary: NotNegative = 0.4
+    cutout: NotNegativeInt = 16
+    jitter: NotNegativeFloat = 0.0
+    auxiliary: NotNegativeFloat = 0.4
     auxiliary_bn: bool = False
     label_smoothing: Share = 0.0
     class_weights: Literal["equal", "balanced"] = "equal"

@@ -8,7 +8,8 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from archgrad.arch.schemas import GenotypeJson
-from archgrad.storage.typed_json import CLOSED, OPEN, Count, Number, Positive
+from archgrad.option_types import PositiveFloat
+from archgrad.storage.typed_json import CLOSED, OPEN, Count, Number
 
 
 @with_config(OPEN)
@@ -17,7 +18,7 @@ class BudgetResult(TypedDict):
 
     cost: str
     unit: str
-    budget: Positive
+    budget: PositiveFloat
     found: Number
     wanted: NotRequired[Number]
 

@@ -13,8 +13,9 @@ from time import time
 from pydantic import with_config
 from typing_extensions import TypedDict
 
+from archgrad.option_types import NotNegativeFloat
 from archgrad.storage.files import content, is_draft, open_unlinked, sweep, write_json
-from archgrad.storage.typed_json import OPEN, NotNegative, Number
+from archgrad.storage.typed_json import OPEN, Number
 
 SETTINGS, METRICS, CHECKPOINT, ESTIMATE = (
     "config.yaml",
@@ -60,8 +61,8 @@ def locked(folder: Path, names: Collection[str] = ()) -> Iterator[None]:
 class EstimateFile(TypedDict):
     """The file ``estimate.json``: seconds left, seconds in all, and the time of writing."""
 
-    left: NotNegative
-    total: NotNegative
+    left: NotNegativeFloat
+    total: NotNegativeFloat
     when: Number
 
 

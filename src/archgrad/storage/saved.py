@@ -14,15 +14,15 @@ import torch
 from pydantic import BaseModel, Field, Json, ValidationError
 from torch import Tensor
 
-from archgrad.bounds import Threads
 from archgrad.errors import out_of_memory, shortened, shown, words
+from archgrad.option_types import Threads
 
 VERSION = 3
 MOST = 2**31 - 1
 """Largest number of epochs, steps or images; a larger number comes from another file."""
 
-Count = Annotated[int, Field(ge=0, le=MOST)]
-PositiveInt = Annotated[int, Field(ge=1, le=MOST)]
+SavedCount = Annotated[int, Field(ge=0, le=MOST)]
+SavedPositive = Annotated[int, Field(ge=1, le=MOST)]
 Parts = dict[str, Any]
 Part = TypeVar("Part", bound=BaseModel)
 
@@ -30,9 +30,9 @@ Part = TypeVar("Part", bound=BaseModel)
 class SavedPlan(BaseModel, strict=True, extra="forbid"):
     """The fields of `archgrad.searching.types.Plan`."""
 
-    epochs: PositiveInt
-    steps: PositiveInt
-    images: tuple[Count, Count] = (0, 0)
+    epochs: SavedPositive
+    steps: SavedPositive
+    images: tuple[SavedCount, SavedCount] = (0, 0)
     alpha_split: Literal["train", "val"] = "val"
 
 
@@ -53,19 +53,19 @@ class SavedSearch(BaseModel, strict=True, extra="forbid"):
     plan: SavedPlan
     precision: Literal["32", "bf16"]
     threads: Threads
-    epoch: Count
-    step: Count
-    born: Count
-    dies: PositiveInt
+    epoch: SavedCount
+    step: SavedCount
+    born: SavedCount
+    dies: SavedPositive
     spec: Json[dict[str, Any]]
     nets: Parts
     alphas: Parts
     optimizers: Parts
     memory: Parts
     sums: Parts
-    counts: dict[str, PositiveInt]
+    counts: dict[str, SavedPositive]
     stopped: str | None
-    ended: PositiveInt | None = None  # not there in the first of this version
+    ended: SavedPositive | None = None  # not there in the first of this version
     genotype: Json[dict[str, Any]] | None
     decisions: list[SavedDecision]
 
@@ -75,8 +75,8 @@ class SavedTraining(BaseModel, strict=True, extra="forbid"):
 
     version: Literal[3]
     kind: Literal["retrain"]
-    epoch: Count
-    step: Count
+    epoch: SavedCount
+    step: SavedCount
     sums: Parts
     net: Parts
     optimizer: Parts

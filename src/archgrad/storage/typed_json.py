@@ -29,8 +29,6 @@ CLOSED = ConfigDict(strict=True, extra="forbid")
 """Configuration of a type that refuses unknown fields, because its fields become arguments."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=WHOLE)]
 
 

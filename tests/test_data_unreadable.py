@@ -238,14 +238,14 @@ def test_heic_by_an_extra(tmp_path, read, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", library)
     monkeypatch.setattr(formats, "find_spec", lambda name: library)
     formats.register.cache_clear()
-    formats._is_read.cache_clear()
+    formats._is_supported.cache_clear()
     try:
         for skip in (False, True):  # what could not be read before is read now
             dataset = read(root, skip_unreadable=skip)
             assert len(dataset.train) + len(dataset.test) == 13 and not dataset.unreadable
     finally:
         formats.register.cache_clear()
-        formats._is_read.cache_clear()
+        formats._is_supported.cache_clear()
         Image.ID.remove("HEIF")
         Image.OPEN.pop("HEIF")
 

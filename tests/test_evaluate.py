@@ -217,7 +217,7 @@ def test_missing_and_damaged_things_are_named(run: Path, tmp_path: Path) -> None
     folder = tmp_path / "stopped"
     with pytest.raises(Interrupted):
         trained(folder, stopping=stop_at(2))
-    with pytest.raises(ValueError, match=f"not reached its end.*archgrad resume {folder}"):
+    with pytest.raises(ValueError, match=f"is not finished.*archgrad resume {folder}"):
         evaluate(folder)
     (folder / "weights.safetensors").write_bytes(
         (run / "retrain" / "weights.safetensors").read_bytes()[:-5]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NotRequired
 
-from pydantic import AfterValidator, Field, with_config
+from pydantic import AfterValidator, with_config
 from typing_extensions import TypedDict
 
 from archgrad.arch.schemas import GenotypeJson
 from archgrad.errors import shown
-from archgrad.option_types import NotNegativeFloat
+from archgrad.option_types import NotNegativeFloat, PositiveInt
 from archgrad.run.schemas import EnvironmentFile, JudgementFile
 from archgrad.storage.typed_json import OPEN, Count, Number
 
@@ -65,7 +65,7 @@ class SummarySearch(TypedDict):
     """The settings ``search`` of a summary."""
 
     epochs: Count
-    batch: Annotated[int, Field(ge=1)]
+    batch: PositiveInt
 
 
 @with_config(OPEN)

@@ -11,12 +11,14 @@ from archgrad.bounds import SIDE
 from archgrad.option_types import PositiveFloat
 from archgrad.storage.typed_json import CLOSED, OPEN, Count, Number
 
+Side = Annotated[int, Field(ge=1, le=SIDE)]
+
 
 @with_config(OPEN)
 class PreprocessFile(TypedDict):
     """The output of `archgrad.data.Preprocess.to_json`."""
 
-    size: Annotated[int, Field(ge=1, le=SIDE)]
+    size: Side
     in_channels: Annotated[int, Field(ge=1, le=4096)]
     mean: list[Number]
     std: list[PositiveFloat]
@@ -53,7 +55,7 @@ class OriginFile(TypedDict):
     """Arguments of `archgrad.data.load`."""
 
     path: str
-    size: NotRequired[Annotated[int, Field(ge=1, le=SIDE)] | None]
+    size: NotRequired[Side | None]
     test: NotRequired[str | None]
     val: NotRequired[str | None]
     image_column: NotRequired[str | None]

@@ -7,7 +7,7 @@ TORCH  ?= torch==2.13.0
 BIN     = $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: demo test slow lint gpu-check env clean
+.PHONY: demo test slow lint docs gpu-check env clean
 
 env: $(VENV)/.ready
 
@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/pip freeze | grep '^torch==' > $(VENV)/constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[dev]'
 	$(BIN)/pip check
-	$(BIN)/python -c "import archgrad, torch, lightning_fabric, datasets, kornia, pydantic, cyclopts, docstring_parser, rich, safetensors, scipy, sklearn, jinja2, matplotlib"
+	$(BIN)/python -c "import archgrad, torch, lightning_fabric, datasets, kornia, lazy_loader, pydantic, cyclopts, docstring_parser, rich, safetensors, scipy, sklearn, jinja2, matplotlib"
 	@touch $@
 
 # A whole search on real images, the network it finds trained and tested: each command is shown as it runs.
@@ -31,15 +31,27 @@ demo: env
 	$(BIN)/archgrad evaluate runs/demo
 
 # One process a core, one thread each: the tests compare to the last bit, and that depends on the number of threads.
+# A file stays in one process, which makes what its tests share once.
 test: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow" tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" tests
 
 slow: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests
 
 lint: env
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site in build/docs. Every warning is an error: a link without a target, a heading that is gone, a docstring that cannot be read.
+docs: $(VENV)/.docs
+	$(BIN)/python benchmarks/study_pages.py --check
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs build/docs
+	@echo "the site is in build/docs/index.html"
+
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[docs]'
+	@touch $@
 
 # On a machine with an NVIDIA GPU (TORCH=torch takes its CUDA build): parity with the CPU, resume bit for bit, bf16.
 gpu-check: env

@@ -1,12 +1,21 @@
-"""What CDARTS costs: a step of its phases beside the same step of DARTS, alternated in one process.
+"""Measure the cost of a CDARTS step in each phase, beside a DARTS step in the same process.
 
-    python benchmarks/cdarts.py [--space nasbench201] [--channels 16] [--cells N] [--batch 64] [--depth 1 --depth 2.5] [--repeats 5]
+    python benchmarks/cdarts.py [--space nasbench201] [--channels 16] [--cells N] [--batch 64]
+        [--depth 1 --depth 2.5] [--repeats 5]
 
-A step is of float32, on one thread and random images of 32x32, optimizers included; that of pretraining is DARTS's without alphas. ``--depth``:
-cells of the evaluation network, in multiples of the search network's. What it costs depends on the genotype it runs: here the heaviest of the
-space, or ``--genotype``. Columns: CPU seconds, median with the smallest and largest of ``--repeats`` (one step before them is not counted);
-wall seconds, median; how many steps of DARTS that is, by medians and by minima of CPU seconds; the most bytes held for backward at any time,
-per sample, parameters apart; megabytes of networks and optimizers. Results in docs/performance.md.
+A step includes the optimizers. It runs in float32, on one thread, on random images of 32x32. A step
+of the pretraining is a DARTS step without alphas, so it has no row. The cost depends on the
+genotype of the evaluation network, which is the heaviest of the space or that of ``--genotype``.
+
+Columns:
+
+- CPU seconds: median, smallest and largest of ``--repeats``, after one step that does not count;
+- wall seconds: median;
+- cost in DARTS steps: by the medians, and by the minima, of the CPU seconds;
+- megabytes held for the backward pass: the most at any time, per sample, without parameters;
+- megabytes of networks and optimizers.
+
+Results are in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -42,7 +51,7 @@ class Arm(NamedTuple):
         return lambda train, val: self.method.step(self.state, train, val)
 
     def megabytes(self) -> float:
-        """Of networks (what they share counted once), alphas and optimizers, after a step."""
+        """Return the megabytes of networks, alphas and optimizers; shared tensors count once."""
         state = self.state
         nets = chain.from_iterable(
             [*net.parameters(), *net.buffers()] for net in state.nets.values()
@@ -62,20 +71,15 @@ class Arm(NamedTuple):
 
 
 def heaviest(space: Space) -> Genotype:
-    """Its dearest primitive wherever a genotype may have one."""
-    return strongest(
-        Mixture(
-            {
-                name: group.columns([HEAVIEST[space.name]]).float()
-                for name, group in space.groups.items()
-            }
-        ),
-        space.groups,
-    )
+    """Return the genotype with the most expensive primitive on every selected edge."""
+    weights = {
+        name: group.columns([HEAVIEST[space.name]]).float() for name, group in space.groups.items()
+    }
+    return strongest(Mixture(weights), space.groups)
 
 
 def arms(space: Space, depths: list[float], genotype: Genotype) -> dict[str, Arm]:
-    """DARTS, and at each depth the two phases that know an evaluation network."""
+    """Return DARTS, and for each depth the two phases of CDARTS with an evaluation network."""
     darts = archgrad.method("darts", space)
     made = {"darts": Arm(darts, darts.start(seed=0, epochs=50, steps=STEPS))}
     for depth in depths:
@@ -94,29 +98,33 @@ def main() -> None:
         description="Time a step of each phase of CDARTS against DARTS."
     )
     parser.add_argument("--space", default="nasbench201", choices=list(HEAVIEST))
-    parser.add_argument("--depth", type=float, action="append", help="default: 1 and 2.5")
+    parser.add_argument(
+        "--depth",
+        type=float,
+        action="append",
+        help="cells of the evaluation network, in multiples of the search network's; "
+        "default: 1 and 2.5",
+    )
     parser.add_argument(
         "--genotype",
         type=Genotype.parse,
-        help="of the evaluation network; default: the heaviest of the space",
+        help="genotype of the evaluation network; default: the heaviest of the space",
     )
     for name, default in (("--channels", 16), ("--cells", None), ("--batch", 64), ("--repeats", 5)):
         parser.add_argument(name, type=int, default=default)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    space = archgrad.space(
-        given.space, channels=given.channels, **({"cells": given.cells} if given.cells else {})
-    )
+    options = {"cells": given.cells} if given.cells else {}
+    space = archgrad.space(given.space, channels=given.channels, **options)
     genotype = given.genotype or heaviest(space)
     variants = arms(space, given.depth or [1.0, 2.5], genotype)
+    load = os.getloadavg()[0]
+    print(f"archgrad {archgrad.__version__}; {machine()}; load average at the start {load:.1f}\n")
+    size = f"C={given.channels}, cells={space.spec()['cells']}, batch {given.batch}"
+    print(f"### {given.space}, {size}, n = {given.repeats}\n\n{genotype}\n")
     print(
-        f"archgrad {archgrad.__version__}; {machine()}; load average at the start {os.getloadavg()[0]:.1f}\n"
-    )
-    print(
-        f"### {given.space}, C={given.channels}, cells={space.spec()['cells']}, batch {given.batch}, n = {given.repeats}\n\n{genotype}\n"
-    )
-    print(
-        "| | CPU s, median (min-max) | wall s | DARTS steps, medians | minima | saved, MB a sample | state, MB |"
+        "| | CPU s, median (min-max) | wall s | DARTS steps, medians | minima "
+        "| saved, MB a sample | state, MB |"
     )
     print("|---|---|---|---|---|---|---|")
     seconds = timed(
@@ -128,13 +136,13 @@ def main() -> None:
         cpu, wall = [s.cpu for s in found], statistics.median(s.wall for s in found)
         ratios[name] = statistics.median(cpu) / statistics.median(base)
         saved, _ = counted(variants[name].step())
-        times = f"{statistics.median(cpu):.2f} ({min(cpu):.2f}-{max(cpu):.2f}) | {wall:.2f} | {ratios[name]:.2f} | {min(cpu) / min(base):.2f}"
+        times = f"{statistics.median(cpu):.2f} ({min(cpu):.2f}-{max(cpu):.2f}) | {wall:.2f}"
+        times += f" | {ratios[name]:.2f} | {min(cpu) / min(base):.2f}"
         print(f"| {name} | {times} | {saved:.1f} | {variants[name].megabytes():.1f} |", flush=True)
     if "joint, depth 1" in ratios:
         ratio = ratios["joint, depth 1"]
-        print(
-            f"\nTarget at equal size {TARGET}: {'reached' if ratio <= TARGET else 'NOT reached'} ({ratio:.2f})."
-        )
+        verdict = "reached" if ratio <= TARGET else "NOT reached"
+        print(f"\nTarget at equal size {TARGET}: {verdict} ({ratio:.2f}).")
 
 
 if __name__ == "__main__":

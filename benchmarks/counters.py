@@ -1,9 +1,11 @@
-"""What the counters of the field count: multiply-adds of published cells on ImageNet (48 channels, 14 cells, 224x224) beside what papers print.
+"""Count the multiply-adds of published cells on ImageNet, beside the numbers that papers print.
 
     python benchmarks/counters.py
 
-Columns: convolutions and linear layers, which `archgrad count` counts; then what the authors' networks do beside them, by their layout: elements
-behind a BatchNorm and behind a ReLU, elements that a pool adds up, elements that a node adds, and the auxiliary head, in millions.
+The networks have 48 channels and 14 cells, and the images are 224x224. The first column has the
+convolutions and linear layers, which `archgrad count` counts. The others have the further work of
+the authors' networks, by their layout: elements behind a BatchNorm, elements behind a ReLU,
+elements that a pool adds, elements that a node adds, and the auxiliary head. All are in millions.
 """
 
 from __future__ import annotations
@@ -19,28 +21,26 @@ COLUMNS = ("layers", "BatchNorm", "ReLU", "pools", "sums", "auxiliary")
 
 
 def beside(genotype: archgrad.Genotype) -> Counter[str]:
-    """Elements of everything in the network of quark0/darts but convolutions and linear layers, in evaluation, and the head's multiply-adds."""
+    """Return the work of quark0/darts's network besides convolutions and linear layers.
+
+    The counts are elements, of a network in evaluation mode, and the multiply-adds of the auxiliary
+    head.
+    """
     cells = {cell.group: cell for cell in genotype.cells}
     found: Counter[str] = Counter()
-    found["BatchNorm"] = (SIZE // 2) ** 2 * CHANNELS // 2 + (
-        (SIZE // 4) ** 2 + (SIZE // 8) ** 2
-    ) * CHANNELS  # of the stem
+    # The stem.
+    further = ((SIZE // 4) ** 2 + (SIZE // 8) ** 2) * CHANNELS
+    found["BatchNorm"] = (SIZE // 2) ** 2 * CHANNELS // 2 + further
     found["ReLU"] = (SIZE // 2) ** 2 * CHANNELS // 2 + (SIZE // 4) ** 2 * CHANNELS
-    (before, side_before), (last, side), width = (
-        (CHANNELS, SIZE // 4),
-        (CHANNELS, SIZE // 8),
-        CHANNELS,
-    )
+    before, side_before = CHANNELS, SIZE // 4  # channels and side of the cell before the last
+    last, side, width = CHANNELS, SIZE // 8, CHANNELS
     for place in range(CELLS):
         reduces = place in (CELLS // 3, 2 * CELLS // 3)
-        cell, width, out = (
-            cells["reduce" if reduces else "normal"],
-            width * (2 if reduces else 1),
-            side // (2 if reduces else 1),
-        )
-        found["ReLU"] += (
-            before * side_before**2 + last * side**2
-        )  # each input has its ReLU, convolution, BatchNorm
+        cell = cells["reduce" if reduces else "normal"]
+        factor = 2 if reduces else 1
+        width, out = width * factor, side // factor
+        # Each of the two inputs has its own ReLU, convolution and BatchNorm.
+        found["ReLU"] += before * side_before**2 + last * side**2
         found["BatchNorm"] += 2 * width * side**2
         for link in cell.links:
             read, made = width * (side if link.source < 2 else out) ** 2, width * out**2
@@ -59,7 +59,7 @@ def beside(genotype: archgrad.Genotype) -> Counter[str]:
 
 
 def row(name: str) -> dict[str, float]:
-    """The columns of one cell, in millions."""
+    """Return the columns of one cell, in millions."""
     genotype = archgrad.Genotype.parse(name)
     network = archgrad.space("darts", stem="imagenet").derive(
         genotype, channels=CHANNELS, cells=CELLS, classes=CLASSES
@@ -69,15 +69,13 @@ def row(name: str) -> dict[str, float]:
 
 
 def main() -> None:
-    print(
-        f"{'cell':25}{''.join(f'{column:>11}' for column in COLUMNS)}{'layers + 2 BatchNorm + ReLU':>30}{'printed':>9}"
-    )
+    columns = "".join(f"{column:>11}" for column in COLUMNS)
+    print(f"{'cell':25}{columns}{'layers + 2 BatchNorm + ReLU':>30}{'printed':>9}")
     for name, printed in PRINTED.items():
         found = row(name)
         whole = found["layers"] + 2 * found["BatchNorm"] + found["ReLU"]
-        print(
-            f"{name:25}{''.join(f'{found[column]:11.2f}' for column in COLUMNS)}{whole:30.1f}{printed:9}"
-        )
+        columns = "".join(f"{found[column]:11.2f}" for column in COLUMNS)
+        print(f"{name:25}{columns}{whole:30.1f}{printed:9}")
 
 
 if __name__ == "__main__":

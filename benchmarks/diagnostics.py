@@ -1,12 +1,14 @@
-"""What the diagnostics cost, as a share of the search they watch.
+"""Measure the cost of the diagnostics, as a fraction of the search that they observe.
 
-    python benchmarks/diagnostics.py [--images 5000] [--epochs 10] [--channels 8] [--cells 1] [--batch 64] [--gap-images 1024]
-        [--sharpness] [--ranking] [--method darts]
+    python benchmarks/diagnostics.py [--images 5000] [--epochs 10] [--channels 8] [--cells 1]
+        [--batch 64] [--gap-images 1024] [--sharpness] [--ranking] [--method darts]
 
-A search of NAS-Bench-201 on random images of 32x32 (``--images`` in each half), on one thread, with what is on by default: the gap on
-1,024 images five times, entropies and margins every epoch; ``--sharpness`` adds it at the last epoch, ``--ranking`` five rankings of 32
-architectures on 256 images, in each of the networks of ``--method`` and against the table. CPU seconds of each observer, and its
-share of those of the search without observers. Result in docs/guide.md.
+It runs a search in NAS-Bench-201 on random images of 32x32 (``--images`` in each half), on one
+thread, with the default diagnostics: the gap on 1,024 images five times, and entropies and margins
+in every epoch. ``--sharpness`` adds the sharpness after the last epoch. ``--ranking`` adds five
+rankings of 32 architectures on 256 images, in each network of ``--method`` and against the
+benchmark's table. It prints the CPU seconds of each observer, and their fraction of those of the
+search without observers. The result is in docs/howto/measure.md.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from archgrad.storage.records import Row
 
 @dataclass(frozen=True)
 class Random:
-    """Images of noise in ten classes, as a search reads them."""
+    """A data set of noise images in ten classes."""
 
     images: int
     batch: int
@@ -54,6 +56,7 @@ class Random:
 
 
 def drawn(size: int, *place: object) -> Batch:
+    """Return a batch of noise that depends only on its place."""
     rng = generator("diagnostics", *place)
     return Batch(
         torch.randn(size, 3, 32, 32, generator=rng),
@@ -63,7 +66,7 @@ def drawn(size: int, *place: object) -> Batch:
 
 
 class Timed:
-    """An observer, and the CPU seconds it takes."""
+    """An observer with a count of the CPU seconds that it takes."""
 
     def __init__(self, observer: Observer) -> None:
         self.observer, self.seconds, self.times = observer, 0.0, 0
@@ -94,31 +97,33 @@ def main() -> None:
         ("--batch", 64),
     ):
         parser.add_argument(name, type=int, default=default)
-    parser.add_argument("--gap-images", type=int, default=1024)
-    parser.add_argument("--sharpness", action="store_true")
-    parser.add_argument("--ranking", action="store_true")
-    parser.add_argument("--method", default="darts")
+    parser.add_argument("--gap-images", type=int, default=1024, help="images of each gap")
+    parser.add_argument("--sharpness", action="store_true", help="measure the sharpness too")
+    parser.add_argument("--ranking", action="store_true", help="measure the rankings too")
+    parser.add_argument("--method", default="darts", help="method of the search")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    watched: list[Observer] = [Gap(images=given.gap_images), Entropies()]
     space = archgrad.space("nasbench201", channels=given.channels, cells=given.cells)
-    asked = [Sharpness(batch=given.batch)] * given.sharpness + [
-        Ranking(known=true_accuracies(space))
-    ] * given.ranking
-    timed = [Timed(observer) for observer in (*watched, *asked)]
+    observers: list[Observer] = [Gap(images=given.gap_images), Entropies()]
+    if given.sharpness:
+        observers.append(Sharpness(batch=given.batch))
+    if given.ranking:
+        observers.append(Ranking(known=true_accuracies(space)))
+    timed = [Timed(observer) for observer in observers]
     method = archgrad.method(given.method, space)
     began = time.process_time()
     archgrad.search(method, Random(given.images, given.batch), given.epochs, observers=timed)
     whole = time.process_time() - began
     bare = whole - sum(one.seconds for one in timed)
-    size = f"C={given.channels}, N={given.cells}, {given.epochs} epochs of {given.images:,} + {given.images:,} images"
+    size = f"C={given.channels}, N={given.cells}"
+    length = f"{given.epochs} epochs of {given.images:,} + {given.images:,} images"
     print(
-        f"{given.method} in NAS-Bench-201, {size}, torch {torch.__version__}: {bare:.1f} CPU s without observers"
+        f"{given.method} in NAS-Bench-201, {size}, {length}, torch {torch.__version__}: "
+        f"{bare:.1f} CPU s without observers"
     )
     for one in timed:
-        print(
-            f"{type(one.observer).__name__}: {one.times} times, {one.seconds:.2f} CPU s, {100 * one.seconds / bare:.2f} % of the search"
-        )
+        cost = f"{one.seconds:.2f} CPU s, {100 * one.seconds / bare:.2f} % of the search"
+        print(f"{type(one.observer).__name__}: {one.times} times, {cost}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,20 @@
-"""Guards the mathematics: one hash of the metrics of a short search, for every method in every kind of space, at a fixed seed.
+"""Check that the mathematics has not changed: compare a hash of the metrics of many short searches.
 
-    python benchmarks/fixed_seeds.py                          # all; exit code 1 where a hash is another than the recorded one
+    python benchmarks/fixed_seeds.py                          # all; exit code 1 if a hash differs
     python benchmarks/fixed_seeds.py --only stdarts darts/s4  # methods, or METHOD/SPACE
-    python benchmarks/fixed_seeds.py --renew oles             # run these with today's defaults, and record settings and hash anew
+    python benchmarks/fixed_seeds.py --renew oles             # record these anew
 
-`fixed_seeds.json` holds a line a search: its settings, all of them explicit, and its hash. So a changed default changes no hash, and a hash that
-changes means that the mathematics did. A line whose change was demanded is renewed by name, in the commit that changes it. A search is
-four epochs of three steps on scikit-learn's digits, one thread. The arms of `recipes/claims/full_length.yaml` are there under its name, with
-gap, sharpness and curvature. The last bits depend on processor, torch and number of threads, which the file names: on another machine compare
-with what the parent commit prints (``--print`` prints the lines and compares nothing).
+There is one search for every method in every kind of space, at a fixed seed. `fixed_seeds.json` has
+one line for each search, with all its settings and its hash. So a changed default changes no hash,
+and a changed hash means that the mathematics has changed. Where that is intended, the same commit
+renews the line by name: ``--renew`` runs it with the present defaults, and records settings and
+hash.
+
+A search has four epochs of three steps on scikit-learn's digits, on one thread. The arms of
+`recipes/claims/full_length.yaml` stand under its name, with gap, sharpness and curvature. The last
+bits depend on the processor, torch and the number of threads, which the file names. On another
+machine, compare with the output of the parent commit (``--print`` prints the lines and compares
+nothing).
 """
 
 from __future__ import annotations
@@ -52,7 +58,7 @@ Settings = dict[str, Any]
 
 
 def names() -> list[str]:
-    """METHOD/SPACE of all, and full_length/ARM of the study's arms."""
+    """Return the names of all searches: METHOD/SPACE, and full_length/ARM for the study's arms."""
     arms = yaml.safe_load(STUDY.read_text())["arms"]
     return [f"{method}/{space}" for method in (*METHODS, "stdarts+sddarts") for space in SPACES] + [
         f"full_length/{arm}" for arm in arms
@@ -60,7 +66,11 @@ def names() -> list[str]:
 
 
 def today(name: str) -> Settings:
-    """The settings of a search as defaults make them now, all explicit. ValueError where the method does not fit the space."""
+    """Return all settings of a search, with the present defaults.
+
+    Raises:
+        ValueError: The method does not fit the space.
+    """
     first, second = name.split("/")
     if first == "full_length":
         study = yaml.safe_load(STUDY.read_text())
@@ -81,19 +91,18 @@ def today(name: str) -> Settings:
             "search": SEARCH,
             "diagnostics": {"gap": True},
         }
-        if first == "pcdarts":  # a quarter of the channels of every cell
+        if first == "pcdarts":  # it takes a quarter of the channels of every cell
             given["space"]["channels"] = 8
     settings = config.read((name, given))
     method = run.build(settings)
-    found = run.resolve(settings, method).to_mapping() | {
-        "alphas": asdict(method.alphas)
-    }  # the published rate: no constant of ours
+    # The alphas have the published rate, so no constant of ours has an effect.
+    found = run.resolve(settings, method).to_mapping() | {"alphas": asdict(method.alphas)}
     methods = {key: found[key] for key in found if key in METHODS}
     return {key: found[key] for key in SECTIONS} | methods
 
 
 def searched(settings: Settings) -> str:
-    """The hash of the metrics, decisions and genotype of a search with these settings."""
+    """Return the hash of the metrics, decisions and genotype of a search with these settings."""
     given = config.read(("", settings))
     images = data.load("digits", report=lambda line: None)
     given = given.model_copy(update={"space": run.fitted(given, images)})
@@ -101,15 +110,15 @@ def searched(settings: Settings) -> str:
     halves = data.search_data(
         images, batch=given.search.batch, seed=0, limit=given.search.limit, augment=True, flip=False
     )
-    watching = Rows()
-    observers = (*run.curvature(given), *run.diagnostics(given), watching)
+    kept = Rows()
+    observers = (*run.curvature(given), *run.diagnostics(given), kept)
     found = loop.search(method, halves, given.search.epochs or 1, seed=3, observers=observers)
-    told = {"rows": watching.rows, "notes": watching.notes, "genotype": found.genotype.to_json()}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    whole = {"rows": kept.rows, "notes": kept.notes, "genotype": found.genotype.to_json()}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Rows:
-    """Keeps what a search reports, but for times."""
+    """An observer that keeps the metrics and decisions of a search, without times."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -127,6 +136,7 @@ class Rows:
 
 
 def machine() -> dict[str, Any]:
+    """Return the facts of the machine on which the last bits depend."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next(
         (line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown"
@@ -143,12 +153,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", default=[], help="methods, or METHOD/SPACE")
+    parser.add_argument("--only", nargs="+", default=[], help="methods, or METHOD/SPACE, to run")
     parser.add_argument(
         "--renew",
         nargs="+",
         default=[],
-        help="methods, or METHOD/SPACE, to record anew; `all` for every line",
+        help="methods, or METHOD/SPACE, to record anew; `all` means every line",
     )
     parser.add_argument("--print", action="store_true", help="print the lines and compare nothing")
     given = parser.parse_args()
@@ -157,14 +167,10 @@ def main() -> int:
         json.loads(LIST.read_text()) if LIST.exists() else {"machine": machine(), "searches": {}}
     )
     here, lines = machine(), recorded["searches"]
-    chosen = [
-        name
-        for name in names()
-        if not (given.only or given.renew) or _asked(name, given.only + given.renew)
-    ]
+    wanted = given.only + given.renew or ["all"]
     differing = 0
-    for name in chosen:
-        if _asked(name, given.renew):
+    for name in (name for name in names() if _is_among(name, wanted)):
+        if _is_among(name, given.renew):
             try:
                 settings = today(name)
                 lines[name] = {"hash": searched(settings), "settings": settings}
@@ -184,15 +190,10 @@ def main() -> int:
         if "refused" in lines[name]:
             continue
         found = searched(lines[name]["settings"])
-        verdict = (
-            ""
-            if given.print
-            else " same"
-            if found == lines[name]["hash"]
-            else f" DIFFERS from {lines[name]['hash']}"
-        )
-        differing += "DIFFERS" in verdict
-        print(f"{name} {found}{verdict}", flush=True)
+        same = found == lines[name]["hash"]
+        verdict = " same" if same else f" DIFFERS from {lines[name]['hash']}"
+        differing += not (same or given.print)
+        print(f"{name} {found}{'' if given.print else verdict}", flush=True)
     if given.renew:
         rows = ",\n".join(
             f"  {json.dumps(name)}: {json.dumps(lines[name])}" for name in names() if name in lines
@@ -200,13 +201,15 @@ def main() -> int:
         LIST.write_text(f'{{\n "machine": {json.dumps(here)},\n "searches": {{\n{rows}\n }}\n}}\n')
     if differing and here != recorded["machine"]:
         print(
-            f"this machine is {here}, the list is of {recorded['machine']}: compare with what the parent commit prints",
+            f"this machine is {here}, but the list was recorded on {recorded['machine']}: "
+            "compare with the output of the parent commit",
             file=sys.stderr,
         )
     return 1 if differing and not given.print else 0
 
 
-def _asked(name: str, given: list[str]) -> bool:
+def _is_among(name: str, given: list[str]) -> bool:
+    """Return whether a search is named, by its full name, by its method, or by `all`."""
     return "all" in given or name in given or name.split("/")[0] in given
 
 

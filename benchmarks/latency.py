@@ -1,12 +1,17 @@
-"""How well a latency table predicts networks that it was not calibrated on.
+"""Measure how well a latency table predicts networks that it was not calibrated on.
 
-    python benchmarks/latency.py --space mbconv [--size 32] [--channels C] [--cells N] [--nets 12] [--unseen 20] [--seed 0]
+    python benchmarks/latency.py --space mbconv [--size 32] [--channels C] [--cells N]
+        [--nets 12] [--unseen 20] [--seed 0]
 
-Measures a table on one thread of the processor (`archgrad latency`), then ``--unseen`` random derived networks whole, none of them in the
-calibration, in turns with those of the calibration once more: where the machine itself has become slower or faster since, these say by how
-much (drift, the median of their ratios). Prints predicted and measured ms of each, the relative errors (mean, median, worst, how many within
-10 %), R2 and Spearman's rank correlation, of the table as it is, of the table times the drift, and of multiply-adds, fitted by a line to the
-calibration networks. Result in docs/costs.md.
+It measures a table on one thread of the processor, as `archgrad latency` does. Then it measures
+``--unseen`` random derived networks that are not in the calibration, in turns with the networks of
+the calibration. The median ratio of the new to the old times of the latter is the drift of the
+machine.
+
+It prints the predicted and the measured time of each network in ms. It also prints relative errors
+(mean, median, worst, number within 10 %), R2 and Spearman's rank correlation of three predictions:
+the table, the table times the drift, and a line in the multiply-adds, fitted to the calibration
+networks. The result is in docs/costs.md.
 """
 
 from __future__ import annotations
@@ -29,22 +34,27 @@ from archgrad.spaces import SPACES
 
 
 def judged(what: str, predicted: list[float], measured: list[float]) -> str:
+    """Return a line with the errors and correlations of a prediction."""
     errors = torch.tensor(
         [abs(one - true) / true for one, true in zip(predicted, measured)], dtype=torch.float64
     )
     found = r_squared(
         *(torch.tensor(values, dtype=torch.float64) for values in (measured, predicted))
     )
-    spread = f"error mean {100 * errors.mean():.1f} %, median {100 * errors.median():.1f} %, worst {100 * errors.max():.1f} %"
+    sizes = {"mean": errors.mean(), "median": errors.median(), "worst": errors.max()}
+    spread = ", ".join(f"{name} {100 * size:.1f} %" for name, size in sizes.items())
     near, order = int((errors <= 0.1).sum()), spearmanr(predicted, measured).statistic
-    return f"{what}: n {len(measured)}, {spread}, {near} within 10 %, R2 {found:.3f}, Spearman {order:.3f}"
+    return (
+        f"{what}: n {len(measured)}, error {spread}, {near} within 10 %, "
+        f"R2 {found:.3f}, Spearman {order:.3f}"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Latency predicted and measured, of networks that no table was calibrated on."
+        description="Compare predicted and measured latency of networks outside the calibration."
     )
-    parser.add_argument("--space", default="mbconv")
+    parser.add_argument("--space", default="mbconv", help="name of the space")
     for name, default in (
         ("--size", 32),
         ("--channels", None),
@@ -76,12 +86,10 @@ def main() -> None:
     )
     drift = median(now / net.measured for net, now in zip(table.nets, measured[len(unseen) :]))
     del measured[len(unseen) :]
-    print(
-        f"{wanted.hardware}, torch {wanted.torch}, {table.date}: {given.space}, {given.size}x{given.size}, {options}, batch 1, 1 thread"
-    )
-    print(
-        f"calibrated on {len(seen)}: {table.base:.3f} ms + {table.scale:.3f} x sum of ops, R2 {table.r2:.3f}, worst {100 * table.worst:.1f} %"
-    )
+    place = f"{given.space}, {given.size}x{given.size}, {options}, batch 1, 1 thread"
+    print(f"{wanted.hardware}, torch {wanted.torch}, {table.date}: {place}")
+    fit = f"{table.base:.3f} ms + {table.scale:.3f} x sum of ops, R2 {table.r2:.3f}"
+    print(f"calibrated on {len(seen)}: {fit}, worst {100 * table.worst:.1f} %")
     predicted = [cost.of(genotype) for genotype in unseen]
     for one, true in sorted(zip(predicted, measured), key=lambda pair: pair[1]):
         print(
@@ -91,20 +99,10 @@ def main() -> None:
         [macs.added(net.genotype) for net in table.nets], [net.measured for net in table.nets]
     )
     print(judged("latency table", predicted, measured))
-    print(
-        judged(
-            f"the same, times the drift of {drift:.3f}",
-            [drift * one for one in predicted],
-            measured,
-        )
-    )
-    print(
-        judged(
-            "a line in multiply-adds, times the drift",
-            [drift * (base + scale * macs.added(genotype)) for genotype in unseen],
-            measured,
-        )
-    )
+    drifted = [drift * one for one in predicted]
+    print(judged(f"latency table times the drift of {drift:.3f}", drifted, measured))
+    by_macs = [drift * (base + scale * macs.added(genotype)) for genotype in unseen]
+    print(judged("a line in multiply-adds times the drift", by_macs, measured))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Are our networks and our step the official ones? Compared in float64, with the official code imported from checkouts:
+"""Compare the networks and the steps of archgrad with those of the official code, in float64.
 
     python benchmarks/parity.py --peer quark0=PATH --peer autodl=PATH
 
-Weights are copied by a map of names into our supernets and derived networks; strict loading proves that it covers every weight of ours.
-Prints one line per check: the largest absolute difference and the largest entry compared. The one may be 1e-10 of the other, or of 1
-where entries are smaller; more exits with 1. The output is recorded in docs/parity.md.
+The official code is imported from checkouts. Its weights are copied into our supernets and derived
+networks by a map of names; strict loading proves that the map covers every weight of ours. Each
+check prints a line with the largest absolute difference and the largest entry. A check holds where
+the difference is at most 1e-10 times the largest entry, or at most 1e-10 if all entries are below
+1. The exit code is 1 if a check fails. The output is recorded in docs/studies/parity.md.
 """
 
 from __future__ import annotations
@@ -37,20 +39,24 @@ NORMAL_AND_REDUCE = ("normal", "reduce")
 
 
 class Check(NamedTuple):
+    """The result of a comparison: the largest absolute difference and the largest entry."""
+
     what: str
     difference: float
     largest: float
 
     @property
     def ok(self) -> bool:
-        return self.difference <= LIMIT * max(1.0, self.largest)  # nan is not
+        """Return whether the check holds; it does not for a difference of nan."""
+        return self.difference <= LIMIT * max(1.0, self.largest)
 
     def __str__(self) -> str:
-        return f"| {self.what} | {self.difference:.1e} | {self.largest:.1e} | {'ok' if self.ok else 'DIFFERS'} |"
+        verdict = "ok" if self.ok else "DIFFERS"
+        return f"| {self.what} | {self.difference:.1e} | {self.largest:.1e} | {verdict} |"
 
 
 def compared(what: str, ours: Named, theirs: Named) -> Check:
-    """Over all tensors; an infinite difference where the names are not the same."""
+    """Compare all tensors by name; the difference is infinite where the names are not the same."""
     if not ours or set(ours) != set(theirs):
         return Check(what, float("inf"), 0.0)
     difference = max((ours[name] - theirs[name]).abs().max().item() for name in ours)
@@ -58,20 +64,22 @@ def compared(what: str, ours: Named, theirs: Named) -> Check:
 
 
 def batch(size: int, place: str, *, pixels: int = 32, classes: int = 10) -> Batch:
+    """Return a batch of noise that depends only on its place."""
     rng = generator("parity", place)
     images = torch.randn(size, 3, pixels, pixels, generator=rng)
     return Batch(images, torch.randint(classes, (size,), generator=rng), torch.arange(size))
 
 
 def disturb(network: nn.Module) -> None:
-    """Away from the initial ones and zeros of BatchNorm, which would hide a swapped pair."""
+    """Add noise to all parameters: the initial ones and zeros of BatchNorm would hide a swap."""
     rng = generator("parity", "disturb")
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=rng)
 
 
-# Names. A peer's name is translated in pieces: (pattern, replacement), the first that matches the whole piece.
+# The maps of names. A piece of a peer's name is translated by (pattern, replacement), by the first
+# pattern that matches the whole piece.
 
 CONV_BN = ((r"(?:op\.)?1\.(.*)", r"conv.\1"), (r"(?:op\.)?2\.(.*)", r"bn.\1"))
 OP = {
@@ -127,6 +135,7 @@ AUTODL = (
 
 
 def translated(name: str, table: Iterable[tuple[str, str]]) -> str:
+    """Return our name for a piece of a peer's name."""
     for pattern, replacement in table:
         if match := re.fullmatch(pattern, name):
             return match.expand(replacement)
@@ -134,14 +143,20 @@ def translated(name: str, table: Iterable[tuple[str, str]]) -> str:
 
 
 def op_name(source: int, target: int, primitive: str, rest: str) -> str:
-    """Where our cell keeps a primitive: pools once per source node, the rest on their edge."""
+    """Return our name of a parameter of a primitive.
+
+    A cell has its pools once per source node, and other primitives on their edge.
+    """
     place = f"shared.{source}" if "pool" in primitive else f"edges.{source}_{target}"
     kind = primitive if primitive == "skip_connect" else primitive.rsplit("_", 1)[0]
     return f"{place}.{primitive}.{translated(rest, OP[kind])}"
 
 
 def from_quark0(name: str, network: nn.Module) -> str:
-    """Search networks and derived networks alike: ``network`` is ours, whose groups name edges and primitives."""
+    """Return our name for a parameter of quark0's search network.
+
+    ``network`` is ours: its groups give the edges and primitives.
+    """
     edges = {
         group: [e for e in network.groups[group].edges if e.primitives]
         for group in NORMAL_AND_REDUCE
@@ -156,6 +171,10 @@ def from_quark0(name: str, network: nn.Module) -> str:
 def from_quark0_derived(
     name: str, network: nn.Module, pairs: Mapping[str, list[tuple[str, int]]]
 ) -> str:
+    """Return our name for a parameter of quark0's derived network.
+
+    ``pairs`` has the (primitive, source) pairs of the genotype, by the kind of the cell.
+    """
     if match := re.fullmatch(r"cells\.(\d+)\._ops\.(\d+)\.(.*)", name):
         cell, k, rest = int(match[1]), int(match[2]), match[3]
         primitive, source = pairs[network.kinds[cell]][k]
@@ -164,7 +183,10 @@ def from_quark0_derived(
 
 
 def from_autodl(name: str, depth: int, ops: Callable[[str], tuple[int, int, str, str]]) -> str:
-    """``ops`` reads a name inside a peer's cell: source, target, primitive, the rest."""
+    """Return our name for a parameter of an AutoDL network.
+
+    ``ops`` splits a name inside a peer's cell into source, target, primitive and the rest.
+    """
     if match := re.fullmatch(r"cells\.(\d+)\.(.*)", name):
         index, rest = int(match[1]), match[2]
         blocks, within = divmod(index, depth + 1)
@@ -175,20 +197,30 @@ def from_autodl(name: str, depth: int, ops: Callable[[str], tuple[int, int, str,
 
 
 class Pair(NamedTuple):
-    """The peer's network and ours, with the names of the one in terms of the other. ``logits`` calls the peer's."""
+    """A network of a peer and ours.
+
+    Attributes:
+        theirs: The peer's network.
+        ours: Our network.
+        name: A peer's name of a tensor -> ours.
+        logits: The peer's network and images -> logits, and auxiliary logits or None.
+        left: Pattern of the peer's names that our network does not have.
+    """
 
     theirs: nn.Module
     ours: nn.Module
     name: Callable[[str], str]
     logits: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor | None]]
-    left: str = r"arch_parameters|.*num_batches_tracked"  # what ours does not have
+    left: str = r"arch_parameters|.*num_batches_tracked"
 
     def renamed(self, named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the peer's tensors by our names."""
         return {
             self.name(name): tensor for name, tensor in named if not re.fullmatch(self.left, name)
         }
 
     def copy(self) -> None:
+        """Copy the peer's weights into our network."""
         counts = {
             name: b for name, b in self.ours.named_buffers() if name.endswith("num_batches_tracked")
         }
@@ -197,18 +229,23 @@ class Pair(NamedTuple):
         )
 
     def weights(self, what: str) -> Check:
+        """Compare the weights of both networks."""
         return compared(
             what, dict(self.ours.named_parameters()), self.renamed(self.theirs.named_parameters())
         )
 
 
 def loss_of(logits: Tensor, auxiliary: Tensor | None, labels: Tensor) -> Tensor:
+    """Return the cross-entropy, plus 0.4 times that of the auxiliary logits."""
     loss = F.cross_entropy(logits, labels)
     return loss if auxiliary is None else loss + 0.4 * F.cross_entropy(auxiliary, labels)
 
 
 def slopes(loss: Tensor, named: dict[str, Tensor]) -> dict[str, Tensor]:
-    """d loss / d tensor; 0 where none leads there (behind a `none` one code has zeros, the other nothing)."""
+    """Return the gradients of the loss, by name, with 0 for a tensor that the loss does not reach.
+
+    Behind a `none` one code computes zeros, and the other computes nothing.
+    """
     found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {
         name: torch.zeros_like(t) if g is None else g for (name, t), g in zip(named.items(), found)
@@ -218,7 +255,10 @@ def slopes(loss: Tensor, named: dict[str, Tensor]) -> dict[str, Tensor]:
 def passes(
     pair: Pair, data: Batch, mixture: Mixture | None, alphas: Mapping[str, tuple[Tensor, Tensor]]
 ) -> Iterator[Check]:
-    """Logits and gradients in training mode, then logits in evaluation mode. ``alphas``: ours and theirs by group."""
+    """Compare logits and gradients in training mode, then logits in evaluation mode.
+
+    ``alphas`` has our alphas and theirs, by group.
+    """
     pair.copy()
     with peers.on_cpu():
         theirs, their_auxiliary = pair.logits(pair.theirs, data.images)
@@ -263,6 +303,7 @@ def two_steps(
     alphas: Mapping[str, Tensor],
     named: str,
 ) -> Iterator[Check]:
+    """Compare weights and alphas after each of two steps of the search."""
     pair.copy()
     train, val = batch(4, "train"), batch(4, "val")
     for k in range(2):
@@ -273,7 +314,7 @@ def two_steps(
 
 
 def two_training_steps(pair: Pair, data: Batch, **sgd: float) -> Iterator[Check]:
-    """The retraining's SGD, clipped at 5, on both."""
+    """Compare the weights after each of two steps of the retraining: SGD, clipped at 5."""
     pair.copy()
     sides = (dict(pair.ours.named_parameters()), pair.renamed(pair.theirs.named_parameters()))
     optimizers = [torch.optim.SGD(side.values(), 0.025, momentum=0.9, **sgd) for side in sides]
@@ -291,7 +332,7 @@ def two_training_steps(pair: Pair, data: Batch, **sgd: float) -> Iterator[Check]
 def selections(
     method: Method, state: State, alphas: dict[str, Tensor], genotype: Callable[[], Genotype]
 ) -> Check:
-    """How many of 50 random alphas are discretised differently."""
+    """Count the genotypes that differ, of 50 random alphas."""
     rng, different = generator("parity", "select"), 0
     for _ in range(50):
         for name, theirs in alphas.items():
@@ -305,6 +346,7 @@ def selections(
 
 
 def same_alphas(state: State, theirs: Mapping[str, Tensor]) -> None:
+    """Give both networks the same random alphas."""
     rng = generator("parity", "alphas")
     for name, alphas in theirs.items():
         alphas.data.copy_(0.5 * torch.randn(alphas.shape, generator=rng))
@@ -312,7 +354,7 @@ def same_alphas(state: State, theirs: Mapping[str, Tensor]) -> None:
 
 
 def quark0_search(peer: SimpleNamespace) -> Iterator[Check]:
-    """C=16, 8 cells, batch 4."""
+    """Compare the search networks in the DARTS space, with C=16, 8 cells and a batch of 4."""
     space = archgrad.space("darts")
     for title, hypergradient in (
         ("first order, step", "first_order"),
@@ -347,7 +389,7 @@ def quark0_search(peer: SimpleNamespace) -> Iterator[Check]:
 
 
 def spelled(peer: SimpleNamespace, genotype: Genotype) -> object:
-    """A genotype of two inputs a node as the peer's own tuple."""
+    """Return a genotype with two inputs a node as the peer's own tuple."""
     fields = {}
     for cell in genotype.cells:
         fields[cell.group] = [
@@ -361,7 +403,7 @@ def spelled(peer: SimpleNamespace, genotype: Genotype) -> object:
 def quark0_derived(
     peer: SimpleNamespace, genotype: Genotype, stem: str, channels: int, cells: int
 ) -> Iterator[Check]:
-    """With auxiliary head, batch 4 (ImageNet: 2)."""
+    """Compare derived networks with auxiliary head, at a batch of 4 (ImageNet: 2)."""
     pixels, classes, size = (32, 10, 4) if stem == "cifar" else (224, 1000, 2)
     official = spelled(peer, genotype)
     build = peer.model.NetworkCIFAR if stem == "cifar" else peer.model.NetworkImageNet
@@ -384,8 +426,12 @@ def quark0_derived(
 
 
 def autodl_search(peer: SimpleNamespace) -> Iterator[Check]:
-    """C=16, N=5, batch 4. The peer's 1x1 and 3x3 convolutions have a bias (``bias=not affine``) that the BatchNorm behind cancels: its
-    gradient is 0, it moves no logit, and ours does without; evaluation mode therefore compares with the bias at 0."""
+    """Compare the search networks in NAS-Bench-201, with C=16, N=5 and a batch of 4.
+
+    The peer's 1x1 and 3x3 convolutions have a bias (``bias=not affine``), which the BatchNorm
+    behind them cancels. Its gradient is 0 and it changes no logit, so our convolutions have none.
+    In evaluation mode the peer's bias is set to 0.
+    """
     space = archgrad.space("nasbench201")
     five = space.groups["cell"].edges[0].primitives
     network = peer.TinyNetworkDarts(16, 5, 4, 10, list(five), False, True)
@@ -424,7 +470,7 @@ def autodl_search(peer: SimpleNamespace) -> Iterator[Check]:
 def autodl_derived(
     peer: SimpleNamespace, genotype: Genotype, channels: int, depth: int
 ) -> Iterator[Check]:
-    """Batch 4."""
+    """Compare derived networks in NAS-Bench-201, at a batch of 4."""
     structure = peer.Structure.str2structure(str(genotype))
     network = peer.TinyNetwork(channels, depth, structure, 10)
     disturb(network)
@@ -455,7 +501,7 @@ def autodl_derived(
 
 
 def suites(given: Mapping[str, object]) -> Iterator[tuple[str, Iterator[Check]]]:
-    """Title and checks."""
+    """Yield the title and the checks of each comparison."""
     if "quark0" in given:
         peer = peers.quark0(given["quark0"])
         yield "quark0 search network, C=16, 8 cells", quark0_search(peer)
@@ -480,8 +526,14 @@ def suites(given: Mapping[str, object]) -> Iterator[tuple[str, Iterator[Check]]]
         peer = peers.autodl(given["autodl"])
         yield "AutoDL search network (NAS-Bench-201), C=16, N=5", autodl_search(peer)
         groups = archgrad.space("nasbench201").groups
-        best = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
-        mixed = "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|nor_conv_3x3~1|avg_pool_3x3~2|"
+        best = (
+            "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+"
+            "|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+        )
+        mixed = (
+            "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+"
+            "|none~0|nor_conv_3x3~1|avg_pool_3x3~2|"
+        )
         for text in (best, mixed):
             yield (
                 f"AutoDL TinyNetwork, `{text}`, C=16, N=5",
@@ -500,14 +552,14 @@ def main() -> int:
     )
     if not given:
         raise SystemExit(
-            "name at least one checkout: --peer quark0=PATH (quark0/darts), --peer autodl=PATH (D-X-Y/AutoDL-Projects)"
+            "name at least one checkout: --peer quark0=PATH (quark0/darts), "
+            "--peer autodl=PATH (D-X-Y/AutoDL-Projects)"
         )
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print(
-        f"archgrad {archgrad.__version__}, torch {torch.__version__}, Python {platform.python_version()}, float64, limit {LIMIT:g}\n"
-    )
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    print(f"archgrad {archgrad.__version__}, {versions}, float64, limit {LIMIT:g}\n")
     for name, path in given.items():
         print(f"- {name}: {peers.PEERS[name]} @ {peers.commit(path)}")
     failed = count = 0

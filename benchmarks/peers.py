@@ -1,7 +1,8 @@
-"""Official code, imported at run time from checkouts the user names and driven as its own scripts drive it. None of it is kept here.
+"""Import official code from checkouts that the user names, and run it as its own scripts do.
 
-It was written for a GPU and for torchvision: while it runs, ``.cuda()`` returns what it is called on, and a torchvision that is not
-installed is stood in for by an object nothing here uses.
+None of that code is copied here. It was written for a GPU and for torchvision. So while it runs,
+``.cuda()`` returns its object unchanged. A torchvision that is not installed is replaced by an
+empty stand-in, which nothing here uses.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PEERS = {
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """A parser with ``--peer NAME=PATH``, once per peer."""
+    """Return a parser with the option ``--peer NAME=PATH``, which may be given once per peer."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--peer",
@@ -38,7 +39,8 @@ def arguments(description: str) -> argparse.ArgumentParser:
         default=[],
         type=_peer,
         metavar="NAME=PATH",
-        help=f"a checkout of {PEERS}",
+        help="name of a peer and the path of its checkout; "
+        + ", ".join(f"{name} is {address}" for name, address in PEERS.items()),
     )
     return parser
 
@@ -47,12 +49,14 @@ def _peer(text: str) -> tuple[str, Path]:
     name, _, path = text.partition("=")
     if name not in PEERS or not Path(path).is_dir():
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not NAME=PATH with NAME one of {', '.join(PEERS)} and PATH a checkout of it"
+            f"{text!r} is not NAME=PATH with NAME one of {', '.join(PEERS)} "
+            "and PATH a checkout of it"
         )
     return name, Path(path).resolve()
 
 
 def commit(path: Path) -> str:
+    """Return the commit of a checkout."""
     return subprocess.run(
         ["git", "-C", str(path), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -60,6 +64,7 @@ def commit(path: Path) -> str:
 
 @contextmanager
 def on_cpu() -> Iterator[None]:
+    """Let ``.cuda()`` of tensors and modules do nothing."""
     warnings.filterwarnings("ignore", "This overload of", UserWarning)
     with (
         patch.object(Tensor, "cuda", lambda self, *_, **__: self),
@@ -69,7 +74,7 @@ def on_cpu() -> Iterator[None]:
 
 
 def quark0(path: Path) -> SimpleNamespace:
-    """``search.Network``, ``architect.Architect``, ``model.NetworkCIFAR``, ``genotypes`` of quark0/darts."""
+    """Return the modules ``search``, ``architect``, ``model`` and ``genotypes`` of quark0/darts."""
     names = {
         "search": "model_search",
         "architect": "architect",
@@ -80,7 +85,11 @@ def quark0(path: Path) -> SimpleNamespace:
 
 
 def autodl(path: Path) -> SimpleNamespace:
-    """``TinyNetworkDarts`` (supernet), ``TinyNetwork`` (derived), ``Structure``, ``optimizers`` of D-X-Y/AutoDL-Projects."""
+    """Return the parts of D-X-Y/AutoDL-Projects that the benchmarks use.
+
+    ``TinyNetworkDarts`` is the supernet and ``TinyNetwork`` the derived network. ``Structure`` is
+    the genotype, and ``optimizers`` a module.
+    """
     models = "xautodl.models."
     searchs, infers = _imported(
         path, (models + "cell_searchs", models + "cell_infers.tiny_network")
@@ -101,7 +110,7 @@ def autodl(path: Path) -> SimpleNamespace:
 
 
 def _imported(folder: Path, names: Iterable[str]) -> list[ModuleType]:
-    """The modules, out of the way of whatever else is called ``utils`` or ``model``."""
+    """Import modules of a checkout, and remove their names (``utils``, ``model``) afterwards."""
     before = set(sys.modules)
     stand_ins = (
         []
@@ -124,7 +133,10 @@ Step = Callable[[Batch, Batch], None]
 
 
 def quark0_step(peer: SimpleNamespace, network: nn.Module, *, unrolled: bool = False) -> Step:
-    """One step of train_search.py at its defaults, first epoch: the architect's, then SGD with clipping."""
+    """Return a step of train_search.py at its defaults, in the first epoch.
+
+    It is the architect's step, then SGD with clipping.
+    """
     lr, momentum, decay = 0.025, 0.9, 3e-4
     weights = list(network.parameters())
     optimizer = torch.optim.SGD(weights, lr, momentum=momentum, weight_decay=decay)
@@ -150,10 +162,13 @@ def quark0_step(peer: SimpleNamespace, network: nn.Module, *, unrolled: bool = F
 def autodl_step(
     peer: SimpleNamespace, network: nn.Module, epoch: Callable[[], int] = lambda: 0
 ) -> Step:
-    """One step of exps/NATS-algos/search-cell.py with ``--algo darts-v1`` at its configuration: SGD, then the alphas, no clipping."""
+    """Return a step of exps/NATS-algos/search-cell.py with ``--algo darts-v1``.
+
+    At its configuration it is SGD, then the step of the alphas, without clipping.
+    """
     config = SimpleNamespace(
-        optim="SGD", LR=0.025, eta_min=0.001, epochs=50, warmup=0, decay=5e-4, momentum=0.9, nesterov=True, scheduler="cos",
-        criterion="Softmax",
+        optim="SGD", LR=0.025, eta_min=0.001, epochs=50, warmup=0, decay=5e-4, momentum=0.9,
+        nesterov=True, scheduler="cos", criterion="Softmax",
     )  # fmt: skip
     optimizer, scheduler, criterion = peer.optimizers.get_optim_scheduler(
         network.get_weights(), config

@@ -1,10 +1,12 @@
-"""Memory and time of a search step with and without `--search.recompute cells`.
+"""Measure memory and time of a search step with and without `--search.recompute cells`.
 
-    python benchmarks/recompute.py [--space darts] [--method darts] [--channels 16] [--cells 8] [--batch 16] [--repeats 3] [--device cpu]
+    python benchmarks/recompute.py [--space darts] [--method darts] [--channels 16] [--cells 8]
+        [--batch 16] [--repeats 3] [--device cpu]
 
-Of each setting, in a process of its own with one thread: CPU seconds of a step (of the GPU: seconds), median, least and most of the repeats
-after one step that warms up; and the peak memory of these steps above what the process held before the first (of the GPU: allocated).
-Results in docs/performance.md.
+Each setting has its own process with one thread. It prints the CPU seconds of a step (on a GPU the
+wall seconds): median, smallest and largest of the repeats, after one step that does not count. It
+also prints the peak memory of these steps, above the memory of the process before the first step.
+On a GPU it is the allocated memory. Results are in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -25,11 +27,10 @@ Measured = tuple[list[float], int]
 
 
 def batch(given: argparse.Namespace, place: int) -> Batch:
+    """Return a batch of noise that depends only on its place."""
     rng = generator(0, "recompute", place)
-    images, labels = (
-        torch.randn(given.batch, 3, given.size, given.size, generator=rng),
-        torch.randint(10, (given.batch,), generator=rng),
-    )
+    images = torch.randn(given.batch, 3, given.size, given.size, generator=rng)
+    labels = torch.randint(10, (given.batch,), generator=rng)
     return Batch(
         images.to(given.device),
         labels.to(given.device),
@@ -38,7 +39,7 @@ def batch(given: argparse.Namespace, place: int) -> Batch:
 
 
 def measured(recompute: str, given: argparse.Namespace) -> Measured:
-    """(seconds of each repeat, bytes of peak memory above the start)"""
+    """Return the seconds of each repeat, and the bytes of peak memory above the start."""
     torch.set_num_threads(1)
     gpu = given.device != "cpu"
     options = {
@@ -46,7 +47,7 @@ def measured(recompute: str, given: argparse.Namespace) -> Measured:
     }
     made = archgrad.method(given.method, archgrad.space(given.space, **options))
     state = made.start(seed=0, epochs=50, steps=100, device=given.device, recompute=recompute)
-    state.epoch = made.alpha_from(50)  # with alpha steps
+    state.epoch = made.alpha_from(50)  # the first epoch with alpha steps
     made.begin_epoch(state)
     start = (
         torch.cuda.memory_allocated()
@@ -73,7 +74,7 @@ def measured(recompute: str, given: argparse.Namespace) -> Measured:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Memory and time of a search step with and without recomputed cells."
+        description="Measure memory and time of a search step with and without recomputed cells."
     )
     parser.add_argument("--space", default="darts")
     parser.add_argument("--method", default="darts")
@@ -87,8 +88,9 @@ def main() -> None:
     for recompute in ("none", "cells"):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             took, peak = pool.apply(measured, (recompute, given))
-        spread = f"{statistics.median(took):.3f} s a step ({min(took):.3f}-{max(took):.3f}, n={len(took)})"
-        print(f"{given.space} {recompute}: {spread}, peak {peak / 2**20:.0f} MiB", flush=True)
+        spread = f"({min(took):.3f}-{max(took):.3f}, n={len(took)})"
+        time = f"{statistics.median(took):.3f} s a step {spread}"
+        print(f"{given.space} {recompute}: {time}, peak {peak / 2**20:.0f} MiB", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,22 @@
-"""What one search step costs: ours beside the official code, alternated in one process.
+"""Measure the cost of a search step of archgrad and of the official code, in the same process.
 
-    python benchmarks/search_step.py --peer quark0=PATH --peer autodl=PATH [--batch 64] [--repeats 3] [--table NAME]
+    python benchmarks/search_step.py --peer quark0=PATH --peer autodl=PATH [--batch 64]
+        [--repeats 3] [--table NAME]
 
-A step is both halves with their optimizers, in float32, on one thread and random images of 32x32. Columns: CPU seconds, median with the
-smallest and largest of ``--repeats`` (one step before them is not counted); wall seconds, median (of an idle machine they are the same);
-how many times faster than the first row, by medians and by minima of CPU seconds; the most bytes held for backward at any time, per sample,
-parameters apart (`saved_tensors_hooks`); operators dispatched (`TorchDispatchMode`), backward and optimizers included. Bytes and dispatches
-are counted at a batch of 8: the former are proportional to the batch, the latter do not depend on it. Results in docs/performance.md.
+A step is both halves with their optimizers. It runs in float32, on one thread, on random images of
+32x32. The variants take turns.
+
+Columns:
+
+- CPU seconds: median, smallest and largest of ``--repeats``, after one step that does not count;
+- wall seconds: median (on an idle machine they equal the CPU seconds);
+- speed in multiples of the first row: by the medians, and by the minima, of the CPU seconds;
+- megabytes held for the backward pass (`saved_tensors_hooks`): the most at any time, per sample,
+  without parameters;
+- operators dispatched (`TorchDispatchMode`), with the backward pass and the optimizers.
+
+Megabytes and operators are counted at a batch of 8: the former are proportional to the batch, the
+latter do not depend on it. Results are in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -35,6 +45,7 @@ COUNTED_AT = 8
 
 
 def batch(size: int, place: str) -> Batch:
+    """Return a batch of noise that depends only on its place."""
     rng = generator("search step", place)
     return Batch(
         torch.randn(size, 3, 32, 32, generator=rng),
@@ -44,13 +55,14 @@ def batch(size: int, place: str) -> Batch:
 
 
 def own_step(space: Space, **options: Any) -> peers.Step:
+    """Return a step of archgrad's DARTS."""
     method = archgrad.method("darts", space, **options)
     state = method.start(seed=0, epochs=50, steps=390)
     return lambda train, val: method.step(state, train, val)
 
 
 class Dispatches(TorchDispatchMode):
-    """Counts operators."""
+    """A mode that counts the operators that are dispatched."""
 
     count = 0
 
@@ -60,7 +72,7 @@ class Dispatches(TorchDispatchMode):
 
 
 class Ledger:
-    """Bytes of distinct storages held for backward, now and at most."""
+    """The bytes of distinct storages held for the backward pass: now, and at most so far."""
 
     def __init__(self) -> None:
         self.held, self.now, self.most = Counter[int](), 0, 0
@@ -74,7 +86,7 @@ class Ledger:
 
 
 class Held:
-    """A saved tensor that leaves the ledger when autograd drops it."""
+    """A saved tensor that takes itself off the ledger when autograd drops it."""
 
     def __init__(self, tensor: Tensor, ledger: Ledger) -> None:
         self.tensor, self.ledger = tensor, ledger
@@ -86,6 +98,7 @@ class Held:
 
 @contextmanager
 def ledger() -> Iterator[Ledger]:
+    """Count the tensors that autograd saves in this context."""
     book = Ledger()
 
     def pack(tensor: Tensor) -> Tensor | Held:
@@ -99,9 +112,9 @@ def ledger() -> Iterator[Ledger]:
 
 
 def counted(step: peers.Step) -> tuple[float, int]:
-    """MB held for backward per sample, and dispatches."""
+    """Return the megabytes held for the backward pass per sample, and the dispatched operators."""
     train, val = batch(COUNTED_AT, "train"), batch(COUNTED_AT, "val")
-    step(train, val)  # optimizers set up their state in the first step
+    step(train, val)  # optimizers make their state in the first step
     with ledger() as book:
         step(train, val)
     with Dispatches() as dispatches:
@@ -115,7 +128,10 @@ class Seconds(NamedTuple):
 
 
 def timed(steps: dict[str, peers.Step], size: int, repeats: int) -> dict[str, list[Seconds]]:
-    """By variant, in turn, so that what else the machine does meets all of them."""
+    """Return the seconds of each repeat, by variant.
+
+    The variants take turns, so other work on the machine slows all of them equally.
+    """
     train, val = batch(size, "train"), batch(size, "val")
     seconds: dict[str, list[Seconds]] = {name: [] for name in steps}
     for repeat in range(repeats + 1):
@@ -130,9 +146,11 @@ def timed(steps: dict[str, peers.Step], size: int, repeats: int) -> dict[str, li
 def table(
     title: str, steps: dict[str, peers.Step], target: float | None, size: int, repeats: int
 ) -> None:
+    """Print a table with one row for each variant."""
     print(f"\n### {title}, batch {size}, n = {repeats}\n")
     print(
-        "| variant | CPU s, median (min-max) | wall s | x, medians | x, minima | saved, MB a sample | dispatches |"
+        "| variant | CPU s, median (min-max) | wall s | x, medians | x, minima "
+        "| saved, MB a sample | dispatches |"
     )
     print("|---|---|---|---|---|---|---|")
     counts = {name: counted(step) for name, step in steps.items()}
@@ -143,23 +161,29 @@ def table(
         median, least = statistics.median(cpu), min(cpu)
         ratio = statistics.median(base) / median
         megabytes, dispatches = counts[name]
-        times = f"{median:.2f} ({least:.2f}-{max(cpu):.2f}) | {wall:.2f} | {ratio:.2f} | {min(base) / least:.2f}"
+        times = f"{median:.2f} ({least:.2f}-{max(cpu):.2f}) | {wall:.2f}"
+        times += f" | {ratio:.2f} | {min(base) / least:.2f}"
         print(f"| {name} | {times} | {megabytes:.1f} | {dispatches:,} |", flush=True)
     if target is not None and len(seconds) > 1:
-        print(
-            f"\nTarget {target}: {'reached' if ratio >= target else 'NOT reached'} ({ratio:.2f})."
-        )
+        verdict = "reached" if ratio >= target else "NOT reached"
+        print(f"\nTarget {target}: {verdict} ({ratio:.2f}).")
 
 
 def machine() -> str:
+    """Return the processor, the number of threads, and the versions of torch and Python."""
     with open("/proc/cpuinfo") as file:
         names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
     cpu = names[0] if names else platform.processor()
     isa = torch.backends.cpu.get_cpu_capability()
-    return f"{cpu}, {os.cpu_count()} cores, {isa}; torch {torch.__version__}, {torch.get_num_threads()} thread; Python {platform.python_version()}"
+    threads = torch.get_num_threads()
+    return (
+        f"{cpu}, {os.cpu_count()} cores, {isa}; torch {torch.__version__}, {threads} thread; "
+        f"Python {platform.python_version()}"
+    )
 
 
 def darts(given: Mapping[str, Path]) -> tuple[str, dict[str, peers.Step], float]:
+    """Return the title, the variants and the target of the table for the DARTS space."""
     space, steps = archgrad.space("darts"), {}
     if "quark0" in given:
         steps["official (quark0)"] = quark0(given["quark0"])
@@ -171,6 +195,7 @@ def darts(given: Mapping[str, Path]) -> tuple[str, dict[str, peers.Step], float]
 
 
 def nasbench201(given: Mapping[str, Path]) -> tuple[str, dict[str, peers.Step], float]:
+    """Return the title, the variants and the target of the table for NAS-Bench-201."""
     space, steps = archgrad.space("nasbench201"), {}
     if "autodl" in given:
         peer, five = peers.autodl(given["autodl"]), list(space.groups["cell"].edges[0].primitives)
@@ -181,6 +206,7 @@ def nasbench201(given: Mapping[str, Path]) -> tuple[str, dict[str, peers.Step], 
 
 
 def second_order(given: Mapping[str, Path]) -> tuple[str, dict[str, peers.Step], None]:
+    """Return the title and the variants of the table of second-order steps; it has no target."""
     space = archgrad.space("darts")
     steps = {
         "archgrad, first order": own_step(space),
@@ -196,7 +222,7 @@ TABLES = {"darts": darts, "nasbench201": nasbench201, "second_order": second_ord
 
 
 def quark0(path: Path, *, unrolled: bool = False) -> peers.Step:
-    """In its own arrangement: contiguous images, every gradient computed, optimizers as its script makes them."""
+    """Return a step of quark0/darts, with contiguous images and the optimizers of its script."""
     peer = peers.quark0(path)
     with peers.on_cpu():
         return peers.quark0_step(
@@ -205,21 +231,20 @@ def quark0(path: Path, *, unrolled: bool = False) -> peers.Step:
 
 
 def main() -> None:
-    parser = peers.arguments("Time one search step, ours and the official code's.")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser = peers.arguments("Time one search step of archgrad and of the official code.")
+    parser.add_argument("--batch", type=int, default=64, help="batch size of each half")
+    parser.add_argument("--repeats", type=int, default=3, help="steps that are measured")
     parser.add_argument(
         "--table",
         choices=list(TABLES),
         action="append",
-        help="default: all but second_order, which takes longest",
+        help="table to print; default: all but second_order, which takes longest",
     )
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print(
-        f"archgrad {archgrad.__version__}; {machine()}; load average at the start {os.getloadavg()[0]:.1f}\n"
-    )
+    load = os.getloadavg()[0]
+    print(f"archgrad {archgrad.__version__}; {machine()}; load average at the start {load:.1f}\n")
     for name, path in given.peer:
         print(f"- {name}: {peers.PEERS[name]} @ {peers.commit(path)}")
     for name in given.table or ("darts", "nasbench201"):

@@ -1,10 +1,12 @@
-"""Memory of a search step where one path runs, beside one where the whole mixture does.
+"""Measure the memory of a search step with one path, beside a step with the whole mixture.
 
-    python benchmarks/single_path.py [--space nasbenchmacro] [--methods darts gdas rsws] [--channels C] [--size 32] [--batch 64]
+    python benchmarks/single_path.py [--space nasbenchmacro] [--methods darts gdas rsws]
+        [--channels C] [--size 32] [--batch 64]
 
-Of each method: InvertedResidual blocks that a weight step executes, bytes that autograd holds for its backward at most (each storage once,
-parameters and buffers apart), and the peak resident memory of a process that does three whole steps, above what it had before the first.
-Every method has a process of its own. Results in docs/spaces.md.
+Every method has its own process. It prints the number of InvertedResidual blocks that a weight step
+executes, and the bytes that autograd holds for the backward pass at most (each storage once,
+without parameters and buffers). It also prints the peak resident memory of three whole steps, above
+the memory of the process before the first. Results are in docs/spaces.md.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from archgrad.spaces.blocks import InvertedResidual
 
 
 def batch(given: argparse.Namespace, place: int) -> Batch:
+    """Return a batch of noise that depends only on its place."""
     rng = generator(0, "single path", place)
     images = torch.randn(given.batch, 3, given.size, given.size, generator=rng)
     return Batch(
@@ -32,7 +35,7 @@ def batch(given: argparse.Namespace, place: int) -> Batch:
 
 
 def measured(name: str, given: argparse.Namespace) -> tuple[int, int, int]:
-    """(blocks executed, bytes saved for backward, bytes of peak memory above the start)"""
+    """Return executed blocks, bytes saved for the backward pass, and bytes above the start."""
     torch.set_num_threads(1)
     options = {"channels": given.channels} if given.channels else {}
     made = method(name, archgrad.space(given.space, **options))
@@ -78,7 +81,7 @@ def measured(name: str, given: argparse.Namespace) -> tuple[int, int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Memory of a search step where one path runs, and where the whole mixture does."
+        description="Measure the memory of a search step with one path and with the whole mixture."
     )
     parser.add_argument("--space", default="nasbenchmacro")
     parser.add_argument("--methods", nargs="+", default=["darts", "gdas", "rsws"])
@@ -90,7 +93,8 @@ def main() -> None:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             executed, saved, peak = pool.apply(measured, (name, given))
         print(
-            f"{name}: {executed} blocks run, {saved / 2**20:.1f} MiB saved for backward, peak {peak / 2**20:.1f} MiB",
+            f"{name}: {executed} blocks run, {saved / 2**20:.1f} MiB saved for backward, "
+            f"peak {peak / 2**20:.1f} MiB",
             flush=True,
         )
 

@@ -1,11 +1,12 @@
-"""What a command costs before it does its work: CPU seconds of whole processes, children included.
+"""Measure the start-up cost of commands: CPU seconds of whole processes and their children.
 
     python benchmarks/startup.py [--repeats 5]
 
-Each command is a process of its own, one thread, nothing cached but Python's bytecode (one run before is not counted). CPU seconds, median
-with the smallest and largest of ``--repeats``; `beyond` is the median beyond that of bare Python, or of ``import torch``. Of a search: up to
-its first step, and all but its epochs (pictures, Pareto front and table at its end included). Another checkout is measured by PYTHONPATH.
-Results in docs/performance.md.
+Each command is a process with one thread. Only Python's bytecode is cached, by a run before that
+does not count. The table has the CPU seconds (median, smallest and largest of ``--repeats``). The
+column `beyond` is the median minus that of bare Python, or of ``import torch``. A search has two
+rows: the time to its first step, and all but its epochs, with the pictures, the Pareto front and
+the table at its end. PYTHONPATH selects another checkout. Results are in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+CELL = (
+    "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+"
+    "|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+)
 SMALL = {
     "data": "digits",
     "space.channels": 4,
@@ -42,7 +46,10 @@ try:
     process.compile_nothing()
 except ImportError:
     pass
-from archgrad import loop
+try:
+    from archgrad.searching import loop
+except ImportError:  # a checkout from before its move
+    from archgrad import loop
 search = loop.search
 def started(*arguments, **options):
     print("first step:", process_time())
@@ -73,7 +80,7 @@ ROWS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 
 
 def seconds(*arguments: str, where: str) -> tuple[float, str]:
-    """CPU seconds of one process, and what it printed."""
+    """Return the CPU seconds of one process, and its output."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
@@ -88,7 +95,7 @@ def seconds(*arguments: str, where: str) -> tuple[float, str]:
 
 
 def search(where: str, number: int) -> tuple[float, float]:
-    """CPU seconds of a search up to its first step, and all but its epochs."""
+    """Return the CPU seconds of a search up to its first step, and of all but its epochs."""
     used, shown = seconds("-c", STEPS, *SEARCH, "--out", f"run{number}", where=where)
     start = float(
         next(line for line in shown.splitlines() if line.startswith("first step:")).split(":")[1]
@@ -98,7 +105,7 @@ def search(where: str, number: int) -> tuple[float, float]:
 
 
 def repeated(measure: Callable[[int], tuple[float, ...]], repeats: int) -> list[list[float]]:
-    """A list for each number that ``measure`` gives; its first call is not counted."""
+    """Return one list for each number that ``measure`` returns; its first call does not count."""
     return [list(one) for one in zip(*[measure(number) for number in range(repeats + 1)][1:])]
 
 
@@ -106,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each command that count")
     repeats = parser.parse_args().repeats
     with tempfile.TemporaryDirectory() as where:
         found = {
@@ -120,9 +127,8 @@ def main() -> None:
         )
         found |= dict(zip(names, repeated(lambda number: search(where, number), repeats)))
         against |= dict.fromkeys(names, "import torch")
-    print(
-        f"n = {repeats}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; Python {sys.version.split()[0]}"
-    )
+    load = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    print(f"n = {repeats}; {load}; Python {sys.version.split()[0]}")
     print("| | CPU s, median (min-max) | beyond | |\n|---|---|---|---|")
     for name, values in found.items():
         middle, base = statistics.median(values), against[name]

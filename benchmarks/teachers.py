@@ -1,11 +1,20 @@
-"""What SD-DARTS costs: a search step with each kind of teachers beside the same step of DARTS, alternated in one process.
+"""Measure the cost of an SD-DARTS step with each kind of teachers, beside a DARTS step.
 
-    python benchmarks/teachers.py [--space nasbench201] [--channels 16] [--cells 5] [--batch 64] [--images 25000] [--k 3] [--repeats 5]
+    python benchmarks/teachers.py [--space nasbench201] [--channels 16] [--cells 5] [--batch 64]
+        [--images 25000] [--k 3] [--repeats 5]
 
-A step is both halves of a first-order step with their optimizers, in float32, on one thread and random images of 32x32; the teachers are
-all there. Columns: CPU seconds, median with the smallest and largest of ``--repeats`` (one step before them is not counted); wall seconds,
-median; how many steps of DARTS that is, by medians and by minima of CPU seconds; megabytes the teachers take, with ``--images`` in each
-half. Results in docs/performance.md.
+A step is both halves of a first-order step with their optimizers. It runs in float32, on one
+thread, on random images of 32x32, with all teachers present. The variants take turns in one
+process.
+
+Columns:
+
+- CPU seconds: median, smallest and largest of ``--repeats``, after one step that does not count;
+- wall seconds: median;
+- cost in DARTS steps: by the medians, and by the minima, of the CPU seconds;
+- megabytes of the teachers, with ``--images`` in each half.
+
+Results are in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -34,11 +43,11 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def ready(method: Method, images: int, size: int, epochs: int) -> State:
-    """A search whose memories have seen ``epochs`` short epochs."""
+    """Return a search whose memories have seen ``epochs`` epochs of one step."""
     state = method.start(seed=0, epochs=50, steps=390, images=(images, images))
     for _ in range(epochs):
         method.step(state, batch(size, "train"), batch(size, "val"))
-        for memory in state.memory.values():  # of the epoch that ends; none of these reads the data
+        for memory in state.memory.values():  # none of these memories reads the data
             memory.after_epoch(method, state, None, method.context(state, "readout"))  # type: ignore[arg-type]
         state.epoch, state.step = state.epoch + 1, 0
     return state
@@ -47,7 +56,7 @@ def ready(method: Method, images: int, size: int, epochs: int) -> State:
 def prepared(
     space: Space, given: argparse.Namespace
 ) -> tuple[dict[str, Callable[[Batch, Batch], Any]], dict[str, int]]:
-    """Name -> a step, and the bytes of its teachers."""
+    """Return the steps of all variants, and the bytes of their teachers, by name."""
     steps, sizes = {}, {}
     for name, options in {"darts": None, **KINDS}.items():
         if options is None:
@@ -77,17 +86,13 @@ def main() -> None:
         parser.add_argument(name, type=int, default=default)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    space = archgrad.space(
-        given.space, channels=given.channels, **({"cells": given.cells} if given.cells else {})
-    )
+    options = {"cells": given.cells} if given.cells else {}
+    space = archgrad.space(given.space, channels=given.channels, **options)
     steps, sizes = prepared(space, given)
-    print(
-        f"archgrad {archgrad.__version__}; {machine()}; load average at the start {os.getloadavg()[0]:.1f}\n"
-    )
-    cells = space.spec()["cells"]
-    print(
-        f"### {given.space}, C={given.channels}, cells={cells}, batch {given.batch}, K = {given.k}, n = {given.repeats}\n"
-    )
+    load = os.getloadavg()[0]
+    print(f"archgrad {archgrad.__version__}; {machine()}; load average at the start {load:.1f}\n")
+    size = f"C={given.channels}, cells={space.spec()['cells']}, batch {given.batch}"
+    print(f"### {given.space}, {size}, K = {given.k}, n = {given.repeats}\n")
     print("| | CPU s, median (min-max) | wall s | DARTS steps, medians | minima | MB |")
     print("|---|---|---|---|---|---|")
     seconds = timed(steps, given.batch, given.repeats)

@@ -1,11 +1,14 @@
-"""What a search step takes on one thread and on two, alone and beside a busy process, with threads that spin and threads that sleep.
+"""Measure a search step on one and on two threads, alone and beside a busy process.
 
-    python benchmarks/threads.py [--seconds 3] [--spaces darts nasbench201] [--sizes small usual] [--threads 1 2]
+    python benchmarks/threads.py [--seconds 3] [--spaces darts nasbench201]
+        [--sizes small usual] [--threads 1 2]
 
-Wall seconds a step (both halves, first order, float32, random images): median, with the smallest and largest, and how many. Each number of
-threads is a process of its own without and with what `archgrad.cli.process` sets; each size is measured alone, then beside one process that
-counts as fast as it can, after a step that is not counted. Steps are repeated for ``--seconds``, one at least. About four minutes, on an
-otherwise idle machine of two cores. Results in docs/performance.md.
+A step is both halves, of first order, in float32, on random images. Waiting threads either spin or
+sleep: each number of threads runs in one process without the settings of `archgrad.cli.process`
+("before"), and in one with them ("after"). Each size is measured alone, then beside a busy process,
+after a step that does not count. Steps are repeated for ``--seconds``, one at least. The table has
+the wall seconds of a step (median, smallest, largest) and the number of steps. It takes about four
+minutes on an otherwise idle machine of two cores. Results are in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -31,12 +34,12 @@ SIZES: dict[tuple[str, str], dict[str, int]] = {
     ("nasbench201", "usual"): {"channels": 16, "cells": 5, "side": 32, "batch": 16},
 }
 POLICIES = {"before": {}, "after": ASLEEP}
-MOST = 50  # steps of one measurement
+MOST = 50  # largest number of steps of one measurement
 
 
 @contextmanager
 def busy() -> Iterator[None]:
-    """A process beside that counts as fast as it can."""
+    """Run a busy process beside this one."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield
@@ -46,7 +49,7 @@ def busy() -> Iterator[None]:
 
 
 def timed(step: Callable[[], Any], seconds: float) -> list[float]:
-    """Wall seconds of each step."""
+    """Return the wall seconds of each step."""
     found: list[float] = []
     while not found or (sum(found) < seconds and len(found) < MOST):
         began = perf_counter()
@@ -58,6 +61,7 @@ def timed(step: Callable[[], Any], seconds: float) -> list[float]:
 def step_of(
     space_name: str, *, channels: int, cells: int, side: int, batch: int
 ) -> Callable[[], Any]:
+    """Return a step of DARTS of this size."""
     import torch
 
     import archgrad
@@ -76,7 +80,7 @@ def step_of(
 
 
 def measure(threads: int, names: list[tuple[str, str]], seconds: float) -> None:
-    """The work of one process: a JSON line for each measurement."""
+    """Print a JSON line for each measurement: the work of one process."""
     import torch
 
     torch.set_num_threads(threads)
@@ -96,10 +100,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--spaces", nargs="+", default=["darts", "nasbench201"])
-    parser.add_argument("--sizes", nargs="+", default=["small", "usual"])
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of each measurement")
+    parser.add_argument("--spaces", nargs="+", default=["darts", "nasbench201"], help="spaces")
+    parser.add_argument("--sizes", nargs="+", default=["small", "usual"], help="sizes of a step")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="numbers of threads")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     names = [(space, size) for space in given.spaces for size in given.sizes]
@@ -110,40 +114,37 @@ def main() -> None:
         for name, value in os.environ.items()
         if name not in {*ASLEEP, "GOMP_SPINCOUNT", "OMP_NUM_THREADS"}
     }
-    print(
-        f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores before; {processors.available()} may be used"
-    )
-    print(
-        "| space, size | threads | policy | alone, s a step | beside a busy process |\n|---|---|---|---|---|"
-    )
+    load = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores before"
+    print(f"{load}; {processors.available()} may be used")
+    print("| space, size | threads | policy | alone, s a step | beside a busy process |")
+    print("|---|---|---|---|---|")
     for threads in given.threads:
-        for policy, told in POLICIES.items():
-            command = [
-                sys.executable,
-                __file__,
-                "--child",
-                str(threads),
-                "--seconds",
-                str(given.seconds),
-            ]
+        for policy, variables in POLICIES.items():
+            command = [sys.executable, __file__, "--child", str(threads)]
+            command += ["--seconds", str(given.seconds)]
             command += ["--spaces", *given.spaces, "--sizes", *given.sizes]
             done = subprocess.run(
-                command, env=usual | told, stdout=subprocess.PIPE, text=True, check=True
+                command, env=usual | variables, stdout=subprocess.PIPE, text=True, check=True
             )
             for row in map(json.loads, done.stdout.splitlines()):
-                print(
-                    f"| {about(row['space'], row['size'])} | {threads} | {policy} | {shown(row['alone'])} | {shown(row['beside'])} |",
-                    flush=True,
-                )
+                size = about(row["space"], row["size"])
+                times = f"{shown(row['alone'])} | {shown(row['beside'])}"
+                print(f"| {size} | {threads} | {policy} | {times} |", flush=True)
 
 
 def about(space: str, size: str) -> str:
-    s = SIZES[space, size]
-    rule = processors.by_size(s["batch"] * s["channels"] * s["side"] ** 2, 2)
-    return f"{space}, C={s['channels']}, {s['cells']} cells, {s['batch']} images of {s['side']}x{s['side']} (of 2 the rule takes {rule})"
+    """Return the size of a step in words, and the number of threads that archgrad's rule takes."""
+    sizes = SIZES[space, size]
+    channels, cells, side, images = (sizes[name] for name in ("channels", "cells", "side", "batch"))
+    rule = processors.by_size(images * channels * side**2, 2)
+    return (
+        f"{space}, C={channels}, {cells} cells, {images} images of {side}x{side} "
+        f"(of 2 the rule takes {rule})"
+    )
 
 
 def shown(values: list[float]) -> str:
+    """Return the median, smallest and largest value, and their number."""
     return (
         f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f}), n = {len(values)}"
     )

@@ -1,12 +1,16 @@
-"""Types every command of README and of the pages in docs once, in order, and says how long each took and whether its result was searched.
+"""Run every command of README and of the pages in docs once, and print its time and result.
 
-    python benchmarks/tour.py                        # all pages but docs/results.md
-    python benchmarks/tour.py README.md docs/guide.md
+    python benchmarks/tour.py                        # all pages but docs/results.md and docs/studies
+    python benchmarks/tour.py README.md docs/tutorial.md
 
-The commands of a page run in one new folder, where the names in them exist: `recipes` and `benchmarks` of this checkout, a folder of drawn
-images `photos` (four classes), `other` (the same classes), `more` and `folder` (without classes), and `photo.jpg`. Left out are `make`, dry
-runs, and commands whose comment names their hours or days. Columns: CPU seconds in user mode, wall seconds, exit code, and the judgement of
-each search that the command finished. A search whose comment says `Ctrl-C after epoch 12` is interrupted there. Threads are as a user has them.
+The commands of a page run in order, in one new folder, which has the files that they name:
+`recipes` and `benchmarks` of this checkout, `photos` with drawn images of four classes, `other`
+with the same classes, `more` and `folder` without classes, and `photo.jpg`. It leaves out `make`,
+dry runs, and commands with hours or days in their comment. A search with the comment `Ctrl-C after
+epoch 12` is interrupted there. The number of threads is a user's default.
+
+Columns: CPU seconds in user mode, wall seconds, exit code, and the judgement of each search that
+the command finished.
 """
 
 from __future__ import annotations
@@ -29,21 +33,19 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parent.parent
-PAGES = [
-    "README.md",
-    *(
-        f"docs/{path.name}"
-        for path in sorted((ROOT / "docs").glob("*.md"))
-        if path.name != "results.md"
-    ),
+BY_HAND = [
+    path
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+    if path.parent.name != "studies" and path.name != "results.md"
 ]
+PAGES = ["README.md", *(path.relative_to(ROOT).as_posix() for path in BY_HAND)]
 LONG = re.compile(r"#.*\b(hours?|days?)\b")
 STOPPED = re.compile(r"#.*\bCtrl-C after epoch (\d+)\b")
 SHAPES = ("circle", "cross", "square", "triangle")
 
 
 class Typed(NamedTuple):
-    """One command, how it ended, and every search that it finished."""
+    """A command, its end, and all searches that it finished."""
 
     line: str
     cpu: float  # seconds in user mode
@@ -54,12 +56,12 @@ class Typed(NamedTuple):
 
     @property
     def well(self) -> bool:
-        """Whether it ended as its line says."""
+        """Return whether its exit code is the right one: 130 after Ctrl-C, else 0."""
         return self.code == (130 if STOPPED.search(self.line) else 0)
 
 
 def commands(page: str) -> list[str]:
-    """The lines of a page's shell blocks that a reader types here and that end within minutes."""
+    """Return the commands in the shell blocks of a page that end within minutes."""
     blocks = re.findall(
         r"^```sh\n(.*?)^```$", (ROOT / page).read_text("utf-8"), re.MULTILINE | re.DOTALL
     )
@@ -73,7 +75,7 @@ def commands(page: str) -> list[str]:
 
 
 def prepare(folder: Path) -> None:
-    """Makes the folder and files that the pages name."""
+    """Make the folders and files that the pages name."""
     for name in ("recipes", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
     for name, count in (("photos", 100), ("other", 10)):
@@ -88,7 +90,7 @@ def prepare(folder: Path) -> None:
 
 
 def draw(shape: str, place: str) -> Image.Image:
-    """One shape of a random colour, size and place on a random ground, 32x32 pixels."""
+    """Return an image of 32x32 pixels with one shape, of random colours, size and place."""
     rng = random.Random(f"{shape}/{place}")
     ground, colour = (
         tuple(rng.randrange(low, low + 96) for _ in range(3)) for low in rng.sample((0, 160), 2)
@@ -110,17 +112,15 @@ def draw(shape: str, place: str) -> Image.Image:
 
 
 def typed(page: str, folder: Path) -> Iterator[Typed]:
-    """Runs the commands of a page in a prepared folder."""
+    """Run the commands of a page in a prepared folder."""
     found = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     known: dict[Path, int] = {}
     for line in commands(page):
         began, before = monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         code, output = run(line, folder, found)
-        took, cpu, judged = (
-            monotonic() - began,
-            resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before,
-            {},
-        )
+        took = monotonic() - began
+        cpu = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+        judged = {}
         for file in sorted(folder.rglob("genotype.json")):
             if known.get(file) != file.stat().st_mtime_ns:
                 known[file] = file.stat().st_mtime_ns
@@ -131,7 +131,7 @@ def typed(page: str, folder: Path) -> Iterator[Typed]:
 
 
 def run(line: str, folder: Path, variables: dict[str, str]) -> tuple[int, str]:
-    """Exit code and output of a command; Ctrl-C comes after the epoch that its comment names."""
+    """Return exit code and output of a command; send Ctrl-C after the epoch that it names."""
     out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     process = subprocess.Popen(
         ["bash", "-c", line],
@@ -164,14 +164,12 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             prepare(Path(folder))
             for one in typed(page, Path(folder)):
-                told = "; ".join(
+                judgements = "; ".join(
                     f"{name}: {' '.join(found['fails'].values()) or 'searched'}"
                     for name, found in one.judgements.items()
                 )
-                print(
-                    f"  {one.cpu:6.1f} CPU s  {one.seconds:6.1f} s  rc {one.code}  {one.line.split('  ')[0]}  {told}",
-                    flush=True,
-                )
+                times = f"{one.cpu:6.1f} CPU s  {one.seconds:6.1f} s  rc {one.code}"
+                print(f"  {times}  {one.line.split('  ')[0]}  {judgements}", flush=True)
                 if not one.well or any(found["fails"] for found in one.judgements.values()):
                     failed += 1
                 if not one.well:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,18 +27,8 @@ SMALL = [
     "--search.limit",
     "60",
 ]
-SMALL += [
-    "--search.batch",
-    "20",
-    "--search.epochs",
-    "3",
-    "--seed",
-    "3",
-    "--threads",
-    "1",
-    "--alphas.lr",
-    "0.05",
-]
+SMALL += ["--search.batch", "20", "--search.epochs", "3", "--seed", "3", "--threads", "1"]
+SMALL += ["--diagnostics.front-points", "2", "--alphas.lr", "0.05"]
 STEPS = 3  # of one epoch
 
 
@@ -83,9 +76,8 @@ def after(steps: int, act: Callable[[], Any]) -> Callable[..., Any]:
     return step
 
 
-if (
-    __name__ == "__main__"
-):  # STEPS ARGUMENTS...: a process of its own that dies by SIGKILL after so many steps; "line": behind a metrics line
+def dying(place: str, arguments: list[str]) -> int:
+    """Runs a command in this process, which dies by SIGKILL after so many steps; "line": behind a metrics line; "0": never."""
     from archgrad.cli import main
     from archgrad.observers import recording
     from archgrad.searching.method import Method
@@ -93,8 +85,40 @@ if (
     def die(*arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    if sys.argv[1] == "line":
+    if place == "line":
         recording.Checkpoints.on_epoch = die  # type: ignore[method-assign]
-    elif int(sys.argv[1]):
-        Method.step = after(int(sys.argv[1]), die)  # type: ignore[method-assign]
-    sys.exit(main(sys.argv[2:]))
+    elif int(place):
+        Method.step = after(int(place), die)  # type: ignore[method-assign]
+    return main(arguments)
+
+
+def fresh(place: int | str, *arguments: str) -> int:
+    """The exit code of `dying` in a process that starts from nothing. It takes seconds to begin."""
+    return subprocess.run(
+        [sys.executable, __file__, str(place), *arguments], stdout=subprocess.DEVNULL, timeout=300
+    ).returncode
+
+
+def forked(place: int | str, *arguments: str) -> int:
+    """The exit code of `dying` in a fork of this process."""
+    return code_of_fork(lambda: dying(str(place), [*arguments]))
+
+
+def code_of_fork(work: Callable[[], int]) -> int:
+    """The exit code of a fork of this process, which is what ``work`` gives back. It prints nothing but a traceback."""
+    sys.stdout.flush(), sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = 99
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            code = work()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":  # PLACE ARGUMENTS...
+    sys.exit(dying(sys.argv[1], sys.argv[2:]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from functools import partial
 
 from archgrad.cli import comparing, main
@@ -23,6 +22,7 @@ SHARED = [
     "--search.batch",
     "20",
 ]
+SHARED += ["--diagnostics.front-points", "2"]
 SHARED += ["--search.epochs", "2", "--alphas.lr", "0.05", "--random.draws", "2"]
 TWO = ["--methods", "darts,random", "--seeds", "2", *SHARED]
 STEPS = 3 * 2 * 2 * 2  # of all searches of `TWO`: three an epoch
@@ -51,9 +51,8 @@ def refused(capsys, *arguments: str) -> str:
     return error
 
 
-if (
-    __name__ == "__main__"
-):  # PLACE ARGUMENTS...: a study that dies by SIGKILL, after so many steps or before it writes its n-th summary (-n)
+def dying(place: int, arguments: list[str]) -> int:
+    """Runs a study in this process, which dies by SIGKILL after so many steps, or before it writes its n-th summary (-n)."""
     from archgrad.compare import summary
     from archgrad.searching.method import Method
 
@@ -68,10 +67,9 @@ if (
 
         return written
 
-    place = int(sys.argv[1])
     if place > 0:
         Method.step = after(place, lambda: die())  # type: ignore[method-assign]
     else:
         summary.write = dies_at(-place)
     comparing.execute = partial(execute, start=Here, pause=0)
-    sys.exit(main(["compare", *sys.argv[2:]]))
+    return main(["compare", *arguments])

@@ -91,7 +91,7 @@ def test_one_hot_and_primitives():
             r"edge 1 -> 2 has no primitive 'a' in this space \(it has nothing\)",
         ),
         (genotype((0, 1, "b"), (2, 1, "a")), "no edge 2 -> 1"),
-        (genotype((0, 1, "b"), (0, 1, "a"), (0, 2, "a")), "carries 2 ops, the space allows 1"),
+        (genotype((0, 1, "b"), (0, 1, "a"), (0, 2, "a")), "has 2 ops, the space allows 1"),
         (genotype((0, 1, "b")), "node 2 has 0 inputs, the space allows 1 to 1"),
         (genotype((0, 1, "b"), (0, 2, "a"), concat=(7,)), r"concat names the nodes \[7\]"),
         (

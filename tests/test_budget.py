@@ -18,6 +18,7 @@ from archgrad.methods.budget import Multipliers, budget, penalty
 from archgrad.methods.stages import survivors
 from archgrad.searching import checkpoint
 from archgrad.spaces import space
+from fakes import Noise
 from searching import Record, Saves, gone_on, run, same
 
 NB = space("nasbench201", channels=4, cells=1, classes=4)
@@ -55,7 +56,7 @@ def limited(share, base=NB) -> Limit:
 def test_every_method_keeps_to_its_budget(name, base, share):
     """At every epoch and at the end, though almost nothing fits."""
     limit, record = limited(share, base), Record()
-    found = run(method(name, base, budget=budget((limit,))), [record])
+    found = run(method(name, base, budget=budget((limit,))), [record], data=Noise(per_epoch=2))
     assert limit.holds(found.genotype) and all(row["macs"] <= limit.bound for row in record.rows)
 
 

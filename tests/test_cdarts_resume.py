@@ -19,9 +19,9 @@ from archgrad.searching.patch import Patch
 from archgrad.spaces import space
 from fakes import Noise
 from running import SMALL as CLI
-from running import outcome
+from running import forked, fresh, outcome
 from searching import Record, run, same
-from test_resume import EVERY_STEP, child
+from test_resume import EVERY_STEP
 
 SPACES = {
     "nasbench201": {"channels": 2, "cells": 1, "classes": 4},
@@ -115,10 +115,10 @@ def test_killed_in_a_cycle_and_resumed_in_a_fresh_process(tmp_path):
     flags = [*(part for flag in given.items() for part in flag), *EVERY_STEP]
     assert main(["search", *flags, "--out", str(whole)]) == 0
     assert (
-        child(2 + 5, "search", *flags, "--out", folder) == -signal.SIGKILL
+        forked(2 + 5, "search", *flags, "--out", folder) == -signal.SIGKILL
     )  # in the second joint pass
     assert not (Path(folder) / "genotype.json").exists()
-    assert child(0, "resume", folder) == 0
+    assert fresh(0, "resume", folder) == 0
     assert same(outcome(Path(folder)), outcome(whole))
 
 

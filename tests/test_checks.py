@@ -165,7 +165,7 @@ def test_data_that_name_their_classes_and_channels_are_for_the_space():
     data = archgrad.search_data(archgrad.load("digits"), batch=8, limit=16)
     for given, says in (
         ({}, "has in_channels 3, but these data have 1"),
-        ({"classes": 4}, "4 classes.* have 10: say classes=10"),
+        ({"classes": 4}, "4 classes.* have 10: make the space with classes=10"),
     ):
         with pytest.raises(ValueError, match=says):
             search(method("darts", space("nasbench201", channels=2, cells=1, **given)), data, 1)
@@ -209,7 +209,8 @@ def test_a_device_that_is_not_here(device, tmp_path, monkeypatch):
         lambda: checkpoint.read(tmp_path / "none", device),
     ):
         with pytest.raises(
-            ValueError, match=r"unknown device|no CUDA GPU here; use another one, such as cpu"
+            ValueError,
+            match=r"unknown device|this machine has no CUDA GPU; use another one, such as cpu",
         ):
             act()
 

@@ -6,7 +6,6 @@ import json
 import math
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from random import Random
 
@@ -16,7 +15,8 @@ from archgrad.cli import main
 from archgrad.compare import retrained, summary
 from archgrad.compare.jobs import PROGRAM, Home, Run
 from archgrad.run.folder import RunFolder
-from studying import SHARED, STEPS, TWO, Here, here, refused
+from running import code_of_fork
+from studying import SHARED, STEPS, TWO, Here, dying, here, refused
 
 ONE = ["--methods", "darts", "--no-controls", "--seeds", "1", *SHARED[:-2]]
 QUICK = [
@@ -60,15 +60,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize("place", PLACES)
 def test_a_killed_study_goes_on_to_the_same_table(whole, tmp_path, capsys, monkeypatch, place):
     out = tmp_path / "study"
-    helper = [
-        sys.executable,
-        str(Path(__file__).parent / "studying.py"),
-        str(place),
-        *TWO,
-        "--out",
-        str(out),
-    ]
-    assert subprocess.run(helper, stdout=subprocess.DEVNULL).returncode == -9
+    assert code_of_fork(lambda: dying(place, [*TWO, "--out", str(out)])) == -9
     assert not (out / "compare.json").exists()
     here(monkeypatch)
     assert main(["compare", "--out", str(out)]) == 0  # as it is recorded

@@ -298,12 +298,14 @@ def test_the_terminal_says_what_is_noise(capsys):
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
 def test_recorded_studies_stand_in_the_results(folder):
-    """Once all its runs are there, a study's tables stand in docs/results.md as they follow from its summaries."""
+    """Once all its runs are there, a study's tables stand on its page in docs/studies as they follow from its summaries."""
     whole = study.read(read_yaml(folder / "study.yaml"), recorded=True)
     if all(one.done for one in runs_of(whole, Home(folder))):
         found = summary.read_all(folder / "summaries")
         for table in markdown(found, whole.control, tuple(whole.arms)).split("\n\n"):
-            assert table.strip() in (ROOT / "docs" / "results.md").read_text("utf-8")
+            assert table.strip() in (ROOT / "docs" / "studies" / f"{folder.name}.md").read_text(
+                "utf-8"
+            )
         recorded = json.loads((folder / "compare.json").read_text())
         assert recorded == json.loads(
             json.dumps(comparison(found, whole.control, tuple(whole.arms)).to_json())

@@ -18,6 +18,7 @@ from archgrad.methods.dartspt_projection import without
 from archgrad.searching import checkpoint
 from archgrad.searching.duration import STEP
 from archgrad.searching.loop import search
+from archgrad.searching.method import Method
 from archgrad.searching.steps import forward
 from archgrad.searching.types import Decision
 from archgrad.spaces import space
@@ -216,7 +217,7 @@ class Steps:
 
     def __init__(self, monkeypatch):
         self.rates, self.places, self.fractions, self.open = [], [], [], []
-        step = dartspt.Method.step
+        step = Method.step
 
         def watched(m, state, train, val):
             context = m.context(state, "alpha")
@@ -229,7 +230,7 @@ class Steps:
             )
             return values
 
-        monkeypatch.setattr(dartspt.Method, "step", watched)
+        monkeypatch.setattr(Method, "step", watched)
 
 
 def test_learns_on_between_decisions(monkeypatch):

@@ -97,7 +97,7 @@ def test_a_search_on_arrays():
 @pytest.mark.parametrize(
     ("images", "labels", "says"),
     [
-        (COLOUR, None, "labels: images of tensors and arrays need their labels"),
+        (COLOUR, None, "labels: tensors and arrays of images need labels"),
         (COLOUR, LABELS[:-1], "there are 40 images and 39 labels"),
         (COLOUR, LABELS / 2, "labels are whole numbers (N,), not float64 of (40,)"),
         (COLOUR, LABELS - 1, "labels are numbers from 0 to 2, one for each of 3 classes, not -1"),
@@ -146,6 +146,6 @@ def test_a_network_of_arrays_is_evaluated_on_them(tmp_path):
     ):
         archgrad.evaluate(tmp_path / "net", archgrad.dataset(255 - COLOUR, LABELS))
     with pytest.raises(
-        ValueError, match="split: of a data set in memory the test images are evaluated"
+        ValueError, match="split: leave it out, because a data set in memory is evaluated"
     ):
         archgrad.evaluate(tmp_path / "net", images, split="train")

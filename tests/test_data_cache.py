@@ -132,7 +132,7 @@ def test_damaged_facts_are_read_again(root, cache, content):
         content.replace("CHECKSUM", _checksum(path, Facts('"grey": true' in content or 1, side)))
     )
     assert said(root, cache) == [
-        f"the cached facts about {root} were damaged: the images are looked at again"
+        f"the cached facts about {root} were damaged: the images are read again"
     ]
     assert path.read_text() == whole and said(root, cache) == []
 
@@ -349,7 +349,7 @@ def test_without_leave_to_write_images_are_decoded_into_memory(root, cache, read
     lines: list[str] = []
     again = load(root, size=8, cache=cache, report=lines.append)
     assert again.fingerprint == whole.fingerprint and again.train.store.equal(pixels)
-    said = f"cannot write the cache {cache}: Read-only file system: the images of {root} are decoded into memory, every time anew"
+    said = f"cannot write the cache {cache}: Read-only file system: the images of {root} are decoded into memory, in each run anew"
     assert lines[:2] == [
         f"the cached images of {root} have no checksum (an earlier version wrote them): they are decoded again",
         said,

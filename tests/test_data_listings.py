@@ -155,7 +155,7 @@ def test_a_flat_validation_folder_with_annotations_is_refused_with_the_way_out(
     for number in range(4):
         write(root / "val" / inside / f"{number}.png")
     (root / "val" / "val_annotations.txt").write_text("0.png\ta\t0\t0\n")
-    hint = r"if .*val_annotations\.txt tells the classes, write a \.csv file of it with columns path and label, and name that file"
+    hint = r"if .*val_annotations\.txt lists the classes, write a \.csv file of it with columns path and label, and name that file"
     with pytest.raises(ValueError, match=hint):
         read(root)
     rows = [f"{Path(inside) / str(number)}.png,{'ab'[number % 2]}" for number in range(4)]
@@ -168,7 +168,7 @@ def test_a_flat_folder_with_a_table_is_told_to_name_it(tmp_path):
     write(tmp_path / "set" / "0.png")
     (tmp_path / "set" / "labels.csv").write_text("path,label\n0.png,a\n")
     with pytest.raises(
-        ValueError, match=r"no class folders in .* \(if .*labels\.csv tells the classes, write"
+        ValueError, match=r"no class folders in .* \(if .*labels\.csv lists the classes, write"
     ):
         places.check(tmp_path / "set")
 
@@ -180,7 +180,7 @@ def test_the_folder_in_use_is_told_of_no_readme(tmp_path, monkeypatch):
         Path(name).write_text("")
     with pytest.raises(ValueError) as caught:
         places.check(".")
-    assert "tells the classes" not in str(caught.value)
+    assert "lists the classes" not in str(caught.value)
     Path("../set_labels.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"set_labels\.json tells the classes"):
+    with pytest.raises(ValueError, match=r"set_labels\.json lists the classes"):
         places.check(".")

@@ -143,7 +143,7 @@ def test_validation_images_move_the_alphas(tmp_path, read_images):
         6,
     ] and dataset.validation == "val"
     assert any(
-        "val (6 images) moves the alphas and validates a retraining" in note
+        "val (6 images) trains the alphas and validates a retraining" in note
         for note in dataset.notes
     )
     images = search_data(dataset, batch=2)

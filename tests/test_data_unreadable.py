@@ -56,7 +56,7 @@ def test_all_are_named_in_a_list_and_five_in_the_message(tmp_path, read):
     lines = listing.read_text().splitlines()
     assert [line.partition(": ")[0] for line in lines] == [str(place) for place in bad] and lines[
         1
-    ].endswith("Pillow knows")
+    ].endswith("Pillow does not support its format")
     assert not list((tmp_path / "cache").glob("*.npy*"))
 
 

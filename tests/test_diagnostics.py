@@ -499,11 +499,17 @@ def test_off_is_off(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"gap_images": 0}, "diagnostics.gap_images: Input should be greater than 0, not 0"),
-        ({"gap_every": 0}, "diagnostics.gap_every: Input should be greater than 0, not 0"),
+        (
+            {"gap_images": 0},
+            "diagnostics.gap_images: Input should be greater than or equal to 1, not 0",
+        ),
+        (
+            {"gap_every": 0},
+            "diagnostics.gap_every: Input should be greater than or equal to 1, not 0",
+        ),
         (
             {"entropy_every": -1},
-            "diagnostics.entropy_every: Input should be greater than 0, not -1",
+            "diagnostics.entropy_every: Input should be greater than or equal to 1, not -1",
         ),
         ({"sharpness_rho": 0}, "diagnostics.sharpness_rho: Input should be greater than 0, not 0"),
         (
@@ -512,7 +518,7 @@ def test_off_is_off(tmp_path, monkeypatch):
         ),
         (
             {"sharpness_steps": 0},
-            "diagnostics.sharpness_steps: Input should be greater than 0, not 0",
+            "diagnostics.sharpness_steps: Input should be greater than or equal to 1, not 0",
         ),
         ({"sharpness_batches": 1.5}, "diagnostics.sharpness_batches: "),
         (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import pkgutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from rich.console import Console
 
 import archgrad
 from archgrad.methods.budget import budget
-from archgrad.observers import timing
+from archgrad.searching import progress
 from archgrad.searching.method import Method
 from fakes import Noise
 from searching import run, same
@@ -35,12 +37,14 @@ def test_every_public_name_is_found_and_help_shows_it():
     assert (Path(archgrad.__file__).parent / "py.typed").exists()
 
 
-def test_the_names_for_editors_are_those_that_are_imported():
-    source = Path(archgrad.__file__).read_text("utf-8")
-    for name, home in archgrad._HOME.items():
-        assert f"from archgrad.{home} import {name} as {name}\n" in source
+def test_every_name_of_every_face_is_imported():
+    """The stubs (``__init__.pyi``) list the names, and editors and type checkers read them."""
+    for package in pkgutil.iter_modules(archgrad.__path__, "archgrad."):
+        face = import_module(package.name)
+        assert all(getattr(face, name) is not None for name in getattr(face, "__all__", ()))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_texts_are_short():
     genotype = archgrad.Genotype.parse("DARTS_V2")
     assert (
@@ -83,7 +87,7 @@ def test_a_method_is_pickled_as_names_and_options():
 def test_another_method_is_refused_by_its_name(made):
     with pytest.raises(
         ValueError,
-        match=f"method {made.name!r} cannot be pickled: pickle what it is made of, names and options",
+        match=f"method {made.name!r} cannot be pickled: pickle the names and options that it is made of",
     ):
         pickle.dumps(made)
 
@@ -92,7 +96,7 @@ def test_another_method_is_refused_by_its_name(made):
 def test_progress_shows_where_somebody_watches(watched, monkeypatch):
     written = StringIO()
     monkeypatch.setattr(
-        timing.terminal,
+        progress.terminal,
         "console",
         lambda **options: Console(file=written, force_terminal=watched, width=200),
     )

@@ -68,7 +68,10 @@ def test_the_command_writes_nothing_and_refuses_as_search_does(tmp_path, monkeyp
             ["DARTS_V2", "--data", "digits", "--search.epochs", "3"],
             "--search.epochs is a setting of a search, but DARTS_V2 is to be retrained",
         ),
-        (["DARTS_V2", "--data", "digits", "--data.share", "0.3"], "--data.share is a setting of a search"),
+        (
+            ["DARTS_V2", "--data", "digits", "--data.share", "0.3"],
+            "--data.share is a setting of a search",
+        ),
     ]:
         assert main(["estimate", *arguments]) == 2
         assert message in capsys.readouterr().err, arguments
@@ -195,7 +198,7 @@ def test_the_words_name_what_would_fit():
     )
     assert parts == "parts: search steps 117 min; unknown: draws"
     assert "1.0 GB (extrapolated from smaller batches" in memory
-        and "; 700.0 MB are available" in memory
+    assert "; 700.0 MB are available" in memory
     assert (
         fits
         == "that does not fit; any of these would: --search.batch 34, --space.channels 8 (about)"

@@ -134,7 +134,7 @@ def test_many_classes_are_shown_by_their_confusions() -> None:
     shown = text(
         show, Evaluation(1.0, 0.0, 150, names, torch.eye(30, dtype=torch.int64), "made up")
     )
-    assert "no image was taken for another class" in shown
+    assert "no image was assigned to another class" in shown
 
 
 def expected(run: Path) -> tuple[torch.Tensor, torch.Tensor]:

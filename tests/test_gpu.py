@@ -18,7 +18,7 @@ from searching import Record, resumed, same
 
 if not torch.cuda.is_available():
     if os.environ.get("ARCHGRAD_GPU") == "required":
-        pytest.fail("there is no CUDA GPU here", pytrace=False)
+        pytest.fail("this machine has no CUDA GPU", pytrace=False)
     pytest.skip("needs a CUDA GPU", allow_module_level=True)
 
 SIZES = {

@@ -170,12 +170,12 @@ def test_the_virtual_step_is_where_adam_goes(name):
     [
         (
             lambda w: torch.optim.RMSprop(w, 0.1),
-            "knows those of SGD, Adam and AdamW, not of RMSprop",
+            "possible for SGD, Adam and AdamW, not for RMSprop",
         ),
-        (lambda w: torch.optim.Adam(w, 0.1, amsgrad=True), "knows no Adam with amsgrad"),
+        (lambda w: torch.optim.Adam(w, 0.1, amsgrad=True), "not possible for Adam with amsgrad"),
         (
             lambda w: torch.optim.SGD(w, 0.1, momentum=0.9, dampening=0.5),
-            "knows no SGD with dampening",
+            "not possible for SGD with dampening",
         ),
         (
             lambda w: torch.optim.SGD([{"params": [one]} for one in w], 0.1),

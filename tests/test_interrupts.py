@@ -161,7 +161,7 @@ def test_a_measurement_is_interrupted_and_the_resumed_run_is_the_undisturbed_one
     said = capfd.readouterr()
     assert (
         "stopping after this step" in said.err
-        and "stopped in what comes after epoch 2; all before that is saved" in said.out
+        and "stopped after the steps of epoch 2; all earlier work is saved" in said.out
     )
     assert count[0] == 3 and len((folder / "metrics.jsonl").read_text().splitlines()) == 1
     assert main(["resume", str(folder)]) == 0

@@ -177,7 +177,7 @@ def test_a_file_is_what_was_measured(wanted, tmp_path):
         ({"threads": 64}, "another threads, 1, not 64"),
         ({"space": "darts"}, "another space, 'nasbench201', not 'darts'"),
         ({"size": 224}, "another image size, 16, not 224"),
-        ({"batch": 8}, "not 8: measure anew by `archgrad latency --space nasbench201 --size 16 --channels 4 --cells 1 .*--batch 8"),
+        ({"batch": 8}, "not 8: measure again with `archgrad latency --space nasbench201 --size 16 --channels 4 --cells 1 .*--batch 8"),
         ({"spec": {"channels": 9}}, "another options of the space, .*'channels': 4"),
     ],
 )  # fmt: skip
@@ -191,7 +191,7 @@ def test_files_are_found_by_their_setting(wanted, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(
         ValueError,
-        match=r"no latency of these networks was measured on .* yet: `archgrad latency --space nasbench201",
+        match=r"no latency of these networks was measured on .* yet: measure it with `archgrad latency --space nasbench201",
     ):
         latency.find(wanted)
     latency.write(profile(wanted), latency.place(wanted))
@@ -203,14 +203,14 @@ def test_files_are_found_by_their_setting(wanted, tmp_path, monkeypatch):
 def test_what_is_no_such_file_is_refused(wanted, tmp_path):
     for text in ("{", "[]", json.dumps({"ops": {}})):
         (tmp_path / "a.json").write_text(text)
-        with pytest.raises(ValueError, match=r"a\.json holds no latencies: write them by"):
+        with pytest.raises(ValueError, match=r"a\.json is no latency file: write one with"):
             latency.read(tmp_path / "a.json", wanted)
 
 
 def test_too_few_networks_and_sums_that_say_nothing_are_refused(wanted, monkeypatch):
     made = spaces.space("nasbench201")
     with pytest.raises(
-        ValueError, match="nets must be at least 10, which a line is calibrated on, not 9"
+        ValueError, match="nets must be at least 10, because a line is fitted to them, not 9"
     ):
         latency.measure(made, wanted, nets=9)
     monkeypatch.setattr(measuring, "milliseconds", by_macs)

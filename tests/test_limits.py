@@ -172,7 +172,7 @@ def test_what_cannot_be_is_said():
     ):
         check(CHAIN, both)
     check(CHAIN, both[:1])
-    with pytest.raises(ValueError, match="no network that is left to select from keeps to macs=1"):
+    with pytest.raises(ValueError, match="no network that can still be selected keeps to macs=1"):
         strongest(random_mixture(CHAIN, 0), CHAIN, (Limit(c, 1.0),))
 
 

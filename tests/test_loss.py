@@ -231,9 +231,7 @@ def test_a_selection_for_any_mixture_composes_with_any_relaxation():
 def test_what_reads_any_mixture_still_decides_alone(names, patch, says):
     with pytest.raises(ValueError, match=says):
         method(names, space("darts", channels=4, cells=3, nodes=2, classes=4), patches=[patch])
-    with pytest.raises(
-        ValueError, match="a relaxation of its own, so it does not read any mixture"
-    ):
+    with pytest.raises(ValueError, match="a relaxation of its own, so it cannot read any mixture"):
         Patch("mine", relax=softmax, select=weakest, any_mixture=True)
 
 
@@ -242,5 +240,5 @@ def test_a_term_of_the_alphas_is_no_term_of_the_weights():
     assert (
         made.weight_terms == (task,)
         and made.alpha_terms == (task, logsumexp)
-        and len(made.train_alpha_terms) == 1
+        and len(made.patch.train_alpha_terms) == 1
     )

@@ -38,7 +38,7 @@ def test_what_the_old_space_had_not_is_refused():
     table = {"cell": torch.zeros(2, 2)}
     with pytest.raises(
         ValueError,
-        match="cell: the space that begins has edges or primitives of which the one before had none",
+        match="cell: the space that begins has edges or primitives the one before had not",
     ):
         along(NEW, OLD, table)
     with pytest.raises(ValueError, match="the table has 'other'"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 import torch
@@ -20,12 +20,14 @@ from archgrad.searching.method import Method
 from archgrad.searching.patch import SETTLED, Patch
 from archgrad.searching.steps import Bilevel
 from archgrad.spaces import space
+from fakes import Noise
 from patches import PATCHES
-from searching import DATA, EPOCHS, Record, Saves, Stopped, gone_on, run, same
+from searching import EPOCHS, Record, Saves, Stopped, gone_on, run, same
 
+FIVE = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
 SPACES = {
     "nasbench201": {"channels": 4, "cells": 1, "classes": 4},
-    "darts": {"channels": 4, "cells": 3, "nodes": 2, "classes": 4},
+    "darts": {"channels": 2, "cells": 3, "nodes": 2, "classes": 4, "primitives": FIVE},
     "s1": {"channels": 2, "cells": 3, "classes": 4},
     "s4": {"channels": 2, "cells": 3, "classes": 4},
     "nasbenchmacro": {"channels": 2, "classes": 4},
@@ -42,15 +44,27 @@ still = dict(alphas={"decay": 0.0})  # decay off: what moves an alpha is then it
 
 
 SYSTEMS = {"darts", "stdarts", "sddarts", "cdarts"}
-"""They run with everything in `make test`. The others run in four spaces there, and alone; the rest of them runs in `make slow`."""
-SHORT: dict[str, dict[str, int]] = {"rsws": {"samples": 20, "finalists": 2}}
+"""They run in each of `KINDS` in `make test`, and in all pairs of each other."""
+KINDS = ("nasbench201", "darts", "nasbenchmacro")
+"""Spaces that differ in kind: one cell, two cells whose nodes choose among edges, a chain of layers."""
+OTHERS = ("darts", "nasbenchmacro", "mbconv")
+SHORT: dict[str, dict[str, int]] = {"rsws": {"samples": 5, "finalists": 2}}
 """Options without which a test takes minutes."""
+
+
+def sampled(name: str, one: str) -> bool:
+    """Whether a method runs in a space in `make test`: all run in nasbench201 and, by turns, in one other space. `make slow` runs the rest."""
+    turn = one in ("nasbench201", OTHERS[ENTRIES.index(name) % len(OTHERS)])
+    return (
+        turn
+        or (name in SYSTEMS and one in KINDS)
+        or (name, one) in (("darts", "s1"), ("sddarts", "s4"))
+    )
+
+
 CASES = [
     pytest.param(
-        name,
-        one,
-        id=f"{name}-{one}",
-        marks=[pytest.mark.slow] if one in ("s1", "nasbenchmacro") and name not in SYSTEMS else [],
+        name, one, id=f"{name}-{one}", marks=[] if sampled(name, one) else [pytest.mark.slow]
     )
     for name in ENTRIES
     for one in SPACES
@@ -74,21 +88,39 @@ def made(names: str, space_name: str, **settings: dict) -> Method:
     return Method(patch, space(space_name, **options | {"channels": channels}))
 
 
-PLACES = [("step", 0, 2), ("step", 1, 3), ("epoch", 2, 0), ("step", 2, 1), ("step", 3, 3)]
+DATA = Noise(per_epoch=2)
+PLACES = [("step", 0, 1), ("step", 1, 2), ("epoch", 2, 0), ("step", 2, 1), ("step", 3, 2)]
 DECISIONS = [
     ("decision", 2**n, 0) for n in range(6)
 ]  # of dozens; the tests of such a method go on from each
 
 
+def some_places(name: str, space_name: str) -> list[tuple[str, int, int]]:
+    """The places of `make test`: two of `PLACES` by turns, so that the methods together have them all, and the first decision and the fourth."""
+    turn = ENTRIES.index(name)
+    two = [PLACES[turn % len(PLACES)], PLACES[(turn + 2) % len(PLACES)]]
+    return [*(two if space_name == "nasbench201" else two[:1]), DECISIONS[0], DECISIONS[2]]
+
+
 @pytest.mark.parametrize(("name", "space_name"), CASES)
 def test_runs_derives_moves_every_alpha_and_resumes_bit_for_bit(name, space_name, tmp_path):
     m = made(name, space_name, **still)
-    places = [*PLACES, *DECISIONS] if space_name == "nasbench201" else [PLACES[3], DECISIONS[2]]
-    saves = Saves(places, tmp_path)
-    found = run(m, [saves])
-    check_rows(m, found, saves.rows, SPACES[space_name].get("cells"))
+    found, rows = goes_on_alike(m, some_places(name, space_name), tmp_path)
+    check_rows(m, found, rows, SPACES[space_name].get("cells"))
     if m.alpha_from(EPOCHS) < EPOCHS:  # no control arm
         check_alphas(m, found.state)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENTRIES)
+def test_resumes_bit_for_bit_from_every_place(name, tmp_path):
+    goes_on_alike(made(name, "nasbench201", **still), [*PLACES, *DECISIONS], tmp_path)
+
+
+def goes_on_alike(m, places, folder):
+    """What a search finds, and its rows. From each of the places its rest comes out the same, to the last bit."""
+    saves = Saves(places, folder)
+    found = run(m, [saves], data=DATA)
     files = {place: path for place, path in saves.files.items() if path.exists()}
     assert [*files] == [
         place
@@ -96,10 +128,11 @@ def test_runs_derives_moves_every_alpha_and_resumes_bit_for_bit(name, space_name
         if place not in DECISIONS or place[1] <= len(found.state.decisions)
     ]
     for place, path in files.items():
-        again, rows = gone_on(m, path)
+        again, rows = gone_on(m, path, data=DATA)
         assert rows == saves.rows[len(saves.rows) - len(rows) :], place
         assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)), place
         assert again.genotype == found.genotype
+    return found, saves.rows
 
 
 def check_rows(m, found, rows, cells):
@@ -113,7 +146,7 @@ def check_rows(m, found, rows, cells):
     )
     derived = m.base.derive(found.genotype, channels=4, cells=cells).eval()
     assert derived(next(DATA.evaluation("val")).images).shape == (DATA.batch, DATA.classes)
-    judgement = judge(m, found.state, found.genotype, rows, [6] * 4)
+    judgement = judge(m, found.state, found.genotype, rows, [4] * 4)
     assert (
         Judgement.from_json(json.loads(json.dumps(judgement.to_json()))) == judgement
         and judgement.accuracy is not None
@@ -196,8 +229,29 @@ def test_pairs_compose_or_say_why_not(pair):
 
 
 RUNNING = [pair for pair in PAIRS if of_pair(pair)[0] is None]
+BEFORE = {"weights", "alphas", "lengths", "with_rate", "ahead", "scalars"}
+"""Fields of a patch that only set numbers before a step."""
+
+
+def covering() -> set[tuple[str, str]]:
+    """So few pairs that any two fields that two patches set in any running pair meet in one of them, and that each method is in two."""
+    sets = {name: patch_of(name, "nasbench201").sets() - BEFORE for name in ENTRIES}
+    meets = {
+        pair: {*map(frozenset, product(*(sets[name] for name in pair)))}
+        for pair in RUNNING
+        if "darts" not in pair
+    }
+    found = {pair for pair in meets if SYSTEMS.issuperset(pair)}
+    while left := set().union(*meets.values()).difference(*(meets[pair] for pair in found)):
+        found.add(max(meets, key=lambda pair: len(meets[pair] & left)))
+    while rare := {name for name in ENTRIES[1:] if sum(name in pair for pair in found) < 2}:
+        found.add(max(meets.keys() - found, key=lambda pair: (len(rare & {*pair}), pair)))
+    return found
+
+
+COVERING = covering()
 SOME = [
-    pytest.param(pair, id="+".join(pair), marks=[] if SYSTEMS & {*pair} else [pytest.mark.slow])
+    pytest.param(pair, id="+".join(pair), marks=[] if pair in COVERING else [pytest.mark.slow])
     for pair in RUNNING
 ]
 
@@ -206,8 +260,8 @@ SOME = [
 def test_pairs_run_and_resume_bit_for_bit(pair, tmp_path):
     m = made("+".join(pair), "nasbench201", **of_pair(pair)[1])
     saves = Saves([("step", 2, 1)], tmp_path)
-    found = run(m, [saves])
-    again, _ = gone_on(m, saves.files["step", 2, 1])
+    found = run(m, [saves], data=DATA)
+    again, _ = gone_on(m, saves.files["step", 2, 1], data=DATA)
     assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state))
 
 
@@ -339,7 +393,10 @@ def test_the_users_own_word_settles_a_conflict():
     assert both.order == "weight_first"
 
 
-@pytest.mark.parametrize("space_name", SPACES)
+@pytest.mark.parametrize(
+    "space_name",
+    [pytest.param(one, marks=[] if one in KINDS else [pytest.mark.slow]) for one in SPACES],
+)
 def test_bf16_runs_everywhere(space_name):
     record = Record()
     search(

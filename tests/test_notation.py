@@ -119,7 +119,7 @@ def test_op_numbers_alone_are_read_where_both_orders_agree():
     assert write(parse("(4, 4, 4, 4, 4, 4)")).count("avg_pool_3x3") == 6
     with pytest.raises(
         ValueError,
-        match=r"mean more than one cell: say NAS-Bench-201:\(3, 0, 1, 4, 2, 3\) .* or NASLib:\(3, 0",
+        match=r"mean more than one cell: give NAS-Bench-201:\(3, 0, 1, 4, 2, 3\) .* or NASLib:\(3, 0",
     ):
         parse("[3, 0, 1, 4, 2, 3]")
     assert NUMBERED["NAS-Bench-201"] == (nasbench201.OPS, nasbench201.EDGES)
@@ -206,27 +206,27 @@ def test_names_are_forgiving_and_every_known_one_is_found():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("DARTS", "'DARTS' is published in more than one form: say DARTS_V1 or DARTS_V2"),
-        ("GDAS", "say FairDARTS:GDAS_V1 or AutoDL-Projects:GDAS_V1"),
+        ("DARTS", "'DARTS' is published in more than one form: give DARTS_V1 or DARTS_V2"),
+        ("GDAS", "give FairDARTS:GDAS_V1 or AutoDL-Projects:GDAS_V1"),
         (
             "FairDARTS",
-            "say FairDARTS_a or FairDARTS_b or FairDARTS_c or FairDARTS_d or FairDARTS_e or FairDARTS_f, ... (7 in all)",
+            "give FairDARTS_a or FairDARTS_b or FairDARTS_c or FairDARTS_d or FairDARTS_e or FairDARTS_f, ... (7 in all)",
         ),
         ("RobustDARTS", "unknown genotype 'RobustDARTS'"),
         ("99999", "the cells 0 to 15624, not 99999"),
         (
             "NASBench:(1, 2, 3, 4, 0, 0)",
-            "op numbers are known of NAS-Bench-201 and NASLib, not of 'NASBench'",
+            "op numbers can be read for NAS-Bench-201 and NASLib, not for 'NASBench'",
         ),
         (
             "NASLib:(1, 2, 3, 4, 0, 5)",
             "NASLib: 6 op numbers from 0 to 4 are expected, not [1, 2, 3, 4, 0, 5]",
         ),
-        ("(((0, 3), (1, 9)), ((0, 1), (1, 1)))", "from 0 to 6, and 9 stands there"),
+        ("(((0, 3), (1, 9)), ((0, 1), (1, 1)))", "from 0 to 6, not 9"),
         ("{'0': '|a~0|', '1': '|b~0|'}", "the 2 stages have different cells"),
-        ("arch |a~0| and |b~0|", "this text holds 2 different genotypes"),
+        ("arch |a~0| and |b~0|", "this text contains 2 different genotypes"),
         ("dart_v2", "did you mean 'DARTS_V2'"),
-        ("GDAS_V1", "say FairDARTS:GDAS_V1 or AutoDL-Projects:GDAS_V1"),
+        ("GDAS_V1", "give FairDARTS:GDAS_V1 or AutoDL-Projects:GDAS_V1"),
         ("darts:PDARTS", "unknown genotype 'darts:PDARTS'"),
         ("", "unknown genotype ''"),
         ("Genotype(normal=[('a', 0)], normal_concat=[2])", "normal: 1 pairs"),
@@ -240,8 +240,8 @@ def test_names_are_forgiving_and_every_known_one_is_found():
         ),
         ("Genotype(normal=[('a', 0.5), ('b', 1)], normal_concat=[2])", "normal, entry 0: expected"),
         ("Genotype(normal=[('a', True), ('b', 1)], normal_concat=[2])", "normal, entry 0"),
-        ("Genotype(normal=[('a', 0), ('b', 1)])", "stands there without 'normal_concat'"),
-        ("Genotype(normal_concat=[2])", "'normal_concat' stands there without 'normal'"),
+        ("Genotype(normal=[('a', 0), ('b', 1)])", "is given without 'normal_concat'"),
+        ("Genotype(normal_concat=[2])", "'normal_concat' is given without 'normal'"),
         (
             "Genotype(normal=[('a', 0), ('b', 1)], normal_concat=range(2, 1000000000))",
             "normal_concat: expected node numbers",
@@ -252,15 +252,15 @@ def test_names_are_forgiving_and_every_known_one_is_found():
         ),
         (
             "Genotype([('a', 0), ('b', 1)], [2])",
-            "only names, numbers, lists and range(a, b) may stand in it, and here its cells have no names",
+            "a genotype contains only names, numbers, lists and range(a, b), and the cells of this one have no names",
         ),
         (
             "Genotype(normal=__import__('os').getcwd(), normal_concat=[2])",
-            "and here is __import__('os').getcwd()",
+            "and this text has __import__('os').getcwd()",
         ),
         ("Genotype(normal=[('a', 0)", "was never closed"),
         ("Genotype(" + "(" * 5000, "not a genotype"),
-        ("a = 1; b = (2)", "here are 2 statements"),
+        ("a = 1; b = (2)", "this text has 2 statements"),
         ("{}", "one entry per cell"),
         ("[(1)]", "one entry per cell"),
         ('{"normal": {"links": []}}', "'links' and 'concat'"),
@@ -274,9 +274,9 @@ def test_names_are_forgiving_and_every_known_one_is_found():
         ),
         ('{"normal": {"links": [], "concat": [-1]}}', "normal_concat: expected node numbers"),
         ("|a~0|+|b~1|", "node 2 of a NAS-Bench-201 string has one op on each of the inputs 0 to 1"),
-        ("|a~0|+b~0|c~1|", "node 2 of a NAS-Bench-201 string reads"),
-        ("|a|", "node 1 of a NAS-Bench-201 string reads"),
-        ("|", "node 1 of a NAS-Bench-201 string reads"),
+        ("|a~0|+b~0|c~1|", "node 2 of a NAS-Bench-201 string has the form"),
+        ("|a|", "node 1 of a NAS-Bench-201 string has the form"),
+        ("|", "node 1 of a NAS-Bench-201 string has the form"),
     ],
 )
 def test_errors_are_one_line_that_names_the_place(text, says):

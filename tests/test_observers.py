@@ -12,7 +12,10 @@ from archgrad.observers.interrupts import Interrupted, stop_requests
 from archgrad.observers.probes import Curvature
 from archgrad.observers.recording import Checkpoints, Metrics, Reading
 from archgrad.searching import checkpoint
+from archgrad.searching.checks import check_observers
 from archgrad.searching.loop import search
+from archgrad.searching.observer import Observer
+from archgrad.searching.types import Memory
 from archgrad.storage.records import rows
 from fakes import Noise
 from watching import Several, assert_equal, trace
@@ -123,7 +126,7 @@ def test_a_measurement_ends_within_a_batch_and_is_done_again_on_resume(tmp_path)
     saves = Checkpoints(path, seconds=0, stopping=asked, how="archgrad resume x")
     with pytest.raises(
         Interrupted,
-        match=r"^stopped in what comes after epoch 1; all before that is saved\. Go on with: archgrad resume x$",
+        match=r"^stopped after the steps of epoch 1; all earlier work is saved\. Go on with: archgrad resume x$",
     ):
         search(m, Reading(Broken(), saves.measuring, saves.tuning), 2, observers=[saves])
     assert seen == [0, 1]  # of three batches
@@ -230,3 +233,32 @@ def test_a_curvature_ends_within_a_product():
     assert len(products) == 4
     search(m, Noise(), 1, observers=[Curvature(between=lambda: products.append(0))])
     assert len(products) > 4 + 10
+
+
+def test_an_observer_that_inherits_writes_only_the_methods_it_needs():
+    class Epochs(Observer):
+        def __init__(self):
+            self.seen = []
+
+        def on_epoch(self, method, state, data, row):
+            self.seen.append(row["epoch"])
+
+    epochs = Epochs()
+    assert check_observers(epochs) == (epochs,)
+    search(method(), Noise(), 2, observers=epochs)
+    assert epochs.seen == [0, 1]
+
+
+def test_a_memory_that_inherits_writes_only_the_methods_it_needs():
+    class Steps(Memory):
+        def __init__(self):
+            self.count = 0
+
+        def after_step(self, forward):
+            self.count += forward.context.phase == "weight"
+
+    steps = Steps()
+    patch = archgrad.Patch("steps", memory={"steps": lambda: steps})
+    search(method(patches=[patch]), Noise(), 1)
+    assert steps.count == 3
+    assert (steps.size(), steps.state_dict()) == (0, {})

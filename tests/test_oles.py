@@ -189,7 +189,7 @@ def test_what_rests_rests_and_the_rest_goes_on(space_name):
 
 def test_it_may_stop_the_search():
     found = searched(oles(threshold=1, interval=2, measure="paper", stop=True))
-    assert found.state.epoch == 1 and found.state.stopped == "every op rests"
+    assert found.state.epoch == 1 and found.state.stopped == "every op has stopped learning"
 
 
 def test_nobody_rests_is_darts_bit_for_bit():
@@ -267,6 +267,6 @@ def test_a_new_supernet_learns_whole(tmp_path):
 def test_the_users_own_hypergradient_is_refused():
     with pytest.raises(
         ValueError,
-        match=r"oles compares gradients in an alpha step of its own: leave out darts.hypergradient",
+        match=r"oles needs its own alpha step, in which it compares gradients: leave out darts.hypergradient",
     ):
         searched(oles(settings={"darts": {"hypergradient": "first_order"}}))

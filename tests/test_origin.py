@@ -26,7 +26,7 @@ def test_the_bare_form_is_refused_where_a_preset_of_the_space_would_differ():
         Method(compose(stdarts(), sddarts(), MINE), NB)
     assert str(caught.value) == (
         "stdarts has other options in space nasbench201: kappa 0.04 (not 0.06), entropy 'sum' (not 'mean'), warmup 0.2 (not 0.1); make it by "
-        "archgrad.method('stdarts+sddarts', space, patches=[...]), which knows them and takes patches of yours, or say these options yourself"
+        "archgrad.method('stdarts+sddarts', space, patches=[...]), which has the presets and takes patches of yours, or set these options yourself"
     )
 
 

@@ -163,7 +163,8 @@ def test_unknown_devices_are_refused(name, capsys):
 def test_a_gpu_is_taken_by_its_number(monkeypatch):
     assert check_device("cuda:1") == "cuda:1"
     with pytest.raises(
-        ValueError, match="device cuda:1: there is no CUDA GPU here; use another one, such as cpu"
+        ValueError,
+        match="device cuda:1: this machine has no CUDA GPU; use another one, such as cpu",
     ):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         device_named("cuda:1")

@@ -185,7 +185,7 @@ def test_a_derived_network_is_whole(name):
 def test_what_does_not_divide_is_refused(name):
     with pytest.raises(
         ValueError,
-        match="channels is 16, which is no multiple of partial_channels 6: choose another of the two",
+        match="channels is 16, which is no multiple of partial_channels 6: change one of them",
     ):
         space(name, partial_channels=6)
     with pytest.raises(

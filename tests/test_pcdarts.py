@@ -70,7 +70,7 @@ def test_selection_is_on_alpha_times_edge():
     chosen = {}
     for edges in (True, False):
         mixture = m.relax(alphas, readout(group))
-        for reshape in m.reshape if edges else ():
+        for reshape in m.patch.reshape if edges else ():
             mixture = reshape(mixture, alphas, readout(group))
         chosen[edges] = [
             (link.source, link.primitive)

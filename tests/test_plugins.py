@@ -26,8 +26,8 @@ from collections.abc import Callable
 
 from archgrad import Patch
 from archgrad.methods import METHODS, Entry
-from archgrad.schedules import constant
-from archgrad.terms import logsumexp, weighted
+from archgrad.components.schedules import constant
+from archgrad.components.losses import logsumexp, weighted
 
 def pulled(*, strength: float = 0.5, shape: Callable[[float], float] | None = None) -> Patch:
     """A pull of the alphas of an edge to each other, at ``strength``."""
@@ -140,7 +140,7 @@ def test_another_version_is_said(here, capsys):
     plugins.load(["mine.method==1.1"])
     assert (
         capsys.readouterr().err
-        == "plugin mine.method is of version 1.2 here; what is recorded was made with 1.1\n"
+        == "plugin mine.method has version 1.2 here; the record was made with version 1.1\n"
     )
     assert plugins.loaded() == ("mine.method==1.2",)
 
@@ -187,7 +187,7 @@ def test_a_run_of_a_missing_space_says_so(here, monkeypatch, capsys):
     for command in ("show", "count", "retrain", "resume", "evaluate"):
         assert main([command, str(found.path)]) == 2, command
         assert (
-            f"space 'wide' is not known here, for {MISSING.format('own_space')}"
+            f"space 'wide' is not known here, because {MISSING.format('own_space')}"
             in capsys.readouterr().err
         )
 
@@ -246,7 +246,7 @@ def test_a_study_names_them_for_its_runs(here):
         ),
         (
             "from archgrad.methods import METHODS\nMETHODS['a+b'] = METHODS['gdas']\n",
-            "a method is named by letters, digits and _, not 'a+b'",
+            "the name of a method has letters, digits and _, not 'a+b'",
         ),
     ],
 )
@@ -256,7 +256,7 @@ def test_a_plugin_that_cannot_be_is_one_line_and_leaves_nothing(here, capsys, te
     assert main(["methods", "--plugin", "broken"]) == 2
     error = capsys.readouterr().err
     assert (
-        f"plugin broken{':' if 'named by' in says else ''} {says}" in error
+        f"plugin broken{':' if 'the name of' in says else ''} {says}" in error
         and error.count("\n") == 1
     )
     assert before == METHODS

@@ -381,9 +381,12 @@ def test_tables_show_it_where_it_was_measured():
         ),
         (
             {"ranking_images": 0},
-            "diagnostics.ranking_images: Input should be greater than 0, not 0",
+            "diagnostics.ranking_images: Input should be greater than or equal to 1, not 0",
         ),
-        ({"ranking_every": 0}, "diagnostics.ranking_every: Input should be greater than 0, not 0"),
+        (
+            {"ranking_every": 0},
+            "diagnostics.ranking_every: Input should be greater than or equal to 1, not 0",
+        ),
         (
             {"ranking_tables": True},
             "unknown option of diagnostics 'ranking_tables': did you mean 'ranking_table'?",

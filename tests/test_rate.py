@@ -23,7 +23,7 @@ from archgrad.searching.types import Plan
 from archgrad.spaces import SPACES, space
 from fakes import Noise
 from running import SMALL, outcome, same
-from searching import resumed, run
+from searching import Saves, gone_on, run
 from searching import same as equal
 
 ROOT = Path(__file__).parent.parent / "recipes"
@@ -185,9 +185,11 @@ def test_the_optimizer_has_the_fitted_rate():
 @pytest.mark.parametrize(("name", "given"), [("stdarts", {}), ("progressive", {}), ("cdarts", {})])
 def test_a_resumed_search_has_the_same_rate(name, given, tmp_path):
     made = method(name, space("nasbench201", channels=4, cells=1, classes=4), **given)
-    whole = run(made, data=Noise())
-    for place in (("step", 1, 1), ("epoch", 2, 0)):
-        found, _ = resumed(made, place, tmp_path / "state")
+    saves = Saves([("step", 1, 1), ("epoch", 2, 0)], tmp_path)
+    whole = run(made, [saves], data=Noise())
+    assert all(path.exists() for path in saves.files.values())
+    for path in saves.files.values():
+        found, _ = gone_on(made, path)
         assert equal(found.state.alphas, whole.state.alphas) and found.genotype == whole.genotype
 
 

@@ -20,6 +20,7 @@ from archgrad.run.folder import RunFolder
 from archgrad.run.repairing import mend_metrics
 from archgrad.searching.method import Method
 from archgrad.storage import records
+from pictures import DRAWN, pictures
 from retraining import stop_at, trained
 from running import SMALL, STEPS, after, outcome, same
 
@@ -236,7 +237,8 @@ def test_readers_of_a_finished_search_refuse_damage_and_cope_with_what_is_missin
     from archgrad.tabular import nasbench201
 
     assert of_run(whole, nasbench201) and of_run(found, nasbench201) == []
-    curves_svg(records.every(folder.metrics), tmp_path / "curves.svg")
+    with pictures(DRAWN):
+        curves_svg(records.every(folder.metrics), tmp_path / "curves.svg")
 
 
 def test_a_finished_search_without_its_metrics_is_named_unless_it_is_cut_down(

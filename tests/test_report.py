@@ -12,13 +12,14 @@ from rich.console import Console
 
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
-from archgrad.arch.placement import inputs_of, plan
+from archgrad.arch.placement import inputs_of, placement
 from archgrad.arch.published import published
 from archgrad.arch.style import colour, label
 from archgrad.report import cell_table, cells_svg, curves_svg, save_svg, verdict_table
 from archgrad.tabular import nasbench201
 
 NB201 = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|nor_conv_3x3~2|"
+pytestmark = pytest.mark.usefixtures("drawn")
 CELLS = [
     *Genotype.parse(NB201).cells,
     *{cell: None for entry in published() for cell in entry.cells},
@@ -35,7 +36,7 @@ def text(table, width=80):
 def crossings(cell):
     return sum(
         a.link.source < b.link.source < a.link.target < b.link.target
-        for one, other in combinations(plan(cell).routes, 2)
+        for one, other in combinations(placement(cell).routes, 2)
         for a, b in ((one, other), (other, one))
         if a.side == b.side
     )
@@ -43,7 +44,7 @@ def crossings(cell):
 
 def test_every_published_cell_is_laid_out_without_overlaps():
     for cell in CELLS:
-        routes = plan(cell).routes
+        routes = placement(cell).routes
         assert sorted(route.link for route in routes) == sorted(cell.links)
         for a, b in combinations(routes, 2):
             if a.side == b.side and a.lane == b.lane:
@@ -60,7 +61,7 @@ def test_lines_that_meet_at_a_node_have_ports_of_their_own():
     for cell in CELLS:
         ports = [
             port
-            for route in plan(cell).routes
+            for route in placement(cell).routes
             for port in (
                 ("source", route.link.source, route.side, route.leave),
                 ("target", route.link.target, route.side, route.enter),
@@ -72,7 +73,7 @@ def test_lines_that_meet_at_a_node_have_ports_of_their_own():
 
 def test_the_inputs_of_a_node_come_from_both_sides():
     for cell in CELLS:
-        routes = plan(cell).routes
+        routes = placement(cell).routes
         for node in {link.target for link in cell.links}:
             sides = [route.side for route in routes if route.link.target == node]
             assert abs(sum(sides)) <= 1
@@ -88,17 +89,17 @@ def test_the_siding_crosses_least():
 def test_inputs_and_output_of_a_cell():
     normal, nb201 = Genotype.parse("DARTS_V2").cells[0], Genotype.parse(NB201).cells[0]
     assert (inputs_of(normal), inputs_of(nb201)) == (2, 1)
-    assert plan(normal).nodes == 6 and plan(normal).concatenates
-    assert plan(nb201).nodes == 4 and not plan(nb201).concatenates
+    assert placement(normal).nodes == 6 and placement(normal).concatenates
+    assert placement(nb201).nodes == 4 and not placement(nb201).concatenates
     assert inputs_of(CellGenotype("layer 3", (Link(0, 1, "mb_k3_e6"),), (1,))) == 1
     assert (
-        plan(CellGenotype("normal", (), (2, 3))).nodes == 4
+        placement(CellGenotype("normal", (), (2, 3))).nodes == 4
     )  # FairDARTS may leave nodes without inputs
 
 
 def test_a_wide_cell_is_laid_out_too():
     links = tuple(Link(s, t, "skip_connect") for t in range(1, 16) for s in (t // 2, t - 1))
-    assert len(plan(CellGenotype("cell", links, (15,))).routes) == 30
+    assert len(placement(CellGenotype("cell", links, (15,))).routes) == 30
 
 
 @pytest.mark.parametrize("name", ["DARTS_V2", "FairDARTS_a", "DCO_EDGE_BS_64", "AmoebaNet", NB201])

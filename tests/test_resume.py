@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from archgrad.cli import main
 from archgrad.searching.method import Method
-from running import SMALL, STEPS, after, outcome, same
+from running import SMALL, STEPS, after, forked, fresh, outcome, same
 
-CHILD = Path(__file__).parent / "running.py"
 EVERY_STEP = ["--search.checkpoint-seconds", "1e-9"]
 
 
@@ -26,27 +23,22 @@ def whole(tmp_path_factory):
     return outcome(folder)
 
 
-def child(kill: int | str, *arguments: str) -> int:
-    return subprocess.run(
-        [sys.executable, CHILD, str(kill), *arguments], stdout=subprocess.DEVNULL, timeout=300
-    ).returncode
-
-
-def test_three_kills(whole, tmp_path):
-    """At a random step of each epoch; what was saved is one step old."""
+@pytest.mark.parametrize("child", [forked, pytest.param(fresh, marks=pytest.mark.slow)])
+def test_three_kills(whole, tmp_path, child):
+    """At a random step of each epoch; what was saved is one step old. The last process is always a fresh one."""
     folder, draw = str(tmp_path / "run"), random.Random()
     steps = [draw.randint(2, STEPS) for _ in range(3)]
     assert child(steps[0], "search", *SMALL, *EVERY_STEP, "--out", folder) == -signal.SIGKILL
     for step in steps[1:]:
         assert child(step, "resume", folder) == -signal.SIGKILL
-    assert child(0, "resume", folder) == 0
+    assert fresh(0, "resume", folder) == 0
     assert same(outcome(Path(folder)), whole), steps
 
 
 def test_a_kill_between_metrics_and_checkpoint(whole, tmp_path):
     """The line of the epoch is on the disk, the checkpoint is older: resume writes that line once."""
     folder = tmp_path / "run"
-    assert child("line", "search", *SMALL, *EVERY_STEP, "--out", str(folder)) == -signal.SIGKILL
+    assert forked("line", "search", *SMALL, *EVERY_STEP, "--out", str(folder)) == -signal.SIGKILL
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
     assert main(["resume", str(folder)]) == 0
     assert same(outcome(folder), whole)
@@ -54,7 +46,7 @@ def test_a_kill_between_metrics_and_checkpoint(whole, tmp_path):
 
 def test_a_kill_before_the_first_checkpoint(whole, tmp_path):
     folder = str(tmp_path / "run")
-    assert child(1, "search", *SMALL, *EVERY_STEP, "--out", folder) == -signal.SIGKILL
+    assert forked(1, "search", *SMALL, *EVERY_STEP, "--out", folder) == -signal.SIGKILL
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
     assert main(["resume", folder]) == 0
     assert same(outcome(tmp_path / "run"), whole)

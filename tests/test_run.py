@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -15,8 +16,9 @@ from archgrad.cli import main
 from archgrad.run import config
 from archgrad.run.config import SearchConfig
 from archgrad.run.folder import RunFolder
-from archgrad.run.sections import DataSettings, SearchSettings
+from archgrad.run.sections import DataSettings, DiagnosticSettings, SearchSettings
 from archgrad.storage.files import read_json
+from pictures import DRAWN, pictures
 from running import SMALL, outcome, same
 
 QUIET = Console(quiet=True)
@@ -30,6 +32,7 @@ def tiny(out: Path, **given) -> SearchConfig:
         data=DataSettings(path="digits"),
         space={"name": "nasbench201", "channels": 2, "cells": 1},
         search=SearchSettings(limit=60, batch=20, epochs=3, checkpoint_seconds=1e-9),
+        diagnostics=DiagnosticSettings(front_points=2),
         **({"alphas": {"lr": 0.05}} | given),
     )
 
@@ -37,7 +40,8 @@ def tiny(out: Path, **given) -> SearchConfig:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "run"
-    found = run.search(tiny(folder), console=QUIET)
+    with pictures(DRAWN):
+        found = run.search(tiny(folder), console=QUIET)
     return folder, found
 
 
@@ -54,6 +58,8 @@ def test_what_a_run_leaves(finished):
     }
     names |= {"alphas.safetensors", "cells.svg", "curves.svg", "checkpoint.previous.pt"}
     assert names | {"lock"} == {path.name for path in folder.iterdir()}
+    for name in ("cells.svg", "curves.svg"):
+        assert len([*ElementTree.parse(folder / name).iter()]) > 20  # drawn
     saved = read_json(folder / "genotype.json")
     assert Genotype.from_json(saved["genotype"]) == found.genotype == Genotype.parse(saved["text"])
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

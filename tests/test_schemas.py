@@ -8,12 +8,18 @@ from typing import Any
 
 import pytest
 
-from archgrad import schemas
 from archgrad.arch.genotype import Genotype
 from archgrad.cli import main
 from archgrad.compare import study, summary
+from archgrad.compare.schemas import ComparisonFile
+from archgrad.data.schemas import ImagesFile
 from archgrad.latency import profile
+from archgrad.latency.schemas import LatencyFile
+from archgrad.retraining.schemas import CardFile
 from archgrad.run import config
+from archgrad.run.schemas import EnvironmentFile, FrontFile, GenotypeFile
+from archgrad.storage import typed_json
+from archgrad.storage.folder import EstimateFile
 
 STUDIES = Path(__file__).parent.parent / "benchmarks" / "studies"
 RECORDED = sorted(STUDIES.rglob("summaries/*.json"))
@@ -59,7 +65,7 @@ def test_every_recorded_study_comparison_and_table_is_read():
     for path in STUDIES.rglob("study.yaml"):
         assert study.read(config.read_yaml(path), recorded=True).arms
     for path in STUDIES.rglob("compare.json"):
-        schemas.read(path, schemas.ComparisonFile)
+        typed_json.read(path, ComparisonFile)
     for path in STUDIES.rglob("latency.json"):
         assert profile.recorded(path).cost().ops
 
@@ -67,52 +73,52 @@ def test_every_recorded_study_comparison_and_table_is_read():
 @pytest.mark.parametrize(
     ("kind", "whole"),
     [
-        (schemas.GenotypeFile, {"genotype": CELL, "text": "x"}),  # of the first version
-        (schemas.GenotypeFile, {"genotype": CELL, "text": "x", "budget": [KEPT]}),
-        (schemas.GenotypeFile, {"genotype": CELL, "text": "x", "budget": [KEPT | {"wanted": 1}], "searched": JUDGED,
+        (GenotypeFile, {"genotype": CELL, "text": "x"}),  # of the first version
+        (GenotypeFile, {"genotype": CELL, "text": "x", "budget": [KEPT]}),
+        (GenotypeFile, {"genotype": CELL, "text": "x", "budget": [KEPT | {"wanted": 1}], "searched": JUDGED,
                                 "finished": {"epochs": 1, "of": 2, "steps": 0}}),
-        (schemas.CardFile, CARD),
-        (schemas.LatencyFile, TABLE | {"share": 1.0}),  # one that is written no more
-        (schemas.FrontFile, FRONT),
-        (schemas.ImagesFile, IMAGES),
-        (schemas.EstimateFile, {"left": 1, "total": 2.5, "when": 3}),
-        (schemas.EnvironmentFile, {"archgrad": "0.1", "commit": None, "python": "3"}),
-        (schemas.ComparisonFile, {"control": "darts"}),
+        (CardFile, CARD),
+        (LatencyFile, TABLE | {"share": 1.0}),  # one that is written no more
+        (FrontFile, FRONT),
+        (ImagesFile, IMAGES),
+        (EstimateFile, {"left": 1, "total": 2.5, "when": 3}),
+        (EnvironmentFile, {"archgrad": "0.1", "commit": None, "python": "3"}),
+        (ComparisonFile, {"control": "darts"}),
     ],
 )  # fmt: skip
 def test_what_was_written_is_read_as_it_stands(kind, whole):
-    assert schemas.checked(whole, kind) is whole
+    assert typed_json.checked(whole, kind) is whole
 
 
 @pytest.mark.parametrize(
     ("kind", "whole", "place", "value", "message"),
     [
-        (schemas.GenotypeFile, {"genotype": CELL}, "genotype", ..., "it lacks genotype"),
-        (schemas.GenotypeFile, {"genotype": CELL}, "genotype.cell.links.0", True, r"genotype: cell, entry 0: expected \[source, "),
-        (schemas.GenotypeFile, {"genotype": CELL}, "genotype.cell", None, "genotype: a genotype is an object"),
-        (schemas.GenotypeFile, {"genotype": CELL, "budget": [KEPT]}, "budget.0.unit", ..., "budget.0 lacks unit"),
-        (schemas.GenotypeFile, {"genotype": CELL, "budget": [KEPT]}, "budget.0.found", True, "budget.0.found: .*number, not True"),
-        (schemas.GenotypeFile, {"genotype": CELL, "searched": JUDGED}, "searched.parts.cell.lead", "1", "searched.parts.cell.lead: .*not '1'"),
-        (schemas.GenotypeFile, {"genotype": CELL, "searched": JUDGED}, "searched.new", 1, "searched.new: "),
-        (schemas.CardFile, CARD, "device", "tpu", "device: .*not 'tpu'"),
-        (schemas.CardFile, CARD, "threads", 1_000_000, "threads: .*less than or equal to 1024, not 1000000"),
-        (schemas.CardFile, CARD, "preprocess.classes", [], "preprocess.classes: "),
-        (schemas.CardFile, CARD, "preprocess.size", 0, "preprocess.size: .*not 0"),
-        (schemas.CardFile, CARD, "preprocess.std", [0.0], "preprocess.std.0: .*greater than 0"),
-        (schemas.CardFile, CARD, "preprocess.mean", [0.5, 0.5], "preprocess: mean has 2 numbers, and the images have 1 channels"),
-        (schemas.CardFile, CARD, "data.streaming", True, "data.streaming: "),
-        (schemas.LatencyFile, TABLE, "scale", -1.0, "scale: .*greater than 0, not -1.0"),
-        (schemas.LatencyFile, TABLE, "base", float("nan"), "base: .*finite"),
-        (schemas.LatencyFile, TABLE, "ops.cell.0", [0, 1, "none"], "ops.cell.0.*lacks 3|ops.cell.0"),
-        (schemas.FrontFile, FRONT, "points.0.front", 1, "points.0.front: .*not 1"),
-        (schemas.ImagesFile, IMAGES, "splits.train", -1, "splits.train: "),
+        (GenotypeFile, {"genotype": CELL}, "genotype", ..., "it lacks genotype"),
+        (GenotypeFile, {"genotype": CELL}, "genotype.cell.links.0", True, r"genotype: cell, entry 0: expected \[source, "),
+        (GenotypeFile, {"genotype": CELL}, "genotype.cell", None, "genotype: a genotype is an object"),
+        (GenotypeFile, {"genotype": CELL, "budget": [KEPT]}, "budget.0.unit", ..., "budget.0 lacks unit"),
+        (GenotypeFile, {"genotype": CELL, "budget": [KEPT]}, "budget.0.found", True, "budget.0.found: .*number, not True"),
+        (GenotypeFile, {"genotype": CELL, "searched": JUDGED}, "searched.parts.cell.lead", "1", "searched.parts.cell.lead: .*not '1'"),
+        (GenotypeFile, {"genotype": CELL, "searched": JUDGED}, "searched.new", 1, "searched.new: "),
+        (CardFile, CARD, "device", "tpu", "device: .*not 'tpu'"),
+        (CardFile, CARD, "threads", 1_000_000, "threads: .*less than or equal to 1024, not 1000000"),
+        (CardFile, CARD, "preprocess.classes", [], "preprocess.classes: "),
+        (CardFile, CARD, "preprocess.size", 0, "preprocess.size: .*not 0"),
+        (CardFile, CARD, "preprocess.std", [0.0], "preprocess.std.0: .*greater than 0"),
+        (CardFile, CARD, "preprocess.mean", [0.5, 0.5], "preprocess: mean has 2 numbers, and the images have 1 channels"),
+        (CardFile, CARD, "data.streaming", True, "data.streaming: "),
+        (LatencyFile, TABLE, "scale", -1.0, "scale: .*greater than 0, not -1.0"),
+        (LatencyFile, TABLE, "base", float("nan"), "base: .*finite"),
+        (LatencyFile, TABLE, "ops.cell.0", [0, 1, "none"], "ops.cell.0.*lacks 3|ops.cell.0"),
+        (FrontFile, FRONT, "points.0.front", 1, "points.0.front: .*not 1"),
+        (ImagesFile, IMAGES, "splits.train", -1, "splits.train: "),
     ],
 )  # fmt: skip
 def test_a_field_that_cannot_be_is_named(kind, whole, place, value, message, tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(with_(whole, place, value)))
     with pytest.raises(ValueError, match=message) as caught:
-        schemas.read(path, kind)
+        typed_json.read(path, kind)
     assert str(caught.value).startswith(f"{path} is damaged: ") and "\n" not in str(caught.value)
 
 
@@ -133,7 +139,7 @@ def test_what_is_no_object_is_refused(text, tmp_path):
     path = tmp_path / "genotype.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"genotype\.json is damaged: ") as caught:
-        schemas.read(path, schemas.GenotypeFile)
+        typed_json.read(path, GenotypeFile)
     assert len(str(caught.value)) < 300 + len(str(path))
 
 

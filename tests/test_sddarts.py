@@ -25,7 +25,7 @@ from archgrad.searching.patch import Patch
 from archgrad.seeds import generator
 from archgrad.spaces import space
 from running import SMALL as CLI
-from searching import Record, Watch, resumed, run, same, values_of
+from searching import Saves, Watch, gone_on, run, same, values_of
 
 SMALL = {"channels": 2, "cells": 1, "classes": 4}
 KINDS = ("snapshots", "remembered", "average")
@@ -217,7 +217,7 @@ SPACES = {
             pytest.param(
                 "stdarts+sddarts",
                 name,
-                marks=[pytest.mark.slow] if name in ("s1", "nasbenchmacro") else [],
+                marks=[pytest.mark.slow] if name in ("s1", "s2", "s3", "s4") else [],
             )
             for name in SPACES
         ),
@@ -231,7 +231,7 @@ def test_second_order_everywhere(name, space_name, hypergradient, tmp_path):
     m = method(
         name, space(space_name, **SPACES[space_name]), darts={"hypergradient": hypergradient}
     )
-    whole = Record()
+    whole = Saves([("step", 1, 2)], tmp_path)
     found = run(m, [whole], epochs=2)
     assert all(
         math.isfinite(value)
@@ -240,8 +240,8 @@ def test_second_order_everywhere(name, space_name, hypergradient, tmp_path):
         if isinstance(value, float)
     )
     assert all(torch.isfinite(a).all() for a in found.state.alphas.values())
-    again, rows = resumed(m, ("step", 1, 2), tmp_path / "checkpoint.pt", epochs=2)
-    assert rows == whole.rows and same(
+    again, rows = gone_on(m, whole.files["step", 1, 2], epochs=2)
+    assert rows == whole.rows[1:] and same(
         checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)
     )
 
@@ -253,9 +253,11 @@ def test_every_teacher_survives_a_resume(kind, tmp_path):
         space("nasbench201", **SMALL),
         sddarts={"teachers": kind, "level": "both"},
     )
-    found = run(m, epochs=3)
-    for place in (("step", 0, 1), ("step", 2, 1), ("epoch", 1, 0)):
-        again, _ = resumed(m, place, tmp_path / "checkpoint.pt", epochs=3)
+    whole = Saves([("step", 0, 1), ("step", 2, 1), ("epoch", 1, 0)], tmp_path)
+    found = run(m, [whole], epochs=3)
+    assert all(path.exists() for path in whole.files.values())
+    for place, path in whole.files.items():
+        again, _ = gone_on(m, path, epochs=3)
         assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)), place
 
 

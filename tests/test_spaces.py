@@ -240,7 +240,7 @@ BAD = [
         {"primitives": ("sep_conv_3x", "none")},
         "unknown primitive 'sep_conv_3x': did you mean 'sep_conv_3x3'",
     ),
-    ("darts", {"primitives": ("none", "none")}, "stands 2 times"),
+    ("darts", {"primitives": ("none", "none")}, "is given 2 times"),
     ("darts", {"primitives": "none"}, "must be a list of names"),
     ("darts", {"primitives": ()}, "at least one primitive"),
     ("darts", {"primitives": {"normal": [["none"]] * 14}}, "it lacks reduce"),

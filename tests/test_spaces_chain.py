@@ -224,7 +224,7 @@ BAD = [
     ("mbconv", {"cells": 4}, "unknown option 'cells'"),
     ("mbconv", {"stem": "smal"}, "unknown stem 'smal': did you mean 'small'"),
     ("mbconv", {"kernels": (3, 4)}, "'mb4_k4' has a kernel of 4 pixels"),
-    ("mbconv", {"kernels": (3, 3)}, "primitive 'mb4_k3' stands 2 times"),
+    ("mbconv", {"kernels": (3, 3)}, "primitive 'mb4_k3' is given 2 times"),
     ("mbconv", {"expansions": (0,)}, "expansions must be a list of whole numbers of at least 1"),
     ("mbconv", {"stages": ()}, "stages must be rows"),
     ("mbconv", {"stages": ((24, 4),)}, "stages: row 1 must be [channels, layers, stride 1 or 2]"),

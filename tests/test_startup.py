@@ -109,7 +109,7 @@ import json, sys
 from archgrad.cli import main
 from archgrad.cli.process import compile_nothing
 compile_nothing()
-from archgrad import loop
+from archgrad.searching import loop
 search = loop.search
 def watched(*arguments, **options):
     found = search(*arguments, **options)

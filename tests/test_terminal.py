@@ -118,6 +118,7 @@ def test_numbers_are_no_formulas():
     assert text.splitlines()[1] == "\"'" + FORMULA.replace('"', '""') + '",1,failed,1'
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_picture_escapes_what_is_no_text_of_xml():
     genotype = Genotype.parse('{"cell": {"links": [[0, 1, "<script>&--x"]], "concat": [1]}}')
     assert [

@@ -142,7 +142,7 @@ REFUSED = {
     ),
     "a number for a state": (
         lambda: search(method("darts", NB), Noise(), 1, state=4),
-        "state: what a search .* left is expected, not 4",
+        "state: the state of a search .* is expected, not 4",
     ),
     "a name for images": (
         lambda: archgrad.search_data("digits"),

@@ -21,8 +21,8 @@ def test_aliases_and_merged_mappings_mean_what_they_meant():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: 1\nthreads: 1\nseed: 2\n", "'seed' is said twice, in line 1 and in line 3"),
-        ("search: {epochs: 1, epochs: 2}\n", "'epochs' is said twice, in line 1 and in line 1"),
+        ("seed: 1\nthreads: 1\nseed: 2\n", "'seed' occurs twice, in line 1 and in line 3"),
+        ("search: {epochs: 1, epochs: 2}\n", "'epochs' occurs twice, in line 1 and in line 1"),
         (BOMB, f"it holds more than {VALUES:,} values"),
         ("a: &a [*a]\n", "the value in line 1 holds itself"),
         ("[" * 100_000, "nested too deeply"),
@@ -42,7 +42,7 @@ def test_what_is_refused(text, message):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"seed": True}, "seed: true and false mean nothing here, not True"),
+        ({"seed": True}, "seed: true and false have no meaning for this option, not True"),
         ({"weights": {"lr": True}}, "weights.lr: true and false"),
         ({"search": {"batch": True}}, "search.batch: "),
         ({"method": "pdarts", "pdarts": {"keep": [True, 3]}}, "pdarts.keep: "),
@@ -90,7 +90,7 @@ def test_a_file_is_named(tmp_path):
     path = tmp_path / "given.yaml"
     path.write_text("seed: 1\nseed: 2\n")
     with pytest.raises(
-        ValueError, match=r"given\.yaml is not YAML: 'seed' is said twice, in line 1 and in line 2"
+        ValueError, match=r"given\.yaml is not YAML: 'seed' occurs twice, in line 1 and in line 2"
     ):
         config.read_yaml(path)
     path.write_text("a: " + "x" * 10**6)

@@ -1,6 +1,7 @@
 #!/bin/sh
-# A researcher's day: a method of two kinds, a loss and a space of one's own, searched, stopped, compared, retrained. A few minutes.
-# Type it in a copy of this folder: the package lies beside it, and is never installed.
+# A researcher's day with three methods and a space of a package of their own: searches, a resume, a
+# comparison and a retraining. It takes a few minutes.
+# Run it in a copy of this folder. The package lies beside it and is not installed.
 set -e
 archgrad methods --plugin mypackage.nas | grep cooled
 archgrad spaces --plugin mypackage.nas | grep chain
@@ -15,4 +16,4 @@ archgrad evaluate runs/cooled | head -n 1
 archgrad compare --config ours.yaml --methods cooled,cooled+mixed+soft,darts --seeds 2 --retrain-seeds 1 --random.draws 2 --out study
 archgrad compare --out study --seeds 2                                                     # the study knows its plugin
 python own.py
-(cd .. && archgrad show day/runs/cooled) 2>&1 | grep "plugin mypackage.nas is missing"      # the space is named, and what it needs
+(cd .. && archgrad show day/runs/cooled) 2>&1 | grep "plugin mypackage.nas is missing"      # the package is not found from here

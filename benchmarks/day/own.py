@@ -1,4 +1,4 @@
-"""The same day from Python: the one door, a loss and a method of one's own, and what is refused."""
+"""The same day from Python: further patches, a further space, and two calls that are refused."""
 
 from mypackage.nas import Chain, cooled, mixed, soft
 
@@ -8,7 +8,8 @@ from archgrad.methods.stdarts import stdarts
 images = archgrad.load("digits")
 data = archgrad.search_data(images, batch=32, limit=100)
 
-# Among the methods of the library, in one of its spaces: its presets are known, and the bare form is refused.
+# Further patches among the methods of the library, in one of its spaces. `archgrad.method` knows
+# the presets of this space; `archgrad.Method` does not, so it refuses a patch with other options.
 table = archgrad.space("nasbench201", channels=4, cells=1, in_channels=1)
 method = archgrad.method(
     "stdarts+sddarts", table, patches=[mixed(), soft()], darts={"hypergradient": "second_order"}
@@ -17,22 +18,21 @@ found = archgrad.search(method, data, epochs=2)
 print("stdarts+sddarts+mixed+soft:", found.genotype)
 try:
     archgrad.Method(archgrad.compose(stdarts(), mixed()), table)
-    raise SystemExit("the bare form was taken, though its options are those of another space")
+    raise SystemExit("a patch with the options of another space was accepted")
 except ValueError as error:
     print("refused:", error)
 
-# In a space of one's own.
+# A further space.
 space = Chain(channels=4, in_channels=1)
 found = archgrad.search(
     archgrad.method("darts", space, patches=[cooled(), mixed(), soft()]), data, epochs=2
 )
 try:
     archgrad.search(archgrad.method("gdas", space), data, epochs=2, state=found.state)
-    raise SystemExit("the state of another method was taken")
+    raise SystemExit("the state of another method was accepted")
 except ValueError as error:
     print("refused:", error)
 recipe = {"preset": "quick", "channels": 8, "cells": 3, "epochs": 1, "limit": 100}
 trained = archgrad.retrain(space, found.genotype, images, recipe, "runs/python")
-print(
-    f"trained: {100 * trained.accuracy:.1f} %, evaluated: {100 * archgrad.evaluate('runs/python').accuracy:.1f} %"
-)
+evaluated = archgrad.evaluate("runs/python")
+print(f"trained: {100 * trained.accuracy:.1f} %, evaluated: {100 * evaluated.accuracy:.1f} %")

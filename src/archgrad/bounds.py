@@ -1,29 +1,26 @@
-"""How large a number of a user or of a file may be: far above all that is of use, and below what a machine chokes on.
+"""The largest numbers that options and files may have: above all useful ones, and still safe.
 
-Without such bounds a slip of the keyboard asks for a terabyte, or for a list with an entry for each of a billion epochs.
+Without these bounds a typing error could request a terabyte, or a list with a billion entries.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
-
-from pydantic import Field
 
 from archgrad.errors import shown, unknown
 
 WHOLE = 2**63 - 1
-"""Any whole number: what torch can count with."""
+"""Any whole number, the largest integer of torch."""
 THREADS = 1024
-"""Of a processor; torch itself breaks down at some ten thousands."""
+"""Threads of the processor; torch crashes at some ten thousands."""
 EPOCHS = 100_000
-"""Of a search or a training; the longest published ones have some thousands."""
+"""Epochs of a search or a training; the longest published ones have some thousands."""
 SEEDS = 10_000
-"""Of a study."""
+"""Seeds of a study."""
 SIDE = 8192
-"""Of images, in pixels."""
+"""Side of images in pixels."""
 BATCH = 2**20
-"""Images that are measured at a time."""
+"""Images in a batch of a latency measurement."""
 
 OPTIONS = {
     "channels": 4096,
@@ -33,19 +30,18 @@ OPTIONS = {
     "classes": 2**20,
     "partial_channels": 4096,
 }
-"""Of a space. Whether a network of that width fits into memory is asked before it is built (`archgrad.cost.room`)."""
+"""Options of a space. `archgrad.cost.room` checks the memory of a network before it is built."""
 
 CHAIN = 64
-"""Kernel, expansion, and how many there are of each, in a chain."""
+"""Kernels and expansions of a chain, and the number of each."""
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 
-Threads = Annotated[int, Field(ge=1, le=THREADS)]
-Epochs = Annotated[int, Field(ge=1, le=EPOCHS)]
-
 
 def check_device(name: str) -> str:
-    """Checks the name of a device.
+    """Check the name of a device.
+
+    `archgrad.devices` checks that this machine has the device, which needs torch.
 
     Args:
         name: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
@@ -54,11 +50,12 @@ def check_device(name: str) -> str:
         The name.
 
     Raises:
-        ValueError: It is another name. Whether this machine has such a device is asked where torch is imported.
+        ValueError: It is another name.
     """
     if name == "mps":
         raise ValueError(
-            "'mps' is not supported: archgrad adds losses in float64, which torch does not have there; use cpu"
+            "'mps' is not supported (use cpu): "
+            "archgrad adds losses in float64, which torch does not have there"
         )
     if not DEVICE.fullmatch(name):
         raise unknown("device", name, ("auto", "cpu", "cuda", "cuda:1"))
@@ -66,6 +63,6 @@ def check_device(name: str) -> str:
 
 
 def check_option(name: str, value: int) -> None:
-    """ValueError for an option of a space above its bound."""
+    """Raise ValueError for an option of a space above its bound."""
     if name in OPTIONS and value > OPTIONS[name]:
         raise ValueError(f"{name} must be at most {OPTIONS[name]:,}, not {shown(value)}")

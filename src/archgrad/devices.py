@@ -1,4 +1,4 @@
-"""The device that a user names, and whether this machine has it."""
+"""The devices of this machine by their names."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from archgrad.errors import counted
 
 
 def device_named(name: torch.device | str) -> str:
-    """The device to compute on.
+    """Return the device to compute on.
 
     Args:
-        name: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU; or torch's device.
+        name: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU; or a device of torch.
 
     Returns:
-        ``cpu``, ``cuda`` or ``cuda:1``; for ``auto`` a GPU where there is one.
+        ``cpu``, ``cuda`` or ``cuda:1``; for ``auto`` a GPU if this machine has one.
 
     Raises:
-        ValueError: It is no such name, or this machine has no such device.
+        ValueError: The name is unknown, or this machine has no such device.
     """
     name = check_device(str(name))
     if name == "auto":
@@ -27,17 +27,17 @@ def device_named(name: torch.device | str) -> str:
         here = (
             f"this machine has {counted(gpus(), 'GPU')}, of which cuda:0 is the first"
             if gpus()
-            else "there is no CUDA GPU here"
+            else "this machine has no CUDA GPU"
         )
         raise ValueError(f"device {name}: {here}; use another one, such as cpu")
     return name
 
 
 def is_here(name: str) -> bool:
-    """Says whether this machine has the device ``cpu``, ``cuda`` or ``cuda:1``."""
+    """Return whether this machine has the device ``cpu``, ``cuda`` or ``cuda:1``."""
     return name == "cpu" or int(name.partition(":")[2] or 0) < gpus()
 
 
 def gpus() -> int:
-    """The number of GPUs that torch can use here."""
+    """Return the number of GPUs that torch can use on this machine."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,4 +1,4 @@
-"""Errors a user can act on: one line that names the wrong value and the fix."""
+"""Make the text of errors: one line that names the wrong value and the fix."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from unicodedata import normalize
 
 LONGEST = 300
-"""Characters of a complaint: more than a few lines of a terminal are not read."""
+"""Largest number of characters of a message, without its paths: few people read more lines."""
 NAMED = 60
-"""Characters of a name or a value in it."""
+"""Largest number of characters of a name or value in a message."""
 PATH = 1000
-"""Characters of paths in it."""
+"""Largest number of characters of the paths in a message."""
 WORD = re.compile(r"'[^']*/[^']*'|\S+")
-"""A word of a complaint, or a path with spaces as `command` quotes it."""
+"""A word of a message, or a path with spaces as `command` quotes it."""
 
 NO_MEMORY = ("not enough memory", "out of memory", "bad_alloc", "cannot allocate memory")
-"""Words of torch's errors where memory has run out, of a GPU's or of the machine's."""
+"""Parts of torch's error messages where a GPU or the machine has no memory left."""
 
 _SHORT = Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, NAMED, NAMED, NAMED
@@ -28,20 +28,28 @@ _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = _SHORT.maxfr
 
 
 def shown(value: Any) -> str:
-    """A value as a complaint shows it: its ``repr``, in at most 120 characters, however large or deep it is."""
+    """Return the ``repr`` of a value in at most 120 characters.
+
+    >>> shown([1, [2, [3, [4]]], "x"])
+    "[1, [2, [3, [...]]], 'x']"
+    """
     try:
         text = _SHORT.repr(value)
-    except ValueError:  # Python writes out no whole number of thousands of digits
-        text = (
-            f"a {type(value).__name__} of {value.bit_length():,} bits"
-            if isinstance(value, int)
-            else f"a {type(value).__name__}"
-        )
+    except ValueError:  # Python refuses to print integers of thousands of digits
+        text = f"a {type(value).__name__}"
+        if isinstance(value, int):
+            text += f" of {value.bit_length():,} bits"
     return shortened(text, 2 * NAMED)
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """A text without its middle where it is longer: what is wrong stands at its beginning, the way out at its end."""
+    """Return a text without its middle where it is longer than ``longest`` characters.
+
+    The beginning of a message names the fault, and its end names the fix.
+
+    >>> shortened("unknown method 'x': choose darts", 24)
+    'unknown metho ...  darts'
+    """
     if len(text) <= longest:
         return text
     end = (longest - 5) // 3
@@ -49,54 +57,81 @@ def shortened(text: str, longest: int = LONGEST) -> str:
 
 
 def words(error: BaseException) -> str:
-    """The words of an error on one line, in at most 120 characters; its kind where it has none."""
+    """Return the message of an error on one line of at most 120 characters, or else its type."""
     return shortened(" ".join(str(error).split()), 2 * NAMED) or type(error).__name__
 
 
 def counted(count: int, noun: str) -> str:
-    """``1 epoch``, ``2 epochs``"""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+    """Return a number with its noun.
+
+    >>> counted(1, "epoch"), counted(2000, "epoch")
+    ('1 epoch', '2,000 epochs')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def command(*words: Any) -> str:
-    """An archgrad command as a shell takes it: ``archgrad resume 'my runs/a'``. ``words`` follow the program's name."""
+    """Return a command line of archgrad, quoted for a shell.
+
+    >>> command("resume", "my runs/a")
+    "archgrad resume 'my runs/a'"
+    """
     return shlex.join(["archgrad", *map(str, words)])
 
 
 def complaint(text: str) -> str:
-    """One line for people, in `LONGEST` characters beside its paths: a command whose path is cut cannot be typed."""
+    """Return a message on one line of at most `LONGEST` characters, not counting its paths.
+
+    Paths stay whole, because a command with a shortened path does not work.
+    """
     line = " ".join(text.split())
     paths = sum(len(word) for word in WORD.findall(line) if "/" in word and len(word) <= PATH)
     return shortened(line, LONGEST + min(paths, PATH))
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """``a, b, c``; of more than ``most`` names the first ones, and how many more there are."""
-    more = len(names) - most
-    return ", ".join([*names[:most], *([f"{more:,} more"] if more > 0 else [])])
+    """Return names separated by commas: the first ``most`` ones and the number of the others.
+
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b, 1 more'
+    """
+    shown_names = list(names[:most])
+    if len(names) > most:
+        shown_names.append(f"{len(names) - most:,} more")
+    return ", ".join(shown_names)
 
 
 def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
-    """``unknown method 'dart': did you mean 'darts'? (there are: darts, random)``"""
+    """Return the error of an unknown name, with the nearest choice and a list of the choices.
+
+    Args:
+        kind: Noun for the name, such as ``method``.
+        name: The unknown name.
+        choices: The valid names.
+
+    >>> unknown("method", "dart", ["darts", "random"])
+    ValueError("unknown method 'dart': did you mean 'darts'? (there are: darts, random)")
+    """
     choices = list(choices)
     close = nearest(str(name), choices)
     hint = f": did you mean {close!r}?" if close is not None else ""
-    said = f"unknown {kind} {shown(name)}{hint}"
-    listed: list[str] = []
+    text = f"unknown {kind} {shown(name)}{hint}"
+    there: list[str] = []
     for choice in choices[:24]:
-        if (
-            len(said) + len(", ".join([*listed, choice])) > LONGEST - 40
-        ):  # a file's name comes before it
+        # 40 characters are left for the name of a file before the message.
+        if len(text) + len(", ".join([*there, choice])) > LONGEST - 40:
             break
-        listed.append(choice)
-    return ValueError(
-        f"{said} (there are: {', '.join(listed)}{', ...' * (len(listed) < len(choices))})"
-    )
+        there.append(choice)
+    if len(there) < len(choices):
+        there.append("...")
+    return ValueError(f"{text} (there are: {', '.join(there)})")
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
-    """The choice that a name may be a slip of: a third of its letters differ at most, or one of the two is as good as the beginning of the
-    other. None where there is no such choice: a hint that is far from what was typed misleads."""
+    """Return the choice that is most similar to a mistyped name; None where none is similar.
+
+    A choice is similar if at most a third of the letters differ, or if it begins like the name.
+    """
     typed = name[:NAMED].casefold()
     found = [(edits(typed, choice[:NAMED].casefold()), choice) for choice in choices]
     close = [
@@ -104,9 +139,10 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
         for count, choice in found
         if _is_slip(typed, choice[:NAMED].casefold(), count)
     ]
-    return (
-        min(sorted(close, reverse=True), key=lambda one: one[0])[1] if close else None
-    )  # of two alike the later name: DARTS_V2
+    if not close:
+        return None
+    # Of equally similar names the later one in the alphabet: DARTS_V2 before DARTS_V1.
+    return min(sorted(close, reverse=True), key=lambda one: one[0])[1]
 
 
 def _is_slip(typed: str, choice: str, count: int) -> bool:
@@ -118,9 +154,12 @@ def _is_slip(typed: str, choice: str, count: int) -> bool:
 
 
 def edits(one: str, other: str) -> int:
-    """Letters to insert, delete, replace or swap with their neighbour until one text is the other; both in Unicode's composed form.
+    """Return the distance of two texts by optimal string alignment, in Unicode's composed form.
 
-    Optimal string alignment.
+    It is the number of letters to insert, delete, replace or swap with their neighbour.
+
+    >>> edits("drats", "darts")
+    1
     """
     one, other = composed(one), composed(other)
     before, row = [0] * (len(other) + 1), list(range(len(other) + 1))
@@ -136,22 +175,26 @@ def edits(one: str, other: str) -> int:
 
 
 def match(name: str, choices: Iterable[str]) -> str | None:
-    """The choice of that name, in whatever form Unicode writes it (a Mac takes its accents apart); None where there is none."""
+    """Return the choice with a name; None where there is none.
+
+    The form of Unicode does not count, because macOS decomposes accented letters.
+    """
     choices = list(choices)
-    return (
-        name
-        if name in choices
-        else next((choice for choice in choices if composed(choice) == composed(name)), None)
-    )
+    if name in choices:
+        return name
+    return next((choice for choice in choices if composed(choice) == composed(name)), None)
 
 
 def composed(name: str) -> str:
-    """A name in the one form of Unicode by which names are compared."""
+    """Return a name in Unicode's composed form (NFC), in which names are compared."""
     return normalize("NFC", name)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory has run out: Python's own, or one of torch's, which are plain RuntimeErrors on the CPU."""
+    """Return whether an error means that no memory is left.
+
+    On the CPU torch raises plain RuntimeErrors.
+    """
     if isinstance(error, RuntimeError):
-        return any(words in str(error).lower() for words in NO_MEMORY)
+        return any(part in str(error).lower() for part in NO_MEMORY)
     return isinstance(error, MemoryError)

@@ -1,6 +1,7 @@
-"""Options by signature: what a function takes is what a user may set, checked and converted by pydantic, refused in one line.
+"""Options from signatures: the parameters of a function are the options that a user can set.
 
-What an option means stands in the function's docstring, under "Args:" in Google's style, or in its type.
+pydantic checks and converts their values, and an error is one line. The help of an option is its
+line under "Args:" in the function's docstring (Google style), or the description of its type.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ T = TypeVar("T")
 
 
 def model(function: Callable[..., Any], **more: Any) -> type[BaseModel]:
-    """A pydantic model of the options of a function or a dataclass, made once.
+    """Return a pydantic model of the options of a function or a dataclass, created once.
 
     Args:
-        function: The function or dataclass. Each parameter is a field of the model. The field's
-            description is that of its type (``Field(description=...)``), else that of the
-            parameter in the docstring ("Args:", of a dataclass "Attributes:").
-        more: Further fields, each (type, default); they win.
+        function: The function or dataclass. Each parameter is a field of the model. The help of a
+            field is the description of its type (``Field(description=...)``), else its line in the
+            docstring ("Args:", "Attributes:" in a dataclass), else its entry in the dictionary
+            ``option_help`` of the dataclass.
+        more: Further fields, each (type, default), which replace fields of the same name.
 
     Returns:
         The model. It refuses names that are no fields.
@@ -36,7 +38,7 @@ def model(function: Callable[..., Any], **more: Any) -> type[BaseModel]:
 
 
 def about(function: Callable[..., Any]) -> str:
-    """The docstring of a function before its "Args:"; empty where there is none."""
+    """Return the docstring of a function before its "Args:"; empty if it has none."""
     return (_docstring(function).description or "").strip()
 
 
@@ -45,7 +47,7 @@ def _model(function: Callable[..., Any], more: tuple[tuple[str, Any], ...]) -> t
     hints = get_type_hints(
         function.__init__ if inspect.isclass(function) else function, include_extras=True
     )
-    meanings = {
+    meanings = getattr(function, "option_help", {}) | {
         one.arg_name: " ".join((one.description or "").split()).removesuffix(".")
         for one in _docstring(function).params
     }
@@ -68,20 +70,45 @@ def _docstring(function: Callable[..., Any]) -> Docstring:
 
 
 def _described(hint: Any, meaning: str | None) -> Any:
-    """A type with its own description, or with ``meaning`` where it has none."""
+    """Return a type with its own description, or with ``meaning`` if it has none."""
     return Annotated[
         hint, Field(description=FieldInfo.from_annotation(hint).description or meaning)
     ]
 
 
 def call(owner: str, function: Callable[..., T], options: Mapping[str, Any]) -> T:
-    """``function(**options)`` with values converted to its annotations. ValueError: ``owner.option: what is wrong, not 'value'``."""
+    """Call a function with options whose values are converted to its annotations.
+
+    Args:
+        owner: Section of the options, for messages.
+        function: The function.
+        options: The options by name.
+
+    Returns:
+        The result of the function.
+
+    Raises:
+        ValueError: An option is unknown or its value is wrong. The message has the form
+            ``owner.option: REASON, not VALUE``.
+    """
     return function(**values(owner, model(function), options))
 
 
 def values(owner: str, kind: type[BaseModel], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as the fields of a model convert them. ValueError as `call`, and for true or false where the field is none of the two:
-    Python, and so pydantic, takes them for 1 and 0."""
+    """Return options with the values to which the fields of a model convert them.
+
+    Args:
+        owner: Section of the options, for messages.
+        kind: The model.
+        options: The options by name.
+
+    Returns:
+        The given options with converted values.
+
+    Raises:
+        ValueError: As in `call`. It is also raised for true or false in a field of another type,
+            which Python, and so pydantic, would convert to 1 and 0.
+    """
     check_names(owner, kind, options)
     for name, given in options.items():
         check_sizes(".".join(filter(None, [owner, name])), given)
@@ -92,35 +119,40 @@ def values(owner: str, kind: type[BaseModel], options: Mapping[str, Any]) -> dic
     found = {name: getattr(checked, name) for name in options}
     for name, given in options.items():
         if _turned(given, found[name]):
+            where = ".".join(filter(None, [owner, name]))
             raise ValueError(
-                f"{'.'.join(filter(None, [owner, name]))}: true and false mean nothing here, not {shown(given)}"
+                f"{where}: true and false have no meaning for this option, not {shown(given)}"
             )
     return found
 
 
 def check_names(owner: str, kind: type[BaseModel], names: Iterable[str]) -> None:
-    """ValueError for a name that is no field of the model."""
+    """Raise ValueError for a name that is no field of a model."""
     for name in names:
         if name not in kind.model_fields:
             raise unknown(f"option of {owner}", name, kind.model_fields)
 
 
 def check_sizes(where: str, given: Any) -> None:
-    """ValueError for a whole number, here or within lists and mappings, beyond what torch can count with."""
+    """Raise ValueError for a whole number that is larger than torch's integers.
+
+    Args:
+        where: Name of the option, for the message.
+        given: The value; numbers within lists and mappings are checked too.
+    """
     if isinstance(given, int) and abs(given) > WHOLE:
         raise ValueError(f"{where}: this number is too large, {shown(given)}")
-    for inner in (
-        given.values()
-        if isinstance(given, Mapping)
-        else given
-        if isinstance(given, list | tuple)
-        else ()
-    ):
-        check_sizes(where, inner)
+    inner: Iterable[Any] = ()
+    if isinstance(given, Mapping):
+        inner = given.values()
+    elif isinstance(given, list | tuple):
+        inner = given
+    for part in inner:
+        check_sizes(where, part)
 
 
 def _turned(given: Any, made: Any) -> bool:
-    """Whether true or false, here or at the same place of a list or mapping, was taken for something else."""
+    """Return whether true or false, alone or within a list or mapping, became another type."""
     if isinstance(given, bool):
         return not isinstance(made, bool)
     if isinstance(given, Mapping) and isinstance(made, Mapping):
@@ -131,11 +163,10 @@ def _turned(given: Any, made: Any) -> bool:
 
 
 def one_line(error: ValidationError, owner: str) -> str:
-    """The first complaint of pydantic as one line: where, what, and the value."""
+    """Return the first error of pydantic as one line with the option, the reason and the value."""
     first = error.errors(include_url=False)[0]
-    where = ".".join([owner, *map(str, first["loc"][:1])]).strip(
-        "."
-    )  # deeper parts name branches of a union
-    says, given = first["msg"].removeprefix("Value error, "), shown(first["input"])
-    ours = first["type"] == "value_error"  # such words may name the value themselves
-    return f"{where}: {says}" if ours and given in says else f"{where}: {says}, not {given}"
+    # Deeper parts of the location are branches of a union.
+    where = ".".join([owner, *map(str, first["loc"][:1])]).strip(".")
+    reason, given = first["msg"].removeprefix("Value error, "), shown(first["input"])
+    ours = first["type"] == "value_error"  # these messages may contain the value already
+    return f"{where}: {reason}" if ours and given in reason else f"{where}: {reason}, not {given}"

@@ -1,8 +1,10 @@
-"""Methods, spaces and primitives of other packages.
+"""Import methods, spaces and primitives of other packages.
 
-A plugin is a module that adds lines to the tables ``METHODS``, ``SPACES`` and ``PRIMITIVES`` when it is imported. Settings name it
-(``plugins: [mypackage.nas]``), and so does ``--plugin``. An installed package may instead have entry points in the groups ``archgrad.methods``
-and ``archgrad.spaces``, one for each name, which are found by themselves. A plugin is written down as ``mypackage.nas==1.2``.
+A plugin is a module that adds entries to the tables ``METHODS``, ``SPACES`` and ``PRIMITIVES``
+when it is imported. Settings name it (``plugins: [mypackage.nas]``), and so does ``--plugin``. An
+installed package may instead declare entry points in the groups ``archgrad.methods`` and
+``archgrad.spaces``, one for each name; archgrad finds them without a setting. Records write a
+plugin as ``mypackage.nas==1.2``.
 """
 
 from __future__ import annotations
@@ -29,74 +31,89 @@ TABLES = {
 }
 GROUPS = {"method": "archgrad.methods", "space": "archgrad.spaces"}
 NAME = re.compile(r"[A-Za-z]\w*")
-"""A method's name is a flag and a section of the settings, a ``+`` joins several."""
+"""Form of a name. A method's name is a flag and a section of settings, and ``+`` joins names."""
 
-_loaded: dict[str, str] = {}  # the modules that are imported, each as it is written down
-_missing: dict[
-    str, str
-] = {}  # those that a record names and that are not here, each with the reason
-_found: dict[
-    tuple[str, str], str
-] = {}  # (kind, name) of an entry point -> its module, as it is written down
-_searched: list[bool] = []  # whether the entry points were looked for
+# Imported modules -> their written form, NAME==VERSION.
+_loaded: dict[str, str] = {}
+# Modules that a record names and that are missing here -> the reason.
+_missing: dict[str, str] = {}
+# (kind, name) of an entry point -> the written form of its module.
+_found: dict[tuple[str, str], str] = {}
+# Not empty once the entry points were read.
+_searched: list[bool] = []
 
 
 def load(named: Iterable[str], *, recorded: bool = False) -> None:
-    """Imports plugins, once each. The folder in which the program was started counts as importable.
+    """Import plugins, once each. Modules of the current folder are importable.
 
     Args:
-        named: The plugins, each a module's name, or ``name==version``. Another version than that is said, and used.
-        recorded: A record names them, so one that is not here is noted: `unknown` names it where something of it is asked for.
+        named: Names of modules, or ``name==version``. Another version is used with a remark.
+        recorded: The names come from a record. A missing plugin is then no error here; `unknown`
+            names it where a method, space or primitive of it is needed.
 
     Raises:
-        ValueError: A plugin is missing (unless ``recorded``), fails when it is imported, or takes a name that is there already.
+        ValueError: A plugin is missing (unless ``recorded``), its import fails, or it uses a name
+            that exists already.
     """
     for text in named:
         name, _, version = text.partition("==")
         if name in _loaded:
             continue
         try:
-            _import(name)
+            _import_plugin(name)
         except ValueError as error:
             if not recorded:
                 raise
             _missing[name] = str(error)
             continue
         _missing.pop(name, None)
-        _loaded[name] = _written(name, _version(name))
+        _loaded[name] = _written_form(name, _version_of(name))
         here = _loaded[name].partition("==")[2]
         if version and version != here:
             terminal.remark(
-                f"plugin {name} is of version {here or 'unknown'} here; what is recorded was made with {version}"
+                f"plugin {name} has version {here or 'unknown'} here; "
+                f"the record was made with version {version}"
             )
 
 
 def find() -> None:
-    """Enters the methods and spaces that installed packages have as entry points into the tables, once. One that fails is left out, which is
-    said."""
+    """Add the methods and spaces of installed packages' entry points to the tables, once.
+
+    An entry point that fails is left out, and a remark is printed.
+    """
     if _searched:
         return
     _searched.append(True)
     for kind, group in GROUPS.items():
         for point in metadata.entry_points(group=group):
             try:
-                with _guarded(point.module):
-                    _table(kind)[point.name] = _entry(kind, point)
+                with _restoring_tables(point.module):
+                    _table_of(kind)[point.name] = _make_entry(kind, point)
             except ValueError as error:
                 terminal.remark(f"{kind} {point.name} is left out: {error}")
                 continue
-            _found[kind, point.name] = _written(
+            _found[kind, point.name] = _written_form(
                 point.module, point.dist.version if point.dist else None
             )
 
 
 def loaded() -> tuple[str, ...]:
-    """The plugins that this process was told to import, as they are written down."""
+    """Return the imported plugins in their written form."""
     return tuple(_loaded.values())
 
 
 def recorded(named: Iterable[str], *, methods: Iterable[str] = (), space: str) -> tuple[str, ...]:
-    """What a record names: plugins with their versions here, and those whose entry points the methods and the space are."""
+    """Return the plugins to record for a run.
+
+    Args:
+        named: Plugins of the settings.
+        methods: Methods of the run.
+        space: Space of the run.
+
+    Returns:
+        The named plugins with their installed versions, and the packages whose entry points are the
+        methods and the space.
+    """
     used = [
         _found[key]
         for key in (*(("method", name) for name in methods), ("space", space))
@@ -106,45 +123,53 @@ def recorded(named: Iterable[str], *, methods: Iterable[str] = (), space: str) -
 
 
 def joined(*several: Iterable[str]) -> tuple[str, ...]:
-    """The plugins of several lists, once each; of two versions the later one."""
+    """Return the plugins of several lists, once each; the last mentioned version counts.
+
+    >>> joined(["a==1", "b"], ["a==2"])
+    ('a==2', 'b')
+    """
     return tuple({text.partition("==")[0]: text for texts in several for text in texts}.values())
 
 
 def missing() -> bool:
-    """Whether a record named a plugin that is not here."""
+    """Return whether a record named a plugin that is missing here."""
     return bool(_missing)
 
 
 def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
-    """As `errors.unknown`; where a plugin is missing, it is the cause."""
+    """Return the error of `errors.unknown`, or one that names a missing plugin as the cause."""
     if not _missing:
         return errors.unknown(kind, name, choices)
-    return ValueError(f"{kind} {shown(name)} is not known here, for {'; '.join(_missing.values())}")
+    reasons = "; ".join(_missing.values())
+    return ValueError(f"{kind} {shown(name)} is not known here, because {reasons}")
 
 
-def _import(name: str) -> None:
+def _import_plugin(name: str) -> None:
     if not all(part.isidentifier() for part in name.split(".")):
         raise ValueError(
             f"plugin {shown(name)}: the name of a module is expected, such as mypackage.nas"
         )
     if os.getcwd() not in sys.path:
-        sys.path.append(
-            os.getcwd()
-        )  # behind all else: a file here must not stand for a module of Python's
+        sys.path.append(os.getcwd())  # last, so that no file here replaces a module of Python
     with suppress(ModuleNotFoundError):
         if find_spec(name.partition(".")[0]) is not None:
-            with _guarded(name):
+            with _restoring_tables(name):
                 importlib.import_module(name)
             return
     raise ValueError(
-        f"plugin {name} is missing: install its package, or give the command in the folder that holds it"
+        f"plugin {name} is missing: install its package, "
+        "or give the command in the folder that holds it"
     )
 
 
 @contextmanager
-def _guarded(name: str) -> Iterator[None]:
-    """The tables are as before where what is done inside fails. ValueError then, and where it replaces a line or adds an unusable name."""
-    tables = {kind: _table(kind) for kind in TABLES}
+def _restoring_tables(name: str) -> Iterator[None]:
+    """Run the import of a plugin, and restore the tables where it fails.
+
+    Raises:
+        ValueError: The import fails, replaces an entry or adds an invalid name.
+    """
+    tables = {kind: _table_of(kind) for kind in TABLES}
     before = {kind: dict(table) for kind, table in tables.items()}
     try:
         try:
@@ -152,24 +177,26 @@ def _guarded(name: str) -> Iterator[None]:
         except ModuleNotFoundError as error:
             top = name.partition(".")[0]
             if error.name and error.name.partition(".")[0] == top:
-                raise  # the plugin itself
+                raise  # the plugin itself is missing
             raise ValueError(
                 f"plugin {name} needs a package that is missing ({words(error)}): install it"
             ) from None
         except Exception as error:
             raise ValueError(
-                f"plugin {name} fails when it is imported ({type(error).__name__}: {words(error)}, {_place(error)})"
+                f"plugin {name} fails when it is imported "
+                f"({type(error).__name__}: {words(error)}, {_place_of(error)})"
             ) from error
         for kind, table in tables.items():
             if replaced := [
-                key for key, line in before[kind].items() if table.get(key) is not line
+                key for key, entry in before[kind].items() if table.get(key) is not entry
             ]:
                 raise ValueError(
                     f"plugin {name} replaces the {kind} {replaced[0]!r}: give it another name"
                 )
             if odd := [key for key in table if key not in before[kind] and not NAME.fullmatch(key)]:
                 raise ValueError(
-                    f"plugin {name}: a {kind} is named by letters, digits and _, not {shown(odd[0])}"
+                    f"plugin {name}: the name of a {kind} has letters, digits and _, "
+                    f"not {shown(odd[0])}"
                 )
     except BaseException:
         for kind, table in tables.items():
@@ -178,14 +205,14 @@ def _guarded(name: str) -> Iterator[None]:
         raise
 
 
-def _table(kind: str) -> dict[str, Any]:
+def _table_of(kind: str) -> dict[str, Any]:
     module, table = TABLES[kind]
     found: dict[str, Any] = getattr(importlib.import_module(module), table)
     return found
 
 
-def _entry(kind: str, point: metadata.EntryPoint) -> Any:
-    """A line of a table: what the entry point names is one, or the function that a line begins with."""
+def _make_entry(kind: str, point: metadata.EntryPoint) -> Any:
+    """Return the entry that an entry point names, or one made of the function that it names."""
     made, line = point.load(), importlib.import_module(TABLES[kind][0]).Entry
     if isinstance(made, line):
         return made
@@ -199,8 +226,8 @@ def _entry(kind: str, point: metadata.EntryPoint) -> Any:
     )
 
 
-def _version(name: str) -> str | None:
-    """Of a module: its own or its package's ``__version__``, else that of the distribution it is of."""
+def _version_of(name: str) -> str | None:
+    """Return ``__version__`` of a module or its package, else the version of its distribution."""
     top = name.partition(".")[0]
     for module in (name, top):
         if own := getattr(sys.modules.get(module), "__version__", None):
@@ -209,12 +236,12 @@ def _version(name: str) -> str | None:
     return metadata.version(homes[0]) if homes else None
 
 
-def _written(name: str, version: str | None) -> str:
+def _written_form(name: str, version: str | None) -> str:
     return f"{name}=={version}" if version else name
 
 
-def _place(error: BaseException) -> str:
-    """``nas.py, line 3``: where an import went wrong."""
+def _place_of(error: BaseException) -> str:
+    """Return the place of an import's error, such as ``nas.py, line 3``."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{os.path.basename(error.filename)}, line {error.lineno}"
     last = traceback.extract_tb(error.__traceback__)[-1]

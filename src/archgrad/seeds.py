@@ -1,4 +1,7 @@
-"""Randomness as a function of place: every draw is seeded from where it happens, so there is no generator state to save."""
+"""Random numbers from places: the seed of each draw follows from the place where it happens.
+
+So there is no state of a generator to save, and a resumed search draws the same numbers.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,26 @@ if TYPE_CHECKING:
 
 
 def place_seed(*place: object) -> int:
-    """A 63-bit seed of a place such as ``(seed, "augment/train", epoch, step)``; the same in every process (sha256, never ``hash``)."""
+    """Return a seed for a place.
+
+    Args:
+        place: The parts of a place, such as ``(seed, "augment/train", epoch, step)``.
+
+    Returns:
+        A seed of 63 bits. It is the same in every process, because it comes from SHA-256 and not
+        from Python's ``hash``.
+    """
     text = "\x1f".join(str(part) for part in place)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(*place: object, device: torch.device | str = "cpu") -> torch.Generator:
-    """A fresh generator on ``device`` for one place."""
+    """Return a new generator on a device, seeded for one place.
+
+    >>> import torch
+    >>> bool(torch.equal(*(torch.rand(2, generator=generator(0, "example")) for _ in range(2))))
+    True
+    """
     import torch
 
     return torch.Generator(device=device).manual_seed(place_seed(*place))
@@ -27,7 +43,14 @@ def generator(*place: object, device: torch.device | str = "cpu") -> torch.Gener
 
 @contextmanager
 def forked(*place: object, device: torch.device | str = "cpu") -> Iterator[None]:
-    """The global generators seeded from a place inside the block and restored after it, for code that takes no generator (dropout, kornia)."""
+    """Seed the global generators for a place inside the block, and restore them after it.
+
+    It is for code that takes no generator (dropout, kornia).
+
+    Args:
+        place: The parts of the place.
+        device: The device whose generator is seeded, besides that of the CPU.
+    """
     import torch
 
     device = torch.device(device)
@@ -38,8 +61,8 @@ def forked(*place: object, device: torch.device | str = "cpu") -> Iterator[None]
 
 
 def deterministic() -> None:
-    """torch's deterministic algorithms from here on; on a GPU the same place then gives the same bits."""
+    """Switch torch to deterministic algorithms, so that a GPU repeats results bit for bit."""
     import torch
 
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it
     torch.use_deterministic_algorithms(True)

@@ -1,4 +1,4 @@
-"""What reaches a terminal or a spreadsheet: names that users gave are text there, whatever characters they have."""
+"""Print to a terminal or write spreadsheet cells; names of users are text, never instructions."""
 
 from __future__ import annotations
 
@@ -16,42 +16,61 @@ from rich.segment import Segment
 CONTROL = re.compile(
     "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""Characters that act instead of being shown: control characters but the tab and the end of a line, those that turn the direction of a line,
-and bytes of file names that are no text."""
+"""Characters that a terminal executes: control characters except the tab and the end of a line,
+marks that change the direction of writing, and bytes of file names that are no text."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of a cell that a spreadsheet executes."""
 
 
 def visible(text: str) -> str:
-    r"""The text with every control character written as its escape: ``\x1b[2J`` instead of a cleared screen."""
+    r"""Return a text with each control character written as its escape.
+
+    The text ``\x1b[2J`` is then printed and does not clear the screen.
+    """
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 QUIET = ContextVar("QUIET", default=False)
-"""Whether a command prints only errors, and what a program reads."""
+"""Whether a command prints only errors and output for programs."""
 
 
 def console(**options: Any) -> Console:
-    """A rich `Console` on which all text is `visible`. ``options`` are those of `Console`; names of users are no markup in any case."""
+    """Return a rich `Console` that prints all control characters as escapes.
+
+    Args:
+        options: Arguments of `Console`.
+    """
     made = Console(**{"highlight": False, "quiet": QUIET.get(), **options})
     made.push_render_hook(_Visibly())
     return made
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Prints `visible` lines, on stderr where they are an ``error``. Those that are none are left out of a quiet command."""
+    """Print a text for people.
+
+    Args:
+        text: The text. Control characters are printed as escapes.
+        error: Print on stderr. Other texts are printed on stdout, and not by a quiet command.
+    """
     if QUIET.get() and not error:
         return
     print(visible(text), file=sys.stderr if error else sys.stdout)
 
 
 def remark(text: str) -> None:
-    """Prints `visible` lines on stderr, beside an answer that programs may read. A quiet command leaves them out."""
+    """Print a text for people on stderr, beside output for programs on stdout.
+
+    A quiet command prints nothing.
+    """
     if not QUIET.get():
         say(text, error=True)
 
 
 def say_exactly(text: str, end: str = "\n") -> None:
-    """Prints text that a program may read, of a quiet command too: as it is and in UTF-8, and `visible` where stdout is a terminal."""
+    """Print a text for programs on stdout, unchanged and in UTF-8, also in a quiet command.
+
+    On a terminal control characters are printed as escapes.
+    """
     if sys.stdout.isatty() or not hasattr(sys.stdout, "buffer"):
         print(visible(text) if sys.stdout.isatty() else text, end=end)
         return
@@ -61,14 +80,21 @@ def say_exactly(text: str, end: str = "\n") -> None:
 
 
 def escape_unprintable() -> None:
-    """From now on a character that the console's encoding does not have is printed as its escape, where it would end the command."""
+    """Print characters that the console's encoding lacks as escapes from now on.
+
+    Without this such a character would raise an error.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def cell(text: str) -> str:
-    """A text as the cell of a spreadsheet, which would compute what begins like a formula: such a text begins with an apostrophe there."""
+    """Return a text as the cell of a spreadsheet, in which it is no formula.
+
+    >>> cell("=1+1"), cell("cat")
+    ("'=1+1", 'cat')
+    """
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
@@ -88,8 +114,9 @@ class _Visible:
 
 
 Say = Callable[[str], Any]
+"""Function that prints a line."""
 
 
 def say_on(console: Console) -> Say:
-    """Plain lines: what users named is no markup."""
+    """Return a function that prints plain lines on a console, without markup."""
     return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -10,10 +10,8 @@ import pytest
 from rich.console import Console
 
 from archgrad import data, run
-from archgrad.arch import picture
 from archgrad.cli import comparing, main
 from archgrad.compare.jobs import execute
-from archgrad.report import curves
 from archgrad.retraining.card import CARD
 from archgrad.retraining.execute import resume
 from archgrad.run import config
@@ -118,10 +116,6 @@ def warm(tmp_path_factory) -> None:
 def undisturbed(request, warm, tmp_path, monkeypatch) -> tuple[str, Whole]:
     loaded = digits()
     monkeypatch.setattr(data, "load", lambda path, **given: loaded)  # once, so that no fork has to
-    for module in (curves, picture):
-        monkeypatch.setattr(
-            module, "svg", lambda draw: "<svg/>\n"
-        )  # drawing takes as long as all the rest
     return request.param, whole(COMMANDS[request.param](), tmp_path)
 
 

@@ -187,7 +187,7 @@ def test_weights_that_no_such_network_has_are_refused(network, tmp_path, wrong, 
     )
     save_file(state, path)
     with pytest.raises(
-        ValueError, match=f"{path} is of another network, or damaged .*{says}"
+        ValueError, match=f"{path} belongs to another network or is damaged .*{says}"
     ) as error:
         load(folder)
     assert len(str(error.value)) - len(str(path)) < 300

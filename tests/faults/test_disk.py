@@ -23,9 +23,7 @@ import pytest
 import torch
 
 from archgrad import run
-from archgrad.arch import picture
 from archgrad.cli import faults, main
-from archgrad.report import curves
 from archgrad.searching import checkpoint
 from archgrad.searching.method import Method
 from archgrad.searching.progress import Life
@@ -83,15 +81,6 @@ NETWORK += [
 ]
 STUDY = ["compare", *TINY[:-6], "--methods", "darts", "--no-controls", "--seeds", "1"]
 NUMBERS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def plain_pictures():
-    """Drawing takes longer than all else."""
-    with pytest.MonkeyPatch.context() as patched:
-        for part in (curves, picture):
-            patched.setattr(part, "svg", lambda draw: "<svg/>")
-        yield
 
 
 def half(number: int) -> Callable[[Any, Any], int]:

@@ -200,7 +200,7 @@ def fuzzed(examples: int) -> Any:
     )
 
 
-@fuzzed(500)
+@fuzzed(200)
 @given(drawn=st.data())
 def test_no_input_ends_in_a_traceback(home, drawn):
     check(home, drawn.draw(fuzzing.cases(home.known)))

@@ -1,3 +1,3 @@
-"""A package of a researcher's own."""
+"""A package that a researcher writes."""
 
 __version__ = "0.3"

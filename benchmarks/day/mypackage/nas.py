@@ -1,4 +1,4 @@
-"""Methods of three kinds, a space and a primitive, as a researcher writes them: archgrad is not touched."""
+"""Three methods, a space and a primitive that a researcher adds without a change of archgrad."""
 
 from __future__ import annotations
 
@@ -34,7 +34,14 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 def cooled(*, start: Positive = 1.0, end: Positive = 0.1) -> Patch:
-    """The first kind, a relaxation: ``softmax(a / T)``, T from ``start`` to ``end`` by equal factors."""
+    """Search with ``softmax(a / T)``, whose temperature T falls by equal factors.
+
+    This method is a relaxation.
+
+    Args:
+        start: temperature in the first epoch.
+        end: temperature that T would reach one epoch after the last.
+    """
     temperature = geometric(start, end)
 
     def relax(alphas: Alphas, context: Context) -> Mixture:
@@ -50,14 +57,20 @@ def cooled(*, start: Positive = 1.0, end: Positive = 0.1) -> Patch:
 
 
 def mixed(*, strength: Annotated[float, Field(ge=0)] = 0.5) -> Patch:
-    """The second kind, terms and a memory: the alphas learn from training images too, at ``strength``, and who leads is counted."""
+    """Train the alphas on training images too, and count how often each op leads.
+
+    This method has a loss term and a memory.
+
+    Args:
+        strength: factor of the loss on training images.
+    """
     return Patch(
         "mixed", train_alpha_terms=weighted(constant(strength), task), memory={"leads": Leads}
     )
 
 
 class Leads:
-    """How often each op of an edge had the largest weight in an alpha step."""
+    """The number of alpha steps in which each op of an edge had the largest weight."""
 
     def __init__(self) -> None:
         self.groups: Any = None
@@ -85,11 +98,8 @@ class Leads:
 
     def after_epoch(self, method: Any, state: Any, data: Any, context: Context) -> dict[str, Any]:
         steps = sum(float(rows.sum()) for rows in self.table.values())
-        return {
-            "lead": sum(float(rows.amax(-1).sum()) for rows in self.table.values()) / steps
-            if steps
-            else None
-        }
+        leads = sum(float(rows.amax(-1).sum()) for rows in self.table.values())
+        return {"lead": leads / steps if steps else None}
 
     def state_dict(self) -> dict[str, Any]:
         return {"table": self.table}
@@ -99,7 +109,11 @@ class Leads:
 
 
 def soft(*, smoothing: Share = 0.1) -> Patch:
-    """A loss of one's own: cross-entropy with smoothed labels, in both halves of a step."""
+    """Replace the loss by a cross-entropy with smoothed labels, in both halves of a step.
+
+    Args:
+        smoothing: fraction of the label that is spread over all classes.
+    """
 
     def loss(output: Output, batch: Batch) -> Tensor:
         return F.cross_entropy(output.exact, batch.labels, label_smoothing=smoothing)
@@ -108,7 +122,7 @@ def soft(*, smoothing: Share = 0.1) -> Patch:
 
 
 METHODS["cooled"] = Method(cooled, "nobody yet", "a softmax that cools", {"chain": {"end": 0.3}})
-METHODS["mixed"] = Method(mixed, "nobody yet", "alphas of both halves of the images")
+METHODS["mixed"] = Method(mixed, "nobody yet", "alphas that learn from both halves of the images")
 METHODS["soft"] = Method(soft, "nobody yet", "smoothed labels")
 PRIMITIVES["ghost_5x5"] = Primitive(
     lambda channels, stride, style: Conv(channels, channels, 5, stride, style)
@@ -161,7 +175,7 @@ class Chain:
 
 
 class ChainNet(nn.Module):
-    """Its supernet, and its derived network."""
+    """The supernet of the chain, and with one op on each edge its derived network."""
 
     def __init__(self, space: Chain) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What an architecture is, and how the field writes and draws it."""
+"""The description of architectures: edges, mixtures, genotypes, their notations and pictures."""
 
 import lazy_loader
 

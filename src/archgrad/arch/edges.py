@@ -1,6 +1,7 @@
-"""Places where a choice is made: edges, and the groups of edges that are decided together.
+"""Edges, on which a search chooses ops, and the groups of edges that are decided together.
 
-Shape letters: ``edges`` and ``ops`` are those of one group, ``cells`` the cells that share it.
+In shapes, ``edges`` and ``ops`` are the edges and the columns of one group, and ``cells`` are the
+cells that share the group.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Alphas = dict[str, "Tensor"]
-"""Group name -> (edges, ops) logits, float32; further logits under ``group/name``. Padding (edges with fewer ops) is 0."""
+"""Group name -> (edges, ops) logits, float32. Further logits have keys ``group/name``.
+
+An edge with fewer ops than others is padded with 0.
+"""
 
 
 class Edge(NamedTuple):
-    """One place where a choice is made. ``primitives`` may differ from edge to edge (S1); ``()`` is a removed edge."""
+    """An edge of a cell, with the primitives to choose from.
+
+    Edges may have different primitives (as in S1). A removed edge has none.
+    """
 
     source: int
     target: int
@@ -27,28 +34,39 @@ class Edge(NamedTuple):
 
 @dataclass(frozen=True)
 class EdgeGroup:
-    """Edges that are decided together and shared by ``cells`` cells: a cell type, or one layer of a chain."""
+    """Edges that are decided together: those of a cell type, or of one layer of a chain.
+
+    Attributes:
+        name: Name of the group.
+        edges: The edges.
+        concat: Nodes whose concatenation a cell returns.
+        keep: Number of edges that selection keeps for each node (2 in DARTS); None keeps all.
+        least: Smallest number of inputs of a node in a genotype.
+        pick: Number of ops that selection keeps on an edge.
+        hidden: Primitives that are part of the mixture but never selected.
+        free: Primitives without weights.
+        extras: Primitives of further, unsearched columns (such as the auxiliary skip of DARTS-).
+        cells: Number of cells that share the group.
+    """
 
     name: str
     edges: tuple[Edge, ...]
-    concat: tuple[int, ...] = ()  # nodes whose concatenation the cell returns
-    keep: int | None = None  # edges kept per node (DARTS: 2); None keeps all
-    least: int = 0  # fewest inputs a node of a genotype may have
-    pick: int = 1  # ops kept per edge
-    hidden: tuple[str, ...] = ("none",)  # in the mixture, never selected
-    free: tuple[str, ...] = ()  # primitives without weights
-    extras: tuple[
-        str, ...
-    ] = ()  # unsearched columns behind the searched ones (DARTS-'s auxiliary skip)
+    concat: tuple[int, ...] = ()
+    keep: int | None = None
+    least: int = 0
+    pick: int = 1
+    hidden: tuple[str, ...] = ("none",)
+    free: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
     cells: int = 1
 
     @property
     def width(self) -> int:
-        """Columns of this group's alphas: the most primitives any edge has."""
+        """Return the number of columns of the group's alphas, the most primitives of any edge."""
         return max((len(edge.primitives) for edge in self.edges), default=0)
 
     def mask(self, device: torch.device | str | None = None) -> Tensor:
-        """Bool (edges, ops): True where an edge has that column; the rest is padding."""
+        """Return a bool tensor (edges, ops) that is False for padding."""
         import torch
 
         columns = torch.arange(self.width, device=device)
@@ -56,7 +74,7 @@ class EdgeGroup:
         return columns < sizes[:, None]
 
     def columns(self, primitives: Iterable[str]) -> Tensor:
-        """Bool (edges, ops): True where a column is one of ``primitives``."""
+        """Return a bool tensor (edges, ops) that is True for columns of these primitives."""
         import torch
 
         wanted = set(primitives)
@@ -67,7 +85,7 @@ class EdgeGroup:
         return torch.tensor(rows, dtype=torch.bool).reshape(len(self.edges), self.width)
 
     def nodes(self) -> dict[int, list[int]]:
-        """Target node -> indices of the edges that lead to it, both in order."""
+        """Return target node -> indices of the edges that lead to it, in the order of the edges."""
         incoming: dict[int, list[int]] = {}
         for index, edge in enumerate(self.edges):
             incoming.setdefault(edge.target, []).append(index)
@@ -75,9 +93,11 @@ class EdgeGroup:
 
 
 Groups = dict[str, EdgeGroup]
+"""Group name -> group, in the order of the space."""
 Primitives = dict[str, tuple[tuple[str, ...], ...]]
-"""Group name -> the primitives of each of its edges: what ``Space.resized(primitives=...)`` takes."""
+"""Group name -> the primitives of each edge, the argument of ``Space.resized(primitives=...)``."""
 
 
 def groups_of(edge_groups: Iterable[EdgeGroup]) -> Groups:
+    """Return edge groups by their names, in the given order."""
     return {group.name: group for group in edge_groups}

@@ -1,10 +1,10 @@
-"""A discrete architecture, which reads and writes itself."""
+"""The genotype, a discrete architecture, with its text and JSON forms."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from archgrad.arch import notation, published
 from archgrad.arch.edges import Groups, Primitives
@@ -12,24 +12,49 @@ from archgrad.arch.links import CellGenotype
 from archgrad.arch.mixture import Mixture
 from archgrad.errors import shown
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class Genotype:
-    """A discrete architecture: for each edge group the links that remain. ``str`` gives the field's own notation where it has one."""
+    """A discrete architecture: the links that remain in each edge group.
+
+    ``str`` of a genotype is its text in the notation of the literature.
+
+    >>> genotype = Genotype.parse("|nor_conv_3x3~0|")
+    >>> genotype.cells[0].links
+    (Link(source=0, target=1, primitive='nor_conv_3x3'),)
+    """
 
     cells: tuple[CellGenotype, ...]
 
     @classmethod
     def parse(cls, text: str) -> Genotype:
-        """From our JSON, ``Genotype(normal=[...], ...)``, a NAS-Bench-201 string or a known name; ValueError says what is wrong."""
+        """Read a genotype from text.
+
+        Args:
+            text: JSON, ``Genotype(normal=[...], ...)``, a NAS-Bench-201 string, another notation of
+                `archgrad.arch.notation`, or the name of a published architecture.
+
+        Returns:
+            The genotype.
+
+        Raises:
+            ValueError: The text is no genotype; the message names the place and the reason.
+        """
         return cls(notation.parse(text) or published.find(text.strip()))
 
     @classmethod
     def of(cls, given: Any) -> Genotype:
-        """A genotype as it is, or the one that a text (`parse`) or a mapping (`from_json`) says. ValueError for anything else."""
+        """Return a genotype in any of its forms as a `Genotype`.
+
+        Args:
+            given: A genotype, its text (see `parse`) or its mapping (see `from_json`).
+
+        Returns:
+            The genotype.
+
+        Raises:
+            ValueError: The value is none of these, or its content is wrong.
+        """
         if isinstance(given, str):
             return cls.parse(given)
         if isinstance(given, Mapping):
@@ -45,26 +70,32 @@ class Genotype:
         return f"Genotype.parse({str(self)!r})"
 
     def _repr_svg_(self) -> str:
-        """The picture that a notebook shows."""
-        from archgrad.arch.picture import cells_svg  # takes matplotlib
+        """Return the picture for a notebook."""
+        from archgrad.arch.picture import cells_svg  # imports matplotlib
 
         return cells_svg(self)
 
     def to_json(self) -> dict[str, Any]:
-        """{group: {"links": [[source, target, primitive], ...], "concat": [...]}}"""
+        """Return ``{group: {"links": [[source, target, primitive], ...], "concat": [...]}}``."""
         return notation.to_json(self.cells)
 
     @classmethod
     def from_json(cls, data: Any) -> Genotype:
-        """Inverse of `to_json`. ValueError for anything else."""
+        """Return the genotype of a value of `to_json`; raise ValueError for any other value."""
         return cls(notation.from_json(data))
 
     def check(self, groups: Groups) -> None:
-        """ValueError if this genotype does not fit ``groups``: the first misfit, by name."""
+        """Check that the genotype is one of a space.
+
+        Args:
+            groups: The edge groups of the space.
+
+        Raises:
+            ValueError: It is not; the message names the first difference.
+        """
         if {cell.group for cell in self.cells} != set(groups):
-            raise ValueError(
-                f"the genotype has the cells {[c.group for c in self.cells]}, the space has {list(groups)}"
-            )
+            own = [cell.group for cell in self.cells]
+            raise ValueError(f"the genotype has the cells {own}, the space has {list(groups)}")
         for cell in self.cells:
             group = groups[cell.group]
             primitives = {(edge.source, edge.target): edge.primitives for edge in group.edges}
@@ -74,13 +105,15 @@ class Genotype:
                 if primitive not in primitives[source, target]:
                     has = ", ".join(primitives[source, target]) or "nothing"
                     raise ValueError(
-                        f"{cell.group}: edge {source} -> {target} has no primitive {primitive!r} in this space (it has {has})"
+                        f"{cell.group}: edge {source} -> {target} has no primitive "
+                        f"{primitive!r} in this space (it has {has})"
                     )
             edges = [(link.source, link.target) for link in cell.links]
             for edge in edges:
                 if edges.count(edge) > group.pick:
                     raise ValueError(
-                        f"{cell.group}: edge {edge[0]} -> {edge[1]} carries {edges.count(edge)} ops, the space allows {group.pick}"
+                        f"{cell.group}: edge {edge[0]} -> {edge[1]} has {edges.count(edge)} ops, "
+                        f"the space allows {group.pick}"
                     )
             for node, incoming in group.nodes().items():
                 inputs = sum(target == node for _, target in set(edges))
@@ -88,21 +121,35 @@ class Genotype:
                     every := sum(bool(group.edges[e].primitives) for e in incoming)
                 ):
                     raise ValueError(
-                        f"{cell.group}: node {node} has {inputs} inputs, the space keeps all its {every} edges"
+                        f"{cell.group}: node {node} has {inputs} inputs, "
+                        f"the space keeps all its {every} edges"
                     )
                 if inputs < group.least or (group.keep is not None and inputs > group.keep):
                     raise ValueError(
-                        f"{cell.group}: node {node} has {inputs} inputs, the space allows {group.least} to {group.keep}"
+                        f"{cell.group}: node {node} has {inputs} inputs, "
+                        f"the space allows {group.least} to {group.keep}"
                     )
             nodes = {edge.source for edge in group.edges} | {edge.target for edge in group.edges}
             if not set(cell.concat) <= nodes:
+                odd = sorted(set(cell.concat) - nodes)
                 raise ValueError(
-                    f"{cell.group}: concat names the nodes {sorted(set(cell.concat) - nodes)}, the space has no such node"
+                    f"{cell.group}: concat names the nodes {odd}, the space has no such node"
                 )
 
     def one_hot(self, groups: Groups) -> Mixture:
-        """The mixture that runs exactly this genotype: weight 1 and active on its links, 0 and idle elsewhere. ValueError if it does not
-        fit, or concatenates other nodes than the supernet does."""
+        """Return the mixture under which a supernet computes exactly this genotype.
+
+        Args:
+            groups: The edge groups of the space.
+
+        Returns:
+            The mixture: its links have weight 1 and are active, all other ops have weight 0 and are
+            not executed.
+
+        Raises:
+            ValueError: The genotype is not one of the space, or it concatenates other nodes than
+                the supernet.
+        """
         import torch
 
         self.check(groups)
@@ -111,7 +158,8 @@ class Genotype:
             group = groups[cell.group]
             if cell.concat != group.concat:
                 raise ValueError(
-                    f"{cell.group}: the genotype concatenates the nodes {cell.concat}, the supernet {group.concat}"
+                    f"{cell.group}: the genotype concatenates the nodes {cell.concat}, "
+                    f"the supernet {group.concat}"
                 )
             at = {(edge.source, edge.target): index for index, edge in enumerate(group.edges)}
             chosen = torch.zeros(len(group.edges), group.width, dtype=torch.bool)
@@ -122,7 +170,17 @@ class Genotype:
         return Mixture(weights, active)
 
     def primitives(self, groups: Groups) -> Primitives:
-        """The primitives each edge keeps, ``()`` for a removed edge."""
+        """Return the primitives of each edge, ``()`` for a removed edge.
+
+        Args:
+            groups: The edge groups of the space.
+
+        Returns:
+            Group name -> a tuple of primitives for each edge.
+
+        Raises:
+            ValueError: The genotype is not one of the space.
+        """
         self.check(groups)
         return {
             cell.group: tuple(

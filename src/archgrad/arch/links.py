@@ -1,4 +1,4 @@
-"""The parts of a derived architecture: its ops, cell by cell."""
+"""The parts of a derived architecture: the ops of each cell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ class Link(NamedTuple):
 
 
 class CellGenotype(NamedTuple):
-    """What was selected for one group. Any number of links per node; ``concat`` as in `EdgeGroup`."""
+    """The selected links of one edge group, any number for each node.
+
+    ``concat`` has the nodes whose concatenation the cell returns, as in `EdgeGroup`.
+    """
 
     group: str
     links: tuple[Link, ...]
@@ -22,4 +25,4 @@ class CellGenotype(NamedTuple):
 
 
 Cells = tuple[CellGenotype, ...]
-"""All of an architecture: what a `Genotype` wraps, and what the notations read and write."""
+"""All cells of an architecture: the content of a `Genotype`, which the notations read and write."""

@@ -1,4 +1,4 @@
-"""How much of each op runs: the argument of a supernet's forward pass."""
+"""The mixture, the weight of each op: an argument of a supernet's forward pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 class CellMixture(NamedTuple):
-    """What one cell reads of a mixture: weights (edges, ops); active, nested lists of bool or None; the others as there."""
+    """The part of a `Mixture` that one cell reads.
+
+    ``weights`` are (edges, ops), ``active`` is a nested list of bool (edges, ops) or None, and the
+    other fields are those of `Mixture`.
+    """
 
     weights: Tensor
     active: list[list[bool]] | None
@@ -22,29 +26,45 @@ class CellMixture(NamedTuple):
 
 @dataclass(frozen=True)
 class Mixture:
-    """How much of each op runs. An argument of the supernet's forward, never stored on a module."""
+    """The weight of each op. An argument of the supernet's forward, never stored on a module.
 
-    weights: dict[str, Tensor]  # group -> (edges, ops), or (cells, edges, ops) where cells differ
-    active: dict[str, Tensor] | None = (
-        None  # bool, same shapes, always on the host: only these ops are executed
-    )
-    idle: bool = (
-        True  # what is not executed sends its weight the gradient of a scalar in its place (GDAS)
-    )
-    dropout: Mapping[str, float] = field(
-        default_factory=dict
-    )  # primitive -> probability, of its elements (P-DARTS)
-    drop_path: float = 0.0  # probability of whole ops, identities apart (RobustDARTS)
-    recompute: bool = False  # while training, activations of a cell are dropped and made again in its backward: less memory, more time
-    extras: Mapping[str, Tensor] = field(
-        default_factory=dict
-    )  # group -> (edges, extras); else `EdgeGroup.extras` rest, and where nothing runs
+    Attributes:
+        weights: Group -> (edges, ops), or (cells, edges, ops) where cells have different weights.
+        active: Group -> bool of the same shape, always on the CPU; only these ops are executed.
+            None executes all ops.
+        idle: If true, each skipped op contributes ``w - w.detach()`` to its node: its value is 0,
+            but its alpha receives a gradient (GDAS).
+        dropout: Primitive -> probability of dropping each element of its output (P-DARTS).
+        drop_path: Probability of dropping a whole op, identities excepted (RobustDARTS).
+        recompute: If true, a training step drops the activations of each cell and computes them
+            again in its backward pass, which takes less memory and more time.
+        extras: Group -> (edges, extras), weights of the unsearched columns `EdgeGroup.extras`. They
+            are not executed without a weight, nor on an edge without an active op.
+    """
+
+    weights: dict[str, Tensor]
+    active: dict[str, Tensor] | None = None
+    idle: bool = True
+    dropout: Mapping[str, float] = field(default_factory=dict)
+    drop_path: float = 0.0
+    recompute: bool = False
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"<Mixture of {', '.join(f'{name} {tuple(own.shape)}' for name, own in self.weights.items())}>"
+        shapes = (f"{name} {tuple(weights.shape)}" for name, weights in self.weights.items())
+        return f"<Mixture of {', '.join(shapes)}>"
 
     def cell(self, group: str, k: int | None) -> CellMixture:
-        """Cell ``k`` (counted within its group) reads this; ``None`` is the mean over cells, which selection reads: of searched columns."""
+        """Return the part of one cell.
+
+        Args:
+            group: Name of the edge group.
+            k: Number of the cell within its group. None returns the mean over all cells without
+                extra columns, which selection reads.
+
+        Returns:
+            The part; its weights are (edges, ops), or (edges, ops + extras).
+        """
         weights = self.weights[group]
         if weights.dim() == 3:
             weights = weights.mean(0) if k is None else weights[k]
@@ -59,18 +79,20 @@ class Mixture:
 
             extras = self.extras[group]
             weights = torch.cat([weights, extras.to(weights)], 1)
-            active = active and [row + [any(row)] * extras.shape[1] for row in active]
+            if active is not None:
+                active = [row + [any(row)] * extras.shape[1] for row in active]
         return CellMixture(weights, active, self.idle, self.dropout, self.recompute)
 
     def detach(self) -> Mixture:
+        """Return the same mixture with weights that carry no gradient."""
         return self.map(lambda weights: weights.detach())
 
     def whole(self) -> Mixture:
-        """Without dropout: what is looked at, not trained."""
+        """Return the same mixture without dropout and drop-path, for evaluation."""
         return replace(self, dropout={}, drop_path=0.0)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Mixture:
-        """The same mixture with ``change`` applied to every group's weights."""
+        """Return the same mixture with ``change`` applied to the weights of every group."""
         return replace(
             self, weights={name: change(weights) for name, weights in self.weights.items()}
         )

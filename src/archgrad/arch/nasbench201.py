@@ -1,4 +1,4 @@
-"""NAS-Bench-201's cells (Dong & Yang, ICLR 2020, arXiv 2001.00326): their edges and ops, and the number that each cell has there."""
+"""The cells of NAS-Bench-201 (Dong & Yang, ICLR 2020, arXiv 2001.00326): edges, ops, numbers."""
 
 from __future__ import annotations
 
@@ -9,26 +9,15 @@ from importlib.resources import files
 from archgrad.arch.links import CellGenotype, Cells, Link
 
 CELL = "cell"
-"""The one group of such a genotype."""
-OPS = (
-    "none",
-    "skip_connect",
-    "nor_conv_1x1",
-    "nor_conv_3x3",
-    "avg_pool_3x3",
-)  # by the digits of the bundled table
-EDGES = (
-    (0, 1),
-    (0, 2),
-    (1, 2),
-    (0, 3),
-    (1, 3),
-    (2, 3),
-)  # (source, target), in the order of the arch string
+"""The only edge group of such a genotype."""
+OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+"""The ops, in the order of the digits in the table's file."""
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+"""The edges as (source, target), in the order of the benchmark's strings."""
 
 
 def cells_of(ops: tuple[str, ...]) -> Cells:
-    """Return the cell whose edges, in the order of `EDGES`, have these primitives."""
+    """Return the cell whose edges have the given primitives, in the order of `EDGES`."""
     return (
         CellGenotype(
             CELL, tuple(Link(*edge, op) for edge, op in zip(EDGES, ops, strict=True)), (3,)
@@ -37,10 +26,10 @@ def cells_of(ops: tuple[str, ...]) -> Cells:
 
 
 def cells_at(index: int) -> Cells:
-    """Return the cell in a row of the benchmark's table.
+    """Return the cell of a row of the benchmark's table.
 
     Args:
-        index: The row, from 0 on.
+        index: The row, counted from 0.
 
     Returns:
         The one cell.
@@ -55,7 +44,7 @@ def cells_at(index: int) -> Cells:
 
 @cache
 def rows() -> tuple[str, ...]:
-    """Return the ops of all cells in the benchmark's own order, a digit an edge."""
+    """Return the ops of all cells in the benchmark's own order, one digit for each edge."""
     with (
         files("archgrad.data_files").joinpath("nasbench201.csv.gz").open("rb") as packed,
         gzip.open(packed, "rt") as lines,

@@ -1,20 +1,25 @@
-"""Genotypes as text: the notations the field writes them in, read safely (nothing is evaluated) and written back.
+"""The notations of genotypes. Reading is safe, because no text is evaluated as code.
 
-======================  =============================================================================================
-our JSON                ``{"normal": {"links": [[source, target, primitive], ...], "concat": [2, 3, 4, 5]}, ...}``
-DARTS                   ``Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), reduce=[...], ...)``
-... as an object        ``{"normal": [["sep_conv_3x3", 1], ...], "normal_concat": [2, 3, 4, 5], ...}``
-... nested (AutoDL)     ``[(('sep_conv_3x3', 1), ('sep_conv_3x3', 0)), ...]``: one entry per node, any number of pairs
-... triples (FairDARTS) ``[('sep_conv_3x3', 2, 0), ...]``: primitive, node, input; any number per node
+======================  ==========================================================================
+JSON of archgrad        ``{"normal": {"links": [[source, target, primitive], ...],``
+                        ``"concat": [2, 3, 4, 5]}, ...}``
+DARTS                   ``Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6),``
+                        ``reduce=[...], ...)``
+... as an object        ``{"normal": [["sep_conv_3x3", 1], ...], "normal_concat": [2, 3, 4, 5]}``
+... nested (AutoDL)     ``[(('sep_conv_3x3', 1), ('sep_conv_3x3', 0)), ...]``, an entry for each
+                        node with any number of pairs
+... triples (FairDARTS) ``[('sep_conv_3x3', 2, 0), ...]``, primitive, node and input, any number
+                        for each node
 NAS-Bench-201           ``|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|``
-chains                  ``mb4_k3|mb6_k5,skip_connect|...``, or NAS-Bench-Macro's digits ``02012100``
-... as an index         ``12138``: the row of NAS-Bench-201's table, as `archgrad query` prints it
-a known name            ``DARTS_V2``, or ``REPOSITORY:NAME`` as in ``AutoDL-Projects:GDAS_V1``
-======================  =============================================================================================
+... as an index         ``12138``, the row of NAS-Bench-201's table, as `archgrad query` prints it
+chains                  ``mb4_k3|mb6_k5,skip_connect|...``, or NAS-Bench-Macro's ``02012100``
+a published name        ``DARTS_V2``, or ``REPOSITORY:NAME`` as in ``AutoDL-Projects:GDAS_V1``
+======================  ==========================================================================
 
-Nodes are numbered as in DARTS: 0 and 1 are a cell's inputs and pair ``i`` of a flat list leads to node ``2 + i // 2``;
-a NAS-Bench-201 cell has the one input 0. The weight of a triple ``(primitive, input, weight)`` is dropped, and numpy's numbers are numbers.
-`archgrad.arch.spellings` has the notations of other projects, and of logs.
+Nodes are numbered as in DARTS. Nodes 0 and 1 are a cell's inputs, and pair ``i`` of a flat list
+leads to node ``2 + i // 2``. A NAS-Bench-201 cell has one input, node 0. A reader drops the weight
+of a triple ``(primitive, input, weight)`` and accepts numpy's forms of numbers.
+`archgrad.arch.spellings` reads the notations of other projects and of logs.
 """
 
 from __future__ import annotations
@@ -33,11 +38,14 @@ from archgrad.arch.nasbench201 import CELL
 from archgrad.errors import shortened, shown
 
 WORD = re.compile(r"[A-Za-z]\w*", re.ASCII)
-NODES = (
-    64  # no published cell has more than 8; a limit keeps range(2, 10**9) from being spelled out
-)
+NODES = 64
+"""The most nodes of a cell. Published cells have at most 8; the limit refuses range(2, 10**9)."""
 LONGEST = 200_000
-"""Characters of a genotype: 64 nodes that read each other take fewer, and Python's parser takes a second for a megabyte."""
+"""The most characters of a genotype.
+
+64 nodes that all read each other take fewer, and Python's parser takes a second for a megabyte.
+"""
+ALLOWED = "a genotype contains only names, numbers, lists and range(a, b)"
 INDEX = re.compile(r"\d{1,5}")
 NUMPY = (
     "int8",
@@ -51,28 +59,29 @@ NUMPY = (
     "float64",
     "str_",
 )
-"""Types whose values numpy writes as calls."""
+"""Types whose values numpy prints as calls."""
 
 
 class Unspelled(ValueError):
-    """A text is no genotype by itself; one may stand within it."""
+    """A text is not a genotype as a whole, but a part of it may be one."""
 
 
 def parse(text: str) -> Cells | None:
-    """Read the cells that a text spells.
+    """Read the cells of a genotype from its text.
 
     Args:
-        text: A genotype in any notation of this module, a known name apart.
+        text: A genotype in any notation of this module except a published name.
 
     Returns:
-        The cells; None where the text may be a name (`archgrad.arch.published.find` knows them).
+        The cells; None if the text may be a name (`archgrad.arch.published.find` looks it up).
 
     Raises:
-        ValueError: The text is damaged: one line that says where, and what is wrong there.
+        ValueError: The text is damaged; the message names the place and the reason in one line.
     """
     if len(text) > LONGEST:
         raise ValueError(
-            f"a genotype has at most {LONGEST:,} characters, this one has {len(text):,}: {_short(text)}"
+            f"a genotype has at most {LONGEST:,} characters, "
+            f"this one has {len(text):,}: {_short(text)}"
         )
     text = text.strip()
     if INDEX.fullmatch(text):
@@ -85,7 +94,7 @@ def parse(text: str) -> Cells | None:
 
 
 def _spelled(text: str) -> Cells:
-    """What is spelled out, by itself or in the midst of other words."""
+    """Read a text that is a genotype, or that contains one among other words."""
     try:
         return _read(text)
     except Unspelled:
@@ -93,12 +102,12 @@ def _spelled(text: str) -> Cells:
         if not found:
             raise
     if len(found) > 1:
-        raise ValueError(f"this text holds {len(found)} different genotypes: give one of them")
+        raise ValueError(f"this text contains {len(found)} different genotypes: give one of them")
     return found.pop()
 
 
 def _read(text: str) -> Cells:
-    """What is spelled out by itself."""
+    """Read a text that is a genotype as a whole."""
     if text.startswith("|"):
         return _read_arch_string(text)
     data = spellings.plain(_literal(text))
@@ -106,10 +115,14 @@ def _read(text: str) -> Cells:
 
 
 def write(cells: Cells) -> str:
-    """The shortest notation that says all of it, on one line: ``parse(write(cells)) == cells``.
+    """Return the shortest text that keeps all information, on one line.
 
-    Layers or digits for a chain, a NAS-Bench-201 string for a complete ``cell``, ``Genotype(...)`` where every node has two inputs, our JSON
-    otherwise.
+    Args:
+        cells: The cells of a genotype.
+
+    Returns:
+        Layers or digits for a chain, a NAS-Bench-201 string for a complete ``cell``,
+        ``Genotype(...)`` if every node has two inputs, JSON otherwise. `parse` is the inverse.
     """
     if layers := chain.write(cells):
         return layers
@@ -125,7 +138,7 @@ def write(cells: Cells) -> str:
 
 
 def to_json(cells: Cells) -> dict[str, Any]:
-    """{group: {"links": [[source, target, primitive], ...], "concat": [...]}}"""
+    """Return ``{group: {"links": [[source, target, primitive], ...], "concat": [...]}}``."""
     return {
         cell.group: {"links": [list(link) for link in cell.links], "concat": list(cell.concat)}
         for cell in cells
@@ -133,7 +146,7 @@ def to_json(cells: Cells) -> dict[str, Any]:
 
 
 def from_json(data: Any) -> Cells:
-    """Our JSON, as a JSON reader parsed it. ValueError as `parse`."""
+    """Read cells from values of `to_json`; raise ValueError as `parse` does."""
     if (
         not isinstance(data, Mapping)
         or not data
@@ -146,14 +159,23 @@ def from_json(data: Any) -> Cells:
 
 
 def from_mapping(data: Any) -> Cells:
-    """Our JSON or an object with ``NAME`` and ``NAME_concat`` per cell, as parsed by a JSON reader. ValueError as `parse`."""
+    """Read cells from values that a JSON reader returns.
+
+    Args:
+        data: A value of `to_json`, or an object with ``NAME`` and ``NAME_concat`` for each cell.
+
+    Returns:
+        The cells.
+
+    Raises:
+        ValueError: The data have another form; the message names the place and the reason.
+    """
     if not isinstance(data, Mapping) or not data:
         raise ValueError(f"a genotype is an object with one entry per cell, not {_short(data)}")
     if all(isinstance(cell, Mapping) for cell in data.values()):
         return from_json(data)
-    data = {
-        str(key): value for key, value in data.items() if value is not None
-    }  # AutoDL's connectN=None, connects=None
+    # AutoDL writes connectN=None and connects=None.
+    data = {str(key): value for key, value in data.items() if value is not None}
     groups = [key for key in data if f"{key}_concat" in data]
     if odd := [
         key for key in data if key not in groups and key.removesuffix("_concat") not in groups
@@ -164,7 +186,7 @@ def from_mapping(data: Any) -> Cells:
             else f"'{odd[0]}_concat'"
         )
         raise ValueError(
-            f"a genotype's cell needs its links and its concat: {odd[0]!r} stands there without {fix}"
+            f"a genotype's cell needs its links and its concat: {odd[0]!r} is given without {fix}"
         )
     return tuple(
         CellGenotype(g, _read_links(g, data[g]), _read_concat(g, data[f"{g}_concat"]))
@@ -175,7 +197,8 @@ def from_mapping(data: Any) -> Cells:
 def _read_cell(group: str, cell: Mapping[str, Any]) -> CellGenotype:
     if set(cell) != {"links", "concat"}:
         raise ValueError(
-            f"{group}: a cell has 'links' and 'concat', this one has {', '.join(map(repr, cell)) or 'nothing'}"
+            f"{group}: a cell has 'links' and 'concat', "
+            f"this one has {', '.join(map(repr, cell)) or 'nothing'}"
         )
     spelled = _sequence(group, cell["links"])
     for place, link in enumerate(spelled):
@@ -191,7 +214,10 @@ def _read_links(group: str, entries: Any) -> tuple[Link, ...]:
     forms = [_form(entry) for entry in entries]
     for place, form in enumerate(forms):
         if form is None or form != forms[0]:
-            expected = "(primitive, input), (primitive, node, input), (primitive, input, weight) or one list of pairs per node, throughout"
+            expected = (
+                "(primitive, input), (primitive, node, input), (primitive, input, weight) "
+                "or one list of pairs per node, the same for all entries"
+            )
             raise ValueError(
                 f"{group}, entry {place}: expected {expected}, got {_short(entries[place])}"
             )
@@ -233,7 +259,8 @@ def _links(group: str, spelled: Sequence[tuple[int, int, str]]) -> tuple[Link, .
     for place, (source, target, _) in enumerate(spelled):
         if not 0 <= source < target < NODES:
             raise ValueError(
-                f"{group}, entry {place}: node {target} cannot read node {source}; a node reads earlier ones"
+                f"{group}, entry {place}: node {target} cannot read node {source}; "
+                "a node reads earlier ones"
             )
     return tuple(Link(*link) for link in spelled)
 
@@ -254,7 +281,8 @@ def _read_arch_string(text: str) -> Cells:
         ]
         if None in inputs or not (node.strip().startswith("|") and node.strip().endswith("|")):
             raise Unspelled(
-                f"node {target} of a NAS-Bench-201 string reads '|primitive~input|...|', not {_short(node)}"
+                f"node {target} of a NAS-Bench-201 string has the form '|primitive~input|...|', "
+                f"not {_short(node)}"
             )
         spelled = [(int(found[2]), target, found[1]) for found in inputs if found]
         if sorted(source for source, _, _ in spelled) != list(range(target)):
@@ -267,7 +295,7 @@ def _read_arch_string(text: str) -> Cells:
 
 
 def _is_complete(cell: CellGenotype) -> bool:
-    """True for a cell whose every node reads all earlier ones, in order, and whose output is the last node."""
+    """Return whether each node reads all earlier ones in order and the last node is the output."""
     last = max((link.target for link in cell.links), default=0)
     edges = [(source, target) for target in range(1, last + 1) for source in range(target)]
     return (
@@ -286,7 +314,7 @@ def _write_arch_string(cell: CellGenotype) -> str:
 
 
 def _is_paired(cell: CellGenotype) -> bool:
-    """True for a cell that a flat list of pairs can spell."""
+    """Return whether a flat list of pairs can represent a cell."""
     taken = iskeyword(cell.group) or cell.group.endswith("_concat")
     return (
         not taken
@@ -304,34 +332,30 @@ def _write_pairs(cell: CellGenotype) -> str:
 
 
 def _literal(text: str) -> Any:
-    """The value of a JSON object, a dict display or a call ``Genotype(name=...)``, an assignment to a name allowed before it."""
+    """Read JSON, a Python literal or a call ``Genotype(name=...)``, with or without ``name =``."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        pass  # not JSON: Python's notation then
+        pass  # the text is not JSON, so it is read as Python
     try:
-        with warnings.catch_warnings(action="ignore"):  # of what Python would say of such a program
+        with warnings.catch_warnings(action="ignore"):  # Python warns about some texts
             parsed = ast.parse(text)
         match parsed.body:
             case [ast.Expr(value=value) | ast.Assign(value=value)]:
                 return _value(value)
-        raise _Foreign(f"here are {len(parsed.body)} statements")
+        raise _Foreign(f"this text has {len(parsed.body)} statements")
     except SyntaxError as error:
         raise Unspelled(
             f"not a genotype: {error.msg} at character {error.offset} of {_short(text)}"
         ) from None
     except _Foreign as error:
-        raise Unspelled(
-            f"not a genotype: only names, numbers, lists and range(a, b) may stand in it, and {error}: {_short(text)}"
-        ) from None
+        raise Unspelled(f"not a genotype: {ALLOWED}, and {error}: {_short(text)}") from None
     except (ValueError, TypeError, RecursionError, MemoryError):
-        raise Unspelled(
-            f"not a genotype: only names, numbers, lists and range(a, b) may stand in it: {_short(text)}"
-        ) from None
+        raise Unspelled(f"not a genotype: {ALLOWED}: {_short(text)}") from None
 
 
 class _Foreign(Exception):
-    """What stands in a text and has no place in a genotype."""
+    """A text has a part that no genotype has."""
 
 
 def _value(node: ast.AST) -> Any:
@@ -358,8 +382,8 @@ def _value(node: ast.AST) -> Any:
         case ast.Constant(value=str() | int() | float() | None as value):
             return value
         case ast.Call(func=ast.Name(id="Genotype") | ast.Attribute(attr="Genotype")):
-            raise _Foreign("here its cells have no names, as in normal=[...]")
-    raise _Foreign(f"here is {shortened(ast.unparse(node), 40)}")
+            raise _Foreign("the cells of this one have no names, as in normal=[...]")
+    raise _Foreign(f"this text has {shortened(ast.unparse(node), 40)}")
 
 
 def _sequence(where: str, value: Any) -> Sequence[Any]:

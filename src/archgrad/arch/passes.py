@@ -1,4 +1,7 @@
-"""What enters and leaves a network: a batch, its output, and a loss of both. B images, K classes."""
+"""The batch that enters a network, the output that leaves it, and a loss of both.
+
+In shapes, B is the number of images and K the number of classes.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,19 @@ if TYPE_CHECKING:
 
 
 class Batch(NamedTuple):
-    """images (B, C, H, W) float, labels (B,) int64, index (B,) int64: each sample's place in its split."""
+    """Images (B, C, H, W) float, labels (B,) int64, and the index in their split (B,) int64."""
 
     images: Tensor
     labels: Tensor
-    index: Tensor  # type: ignore[assignment]  # tuple has a method of this name, which a batch does not need
+    # A tuple has a method of this name, which a batch does not need.
+    index: Tensor  # type: ignore[assignment]
 
 
 class Output(NamedTuple):
-    """logits (B, K); features, one (B, C, H, W) per stage; auxiliary logits (B, K) where the network has that head and is training."""
+    """Logits (B, K), features (B, C, H, W) of each stage, and logits (B, K) of the auxiliary head.
+
+    ``auxiliary`` is None in evaluation mode and for a network without that head.
+    """
 
     logits: Tensor
     features: tuple[Tensor, ...] = ()
@@ -26,7 +33,7 @@ class Output(NamedTuple):
 
     @property
     def exact(self) -> Tensor:
-        """The logits in float32 at least, for losses."""
+        """Return the logits in float32 or wider, for losses."""
         import torch
 
         return self.logits.to(torch.promote_types(self.logits.dtype, torch.float32))

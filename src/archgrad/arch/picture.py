@@ -1,4 +1,7 @@
-"""The picture of a genotype: its cells, or the stages of a chain, as metro maps, one line per link, the primitive's name on each."""
+"""The picture of a genotype: its cells, or the stages of a chain, drawn like metro maps.
+
+Each link is a line with the name of its primitive.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ from archgrad.storage import files
 
 if TYPE_CHECKING:
     from archgrad.arch.genotype import Genotype
-from archgrad.arch.placement import Plan, Route, plan
+from archgrad.arch.placement import Placement, Route, placement
 from archgrad.arch.style import BAND, FAINT, FONT, INK, MUTED, PAPER, colour, label, svg
 
-# lengths are in layout units of INCH inches
+# Lengths are in layout units of INCH inches.
 INCH = 0.64
 STEP = 2.4  # from node to node
 LANE = 0.56  # from lane to lane
 FIRST = 0.86  # from the row of nodes to the first lane
-RADIUS = 0.38  # of a node
+RADIUS = 0.38  # radius of a node
 CORNER = 0.34  # radius of a line's innermost bends
 HEAD = 0.18  # length and width of an arrow's head
 PILL = 0.38  # height of a label
@@ -30,35 +33,51 @@ TITLES = {"normal": "normal cell", "reduce": "reduction cell"}
 
 
 def cells_svg(genotype: Genotype) -> str:
-    """The genotype's cells below one another, as SVG text: the same genotype gives the same bytes."""
+    """Return a picture of a genotype as SVG text.
+
+    Args:
+        genotype: The genotype; its cells are drawn below one another.
+
+    Returns:
+        The SVG text. The same genotype always gives the same bytes.
+    """
     return svg(lambda: _figure(genotype))
 
 
 def save_svg(genotype: Genotype, path: str | Path) -> None:
-    """Write `cells_svg` to a file."""
+    """Write the picture of a genotype to a file.
+
+    Args:
+        genotype: The genotype.
+        path: The SVG file.
+    """
     files.write(Path(path), cells_svg(genotype))
 
 
 def _figure(genotype: Genotype) -> Any:
     from matplotlib.figure import Figure
 
-    plans = [plan(cell) for cell in chain.rows(genotype.cells)]
-    width = 2 * MARGIN + 2 * RADIUS + STEP * max(p.nodes - 1 + p.concatenates for p in plans)
-    heights = [TITLE + _reach(p, 1) + _reach(p, -1) for p in plans]
-    height = sum(heights) + MARGIN * (len(plans) + 1)
+    placements = [placement(cell) for cell in chain.rows(genotype.cells)]
+    width = (
+        2 * MARGIN
+        + 2 * RADIUS
+        + STEP * max(cell.nodes - 1 + cell.concatenates for cell in placements)
+    )
+    heights = [TITLE + _reach(cell, 1) + _reach(cell, -1) for cell in placements]
+    height = sum(heights) + MARGIN * (len(placements) + 1)
     figure = Figure(figsize=(width * INCH, height * INCH), facecolor=PAPER)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0))  # y grows downwards, as in SVG
     axes.axis("off")
     top = MARGIN
-    for cell_plan, cell_height in zip(plans, heights):
-        _draw_cell(axes, cell_plan, top)
+    for cell, cell_height in zip(placements, heights):
+        _draw_cell(axes, cell, top)
         top += cell_height + MARGIN
     return figure
 
 
-def _reach(cell: Plan, side: int) -> float:
-    """How far a cell's lanes go from its row of nodes."""
+def _reach(cell: Placement, side: int) -> float:
+    """Return the distance from the row of nodes to the end of the lanes on one side."""
     lanes = cell.lanes(side)
     return FIRST + LANE * (lanes - 1) + 0.25 if lanes else RADIUS + 0.1
 
@@ -67,7 +86,7 @@ def _x(node: float) -> float:
     return MARGIN + RADIUS + STEP * node
 
 
-def _draw_cell(axes: Any, cell: Plan, top: float) -> None:
+def _draw_cell(axes: Any, cell: Placement, top: float) -> None:
     axes.text(
         MARGIN,
         top,
@@ -87,8 +106,8 @@ def _draw_cell(axes: Any, cell: Plan, top: float) -> None:
         _draw_node(axes, cell, node, row)
 
 
-def _draw_band(axes: Any, cell: Plan, row: float) -> None:
-    """The concatenation: a band behind the nodes it takes in, up to the output."""
+def _draw_band(axes: Any, cell: Placement, row: float) -> None:
+    """Draw the concatenation as a band behind its nodes, up to the output."""
     if cell.concatenates and cell.cell.concat:
         ends = [_x(min(cell.cell.concat)), _x(cell.nodes)]
         axes.plot(ends, [row, row], color=BAND, linewidth=9, solid_capstyle="round", zorder=1)
@@ -118,7 +137,7 @@ def _draw_line(axes: Any, route: Route, row: float) -> None:
         if route.link.target - route.link.source == 1
         else min(CORNER + 0.12 * (route.lane - 1), 0.6)
     )
-    pull = 0.45 * bend  # of a cubic's handles: nearly a quarter circle
+    pull = 0.45 * bend  # handles of a cubic curve: almost a quarter circle
     points = [
         (start, foot),
         (start, lane - up * bend),
@@ -141,10 +160,8 @@ def _draw_line(axes: Any, route: Route, row: float) -> None:
         colour(route.link.primitive),
         (0, (1.5, 1.5)) if route.link.primitive == "none" else "solid",
     )
-    for width, edge, style in (
-        (5, PAPER, "solid"),
-        (2, shade, dashes),
-    ):  # a white rim lets a line pass over another
+    # A white rim shows which of two crossing lines is above.
+    for width, edge, style in ((5, PAPER, "solid"), (2, shade, dashes)):
         axes.add_patch(
             PathPatch(
                 curve,
@@ -204,7 +221,7 @@ def _draw_label(axes: Any, route: Route, row: float) -> None:
     )
 
 
-def _draw_node(axes: Any, cell: Plan, node: int, row: float) -> None:
+def _draw_node(axes: Any, cell: Placement, node: int, row: float) -> None:
     from matplotlib.patches import Circle
 
     output = cell.nodes - 1 + cell.concatenates
@@ -235,8 +252,8 @@ def _draw_node(axes: Any, cell: Plan, node: int, row: float) -> None:
     )
 
 
-def _name(cell: Plan, node: int, output: int) -> str:
-    """Inputs and output by the field's names (the two cells before this one; this one), the others by number."""
+def _name(cell: Placement, node: int, output: int) -> str:
+    """Return the text in a node: $c_{k-2}$, $c_{k-1}$ and $c_k$ as in DARTS, else its number."""
     if cell.inputs == 1:
         return {0: "in", output: "out"}.get(node, str(node))
     return {0: "$c_{k-2}$", 1: "$c_{k-1}$", output: "$c_k$"}.get(node, str(node))

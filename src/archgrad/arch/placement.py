@@ -1,8 +1,8 @@
-"""Where everything in a picture of a cell stands, as on a metro map: numbers only, no drawing.
+"""The places of nodes and links in a picture of a cell, as numbers without any drawing.
 
-Nodes stand in a row. A link leaves its source upwards or downwards, runs along a lane of its own and drops into its target.
-Short links take inner lanes, so links only cross where their spans interleave; a node's inputs alternate between the two sides,
-in the way that crosses least.
+Nodes stand in a row. A link leaves its source upwards or downwards, follows a lane and enters its
+target. Short links take inner lanes, so two links cross only if their spans overlap partly. A
+node's inputs alternate between the two sides, in the way with the fewest crossings.
 """
 
 from __future__ import annotations
@@ -13,25 +13,34 @@ from itertools import combinations, product
 from archgrad.arch.links import CellGenotype, Link
 from archgrad.arch.nasbench201 import CELL
 
-FREE = 8  # nodes whose sides are chosen by trying all: 256 ways
+FREE = 8  # number of nodes whose sides are chosen by trying all 256 ways
 Sided = tuple[Link, int]  # a link and its side: 1 above the row of nodes, -1 below
 
 
 @dataclass(frozen=True)
 class Route:
-    """The way of one link. Ports say how far beside a node's middle a line meets it, as a share of the node's radius."""
+    """The line of one link.
+
+    Attributes:
+        link: The link.
+        side: 1 above the row of nodes, -1 below it.
+        lane: Number of the lane; 1 is next to the nodes.
+        leave: Where the line leaves its source, from -1 (left) to 1 (right) of the node's radius.
+        enter: Where the line enters its target, on the same scale.
+        middle: Place of the label, in nodes: 2.5 is between nodes 2 and 3.
+    """
 
     link: Link
     side: int
-    lane: int  # 1 is next to the nodes
+    lane: int
     leave: float
     enter: float
-    middle: float  # where its label stands, in nodes: 2.5 is between nodes 2 and 3
+    middle: float
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A cell laid out: nodes 0 to ``nodes - 1``, of which the first ``inputs`` are the cell's inputs."""
+class Placement:
+    """The places of a cell's links. Of its nodes, 0 to ``nodes - 1``, the first are ``inputs``."""
 
     cell: CellGenotype
     nodes: int
@@ -40,20 +49,21 @@ class Plan:
 
     @property
     def concatenates(self) -> bool:
-        """False where the output simply is the last node."""
+        """Return whether the output is a concatenation, not just the last node."""
         return self.cell.concat != (self.nodes - 1,)
 
     def lanes(self, side: int) -> int:
+        """Return the number of lanes on one side of the row of nodes (1 above, -1 below)."""
         return max((route.lane for route in self.routes if route.side == side), default=0)
 
 
-def plan(cell: CellGenotype) -> Plan:
-    """Lay a cell out."""
+def placement(cell: CellGenotype) -> Placement:
+    """Return the places of a cell's nodes and links."""
     inputs = inputs_of(cell)
     nodes = 1 + max((inputs, *cell.concat, *(link.target for link in cell.links)))
     best = min(_sidings(cell), key=_crossings)
     sides = [(side, _lanes([link for link, at in best if at == side])) for side in (1, -1)]
-    return Plan(
+    return Placement(
         cell,
         nodes,
         inputs,
@@ -62,12 +72,15 @@ def plan(cell: CellGenotype) -> Plan:
 
 
 def inputs_of(cell: CellGenotype) -> int:
-    """How many inputs a cell has: two, the two cells before it, unless something leads to its node 1."""
+    """Return the number of a cell's inputs: two, or one if a link leads to its node 1."""
     return 1 if cell.group == CELL or any(link.target == 1 for link in cell.links) else 2
 
 
 def _sidings(cell: CellGenotype) -> list[list[Sided]]:
-    """The ways to put the links on two sides such that each node's inputs alternate (all ways up to FREE nodes)."""
+    """Return the ways to put links on two sides so that the inputs of each node alternate.
+
+    With more than FREE nodes only the sides of the first FREE ones vary.
+    """
     incoming: dict[int, list[Link]] = {}
     for link in sorted(cell.links):
         incoming.setdefault(link.target, []).append(link)
@@ -84,7 +97,7 @@ def _sidings(cell: CellGenotype) -> list[list[Sided]]:
 
 
 def _crossings(sided: list[Sided]) -> tuple[int, int]:
-    """Crossings of a siding, then the lanes it takes."""
+    """Return the number of crossings and the number of lanes, by which two ways are compared."""
     pairs = [(a, b) for (a, one), (b, other) in combinations(sided, 2) if one == other]
     crossed = sum(
         a.source < b.source < a.target < b.target or b.source < a.source < b.target < a.target
@@ -97,7 +110,7 @@ def _crossings(sided: list[Sided]) -> tuple[int, int]:
 
 
 def _lanes(links: list[Link]) -> list[tuple[Link, int]]:
-    """Short links first, each on the lowest lane above all that it overlaps."""
+    """Give each link a lane: short links first, each on the lowest lane above its overlaps."""
     placed: list[tuple[Link, int]] = []
     for link in sorted(links, key=lambda link: (link.target - link.source, link)):
         below = [
@@ -119,9 +132,11 @@ def _route(side: int, laned: list[tuple[Link, int]], index: int) -> Route:
 
 
 def _port(laned: list[tuple[Link, int]], index: int, end: str, other_end: str) -> float:
-    """Outer lines stand nearer to their target when they leave (to their source when they enter), so that no two cross at a node.
+    """Return where a line meets a node, so that no two lines cross there.
 
-    They share the half of the node that faces their way, or its whole width where nothing comes from the other way.
+    Outer lines leave nearer to their target and enter nearer to their source. The lines share the
+    half of the node that faces their other end, or its whole width if no line has its other end on
+    the other side.
     """
     node = getattr(laned[index][0], end)
     outermost_first = sorted(

@@ -1,7 +1,8 @@
-"""The architectures the field has published: 242 entries of 12 repositories, by name.
+"""Published architectures by name: 242 entries of 12 repositories.
 
-``NAME`` is enough where every repository that carries it spells the same architecture; ``REPOSITORY:NAME`` always is, with the
-repository's name alone or as ``OWNER/REPOSITORY``. Upper and lower case, ``-`` and ``_`` make no difference in a name.
+``NAME`` is enough if all repositories with that name have the same architecture for it.
+``REPOSITORY:NAME`` is always enough, where the repository may also be ``OWNER/REPOSITORY``. Case,
+``-`` and ``_`` make no difference in a name.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from archgrad.arch.notation import from_mapping, parse
 from archgrad.errors import unknown
 
 SHORTEST = 3
-"""Characters of a part of a name that is looked for."""
+"""The fewest characters of a part of a name that `find` searches for."""
 MOST = 6
-"""Names that an error lists."""
+"""The most names that an error lists."""
 ALIASES = {
     "PCDARTS": "PC-DARTS:PC_DARTS_cifar",
     "CDARTS": "Cream:CDARTS_cifar_0",
@@ -28,68 +29,91 @@ ALIASES = {
 
 
 class Published(NamedTuple):
-    """One entry: where it stands and, where its authors say so, what it reached."""
+    """A published architecture: its source, and the numbers that its authors give.
+
+    Attributes:
+        name: Name of the architecture.
+        repository: The repository, ``OWNER/REPOSITORY``.
+        path: File in the repository.
+        commit: Commit of the repository.
+        spelled: Content of that file. A chain, which has op numbers there, is in our notation.
+        params_M: Millions of parameters, None if unknown.
+        cifar10_test_error: Test error on CIFAR-10 in percent, None if unknown.
+        numbers_source: Source of the two numbers.
+    """
 
     name: str
-    repository: str  # "owner/repository"
+    repository: str
     path: str
     commit: str
-    spelled: (
-        dict[str, Any] | str
-    )  # as in that file; a chain, which has op numbers there, in our notation
+    spelled: dict[str, Any] | str
     params_M: float | None
-    cifar10_test_error: float | None  # percent
+    cifar10_test_error: float | None
     numbers_source: str | None
 
     @property
     def qualified(self) -> str:
-        """``REPOSITORY:NAME``"""
+        """Return ``REPOSITORY:NAME``."""
         return f"{self.repository.split('/')[1]}:{self.name}"
 
     @property
     def cells(self) -> Cells:
-        """The architecture. ValueError where the source itself does not spell one."""
+        """Return the cells; raise ValueError if the source does not contain them."""
         found = parse(self.spelled) if isinstance(self.spelled, str) else from_mapping(self.spelled)
         if found is None:
-            raise ValueError(f"{self.qualified} is not spelled out by its source")
+            raise ValueError(f"the source of {self.qualified} does not contain its cells")
         return found
 
 
 @cache
 def published() -> tuple[Published, ...]:
-    """Every entry, in the order of its repositories."""
+    """Return all entries, in the order of their repositories."""
     data = json.loads(files("archgrad.data_files").joinpath("genotypes.json").read_text("utf-8"))
     return tuple(_entry(entry, data["sources"][entry["source"]]) for entry in data["genotypes"])
 
 
 @cache
 def known() -> tuple[str, ...]:
-    """Every name that `find` answers to, each architecture's short one: the best known first."""
+    """Return the shortest name of each architecture, the best known first."""
     first = ("DARTS_V1", "DARTS_V2", "PDARTS", *ALIASES)
     rest = (entry.name if _is_settled(entry.name) else entry.qualified for entry in published())
     return tuple(dict.fromkeys((*first, *rest)))
 
 
 def find(name: str) -> Cells:
-    """Return the architecture of that name. ValueError if there is none, or if repositories differ about it."""
+    """Return the published architecture of a name.
+
+    Args:
+        name: ``NAME``, ``REPOSITORY:NAME``, the beginning of a name, or a repository with one
+            architecture.
+
+    Returns:
+        The cells.
+
+    Raises:
+        ValueError: No architecture has that name, or several different ones have it.
+    """
     entries = _entries(name) or _meant(name)
     if not entries:
         raise unknown("genotype", name[:60], known())
-    meant = {entry.cells: entry for entry in reversed(entries)}  # the first that spells it
+    meant = {entry.cells: entry for entry in reversed(entries)}  # cells -> the first such entry
     if len(meant) > 1:
         names = [
             entry.name if _is_settled(entry.name) else entry.qualified
             for entry in reversed(meant.values())
         ]
-        said = " or ".join(names[:MOST]) + (
+        choice = " or ".join(names[:MOST]) + (
             f", ... ({len(names)} in all)" if len(names) > MOST else ""
         )
-        raise ValueError(f"genotype {name!r} is published in more than one form: say {said}")
+        raise ValueError(f"genotype {name!r} is published in more than one form: give {choice}")
     return entries[0].cells
 
 
 def _meant(name: str) -> list[Published]:
-    """What a method's or a repository's name could mean: its versions, else the names that begin with it, else all of the repository."""
+    """Return the entries that a method's or a repository's name may mean.
+
+    They are its versions, else the names that begin with it, else all entries of the repository.
+    """
     wanted = _key(name)
     if len(wanted) < SHORTEST:
         return []

@@ -1,4 +1,4 @@
-"""What a search space is: the two protocols a space keeps, and the defaults its literature starts from."""
+"""The protocols of a search space and its supernet, and the default settings of a search."""
 
 from __future__ import annotations
 
@@ -15,55 +15,52 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Output
 from archgrad.errors import counted
+from archgrad.option_types import NotNegativeFloat, Share
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-
 
 @dataclass(frozen=True)
 class WeightSettings:
-    """SGD of the supernet weights. The learning rate falls by cosine over the supernet's life.
+    """Settings of SGD for the supernet weights. The learning rate falls along a cosine.
 
     Attributes:
         lr: learning rate at the start.
         lr_end: learning rate at the end of the cosine.
-        per: time after which the learning rate moves: an epoch, or a step; never keeps it at its
-            start.
+        per: interval between changes of the learning rate (epoch or step); never keeps it constant.
         momentum: momentum of SGD.
-        nesterov: take Nesterov's form of the momentum.
+        nesterov: Nesterov momentum instead of plain momentum.
         decay: weight decay of the supernet weights.
         clip: largest norm of all gradients together; 0 is off.
     """
 
-    lr: NotNegative = 0.025
-    lr_end: NotNegative = 0.001
-    per: Literal["epoch", "step", "never"] = "epoch"  # how often the learning rate moves
+    lr: NotNegativeFloat = 0.025
+    lr_end: NotNegativeFloat = 0.001
+    per: Literal["epoch", "step", "never"] = "epoch"
     momentum: Share = 0.9
     nesterov: bool = False
-    decay: NotNegative = 3e-4
-    clip: Annotated[float, Field(ge=0)] = 5.0  # global gradient norm; 0 is off
+    decay: NotNegativeFloat = 3e-4
+    clip: Annotated[float, Field(ge=0)] = 5.0  # an infinite norm is allowed: it never clips
 
 
 @dataclass(frozen=True)
 class AlphaSettings:
-    """Adam of the alphas.
+    """Settings of Adam for the alphas.
 
     Attributes:
         lr: learning rate.
         beta1: decay of Adam's mean of the gradients.
         beta2: decay of Adam's mean of the squared gradients.
         decay: weight decay of the alphas.
-        init: scale of the first alphas, which are this number times N(0, 1).
+        init: standard deviation of the initial alphas, which have mean 0.
     """
 
-    lr: NotNegative = 3e-4
+    lr: NotNegativeFloat = 3e-4
     beta1: Share = 0.5
     beta2: Share = 0.999
-    decay: NotNegative = 1e-3
-    init: NotNegative = 1e-3
+    decay: NotNegativeFloat = 1e-3
+    init: NotNegativeFloat = 1e-3
 
 
 AUTO = "auto"
@@ -79,27 +76,27 @@ def _number_or_auto(given: Any) -> Any:
 
 
 Rate = Annotated[float | Literal["auto"], BeforeValidator(_number_or_auto)]
-"""What a user may say of ``alphas.lr``."""
+"""Type of the option ``alphas.lr``."""
 ALPHAS = options.model(
     AlphaSettings,
     lr=(
         Annotated[
             Rate,
             Field(
-                description="learning rate; auto fits the published one to the number of alpha steps"
+                description="learning rate; auto fits the published one to the count of alpha steps"
             ),
         ],
         AUTO,
     ),
 )
-"""What a user may say of the alphas' settings."""
+"""Model of the options of section ``alphas``."""
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What "DARTS" means in a space, by the code its published results come from."""
+    """The settings of DARTS in a space, from the code of its published results."""
 
-    order: Literal["alpha_first", "weight_first"] = "alpha_first"  # of the two halves of a step
+    order: Literal["alpha_first", "weight_first"] = "alpha_first"  # order of the two half steps
     weights: WeightSettings = WeightSettings()
     alphas: AlphaSettings = AlphaSettings()
     batch: int = 64
@@ -107,71 +104,141 @@ class Defaults:
 
 
 class Supernet(Protocol):
-    """An `nn.Module` that reads the mixture as an argument."""
+    """An `nn.Module` whose forward takes the mixture as an argument."""
 
     stem: nn.Module
     classifier: nn.Module
-    feature_channels: tuple[int, ...]  # C of each entry of Output.features, one per stage
+    feature_channels: tuple[int, ...]  # channels of each entry of Output.features, one per stage
 
     def forward(
         self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0
     ) -> Output:
-        """images (B, C, H, W); ``None`` is weight 1 on every op."""
+        """Compute the output of images.
+
+        Args:
+            images: (B, C, H, W).
+            mixture: Weights of the ops; None gives every op the weight 1.
+            drop_path: Probability of dropping an op while the network trains.
+
+        Returns:
+            Logits, features and auxiliary logits.
+        """
 
     def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:
-        """The modules of one primitive on one edge, one per cell of the group (shared modules included)."""
+        """Return the modules of one primitive on one edge.
+
+        Args:
+            group: Name of the edge group.
+            edge: Index of the edge in its group.
+            primitive: Name of the primitive.
+
+        Returns:
+            One module for each cell of the group; a module that serves several edges is returned
+            for each of them.
+        """
 
 
 class Space(Protocol):
-    """A frozen value. Everything about it follows from `spec`."""
+    """A search space. It is a frozen value that follows completely from its `spec`."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Return the name in the table of spaces."""
 
     @property
-    def groups(self) -> Groups: ...
+    def groups(self) -> Groups:
+        """Return the edge groups by name."""
 
     @property
-    def defaults(self) -> Defaults: ...
+    def defaults(self) -> Defaults:
+        """Return the settings of DARTS in this space."""
 
     @property
-    def classes(self) -> int: ...
+    def classes(self) -> int:
+        """Return the number of classes."""
 
     @property
-    def in_channels(self) -> int: ...
+    def in_channels(self) -> int:
+        """Return the number of channels of an image."""
 
     def resized(self, **changes: Any) -> Space:
-        """The same space with other ``channels``, ``classes``, ``in_channels``, ``primitives`` (every space has these), ``cells`` (where
-        depth is not searched), ...; ``primitives=None`` restores the full sets. ValueError for what it does not have."""
+        """Return the same space with other options.
+
+        Args:
+            changes: ``channels``, ``classes``, ``in_channels`` and ``primitives`` (all spaces have
+                these), ``cells`` (spaces with fixed depth) and others. ``primitives=None`` restores
+                the full sets.
+
+        Returns:
+            The space.
+
+        Raises:
+            ValueError: The space has no such option, or a value is out of range.
+        """
 
     def spec(self) -> dict[str, Any]:
-        """JSON-able; ``base.resized(**spec)`` is this space again, whatever ``base`` of that name."""
+        """Return all options as values for JSON.
+
+        ``base.resized(**spec)`` is this space again for any ``base`` with the same name.
+        """
 
     def supernet(self) -> nn.Module:
-        """A fresh `Supernet`, initialised by torch's defaults; `method.build` re-seeds each module by its name."""
+        """Return a new `Supernet` with torch's initialisation.
+
+        `archgrad.Method.build` then initialises each module from a seed and the module's name.
+        """
 
     def evaluation(self, **options: Any) -> Space:
-        """The same space, primitives included, as its derived networks are built: their published width and depth, affine BatchNorms, no
-        option that only a search has (extras, partial channels). ``options`` are the space's own, and win; None is none given."""
+        """Return the space in the form of its derived networks.
+
+        They have their published width and depth, affine BatchNorms, and no option that only a
+        search has (extras, partial channels). The primitives stay.
+
+        Args:
+            options: Options of the space that replace the published ones; None replaces nothing.
+
+        Returns:
+            The space.
+        """
 
     def derive(self, genotype: Genotype, **options: Any) -> nn.Module:
-        """The derived network of a genotype (the library's spaces take its text or its name, too): `evaluation` with one op an edge at most.
-        ValueError if it does not fit."""
+        """Return the derived network of a genotype: `evaluation` with at most one op on an edge.
+
+        Args:
+            genotype: The genotype. Spaces of the library also take its text or its name.
+            options: Options as in `evaluation`.
+
+        Returns:
+            The network.
+
+        Raises:
+            ValueError: The genotype is not one of this space.
+        """
 
 
 def check_cells(space: Space, option: str) -> None:
-    """ValueError if an edge group of ``space`` is in none of its cells, so that its alphas and its genotype would be noise: names the least
-    depth at which all are, as ``option`` sets it. Only what begins asks: runs recorded with fewer cells still open."""
+    """Check that every edge group is in a cell; otherwise its alphas would receive no gradient.
+
+    Only new runs are checked. Runs that were recorded with fewer cells can still be read.
+
+    Args:
+        space: The space.
+        option: Name of the option that sets the depth, for the message.
+
+    Raises:
+        ValueError: A group is in no cell. The message names the least depth that has all groups.
+    """
     if not (lacking := absent(space)):
         return
     cells = space.spec()["cells"]
     least = next(depth for depth in count(cells) if not absent(space.resized(cells=depth)))
     shallow = counted(cells, "cell")
     raise ValueError(
-        f"a network of {shallow} has no {' and no '.join(lacking)} cell in space {space.name}: {option} must be at least {least}"
+        f"a network of {shallow} has no {' and no '.join(lacking)} cell in space {space.name}: "
+        f"{option} must be at least {least}"
     )
 
 
 def absent(space: Space) -> list[str]:
-    """The edge groups that are in no cell."""
+    """Return the names of the edge groups that are in no cell."""
     return [name for name, group in space.groups.items() if group.edges and not group.cells]

@@ -1,13 +1,17 @@
-"""Genotypes as other projects and their logs spell them, turned into what `archgrad.arch.notation` reads; nothing is evaluated.
+"""Genotypes in the notations of other projects and logs, converted for `archgrad.arch.notation`.
 
-==========================  ===================================================================================
-NASLib, NAS-Bench-201       ``NASLib:(2, 0, 3, 1, 4, 2)``: op numbers, edges by their source
-NAS-Bench-201's table       ``NAS-Bench-201:(3, 1, 2, 0, 4, 3)``: op numbers, edges by their target
-NASLib, DARTS (compact)     ``(((0, 3), (1, 3), ...), ((1, 0), ...))``: input and op number of each link
-NAS-Bench-301 (ConfigSpace) ``{"NetworkSelectorDatasetInfo:darts:edge_normal_0": "sep_conv_3x3", ...}``
-CDARTS                      ``{"0": "Genotype(...)", "1": "Genotype(...)", ...}``: one text a stage
-a log                       any text that holds ``Genotype(...)``, ``Structure(4 nodes with |...|)`` or ``|...|``
-==========================  ===================================================================================
+No text is evaluated as code.
+
+===========================  ======================================================================
+NASLib, NAS-Bench-201        ``NASLib:(2, 0, 3, 1, 4, 2)``, op numbers, edges by their source
+NAS-Bench-201's table        ``NAS-Bench-201:(3, 1, 2, 0, 4, 3)``, op numbers, edges by their target
+NASLib, DARTS (compact)      ``(((0, 3), (1, 3), ...), ((1, 0), ...))``, input and op number
+NAS-Bench-301 (ConfigSpace)  ``{"NetworkSelectorDatasetInfo:darts:edge_normal_0":``
+                             ``"sep_conv_3x3", ...}``
+CDARTS                       ``{"0": "Genotype(...)", "1": "Genotype(...)", ...}``, a text a stage
+a log                        any text with ``Genotype(...)``, ``Structure(4 nodes with |...|)`` or
+                             ``|...|``
+===========================  ======================================================================
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from typing import Any
 from archgrad.errors import shown
 
 TARGETS = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-"""The edges of a NAS-Bench-201 cell, (source, target), as its strings have them."""
+"""The edges of a NAS-Bench-201 cell, (source, target), in the order of its strings."""
 NUMBERED = {
     "NAS-Bench-201": (
         ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"),
@@ -30,7 +34,7 @@ NUMBERED = {
         tuple(sorted(TARGETS)),
     ),
 }
-"""Who numbers the ops of NAS-Bench-201 -> the ops by number, and the order of the edges."""
+"""Project that numbers the ops of NAS-Bench-201 -> the ops by number, and the order of edges."""
 COMPACT = (
     "max_pool_3x3",
     "avg_pool_3x3",
@@ -50,24 +54,46 @@ STRING = re.compile(rf"(?<![\w|~+]){INPUTS}(?:\+{INPUTS})*(?![\w|~+])")
 
 
 def owned(text: str) -> tuple[str, str] | None:
-    """``NASLib:(...)`` -> the name and the numbers; None for another text. ValueError for a name that numbers no ops here."""
+    """Split a text such as ``NASLib:(...)``.
+
+    Args:
+        text: The text.
+
+    Returns:
+        The name of the project and the text of the numbers; None if the text has another form.
+
+    Raises:
+        ValueError: The project is not in `NUMBERED`.
+    """
     found = OWNED.fullmatch(text)
     if not found:
         return None
     names = {_key(name): name for name in NUMBERED}
     if _key(found[1]) not in names:
         raise ValueError(
-            f"op numbers are known of {' and '.join(NUMBERED)}, not of {shown(found[1])}"
+            f"op numbers can be read for {' and '.join(NUMBERED)}, not for {shown(found[1])}"
         )
     return names[_key(found[1])], found[2]
 
 
 def by_numbers(numbers: Any, owner: str) -> str:
-    """Op numbers of the six edges -> a NAS-Bench-201 string. ValueError where they are other than six numbers from 0 to 4."""
+    """Return the NAS-Bench-201 string of op numbers.
+
+    Args:
+        numbers: An op number for each of the six edges.
+        owner: The project that numbers them, a key of `NUMBERED`.
+
+    Returns:
+        The string.
+
+    Raises:
+        ValueError: There are not six numbers from 0 to 4.
+    """
     ops, edges = NUMBERED[owner]
     if not _are_numbers(numbers):
         raise ValueError(
-            f"{owner}: {len(edges)} op numbers from 0 to {len(ops) - 1} are expected, not {shown(numbers)}"
+            f"{owner}: {len(edges)} op numbers from 0 to {len(ops) - 1} are expected, "
+            f"not {shown(numbers)}"
         )
     chosen = {edge: ops[number] for edge, number in zip(edges, numbers, strict=True)}
     nodes = {
@@ -78,10 +104,18 @@ def by_numbers(numbers: Any, owner: str) -> str:
 
 
 def plain(data: Any) -> Any:
-    """What a text spells, as `archgrad.arch.notation.from_mapping` takes it, or as a text in one of its notations; other data as it is.
+    """Convert the data of another project for `archgrad.arch.notation`.
+
+    Args:
+        data: The value of a text, as a JSON or Python reader returns it.
+
+    Returns:
+        An argument of `archgrad.arch.notation.from_mapping`, or a text in one of its notations.
+        Other data are returned unchanged.
 
     Raises:
-        ValueError: Op numbers mean more than one cell, the stages of a network differ, or a configuration lacks an edge.
+        ValueError: Op numbers mean more than one cell, the stages of a network differ, or a
+            configuration lacks an edge.
     """
     if _are_numbers(data):
         return _alone({f"{owner}:{tuple(data)}": by_numbers(data, owner) for owner in NUMBERED})
@@ -104,12 +138,12 @@ def plain(data: Any) -> Any:
 
 
 def within(text: str) -> list[str]:
-    """The genotypes that stand in a longer text: each ``Genotype(...)``, else each NAS-Bench-201 string."""
+    """Return the genotypes in a longer text: each ``Genotype(...)``, else NAS-Bench-201 strings."""
     return list(_calls(text)) or STRING.findall(text)
 
 
 def _calls(text: str) -> Iterator[str]:
-    """Each ``Genotype(...)`` up to the bracket that closes it."""
+    """Return each ``Genotype(...)`` up to its closing bracket."""
     begin = depth = 0
     for found in re.finditer(r"\bGenotype\(|[()]", text):
         if depth or len(found[0]) > 1:
@@ -120,10 +154,10 @@ def _calls(text: str) -> Iterator[str]:
 
 
 def _alone(meanings: Mapping[str, str]) -> str:
-    """The one cell that they all spell. ValueError lists them where they differ."""
+    """Return the text that all meanings share; raise ValueError with a list if they differ."""
     if len(set(meanings.values())) > 1:
-        said = " or ".join(f"{name} ({text})" for name, text in meanings.items())
-        raise ValueError(f"these op numbers mean more than one cell: say {said}")
+        choice = " or ".join(f"{name} ({text})" for name, text in meanings.items())
+        raise ValueError(f"these op numbers mean more than one cell: give {choice}")
     return next(iter(meanings.values()))
 
 
@@ -153,7 +187,7 @@ def _is_list(value: Any, length: int | None = None) -> bool:
 def _compact(number: int) -> str:
     if not 0 <= number < len(COMPACT):
         raise ValueError(
-            f"NASLib numbers the ops of the DARTS space from 0 to {len(COMPACT) - 1}, and {number} stands there"
+            f"NASLib numbers the ops of the DARTS space from 0 to {len(COMPACT) - 1}, not {number}"
         )
     return COMPACT[number]
 
@@ -167,7 +201,7 @@ def _cells(pairs: Mapping[str, Sequence[tuple[str, int]]]) -> dict[str, Any]:
 
 
 def _configured(data: Mapping[Any, Any]) -> dict[str, Any]:
-    """A configuration of NAS-Bench-301: edges are numbered node by node, and each node reads two."""
+    """Read a configuration of NAS-Bench-301, where edges are numbered node by node."""
     named: dict[str, dict[tuple[int, int], Any]] = {name: {} for name in CELLS}
     edges = [(source, node) for node in INNER for source in range(node)]
     for key, value in data.items():
@@ -181,7 +215,8 @@ def _configured(data: Mapping[Any, Any]) -> dict[str, Any]:
             read = [source for source, target in chosen if target == node]
             if len(read) != 2:
                 raise ValueError(
-                    f"{name}: node {node} reads two nodes, and the configuration names {len(read)} of its edges"
+                    f"{name}: node {node} reads two nodes, "
+                    f"and the configuration names {len(read)} of its edges"
                 )
     return _cells(
         {
@@ -192,7 +227,7 @@ def _configured(data: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _stages(data: Any) -> list[str]:
-    """The texts of the stages; none where it is something else."""
+    """Return the texts of a network's stages; an empty list for other data."""
     texts = (
         list(data.values())
         if isinstance(data, Mapping) and all(str(key).isdigit() for key in data)

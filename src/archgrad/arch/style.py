@@ -1,4 +1,4 @@
-"""One look for all pictures: colours by primitive family, type, and SVG that is the same bytes for the same content."""
+"""The style of all pictures: colours of primitives, fonts, and reproducible SVG text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-FONT = "DejaVu Sans"  # matplotlib carries it: the same picture everywhere
+FONT = "DejaVu Sans"  # matplotlib contains it, so pictures are the same on all machines
 INK, MUTED, FAINT, BAND, PAPER = "#1f2933", "#7b8794", "#9aa5b1", "#dfe5ec", "#ffffff"
 BLUE, ORANGE, GREEN = "#2b6cb0", "#c2570c", "#2f855a"
 FAMILIES = {  # by the beginning of the primitive's name
@@ -25,7 +25,7 @@ FAMILIES = {  # by the beginning of the primitive's name
 
 
 def colour(primitive: str) -> str:
-    """The colour of a primitive's family."""
+    """Return the colour of a primitive's family, such as ``#2b6cb0``."""
     return next(
         (shade for start, shade in FAMILIES.items() if primitive.lower().startswith(start)),
         "#52606d",
@@ -33,12 +33,19 @@ def colour(primitive: str) -> str:
 
 
 def label(primitive: str) -> str:
-    """``sep_conv_3x3`` -> ``sep conv 3×3``"""
+    """Return the name of a primitive for people, such as ``sep conv 3×3``."""
     return re.sub(r"(?<=\d)x(?=\d)", "×", primitive).replace("_", " ")
 
 
 def svg(draw: Callable[[], Any]) -> str:
-    """The figure that ``draw`` makes, as SVG text without date, random ids or fonts that a machine might lack."""
+    """Return a figure as SVG text without a date, random ids or fonts of the machine.
+
+    Args:
+        draw: Returns the matplotlib figure.
+
+    Returns:
+        The SVG text.
+    """
     from matplotlib import rc_context
 
     with rc_context(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import schemas, terminal
+from archgrad import terminal
 from archgrad.cli import study_checks
 from archgrad.cli.flags import flags, said, some
 from archgrad.cli.searching import ABOUT, FLOATING
@@ -17,6 +17,7 @@ from archgrad.compare import forecast, summary, tables
 from archgrad.compare import study as studies
 from archgrad.compare.comparing import comparison
 from archgrad.compare.jobs import Ending, Home, Run, execute, runs_of, write_settings
+from archgrad.compare.schemas import ComparisonFile
 from archgrad.compare.study import Study
 from archgrad.compare.tidy import tidy_csv
 from archgrad.data import places
@@ -24,7 +25,7 @@ from archgrad.errors import command
 from archgrad.observers.interrupts import stop_requests
 from archgrad.run import config
 from archgrad.searching.progress import bar
-from archgrad.storage import files
+from archgrad.storage import files, typed_json
 from archgrad.storage.folder import leftovers
 from archgrad.terminal import say_on
 
@@ -328,7 +329,7 @@ def failures(whole: Study, home: Home, failed: list[Ending]) -> dict[str, dict[i
     A run that failed in an earlier call stays in the table until it is done.
     """
     before = (
-        schemas.read(home.numbers, schemas.ComparisonFile).get("failed", {})
+        typed_json.read(home.numbers, ComparisonFile).get("failed", {})
         if home.numbers.exists()
         else {}
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from archgrad import schemas, terminal
+from archgrad import terminal
 from archgrad.cli.flags import flags, said
 from archgrad.cli.training import go_on
 from archgrad.errors import command
@@ -17,6 +17,8 @@ from archgrad.retraining.card import CARD, WEIGHTS, home
 from archgrad.run import budgets, catalogue, config
 from archgrad.run.checking import check_search
 from archgrad.run.folder import RunFolder, default_out
+from archgrad.run.schemas import FrontFile
+from archgrad.storage import typed_json
 from archgrad.terminal import say_on
 
 if TYPE_CHECKING:
@@ -199,7 +201,7 @@ def conclude(folder: RunFolder, found: Found, console: Console) -> None:
     for line in budgets.sentences(folder.found_within()):
         say(line)
     if folder.front.exists():
-        console.print(front_table(**schemas.read(folder.front, schemas.FrontFile)))
+        console.print(front_table(**typed_json.read(folder.front, FrontFile)))
     say(
         f"pictures: {folder.cells} and {folder.curves}"
         if folder.curves.exists()

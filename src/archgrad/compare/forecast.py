@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from time import monotonic, time
 
-from archgrad import schemas
 from archgrad.compare import retrained, summary
 from archgrad.compare.jobs import Run
 from archgrad.observers.timing import LONG, expected
 from archgrad.run.folder import RunFolder
 from archgrad.searching.duration import Costs, Left, Part, span
 from archgrad.searching.progress import to_go
+from archgrad.storage import typed_json
+from archgrad.storage.folder import EstimateFile
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _ahead(
         if (took := seconds()) is not None:
             return Ahead(kind, took, 0.0)
         if folder.estimate.exists():
-            estimate = schemas.read(folder.estimate, schemas.EstimateFile)
+            estimate = typed_json.read(folder.estimate, EstimateFile)
             total = estimate["total"]
             passed = (time() if now is None else now) - estimate["when"]
             left = max(estimate["left"] - passed, 0.0)

@@ -1,4 +1,4 @@
-"""A comparison as Markdown, as in ``docs/results.md``."""
+"""A comparison as Markdown, as in ``docs/studies``."""
 
 from __future__ import annotations
 

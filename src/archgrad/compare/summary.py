@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from archgrad import schemas
 from archgrad.arch.genotype import Genotype
 from archgrad.compare import retrained, selection
+from archgrad.compare.schemas import SummaryFile
 from archgrad.compare.study import local
 from archgrad.run import budgets
 from archgrad.run.folder import RunFolder
-from archgrad.storage import records
+from archgrad.run.schemas import EnvironmentFile
+from archgrad.storage import records, typed_json
 from archgrad.storage.files import write_json
 
 Summary = dict[str, Any]
@@ -83,7 +84,7 @@ def summarise(
         "config": whole,
         "data": {name: images[name] for name in ("fingerprint", "splits")}
         | {"name": Path(source).name if local("path", source) else source},
-        "environment": schemas.read(folder.environment, schemas.EnvironmentFile),
+        "environment": typed_json.read(folder.environment, EnvironmentFile),
         "genotype": {"text": str(genotype), "json": genotype.to_json()},
         "final": final(metrics, genotype, verdict[0] if verdict else {})
         | ({} if validation is None else {"validation": short(validation)})
@@ -170,7 +171,7 @@ def read(path: Path) -> Summary:
     Raises:
         ValueError: The file is damaged.
     """
-    return cast("Summary", schemas.read(path, schemas.SummaryFile))
+    return cast("Summary", typed_json.read(path, SummaryFile))
 
 
 def read_all(folder: Path) -> list[Summary]:

@@ -1,4 +1,7 @@
-"""The pure functions that a method is made of: schedules, relaxations, loss terms, selections, perturbations, gradients."""
+"""The pure functions that a method is made of.
+
+They are schedules, relaxations, loss terms, selections, perturbations and gradients.
+"""
 
 import lazy_loader
 

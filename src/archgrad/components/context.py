@@ -1,4 +1,4 @@
-"""Where in a run a step is, and all that a piece may know besides its tensors."""
+"""The place of a step in a run, and the context that the parts of a method read."""
 
 from __future__ import annotations
 
@@ -18,57 +18,95 @@ if TYPE_CHECKING:
 
 
 class Progress(NamedTuple):
-    """Where in the run a step is. ``born`` and ``dies`` are the epochs between which this supernet lives (a stage starts a new one, as a rule).
+    """Give the place of a step in a run.
 
-    In a finalisation that steps on (DARTS-PT) schedules stay in the last epoch, and ``past`` counts the further ones."""
+    Attributes:
+        epoch: Epoch, from 0 on. In a finalisation that takes further steps (DARTS-PT) it stays at
+            the last epoch, and so do all schedules.
+        step: Step of the epoch, from 0 on.
+        epochs: Number of epochs of the run.
+        steps: Number of steps of this epoch.
+        born: Epoch at which this supernet began. A stage usually starts a new supernet.
+        dies: Epoch at which this supernet ends.
+        past: Number of epochs after the last one, in a finalisation that takes further steps.
+    """
 
     epoch: int
     step: int
     epochs: int
-    steps: int  # of this epoch
+    steps: int
     born: int
     dies: int
     past: int = 0
 
     @property
     def place(self) -> tuple[int, int]:
-        """Epoch and step, each pair once in a run, a finalisation included: what draws depend on."""
+        """The epoch and the step. Each pair occurs once in a run, so random draws depend on it."""
         return self.epoch + self.past, self.step
 
     @property
     def fraction(self) -> float:
-        """Share of the whole run that is over, in [0, 1)."""
+        """The part of the whole run that is over, in [0, 1)."""
         return (self.epoch + self.step / self.steps) / self.epochs
 
     @property
     def age(self) -> float:
-        """Epochs this supernet has lived, fractions of an epoch included."""
+        """The age of this supernet in epochs, with the fraction of the current one."""
         return self.epoch - self.born + self.step / self.steps
 
     @property
     def life(self) -> int:
-        """Epochs this supernet lives in all."""
+        """The number of epochs of this supernet."""
         return self.dies - self.born
 
 
 class Context(NamedTuple):
-    """All a piece may know besides its tensors: the groups, the place in the run, the phase, what is remembered, the seed."""
+    """Hold the values that a part of a method may read besides its tensors.
+
+    Attributes:
+        groups: Edge groups of the space by name.
+        t: Place in the run.
+        phase: Half of the step, "weight" or "alpha", or "readout" (discretisation).
+        memory: Memories of the method by name.
+        seed: Seed of the search.
+        init: Scale of the first alphas.
+        limits: Limits of an architecture's cost.
+    """
 
     groups: Groups
     t: Progress
-    phase: str  # "weight" | "alpha" | "readout"
+    phase: str
     memory: dict[str, Any]
     seed: int
-    init: float = 1e-3  # scale of the alphas' initialisation
-    limits: Limits = ()  # what an architecture may cost
+    init: float = 1e-3
+    limits: Limits = ()
 
     def rng(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-        """A generator for this phase, epoch and step; ``purpose`` names the place of the draw, as in ``"gumbel/normal"``."""
+        """Return a random generator seeded by this phase, epoch and step.
+
+        Args:
+            purpose: Name of the draw, as in "gumbel/normal".
+            device: Device of the generator.
+        """
         return generator(self.seed, purpose, self.phase, *self.t.place, device=device)
 
 
 class Forward(NamedTuple):
-    """One pass and all that led to it: what a loss term reads."""
+    """Hold one forward pass and everything that led to it. A loss term reads it.
+
+    Attributes:
+        alphas: Logits by name of the edge group.
+        mixture: Mixture of the pass.
+        output: Output of the network.
+        batch: Batch of the pass.
+        supernet: Network.
+        context: Context of the pass.
+        again: Function (alphas, weights) -> output that repeats the pass; None as weights stands
+            for the network's own. The batch and the random draws are the same, but no op is
+            dropped out and the mixture is not perturbed. It computes no gradient and leaves the
+            buffers as they are. A teacher sees by it what its student saw.
+        loss: Loss in the place of the cross-entropy (`Patch.loss`); None is the cross-entropy.
+    """
 
     alphas: Alphas
     mixture: Mixture
@@ -77,7 +115,4 @@ class Forward(NamedTuple):
     supernet: torch.nn.Module
     context: Context
     again: Callable[[Alphas, Mapping[str, Tensor] | None], Output]
-    """(alphas, weights or None for the net's own) -> the pass of these, same batch and same draws but no dropout of ops and no perturbation
-    of the mixture, without gradient and without a trace in the buffers: how a teacher sees what its student saw."""
     loss: Loss | None = None
-    """What stands in the place of the cross-entropy (`Patch.loss`); None where nothing does."""

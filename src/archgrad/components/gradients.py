@@ -1,4 +1,7 @@
-"""Gradients, and what is done with them. Every gradient of a search step passes through `gradients`: nothing there calls ``.backward()``."""
+"""Gradients of a search step, and the operations on them.
+
+Every gradient of a search step comes from `gradients`; nothing in a step calls ``.backward()``.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 Named = Mapping[str, Tensor]
+"""Name -> tensor."""
+Gradients = dict[str, Tensor | None]
+"""Name of a tensor -> its gradient, or None where the loss does not reach the tensor."""
 
 
 @overload
@@ -32,7 +38,7 @@ def gradients(
     create_graph: bool = ...,
     retain: bool = ...,
     zeros: bool = ...,
-) -> dict[str, Tensor | None]: ...
+) -> Gradients: ...
 
 
 def gradients(
@@ -42,11 +48,20 @@ def gradients(
     create_graph: bool = False,
     retain: bool = False,
     zeros: bool = False,
-) -> dict[str, Tensor] | dict[str, Tensor | None]:
-    """d loss / d tensor for every named tensor, averaged over processes (with ``create_graph`` each process keeps its own: the product
-    it goes into is averaged in its turn). ``retain``: the loss may be asked again.
+) -> dict[str, Tensor] | Gradients:
+    """Return the gradient of a loss by every named tensor, averaged over processes.
 
-    A tensor the loss does not reach gets None (an op that did not run must not be moved by momentum and decay), or 0 if ``zeros`` (alphas).
+    Args:
+        loss: Scalar loss.
+        named: Tensors by name.
+        create_graph: Whether the gradients can be differentiated again. Each process then keeps
+            its own gradients, because the product that they go into is averaged later.
+        retain: Whether the graph of the loss stays for another gradient.
+        zeros: Whether a tensor that the loss does not reach has the gradient 0 (alphas). Otherwise
+            it has None (weights), so that momentum and decay do not move an op that did not run.
+
+    Returns:
+        Name -> gradient, in the shape of the tensor.
     """
     tensors = list(named.values())
     found: tuple[Tensor | None, ...] = (None,) * len(tensors)
@@ -60,18 +75,20 @@ def gradients(
         )
     if _processes() > 1 and not create_graph and tensors:
         # Processes must reduce the same tensors: those that any of them reached.
-        reached = torch.tensor([float(g is not None) for g in found], device=tensors[0].device)
+        reached = torch.tensor(
+            [float(gradient is not None) for gradient in found], device=tensors[0].device
+        )
         dist.all_reduce(reached)
         found = tuple(
-            _averaged(torch.zeros_like(t) if g is None else g) if hit else None
-            for t, g, hit in zip(tensors, found, reached.tolist(), strict=True)
+            _averaged(torch.zeros_like(tensor) if gradient is None else gradient) if hit else None
+            for tensor, gradient, hit in zip(tensors, found, reached.tolist(), strict=True)
         )
-    of = dict(zip(named, found, strict=True))
-    return dict(present(of, named)) if zeros else of
+    by_name = dict(zip(named, found, strict=True))
+    return present(by_name, named) if zeros else by_name
 
 
 def present(found: Mapping[str, Tensor | None], named: Named) -> dict[str, Tensor]:
-    """The gradients of ``named``, 0 where there is none."""
+    """Return the gradients of the tensors ``named``, with 0 where ``found`` has None."""
     return {
         name: torch.zeros_like(tensor) if (gradient := found[name]) is None else gradient
         for name, tensor in named.items()
@@ -89,7 +106,7 @@ def _processes() -> int:
 
 
 def clip(found: Mapping[str, Tensor | None], norm: float) -> None:
-    """Scales the gradients, in place, to a global L2 norm of at most ``norm`` (0 is off)."""
+    """Scale the gradients in place to a global L2 norm of at most ``norm``; 0 does nothing."""
     some = [gradient for gradient in found.values() if gradient is not None]
     if norm and some:
         total = nn.utils.get_total_norm(some)
@@ -99,7 +116,7 @@ def clip(found: Mapping[str, Tensor | None], norm: float) -> None:
 def update(
     optimizer: torch.optim.Optimizer, named: Named, found: Mapping[str, Tensor | None]
 ) -> None:
-    """One step of ``optimizer`` on exactly these tensors with these gradients."""
+    """Take one step of ``optimizer`` on exactly the tensors ``named``, by their gradients."""
     for name, tensor in named.items():
         tensor.grad = found[name]
     optimizer.step()
@@ -109,7 +126,7 @@ def update(
 
 @contextmanager
 def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """No gradient to these parameters inside: then nothing is saved for them either."""
+    """Compute no gradient of these parameters inside, so that autograd saves nothing for them."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
@@ -122,7 +139,7 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 @contextmanager
 def probing(net: nn.Module) -> Iterator[None]:
-    """A pass that only looks: the net's buffers (BatchNorm statistics) are afterwards what they were, also if it raises."""
+    """Restore the net's buffers (BatchNorm statistics) at the end, also after an exception."""
     buffers = list(net.buffers())
     before = [buffer.clone() for buffer in buffers]
     try:

@@ -1,4 +1,8 @@
-"""The gradient of the alphas: d/da L_val(w*(a), a), to first order, exactly to second, and by the paper's finite differences."""
+"""The gradient of the alphas, d/da L_val(w*(a), a).
+
+It is computed to first order, to second order exactly, or to second order by the finite differences
+of the DARTS paper.
+"""
 
 from __future__ import annotations
 
@@ -12,34 +16,47 @@ from archgrad.arch.edges import Alphas
 from archgrad.components.context import Forward
 from archgrad.components.gradients import Named, frozen, gradients, present, probing
 
-Loss = Callable[[Alphas, Named | None], tuple[Tensor, Forward]]
-"""(alphas, weights or None for the net's own) -> loss and the pass that gave it."""
+HalfLoss = Callable[[Alphas, Named | None], tuple[Tensor, Forward]]
+"""(alphas, weights, or None for the network's own) -> the loss, and the pass that gave it."""
 
 
 class Problem(NamedTuple):
-    """One alpha step: ``upper`` is the loss on validation images, ``lower`` on training images."""
+    """Pose the two-level problem of one alpha step.
+
+    Attributes:
+        net: Network.
+        alphas: Logits by name of the edge group.
+        weights: Weights of the network by name.
+        optimizer: Optimizer of the weights.
+        upper: Loss on validation images.
+        lower: Loss on training images.
+    """
 
     net: nn.Module
     alphas: Alphas
     weights: dict[str, Tensor]
-    optimizer: torch.optim.Optimizer  # of the weights
-    upper: Loss
-    lower: Loss
+    optimizer: torch.optim.Optimizer
+    upper: HalfLoss
+    lower: HalfLoss
 
 
-Found = tuple[dict[str, Tensor], Forward]
-Hypergradient = Callable[[Problem], Found]
+AlphaGradients = tuple[dict[str, Tensor], Forward]
+"""The gradients of the alphas by name, and the pass on validation images."""
+Hypergradient = Callable[[Problem], AlphaGradients]
 
 
-def first_order(problem: Problem) -> Found:
-    """``d L_val(w, a) / da`` with w held (DARTS with xi = 0)."""
+def first_order(problem: Problem) -> AlphaGradients:
+    """Return ``d L_val(w, a) / da`` with fixed w (DARTS with xi = 0)."""
     with frozen(problem.net.parameters()):
         loss, forward = problem.upper(problem.alphas, None)
-        return gradients(loss, problem.alphas, zeros=True), forward  # type: ignore[return-value]
+        return gradients(loss, problem.alphas, zeros=True), forward
 
 
-def second_order(problem: Problem) -> Found:
-    """DARTS eq. 7 with the exact product: ``d L_val(w', a)/da - xi * d2 L_train(w, a)/da dw . d L_val(w', a)/dw'``."""
+def second_order(problem: Problem) -> AlphaGradients:
+    """Return the gradient of DARTS's eq. 7, with the exact second-order product.
+
+    It is ``d L_val(w', a)/da - xi * d2 L_train(w, a)/da dw . d L_val(w', a)/dw'``.
+    """
 
     def product(vector: Named) -> dict[str, Tensor]:
         loss, _ = problem.lower(problem.alphas, None)
@@ -49,14 +66,18 @@ def second_order(problem: Problem) -> Found:
             for name, gradient in reached.items()
             if gradient is not None
         ]
-        return gradients(torch.stack(along).sum(), problem.alphas, zeros=True)  # type: ignore[return-value]
+        return gradients(torch.stack(along).sum(), problem.alphas, zeros=True)
 
     return _unrolled(problem, product)
 
 
-def finite_differences(problem: Problem) -> Found:
-    """DARTS eq. 8, as the paper and its code have it: the product as a central difference of ``d L_train/da`` at ``w +- eps v``,
-    ``eps = 0.01/|v|``. Through ReLU kinks this is not close to the exact product at initialisation."""
+def finite_differences(problem: Problem) -> AlphaGradients:
+    """Return the gradient of DARTS's eq. 8, as the paper and its code compute it.
+
+    The product is a central difference of ``d L_train/da`` at ``w +- eps v``, with
+    ``eps = 0.01/|v|``. Because ReLU has kinks, it is not close to the exact product at
+    initialisation.
+    """
 
     def product(vector: Named) -> dict[str, Tensor]:
         norm = nn.utils.get_total_norm(list(vector.values()))
@@ -75,8 +96,11 @@ def finite_differences(problem: Problem) -> Found:
     return _unrolled(problem, product)
 
 
-def _unrolled(problem: Problem, product: Callable[[Named], dict[str, Tensor]]) -> Found:
-    """Both second orders: one virtual step w -> w', the gradients there, and the correction by ``product(d L_val/dw')``."""
+def _unrolled(problem: Problem, product: Callable[[Named], dict[str, Tensor]]) -> AlphaGradients:
+    """Return the second-order gradient: the gradient after one virtual step w -> w', corrected.
+
+    The correction is ``xi * product(d L_val/dw')``.
+    """
     virtual_step = step_of(problem.optimizer)
     with probing(problem.net):
         loss, _ = problem.lower({name: a.detach() for name, a in problem.alphas.items()}, None)
@@ -93,10 +117,17 @@ def _unrolled(problem: Problem, product: Callable[[Named], dict[str, Tensor]]) -
     return {name: direct[name] - xi * correction[name] for name in direct}, forward
 
 
-class Ahead(NamedTuple):
-    """One virtual step of an optimizer, without clipping, as in the authors' code. Nothing is written, and a weight without gradient stays.
+class VirtualStep(NamedTuple):
+    """Hold the weights after one virtual step of an optimizer.
 
-    ``-dw'/dgradient`` is ``xi`` times ``slopes``, elementwise, (or times 1, where there are none)."""
+    The step does not clip gradients, as in the authors' code. It writes nothing, and a weight
+    without gradient stays.
+
+    Attributes:
+        weights: Weights after the step, w', by name.
+        xi: Common factor of ``-dw'/dgradient``.
+        slopes: The other factor, elementwise, by name; None stands for 1.
+    """
 
     weights: dict[str, Tensor]
     xi: float
@@ -105,31 +136,42 @@ class Ahead(NamedTuple):
 
 def step_of(
     optimizer: torch.optim.Optimizer,
-) -> Callable[[torch.optim.Optimizer, Named, Mapping[str, Tensor | None]], Ahead]:
-    """How an optimizer steps. ValueError for one whose step is not written down here, or not with its options."""
+) -> Callable[[torch.optim.Optimizer, Named, Mapping[str, Tensor | None]], VirtualStep]:
+    """Return the function that computes a virtual step of an optimizer.
+
+    Raises:
+        ValueError: No function here computes the step of this optimizer, or of its options.
+    """
     kinds = {torch.optim.SGD: sgd_step, torch.optim.Adam: adam_step, torch.optim.AdamW: adam_step}
     kind = type(optimizer).__name__
     if type(optimizer) not in kinds:
         raise ValueError(
-            f"second order goes through a step of the weights: it knows those of SGD, Adam and AdamW, not of {kind}"
+            "second order differentiates a step of the weights, which is possible for SGD, Adam "
+            f"and AdamW, not for {kind}"
         )
     if len(optimizer.param_groups) > 1:
         raise ValueError(
-            f"second order goes through a step of the weights: {kind} must have one group of parameters, not several"
+            f"second order differentiates a step of the weights, so {kind} must have one group of "
+            "parameters, not several"
         )
     for option in ("dampening", "amsgrad", "maximize"):
         if optimizer.param_groups[0].get(option):
             raise ValueError(
-                f"second order goes through a step of the weights: it knows no {kind} with {option}"
+                "second order differentiates a step of the weights, which is not possible for "
+                f"{kind} with {option}"
             )
     return kinds[type(optimizer)]
 
 
 def adam_step(
     optimizer: torch.optim.Optimizer, weights: Named, found: Mapping[str, Tensor | None]
-) -> Ahead:
-    """Adam, and AdamW, whose decay is apart from the gradient. With ``m`` and ``v`` after the step, ``s = sqrt(v / c2) + eps``:
-    ``w' = w - lr / c1 * m / s`` and ``-dw'/dgradient = lr / c1 * ((1 - beta1) / s - m (1 - beta2) gradient / (s^2 sqrt(v c2)))``."""
+) -> VirtualStep:
+    """Return the virtual step of Adam, or of AdamW, whose decay is apart from the gradient.
+
+    With ``m`` and ``v`` after the step and ``s = sqrt(v / c2) + eps``, the step is
+    ``w' = w - lr / c1 * m / s``, and
+    ``-dw'/dgradient = lr / c1 * ((1 - beta1) / s - m (1 - beta2) gradient / (s^2 sqrt(v c2)))``.
+    """
     settings = optimizer.param_groups[0]
     lr, decay, eps, (beta1, beta2) = (
         settings[key] for key in ("lr", "weight_decay", "eps", "betas")
@@ -147,19 +189,21 @@ def adam_step(
             v = beta2 * kept.get("exp_avg_sq", torch.zeros_like(moved)) + (1 - beta2) * step**2
             c1, c2 = 1 - beta1**count, 1 - beta2**count
             s = (v / c2).sqrt() + eps
-            bend = torch.where(
-                v > 0, (1 - beta2) * step / (v * c2).sqrt(), 0.0
-            )  # ds/dgradient, 0 where nothing has moved yet
+            # bend is ds/dgradient; it is 0 for a weight that has not moved yet.
+            bend = torch.where(v > 0, (1 - beta2) * step / (v * c2).sqrt(), 0.0)
             slope = lr / c1 * ((1 - beta1) / s - m * bend / s**2)
             moved = (moved * (1 - lr * decay) if apart else moved) - lr / c1 * m / s
         ahead[name], slopes[name] = moved.clone().requires_grad_(), slope
-    return Ahead(ahead, 1.0, slopes)
+    return VirtualStep(ahead, 1.0, slopes)
 
 
 def sgd_step(
     optimizer: torch.optim.Optimizer, weights: Named, found: Mapping[str, Tensor | None]
-) -> Ahead:
-    """SGD with momentum and decay: ``-dw'/dgradient`` = lr, times 1 + momentum under Nesterov."""
+) -> VirtualStep:
+    """Return the virtual step of SGD with momentum and decay.
+
+    ``-dw'/dgradient`` is lr; with Nesterov's momentum it is lr times 1 + momentum.
+    """
     settings = optimizer.param_groups[0]
     lr, momentum, decay, nesterov = (
         settings[key] for key in ("lr", "momentum", "weight_decay", "nesterov")
@@ -177,4 +221,4 @@ def sgd_step(
             velocity = step if buffer is None else step + momentum * buffer
             moved = moved - lr * (step + momentum * velocity if nesterov else velocity)
         ahead[name] = moved.clone().requires_grad_()
-    return Ahead(ahead, lr * (1 + momentum) if nesterov else lr)
+    return VirtualStep(ahead, lr * (1 + momentum) if nesterov else lr)

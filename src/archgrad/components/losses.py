@@ -1,4 +1,4 @@
-"""Loss terms: ``Forward -> scalar``. A method's loss is a sum of them."""
+"""Loss terms, ``Forward -> scalar``. The loss of a method is a sum of them."""
 
 from __future__ import annotations
 
@@ -17,30 +17,43 @@ Term = Callable[[Forward], Tensor]
 
 
 def of_labels(output: Output, batch: Batch) -> Tensor:
-    """Mean cross-entropy of logits (B, K) and labels (B,), in float32 at least."""
+    """Return the mean cross-entropy of logits (B, K) and labels (B,), in float32 or float64."""
     return F.cross_entropy(output.exact, batch.labels)
 
 
 def cross_entropy(forward: Forward) -> Tensor:
-    """`of_labels` of a pass, whatever loss the method has."""
+    """Return `of_labels` of a pass, even if the method has another loss."""
     return of_labels(forward.output, forward.batch)
 
 
 def task(forward: Forward) -> Tensor:
-    """The first term of every loss: the cross-entropy, or what a patch has in its place (`Patch.loss`)."""
+    """Return the first term of every loss: the cross-entropy, or the patch's own (`Patch.loss`)."""
     return (forward.loss or of_labels)(forward.output, forward.batch)
 
 
 def soft_divergence(targets: Tensor, logits: Tensor, tau: float) -> Tensor:
-    """``tau^2 * KL(p || softmax(z / tau))`` of each sample: targets p (B, K), logits z (B, K) -> (B,) (Hinton et al. 2015,
-    arXiv 1503.02531: tau^2 keeps the size of the gradient)."""
+    """Return ``tau^2 * KL(p || softmax(z / tau))`` of each sample.
+
+    The factor tau^2 keeps the size of the gradient (Hinton et al. 2015, arXiv 1503.02531).
+
+    Args:
+        targets: Probabilities p (B, K).
+        logits: Logits z (B, K).
+        tau: Temperature.
+
+    Returns:
+        (B,).
+    """
     log_q = (logits / tau).log_softmax(-1)
     return tau**2 * (torch.xlogy(targets, targets) - targets * log_q).sum(-1)
 
 
 def logsumexp(forward: Forward) -> Tensor:
-    """``mean over edges of log sum over ops of exp(a)``, over the edges of all groups: the smaller, the smaller and the more alike an edge's
-    largest alphas (Beta-DARTS, arXiv 2203.01665)."""
+    """Return the mean, over the edges of all groups, of ``log sum exp(a)`` over an edge's ops.
+
+    It falls as an edge's largest alphas become smaller and more alike (Beta-DARTS, arXiv
+    2203.01665).
+    """
     groups = forward.context.groups
     total = torch.stack(
         [masked_logsumexp(forward.alphas[name], group).sum() for name, group in groups.items()]
@@ -51,7 +64,10 @@ def logsumexp(forward: Forward) -> Tensor:
 
 
 def weighted(scale: Scalar, term: Term) -> Term:
-    """``scale(context) * term``; where the scale is 0 the term is not run at all, so that strength 0 is DARTS bit for bit."""
+    """Return the term ``scale(context) * term``.
+
+    Where the scale is 0 the term does not run, so that a strength of 0 is DARTS bit for bit.
+    """
 
     def scaled(forward: Forward) -> Tensor:
         factor = scale(forward.context)

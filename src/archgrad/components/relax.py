@@ -1,4 +1,7 @@
-"""Relaxations: alphas -> mixture. Each is one idea of one paper. All of them work in float32 whatever autocast says."""
+"""Relaxations: alphas -> mixture. Each is one idea of one paper.
+
+All of them compute in float32, also under autocast.
+"""
 
 from __future__ import annotations
 
@@ -20,32 +23,55 @@ from archgrad.seeds import forked
 
 @lru_cache(maxsize=256)
 def cached_mask(group: EdgeGroup, device: torch.device) -> Tensor:
-    """`EdgeGroup.mask`, made once a group and device."""
+    """Return `EdgeGroup.mask`, which is made once for each group and device."""
     return group.mask(device)
 
 
 def masked_softmax(logits: Tensor, group: EdgeGroup) -> Tensor:
-    """logits (..., edges, ops) -> probabilities over each edge's own ops; padding and removed edges get 0, and send no gradient back."""
+    """Return the softmax over the ops of each edge.
+
+    Args:
+        logits: (..., edges, ops).
+        group: Edge group, whose mask tells ops from padding.
+
+    Returns:
+        Probabilities (..., edges, ops). Padding and removed edges have 0 and no gradient.
+    """
     mask = cached_mask(group, logits.device)
-    # The smallest finite number, not -inf: a removed edge is masked whole, and the softmax of only -inf is nan.
+    # The mask is the smallest finite number and not -inf, because a removed edge is masked whole
+    # and the softmax of a row of -inf is nan.
     return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(-1) * mask
 
 
 def masked_logsumexp(logits: Tensor, group: EdgeGroup) -> Tensor:
-    """logits (..., edges, ops) -> ``log sum exp`` over each edge's own ops (..., edges); a removed edge gets 0 and sends no gradient back."""
+    """Return ``log sum exp`` over the ops of each edge.
+
+    Args:
+        logits: (..., edges, ops).
+        group: Edge group, whose mask tells ops from padding.
+
+    Returns:
+        (..., edges). A removed edge has 0 and no gradient.
+    """
     mask = cached_mask(group, logits.device)
     return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).logsumexp(-1) * mask.any(-1)
 
 
 def softmax(alphas: Alphas, context: Context) -> Mixture:
-    """``p = softmax(a)`` per edge: the continuous relaxation (DARTS, Liu et al. 2019, arXiv 1806.09055, eq. 2)."""
+    """Return ``p = softmax(a)`` per edge, the continuous relaxation of DARTS.
+
+    Source: Liu et al. 2019, arXiv 1806.09055, eq. 2.
+    """
     return Mixture(
         {name: masked_softmax(alphas[name], group) for name, group in context.groups.items()}
     )
 
 
 def sigmoid(alphas: Alphas, context: Context) -> Mixture:
-    """``sigma(a)`` of each op by itself: ops do not compete, and a row need not sum to 1 (FairDARTS, Chu et al. 2020, arXiv 1911.12126)."""
+    """Return ``sigma(a)`` of each op.
+
+    Ops do not compete, and a row need not sum to 1 (FairDARTS, Chu et al. 2020, arXiv 1911.12126).
+    """
     return Mixture(
         {
             name: alphas[name].sigmoid() * cached_mask(group, alphas[name].device)
@@ -55,45 +81,52 @@ def sigmoid(alphas: Alphas, context: Context) -> Mixture:
 
 
 def tempered_softmax(logits: Tensor, group: EdgeGroup, temperature: float) -> Tensor:
-    """``softmax(a / T)`` per edge, as `masked_softmax`; finite for any finite logits and any T > 0."""
+    """Return ``softmax(a / T)`` per edge, as `masked_softmax` does.
+
+    It is finite for any finite logits and any T > 0.
+    """
     mask = cached_mask(group, logits.device)
-    # The largest logit becomes 0 before the division: a quotient may then overflow to -inf alone, which is the probability 0.
+    # The largest logit is 0 before the division, so a quotient can overflow to -inf only, which is
+    # the probability 0.
     top = logits.detach().masked_fill(~mask, torch.finfo(logits.dtype).min).amax(-1, keepdim=True)
     return masked_softmax((logits - top) / temperature, group)
 
 
 Noise = Callable[[Tensor, torch.Generator], Tensor]
-"""logits, generator on their device -> noise of their shape."""
+"""(logits, generator on their device) -> noise of their shape."""
 
 
 def gaussian(sigma: float) -> Noise:
-    """``sigma * N(0, 1)``"""
+    """Return the noise ``sigma * N(0, 1)``."""
     return lambda logits, rng: (
         sigma * torch.randn(logits.shape, generator=rng, device=logits.device, dtype=logits.dtype)
     )
 
 
 def gumbel(logits: Tensor, rng: torch.Generator) -> Tensor:
-    """Standard Gumbel, ``-ln E`` with E exponentially distributed."""
+    """Draw standard Gumbel noise, ``-ln E`` with E exponentially distributed."""
     return -torch.empty_like(logits).exponential_(generator=rng).log()
 
 
 def sparse_softmax(
     temperature: Scalar, noise: Noise | None = None
 ) -> Callable[[Alphas, Context], Mixture]:
-    """``p = softmax(a / T)``; in the alpha phase ``softmax((a + noise) / T)`` where there is noise."""
+    """Return the relaxation ``p = softmax(a / T)``.
+
+    With ``noise``, the alpha phase has ``softmax((a + noise) / T)``.
+    """
 
     def relax(alphas: Alphas, context: Context) -> Mixture:
-        t = temperature(context)
-        shaken = {name: alphas[name] for name in context.groups}
+        now = temperature(context)
+        logits = {name: alphas[name] for name in context.groups}
         if noise and context.phase == "alpha":
-            shaken = {
-                name: a + noise(a, context.rng(f"sparse_softmax/{name}", a.device))
-                for name, a in shaken.items()
+            logits = {
+                name: rows + noise(rows, context.rng(f"sparse_softmax/{name}", rows.device))
+                for name, rows in logits.items()
             }
         return Mixture(
             {
-                name: tempered_softmax(shaken[name], group, t)
+                name: tempered_softmax(logits[name], group, now)
                 for name, group in context.groups.items()
             }
         )
@@ -102,8 +135,13 @@ def sparse_softmax(
 
 
 def sparse_noisy_softmax(temperature: Scalar) -> Callable[[Alphas, Context], Mixture]:
-    """sn-softmax (sTDARTS, arXiv 2306.06855; as read in the code of its predecessor): the value is ``softmax(a / T)``; in the alpha phase
-    its gradient is that of ``softmax(a / T)`` plus, where T is not 1, that of ``softmax(a)``, which does not saturate at a small T."""
+    """Return the relaxation sn-softmax, whose value is ``softmax(a / T)``.
+
+    In the alpha phase, where T is not 1, the gradient of ``softmax(a)`` is added to that of
+    ``softmax(a / T)``, because it does not saturate at a small T.
+
+    Source: sTDARTS, arXiv 2306.06855, as its predecessor's code computes it.
+    """
     sparse = sparse_softmax(temperature)
 
     def relax(alphas: Alphas, context: Context) -> Mixture:
@@ -111,7 +149,7 @@ def sparse_noisy_softmax(temperature: Scalar) -> Callable[[Alphas, Context], Mix
         if context.phase != "alpha" or temperature(context) == 1:
             return mixture
         smooth = softmax(alphas, context).weights
-        # p + (q - q) keeps p's value to the last bit; (p + q) - q would not.
+        # p + (q - q) keeps the value of p to the last bit, unlike (p + q) - q.
         return Mixture(
             {
                 name: p + (smooth[name] - smooth[name].detach())
@@ -123,18 +161,21 @@ def sparse_noisy_softmax(temperature: Scalar) -> Callable[[Alphas, Context], Mix
 
 
 def concrete(temperature: Scalar) -> Callable[[Alphas, Context], Mixture]:
-    """``softmax((a + g) / T)``, g Gumbel noise of its own in each phase: the concrete distribution (Maddison et al., Jang et al. 2017)."""
+    """Return the relaxation ``softmax((a + g) / T)``, with new Gumbel noise g in each phase.
+
+    This is the concrete distribution (Maddison et al., Jang et al. 2017).
+    """
 
     def relax(alphas: Alphas, context: Context) -> Mixture:
-        t = temperature(context)
-        shaken = {
+        now = temperature(context)
+        logits = {
             name: alphas[name]
             + gumbel(alphas[name], context.rng(f"concrete/{name}", alphas[name].device))
             for name in context.groups
         }
         return Mixture(
             {
-                name: tempered_softmax(shaken[name], group, t)
+                name: tempered_softmax(logits[name], group, now)
                 for name, group in context.groups.items()
             }
         )
@@ -143,7 +184,13 @@ def concrete(temperature: Scalar) -> Callable[[Alphas, Context], Mixture]:
 
 
 class Draw(NamedTuple):
-    """What one edge group drew, all (edges, ops): alphas, the Gumbel noise, one-hot 1 at the op where their sum is largest."""
+    """Hold the draw of one edge group.
+
+    Attributes:
+        alphas: Logits (edges, ops).
+        noise: Gumbel noise (edges, ops).
+        chosen: One-hot (edges, ops), 1 at the op whose sum of logit and noise is largest.
+    """
 
     alphas: Tensor
     noise: Tensor
@@ -151,25 +198,33 @@ class Draw(NamedTuple):
 
 
 Surrogate = Callable[[Draw, EdgeGroup, Context], Tensor]
-"""Differentiable in the draw's alphas (edges, ops): the draw has this one's gradient."""
+"""(draw, group, context) -> (edges, ops), differentiable in the draw's alphas.
+
+The draw has the gradient of this function.
+"""
 
 
 def one_path(surrogate: Surrogate, idle: str = "scalar") -> Callable[[Alphas, Context], Mixture]:
-    """One op an edge runs, drawn by the probabilities ``softmax(a)`` (Gumbel-max): exactly one-hot, with the gradient of the ``surrogate``.
+    """Return a relaxation in which each edge runs one op.
 
-    ``idle`` is what the ops that were not drawn give to the alphas: "scalar" is GDAS's, whose authors add ``p_k`` (value 0) in the op's
-    place; "nothing"; "run" executes them in the alpha phase, for their true share.
+    The op is drawn by the probabilities ``softmax(a)`` (Gumbel-max). The mixture is exactly
+    one-hot and has the gradient of ``surrogate``.
+
+    Args:
+        surrogate: Function that gives the gradient.
+        idle: The gradient that ops that were not drawn give to the alphas. "scalar" is GDAS's,
+            whose authors add ``p_k`` (value 0) in the op's place. "nothing" gives none. "run"
+            executes these ops in the alpha phase, so that they give their true gradient.
     """
 
     def relax(alphas: Alphas, context: Context) -> Mixture:
         weights, active = {}, {}
         for name, (noise, one_hot) in _drawn(alphas, context).items():
-            a = alphas[name]
-            draw = Draw(a, noise.to(a), one_hot.to(a))
+            logits = alphas[name]
+            draw = Draw(logits, noise.to(logits), one_hot.to(logits))
             soft = surrogate(draw, context.groups[name], context)
-            weights[name] = draw.chosen + (
-                soft - soft.detach()
-            )  # plus 0, so that the value stays one-hot to the last bit
+            # The term in brackets is exactly 0, so the value stays one-hot to the last bit.
+            weights[name] = draw.chosen + (soft - soft.detach())
             active[name] = one_hot
         return Mixture(
             weights,
@@ -181,7 +236,10 @@ def one_path(surrogate: Surrogate, idle: str = "scalar") -> Callable[[Alphas, Co
 
 
 def _drawn(alphas: Alphas, context: Context) -> dict[str, tuple[Tensor, Tensor]]:
-    """Noise and one-hot bool of each group, on the host: which op runs must be known there, and one copy for all stops a GPU only once."""
+    """Return the noise and the one-hot draw (bool) of each group, on the host.
+
+    The host must know which op runs, and one copy of all alphas stops a GPU only once.
+    """
     groups = context.groups
     host = torch.cat([alphas[name].detach().flatten() for name in groups]).cpu()
     drawn = {}
@@ -190,44 +248,47 @@ def _drawn(alphas: Alphas, context: Context) -> dict[str, tuple[Tensor, Tensor]]
     ):
         logits, mask = flat.view(alphas[name].shape), cached_mask(group, host.device)
         noise = gumbel(logits, context.rng(f"one_path/{name}"))
-        drawn[name] = (
-            noise,
-            F.one_hot(
-                (logits + noise).masked_fill(~mask, -torch.inf).argmax(-1), group.width
-            ).bool()
-            & mask,
-        )
+        chosen = (logits + noise).masked_fill(~mask, -torch.inf).argmax(-1)
+        drawn[name] = noise, F.one_hot(chosen, group.width).bool() & mask
     return drawn
 
 
 LEAST = 1e-3
-"""Smallest concentration: of smaller ones all draws of a row may underflow in float32, and their gradient is noise."""
+"""The smallest concentration.
+
+With a smaller one all draws of a row may underflow in float32, and their gradient is noise.
+"""
 
 
 def concentration(logits: Tensor) -> Tensor:
-    """``elu(a) + 1``, at least `LEAST`, without the cancellation of that sum."""
+    """Return ``elu(a) + 1``, at least `LEAST`, computed without the cancellation in that sum."""
     return torch.where(logits > 0, logits + 1, logits.clamp(max=0).exp()).clamp(min=LEAST)
 
 
 def dirichlet(alphas: Alphas, context: Context) -> Mixture:
-    """Each edge's weights drawn from ``Dirichlet(elu(a) + 1)``, differentiated pathwise (DrNAS, Chen et al. 2021, arXiv 2006.10355, eq. 4).
-    The only op of an edge has 1."""
+    """Draw the weights of each edge from ``Dirichlet(elu(a) + 1)``, with pathwise gradients.
+
+    The only op of an edge has the weight 1. Source: DrNAS, Chen et al. 2021, arXiv 2006.10355,
+    eq. 4.
+    """
     weights = {}
     for name, group in context.groups.items():
-        a = alphas[name]
-        drawn = cached_mask(group, a.device).to(a.dtype)
+        logits = alphas[name]
+        device = logits.device
+        drawn = cached_mask(group, device).to(logits.dtype)
+        # The generator is forked because rsample takes none.
         with forked(
-            context.seed, f"dirichlet/{name}", context.phase, *context.t.place, device=a.device
-        ):  # rsample takes no generator
-            for rows, size in choices(group, a.device):
-                part = Dirichlet(concentration(a[rows, :size]), validate_args=False).rsample()
-                drawn = drawn.index_put((rows[:, None], torch.arange(size, device=a.device)), part)
+            context.seed, f"dirichlet/{name}", context.phase, *context.t.place, device=device
+        ):
+            for rows, size in choices(group, device):
+                part = Dirichlet(concentration(logits[rows, :size]), validate_args=False).rsample()
+                drawn = drawn.index_put((rows[:, None], torch.arange(size, device=device)), part)
         weights[name] = drawn
     return Mixture(weights)
 
 
 def dirichlet_mean(alphas: Alphas, context: Context) -> Mixture:
-    """``(elu(a) + 1) / sum``, the mean of `dirichlet`."""
+    """Return ``(elu(a) + 1) / sum``, the mean of `dirichlet`."""
     masses = {
         name: concentration(alphas[name]) * cached_mask(group, alphas[name].device)
         for name, group in context.groups.items()
@@ -239,9 +300,16 @@ def dirichlet_mean(alphas: Alphas, context: Context) -> Mixture:
 
 @lru_cache(maxsize=256)
 def choices(group: EdgeGroup, device: torch.device) -> list[tuple[Tensor, int]]:
-    """(rows, ops) of the edges that have a choice, by their number of ops: what cannot be padded is done for each number by itself."""
+    """Return the edges that have a choice, by their number of ops.
+
+    A distribution that cannot be padded is drawn for each number of ops separately.
+
+    Returns:
+        A list of (indices of the edges, number of ops of each).
+    """
     sizes = [len(edge.primitives) for edge in group.edges]
-    return [
-        (torch.tensor([e for e, one in enumerate(sizes) if one == size], device=device), size)
-        for size in sorted({*sizes} - {0, 1})
-    ]
+    found = []
+    for size in sorted({*sizes} - {0, 1}):
+        edges = [edge for edge, own in enumerate(sizes) if own == size]
+        found.append((torch.tensor(edges, device=device), size))
+    return found

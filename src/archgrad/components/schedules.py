@@ -1,4 +1,7 @@
-"""Scalars of time. A schedule and a remembered temperature are the same kind of thing: a function of the context."""
+"""Schedules: numbers that change during a search, as functions of the context.
+
+A temperature that a memory holds is such a function too.
+"""
 
 from __future__ import annotations
 
@@ -12,34 +15,50 @@ from archgrad.components.context import Context
 from archgrad.errors import counted
 
 Scalar = Callable[[Context], float]
+"""context -> the current value of a schedule."""
 
 
 def constant(value: float) -> Scalar:
+    """Return the schedule that always has the same value."""
     return lambda context: value
 
 
 def linear(start: float, end: float) -> Scalar:
-    """From ``start`` to ``end`` over the run, once per epoch; the last epoch has ``end``."""
+    """Return a linear schedule that changes once per epoch.
+
+    The first epoch of the run has ``start``, and the last one has ``end``.
+    """
 
     def at(context: Context) -> float:
-        t = context.t
-        return start + (end - start) * (t.epoch / max(t.epochs - 1, 1))
+        place = context.t
+        return start + (end - start) * (place.epoch / max(place.epochs - 1, 1))
 
     return at
 
 
 def toward(start: float, end: float) -> Scalar:
-    """``start + (end - start) * epoch / epochs``: from ``start`` on, and ``end`` is what the epoch after the last would have."""
+    """Return the schedule ``start + (end - start) * epoch / epochs``.
+
+    The first epoch has ``start``, and the epoch after the last one would have ``end``.
+    """
     return lambda context: start + (end - start) * context.t.epoch / context.t.epochs
 
 
 def geometric(start: float, end: float) -> Scalar:
-    """``start * (end / start) ** (epoch / epochs)``."""
+    """Return the schedule ``start * (end / start) ** (epoch / epochs)``."""
     return lambda context: start * (end / start) ** (context.t.epoch / context.t.epochs)
 
 
 def cosine(start: float, end: float, per: str = "epoch") -> Scalar:
-    """Half a cosine from ``start`` to ``end`` over the life of this supernet (a progressive stage starts it anew), or ``start`` for ever."""
+    """Return a schedule that falls from ``start`` to ``end`` by half a cosine.
+
+    It runs over the life of one supernet, so a progressive stage starts it anew.
+
+    Args:
+        start: First value.
+        end: Last value.
+        per: Time after which the value changes: "epoch", "step", or "never" (always ``start``).
+    """
 
     def at(context: Context) -> float:
         if per == "never":
@@ -51,38 +70,52 @@ def cosine(start: float, end: float, per: str = "epoch") -> Scalar:
 
 
 def from_epoch(begin: When, value: float) -> Scalar:
-    """0 before the epoch ``begin``, ``value`` from it on."""
+    """Return the schedule that is 0 before the epoch ``begin`` and ``value`` from it on."""
     return lambda context: value if context.t.epoch >= begin(context.t.epochs) else 0.0
 
 
 def remembered(name: str) -> Scalar:
-    """What the memory of that name says: it is a `Scalar` itself."""
+    """Return the schedule that the memory of this name computes; the memory is a `Scalar` too."""
     return lambda context: context.memory[name](context)
 
 
 When = Callable[[int], int]
-"""Epochs of the whole search -> the epoch at which something begins."""
+"""Number of epochs of the whole search -> the epoch at which something begins."""
 
 
 def share(part: float, of: float) -> When:
-    """Epoch ``part`` of a search of ``of`` epochs, and the same share of a search of another length (at least one unless 0)."""
+    """Return epoch ``part`` of a search of ``of`` epochs, scaled to the length of the search.
+
+    It is at least 1, unless ``part`` is 0.
+    """
     return lambda epochs: max(1, round(epochs * part / of)) if part > 0 else 0
 
 
 def exactly(epoch: int, what: str) -> When:
-    """The epoch the user named; ValueError if the search is over by then."""
+    """Return the epoch that the user named.
+
+    Args:
+        epoch: Number of the epoch, from 0 on.
+        what: Name of the option, for the error message.
+
+    Raises:
+        ValueError: The search is not so long. The returned function raises it.
+    """
 
     def at(epochs: int) -> int:
         if not 0 <= epoch < epochs:
             raise ValueError(
-                f"{what} is {epoch}, but the search has {counted(epochs, 'epoch')}: choose at most {epochs - 1}"
+                f"{what} is {epoch}, but the search has {counted(epochs, 'epoch')}: choose at most "
+                f"{epochs - 1}"
             )
         return epoch
 
     return at
 
 
-def _length(least: int) -> Callable[[float], float]:
+def _checked_length(least: int) -> Callable[[float], float]:
+    """Return a check of a length that a user wrote; it turns a whole number into an int."""
+
     def check(value: float) -> float:
         if value.is_integer() and value >= least:
             return int(value)
@@ -95,29 +128,46 @@ def _length(least: int) -> Callable[[float], float]:
     return check
 
 
-Span = Annotated[float, AfterValidator(_length(0))]
-"""When something begins, as users say it: an epoch, or a share of the search."""
+Span = Annotated[float, AfterValidator(_checked_length(0))]
+"""The beginning of something, as users write it: an epoch, or a share of the search."""
 
-Interval = Annotated[float, AfterValidator(_length(1))]
-"""How long something lasts, as users say it: whole epochs, or a share of the search."""
+Interval = Annotated[float, AfterValidator(_checked_length(1))]
+"""A duration, as users write it: whole epochs, or a share of the search."""
 
 
 def span(length: float, what: str) -> When:
-    """The epoch of a `Span`: a share is at least one epoch, and leaves at least one; ValueError if the user's own is not in the search."""
-    return (
-        exactly(length, what)
-        if isinstance(length, int)
-        else lambda epochs: min(share(length, of=1)(epochs), epochs - 1)
-    )
+    """Return the epoch of a `Span`.
+
+    A share of the search is at least one epoch, and leaves at least one epoch.
+
+    Args:
+        length: The `Span`.
+        what: Name of the option, for the error message.
+
+    Raises:
+        ValueError: The search does not have the epoch. The returned function raises it.
+    """
+    if isinstance(length, int):
+        return exactly(length, what)
+    return lambda epochs: min(share(length, of=1)(epochs), epochs - 1)
 
 
 def lasting(length: float, what: str) -> When:
-    """The epochs of an `Interval`: a share is at least one; ValueError if the user's own, one aside, are as long as the search."""
+    """Return the number of epochs of an `Interval`; a share of the search is at least one epoch.
+
+    Args:
+        length: The `Interval`.
+        what: Name of the option, for the error message.
+
+    Raises:
+        ValueError: More than one epoch, and as many as the search has or more. The returned
+            function raises it.
+    """
     if length == 1:
         return lambda epochs: 1
     return exactly(length, what) if isinstance(length, int) else share(length, of=1)
 
 
 def never(epochs: int) -> int:
-    """After the search."""
+    """Return an epoch that no search reaches: the one after the last."""
     return epochs

@@ -13,14 +13,26 @@ from archgrad.cost.limits import Limits, best, keeps
 from archgrad.seeds import generator
 
 TRIES = 100
-"""Draws before a genotype within limits is composed instead."""
+"""The number of draws, after which the best genotype within the limits is computed instead."""
 
 
 def strongest(mixture: Mixture, groups: Groups, limits: Limits = ()) -> Genotype:
-    """Per node the ``keep`` edges with the strongest visible op, then that op (DARTS, section 2.3); per edge the argmax where all edges
-    are kept (NAS-Bench-201). Ties go to the lower index. An edge that has hidden ops only is taken last, and keeps one of them.
+    """Return the genotype of the strongest ops.
 
-    Where that exceeds a limit: of all genotypes within the limits the one with the highest `score`, exactly. ValueError if there is none.
+    Each node keeps its ``keep`` edges whose strongest visible op is strongest, each with that op
+    (DARTS, section 2.3). Where all edges are kept, each edge takes its argmax (NAS-Bench-201).
+    Ties go to the lower index. An edge with hidden ops only is taken last, and keeps one of them.
+
+    If this genotype exceeds a limit, the result is the genotype within the limits that has the
+    highest `score`; it is found exactly.
+
+    Args:
+        mixture: Mixture; of cells that differ, the mean is read.
+        groups: Edge groups by name.
+        limits: Limits of the cost.
+
+    Raises:
+        ValueError: No genotype is within the limits.
     """
     found = Genotype(
         tuple(_strongest(mixture.cell(name, None).weights, group) for name, group in groups.items())
@@ -30,13 +42,16 @@ def strongest(mixture: Mixture, groups: Groups, limits: Limits = ()) -> Genotype
     within = best(log_weights(mixture, groups), groups, limits)
     if within is None:
         raise ValueError(
-            f"no network that is left to select from keeps to {' and '.join(map(str, limits))}"
+            f"no network that can still be selected keeps to {' and '.join(map(str, limits))}"
         )
     return within
 
 
 def log_weights(mixture: Mixture, groups: Groups) -> dict[str, Tensor]:
-    """Group -> (edges, ops), float64; a weight that is 0 or below counts as the least positive one."""
+    """Return the logarithms of the weights in float64, group -> (edges, ops).
+
+    A weight of 0 or less counts as the smallest positive number.
+    """
     least = torch.finfo(torch.float64).tiny
     return {
         name: mixture.cell(name, None).weights.detach().double().cpu().clamp(min=least).log()
@@ -45,7 +60,10 @@ def log_weights(mixture: Mixture, groups: Groups) -> dict[str, Tensor]:
 
 
 def score(genotype: Genotype, mixture: Mixture, groups: Groups) -> float:
-    """The sum of the log-weights of its links: the logarithm of its probability where each edge chooses by itself."""
+    """Return the sum of the log-weights of a genotype's links.
+
+    It is the logarithm of its probability if each edge draws its op independently.
+    """
     return float(
         sum(
             (rows * genotype.one_hot(groups).weights[name]).sum()
@@ -59,29 +77,35 @@ def _strongest(weights: Tensor, group: EdgeGroup) -> CellGenotype:
     links: list[Link] = []
     for edges in group.nodes().values():
         ranked = []  # (strength, edge index, columns in order of preference)
-        for e in edges:
-            columns = range(len(group.edges[e].primitives))
-            visible = [c for c in columns if group.edges[e].primitives[c] not in group.hidden]
-            order = sorted(visible or columns, key=lambda c: -rows[e][c])
+        for index in edges:
+            primitives = group.edges[index].primitives
+            columns = range(len(primitives))
+            visible = [column for column in columns if primitives[column] not in group.hidden]
+            order = sorted(visible or columns, key=lambda column: -rows[index][column])
             if order:
-                ranked.append(
-                    (rows[e][order[0]] if visible else float("-inf"), e, order[: group.pick])
-                )
+                strength = rows[index][order[0]] if visible else float("-inf")
+                ranked.append((strength, index, order[: group.pick]))
         ranked.sort(key=lambda candidate: -candidate[0])
-        for _, e, order in sorted(ranked[: group.keep], key=lambda candidate: candidate[1]):
-            links += [
-                Link(group.edges[e].source, group.edges[e].target, group.edges[e].primitives[c])
-                for c in order
-            ]
+        for _, index, order in sorted(ranked[: group.keep], key=lambda candidate: candidate[1]):
+            edge = group.edges[index]
+            links += [Link(edge.source, edge.target, edge.primitives[column]) for column in order]
     return CellGenotype(group.name, tuple(links), group.concat)
 
 
 def uniform(groups: Groups, *place: object, limits: Limits = ()) -> Genotype:
-    """A genotype drawn uniformly: each node's inputs among its edges, each edge's op among the selectable ones (Li & Talwalkar 2019,
-    arXiv 1902.07638). The draw is a function of ``place``.
+    """Draw a genotype uniformly.
 
-    Within ``limits`` it is drawn again until it keeps to them; where a hundred draws do not, uniform scores decide among all that do.
-    ValueError if none does.
+    Each node draws its inputs among its edges, and each edge its op among the ops that can be
+    selected (Li & Talwalkar 2019, arXiv 1902.07638).
+
+    Args:
+        groups: Edge groups by name.
+        *place: Seed and place of the draw, which is a function of them.
+        limits: Limits of the cost. The draw is repeated until it is within them. After a hundred
+            draws, uniform scores decide among all genotypes that are within them.
+
+    Raises:
+        ValueError: No genotype is within the limits.
     """
     for again in range(TRIES):
         found = strongest(_ranked(groups, *place, *(("again", again) if again else ())), groups)
@@ -97,7 +121,8 @@ def _ranked(groups: Groups, *place: object) -> Mixture:
         for name, group in groups.items()
     }
     keys = {name: torch.rand(len(group.edges), generator=rng) for name, group in groups.items()}
-    # An edge ranks by its strongest op: adding a key that exceeds every score makes the edges' order independent of how many ops they have.
+    # An edge ranks by its strongest op. A key larger than every score makes the order of the edges
+    # independent of their numbers of ops.
     return Mixture(
         {name: scores[name] + 2 * keys[name].argsort().argsort()[:, None] for name in groups}
     )

@@ -1,4 +1,4 @@
-"""What a network costs, and the limits that an architecture keeps to."""
+"""The cost of networks, and the limits of a search on it."""
 
 import lazy_loader
 

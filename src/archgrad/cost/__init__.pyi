@@ -1,4 +1,8 @@
+from .cost import Added as Added
 from .cost import Cost as Cost
+from .cost import by_primitive as by_primitive
+from .cost import expected as expected
+from .cost import fitted as fitted
 from .cost import spelled as spelled
 from .cost import written as written
 from .counting import costs as costs

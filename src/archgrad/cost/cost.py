@@ -1,8 +1,9 @@
-"""What a network costs, as a value: for any genotype a number, for a mixture an expectation that alphas can follow.
+"""The cost of a genotype as a number, and of a mixture as a differentiable expectation.
 
-    cost of a genotype  =  base + sum over its links of what each adds
+    cost of a genotype = base + sum over its links of the cost of each link
 
-That is exact for parameters and multiply-adds of a network that has all its nodes, and a model of anything else (latency, energy).
+The sum is exact for the parameters and multiply-adds of a network that has all its nodes. It is a
+model of other costs (latency, energy).
 """
 
 from __future__ import annotations
@@ -23,36 +24,52 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Added = Mapping[str, Mapping[tuple[int, int, str], float]]
-"""Group name -> (source, target, primitive) -> what that op adds, in all cells of the group together."""
+"""Group name -> (source, target, primitive) -> cost of that op in all cells of the group."""
 NOTHING = "none"
 
 
-@dataclass(frozen=True, eq=False)  # by identity, so that what follows from one is worked out once
+@dataclass(frozen=True, eq=False)  # compared by identity, so that results for a cost are cached
 class Cost:
-    """What a network of a space costs: ``base``, and what each op adds; ``exact`` where a genotype's own number is known.
+    """The cost of the networks of a space.
 
-    ``unit``: "" for counts. ``r2``: where ``ops`` are fitted, the R2 of `added` on architectures that the fit has not seen.
+    Attributes:
+        name: Name of the cost, such as "macs", "params", "latency", "pixel3" or a user's own.
+        unit: Unit of the numbers; "" for counts.
+        base: Cost of the parts that every derived network has (stem, preprocessing, head).
+        ops: Cost of each op.
+        exact: Returns the exact cost of a genotype; None if only the sum is known.
+        r2: If ``ops`` are fitted, the R2 of `added` on architectures outside the fit.
     """
 
-    name: str  # "macs", "params", "latency", "pixel3", or the user's
+    name: str
     unit: str
-    base: float  # what every derived network has: stem, preprocessing, head
+    base: float
     ops: Added
     exact: Callable[[Genotype], float] | None = None
     r2: float | None = None
 
     def of(self, genotype: Genotype) -> float:
-        """The number of a genotype: the exact one where it is known, else `added`."""
+        """Return the cost of a genotype: the exact one if it is known, else `added`."""
         return self.added(genotype) if self.exact is None else self.exact(genotype)
 
     def added(self, genotype: Genotype) -> float:
-        """``base`` and what each link adds. ValueError names an op this cost does not know."""
+        """Return ``base`` plus the cost of each link; raise ValueError for an unknown op."""
         return self.base + math.fsum(
             self._op(cell.group, *link) for cell in genotype.cells for link in cell.links
         )
 
     def on(self, groups: Groups) -> dict[str, Tensor]:
-        """Group -> float64 (edges, ops) on the host, 0 for padding; ``groups`` may be pruned. ValueError names an op not known."""
+        """Return the cost of each op as tensors.
+
+        Args:
+            groups: The edge groups of the space, or of a later stage with fewer ops.
+
+        Returns:
+            Group -> float64 (edges, ops) on the CPU, 0 for padding.
+
+        Raises:
+            ValueError: The cost has no number for an op.
+        """
         return {name: self._table(group) for name, group in groups.items()}
 
     def _table(self, group: EdgeGroup) -> Tensor:
@@ -80,19 +97,30 @@ class Cost:
                 here,
             )
         raise ValueError(
-            f"the cost {self.name!r} knows no edge {source} -> {target} of {group}: it is of another space"
+            f"the cost {self.name!r} has no edge {source} -> {target} of {group}: "
+            "it belongs to another space"
         )
 
 
 def expected(cost: Cost, mixture: Mixture, groups: Groups) -> Tensor:
-    """The expectation of `Cost.added`, a scalar that is differentiable in the mixture's weights:
+    """Return the expectation of `Cost.added` under a mixture.
 
         base + sum over edges of  share[edge] * sum over k of  p[edge, k] * cost[edge, k]
 
-    ``p`` are the weights of the ops that can be selected (hidden ones never are), made to sum to 1 on each edge (where all are 0 they stay
-    so). ``share`` is 1 where all edges are kept; where a node keeps some of its n edges, each
-    is taken as equally likely, ``keep / n``. Where an edge keeps several ops, each counts as often. Cells that differ are averaged, as
-    selection does; unsearched columns do not count. Each term is FBNet's expected latency (arXiv 1812.03443, equation 7).
+    ``p`` are the weights of the ops that can be selected (hidden ones cannot), normalised to sum to
+    1 on each edge; weights that are all 0 stay 0. ``share`` is 1 if all edges are kept. If a node
+    keeps some of its n edges, each edge has the same probability ``keep / n``. An edge that keeps
+    several ops counts that many times. Weights that differ between cells are averaged, as in
+    selection; unsearched columns do not count. Each term is the expected latency of FBNet (arXiv
+    1812.03443, equation 7).
+
+    Args:
+        cost: The cost.
+        mixture: The mixture.
+        groups: The edge groups of the mixture.
+
+    Returns:
+        A scalar in the unit of the cost, differentiable in the weights of the mixture.
     """
     return (
         sum(
@@ -121,13 +149,15 @@ def _expected(cost: Cost, group: EdgeGroup, weights: Tensor) -> Tensor:
 def _terms(
     cost: Cost, group: EdgeGroup, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What stays the same from step to step: 1 for the ops that count (edges, ops), the factor of each edge, what each op adds."""
+    """Return the parts of `expected` that stay the same in all steps.
+
+    They are 1 for selectable ops (edges, ops), the factor of each edge, and the cost of each op.
+    """
     import torch
 
     selectable = group.mask() & ~group.columns(group.hidden)
-    selectable = torch.where(
-        selectable.any(1, keepdim=True), selectable, group.mask()
-    )  # an edge of hidden ops alone keeps one of them
+    # An edge that has only hidden ops keeps one of them.
+    selectable = torch.where(selectable.any(1, keepdim=True), selectable, group.mask())
     factors = shares(group) * selectable.sum(1).clamp(max=group.pick)
     selectable, factors, table = (
         part.to(device, dtype)
@@ -137,13 +167,20 @@ def _terms(
 
 
 def shares(group: EdgeGroup) -> Tensor:
-    """float64 (edges,): how likely each edge is kept if all of its node are equally likely; removed edges are not kept."""
+    """Return the probability that selection keeps each edge, if all edges of a node are equal.
+
+    Args:
+        group: The edge group.
+
+    Returns:
+        float64 (edges,); 0 for removed edges.
+    """
     import torch
 
     share = torch.zeros(len(group.edges), dtype=torch.float64)
     for incoming in group.nodes().values():
-        there = [edge for edge in incoming if group.edges[edge].primitives]
-        share[there] = 1.0 if group.keep is None else min(1.0, group.keep / max(1, len(there)))
+        present = [edge for edge in incoming if group.edges[edge].primitives]
+        share[present] = 1.0 if group.keep is None else min(1.0, group.keep / max(1, len(present)))
     return share
 
 
@@ -157,9 +194,22 @@ def _zero(mixture: Mixture) -> Tensor:
 def by_primitive(
     name: str, groups: Groups, primitives: Mapping[str, float], base: float = 0.0, unit: str = ""
 ) -> Cost:
-    """A cost by primitive, the same on every edge and for all cells of a group together. ValueError where ``primitives`` lacks one of
-    the space's, or has one that it does not have; `none` adds nothing unless it is named."""
-    there = sorted(
+    """Return a cost with one number for each primitive, the same on every edge.
+
+    Args:
+        name: Name of the cost.
+        groups: The edge groups of the space.
+        primitives: Primitive -> its cost in all cells of a group together. A missing `none` is 0.
+        base: Cost of the parts that every network has.
+        unit: Unit of the numbers.
+
+    Returns:
+        The cost.
+
+    Raises:
+        ValueError: A primitive of the space is missing, or the space does not have one of them.
+    """
+    present = sorted(
         {
             primitive
             for group in groups.values()
@@ -168,12 +218,12 @@ def by_primitive(
         }
     )
     for primitive in primitives:
-        if primitive not in there:
-            raise unknown(f"primitive in the cost {name!r}", primitive, there)
+        if primitive not in present:
+            raise unknown(f"primitive in the cost {name!r}", primitive, present)
     if missing := [
-        primitive for primitive in there if primitive not in primitives and primitive != NOTHING
+        primitive for primitive in present if primitive not in primitives and primitive != NOTHING
     ]:
-        raise ValueError(f"the cost {name!r} says nothing of {', '.join(missing)}")
+        raise ValueError(f"the cost {name!r} has no number for {', '.join(missing)}")
     known = dict(primitives)
     ops = {
         group.name: {
@@ -196,11 +246,27 @@ def fitted(
     samples: int = 512,
     seed: int = 0,
 ) -> Cost:
-    """The cost of any ``function`` of a genotype: that function is ``exact``, ``ops`` are its least squares on random architectures.
+    """Return a cost from any function of a genotype, with ``ops`` fitted to random architectures.
 
-    ``draw(groups, *place)`` draws one (`archgrad.components.select.uniform`). A quarter more than ``samples`` are drawn, which ``r2`` is of. Where the
-    fit leaves a freedom (every node has two links, so ``base`` and all of its ops may move against each other) it takes the solution of
-    least norm: sums are what is fitted. ValueError for fewer samples than ops, or a number that is not finite.
+    The fit has no unique solution if every node has two links, because a constant can move between
+    ``base`` and the ops of a node. It then takes the solution of least norm, which has the same
+    sums.
+
+    Args:
+        name: Name of the cost.
+        unit: Unit of the numbers.
+        groups: The edge groups of the space.
+        function: Returns the cost of a genotype; it becomes ``exact``.
+        draw: ``draw(groups, *place)`` returns a random genotype, such as
+            `archgrad.components.select.uniform`.
+        samples: Number of architectures in the fit. A quarter more are drawn for ``r2``.
+        seed: Seed of the draw.
+
+    Returns:
+        The cost.
+
+    Raises:
+        ValueError: There are fewer samples than ops, or a cost is not finite.
     """
     import torch
 
@@ -223,14 +289,32 @@ def least_squares(
     held_out: int = 0,
     exact: Callable[[Genotype], float] | None = None,
 ) -> Cost:
-    """``values`` float64 (n,) of ``genotypes``, fitted as in `fitted`; the last ``held_out`` of them are what ``r2`` is of (0: all)."""
+    """Return a cost whose ``ops`` are fitted to the costs of genotypes, as in `fitted`.
+
+    Args:
+        name: Name of the cost.
+        unit: Unit of the numbers.
+        groups: The edge groups of the space.
+        genotypes: n genotypes.
+        values: float64 (n,), their costs.
+        held_out: Number of genotypes at the end that only ``r2`` is computed on; 0 fits all of
+            them, and ``r2`` is computed on all.
+        exact: Returns the exact cost of a genotype.
+
+    Returns:
+        The cost.
+
+    Raises:
+        ValueError: There are fewer samples than ops.
+    """
     import torch
 
     places = {(group.name, *op): i for i, (group, op) in enumerate(_ops(groups), 1)}
     seen = len(genotypes) - held_out
     if seen <= len(places):
         raise ValueError(
-            f"the cost {name!r} needs more than {len(places)} samples, one for each op; there are {seen}"
+            f"the cost {name!r} needs more than {len(places)} samples, one for each op; "
+            f"there are {seen}"
         )
     used = [
         (row, places[cell.group, *link])
@@ -254,7 +338,15 @@ def least_squares(
 
 
 def r_squared(values: Tensor, predicted: Tensor) -> float:
-    """The share of the values' variance that a prediction explains; 1 where both are constant and equal."""
+    """Return the share of the variance of values that a prediction explains.
+
+    Args:
+        values: (n,) values.
+        predicted: (n,) predictions.
+
+    Returns:
+        R2; 1 if both are constant and equal, 0 if only the values are constant.
+    """
     residual, spread = (
         float((values - predicted).square().sum()),
         float((values - values.mean()).square().sum()),
@@ -263,7 +355,7 @@ def r_squared(values: Tensor, predicted: Tensor) -> float:
 
 
 def _ops(groups: Groups) -> list[tuple[EdgeGroup, tuple[int, int, str]]]:
-    """Every op that adds something."""
+    """Return all ops except `none`."""
     return [
         (group, (source, target, primitive))
         for group in groups.values()
@@ -282,12 +374,23 @@ def _number(name: str, value: float, genotype: Genotype) -> float:
 
 
 def spelled(bounds: Mapping[str, float]) -> str:
-    """``macs=300M, params=2M``: bounds of counts, as a budget is typed."""
+    """Return bounds of counts in the form of a budget option, such as ``macs=300M, params=2M``."""
     return ", ".join(f"{name}={written(bound, '')}" for name, bound in bounds.items())
 
 
 def written(value: float, unit: str) -> str:
-    """``12.3M``, ``4.56k``, ``7.89ms``: four digits, and so that a budget can be typed from it."""
+    """Return a cost in the form of a budget option, with four digits.
+
+    Args:
+        value: The cost.
+        unit: Its unit; "" for a count.
+
+    Returns:
+        The text.
+
+    >>> written(12_345_678, ""), written(7.89, "ms")
+    ('12.35M', '7.89ms')
+    """
     if unit:
         return f"{value:.4g}{unit}"
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -1,4 +1,7 @@
-"""What a network costs, and what each op of a space adds, counted in one pass in which no convolution is computed."""
+"""The counts of parameters and multiply-adds, of a network and of each op of a space.
+
+A count takes one forward pass in which no convolution is computed.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,19 @@ from archgrad.cost.cost import Cost
 
 
 def count(network: nn.Module, size: int | tuple[int, int], channels: int = 3) -> dict[str, int]:
-    """{"params": all parameters, "macs": multiply-accumulates of convolutions and linear layers for one image at inference}.
+    """Count the parameters and the multiply-adds of a network.
 
-    ``size``: the image's side, or (height, width). This is what the tables of the field count (NAS-Bench-201's "flops" are MACs);
-    an auxiliary head has parameters but does not run at inference.
+    Tables of the literature count the same (the "flops" of NAS-Bench-201 are MACs). An auxiliary
+    head has parameters but no multiply-adds, because it does not run at inference.
+
+    Args:
+        network: The network.
+        size: Side of the image in pixels, or (height, width).
+        channels: Channels of the image.
+
+    Returns:
+        "params", the number of all parameters, and "macs", the multiply-adds of convolutions and
+        linear layers for one image at inference.
     """
     meta = {
         name: tensor.to("meta")
@@ -39,10 +51,19 @@ def count(network: nn.Module, size: int | tuple[int, int], channels: int = 3) ->
 
 
 def costs(space: Space, size: int | tuple[int, int], **options: Any) -> dict[str, Cost]:
-    """ "params" and "macs" of the networks that ``space.derive(genotype, **options)`` gives, as `count` has them.
+    """Return the costs "params" and "macs" of the derived networks of a space, as in `count`.
 
-    One pass of the supernet says what each op adds. `Cost.added` is the exact number, except where a derived network leaves out nodes
-    (DARTS cells with nodes that nothing leads to): what reads those is then narrower, and the sum an upper bound. `Cost.of` is always exact.
+    One pass of the supernet counts all ops. `Cost.of` is always exact. `Cost.added` is exact except
+    for derived networks that leave out nodes without inputs (DARTS): the layers that read them are
+    then narrower, and the sum is an upper bound.
+
+    Args:
+        space: The space.
+        size: Side of the image in pixels, or (height, width).
+        options: Options of the networks ``space.derive(genotype, **options)``.
+
+    Returns:
+        Name -> cost.
     """
     whole = space.evaluation(**options)
     with torch.device("meta"):
@@ -86,7 +107,7 @@ def costs(space: Space, size: int | tuple[int, int], **options: Any) -> dict[str
 
 
 def _watch(module: nn.Module, counter: _Flops, flops: dict[nn.Module, int]) -> tuple[Any, Any]:
-    """Hooks that add to ``flops`` what a module's forward counts."""
+    """Add hooks that record the FLOPs of a module's forward in ``flops``."""
 
     def before(module: nn.Module, args: Any) -> None:
         flops[module] -= counter.flops
@@ -112,7 +133,7 @@ def _convolved(
     padding: list[int],
     dilation: list[int],
 ) -> list[int]:
-    """Shape of a convolution's output."""
+    """Return the shape of a convolution's output."""
     sides = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     return [
         len(x),
@@ -122,12 +143,18 @@ def _convolved(
 
 
 def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
-    """Any numbers in its shape: torch's own rules for shapes on the meta device import sympy, which takes longer than one image does here."""
+    """Return any numbers of the same shape on the CPU.
+
+    torch's shape rules for the meta device import sympy, which takes longer than one image.
+    """
     return torch.empty(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor
 
 
 class _Flops(TorchDispatchMode):
-    """torch's own formulas (two FLOPs a MAC), without the decompositions that make `FlopCounterMode` slow on many small layers."""
+    """Count FLOPs by torch's formulas (two for each MAC), faster than its `FlopCounterMode`.
+
+    `FlopCounterMode` decomposes ops, which is slow for many small layers.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,9 +163,8 @@ class _Flops(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        if (
-            func._overloadpacket is torch.ops.aten.native_batch_norm
-        ):  # counts nothing, and would be two thirds of the time
+        # A BatchNorm has no FLOPs here, and would take two thirds of the time.
+        if func._overloadpacket is torch.ops.aten.native_batch_norm:
             return (args[0].new_empty(args[0].shape), *args[0].new_empty(2, 0))
         if func._overloadpacket is torch.ops.aten.convolution:
             out = args[0].new_empty(_convolved(*args[:2], *args[3:6]))

@@ -1,9 +1,10 @@
-"""What an architecture may cost at most, and the best selection that keeps to it: a multiple-choice knapsack, solved exactly.
+"""Limits on the cost of an architecture, and the best selection within them.
 
     maximise  sum of score[link]   subject to   base + sum of cost[link] <= bound   for each limit
 
-over the genotypes of a space: every edge takes ``pick`` ops, every node keeps its edges or ``keep`` of them. HiGHS's branch and bound (through
-`scipy.optimize.milp`) finds the optimum of what is a few hundred yes-or-no questions.
+The maximum is over the genotypes of a space: an edge takes ``pick`` ops, and a node keeps all its
+edges or ``keep`` of them. This is a multiple-choice knapsack with a few hundred binary variables.
+The branch and bound of HiGHS (`scipy.optimize.milp`) finds its optimum.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Scores = Mapping[str, "Tensor"]
-"""Group -> (edges, ops): what a link of each kind is worth."""
+"""Group -> (edges, ops), the score of each link."""
 
 LEAST = -1e6
-"""The worth of a hidden op, which is taken only where an edge has nothing else: less than log-weights in float64 can make up for."""
+"""Score of a hidden op: so low that it is selected only if an edge has no other op."""
 
 
 SMALL = 20_000
+"""The most genotypes of a space in which `best` tries all of them."""
 TOLERANCE = 4e-6
-"""Of the largest cost of an op: what HiGHS (1e-6) may exceed a bound by."""
+"""How far HiGHS (tolerance 1e-6) may exceed a bound, as a share of the largest cost of an op."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,19 @@ class Limit:
     bound: float
 
     def holds(self, genotype: Genotype) -> bool:
-        """By what its ops add up to: never less than what the derived network has. Where that was only fitted, by the exact number."""
+        """Return whether a genotype is within the bound."""
         return self.of(genotype) <= self.bound
 
     def of(self, genotype: Genotype) -> float:
-        """The number that is held to the bound."""
+        """Return the cost that is compared with the bound.
+
+        It is the sum over ops, which is never below the cost of the derived network. If the ops are
+        only fitted, it is the exact cost.
+        """
         return (self.cost.added if self.cost.r2 is None else self.cost.of)(genotype)
 
     def __str__(self) -> str:
-        """``macs=300M``, as a budget is typed."""
+        """Return the limit in the form of a budget option, such as ``macs=300M``."""
         return f"{self.cost.name}={written(self.bound, self.cost.unit)}"
 
 
@@ -60,25 +66,35 @@ Limits = tuple[Limit, ...]
 
 
 def keeps(genotype: Genotype, limits: Iterable[Limit]) -> bool:
-    """Whether it keeps to all of them."""
+    """Return whether a genotype is within all limits."""
     return all(limit.holds(genotype) for limit in limits)
 
 
 class _Variables(NamedTuple):
-    """One yes-or-no question per selectable column, then one per edge of a node that keeps only some."""
+    """The binary variables: one for each selectable op, then one for each removable edge."""
 
     columns: list[tuple[str, int, int]]  # (group, edge, column)
     edges: list[tuple[str, int]]
 
     def row(self) -> NDArray[np.float64]:
+        """Return a row of zeros, one for each variable."""
         return np.zeros(len(self.columns) + len(self.edges))
 
 
 def best(scores: Scores, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
-    """The genotype of the highest total score within all limits; None where there is none.
+    """Return the genotype of the highest total score within limits.
 
-    Exact where what ops add up to is what counts, and in a space of at most `SMALL` genotypes. Elsewhere, where it was fitted (`Limit.holds`),
-    bounds are drawn in until the exact number holds: then a better one may be missed.
+    The result is the optimum if costs are sums over ops, or if the space has at most `SMALL`
+    genotypes. For fitted costs in larger spaces, the bounds of the fit are lowered until the exact
+    cost is within its bound, which may miss a better genotype.
+
+    Args:
+        scores: Score of each link.
+        groups: The edge groups of the space.
+        limits: The limits.
+
+    Returns:
+        The genotype; None if none is within the limits.
     """
     limits = list(limits)
     if (
@@ -103,7 +119,7 @@ def best(scores: Scores, groups: Groups, limits: Iterable[Limit] = ()) -> Genoty
 
 
 def _choices(groups: Groups) -> list[int]:
-    """How many ops each edge may take one of; empty where nodes choose among edges."""
+    """Return the number of choices of each edge; an empty list if nodes choose among edges."""
     if any(group.keep is not None or group.pick != 1 for group in groups.values()):
         return []
     return [len(columns) for columns in _by_edge(_variables(groups)).values()]
@@ -112,7 +128,7 @@ def _choices(groups: Groups) -> list[int]:
 def _first(
     scores: Scores, groups: Groups, limits: Sequence[Limit], sizes: Sequence[int]
 ) -> Genotype | None:
-    """Of all genotypes by falling score the first within the limits."""
+    """Return the first genotype within the limits, among all genotypes by falling score."""
     variables = _variables(groups)
     edges = [
         [variables.columns[index] for index in places] for places in _by_edge(variables).values()
@@ -134,6 +150,7 @@ def _first(
 
 
 def _solved(scores: Scores, groups: Groups, limits: Sequence[Limit]) -> Genotype | None:
+    """Return the optimum of the integer program; None if it has no solution."""
     from scipy.optimize import LinearConstraint, milp
 
     variables = _variables(groups)
@@ -149,7 +166,7 @@ def _solved(scores: Scores, groups: Groups, limits: Sequence[Limit]) -> Genotype
         row[: len(variables.columns)] = [
             float(costs[name][edge, column]) for name, edge, column in variables.columns
         ]
-        scale = _scale(limit.cost, groups)  # a solver's tolerances are meant for rows of size 1
+        scale = _scale(limit.cost, groups)  # the solver's tolerances fit rows of size 1
         constraints.append((row / scale, -math.inf, (limit.bound - limit.cost.base) / scale))
     if not variables.columns:
         return Genotype(
@@ -157,9 +174,12 @@ def _solved(scores: Scores, groups: Groups, limits: Sequence[Limit]) -> Genotype
         )
     matrix, low, high = (np.array(part) for part in zip(*constraints, strict=True))
     found = milp(
-        -worth, constraints=LinearConstraint(matrix, low, high), integrality=np.ones_like(worth), bounds=(0, 1),
+        -worth,
+        constraints=LinearConstraint(matrix, low, high),
+        integrality=np.ones_like(worth),
+        bounds=(0, 1),
         options={"mip_rel_gap": 0.0},
-    )  # fmt: skip
+    )
     if found.x is None:
         return None
     chosen = [place for place, value in zip(variables.columns, found.x) if value > 0.5]
@@ -186,7 +206,10 @@ def _by_edge(variables: _Variables) -> dict[tuple[str, int], list[int]]:
 def _structure(
     groups: Groups, variables: _Variables
 ) -> list[tuple[NDArray[np.float64], float, float]]:
-    """An edge that is kept takes ``pick`` of its ops, or all it has; a node keeps as many edges as it may."""
+    """Return the constraints (row, lower bound, upper bound) of a genotype.
+
+    A kept edge takes ``pick`` ops, or all it has; a node keeps ``keep`` edges, or all it has.
+    """
     constraints = []
     at = {place: len(variables.columns) + index for index, place in enumerate(variables.edges)}
     for (name, edge), places in _by_edge(variables).items():
@@ -208,7 +231,7 @@ def _structure(
 
 
 def _genotype(groups: Groups, chosen: Sequence[tuple[str, int, int]]) -> Genotype:
-    """Links node by node, as `select.strongest` has them."""
+    """Return the genotype of chosen ops, with links in the order of `select.strongest`."""
     taken: dict[tuple[str, int], list[int]] = {}
     for name, edge, column in chosen:
         taken.setdefault((name, edge), []).append(column)
@@ -225,18 +248,19 @@ def _genotype(groups: Groups, chosen: Sequence[tuple[str, int, int]]) -> Genotyp
 
 
 def cheapest(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
-    """The genotype of the lowest cost, within ``limits`` if there are any; None where these leave none."""
+    """Return the genotype of the lowest cost within limits; None if none is within them."""
     scale = _scale(cost, groups)
     return best({name: -rows / scale for name, rows in cost.on(groups).items()}, groups, limits)
 
 
 def dearest(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
-    """The genotype of the highest cost, likewise."""
+    """Return the genotype of the highest cost within limits; None if none is within them."""
     scale = _scale(cost, groups)
     return best({name: rows / scale for name, rows in cost.on(groups).items()}, groups, limits)
 
 
 def _scale(cost: Cost, groups: Groups) -> float:
+    """Return the largest cost of an op, or 1 if all are 0."""
     return (
         max(
             (float(rows.abs().max()) for rows in cost.on(groups).values() if rows.numel()),
@@ -247,7 +271,7 @@ def _scale(cost: Cost, groups: Groups) -> float:
 
 
 def fit(groups: Groups, limits: Limits) -> bool:
-    """Whether any genotype keeps to all limits."""
+    """Return whether any genotype is within all limits."""
     import torch
 
     return (
@@ -260,11 +284,20 @@ def fit(groups: Groups, limits: Limits) -> bool:
 
 
 def check(groups: Groups, limits: Limits) -> None:
-    """ValueError where no network keeps to all limits: says the smallest, or which limits exclude each other."""
+    """Check that some network is within all limits.
+
+    Args:
+        groups: The edge groups of the space.
+        limits: The limits.
+
+    Raises:
+        ValueError: No network is. The message names the smallest network, or the limits that
+            exclude each other.
+    """
     for limit in limits:
         if not fit(groups, (limit,)):
             least = cheapest(limit.cost, groups)
-            assert least is not None  # nothing limits it
+            assert least is not None  # without limits there always is one
             has = written(limit.of(least), limit.cost.unit)
             raise ValueError(
                 f"budget {limit} is below the smallest network, which has {has}: {least}"
@@ -274,5 +307,6 @@ def check(groups: Groups, limits: Limits) -> None:
         least = cheapest(first.cost, groups, others)
         reach = f", where the least is {written(first.of(least), first.cost.unit)}" if least else ""
         raise ValueError(
-            f"budgets exclude each other: no network has {first} under {' and '.join(map(str, others))}{reach}"
+            "budgets exclude each other: "
+            f"no network has {first} under {' and '.join(map(str, others))}{reach}"
         )

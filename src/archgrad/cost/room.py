@@ -1,4 +1,4 @@
-"""Memory: what this process may still take, and what a part of it takes at its highest."""
+"""Memory: how much this process may use, and how much it used at its peak."""
 
 from __future__ import annotations
 
@@ -16,34 +16,59 @@ from archgrad.arch.space import Space
 
 SYSTEM = Path("/")
 USUAL = {"channels": 64, "cells": 32, "in_channels": 64, "classes": 25_000}
-"""Up to here the weights of any network of a space take some gigabytes at most, and are not counted beforehand."""
-CGROUPS = (  # limit, use, statistics, and what of the use the system takes back when memory is asked for
-    ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current", "sys/fs/cgroup/memory.stat", "inactive_file"),
-    ("sys/fs/cgroup/memory/memory.limit_in_bytes", "sys/fs/cgroup/memory/memory.usage_in_bytes", "sys/fs/cgroup/memory/memory.stat",
-     "total_inactive_file"),
-)  # fmt: skip
+"""Up to these numbers the weights of a network take some gigabytes at most, and are not counted."""
+# Files of a limit, of the use and of statistics, and the statistic of memory that can be reclaimed.
+CGROUPS = (
+    (
+        "sys/fs/cgroup/memory.max",
+        "sys/fs/cgroup/memory.current",
+        "sys/fs/cgroup/memory.stat",
+        "inactive_file",
+    ),
+    (
+        "sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "sys/fs/cgroup/memory/memory.stat",
+        "total_inactive_file",
+    ),
+)
 
 
 def room(root: Path = SYSTEM) -> int | None:
-    """Bytes that this process may have in all, what it has among them: as the machine has available and its control group allows. None where
-    nobody says."""
+    """Return how many bytes this process may use in all, including those it uses now.
+
+    Args:
+        root: Root of the file system.
+
+    Returns:
+        The smaller of the machine's available memory and the limit of the control group; None if
+        the system reports neither.
+    """
     own = resident(root)
     found = [own + 1024 * kib for kib in _numbers(root / "proc/meminfo", "MemAvailable")]
     for limit, use, statistics, cache in CGROUPS:
-        with suppress(OSError, ValueError):  # "max", or no such group
+        with suppress(OSError, ValueError):  # the limit may be "max", and files may be missing
             most, used = (int((root / file).read_text()) for file in (limit, use))
             found.append(most - used + sum(_numbers(root / statistics, cache)) + own)
     return min(found, default=None)
 
 
 def resident(root: Path = SYSTEM) -> int:
-    """Bytes that this process has now; 0 where nobody says."""
+    """Return how many bytes this process uses now; 0 if the system does not report it."""
     return 1024 * sum(_numbers(root / "proc/self/status", "VmRSS"))
 
 
 def check(space: Space) -> None:
-    """ValueError where the weights of a network of a space alone are more than this process may have. Nothing is built of a usual one, and of
-    none is memory asked for."""
+    """Check that the weights of a network fit into memory.
+
+    No memory is allocated, and a network of usual size is not built at all.
+
+    Args:
+        space: The space of the network.
+
+    Raises:
+        ValueError: The weights alone need more memory than this process may use.
+    """
     spec = space.spec()
     if (
         all(int(spec.get(name, 1)) <= most for name, most in USUAL.items())
@@ -60,13 +85,14 @@ def check(space: Space) -> None:
             f"{spec[name]:,} {name.replace('_', ' ')}" for name in USUAL if name in spec
         )
         raise ValueError(
-            f"the weights of a network of {wide} take {decimal(need)}, and there is room for {decimal(free)}: choose a smaller one"
+            f"the weights of a network of {wide} take {decimal(need)}, "
+            f"and there is room for {decimal(free)}: choose a smaller one"
         )
 
 
 @dataclass
 class Peak:
-    """Bytes at the highest: of the process, and of what torch took on its GPU (0 on the CPU)."""
+    """Peak memory in bytes: of the process, and of torch on its GPU (0 on the CPU)."""
 
     process: int = 0
     gpu: int = 0
@@ -74,8 +100,16 @@ class Peak:
 
 @contextmanager
 def peak(device: torch.device) -> Iterator[Peak]:
-    """What is taken inside, known at its end. Where the system cannot forget an earlier peak (elsewhere than on Linux), it is of the process
-    so far."""
+    """Measure the peak memory inside the block.
+
+    Systems other than Linux cannot reset the peak, so there it is the peak since the process began.
+
+    Args:
+        device: The device of torch.
+
+    Yields:
+        The peak, which is set at the end of the block.
+    """
     found = Peak()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

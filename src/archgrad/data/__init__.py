@@ -1,7 +1,8 @@
-"""Images from anywhere, as batches that are a function of their place in the run.
+"""Load images and iterate over them in batches. Each batch is a function of its place in the run.
 
-``load`` finds, decodes and splits; ``search_data`` and ``retrain_data`` give what the loops iterate; `Preprocess` is what a fresh
-process needs to read an image as training did.
+``load`` finds, decodes and splits images. ``search_data`` and ``retrain_data`` return the batches
+of a search and of a retraining. `Preprocess` holds what a new process needs to read an image as in
+training.
 """
 
 import lazy_loader

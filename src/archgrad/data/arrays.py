@@ -1,4 +1,4 @@
-"""A `Dataset` of what a script has in memory: tensors, numpy arrays, or a torch Dataset of images and labels."""
+"""Make a `Dataset` of images in memory: tensors, numpy arrays, or a torch Dataset."""
 
 from __future__ import annotations
 
@@ -23,59 +23,55 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def dataset(
-    images: Any, labels: Any = None, *, test: Any = None, classes: Sequence[str] | None = None, size: int | None = None, seed: int = 0,
+    images: Any,
+    labels: Any = None,
+    *,
+    test: Any = None,
+    classes: Sequence[str] | None = None,
+    size: int | None = None,
+    seed: int = 0,
     name: str = "arrays",
-) -> Dataset:  # fmt: skip
-    """Images in memory as `load` gives those of files.
+) -> Dataset:
+    """Return images in memory as a `Dataset`, which `archgrad.data.load` returns for files.
+
+    A search on such a data set goes through `archgrad.search`. Its run has no folder and cannot be
+    resumed.
 
     Args:
-        images: A tensor or an array (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels, uint8 or floats from 0 to 1; or a torch
-            Dataset whose items are such an image, or one of Pillow, and its label.
-        labels: Whole numbers from 0 on (N,). None for a torch Dataset, which has its own.
-        test: The test set: another torch Dataset, or a pair of images and labels. None: a fifth of each class is held out.
-        classes: Their names; by default "0", "1", ..., or the ``classes`` of a torch Dataset.
-        size: Side in pixels that networks see. By default the short side of the first image.
-        seed: It decides which images are held out.
-        name: Of the set, in what is said and recorded.
+        images: A tensor or an array (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels,
+            uint8 or floats from 0 to 1; or a torch Dataset of pairs (image, label), where an image
+            may also be one of Pillow.
+        labels: Integers (N,) from 0 on. None for a torch Dataset.
+        test: The test set: another torch Dataset, or a pair (images, labels). None holds out a
+            fifth of each class.
+        classes: Names of the classes; by default "0", "1", ..., or the attribute ``classes`` of a
+            torch Dataset.
+        size: Side in pixels of the network's input; by default the short side of the first image.
+        seed: Seed of the choice of held-out images.
+        name: Name of the set for output and records.
 
     Returns:
-        The set, without files: a search on it goes by `archgrad.search`, and its run has no folder that could be resumed.
+        The data set.
 
     Raises:
-        ValueError: Images, labels or classes cannot be used.
+        ValueError: The images, labels or classes cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> images = np.zeros((20, 8, 8), np.uint8)
+        >>> dataset(images, labels=np.arange(20) % 2, classes=["cat", "dog"]).train
+        <Images: 16 of 1x8x8>
     """
-    parts = [
-        _read(images, labels),
-        *(
-            [_read(*(test if isinstance(test, tuple) else (test, None)))]
-            if test is not None
-            else []
-        ),
-    ]
-    names = tuple(
-        map(
-            str,
-            classes
-            if classes is not None
-            else getattr(images, "classes", range(int(parts[0][1].max()) + 1)),
-        )
-    )
-    for _, own in parts:
-        if len(outside := own[(own < 0) | (own >= len(names))]):
-            raise ValueError(
-                f"labels are numbers from 0 to {len(names) - 1}, one for each of {len(names)} classes, not {int(outside[0])}"
-            )
-    counts = torch.bincount(parts[0][1], minlength=len(names)).tolist()
-    least = 1 if test is not None else 2
-    if len(names) < 2 or min(counts) < least:
-        few = names[counts.index(min(counts))]
-        raise ValueError(
-            f"a search needs two classes with {least} training images each; of {len(names)} classes {few!r} has {min(counts)}"
-        )
+    parts = [_read_pairs(images, labels)]
+    if test is not None:
+        parts.append(_read_pairs(*test) if isinstance(test, tuple) else _read_pairs(test, None))
+    numbers = range(int(parts[0][1].max()) + 1)
+    names = tuple(map(str, getattr(images, "classes", numbers) if classes is None else classes))
+    _check_labels([labels for _, labels in parts], names, least=1 if test is not None else 2)
     side = size if size is not None else min(parts[0][0][0].shape[:2])
     places.check_side(side)
     channels = max(1 if image.ndim == 2 else image.shape[2] for own, _ in parts for image in own)
-    stores = [_squares(own, channels, stored_side(side)) for own, _ in parts]
+    stores = [_to_squares(own, channels, stored_side(side)) for own, _ in parts]
     kept = [
         Images(torch.from_numpy(store), torch.arange(len(store)), own)
         for store, (_, own) in zip(stores, parts, strict=True)
@@ -107,53 +103,73 @@ def dataset(
     )
 
 
-def _read(images: Any, labels: Any) -> tuple[list[Pixels], Tensor]:
-    """Each image as uint8 (H, W) or (H, W, C), and the labels (N,) int64."""
+def _check_labels(parts: Sequence[Tensor], names: Sequence[str], *, least: int) -> None:
+    """Refuse labels that are no class, and classes with fewer than ``least`` training images."""
+    for labels in parts:
+        if len(outside := labels[(labels < 0) | (labels >= len(names))]):
+            raise ValueError(
+                f"labels are numbers from 0 to {len(names) - 1}, "
+                f"one for each of {len(names)} classes, not {int(outside[0])}"
+            )
+    counts = torch.bincount(parts[0], minlength=len(names)).tolist()
+    if len(names) < 2 or min(counts) < least:
+        few = names[counts.index(min(counts))]
+        raise ValueError(
+            f"a search needs two classes with {least} training images each; "
+            f"of {len(names)} classes {few!r} has {min(counts)}"
+        )
+
+
+def _read_pairs(images: Any, labels: Any) -> tuple[list[Pixels], Tensor]:
+    """Return each image as uint8 (H, W) or (H, W, C), and the labels (N,), int64."""
     if labels is None:
         if not hasattr(images, "__getitem__") or isinstance(
             images, np.ndarray | Tensor | list | tuple
         ):
             raise ValueError(
-                "labels: images of tensors and arrays need their labels; a torch Dataset has its own"
+                "labels: tensors and arrays of images need labels; a torch Dataset contains them"
             )
         items = [images[index] for index in range(len(images))]
-        return [_pixels(item[0]) for item in items], _numbers([item[1] for item in items])
-    found, numbers = _array(images), _numbers(labels)
+        return [_as_pixels(item[0]) for item in items], _as_labels([item[1] for item in items])
+    found, numbers = _as_array(images), _as_labels(labels)
     if len(found) != len(numbers) or not len(found):
         raise ValueError(
             f"there are {len(found)} images and {len(numbers)} labels: each image has one label"
         )
-    return [_pixels(image) for image in found], numbers
+    return [_as_pixels(image) for image in found], numbers
 
 
-def _numbers(labels: Any) -> Tensor:
+def _as_labels(labels: Any) -> Tensor:
     found = torch.as_tensor(np.asarray(labels))
     if found.ndim != 1 or found.is_floating_point() or found.is_complex():
         raise ValueError(
-            f"labels are whole numbers (N,), not {str(found.dtype).removeprefix('torch.')} of {tuple(found.shape)}"
+            f"labels are whole numbers (N,), "
+            f"not {str(found.dtype).removeprefix('torch.')} of {tuple(found.shape)}"
         )
     return found.long()
 
 
-def _array(image: Any) -> np.ndarray:
+def _as_array(image: Any) -> np.ndarray:
     return image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
 
 
-def _pixels(image: Any) -> Pixels:
-    """One image as uint8 (H, W), or (H, W, C) with three channels."""
-    found = _array(image)
+def _as_pixels(image: Any) -> Pixels:
+    """Return an image as uint8 (H, W), or (H, W, C) with three channels."""
+    found = _as_array(image)
     if found.ndim == 3 and found.shape[0] in (1, 3) and found.shape[2] not in (1, 3):
         found = found.transpose(1, 2, 0)
     if found.ndim == 3 and found.shape[2] == 1:
         found = found[:, :, 0]
     if found.ndim not in (2, 3) or (found.ndim == 3 and found.shape[2] != 3) or 0 in found.shape:
         raise ValueError(
-            f"an image has the shape (H, W), (C, H, W) or (H, W, C) with 1 or 3 channels, not {tuple(np.shape(image))}"
+            "an image has the shape (H, W), (C, H, W) or (H, W, C) with 1 or 3 channels, "
+            f"not {tuple(np.shape(image))}"
         )
     if np.issubdtype(found.dtype, np.floating):
         if not np.isfinite(found).all() or found.min() < 0 or found.max() > 1:
             raise ValueError(
-                f"floating-point pixels are from 0 to 1, not from {shown(float(found.min()))} to {shown(float(found.max()))}"
+                "floating-point pixels are from 0 to 1, "
+                f"not from {shown(float(found.min()))} to {shown(float(found.max()))}"
             )
         found = (found * 255).round().astype(np.uint8)
     if found.dtype != np.uint8:
@@ -161,8 +177,8 @@ def _pixels(image: Any) -> Pixels:
     return np.ascontiguousarray(found)
 
 
-def _squares(images: Sequence[Pixels], channels: int, side: int) -> Pixels:
-    """uint8 (N, C, side, side), by the rule that files are read by."""
+def _to_squares(images: Sequence[Pixels], channels: int, side: int) -> Pixels:
+    """Return images as uint8 (N, C, side, side), resized and cropped as files are."""
     return np.stack([decode(Image.fromarray(image), channels, side) for image in images])
 
 

@@ -1,7 +1,8 @@
-"""Augmentation of a whole batch at once, on the device.
+"""Augment a whole batch at once, on its device.
 
-Our draws are made on the CPU, so that every device sees the same batch. Crop, flip and cutout are one gather and one mask, exact, and
-three times as fast as kornia's modules; kornia does what has to interpolate or change colours.
+Random numbers are drawn on the CPU, so that every device computes the same batch. Crop, flip and
+cutout are one gather and one mask; they are exact and three times as fast as kornia's modules.
+Kornia computes the augmentations that interpolate or change colours.
 """
 
 from __future__ import annotations
@@ -18,20 +19,34 @@ from archgrad.seeds import forked, generator
 
 @dataclass(frozen=True)
 class Augment:
-    """What is done to a training batch. The padding is black, as in the field's recipes; cutout comes after normalisation."""
+    """Augmentation of a training batch. Padding is black, and cutout follows normalisation.
 
-    padding: int = 0  # pixels of black around the image before a crop of its own size
-    resized: bool = (
-        False  # a crop of 8 to 100 % of the area, aspect 3/4 to 4/3, resized: for photos
-    )
+    Attributes:
+        padding: Pixels of black around the image, from which a crop of the image's size is taken.
+        resized: Crop 8 to 100 % of the area at an aspect of 3/4 to 4/3, and resize it (for photos).
+        flip: Mirror half of the images.
+        cutout: Side of the erased square in pixels.
+        jitter: Strength of the change in brightness, contrast and saturation; hue changes by half
+            of it.
+    """
+
+    padding: int = 0
+    resized: bool = False
     flip: bool = True
-    cutout: int = 0  # side of the erased square, in pixels
-    jitter: float = (
-        0.0  # strength of the change in brightness, contrast and saturation (half of it in hue)
-    )
+    cutout: int = 0
+    jitter: float = 0.0
 
     def __call__(self, pixels: Tensor, preprocess: Preprocess, *place: object) -> Tensor:
-        """uint8 (B, C, H, W) -> normalised float (B, C, size, size); all draws are a function of ``place``."""
+        """Augment and normalise a batch.
+
+        Args:
+            pixels: uint8 (B, C, H, W).
+            preprocess: Size of the result and statistics for the normalisation.
+            place: Seed and place of the batch in the run; all draws are a function of them.
+
+        Returns:
+            float32 (B, C, size, size).
+        """
         rng = generator(*place)
         pixels = padded_crop(pixels, self.padding, self.flip, rng)
         if self.resized or self.jitter:
@@ -41,9 +56,18 @@ class Augment:
 
 
 def padded_crop(pixels: Tensor, padding: int, flip: bool, rng: Generator) -> Tensor:
-    """uint8 (B, C, H, W) -> the same shape: padded by zeros, cropped at random and flipped by a fair coin, each sample by itself.
+    """Pad images with zeros, crop each at random, and flip each with probability 1/2.
 
-    One gather does it: a flip is a crop whose columns are read backwards.
+    One gather does all of it: a flip is a crop whose columns are read in reverse order.
+
+    Args:
+        pixels: uint8 (B, C, H, W).
+        padding: Number of zeros at each border.
+        flip: Whether images are flipped.
+        rng: Generator of the draws.
+
+    Returns:
+        uint8 (B, C, H, W).
     """
     B, C, H, W = pixels.shape
     top, left = torch.randint(0, 2 * padding + 1, (2, B, 1), generator=rng)
@@ -61,7 +85,18 @@ def padded_crop(pixels: Tensor, padding: int, flip: bool, rng: Generator) -> Ten
 
 
 def photographic(pixels: Tensor, size: int, resized: bool, jitter: float, *place: object) -> Tensor:
-    """Values 0..255 (B, C, H, W) -> float, 0..255, (B, C, size, size): kornia's random-resized crop and colour jitter."""
+    """Apply kornia's random resized crop and colour jitter.
+
+    Args:
+        pixels: Values from 0 to 255 (B, C, H, W).
+        size: Side of the crop's result.
+        resized: Whether to crop.
+        jitter: Strength of the colour jitter; 0 is none.
+        place: Seed and place of the batch in the run.
+
+    Returns:
+        float32 from 0 to 255 (B, C, size, size).
+    """
     import kornia.augmentation as K
 
     values = pixels.float() / 255
@@ -76,9 +111,15 @@ def photographic(pixels: Tensor, size: int, resized: bool, jitter: float, *place
 
 
 def cutout(images: Tensor, side: int, rng: Generator) -> Tensor:
-    """Images (B, C, H, W) with a square of ``side`` pixels set to 0, its centre anywhere, clipped at the border.
+    """Set a square in each image to 0 (Cutout, https://arxiv.org/abs/1708.04552).
 
-    Cutout, https://arxiv.org/abs/1708.04552.
+    Args:
+        images: Normalised images (B, C, H, W).
+        side: Side of the square in pixels. Its centre is uniform in the image; the border clips it.
+        rng: Generator of the draws.
+
+    Returns:
+        The images (B, C, H, W).
     """
     B, _, H, W = images.shape
     y, x = torch.randint(0, H, (B, 1), generator=rng), torch.randint(0, W, (B, 1), generator=rng)

@@ -1,4 +1,4 @@
-"""What a search and a retraining iterate: batches as a function of (seed, split, epoch, step), with no state to save."""
+"""Batches of a search or a retraining, each a function of (seed, split, epoch, step)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,18 @@ from archgrad.data.split import others, stratified
 from archgrad.seeds import generator
 
 CHARACTERS = {"digits", "mnist", "ylecun/mnist"}
-"""Sets whose images mean something else in a mirror."""
+"""Data sets of characters, which must not be mirrored."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The images at ``places`` (n,) of a set; ``augment`` is what `Data.batches` does to them."""
+    """Some images of a data set.
+
+    Attributes:
+        images: Images of the set.
+        places: Indices (n,) of the split's images among them.
+        augment: Augmentation by `Data.batches`; None is none.
+    """
 
     images: Images
     places: Tensor
@@ -33,12 +39,26 @@ class Split:
 
     @property
     def labels(self) -> Tensor:
+        """Return the labels (n,), int64."""
         return self.images.labels[self.places]
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Splits of one data set and how they are read. Every order and augmentation is drawn from its place in the run."""
+    """Splits of a data set, from which batches are read.
+
+    Every order and every augmentation is drawn from its place in the run, so there is no state to
+    save.
+
+    Attributes:
+        dataset: The data set.
+        splits: Name -> split.
+        batch: Batch size.
+        seed: Seed of all draws.
+        device: Device of the batches.
+        workers: Number of threads that read ahead; 0 is none.
+        notes: Remarks on the splits, for people.
+    """
 
     dataset: Dataset
     splits: Mapping[str, Split]
@@ -50,68 +70,96 @@ class Data:
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{self.count(name):,} {name}" for name in self.splits)
-        return f"<Data of {self.dataset.name}: {parts}, batch {self.batch}, seed {self.seed}, {self.device}>"
+        about = f"{parts}, batch {self.batch}, seed {self.seed}, {self.device}"
+        return f"<Data of {self.dataset.name}: {about}>"
 
     @property
     def preprocess(self) -> Preprocess:
+        """Return size, statistics and class names of the images."""
         return self.dataset.preprocess
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes."""
         return self.dataset.classes
 
     @property
     def in_channels(self) -> int:
+        """Return the number of channels of an image."""
         return self.dataset.in_channels
 
     @property
     def size(self) -> int:
+        """Return the side of an image in pixels."""
         return self.dataset.size
 
     @property
     def mean(self) -> tuple[float, ...]:
+        """Return the mean of each channel, of values from 0 to 1."""
         return self.dataset.mean
 
     @property
     def std(self) -> tuple[float, ...]:
+        """Return the standard deviation of each channel, of values from 0 to 1."""
         return self.dataset.std
 
     def count(self, split: str = "train") -> int:
-        """Images of a split."""
-        return len(self._split(split).places)
+        """Return the number of images of a split."""
+        return len(self._split_named(split).places)
 
     def steps(self, split: str = "train") -> int:
-        """Batches of one epoch: the last, ragged one is dropped, unless it is the only one."""
+        """Return the number of batches in an epoch, without an incomplete last batch.
+
+        A split that is smaller than the batch size has one batch.
+        """
         return self.count(split) // min(self.batch, self.count(split))
 
     def batches(
         self, split: str = "train", epoch: int = 0, start: int = 0, steps: int | None = None
     ) -> Iterator[Batch]:
-        """``steps`` batches of an epoch from ``start`` on (by default those that are left of it), augmented, on the device.
+        """Yield augmented batches of an epoch, on the device.
 
-        The order is a permutation drawn from (seed, split, epoch), the augmentation of a batch from (seed, split, epoch, step): so
-        ``batches(start=k)`` is the tail of ``batches()``, bit for bit. Past the end of the split it goes on with another permutation.
+        The order is a permutation drawn from (seed, split, epoch), the augmentation of a batch is
+        drawn from (seed, split, epoch, step). So ``batches(start=k)`` equals ``batches()`` without
+        its first k batches, bit for bit. After the end of the split another permutation follows.
+
+        Args:
+            split: Name of the split.
+            epoch: The epoch, counted from 0.
+            start: The first step.
+            steps: Number of batches. None yields all that are left of the epoch.
+
+        Yields:
+            Images (B, C, size, size), float32; labels (B,); indices (B,) within the split.
         """
-        part = self._split(split)
+        part = self._split_named(split)
         plan = range(start, self.steps(split) if steps is None else start + steps)
-        for step, (index, pixels) in zip(plan, self._read(part, self._order(split, epoch, plan))):
+        for step, (index, pixels) in zip(
+            plan, self._read_pixels(part, self._batch_indices(split, epoch, plan))
+        ):
             if part.augment is None:
                 images = self.preprocess.images(pixels)
             else:
                 images = part.augment(
                     pixels, self.preprocess, self.seed, f"augment/{split}", epoch, step
                 )
-            yield self._batch(part, index, images)
+            yield self._make_batch(part, index, images)
 
     def evaluation(
         self, split: str = "test", batch: int = 256, limit: int | None = None
     ) -> Iterator[Batch]:
-        """Every image once, as it is, the last batch ragged, but never a single image, whose statistics a BatchNorm cannot take; ``limit``
-        takes a stratified choice of that many.
+        """Yield batches in which each image occurs once, without augmentation.
 
-        The order is always the same, and random: where folders come class by class, a batch of one class would mislead BatchNorm.
+        The order is random and always the same: with folders sorted by class, a batch of one class
+        would distort the statistics of BatchNorm. The last batch may be smaller, but it never holds
+        a single image, for which BatchNorm in training mode has no statistics.
+
+        Args:
+            split: Name of the split.
+            batch: Batch size.
+            limit: Number of images, chosen so that each class keeps its share. None takes all.
         """
-        part = self._split(split)
+        part = self._split_named(split)
         index = torch.arange(len(part.places))
         if limit is not None and limit < len(index):
             index = stratified(part.labels, limit, self.seed, f"evaluation/{split}")
@@ -121,11 +169,11 @@ class Data:
         *parts, last = index.split(batch)
         if parts and len(last) == 1 < batch:
             last = torch.cat([parts.pop(), last])
-        for chosen, pixels in self._read(part, (*parts, last)):
-            yield self._batch(part, chosen, self.preprocess.images(pixels))
+        for chosen, pixels in self._read_pixels(part, (*parts, last)):
+            yield self._make_batch(part, chosen, self.preprocess.images(pixels))
 
     def summary(self) -> dict[str, Any]:
-        """JSON-able: the set, the splits and the preprocessing, for the run folder."""
+        """Return the content of ``data.json``: the set, the splits and the preprocessing."""
         return {
             "name": self.dataset.name,
             "fingerprint": self.dataset.fingerprint,
@@ -142,17 +190,17 @@ class Data:
             **({"unreadable": list(self.dataset.unreadable)} if self.dataset.unreadable else {}),
         }
 
-    def _split(self, name: str) -> Split:
+    def _split_named(self, name: str) -> Split:
         if name not in self.splits:
             raise errors.unknown("split", name, self.splits)
         return self.splits[name]
 
-    def _order(self, split: str, epoch: int, plan: range) -> Iterator[Tensor]:
-        """The index within the split of each sample of each batch; each lap through the split has a permutation of its own."""
-        count, laps = self.count(split), self.steps(split)
+    def _batch_indices(self, split: str, epoch: int, plan: range) -> Iterator[Tensor]:
+        """Yield the indices of each batch within the split; each pass has another permutation."""
+        count, length = self.count(split), self.steps(split)
         size = min(self.batch, count)
         order, drawn = torch.arange(count), -1
-        for lap, position in (divmod(step, laps) for step in plan):
+        for lap, position in (divmod(step, length) for step in plan):
             if lap != drawn:
                 order = torch.randperm(
                     count, generator=generator(self.seed, f"order/{split}", epoch, lap)
@@ -160,11 +208,14 @@ class Data:
                 drawn = lap
             yield order[position * size : (position + 1) * size]
 
-    def _read(self, part: Split, choices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Indices within the split and their pixels (B, C, H, W) on the device, read ahead by threads where there are workers.
+    def _read_pixels(
+        self, part: Split, choices: Iterable[Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield indices within the split and their pixels (B, C, H, W) on the device.
 
-        Photos are decoded beforehand, so a worker copies memory, which releases the interpreter lock: threads do what a DataLoader's
-        processes would, without pickling, and without its draw from the global generator.
+        With workers, threads read ahead. Images are decoded already, so a worker only copies
+        memory, which releases the interpreter lock. Threads therefore suffice: the processes of a
+        DataLoader would pickle the images and draw from the global generator.
         """
         if not self.workers:
             for index in choices:
@@ -180,7 +231,7 @@ class Data:
             for ready, pixels in ahead:
                 yield ready, pixels.result().to(self.device)
 
-    def _batch(self, part: Split, index: Tensor, images: Tensor) -> Batch:
+    def _make_batch(self, part: Split, index: Tensor, images: Tensor) -> Batch:
         return Batch(images, part.labels[index].to(self.device), index.to(self.device))
 
 
@@ -198,22 +249,41 @@ def search_data(
     jitter: float = 0.0,
     workers: int = 0,
 ) -> Data:
-    """Splits "train" (for the weights) and "val" (for the alphas), halves of the training images class by class, and "test".
+    """Return the splits of a search: "train" for the weights, "val" for the alphas, and "test".
 
-    Of a set with validation images these are "val", and all training images are "train". Else ``share`` of the training images goes to
-    "train". ``limit`` takes a stratified choice of that many per half beforehand (a reduced run).
-    ``cutout`` None is half the image side below 96 pixels, and none from there on; ``flip`` None is: unless they are characters.
+    The validation images of a set are "val", and all training images are "train". A set without
+    validation images is divided class by class.
+
+    Args:
+        dataset: The images, as `archgrad.data.load` returns them.
+        batch: Batch size of each split.
+        seed: Seed of the division and of all batches.
+        device: Device of the batches.
+        limit: Number of images of "train" and of "val", for a reduced run. Each class keeps its
+            share. None takes all.
+        share: Share of the training images that become "train" where the set has no validation
+            images.
+        augment: Whether to augment the batches of both splits.
+        cutout: Side of the erased square in pixels. None is half the side of images below 96
+            pixels, and 0 for larger images.
+        flip: Whether to mirror images. None mirrors all images but characters.
+        jitter: Strength of colour jitter, for RGB images only.
+        workers: Number of threads that read ahead.
+
+    Raises:
+        ValueError: An argument is out of range, or a split would be empty.
     """
     check_dataset(dataset)
     if not 0 < share < 1:
         raise ValueError(
-            f"the share of the search split that trains weights must lie between 0 and 1, not {share}"
+            f"the share of the search split that trains weights must lie between 0 and 1, "
+            f"not {share}"
         )
     if dataset.val is None:
-        places = _halves(dataset, limit, share, seed)
+        places = _divide(dataset, limit, share, seed)
         splits = {name: (dataset.train, chosen) for name, chosen in places.items()}
     else:
-        first, second = _limited(dataset, limit, seed), torch.arange(len(dataset.val))
+        first, second = _choose_training(dataset, limit, seed), torch.arange(len(dataset.val))
         if limit is not None and limit < len(second):
             second = stratified(dataset.val.labels, limit, seed, "limit/val")
         splits = {"train": (dataset.train, first), "val": (dataset.val, second)}
@@ -223,8 +293,8 @@ def search_data(
         notes += [
             f"{line} in {where}" for line in absent("image", images.subset(chosen), dataset.classes)
         ]
-    reading = _augment(dataset, augment, cutout, flip, jitter)
-    return _data(
+    reading = _augmentation(dataset, augment, cutout, flip, jitter)
+    return _make_data(
         dataset,
         {name: Split(*part, reading) for name, part in splits.items()},
         batch,
@@ -235,15 +305,14 @@ def search_data(
     )
 
 
-def _halves(dataset: Dataset, limit: int | None, share: float, seed: int) -> dict[str, Tensor]:
-    """The training images that train the weights, and those that move the alphas."""
-    chosen = _limited(dataset, limit, seed, parts=2)
+def _divide(dataset: Dataset, limit: int | None, share: float, seed: int) -> dict[str, Tensor]:
+    """Return the indices of the images for the weights and of those for the alphas."""
+    chosen = _choose_training(dataset, limit, seed, parts=2)
     first = stratified(dataset.train.labels[chosen], round(share * len(chosen)), seed, "split")
     halves = {"train": chosen[first], "val": chosen[others(first, len(chosen))]}
     if not all(map(len, halves.values())):
-        raise ValueError(
-            f"data.share {share:g} of {len(chosen):,} images leaves none for {'weights' if not len(first) else 'alphas'}"
-        )
+        empty = "alphas" if len(first) else "weights"
+        raise ValueError(f"data.share {share:g} of {len(chosen):,} images leaves none for {empty}")
     return halves
 
 
@@ -260,35 +329,51 @@ def retrain_data(
     jitter: float = 0.0,
     workers: int = 0,
 ) -> Data:
-    """Splits "train" (all training images, or a stratified ``limit`` of them), "test", and "val" where the set has validation images; options
-    as in `search_data`."""
+    """Return the splits of a retraining: "train", "test" and, for a set with such images, "val".
+
+    Args:
+        dataset: The images, as `archgrad.data.load` returns them.
+        batch: Batch size.
+        seed: Seed of the batches and of the choice of images.
+        device: Device of the batches.
+        limit: Number of training images. Each class keeps its share. None takes all.
+        augment: Whether to augment training batches.
+        cutout: As in `search_data`.
+        flip: As in `search_data`.
+        jitter: As in `search_data`.
+        workers: Number of threads that read ahead.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
     check_dataset(dataset)
     splits = {
         "train": Split(
             dataset.train,
-            _limited(dataset, limit, seed),
-            _augment(dataset, augment, cutout, flip, jitter),
+            _choose_training(dataset, limit, seed),
+            _augmentation(dataset, augment, cutout, flip, jitter),
         )
     }
     if dataset.val is not None:
         splits["val"] = Split(dataset.val, torch.arange(len(dataset.val)))
-    return _data(dataset, splits, batch, seed, device, workers)
+    return _make_data(dataset, splits, batch, seed, device, workers)
 
 
-def _limited(dataset: Dataset, limit: int | None, seed: int, parts: int = 1) -> Tensor:
-    """``limit`` images for each of ``parts``. ValueError where there are not so many."""
+def _choose_training(dataset: Dataset, limit: int | None, seed: int, parts: int = 1) -> Tensor:
+    """Return the indices of ``limit`` training images for each of ``parts``."""
     count = len(dataset.train)
     if limit is None:
         return torch.arange(count)
     least, most = 2 * len(dataset.classes) // parts, count // parts
     if not least <= limit <= most:
         raise ValueError(
-            f"the limit must lie between {least} (two images a class in all) and {most} (all of them), not {limit}"
+            f"the limit must lie between {least} (two images a class in all) "
+            f"and {most} (all of them), not {limit}"
         )
     return stratified(dataset.train.labels, parts * limit, seed, "limit")
 
 
-def _augment(
+def _augmentation(
     dataset: Dataset, augment: bool, cutout: int | None, flip: bool | None, jitter: float
 ) -> Augment | None:
     if not augment:
@@ -305,7 +390,7 @@ def _augment(
     return Augment(0 if large else dataset.size // 8, large, mirrored, side, jitter)
 
 
-def _data(
+def _make_data(
     dataset: Dataset,
     splits: dict[str, Split],
     batch: int,
@@ -320,9 +405,8 @@ def _data(
         raise ValueError(f"the number of workers must be at least 0, not {workers}")
     device = torch.device(device)
     splits = {**splits, "test": Split(dataset.test, torch.arange(len(dataset.test)))}
-    stores = {
-        id(part.images.store): part.images.on(device).store for part in splits.values()
-    }  # splits of one file move once
+    # Splits that share a store move it once.
+    stores = {id(part.images.store): part.images.on(device).store for part in splits.values()}
     moved = {
         name: replace(part, images=replace(part.images, store=stores[id(part.images.store)]))
         for name, part in splits.items()

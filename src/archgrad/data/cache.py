@@ -1,4 +1,4 @@
-"""Every image is decoded once, into one file of bytes per split that later runs map into memory."""
+"""Decode each image once, into a file for each split that later runs map into memory."""
 
 from __future__ import annotations
 
@@ -28,26 +28,31 @@ from archgrad.data.source import Source
 from archgrad.data.stored import Decoded, Stored
 from archgrad.storage import files
 from archgrad.storage.cache_folder import ReadOnly, checked, draft
+from archgrad.terminal import Say
 
 T = TypeVar("T")
-Say = Callable[[str], Any]
 
 
 class Facts(NamedTuple):
-    """What the headers of a source say: is every image grey, and the median of their short sides in pixels."""
+    """Facts from the headers of a source's images.
+
+    Attributes:
+        grey: Whether all images are grey.
+        side: Median of the short sides in pixels.
+    """
 
     grey: bool
     side: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Bad(NamedTuple):
-    """Which images of a source cannot be read."""
+    """Indices of the images of a source that cannot be read."""
 
     images: list[Annotated[int, Field(ge=0)]]
 
 
 class Unreadable(ValueError):
-    """Images of one source that cannot be read, all of them: its index -> the image."""
+    """All images of a source that cannot be read: index -> error."""
 
     def __init__(self, images: Mapping[int, BadImage]) -> None:
         super().__init__(f"{len(images):,} images cannot be read")
@@ -55,65 +60,90 @@ class Unreadable(ValueError):
 
 
 def facts(source: Source, cache: Path, report: Say) -> Facts:
-    """Read from the header of every image, once; images without a readable header are passed over, and are left to `pixels` to name.
-    ``report`` hears of a damaged file, which is written anew."""
-    file = _file(source, cache, "headers", "json")
+    """Return facts from the headers of all images, which are read once and cached.
+
+    Images without a readable header are ignored here; `pixels` names them.
+
+    Args:
+        source: The images.
+        cache: Folder of the cache.
+        report: Function that prints a line on a damaged cache file, which is written anew.
+    """
+    file = _cache_file(source, cache, "headers", "json")
     if file is not None and file.exists():
         try:
-            return Facts(**_content(file, Facts))
+            return Facts(**_read_checked(file, Facts))
         except ValueError:
-            report(
-                f"the cached facts about {source.name} were damaged: the images are looked at again"
-            )
+            report(f"the cached facts about {source.name} were damaged: the images are read again")
     bad: dict[int, BadImage] = {}
-    headers = [header for block in _each(source, "looking at", _header, bad) for header in block]
+    headers = [
+        header
+        for block in _apply_in_blocks(source, "reading headers of", _read_header, bad)
+        for header in block
+    ]
     if not headers:
         return Facts(grey=True, side=1.0)  # `pixels` will name them
     found = Facts(all(grey for grey, _ in headers), float(median(side for _, side in headers)))
     if file is not None and not bad:
-        _keep(file, found)
+        _write_checked(file, found)
     return found
 
 
 def recorded_bad(source: Source, cache: Path) -> list[int]:
-    """The images that `record_bad` recorded, if none of them can be read now; else none."""
-    file = _file(source, cache, "unreadable", "json")
+    """Return the images that `record_bad` recorded; an empty list if one can be read again."""
+    file = _cache_file(source, cache, "unreadable", "json")
     if file is None or not file.exists():
         return []
-    with suppress(ValueError):  # it was damaged
-        known = _content(file, Bad)["images"]
+    with suppress(ValueError):  # a damaged file
+        known = _read_checked(file, Bad)["images"]
         if known and max(known) < len(source) and all(unreadable(source, index) for index in known):
             return known
     return []
 
 
 def record_bad(source: Source, images: Collection[int], cache: Path) -> None:
-    """Keeps which images cannot be read, so that they need not be looked for again."""
-    file = _file(source, cache, "unreadable", "json")
+    """Record which images cannot be read, so that later runs need not search for them."""
+    file = _cache_file(source, cache, "unreadable", "json")
     if file is not None:
-        _keep(file, Bad(sorted(images)))
+        _write_checked(file, Bad(sorted(images)))
 
 
 def unreadable(source: Source, index: int) -> BadImage | None:
-    """Why an image cannot be read; None where it can."""
+    """Return the reason why an image cannot be read; None if it can be read."""
     try:
-        read(source.where(index), partial(source.open, index), partial(_decoded, 3, 8))
+        read(source.where(index), partial(source.open, index), partial(_decode_file, 3, 8))
     except BadImage as error:
         return error
     return None
 
 
 def listing(source: Source, cache: Path) -> Path | None:
-    """The file that names its images which cannot be read, for people; None for a source that is not kept."""
-    return _file(source, cache, "unreadable", "txt")
+    """Return the text file of unreadable images; None for a source that is not cached."""
+    return _cache_file(source, cache, "unreadable", "txt")
 
 
 def pixels(source: Source, channels: int, side: int, cache: Path, report: Say) -> Stored:
-    """Every image as uint8 (C, side, side): mapped from the cache file, which is written first if it is not there, or not what was written.
-    `Unreadable` names all that cannot be read."""
+    """Return all images of a source, decoded.
+
+    They are mapped from the cache file, which is written first where it is missing or damaged.
+
+    Args:
+        source: The images.
+        channels: 1 for grey, 3 for RGB.
+        side: Side in pixels.
+        cache: Folder of the cache.
+        report: Function that prints a line on a damaged or read-only cache.
+
+    Returns:
+        Pixels (N, C, side, side), uint8, and the digests of the files.
+
+    Raises:
+        Unreadable: Some images cannot be read; all of them are named.
+        ValueError: The cache cannot be written, or has too little space.
+    """
     shape = (len(source), channels, side, side)
-    file = _file(source, cache, f"{channels}x{side}", "npy")
-    decoded = partial(_all, source, "decoding", partial(_decoded, channels, side))
+    file = _cache_file(source, cache, f"{channels}x{side}", "npy")
+    decoded = partial(_apply_to_all, source, "decoding", partial(_decode_file, channels, side))
     if file is None:
         return stored.gathered(decoded())
     if file.exists():
@@ -126,31 +156,30 @@ def pixels(source: Source, channels: int, side: int, cache: Path, report: Say) -
         with draft(file) as out:
             stored.write(out, file.name, shape, decoded())
     except ReadOnly as error:
-        most = room.room()
-        if (
-            most is not None and 2 * math.prod(shape) > most - room.resident()
-        ):  # they are gathered, then stacked
+        memory, needed = room.room(), 2 * math.prod(shape)  # the images, and a copy while stacking
+        if memory is not None and needed > memory - room.resident():
             raise
         report(
-            f"{str(error).partition(';')[0]}: the images of {source.name} are decoded into memory, every time anew"
+            f"{str(error).partition(';')[0]}: "
+            f"the images of {source.name} are decoded into memory, in each run anew"
         )
         return stored.gathered(decoded())
     return stored.read(file, shape)
 
 
-def _header(file: BinaryIO) -> tuple[bool, int]:
+def _read_header(file: BinaryIO) -> tuple[bool, int]:
     with opened(file) as image:
         return image.mode in GREY, min(image.size)
 
 
-def _decoded(channels: int, side: int, file: BinaryIO) -> Decoded:
+def _decode_file(channels: int, side: int, file: BinaryIO) -> Decoded:
     content = file.read()
     with opened(io.BytesIO(content)) as image:
         return Decoded(decode(image, channels, side), hashlib.sha256(content).digest())
 
 
-def _content(file: Path, kind: type[NamedTuple]) -> dict[str, Any]:
-    """The fields of ``kind`` in a file that `_keep` wrote. ValueError where it is not what was written."""
+def _read_checked(file: Path, kind: type[NamedTuple]) -> dict[str, Any]:
+    """Return the fields of a file that `_write_checked` wrote; raise a ValueError for damage."""
     found = files.read_json(file, *kind._fields, "checksum")
     checksum = found.pop("checksum")
     known = TypeAdapter(kind).validate_python(found, strict=True)
@@ -159,8 +188,8 @@ def _content(file: Path, kind: type[NamedTuple]) -> dict[str, Any]:
     return known._asdict()
 
 
-def _keep(file: Path, found: NamedTuple) -> None:
-    """Writes a file that `_content` reads; none into a cache that is read only, where it would only have saved time."""
+def _write_checked(file: Path, found: NamedTuple) -> None:
+    """Write a file for `_read_checked`; skip it in a read-only cache: it only saves time."""
     with suppress(ReadOnly), draft(file) as out:
         out.write(json.dumps({**found._asdict(), "checksum": _checksum(file, found)}).encode())
 
@@ -169,24 +198,26 @@ def _checksum(file: Path, found: NamedTuple) -> str:
     return hashlib.sha256(f"{file.name} {found}".encode()).hexdigest()
 
 
-def _all(source: Source, doing: str, what: Callable[[BinaryIO], T]) -> Iterator[list[T]]:
-    """``what`` of every image, in order, in blocks. `Unreadable` names all that cannot be read, when all have been tried."""
+def _apply_to_all(
+    source: Source, doing: str, function: Callable[[BinaryIO], T]
+) -> Iterator[list[T]]:
+    """Yield ``function`` of all images in blocks; raise `Unreadable` in the end for bad images."""
     bad: dict[int, BadImage] = {}
-    yield from (block for block in _each(source, doing, what, bad) if not bad)
+    yield from (block for block in _apply_in_blocks(source, doing, function, bad) if not bad)
     if bad:
         raise Unreadable(bad)
 
 
-def _each(
-    source: Source, doing: str, what: Callable[[BinaryIO], T], bad: dict[int, BadImage]
+def _apply_in_blocks(
+    source: Source, doing: str, function: Callable[[BinaryIO], T], bad: dict[int, BadImage]
 ) -> Iterator[list[T]]:
-    """``what`` of every image, in order, in blocks; those that cannot be read are left out of them, and put into ``bad``."""
+    """Yield ``function`` of all images in blocks; put unreadable images into ``bad`` instead."""
 
     def block(start: int) -> list[T]:
         found = []
         for index in range(start, min(start + stored.BLOCK, len(source))):
             try:
-                found.append(read(source.where(index), partial(source.open, index), what))
+                found.append(read(source.where(index), partial(source.open, index), function))
             except BadImage as error:
                 bad[index] = error
         return found
@@ -194,7 +225,7 @@ def _each(
     console = terminal.console(stderr=True)
     quiet = not console.is_terminal or len(source) < 2000
     starts = range(0, len(source), stored.BLOCK)
-    # Threads, not processes: decoding and resizing of photos release the interpreter lock, and nothing has to be pickled.
+    # Threads, not processes: decoding and resizing release the interpreter lock without pickling.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(block, starts)
         title = escape(terminal.visible(f"{doing} {source.name}"))
@@ -203,20 +234,21 @@ def _each(
         )
 
 
-def _file(source: Source, cache: Path, what: str, suffix: str) -> Path | None:
+def _cache_file(source: Source, cache: Path, name: str, suffix: str) -> Path | None:
     if source.key is None:
         return None
     key = hashlib.sha256(f"{RULE} {source.key}".encode()).hexdigest()[:20]
-    return checked(cache) / f"{key}-{what}.{suffix}"
+    return checked(cache) / f"{key}-{name}.{suffix}"
 
 
 def _check_room(folder: Path, needed: int) -> None:
-    """ValueError before hours of decoding, not after them."""
+    """Check the free space before hours of decoding, not after them."""
     parent = next(
         parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists()
     )
     free = shutil.disk_usage(parent).free
     if needed > free:
         raise ValueError(
-            f"the decoded images take {needed / 2**30:.1f} GiB, {folder} has {free / 2**30:.1f} GiB free: choose another --data.cache"
+            f"the decoded images take {needed / 2**30:.1f} GiB, "
+            f"{folder} has {free / 2**30:.1f} GiB free: choose another --data.cache"
         )

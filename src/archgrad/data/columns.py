@@ -1,4 +1,4 @@
-"""Columns of tables: which one has the images, which one the classes, and what the classes are."""
+"""Find the columns of images and classes in a table, and read the classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from archgrad.data.source import Source, listing_key
 from archgrad.storage import files
 
 LOOKED_AT = 100
-"""Rows by which a column of paths is told."""
+"""Number of rows that are read to recognise a column of paths."""
 
 
 def chosen(
@@ -26,20 +26,19 @@ def chosen(
     kind: str,
     tests: Sequence[Callable[[str], bool]],
 ) -> str:
-    """The wanted column, or the only one that passes the first test that any passes.
+    """Return the name of a column: the wanted one, or the only one that passes a test.
+
+    Tests are tried in order until any column passes one.
 
     Args:
         where: The table, for messages.
-        columns: Their names.
-        wanted: The name that a user gave.
-        kind: Of the column, ``image`` or ``label``, for messages.
-        tests: Each says of a column's name whether it may be the one.
-
-    Returns:
-        Its name.
+        columns: Names of all columns.
+        wanted: The column that the user named, or None.
+        kind: ``image`` or ``label``, for messages.
+        tests: Functions of a column's name that return whether the column is suitable.
 
     Raises:
-        ValueError: There is no such column, or more than one.
+        ValueError: There is no such column, or several ones pass the same test.
     """
     if wanted is not None:
         if (named := errors.match(wanted, columns)) is None:
@@ -51,15 +50,17 @@ def chosen(
             return found[0]
         if found:
             raise ValueError(
-                f"{where}: several {kind} columns ({errors.listed(found, 8)}), choose one with --data.{kind}-column"
+                f"{where}: several {kind} columns ({errors.listed(found, 8)}), "
+                f"choose one with --data.{kind}-column"
             )
     raise ValueError(
-        f"{where}: no {kind} column found among {errors.listed(columns, 8)}, name it with --data.{kind}-column"
+        f"{where}: no {kind} column found among {errors.listed(columns, 8)}, "
+        f"name it with --data.{kind}-column"
     )
 
 
 def are_paths(values: Sequence[Any]) -> bool:
-    """Whether a column has names of image files, by its first rows."""
+    """Return whether the first rows of a column are names of image files."""
     first = [value for value in values[:LOOKED_AT] if value not in (None, "")]
     return bool(first) and all(
         isinstance(value, str) and formats.is_image(value) for value in first
@@ -67,7 +68,19 @@ def are_paths(values: Sequence[Any]) -> bool:
 
 
 def classed(where: str, column: str, values: Sequence[Any]) -> tuple[tuple[str, ...], Tensor]:
-    """Class names, the sorted distinct values, and labels (N,). ValueError names a row without a label: null, an empty text, or -1."""
+    """Return the classes of a column of labels.
+
+    Args:
+        where: The table, for messages.
+        column: Name of the column.
+        values: Values of the column.
+
+    Returns:
+        Class names, which are the sorted distinct values, and labels (N,), int64.
+
+    Raises:
+        ValueError: A row has no label.
+    """
     check_labelled(where, column, values)
     distinct = sorted(set(values))
     place = {value: index for index, value in enumerate(distinct)}
@@ -75,7 +88,11 @@ def classed(where: str, column: str, values: Sequence[Any]) -> tuple[tuple[str, 
 
 
 def check_labelled(where: str, column: str, values: Sequence[Any]) -> None:
-    """ValueError names a row without a label: null, an empty text, or -1."""
+    """Check that each row has a label.
+
+    Raises:
+        ValueError: The label of a row is null, an empty text, or -1.
+    """
     row = next(
         (row for row, value in enumerate(values) if value is None or value == "" or value == -1),
         None,
@@ -92,11 +109,24 @@ def from_paths(
     classes: tuple[str, ...],
     labels: Tensor,
 ) -> Source:
-    """The images at paths relative to ``root``, in the order of the rows. ValueError names a row without a path."""
+    """Return the images of a table of paths.
+
+    Args:
+        where: The table, for messages.
+        root: Folder from which the paths start.
+        column: Name of the column of paths.
+        paths: Paths in the order of the rows.
+        classes: Names of the classes.
+        labels: Labels (N,).
+
+    Raises:
+        ValueError: A row has no path.
+    """
     names = [path for path in paths if path]
     if len(names) < len(paths):
         raise ValueError(
-            f"{where}: row {[bool(path) for path in paths].index(False)} has no path in column {column!r}"
+            f"{where}: row {[bool(path) for path in paths].index(False)} "
+            f"has no path in column {column!r}"
         )
 
     def place(index: int) -> str:
@@ -113,7 +143,7 @@ def from_paths(
 
 
 def columns_of(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Mapping[str, list[Any]]:
-    """The values of each column, whole numbers where all of a column's values are."""
+    """Return the values of each column; a column of whole numbers is converted."""
     found = {name: [row[place] for row in rows] for place, name in enumerate(header)}
     return {
         name: [int(value) for value in values] if all(map(_is_whole, values)) else values

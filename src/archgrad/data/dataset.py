@@ -1,4 +1,4 @@
-"""What `load` gives: labelled images as bytes, a training and a test part, and how to read them."""
+"""Labelled images as bytes, and the data set of training, test and validation images."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from torch import Tensor
 from archgrad import errors
 from archgrad.data.preprocess import Preprocess
 
-RESIDENT = 2**30  # bytes: sets up to this size live on the device; larger ones stay in their file
+RESIDENT = 2**30
+"""Largest size in bytes of images that are kept on the device; larger ones stay in their file."""
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """N labelled images: rows of a uint8 store (M, C, H, W), which is a tensor in memory or a mapped file."""
+    """N labelled images.
+
+    Attributes:
+        store: Pixels of M images (M, C, H, W), uint8, in memory or in a mapped file.
+        rows: Places (N,) of the images in the store, int64.
+        labels: Labels (N,), int64.
+    """
 
     store: Tensor
-    rows: Tensor  # (N,) int64: where in the store each image lies
-    labels: Tensor  # (N,) int64
+    rows: Tensor
+    labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -30,23 +37,37 @@ class Images:
         return f"<Images: {len(self):,} of {'x'.join(map(str, self.store.shape[1:]))}>"
 
     def pixels(self, indices: Tensor) -> Tensor:
-        """Indices (B,) int64 on the CPU -> uint8 (B, C, H, W) where the store is."""
+        """Return the pixels of images.
+
+        Args:
+            indices: int64 (B,) on the CPU.
+
+        Returns:
+            uint8 (B, C, H, W), on the device of the store.
+        """
         return self.store[self.rows[indices].to(self.store.device)]
 
     def subset(self, indices: Tensor) -> Images:
+        """Return the images at ``indices`` (n,)."""
         return replace(self, rows=self.rows[indices], labels=self.labels[indices])
 
     def on(self, device: torch.device | str) -> Images:
-        """The same images, on ``device`` if they are few enough to live there."""
+        """Return the same images, on ``device`` where they take at most `RESIDENT` bytes."""
         return replace(self, store=self.store.to(device)) if self.store.nbytes <= RESIDENT else self
 
     def counts(self, classes: int) -> list[int]:
-        """Images per class."""
+        """Return the number of images of each class."""
         return torch.bincount(self.labels, minlength=classes).tolist()
 
 
 def absent(what: str, images: Images, classes: Sequence[str]) -> list[str]:
-    """A line that names the classes without an image, their number where they are many; nothing where each class has one."""
+    """Return a line that names the classes without an image; an empty list where there are none.
+
+    Args:
+        what: Noun for the missing image, such as ``test image``.
+        images: The images.
+        classes: Names of all classes.
+    """
     missing = [name for name, count in zip(classes, images.counts(len(classes))) if not count]
     if len(missing) <= 5:
         return [f"no {what} of {', '.join(missing)}"] if missing else []
@@ -55,7 +76,29 @@ def absent(what: str, images: Images, classes: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training, test and validation images of one set, and how to read them. ``mean`` and ``std`` are per channel, of values in [0, 1]."""
+    """Training, test and validation images of one set.
+
+    Attributes:
+        name: Name of the set.
+        train: Training images.
+        test: Test images.
+        classes: Names of the classes, in the order of the labels.
+        in_channels: Number of channels of an image.
+        size: Side in pixels of the network's input.
+        mean: Mean of each channel, of values from 0 to 1.
+        std: Standard deviation of each channel, of values from 0 to 1.
+        statistics: ``"known"`` for published ``mean`` and ``std``, else ``"measured"``.
+        fingerprint: Digest of class names, labels and image files as they are split, by
+            `archgrad.data.fingerprint.second`.
+        alike: Fingerprints of the same set whose class names Unicode writes in another form.
+        notes: Remarks on the set, for people.
+        val: Images that train the alphas and validate a retraining. None: a half of ``train``
+            trains the alphas.
+        validation: The split or the set from which ``val`` comes.
+        unreadable: Images that were left out, each with the reason.
+        loading: Arguments by which `load` returns this set again; empty for images in memory.
+        layout: A sentence on files that earlier versions read differently, or an empty text.
+    """
 
     name: str
     train: Images
@@ -65,31 +108,26 @@ class Dataset:
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    statistics: str  # "known" or "measured"
-    fingerprint: str  # of class names, labels and the bytes of every image, as they are split: `archgrad.data.fingerprint.second`
-    alike: tuple[
-        str, ...
-    ] = ()  # its fingerprints where Unicode writes the class names in another form
+    statistics: str
+    fingerprint: str
+    alike: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    val: Images | None = (
-        None  # those that move the alphas and validate a retraining; None: a half of ``train`` moves the alphas
-    )
-    validation: str | None = None  # the split or the set that ``val`` is
-    unreadable: tuple[str, ...] = ()  # images that were left out, and why
-    loading: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # the arguments by which `load` gives it again; of images in memory none
-    layout: str = ""  # what earlier versions would have read otherwise, in words
+    val: Images | None = None
+    validation: str | None = None
+    unreadable: tuple[str, ...] = ()
+    loading: Mapping[str, Any] = field(default_factory=dict)
+    layout: str = ""
 
     @property
     def preprocess(self) -> Preprocess:
+        """Return size, statistics and class names of the images."""
         return Preprocess(self.size, self.in_channels, self.mean, self.std, self.classes)
 
     def __repr__(self) -> str:
         return f"<Dataset {self.balance()}>"
 
     def balance(self) -> str:
-        """One line: classes, images, the smallest and the largest class."""
+        """Return a line with the numbers of classes and images, and the extreme classes."""
         counts = self.train.counts(len(self.classes))
         small, large = (
             f"{extreme:,} of {self.classes[counts.index(extreme)]}"
@@ -97,12 +135,20 @@ class Dataset:
         )
         spread = f"{counts[0]:,} each" if len(set(counts)) == 1 else f"from {small} to {large}"
         validating = f", {len(self.val):,} validation images" if self.val else ""
-        images = f"{len(self.train):,} training images ({spread}), {len(self.test):,} test images{validating}"
-        return f"{self.name}: {len(self.classes)} classes, {images}, {self.size}x{self.size} {'grey' if self.in_channels == 1 else 'RGB'}"
+        training = f"{len(self.train):,} training images ({spread})"
+        images = f"{training}, {len(self.test):,} test images{validating}"
+        colour = "grey" if self.in_channels == 1 else "RGB"
+        return (
+            f"{self.name}: {len(self.classes)} classes, {images}, {self.size}x{self.size} {colour}"
+        )
 
 
 def check_dataset(given: object) -> None:
-    """Raises a ValueError where what a user gave is no `Dataset`."""
+    """Check that an argument is a `Dataset`.
+
+    Raises:
+        ValueError: It is something else.
+    """
     if not isinstance(given, Dataset):
         raise ValueError(
             f"images are expected as archgrad.load gives them, not {errors.shown(given)}"

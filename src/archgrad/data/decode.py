@@ -1,4 +1,4 @@
-"""One image file to a square of bytes: every mode, every size, one rule."""
+"""Decode an image file of any mode and size into a square of bytes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ from archgrad.data import formats
 S = TypeVar("S")
 T = TypeVar("T")
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
-"""Pillow modes with one channel of light; palettes count as colour."""
+"""Pillow modes with one channel of brightness; palettes count as colour."""
 
 FAULTS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE}
-"""Of the machine: they say nothing of the image that was to be read."""
+"""Error numbers of the machine, which do not mean that the image is damaged."""
 
 RULE = 1
-"""Number of the rules below: raised when a change of them changes pixels, so that old cache files are not read."""
+"""Version of the decoding. A change that alters pixels raises it, so that old cache files are not
+read."""
 
 
 class BadImage(ValueError):
-    """An image that cannot be read: where it lies, and why."""
+    """An image that cannot be read.
+
+    Attributes:
+        where: Place of the image.
+        why: Reason.
+    """
 
     def __init__(self, where: str, why: str) -> None:
         super().__init__(f"cannot read the image {where}: {why}")
@@ -33,42 +39,67 @@ class BadImage(ValueError):
 
 
 def read(where: str, opened: Callable[[], AbstractContextManager[S]], what: Callable[[S], T]) -> T:
-    """``what`` of an image, or of its file, while it is open; `BadImage` if it cannot be read, another ValueError where the machine failed."""
+    """Apply a function to an open image or image file.
+
+    Args:
+        where: Place of the image, for messages.
+        opened: Function that opens it.
+        what: Function of the open image or file.
+
+    Returns:
+        The result of ``what``.
+
+    Raises:
+        BadImage: The image cannot be read.
+        ValueError: The machine failed, for example because it has no memory left.
+    """
     try:
         with opened() as image:
             return what(image)
     except UnidentifiedImageError:
         raise BadImage(
-            where, formats.lacking(where) or "it is of no kind that Pillow knows"
+            where, formats.lacking(where) or "Pillow does not support its format"
         ) from None
-    except Exception as error:  # Pillow's plugins raise whatever they like on a damaged file
+    except Exception as error:  # for a damaged file Pillow's plugins raise any type
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FAULTS):
             raise ValueError(f"cannot read the image {where}: {error}") from error
         raise BadImage(where, str(error)) from error
 
 
 def opened(file: BinaryIO) -> Image.Image:
-    """An image of any format that is installed."""
+    """Open an image of any installed format."""
     formats.register()
     return Image.open(file)
 
 
 def decode(image: Image.Image, channels: int, side: int) -> np.ndarray:
-    """An opened image -> uint8 (C, side, side): upright (EXIF), short side resized to ``side``, centre cropped.
+    """Return an open image as a square of bytes.
 
-    Alpha is composited on white, 16 bits keep their high byte. Raises whatever Pillow raises on a damaged file.
+    The image is turned upright (EXIF), its short side is resized to ``side``, and the centre is
+    cropped. Transparency is composited on white, and of 16 bits the high byte is kept.
+
+    Args:
+        image: An open image.
+        channels: 1 for grey, 3 for RGB.
+        side: Side of the square in pixels.
+
+    Returns:
+        uint8 (C, side, side).
+
+    Raises:
+        Exception: Pillow raises any type for a damaged file.
     """
-    # A JPEG decoder can halve a photo for free; twice the target keeps what the resize needs.
+    # A JPEG decoder can halve a photo at no cost; twice the side leaves enough for the resize.
     image.draft(image.mode, (2 * side, 2 * side))
     upright = ImageOps.exif_transpose(image)
     square = ImageOps.fit(
-        _plain(upright, "L" if channels == 1 else "RGB"), (side, side), Image.Resampling.BILINEAR
+        _to_mode(upright, "L" if channels == 1 else "RGB"), (side, side), Image.Resampling.BILINEAR
     )
     pixels = np.asarray(square)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def _plain(image: Image.Image, mode: str) -> Image.Image:
+def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):
         high = np.asarray(image).astype(np.int64) >> 8
         return Image.fromarray(high.clip(0, 255).astype(np.uint8)).convert(mode)

@@ -1,4 +1,4 @@
-"""Images that are in two parts of a data set, known by the bytes of their files."""
+"""Find and remove images whose file occurs in two parts of a data set, byte for byte."""
 
 from __future__ import annotations
 
@@ -15,65 +15,67 @@ NAMES = ("training", "test", "validation")
 
 
 class Part(NamedTuple):
-    """Images and the digests of their files, uint8 (N, 32)."""
+    """Images of a part of a data set, and the digests (N, 32), uint8, of their files."""
 
     images: Images
     digests: np.ndarray
 
 
 def shared(part: Part, others: Iterable[Part]) -> Tensor:
-    """Which images of ``part`` are images of the others as well: bool (N,)."""
+    """Return which images (N,), bool, of a part also occur in the other parts."""
     known = {digest.tobytes() for other in others for digest in other.digests}
     return torch.tensor([digest.tobytes() in known for digest in part.digests], dtype=torch.bool)
 
 
-def counted(parts: Sequence[Part]) -> list[str]:
-    """How many images two parts share, in words.
+def duplicate_notes(parts: Sequence[Part]) -> list[str]:
+    """Return a sentence for each two parts that share images, with the number of shared images.
 
     Args:
-        parts: The training images, the test images and, where there are any, the validation images.
-
-    Returns:
-        A sentence for each two parts that share images; none where no parts do.
+        parts: Training images, test images and, if there are any, validation images.
     """
-    said = []
+    notes = []
     for one, other in ((1, 0), (2, 0), (1, 2)):
-        if max(one, other) < len(parts) and (
-            count := int(shared(parts[one], [parts[other]]).sum())
-        ):
-            twice = f"{count:,} of {len(parts[one].images):,} {NAMES[one]} images are {NAMES[other]} images as well, byte for byte"
-            said.append(
-                f"{twice}: --data.drop-duplicates leaves them out of the {NAMES[other]} images"
+        if max(one, other) >= len(parts):
+            continue
+        if count := int(shared(parts[one], [parts[other]]).sum()):
+            notes.append(
+                f"{count:,} of {len(parts[one].images):,} {NAMES[one]} images are {NAMES[other]} "
+                "images as well, byte for byte: --data.drop-duplicates leaves them out of the "
+                f"{NAMES[other]} images"
             )
-    return said
+    return notes
 
 
-def dropped(parts: Sequence[Part]) -> tuple[list[Part], list[str]]:
-    """The parts without training images that are in another part, and without validation images that are test images.
+def without_duplicates(parts: Sequence[Part]) -> tuple[list[Part], list[str]]:
+    """Leave out training images of another part, and validation images that are test images.
+
+    Test images stay, so that accuracies can be compared.
 
     Args:
-        parts: As `counted` takes them.
+        parts: Training images, test images and, if there are any, validation images.
 
     Returns:
-        The parts; the test images stay as they are, so that accuracies can be compared. And how many images were left out, in words.
+        The parts, and a sentence for each part that lost images.
 
     Raises:
-        ValueError: No image of a part is left.
+        ValueError: A part would be empty.
     """
-    kept, said = list(parts), []
+    kept, notes = list(parts), []
     for place, others in ((0, parts[1:]), (2, parts[1:2])):
         if place < len(parts):
             twice = shared(parts[place], others)
             rest = torch.nonzero(~twice).flatten()
             if not len(rest):
                 raise ValueError(
-                    f"data.drop_duplicates leaves no {NAMES[place]} image: all of them are in another part of the data as well"
+                    f"data.drop_duplicates leaves no {NAMES[place]} image: "
+                    "all of them are in another part of the data as well"
                 )
             if count := len(twice) - len(rest):
                 kept[place] = Part(
                     parts[place].images.subset(rest), parts[place].digests[rest.numpy()]
                 )
-                said.append(
-                    f"{count:,} {NAMES[place]} images are left out: they are {' or '.join(NAMES[1 : 1 + len(others)])} images as well"
+                names = " or ".join(NAMES[1 : 1 + len(others)])
+                notes.append(
+                    f"{count:,} {NAMES[place]} images are left out: they are {names} images as well"
                 )
-    return kept, said
+    return kept, notes

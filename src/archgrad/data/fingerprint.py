@@ -1,8 +1,9 @@
-"""By its fingerprint a run knows its images again, wherever they lie and whenever they were copied there.
+"""Fingerprints of data sets, by which a run recognises its images at any place.
 
-Version 2, ``2:HEX``, is of the class names, of every label, of every byte of every image file, all in their order and split, and of the
-way they are read. Version 1, 16 hexadecimal digits, is of the labels and of some hundred images as they were resized. A record is compared
-by the version that it has.
+Version 2, ``2:HEX``, is a digest of the class names, of each label and each byte of each image
+file, in their order and split, and of the size and the channels. Version 1, 16 hexadecimal digits,
+is a digest of the labels and of about a hundred resized images of each part. A recorded
+fingerprint is compared in its own version.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ SECOND = "2:"
 def second(
     classes: Sequence[str], size: int, channels: int, parts: Iterable[tuple[Tensor, np.ndarray]]
 ) -> str:
-    """Version 2.
+    """Return the fingerprint of version 2.
 
     Args:
-        classes: Their names, in the order of the labels.
-        size: Side of the images as they are read.
-        channels: Of the images as they are read.
-        parts: Labels (N,) int64 and digests (N, 32) of the training images, of the test images, and of validation images.
+        classes: Names of the classes, in the order of the labels.
+        size: Side in pixels of the network's input.
+        channels: Number of channels of the network's input.
+        parts: Labels (N,), int64, and digests (N, 32) of the training images, of the test images
+            and of the validation images.
 
     Returns:
         ``2:`` and 32 hexadecimal digits.
@@ -47,7 +49,7 @@ def second(
 
 
 def first(dataset: Dataset) -> str:
-    """Version 1."""
+    """Return the fingerprint of version 1."""
     digest = hashlib.sha256()
     for images in (dataset.train, dataset.test):
         digest.update(images.labels.numpy().tobytes())
@@ -60,37 +62,37 @@ def first(dataset: Dataset) -> str:
 
 
 def fingerprint_like(recorded: str, dataset: Dataset) -> str:
-    """The fingerprint of ``dataset`` in the version of a recorded one."""
+    """Return the fingerprint of a data set in the version of a recorded one."""
     return dataset.fingerprint if recorded.startswith(SECOND) else first(dataset)
 
 
 def same_images(recorded: str, dataset: Dataset) -> bool:
-    """Whether ``dataset`` is what a fingerprint was recorded of, as far as its version can tell."""
+    """Return whether a recorded fingerprint is that of a data set."""
     return recorded in dataset.alike or recorded == fingerprint_like(recorded, dataset)
 
 
 def spellings(classes: Sequence[str]) -> list[list[str]]:
-    """The names of classes as they are, composed and decomposed: file systems change between the two."""
+    """Return the class names as given, composed and decomposed: file systems differ in this."""
     return [list(classes), [*map(composed, classes)], [normalize("NFD", name) for name in classes]]
 
 
 def difference(was: Mapping[str, Any], dataset: Dataset) -> str:
-    """What is no longer as it was, in a few words.
+    """Describe the difference between recorded images and those of a data set.
 
     Args:
-        was: `Preprocess.to_json` of the images as they were recorded.
-        dataset: The images as they are.
+        was: `Preprocess.to_json` of the recorded images.
+        dataset: The data set.
 
     Returns:
-        The first difference that the record tells, else all that is left; and what earlier versions would have read otherwise.
+        The first known difference, followed by files that earlier versions read differently.
     """
-    return "; ".join(part for part in (_first(was, dataset), dataset.layout) if part)
+    return "; ".join(part for part in (_first_difference(was, dataset), dataset.layout) if part)
 
 
-def _first(was: Mapping[str, Any], dataset: Dataset) -> str:
+def _first_difference(was: Mapping[str, Any], dataset: Dataset) -> str:
     then, now = list(was.get("classes", dataset.classes)), list(dataset.classes)
     if then != now:
-        return _renamed(then, now)
+        return _class_difference(then, now)
     for name, has, unit in (
         ("size", dataset.size, "pixels a side"),
         ("in_channels", dataset.in_channels, "channels"),
@@ -100,7 +102,7 @@ def _first(was: Mapping[str, Any], dataset: Dataset) -> str:
     return "the files, their labels or their order differ"
 
 
-def _renamed(then: list[str], now: list[str]) -> str:
+def _class_difference(then: list[str], now: list[str]) -> str:
     if [*map(composed, then)] == [*map(composed, now)]:
         return "Unicode writes the names of the classes in another form"
     if sorted(then) == sorted(now):

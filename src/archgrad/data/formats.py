@@ -1,4 +1,4 @@
-"""Which files are images, by the endings of their names; and which of them need a library that is not part of the installation."""
+"""Recognise image files by the endings of their names, and formats that need another library."""
 
 from __future__ import annotations
 
@@ -21,35 +21,38 @@ READ = JPEG | {
     ".jp2",
 }
 BY_EXTRA = {".heic": "HEIC", ".heif": "HEIC", ".hif": "HEIC", ".avif": "AVIF"}
-"""Ending -> format that `EXTRA` reads."""
+"""Ending -> format that needs the extra `EXTRA`."""
 EXTRA = "photos"
+"""Extra of the package that reads the formats of `BY_EXTRA`."""
 LATER = {".jfif", ".pjpeg", ".pjp"}
-"""Endings that earlier versions passed over."""
+"""Endings of images that earlier versions ignored."""
 
 
 def ending(name: str) -> str:
-    """The ending of a file's name in lower case, with its dot; empty where there is none, or the file is hidden."""
+    """Return the ending of a file's name in lower case, with its dot; empty for a hidden file."""
     name = os.path.basename(name)
     return "" if name.startswith(".") else os.path.splitext(name)[1].lower()
 
 
 def is_image(name: str) -> bool:
-    """Says whether a file is an image by its name."""
+    """Return whether a file's name is that of an image.
+
+    >>> is_image("cat.JPG"), is_image(".hidden.jpg"), is_image("labels.csv")
+    (True, False, False)
+    """
     return ending(name) in READ or ending(name) in BY_EXTRA
 
 
 def lacking(name: str) -> str | None:
-    """Why an image of that name cannot be read by this installation, and the way out; None where it can."""
+    """Return the reason why this installation cannot read a format, with advice; None if it can."""
     kind = BY_EXTRA.get(ending(name))
-    return (
-        None
-        if kind is None or _is_read(kind)
-        else f"{kind} is read by an extra: pip install 'archgrad[{EXTRA}]', or convert it to JPEG"
-    )
+    if kind is None or _is_supported(kind):
+        return None
+    return f"{kind} is read by an extra: pip install 'archgrad[{EXTRA}]', or convert it to JPEG"
 
 
 def kind_of(name: str) -> str:
-    """What a file that is no image is called in a list of such files."""
+    """Return the kind of a file that is no image: an ending, ``hidden``, ``without an ending``."""
     if os.path.basename(name).startswith("."):
         return "hidden"
     return ending(name) or "without an ending"
@@ -57,7 +60,7 @@ def kind_of(name: str) -> str:
 
 @cache
 def register() -> None:
-    """Makes Pillow read HEIC where the extra is installed."""
+    """Enable HEIC in Pillow where the extra is installed."""
     if find_spec("pillow_heif"):
         from pillow_heif import register_heif_opener
 
@@ -65,7 +68,7 @@ def register() -> None:
 
 
 @cache
-def _is_read(kind: str) -> bool:
+def _is_supported(kind: str) -> bool:
     if kind == "HEIC":
         return find_spec("pillow_heif") is not None
     from PIL import features

@@ -1,4 +1,4 @@
-"""CSV and TSV files with a column of paths, relative to the file, and one of classes."""
+"""Read CSV and TSV files with a column of paths, relative to the file, and a column of classes."""
 
 from __future__ import annotations
 
@@ -13,24 +13,39 @@ from archgrad.data.columns import are_paths, chosen, classed, columns_of, from_p
 from archgrad.data.source import Source, Splits
 from archgrad.storage import files
 
-LIMIT = 2**30  # bytes
-USUAL = ("label", "labels", "class", "category", "target")
-"""Names by which a column of classes is told from others."""
+LIMIT = 2**30
+"""Largest size of a file in bytes."""
+LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
+"""Names of columns of classes."""
 
 
 def splits(file: Path, image: str | None, label: str | None) -> Splits:
-    """The one split of a file. ValueError where it is no table, or it is not clear which columns have the paths and the classes."""
-    return {"train": partial(_source, file, image, label)}
+    """Return the split of a file, called train.
+
+    Args:
+        file: The file.
+        image: Name of the column of paths, or None.
+        label: Name of the column of classes, or None.
+
+    Raises:
+        ValueError: Reading the split shows that the file is no table, or that the columns of paths
+            and classes are not clear.
+    """
+    return {"train": partial(_table_source, file, image, label)}
 
 
-def _source(file: Path, image: str | None, label: str | None) -> Source:
-    header, rows = _table(file)
+def _table_source(file: Path, image: str | None, label: str | None) -> Source:
+    header, rows = _read_table(file)
     columns = columns_of(header, rows)
     where = str(file)
     pictures = chosen(where, header, image, "image", [lambda name: are_paths(columns[name])])
     others = header if label else [name for name in header if name != pictures]
     names = chosen(
-        where, others, label, "label", [lambda name: name.casefold() in USUAL, lambda name: True]
+        where,
+        others,
+        label,
+        "label",
+        [lambda name: name.casefold() in LABEL_COLUMNS, lambda name: True],
     )
     classes, labels = classed(where, names, columns[names])
     return from_paths(
@@ -38,8 +53,11 @@ def _source(file: Path, image: str | None, label: str | None) -> Source:
     )
 
 
-def _table(file: Path) -> tuple[list[str], list[list[str]]]:
-    """The names of the columns, and the cells. A file whose first line has the path of an image has no header: its columns are 1, 2, ..."""
+def _read_table(file: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the names of the columns and the cells.
+
+    A file whose first line holds the path of an image has no header. Its columns are 1, 2, ...
+    """
     text = files.text(file, LIMIT).removeprefix("\ufeff")
     first = text.partition("\n")[0]
     mark = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=first.count)

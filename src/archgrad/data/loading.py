@@ -1,28 +1,30 @@
-"""`load` a data set from anywhere, and `load_labelled` images to evaluate on."""
+"""Load a data set, or labelled images for an evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from archgrad import errors, terminal
 from archgrad.data import fingerprint, places
 from archgrad.data.dataset import Dataset, Images, absent
-from archgrad.data.duplicates import NAMES, Part, counted, dropped
+from archgrad.data.duplicates import NAMES, Part, duplicate_notes, without_duplicates
 from archgrad.data.parts import NONE, parts, split_called
 from archgrad.data.preprocess import Preprocess
-from archgrad.data.reading import SKIP, read_parts
+from archgrad.data.reading import SKIP, Pixels, read_parts
 from archgrad.data.source import Source, Splits
 from archgrad.data.sources import find
 from archgrad.data.split import others, stratified
 from archgrad.data.stored import Stored
 from archgrad.storage.cache_folder import default_cache
+from archgrad.terminal import Say
 
 TEST_SHARE = 0.2
-MEASURED = 2**26  # values per channel, at most, that the channel statistics are measured on
+"""Share of the images that are held out as test images of a set without a test split."""
+MEASURED = 2**26
+"""Largest number of values of a channel from which its statistics are measured."""
 
 
 def load(
@@ -38,106 +40,157 @@ def load(
     cache: str | Path | None = None,
     seed: int = 0,
     streaming: bool = False,
-    report: Callable[[str], Any] = terminal.say,
-    warn: Callable[[str], Any] | None = None,
+    report: Say = terminal.say,
+    warn: Say | None = None,
     flag: str = SKIP,
 ) -> Dataset:
-    """Images from ``digits``, a folder (``train/CLASS/*`` with or without ``test/`` and ``val/``, or ``CLASS/*``), parquet, or a hub name.
+    """Load a data set.
 
-    ``size`` is the side networks see: by default 32 if the median short side is at most 48, else 64; images of another size are
-    resized by their short side and centre cropped. ``test`` names the split that is the test set, or another set of the same
-    classes; by default ``test`` or ``val``, and where there is none a stratified 20 % is held out (``seed`` decides which). ``val`` names
-    the split, or the set, that moves the alphas and validates a retraining; by default ``val`` where there is a test split as well, and
-    ``"none"`` leaves it out.
-    ``skip_unreadable`` leaves out images that cannot be read, which are refused otherwise, and
-    ``drop_duplicates`` leaves out training images that test or validate as well, byte for byte. Decoded images are kept in ``cache``. What was
-    decided goes to ``report``, line by line; what was damaged in the cache, and is written anew, to ``warn``, by default ``report``.
-    ``flag`` is the one that a refusal names for ``skip_unreadable``; an empty one names none.
-    ValueError for what cannot be used.
+    Args:
+        path: ``digits``, a folder (``CLASS/*``, or ``train/CLASS/*`` with or without ``test/`` and
+            ``val/``), a CSV, TSV or parquet file, or the name of a set on the Hugging Face hub.
+        size: Side in pixels of the network's input. None is 32 where the median short side of the
+            images is at most 48, else 64. The short side is resized to it, and the centre cropped.
+        test: The split, or another set of the same classes, that is the test set. None takes
+            ``test`` or ``val``; where there is neither, a fifth of each class is held out.
+        val: The split, or another set, that trains the alphas and validates a retraining. None
+            takes ``val`` where there is a test split as well; ``"none"`` takes none.
+        image_column: Column of a table that holds the images.
+        label_column: Column of a table that holds the classes.
+        skip_unreadable: Leave out images that cannot be read. By default they are an error.
+        drop_duplicates: Leave out training images whose file is also a test or validation image,
+            byte for byte.
+        cache: Folder of decoded images; by default ``~/.cache/archgrad``.
+        seed: Seed of the choice of held-out images.
+        streaming: Not supported.
+        report: Function that prints a line on the data set.
+        warn: Function that prints a line on a damaged cache, which is written anew; by default
+            ``report``.
+        flag: Flag that an error on unreadable images names; an empty text names none.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: The images cannot be used.
+
+    Example:
+        >>> load("digits", report=lambda line: None).test
+        <Images: 359 of 1x8x8>
     """
     if streaming:
         raise ValueError(
-            "streaming is not supported: a search reads every image by its index (split, order, teachers)"
+            "streaming is not supported: a search reads every image by its index "
+            "(split, order, teachers)"
         )
     places.checked(path, "images")
     places.check_side(size)
     folder = default_cache() if cache is None else Path(cache)
 
-    def found(place: str | Path) -> Splits:
+    def find_splits(place: str | Path) -> Splits:
         return find(place, image_column=image_column, label_column=label_column, cache=folder)
 
-    splits = found(path)
-    part = parts(path, splits, test, val, found)
-    read = read_parts(part.sources, size, folder, warn or report, skip=skip_unreadable, flag=flag)
-    train, side = read.sources[0], read.size
-    notes = [*part.notes]
-    if read.left_out:
-        names = errors.listed([bad.where for bad in read.left_out])
-        notes.append(
-            f"left out because they cannot be read: {errors.counted(len(read.left_out), 'image')} ({names})"
-        )
-    if read.side != side:
-        notes.append(
-            f"images are resized to {side}x{side} (their median short side is {read.side:g})"
-        )
-
-    stores = read.stores
-    images = [_images(store, source) for store, source in zip(stores, read.sources)]
-    if part.test is None:
-        images[:1] = _hold_out(images[0], train, seed)
-        stores.insert(1, stores[0])
-        notes.append(
-            f"no test split: {len(images[1]):,} of {len(train):,} images ({TEST_SHARE:.0%} of every class) are held out as one"
-        )
-    kept = [Part(one, store.digests[one.rows]) for one, store in zip(images, stores)]
+    splits = find_splits(path)
+    chosen = parts(path, splits, test, val, find_splits)
+    read = read_parts(chosen.sources, size, folder, warn or report, skip=skip_unreadable, flag=flag)
+    kept, test_notes = _labelled_parts(read, chosen.test is None, seed)
     if drop_duplicates:
-        kept, alike_notes = dropped(kept)
+        kept, twice_notes = without_duplicates(kept)
     else:
-        alike_notes = counted(kept)
-    notes += alike_notes
-    training, testing, *validating = (one.images for one in kept)
-    notes += [
-        line
-        for name, part in zip(NAMES, kept)
-        for line in absent(f"{name} image", part.images, train.classes)
-    ]
-
-    digests = [(one.images.labels, one.digests) for one in kept]
-    own, *alike = (
-        fingerprint.second(names, side, read.channels, digests)
-        for names in fingerprint.spellings(train.classes)
-    )
+        twice_notes = duplicate_notes(kept)
+    train, (training, testing, *validating) = read.sources[0], (part.images for part in kept)
+    own, *alike = _fingerprints(kept, train.classes, read)
     mean, std = train.statistics or measured(training)
-    said = {
-        "path": places.settled(path), "size": size, "test": test if test is None or str(test) in splits else places.settled(test),
-        "val": part.validation or (val if val == NONE else None), "image_column": image_column, "label_column": label_column,
-        "skip_unreadable": skip_unreadable, "drop_duplicates": drop_duplicates,
-        "cache": cache and str(folder.expanduser().resolve()), "seed": seed,
-    }  # fmt: skip
+    is_split = test is not None and str(test) in splits
+    arguments = {
+        "path": places.settled(path),
+        "size": size,
+        "test": test if test is None or is_split else places.settled(test),
+        "val": chosen.validation or (val if val == NONE else None),
+        "image_column": image_column,
+        "label_column": label_column,
+        "skip_unreadable": skip_unreadable,
+        "drop_duplicates": drop_duplicates,
+        "cache": cache and str(folder.expanduser().resolve()),
+        "seed": seed,
+    }
     dataset = Dataset(
         name=str(path),
         train=training,
         test=testing,
         val=validating[0] if validating else None,
-        validation=part.validation,
+        validation=chosen.validation,
         classes=train.classes,
         in_channels=read.channels,
-        size=side,
+        size=read.size,
         mean=mean,
         std=std,
         statistics="known" if train.statistics else "measured",
         fingerprint=own,
         alike=tuple(other for other in alike if other != own),
-        notes=tuple(notes),
-        loading={
-            name: value for name, value in said.items() if value
-        },  # what is empty or false is the default of `load`
+        notes=(
+            *chosen.notes,
+            *_reading_notes(read),
+            *test_notes,
+            *twice_notes,
+            *_absence_notes(kept, train.classes),
+        ),
+        # Empty and false values are the defaults of `load`.
+        loading={name: value for name, value in arguments.items() if value},
         layout=next((source.layout for source in read.sources if source.layout), ""),
         unreadable=tuple(f"{bad.where}: {bad.why}" for bad in read.left_out),
     )
     for line in (dataset.balance(), *dataset.notes):
         report(line)
     return dataset
+
+
+def _labelled_parts(read: Pixels, hold_out: bool, seed: int) -> tuple[list[Part], list[str]]:
+    """Return the training, test and validation images, and a note on held-out test images."""
+    stores, notes = list(read.stores), []
+    images = [_images(store, source) for store, source in zip(stores, read.sources)]
+    if hold_out:
+        whole = len(images[0])
+        images[:1] = _hold_out(images[0], read.sources[0], seed)
+        stores.insert(1, stores[0])
+        notes.append(
+            f"no test split: {len(images[1]):,} of {whole:,} images "
+            f"({TEST_SHARE:.0%} of every class) are held out as one"
+        )
+    return [Part(one, store.digests[one.rows]) for one, store in zip(images, stores)], notes
+
+
+def _reading_notes(read: Pixels) -> list[str]:
+    """Return notes on unreadable images and on the change of size."""
+    notes = []
+    if read.left_out:
+        names = errors.listed([bad.where for bad in read.left_out])
+        count = errors.counted(len(read.left_out), "image")
+        notes.append(f"left out because they cannot be read: {count} ({names})")
+    if read.side != read.size:
+        notes.append(
+            f"images are resized to {read.size}x{read.size} "
+            f"(their median short side is {read.side:g})"
+        )
+    return notes
+
+
+def _absence_notes(kept: Sequence[Part], classes: Sequence[str]) -> list[str]:
+    """Return notes on classes without an image in a part."""
+    return [
+        line
+        for name, part in zip(NAMES, kept)
+        for line in absent(f"{name} image", part.images, classes)
+    ]
+
+
+def _fingerprints(kept: Sequence[Part], classes: Sequence[str], read: Pixels) -> list[str]:
+    """Return the fingerprint, then those of other Unicode forms of the class names."""
+    marks = [(part.images.labels, part.digests) for part in kept]
+    return [
+        fingerprint.second(names, read.size, read.channels, marks)
+        for names in fingerprint.spellings(classes)
+    ]
 
 
 def load_labelled(
@@ -149,14 +202,28 @@ def load_labelled(
     label_column: str | None = None,
     skip_unreadable: bool = False,
     cache: str | Path | None = None,
-    report: Callable[[str], Any] = terminal.remark,
+    report: Say = terminal.remark,
     flag: str = "--skip-unreadable",
 ) -> Images:
-    """Images to evaluate on, read as the run read its own, labels into ``preprocess.classes`` by class name.
+    """Load labelled images for the evaluation of a network.
 
-    ``split`` is by default the test split where there is one, else all there is. ``report`` hears of a damaged cache, which is written anew;
-    ``flag`` is the one of `archgrad evaluate` that a refusal names for ``skip_unreadable``.
-    ValueError names a class the run does not know.
+    Args:
+        path: As in `load`.
+        preprocess: Size and classes of the network's training. Labels are assigned by class name.
+        split: Name of a split. None takes the test split, else the validation split, else the
+            first.
+        image_column: As in `load`.
+        label_column: As in `load`.
+        skip_unreadable: As in `load`.
+        cache: As in `load`.
+        report: Function that prints a line on a damaged cache, which is written anew.
+        flag: Flag that an error on unreadable images names.
+
+    Returns:
+        The images.
+
+    Raises:
+        ValueError: The images cannot be used, or a class is unknown to the network.
     """
     folder = default_cache() if cache is None else Path(cache)
     splits = find(path, image_column=image_column, label_column=label_column, cache=folder)
@@ -185,20 +252,22 @@ def _images(store: Stored, source: Source) -> Images:
 
 
 def _hold_out(images: Images, source: Source, seed: int) -> list[Images]:
-    """Training and test images, in the same proportions."""
+    """Divide images into training and test images; each class keeps its share."""
     for name, count in zip(source.classes, images.counts(len(source.classes))):
         if count == 1:
             raise ValueError(
-                f"{source.name}: the class {name!r} has one image only, so none can be held out as test"
+                f"{source.name}: the class {name!r} has one image only, "
+                "so none can be held out as test"
             )
     test = stratified(images.labels, round(TEST_SHARE * len(images)), seed, "test")
     return [images.subset(others(test, len(images))), images.subset(test)]
 
 
 def measured(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, of values in [0, 1], over evenly spaced images.
+    """Measure mean and standard deviation of each channel, of values from 0 to 1.
 
-    From counts of the 256 levels: whole numbers, so that neither chunks nor threads move a bit.
+    They are computed on evenly spaced images from counts of the 256 levels. Counts are integers, so
+    neither the size of chunks nor the number of threads changes a bit.
     """
     channels, area = images.store.shape[1], images.store[0, 0].numel()
     indices = torch.arange(0, len(images), max(1, len(images) * area // MEASURED))
@@ -209,7 +278,7 @@ def measured(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     levels = torch.arange(256, dtype=torch.float64) / 255
     density = counts / counts.sum(1, keepdim=True, dtype=torch.float64)
     mean = density @ levels
-    # a channel that never changes is divided by one level, not by zero
+    # A constant channel is divided by one level, not by zero.
     std = (density @ levels.square() - mean.square()).clamp(min=255**-2).sqrt()
     return tuple(round(value, 6) for value in mean.tolist()), tuple(
         round(value, 6) for value in std.tolist()

@@ -1,4 +1,4 @@
-"""Which split is which: the images that train, those that test, and those that validate."""
+"""Choose the splits of a data set that train, test and validate."""
 
 from __future__ import annotations
 
@@ -11,23 +11,30 @@ from archgrad.data import places
 from archgrad.data.source import Source, Splits
 
 NONE, AUTO = "none", "auto"
-"""Said in place of a validation split: there is none, or it is the one of the set."""
+"""Values in place of the name of a validation split: no split, or the usual one of the set."""
 
 
 class Parts(NamedTuple):
-    """The sources of a data set, their labels into the classes of ``train``."""
+    """Sources of a data set. All labels are indices of the classes of ``train``.
+
+    Attributes:
+        train: Training images.
+        test: Test images. None: a part of ``train`` is held out.
+        val: Validation images. None: a half of the training images trains the alphas, and a
+            retraining has no validation.
+        validation: The split of ``val``, or the absolute path of another set.
+        notes: Remarks on the choice, for people.
+    """
 
     train: Source
-    test: Source | None  # None: a part of ``train`` is held out
-    val: (
-        Source | None
-    )  # None: a half of the training images moves the alphas, and a retraining has no validation
-    validation: str | None  # the split that ``val`` is, or the whole path of the other set
+    test: Source | None
+    val: Source | None
+    validation: str | None
     notes: tuple[str, ...]
 
     @property
     def sources(self) -> list[Source]:
-        """Those that are there, in this order."""
+        """Return training, test and validation images, without missing ones."""
         return [source for source in (self.train, self.test, self.val) if source is not None]
 
 
@@ -38,46 +45,46 @@ def parts(
     val: str | None,
     found: Callable[[str | Path], Splits],
 ) -> Parts:
-    """The parts of a data set.
+    """Choose the parts of a data set.
+
+    By default the test set is the split ``test``, or else the first validation split. The first
+    other validation split validates where there is a test set.
 
     Args:
-        path: Its place, for messages.
-        splits: Its splits.
-        test: The split, or the place of another set, that is the test set; None is to be chosen here.
-        val: The split, or the place of another set, that is the validation set; ``none`` is none, ``auto`` or None is to be chosen here.
-        found: The splits of another set at a place.
-
-    Returns:
-        The parts. ``test`` is chosen before the validation splits, and a set that has these alone is tested by the first of them. The first
-        one that does not test validates, where there is a test split as well.
+        path: Path of the set, for messages.
+        splits: Splits of the set.
+        test: The split, or the path of another set, that is the test set. None chooses.
+        val: The split, or the path of another set, that is the validation set. ``none`` takes none,
+            ``auto`` and None choose.
+        found: Function that returns the splits of another set at a path.
 
     Raises:
         ValueError: There is no such split, no training image, or a class is unknown.
     """
-    train = _training(path, splits)
+    train = _training_source(path, splits)
     notes: list[str] = []
     validations = [name for name in places.VALIDATIONS if name in splits]
     tested, name = (
-        _named("test", test, splits, found)
+        _source_named("test", test, splits, found)
         if test is not None
-        else _usual((*places.TESTS, *places.VALIDATIONS), splits)
+        else _first_existing((*places.TESTS, *places.VALIDATIONS), splits)
     )
     if test is None and name in validations:
         notes.append(f"no test split: {name} is the test set")
     validated, validation = None, None
     if val not in (None, AUTO, NONE):
-        validated, validation = _named("val", val, splits, found)
+        validated, validation = _source_named("val", val, splits, found)
         if validation == name and validation in splits:
             raise ValueError(
                 f"data.val and data.test are both {validation}: name another split for one of them"
             )
     elif val != NONE and tested is not None:
-        validated, validation = _usual([one for one in validations if one != name], splits)
+        validated, validation = _first_existing([one for one in validations if one != name], splits)
     if validated is not None:
-        moved = (
-            f"{validation} ({len(validated):,} images) moves the alphas and validates a retraining"
+        notes.append(
+            f"{validation} ({len(validated):,} images) trains the alphas and validates "
+            "a retraining: all training images train weights, and data.share has no effect"
         )
-        notes.append(f"{moved}: all training images train weights, and data.share does nothing")
     return Parts(
         train,
         tested and tested.relabelled(train.classes),
@@ -96,14 +103,17 @@ def parts(
 
 
 def split_called(name: str, splits: Splits) -> str | None:
-    """The split that a user calls ``name``, in any capitals or by another usual name of its folder; None where there is none."""
+    """Return the split with a name; None where there is none.
+
+    Upper case does not count, and other usual names of the split's folder are accepted.
+    """
     known = places.SPLITS.get(name.casefold(), name.casefold())
     alike = places.VALIDATIONS if known in places.VALIDATIONS else ()
     return next((one for one in (name, name.casefold(), known, *alike) if one in splits), None)
 
 
-def _training(path: str | Path, splits: Splits) -> Source:
-    """The split to train on; it has at least two classes that have images."""
+def _training_source(path: str | Path, splits: Splits) -> Source:
+    """Return the training images, which have at least two classes."""
     if "train" not in splits and (len(splits) > 1 or places.kind(path) == "folder"):
         raise ValueError(f"{path} has no split called train (there are: {', '.join(splits)})")
     train = splits["train" if "train" in splits else next(iter(splits))]()
@@ -115,25 +125,25 @@ def _training(path: str | Path, splits: Splits) -> Source:
     return train
 
 
-def _usual(names: Sequence[str], splits: Splits) -> tuple[Source, str] | tuple[None, None]:
-    """The first of these splits, and its name."""
+def _first_existing(names: Sequence[str], splits: Splits) -> tuple[Source, str] | tuple[None, None]:
+    """Return the first of these splits that exists, and its name."""
     name = next((one for one in names if one in splits), None)
     return (splits[name](), name) if name is not None else (None, None)
 
 
-def _named(
+def _source_named(
     kind: str, name: str | Path, splits: Splits, found: Callable[[str | Path], Splits]
 ) -> tuple[Source, str]:
-    """The split of that name, or that of another set at that place; and its name."""
-    exact = (
-        name in splits or Path(name).exists()
-    )  # a set of that name goes before another spelling of a split
+    """Return the split of a name, or that of another set at a path, and its name."""
+    # A data set of that exact name has priority over another spelling of a split.
+    exact = name in splits or Path(name).exists()
     split = str(name) if exact else split_called(str(name), splits)
     if split is not None and split in splits:
         return splits[split](), split
     if split is None:
         raise ValueError(
-            f"{errors.unknown(f'{kind} split', str(name), splits)}; nor is there a file or folder of that name"
+            f"{errors.unknown(f'{kind} split', str(name), splits)}; "
+            "nor is there a file or folder of that name"
         )
     other = found(name)
     order = (
@@ -141,6 +151,5 @@ def _named(
         if kind == "test"
         else (*places.VALIDATIONS, *places.TESTS)
     )
-    return other[next((one for one in order if one in other), next(iter(other)))](), str(
-        Path(name).resolve()
-    )
+    chosen = next((one for one in order if one in other), next(iter(other)))
+    return other[chosen](), str(Path(name).resolve())

@@ -1,9 +1,10 @@
-"""Where images may lie: which kind of place a path is, said before torch is imported or an image read."""
+"""Find out where the images of a path lie, without torch and before an image is read."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -23,20 +24,29 @@ SPLITS = {
     "valid": "valid",
     "eval": "val",
 }
-"""Usual name of a folder of one split -> name of the split. Capitals do not count."""
-TESTS, VALIDATIONS = ("test",), ("val", "validation", "valid")
-"""Splits of test images, and of validation images, those that are looked for first before the others."""
+"""Usual name of the folder of a split, in lower case -> name of the split."""
+TESTS = ("test",)
+"""Names of splits of test images."""
+VALIDATIONS = ("val", "validation", "valid")
+"""Names of splits of validation images, in the order in which they are looked for."""
 ANNOTATIONS = {".txt", ".csv", ".tsv", ".json", ".xml"}
-"""Endings of files that may tell the classes of images."""
+"""Endings of files that may list the classes of images."""
 ABOUT = {"readme", "license", "licence", "requirements"}
-"""Names of files, without their endings, that tell of a whole set or project, and of no image."""
+"""Names without endings of files that describe a data set or a project, not its images."""
 FOREIGN = {"__MACOSX"}
-"""Folders that archives bring along: they hold no image."""
+"""Names of folders that archives create, which hold no images."""
 
 
 def kind(path: str | Path) -> Kind:
-    """``digits``, an image folder, a parquet file or a folder of them, a CSV or TSV file, or what may be a hub name. ValueError for anything
-    else."""
+    """Return the kind of a place of images.
+
+    Args:
+        path: The built-in set ``digits``, an image folder, a parquet file or a folder of them, a
+            CSV or TSV file (a "listing"), or the name of a set on the hub.
+
+    Raises:
+        ValueError: The path is none of these.
+    """
     place = Path(path).expanduser()
     if str(path) == "digits":
         return "digits"
@@ -48,7 +58,8 @@ def kind(path: str | Path) -> Kind:
         return "listing"
     if place.exists():
         raise ValueError(
-            f"{path} is neither a folder nor a .parquet, .csv or .tsv file (an archive has to be unpacked first)"
+            f"{path} is neither a folder nor a .parquet, .csv or .tsv file "
+            "(an archive has to be unpacked first)"
         )
     if not HUB_NAME.fullmatch(str(path)):
         raise ValueError(missing(path))
@@ -56,28 +67,28 @@ def kind(path: str | Path) -> Kind:
 
 
 def settled(path: str | Path) -> str:
-    """A file or a folder by its whole path, so that another folder finds it too; a hub name and ``digits`` as they are."""
+    """Return the absolute path of a file or folder; return a hub name and ``digits`` unchanged."""
     place = Path(path).expanduser()
     return str(place.resolve()) if str(path) != "digits" and place.exists() else str(path)
 
 
 def settled_split(name: str | Path) -> str:
-    """The place of another set as `settled` has it; the name of a split as it is (a set in this very folder is told from one by ``./``)."""
+    """Return the absolute path of another data set; return the name of a split unchanged.
+
+    A path contains a slash: a set in the current folder is written ``./NAME``.
+    """
     return settled(name) if os.sep in str(name) else str(name)
 
 
 def checked(path: object, what: str) -> Path:
-    """A path from Python.
+    """Return an argument as a path.
 
     Args:
-        path: What was given.
-        what: Its meaning, for the message.
-
-    Returns:
-        The path.
+        path: The argument.
+        what: The meaning of the argument, for the message.
 
     Raises:
-        ValueError: It is no path, or an empty one, which would mean the current folder.
+        ValueError: The argument is no path, or is empty, which would mean the current folder.
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise ValueError(f"{what}: a path is expected, not {shown(path)}")
@@ -85,16 +96,17 @@ def checked(path: object, what: str) -> Path:
 
 
 def is_gone(path: str | Path) -> bool:
-    """Says whether images lay at a whole path where nothing is now. A hub name is no such path."""
+    """Return whether nothing exists at an absolute path. A hub name is no such path."""
     return Path(path).is_absolute() and not Path(path).exists()
 
 
 def missing(path: str | Path) -> str:
+    """Return the message for a path that does not exist."""
     return f"no such file or folder: {path}, and not a hub name we can reach"
 
 
 def parquet_files(place: Path) -> list[Path]:
-    """A parquet file itself, or those in a folder and in the folders in it."""
+    """Return a parquet file itself, or those in a folder and in its subfolders."""
     return (
         [place]
         if place.is_file()
@@ -105,16 +117,28 @@ def parquet_files(place: Path) -> list[Path]:
 
 
 def subfolders(root: Path) -> list[str]:
-    """The names of the folders in ``root``, in order, without hidden ones and those of archives."""
+    """Return the sorted names of the folders in ``root``, except hidden ones and `FOREIGN` ones."""
     return sorted(
-        entry.name
-        for entry in root.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in FOREIGN
+        entry.name for entry in root.iterdir() if entry.is_dir() and _is_searched(entry.name)
     )
 
 
+def files_below(folder: str | Path) -> Iterator[str]:
+    """Yield the paths of all files below a folder, in sorted order.
+
+    Links are followed. Hidden folders and `FOREIGN` ones are left out; hidden files are not.
+    """
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(filter(_is_searched, folders))
+        yield from (os.path.join(place, name) for name in sorted(names))
+
+
+def _is_searched(folder: str) -> bool:
+    return not folder.startswith(".") and folder not in FOREIGN
+
+
 def classes(root: Path) -> list[str]:
-    """The class folders of one split of an image folder, in order. ValueError where there is none."""
+    """Return the sorted class folders of a split; raise a ValueError where there is none."""
     found = subfolders(root)
     if not found:
         raise ValueError(
@@ -125,37 +149,47 @@ def classes(root: Path) -> list[str]:
             name.encode()
         except UnicodeEncodeError:
             raise ValueError(
-                f"the name of the class folder {name!a} in {root} is no text in UTF-8: rename the folder"
+                f"the name of the class folder {name!a} in {root} is no text in UTF-8: "
+                "rename the folder"
             ) from None
     return found
 
 
 def table_hint(folder: Path) -> str:
-    """The way out where the classes of a folder's images may stand in a file beside them or above them; empty where there is none."""
+    """Return advice for a folder whose classes may be listed in a file.
+
+    The file may lie in the folder, or beside the folder under a name that contains the folder's.
+
+    Returns:
+        The advice, or an empty text where there is no such file.
+    """
     whole = folder.resolve()  # "." has no name
     above = [one for one in whole.parent.iterdir() if whole.name.casefold() in one.name.casefold()]
-    telling = [
+    lists = sorted(
         one
         for one in (*folder.iterdir(), *above)
-        if one.suffix.lower() in ANNOTATIONS and one.stem.lower() not in ABOUT
-    ]
-    notes = sorted(one for one in telling if one.is_file())
-    if not notes:
+        if one.suffix.lower() in ANNOTATIONS and one.stem.lower() not in ABOUT and one.is_file()
+    )
+    if not lists:
         return ""
-    return f" (if {notes[0]} tells the classes, write a .csv file of it with columns path and label, and name that file in place of the folder)"
+    return (
+        f" (if {lists[0]} lists the classes, write a .csv file of it with columns path and label, "
+        "and name that file in place of the folder)"
+    )
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """The folders of the splits of an image folder.
+    """Return the folders of the splits of an image folder.
 
-    Beside other folders ``train`` is a split only where it holds folders itself: a class may have that name, too. ``Train`` and ``Training``,
-    which earlier versions took for classes, are splits beside other folders only where a second split holds folders as well.
+    A class may be called ``train``. So beside other folders ``train`` is a split only where it
+    holds folders itself. ``Train`` and ``Training``, which earlier versions read as classes, are
+    splits beside other folders only where a second split holds folders as well.
 
     Args:
         root: The image folder.
 
     Returns:
-        Split -> its folder; nothing where the folders in ``root`` are classes.
+        Split -> its folder; an empty dict where the folders in ``root`` are classes.
     """
     inside = subfolders(root)
     usual = list(SPLITS)
@@ -173,7 +207,11 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 
 def check(path: str | Path) -> None:
-    """ValueError where no images can be: nothing there, another kind of file, a folder without class folders."""
+    """Check that a path may hold images.
+
+    Raises:
+        ValueError: There is nothing, another kind of file, or a folder without class folders.
+    """
     if kind(path) == "folder":
         root = Path(path).expanduser()
         splits = split_folders(root)
@@ -182,21 +220,21 @@ def check(path: str | Path) -> None:
 
 
 def check_new(path: Path, flag: str, *, overwrite: bool = False) -> None:
-    """Checks that a command may write a file.
+    """Check that a command may write a file.
 
     Args:
-        path: The file that a user named.
-        flag: The flag that named it, such as ``--out``.
-        overwrite: Whether a file that is there may be replaced.
+        path: The file.
+        flag: The flag that named the file, such as ``--out``.
+        overwrite: Whether an existing file may be replaced.
 
     Raises:
-        ValueError: ``path`` is there already and may not be replaced, or it is a folder, a device or a pipe, or its folder is none.
+        ValueError: The file exists and may not be replaced, is a folder, a device or a pipe, or its
+            folder does not exist.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file by {flag}")
-    if (
-        path.exists() and not path.is_file()
-    ):  # a new file would take the place of a device for every program
+    # A new file would replace the device for all programs.
+    if path.exists() and not path.is_file():
         raise ValueError(f"{path} is no plain file: name another one by {flag}")
     if not overwrite and os.path.lexists(path):
         raise ValueError(f"{path} is there already: choose another {flag}, or add --overwrite")
@@ -205,6 +243,10 @@ def check_new(path: Path, flag: str, *, overwrite: bool = False) -> None:
 
 
 def check_side(size: int | None) -> None:
-    """ValueError for images too small for any network here; None is to be decided by the images."""
+    """Check the side of images in pixels; None is valid.
+
+    Raises:
+        ValueError: The side is below 8.
+    """
     if size is not None and size < 8:
         raise ValueError(f"the image size must be at least 8, not {size}")

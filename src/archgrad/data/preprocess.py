@@ -1,4 +1,4 @@
-"""From a file to what a network of this run reads: all that a fresh process needs to treat an image as training did."""
+"""Turn an image file into the input of a network, exactly as training did."""
 
 from __future__ import annotations
 
@@ -16,24 +16,42 @@ from archgrad.data.decode import decode, opened, read
 from archgrad.storage import files
 
 LARGE = 96
-"""From this side on images are photos: ImageNet stem, random-resized crops, and a margin around the centre crop."""
+"""Side in pixels from which images are photos: they have the ImageNet stem, random resized crops,
+and a margin around the centre crop."""
 
 
 def stem_for(size: int, stems: Collection[str] = ("cifar", "imagenet")) -> str:
-    """Of a space's ``stems``: ``"imagenet"`` from 96 pixels on, ``"small"`` from 48 on where there is one, else ``"cifar"``."""
+    """Return the name of the stem for images of a side.
+
+    Args:
+        size: Side in pixels.
+        stems: Stems of the space.
+
+    Returns:
+        ``"imagenet"`` from 96 pixels on, ``"small"`` from 48 on where the space has it, else
+        ``"cifar"``.
+    """
     if size >= LARGE:
         return "imagenet"
     return "small" if size >= LARGE // 2 and "small" in stems else "cifar"
 
 
 def stored_side(size: int) -> int:
-    """Side of the squares kept for networks of ``size``: photos keep the usual margin (256 for 224), small images none."""
+    """Return the side of stored squares for an input side: photos have a margin (256 for 224)."""
     return size if size < LARGE else round(size * 8 / 7)
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Size and channels of the images, statistics per channel in [0, 1], and the class names in the order of the logits."""
+    """Conversion of images into the input of a network, and the classes of its output.
+
+    Attributes:
+        size: Side of the input in pixels.
+        in_channels: Number of channels.
+        mean: Mean of each channel, of values from 0 to 1.
+        std: Standard deviation of each channel, of values from 0 to 1.
+        classes: Names of the classes, in the order of the logits.
+    """
 
     size: int
     in_channels: int
@@ -42,21 +60,38 @@ class Preprocess:
     classes: tuple[str, ...]
 
     def images(self, pixels: Tensor) -> Tensor:
-        """uint8 (B, C, H, W), at least ``size`` wide -> normalised float (B, C, size, size): the centre crop."""
+        """Crop the centre of images and normalise it.
+
+        Args:
+            pixels: uint8 (B, C, H, W), with sides of at least ``size``.
+
+        Returns:
+            float32 (B, C, size, size).
+        """
         top, left = (pixels.shape[-2] - self.size) // 2, (pixels.shape[-1] - self.size) // 2
         return self.normalised(pixels[..., top : top + self.size, left : left + self.size])
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Values 0..255 (B, C, H, W) -> (x / 255 - mean) / std, float32, channels last in memory."""
+        """Return (x / 255 - mean) / std of pixels (B, C, H, W) as float32, channels_last."""
         mean, std = (
             torch.tensor(values, device=pixels.device)[:, None, None] * 255
             for values in (self.mean, self.std)
         )
-        # in this order: arithmetic over three adjacent channels is ten times as slow as over rows
+        # Memory format last: arithmetic over three adjacent channels is ten times as slow.
         return pixels.float().sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
     def files(self, paths: Sequence[str | Path]) -> Tensor:
-        """Image files -> uint8 (N, C, S, S), as `images` takes them; ValueError names a file that cannot be read."""
+        """Read image files.
+
+        Args:
+            paths: The files.
+
+        Returns:
+            uint8 (N, C, S, S), the input of `images`.
+
+        Raises:
+            ValueError: A file cannot be read, or there is none.
+        """
         if not paths:
             raise ValueError("no image files given")
         return torch.from_numpy(
@@ -70,7 +105,7 @@ class Preprocess:
             return decode(image, self.in_channels, stored_side(self.size))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists and numbers, as json reads them back."""
+        """Return the fields as lists and numbers, as `json` reads them."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
@@ -78,7 +113,7 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Preprocess:
-        """Inverse of `to_json`."""
+        """Return the object that `to_json` wrote."""
         return cls(
             size=int(data["size"]),
             in_channels=int(data["in_channels"]),

@@ -1,4 +1,4 @@
-"""The pixels of all parts of a data set, and what becomes of images that cannot be read."""
+"""Decode all parts of a data set, and leave out or refuse images that cannot be read."""
 
 from __future__ import annotations
 
@@ -27,22 +27,31 @@ from archgrad.data.stored import Stored
 from archgrad.storage.cache_folder import draft
 
 SKIP = "--data.skip-unreadable"
-"""The flag by which a search and a retraining leave out images that cannot be read."""
+"""Flag of a search and a retraining that leaves out images that cannot be read."""
 
 
 class Pixels(NamedTuple):
-    """What was read, and how."""
+    """Decoded images of the parts of a data set.
 
-    sources: list[Source]  # without the images that cannot be read
+    Attributes:
+        sources: The parts, without images that cannot be read.
+        stores: Pixels of each part.
+        size: Side in pixels of the network's input.
+        channels: Number of channels of the network's input.
+        side: Median short side of the training images in pixels.
+        left_out: Images that cannot be read.
+    """
+
+    sources: list[Source]
     stores: list[Stored]
-    size: int  # the side that networks see
+    size: int
     channels: int
-    side: float  # the median short side of the training images, in pixels
+    side: float
     left_out: list[BadImage]
 
 
-class _Several(Exception):
-    """What cannot be read of each source."""
+class _UnreadableParts(Exception):
+    """Images of each source that cannot be read."""
 
     def __init__(self, parts: list[dict[int, BadImage]]) -> None:
         self.parts = parts
@@ -58,22 +67,23 @@ def read_parts(
     skip: bool = False,
     flag: str = SKIP,
 ) -> Pixels:
-    """Decodes the images of all sources alike.
+    """Decode the images of all sources to the same size and number of channels.
 
     Args:
-        sources: The training images first.
-        size: The side that networks see; None is to be decided by the images.
-        cache: Where decoded images are kept.
-        report: Hears of damaged files of the cache.
-        channels: Of the images as they are read; None is to be decided by the images.
-        skip: Images that cannot be read are left out, and the cache knows them from then on.
-        flag: Of the command that leaves them out, for messages; empty where the command has none.
+        sources: The parts of a data set, training images first.
+        size: Side in pixels of the network's input. None chooses by the images.
+        cache: Folder of the cache.
+        report: Function that prints a line on a damaged cache file.
+        channels: 1 for grey, 3 for RGB. None chooses by the images.
+        skip: Leave out images that cannot be read, and record them in the cache.
+        flag: Flag of the command that leaves them out, for messages; an empty text for none.
 
     Returns:
-        The pixels.
+        The decoded images.
 
     Raises:
-        ValueError: Images cannot be read and are not left out, or a source has no other; a list in the cache names all of them.
+        ValueError: Images cannot be read and are not left out, or a source has no readable image.
+            A list in the cache names all of them.
     """
     if not skip:
         check_formats(sources, flag)
@@ -83,11 +93,12 @@ def read_parts(
         for source, rest in zip(sources, kept):
             if not len(rest):
                 raise ValueError(
-                    f"none of the {len(source):,} images of {source.name} can be read: {unreadable(source, 0)}"
+                    f"none of the {len(source):,} images of {source.name} can be read: "
+                    f"{unreadable(source, 0)}"
                 )
         try:
-            found = _read(kept, size, channels, cache, report)
-        except _Several as error:
+            found = _decode_sources(kept, size, channels, cache, report)
+        except _UnreadableParts as error:
             if not skip:
                 raise complaint(sources, error.parts, cache, flag) from None
             for source, indices, part in zip(sources, left_out, error.parts):
@@ -103,7 +114,7 @@ def read_parts(
         return found._replace(left_out=[image for image in bad if image is not None])
 
 
-def _read(
+def _decode_sources(
     sources: list[Source], size: int | None, channels: int | None, cache: Path, report: Say
 ) -> Pixels:
     heads = [] if size and channels else [facts(source, cache, report) for source in sources]
@@ -118,12 +129,16 @@ def _read(
         except Unreadable as error:
             bad.append(error.images)
     if any(bad):
-        raise _Several(bad)
+        raise _UnreadableParts(bad)
     return Pixels(sources, stores, side, channels, heads[0].side if heads else side, [])
 
 
 def check_formats(sources: Sequence[Source], flag: str = SKIP) -> None:
-    """ValueError where images are of a format that needs a library which is not there: before hours of decoding."""
+    """Check, before hours of decoding, that this installation reads the formats of all images.
+
+    Raises:
+        ValueError: A format needs a library that is not installed.
+    """
     lacking = [
         where
         for source in sources
@@ -133,31 +148,38 @@ def check_formats(sources: Sequence[Source], flag: str = SKIP) -> None:
     if lacking:
         kinds = Counter(formats.lacking(where) for where in lacking)
         raise ValueError(
-            f"{errors.listed(lacking)}: {'; '.join(map(str, kinds))}{_way_out(';', flag)}"
+            f"{errors.listed(lacking)}: {'; '.join(map(str, kinds))}{_advice(';', flag)}"
         )
 
 
 def complaint(
     sources: Sequence[Source], parts: Sequence[dict[int, BadImage]], cache: Path, flag: str = SKIP
 ) -> ValueError:
-    """All images that cannot be read, the first ones by name, and where the list of all of them is."""
+    """Return the error on unreadable images: the first names, and a file with all of them.
+
+    Args:
+        sources: The parts of a data set.
+        parts: Unreadable images of each part.
+        cache: Folder of the cache, in which the file is written.
+        flag: Flag of the command that leaves them out, for messages; an empty text for none.
+    """
     bad = [image for part in parts for image in part.values()]
     if len(bad) == 1:
-        return ValueError(f"{bad[0]}; mend or remove it{_way_out(',', flag)}")
+        return ValueError(f"{bad[0]}; mend or remove it{_advice(',', flag)}")
     first = [
         f"{bad[0].where} ({errors.shortened(bad[0].why, errors.NAMED)})",
         *(image.where for image in bad[1:]),
     ]
-    said = f"cannot read {len(bad):,} of {sum(map(len, sources)):,} images: {errors.listed(first)}"
-    with suppress(ValueError):  # a cache that cannot be written to
+    text = f"cannot read {len(bad):,} of {sum(map(len, sources)):,} images: {errors.listed(first)}"
+    with suppress(ValueError):  # the cache cannot be written
         if (file := listing(sources[0], cache)) is not None:
             with draft(file) as out:
                 out.writelines(
                     f"{terminal.visible(f'{image.where}: {image.why}')}\n".encode() for image in bad
                 )
-            said += f" (all of them: {file})"
-    return ValueError(f"{said}; mend or remove them{_way_out(',', flag)}")
+            text += f" (all of them: {file})"
+    return ValueError(f"{text}; mend or remove them{_advice(',', flag)}")
 
 
-def _way_out(mark: str, flag: str) -> str:
+def _advice(mark: str, flag: str) -> str:
     return f"{mark} or leave out such images by {flag}" if flag else ""

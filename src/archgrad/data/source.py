@@ -1,4 +1,4 @@
-"""One split of a data set, wherever it lies: its names, labels and bytes, and the key by which it is kept."""
+"""A split of a data set: names, labels, image files, and the key of its cache files."""
 
 from __future__ import annotations
 
@@ -18,35 +18,43 @@ from archgrad import errors
 
 @dataclass(frozen=True)
 class Source:
-    """One split: N images, opened on demand, and their labels (N,) int64 into ``classes``."""
+    """A split of a data set: N images, which are opened on demand, and their labels.
+
+    Attributes:
+        name: Name of the split, for messages.
+        classes: Names of the classes.
+        labels: Labels (N,), int64, indices of ``classes``.
+        open: Function that opens the encoded file of image i.
+        where: Function that returns the place of image i, for messages.
+        key: Key of the cache, which changes with the images. None: decoding is too cheap for a
+            cache.
+        size: Side in pixels of the network's input. None: the usual rule decides.
+        statistics: Published mean and standard deviation of each channel, or None.
+        notes: Remarks on the split, for people.
+        layout: A sentence on files that earlier versions read differently, or an empty text.
+    """
 
     name: str
     classes: tuple[str, ...]
     labels: Tensor
-    open: Callable[[int], BinaryIO]  # the file of image i, as it was encoded
-    where: Callable[[int], str]  # names image i in an error
-    key: str | None  # changes when the images do; None: too cheap to be worth a cache file
-    size: int | None = (
-        None  # the side its images are meant to have, where the size rule is not to decide
-    )
-    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = (
-        None  # mean and std per channel, where the field has agreed on them
-    )
+    open: Callable[[int], BinaryIO]
+    where: Callable[[int], str]
+    key: str | None
+    size: int | None = None
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     notes: tuple[str, ...] = ()
-    layout: str = ""  # what earlier versions would have read otherwise, in words
+    layout: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def without(self, indices: Collection[int]) -> Source:
-        """The same source without some of its images, which has a key of its own."""
+        """Return the source without some images. It has another key."""
         if not indices:
             return self
         kept = self.rest(indices)
-        key = (
-            self.key
-            and hashlib.sha256(f"{self.key} without {sorted(indices)}".encode()).hexdigest()[:20]
-        )
+        left_out = f"{self.key} without {sorted(indices)}"
+        key = self.key and hashlib.sha256(left_out.encode()).hexdigest()[:20]
         opened, where = self.open, self.where
         return replace(
             self,
@@ -57,12 +65,16 @@ class Source:
         )
 
     def rest(self, indices: Collection[int]) -> list[int]:
-        """The images that are none of these."""
+        """Return the indices of all images that are not in ``indices``, sorted."""
         left_out = set(indices)
         return [index for index in range(len(self)) if index not in left_out]
 
     def relabelled(self, classes: Sequence[str]) -> Source:
-        """The same images with labels into ``classes``; ValueError names a class that is not among them."""
+        """Return the same images with labels that are indices of ``classes``.
+
+        Raises:
+            ValueError: A class of an image is not among ``classes``.
+        """
         places = {errors.composed(name): place for place, name in enumerate(classes)} | {
             name: place for place, name in enumerate(classes)
         }
@@ -78,20 +90,29 @@ class Source:
 
 
 Splits = Mapping[str, Callable[[], Source]]
-"""Split name -> its `Source`, which is listed only when it is called: a split that nobody reads need not be readable."""
+"""Name of a split -> function that lists it. An unused split is not listed and may be
+unreadable."""
 
 
 def listing_key(root: str | Path, names: Iterable[str]) -> str:
-    """A digest of a folder and its files' names, lengths and change times: new when one was added, removed or written.
+    """Return a digest of files, which changes when one is added, removed or written.
 
-    One that is not there counts as missing. ValueError names one that is no plain file: reading a pipe would wait for ever.
+    Args:
+        root: Folder of the files.
+        names: Paths of the files relative to ``root``. A missing file is marked as missing.
+
+    Returns:
+        20 hexadecimal digits of the SHA-256 of names, lengths and times of change.
+
+    Raises:
+        ValueError: One of them is no regular file. Reading a pipe would never end.
     """
     top = os.path.realpath(root)
     digest = hashlib.sha256(top.encode())
     for name in names:
         try:
             status = os.stat(os.path.join(top, name))
-        except (OSError, ValueError):  # whoever reads it will say why
+        except (OSError, ValueError):  # reading it raises the error
             digest.update(f"\n{name}\tmissing".encode(errors="surrogateescape"))
             continue
         if not stat.S_ISREG(status.st_mode):

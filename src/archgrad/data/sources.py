@@ -1,4 +1,4 @@
-"""Where images come from: each split of a data set as one `Source` that opens its images one by one."""
+"""Find the splits of a data set. Each is a `Source`, which opens its images one by one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,17 @@ def find(
     label_column: str | None = None,
     cache: Path | None = None,
 ) -> Splits:
-    """The splits of a data set: ``digits``, an image folder, parquet, CSV, TSV, or a hub name. ValueError if there is none."""
+    """Return the splits of a data set.
+
+    Args:
+        path: ``digits``, an image folder, a parquet, CSV or TSV file, or a name on the hub.
+        image_column: Column of a table that holds the images.
+        label_column: Column of a table that holds the classes.
+        cache: Folder of the cache.
+
+    Raises:
+        ValueError: There is no such data set.
+    """
     place = Path(path).expanduser()
     match places.kind(path):
         case "digits":
@@ -38,24 +48,25 @@ def find(
 
 
 def digits() -> Source:
-    """scikit-learn's 1,797 handwritten digits, 8x8 grey, 17 levels (0..16) spread over 0..255."""
+    """Return scikit-learn's 1,797 handwritten digits, 8x8 grey; levels 0 to 16 become 0 to 255."""
     levels, labels = digits_table()
     pixels = (levels.reshape(-1, 8, 8) * (255 / 16)).round().astype("uint8")
     return Source(
         name="digits",
         classes=tuple(map(str, range(10))),
         labels=torch.from_numpy(labels).long(),
-        open=lambda i: io.BytesIO(
-            b"P5 8 8 255\n" + pixels[i].tobytes()
-        ),  # a grey image in the PGM format
-        where=lambda i: f"digits, image {i}",
+        open=lambda index: io.BytesIO(b"P5 8 8 255\n" + pixels[index].tobytes()),  # PGM, grey
+        where=lambda index: f"digits, image {index}",
         key=None,
         size=8,
     )
 
 
 def digits_table() -> tuple[np.ndarray, np.ndarray]:
-    """Levels (1797, 64) and labels (1797,), float64: the file that scikit-learn's ``load_digits`` reads, whose import takes two seconds."""
+    """Return levels (1797, 64) and labels (1797,) of scikit-learn's digits, float64.
+
+    The file is read directly, because the import of ``load_digits`` takes two seconds.
+    """
     package = find_spec("sklearn")
     assert package is not None and package.origin is not None  # archgrad depends on it
     with gzip.open(

@@ -1,4 +1,4 @@
-"""Stratified choices: every class keeps its share."""
+"""Random choices in which each class keeps its share (stratified)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from archgrad.seeds import generator
 
 
 def stratified(labels: Tensor, total: int, *place: object) -> Tensor:
-    """Sorted indices (total,) of a random choice among labels (N,) in which each class keeps its share, to one image.
+    """Choose images at random so that each class keeps its share, up to one image.
 
-    The choice is a function of ``place`` alone. What is left over by rounding goes to the classes with the largest remainders
-    (then to the first), so that the total is exact.
+    The images that rounding leaves over come from the classes with the largest remainders, and of
+    equal ones from the first, so that the total is exact.
+
+    Args:
+        labels: Labels (N,).
+        total: Number of images to choose.
+        place: Seed and name of the choice, which is a function of them.
+
+    Returns:
+        Sorted indices (total,), int64.
     """
     rng = generator(*place)
     members = [torch.nonzero(labels == label).flatten() for label in labels.unique()]
@@ -27,7 +35,11 @@ def stratified(labels: Tensor, total: int, *place: object) -> Tensor:
 
 
 def quotas(counts: Sequence[int], total: int) -> list[int]:
-    """``total`` shared out in proportion to ``counts``, whole numbers, by largest remainder."""
+    """Divide ``total`` into integers in proportion to ``counts``, by largest remainder.
+
+    >>> quotas([5, 3, 2], 7)
+    [4, 2, 1]
+    """
     whole = sum(counts)
     shares = [count * total // whole for count in counts]
     remainder = [count * total % whole for count in counts]
@@ -39,7 +51,7 @@ def quotas(counts: Sequence[int], total: int) -> list[int]:
 
 
 def others(chosen: Tensor, count: int) -> Tensor:
-    """Sorted indices of ``range(count)`` that are not in ``chosen``."""
+    """Return the sorted indices of ``range(count)`` that are not in ``chosen``."""
     left = torch.ones(count, dtype=torch.bool)
     left[chosen] = False
     return torch.nonzero(left).flatten()

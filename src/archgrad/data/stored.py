@@ -1,8 +1,9 @@
-"""Decoded images in one file: the pixels, a digest of each image's own file, and a checksum over all, verified whenever it is read.
+"""Write and read decoded images in one file, with a checksum that each reading verifies.
 
-The file begins as an ordinary ``.npy`` of the pixels (N, C, S, S); the digests (N, 32) and the checksum (32 bytes) come behind it. SHA-256
-reads 1.3 GB/s on a core, blake2b 0.5: processors have instructions for the first. Blocks of images are verified side by side, so that a
-set larger than the memory costs no more than to read it once, which the first epoch does anyway.
+The file begins as an ordinary ``.npy`` of the pixels (N, C, S, S). The digests (N, 32) of the image
+files and the checksum (32 bytes) follow. SHA-256 reads 1.3 GB/s on a core and blake2b 0.5 GB/s,
+because processors have instructions for SHA-256. Blocks of images are verified in parallel, so a
+set larger than the memory costs one reading, which the first epoch needs as well.
 """
 
 from __future__ import annotations
@@ -17,39 +18,42 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-BLOCK = 64  # images
-DIGEST = 32  # bytes
+BLOCK = 64
+"""Number of images in a block."""
+DIGEST = 32
+"""Number of bytes of a digest."""
 
 
 class Decoded(NamedTuple):
-    """One image: uint8 (C, S, S), and the SHA-256 of the bytes it was decoded from."""
+    """Pixels of an image, uint8 (C, S, S), and the SHA-256 of its file."""
 
     pixels: np.ndarray
     digest: bytes
 
 
 class Stored(NamedTuple):
-    """All images of a source: uint8 (N, C, S, S), and their digests, uint8 (N, 32)."""
+    """Pixels (N, C, S, S) of the images of a source and digests (N, 32) of their files, uint8."""
 
     pixels: np.ndarray
     digests: np.ndarray
 
 
 def gathered(blocks: Iterable[Sequence[Decoded]]) -> Stored:
-    """In memory."""
+    """Return images in memory."""
     images = [image for block in blocks for image in block]
-    return Stored(_stacked(images), _array(b"".join(image.digest for image in images)))
+    return Stored(_stack(images), _digest_array(b"".join(image.digest for image in images)))
 
 
 def write(
     file: BinaryIO, name: str, shape: tuple[int, ...], blocks: Iterable[Sequence[Decoded]]
 ) -> None:
-    """Writes images block by block, `BLOCK` in each but the last.
+    """Write images in blocks of `BLOCK` images; the last block may be smaller.
 
     Args:
-        file: Where to.
-        name: Of the file as it will be read: part of the checksum, so that no other set's file passes for it.
-        shape: (N, C, S, S)
+        file: The file, open for writing.
+        name: Name of the file at its reading. It is part of the checksum, so that a file of another
+            set is refused.
+        shape: Shape (N, C, S, S) of the pixels.
         blocks: The images in their order.
     """
     digests: list[bytes] = []
@@ -58,7 +62,7 @@ def write(
         file, {"descr": "|u1", "fortran_order": False, "shape": shape}
     )
     for block in blocks:
-        pixels = _stacked(block)
+        pixels = _stack(block)
         file.write(pixels.data)
         sums.append(sha256(pixels.data).digest())
         digests += [image.digest for image in block]
@@ -67,23 +71,23 @@ def write(
 
 
 def read(path: Path, shape: tuple[int, ...]) -> Stored:
-    """The images in a file; their pixels are mapped, and may be changed in memory only.
+    """Read the images of a file and verify them.
 
     Args:
         path: The file.
-        shape: (N, C, S, S)
+        shape: Shape (N, C, S, S) of the pixels.
 
     Returns:
-        The images, verified.
+        The images. Their pixels are mapped; a change stays in memory.
 
     Raises:
-        ValueError: They are not what was written there; the message goes on from "the cached images".
+        ValueError: The file is damaged. The message is the predicate of "the cached images".
     """
-    if not path.is_file():  # opening a pipe would wait for ever
+    if not path.is_file():  # opening a pipe would never end
         raise ValueError("were damaged")
     count = shape[0]
     with path.open("rb") as file:
-        start = _start(file, shape)
+        start = _pixels_start(file, shape)
         end, length = start + math.prod(shape), os.fstat(file.fileno()).st_size
         if length == end:
             raise ValueError("have no checksum (an earlier version wrote them)")
@@ -101,17 +105,15 @@ def read(path: Path, shape: tuple[int, ...]) -> Stored:
         )
     if checksum != _checksum(path.name, sums, contents):
         raise ValueError("were damaged")
-    return Stored(pixels, _array(contents))
+    return Stored(pixels, _digest_array(contents))
 
 
-def _start(file: BinaryIO, shape: tuple[int, ...]) -> int:
-    """Where the pixels begin."""
+def _pixels_start(file: BinaryIO, shape: tuple[int, ...]) -> int:
+    """Return the place in the file at which the pixels begin."""
     try:
         np.lib.format.read_magic(file)
         found = np.lib.format.read_array_header_1_0(file)
-    except (
-        Exception
-    ):  # numpy evaluates the header as a literal of Python, which may fail in many ways
+    except Exception:  # numpy parses the header as a Python literal, which may raise many types
         found = None
     if found != (shape, False, np.dtype(np.uint8)):
         raise ValueError("were damaged")
@@ -122,11 +124,10 @@ def _checksum(name: str, sums: Sequence[bytes], contents: bytes) -> bytes:
     return sha256(b"\n".join([name.encode(), *sums, contents])).digest()
 
 
-def _stacked(images: Sequence[Decoded]) -> np.ndarray:
-    return np.ascontiguousarray(
-        np.stack([image.pixels for image in images])
-    )  # numpy keeps the order of the axes in memory otherwise
+def _stack(images: Sequence[Decoded]) -> np.ndarray:
+    # Without it numpy would keep the images' order of axes in memory.
+    return np.ascontiguousarray(np.stack([image.pixels for image in images]))
 
 
-def _array(digests: bytes) -> np.ndarray:
+def _digest_array(digests: bytes) -> np.ndarray:
     return np.frombuffer(digests, np.uint8).reshape(-1, DIGEST)

@@ -1,4 +1,4 @@
-"""Parquet files and hub sets through Hugging Face ``datasets``; columns are found by their feature type."""
+"""Read parquet files and hub sets with Hugging Face ``datasets``; find columns by their type."""
 
 from __future__ import annotations
 
@@ -24,27 +24,41 @@ SHORT = {
     "mnist": "ylecun/mnist",
     "fashion_mnist": "zalando-datasets/fashion_mnist",
 }
-"""Short names the hub has retired."""
+"""Short names that the hub no longer accepts -> names on the hub."""
 
-STATISTICS = {  # mean and std of the field's recipes (quark0/darts)
+STATISTICS = {  # mean and std that published recipes use (quark0/darts)
     "uoft-cs/cifar10": ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
     "uoft-cs/cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
 
-Table = Any  # datasets.Dataset: imported only when needed, the import takes a second
+Table = Any  # datasets.Dataset, imported only when needed: the import takes a second
 
 
 def parquet(
     root: Path, files: list[Path], image: str | None, label: str | None, cache: Path | None
 ) -> Splits:
-    """One parquet file, or a folder of them whose names or folders say train, test, validation."""
+    """Return the splits of a parquet file, or of a folder of parquet files.
+
+    In a folder the names of files or subfolders are those of the splits (train, test, validation).
+
+    Args:
+        root: The file or folder.
+        files: The parquet files.
+        image: Column of images, or None.
+        label: Column of classes, or None.
+        cache: Folder of the cache.
+
+    Raises:
+        ValueError: The files cannot be read, or the columns are not clear.
+    """
     from datasets import load_dataset
 
     place: dict[str, Any] = {"data_files": str(root)} if root.is_file() else {"data_dir": str(root)}
     own = None
     if cache is not None:
         made(cache)
-        # one for each user, whose alone it is even in a cache that several share: the library follows links, and verifies nothing
+        # A private folder for each user, also in a shared cache: the library follows links and
+        # verifies nothing.
         own = str(private(cache / f"datasets-{os.getuid()}"))
     try:
         parts = load_dataset("parquet", **place, cache_dir=own)
@@ -53,19 +67,29 @@ def parquet(
             f"cannot read the parquet files of {root}: {_first_line(error)}"
         ) from error
     key = listing_key(root.parent, [str(file.relative_to(root.parent)) for file in files])
-    return _splits(
-        _sources(str(root), parts, image, label, key, root.parent if root.is_file() else root)
+    return _as_splits(
+        _table_sources(str(root), parts, image, label, key, root.parent if root.is_file() else root)
     )
 
 
 def hub(name: str, image: str | None, label: str | None, missing: str) -> Splits:
-    """A set of the Hugging Face hub, downloaded once into that library's own cache. ``missing`` opens the error if it is not to be had."""
+    """Return the splits of a set on the Hugging Face hub, which the library downloads once.
+
+    Args:
+        name: Name of the set.
+        image: Column of images, or None.
+        label: Column of classes, or None.
+        missing: Beginning of the error's message where the set is not available.
+
+    Raises:
+        ValueError: The set is not available, or its columns are not clear.
+    """
     import datasets
 
     full = SHORT.get(name, name)
     offline = datasets.config.HF_HUB_OFFLINE
-    # Without this switch load_dataset retries for 20 seconds before it looks at its own cache.
-    datasets.config.HF_HUB_OFFLINE = offline or not _reached(full, missing)
+    # Without this switch load_dataset retries for 20 seconds before it reads its own cache.
+    datasets.config.HF_HUB_OFFLINE = offline or not _hub_answers(full, missing)
     try:
         parts = datasets.load_dataset(full)
     except Exception as error:
@@ -73,20 +97,20 @@ def hub(name: str, image: str | None, label: str | None, missing: str) -> Splits
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
     known = STATISTICS.get(full)
-    return _splits(
+    return _as_splits(
         {
             split: replace(source, statistics=known)
-            for split, source in _sources(full, parts, image, label, None).items()
+            for split, source in _table_sources(full, parts, image, label, None).items()
         }
     )
 
 
-def _splits(sources: Mapping[str, Source]) -> Splits:
+def _as_splits(sources: Mapping[str, Source]) -> Splits:
     return {split: partial(lambda found: found, source) for split, source in sources.items()}
 
 
-def _reached(full: str, missing: str) -> bool:
-    """Does the hub answer? ValueError if it does, and does not know (or not give) this set."""
+def _hub_answers(full: str, missing: str) -> bool:
+    """Return whether the hub answers; raise a ValueError if it does and refuses this set."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -99,7 +123,7 @@ def _reached(full: str, missing: str) -> bool:
         return False
 
 
-def _sources(
+def _table_sources(
     name: str,
     parts: Mapping[Any, Table],
     image: str | None,
@@ -107,15 +131,26 @@ def _sources(
     key: str | None,
     root: Path | None = None,
 ) -> dict[str, Source]:
-    """Split name -> `Source`; a split without any label (ImageNet's test) is left out. ``key`` None: that of the library's own files.
-    ``root``: where paths begin, for a table that may have them in place of images."""
+    """Return the sources of a table's splits, without splits that have no label (ImageNet's test).
+
+    Args:
+        name: Name of the set, for messages.
+        parts: Split -> its table.
+        image: Column of images, or None.
+        label: Column of classes, or None.
+        key: Key of the cache. None makes one of the library's files.
+        root: Folder from which paths start, for a table that may hold paths in place of images.
+    """
     import datasets
 
     sources = {}
     for split, table in parts.items():
         where = f"{name} ({split})"
         features = table.features
-        kinds = [_of(features, _is(datasets.Image)), _of(features, _holds_bytes)]
+        kinds = [
+            _by_column(features, _is_instance(datasets.Image)),
+            _by_column(features, _holds_bytes),
+        ]
         if root is not None:
             kinds.append(partial(_holds_paths, table))
         pictures = chosen(where, list(features), image, "image", kinds)
@@ -125,12 +160,15 @@ def _sources(
             others,
             label,
             "label",
-            [_of(features, _is(datasets.ClassLabel)), _of(features, _is_name_or_number)],
+            [
+                _by_column(features, _is_instance(datasets.ClassLabel)),
+                _by_column(features, _is_name_or_number),
+            ],
         )
         values = table[names][:]
         if len(parts) > 1 and set(values) <= {None, -1}:
             continue
-        classes, labels = _labels(where, features[names], values, names)
+        classes, labels = _read_labels(where, features[names], values, names)
         if root is not None and _is_text(features[pictures]):
             sources[str(split)] = from_paths(
                 where, root, pictures, table[pictures][:], classes, labels
@@ -139,7 +177,7 @@ def _sources(
         rows = table.select_columns([pictures]).cast_column(pictures, datasets.Image(decode=False))
         files = [file["filename"] for file in table.cache_files]
         own = listing_key(os.sep, files) if key is None and files else key
-        sources[str(split)] = _source(
+        sources[str(split)] = _table_source(
             where, classes, labels, rows, pictures, own and f"{own}-{split}"
         )
     if not sources:
@@ -147,20 +185,20 @@ def _sources(
     return sources
 
 
-def _source(
+def _table_source(
     name: str, classes: tuple[str, ...], labels: Tensor, rows: Table, column: str, key: str | None
 ) -> Source:
     return Source(
         name,
         classes,
         labels,
-        open=lambda row: _open(rows[row][column]),
+        open=lambda row: _open_cell(rows[row][column]),
         where=lambda row: f"{name}, row {row}",
         key=key,
     )
 
 
-def _open(cell: dict[str, Any] | None) -> BinaryIO:
+def _open_cell(cell: dict[str, Any] | None) -> BinaryIO:
     if cell is None:
         raise ValueError("the cell is empty")
     return (
@@ -168,22 +206,23 @@ def _open(cell: dict[str, Any] | None) -> BinaryIO:
     )
 
 
-def _labels(
+def _read_labels(
     name: str, feature: Any, values: list[Any], column: str
 ) -> tuple[tuple[str, ...], Tensor]:
-    """Class names and labels (N,): a ClassLabel's own, else the sorted distinct values. Unlabelled rows (-1, null) are refused."""
+    """Return class names and labels (N,): those of a ClassLabel, else the sorted values."""
     if not hasattr(feature, "names"):
         if not _is_name_or_number(feature):
             raise ValueError(
-                f"{name}: column {column!r} is {feature}, a label is a class, a string or a whole number"
+                f"{name}: column {column!r} is {feature}, "
+                "a label is a class, a string or a whole number"
             )
         return classed(name, column, values)
     check_labelled(name, column, values)
     return tuple(feature.names), torch.tensor(values)
 
 
-def _of(features: Mapping[str, Any], test: Callable[[Any], bool]) -> Callable[[str], bool]:
-    """The test of a feature as one of its column's name."""
+def _by_column(features: Mapping[str, Any], test: Callable[[Any], bool]) -> Callable[[str], bool]:
+    """Turn a test of a feature into a test of a column's name."""
     return lambda column: test(features[column])
 
 
@@ -195,7 +234,7 @@ def _is_text(feature: Any) -> bool:
     return getattr(feature, "dtype", None) in ("string", "large_string")
 
 
-def _is(kind: type) -> Callable[[Any], bool]:
+def _is_instance(kind: type) -> Callable[[Any], bool]:
     return lambda feature: isinstance(feature, kind)
 
 

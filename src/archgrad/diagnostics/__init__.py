@@ -1,4 +1,4 @@
-"""Measurements: functions of a net, a mixture and batches; they change nothing."""
+"""Measurements of a network, a mixture and batches. They leave the network as it was."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Accuracy and loss of a net on images it does not learn from."""
+"""Accuracy and loss of a network on images that it does not learn from."""
 
 from __future__ import annotations
 
@@ -23,18 +23,30 @@ def accuracy(
     batch_statistics: bool = False,
     loss: Loss | None = None,
 ) -> tuple[float, float]:
-    """(share right in [0, 1], mean cross-entropy in nats, or what ``loss`` has in its place) over all batches, in evaluation mode, or, with
-    ``batch_statistics``, in training mode: then every BatchNorm normalises by the batch at hand. Mode and buffers are restored.
+    """Return the accuracy and the loss of a network. Its mode and its buffers are restored.
 
-    What the net draws even then (S4's noise) is a function of ``place``, which begins with the seed. ValueError if there are no images.
+    Args:
+        net: Network, which takes (images, mixture).
+        mixture: Mixture of the pass.
+        batches: Batches of images.
+        *place: Seed and place of the random draws that the network makes (the noise of S4).
+        batch_statistics: Whether the network is in training mode, in which every BatchNorm
+            normalises by the current batch; otherwise it is in evaluation mode.
+        loss: Loss in the place of the cross-entropy.
+
+    Returns:
+        Accuracy in [0, 1], and mean cross-entropy in nats (or mean ``loss``).
+
+    Raises:
+        ValueError: There are no images.
     """
-    right = whole = count = 0.0
+    right = total = count = 0.0
     with measuring(net, training=batch_statistics):
-        for k, batch in enumerate(batches):
-            with forked(*place, "accuracy", k, device=batch.images.device):
+        for number, batch in enumerate(batches):
+            with forked(*place, "accuracy", number, device=batch.images.device):
                 output = net(batch.images, mixture)
             right += (output.exact.argmax(1) == batch.labels).sum().item()
-            whole += (
+            total += (
                 loss(output, batch) * len(batch.labels)
                 if loss
                 else F.cross_entropy(output.exact, batch.labels, reduction="sum")
@@ -42,4 +54,4 @@ def accuracy(
             count += len(batch.labels)
     if not count:
         raise ValueError("no images to measure accuracy on")
-    return right / count, whole / count
+    return right / count, total / count

@@ -1,10 +1,13 @@
-"""Curvature of the loss over the alphas: the largest eigenvalue of its Hessian, which grows before a search degenerates (RobustDARTS,
-Zela et al. 2020, arXiv 1909.09656, section 4).
+"""Curvature of the loss over the alphas: the largest eigenvalue of its Hessian.
+
+It grows before a search degenerates (RobustDARTS, Zela et al. 2020, arXiv 1909.09656, section 4).
 
     lambda_max = max over |v| = 1 of v . H v      H = d2 L(a) / da da, weights held
 
-The largest, not the largest in size: how far a saddle falls does not count. Products ``H v`` are exact, each one backward through the graph of
-the gradient. Lanczos's method needs few of them; where H is small, or that does not settle, all of H is built, a column a product.
+This is the largest eigenvalue, not the one largest in size, so the slope of a saddle does not
+count. Products ``H v`` are exact; each is one backward pass through the graph of the gradient. The
+method of Lanczos needs few products. Where H is small, or that method does not converge, the code
+builds the whole of H, one column per product.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from archgrad.errors import counted
 from archgrad.seeds import forked, generator
 
 BASIS = 10
-"""Vectors of Lanczos's method; up to twice as many unknowns are no work for it."""
+"""The number of vectors of the method of Lanczos. Up to twice as many unknowns it is not used."""
 
 Product = Callable[[np.ndarray], np.ndarray]
 """v -> H v, both (size,) float64."""
@@ -35,28 +38,35 @@ Product = Callable[[np.ndarray], np.ndarray]
 def largest_eigenvalue(
     product: Product, size: int, *place: object, tolerance: float = 1e-3
 ) -> float:
-    """Of a symmetric (size, size) matrix; 0 if it has no size, nan where it is not finite.
+    """Return the largest eigenvalue of a symmetric (size, size) matrix.
 
-    The start vector is a function of ``place``. ``tolerance``: of the residual, relative to the size of matrix and eigenvalue, whose error is
-    about its square.
+    Args:
+        product: Function v -> H v.
+        size: Number of rows.
+        *place: Seed and place of the start vector, which is a function of them.
+        tolerance: Tolerance of the residual, relative to the size of matrix and eigenvalue. The
+            error of the eigenvalue is about its square.
+
+    Returns:
+        The eigenvalue; 0 if ``size`` is 0, nan if the matrix is not finite.
     """
     if size <= 2 * BASIS:
-        return _of_all(product, size)
-    from scipy.sparse.linalg import (
-        ArpackError,
-        LinearOperator,
-        eigsh,
-    )  # take a third of a second to import
+        return _exact_eigenvalue(product, size)
+    # The import takes a third of a second.
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
     start = torch.randn(size, generator=generator(*place), dtype=torch.float64).numpy()
     shift = float(np.linalg.norm(product(start)) / np.linalg.norm(start))
     if shift == 0 or not math.isfinite(shift):
         return 0.0 if shift == 0 else math.nan
-    # ARPACK leaves the null space out, and alphas always have one: each edge's softmax is the same for a constant more.
+    # ARPACK leaves the null space out. Alphas always have one, because an edge's softmax stays the
+    # same when a constant is added.
     shifted = LinearOperator(
-        (size, size), matvec=lambda v: product(v) + shift * np.ravel(v), dtype=np.float64
+        (size, size),
+        matvec=lambda vector: product(vector) + shift * np.ravel(vector),
+        dtype=np.float64,
     )
-    restarts = size // BASIS + 1  # as many as cost what all of H does
+    restarts = size // BASIS + 1  # as many as cost as much as the whole of H
     try:
         found = eigsh(
             shifted,
@@ -69,7 +79,7 @@ def largest_eigenvalue(
             return_eigenvectors=False,
         )
     except ArpackError:
-        return _of_all(product, size)
+        return _exact_eigenvalue(product, size)
     return float(found[0]) - shift
 
 
@@ -83,30 +93,48 @@ def supernet_curvature(
     between: Callable[[], object] = lambda: None,
     of: Loss = of_labels,
 ) -> float:
-    """`largest_eigenvalue` of the Hessian of a supernet's cross-entropy (or ``of`` in its place) under ``mixture(alphas)``, its mean over
-    ``batches``, over all alphas: further logits (``group/name``) among them, padding not. nan where the loss overflows.
+    """Return the largest eigenvalue of the Hessian of a supernet's loss over its alphas.
 
-    BatchNorm takes the statistics of each batch (training mode); no op is dropped out; draws are a function of ``place``, which begins with
-    the seed. The graphs of all batches are held at once. Mode, buffers, gradients and ``requires_grad`` of the net are left as they were.
-    ``between`` is called before each product, and may raise. ValueError if there are no batches.
+    The Hessian is that of the mean cross-entropy over ``batches``, under ``mixture(alphas)``. It
+    covers all alphas, with further logits (``group/name``) and without padding.
+
+    BatchNorm takes the statistics of each batch (training mode), and no op is dropped out. The
+    graphs of all batches are in memory together. Mode, buffers, gradients and ``requires_grad`` of
+    the network stay as they were.
+
+    Args:
+        net: Supernet.
+        alphas: Logits by name of the edge group.
+        mixture: Function alphas -> mixture.
+        groups: Edge groups by name.
+        batches: Batches of images.
+        *place: Seed and place of the random draws.
+        between: Function that is called before each product; it may raise.
+        of: Loss in the place of the cross-entropy.
+
+    Returns:
+        The eigenvalue; nan where the loss overflows.
+
+    Raises:
+        ValueError: There are no batches.
     """
     masks = {
-        name: groups[name].mask(a.device)
+        name: groups[name].mask(rows.device)
         if name in groups
-        else torch.ones_like(a, dtype=torch.bool)
-        for name, a in alphas.items()
+        else torch.ones_like(rows, dtype=torch.bool)
+        for name, rows in alphas.items()
     }
     sizes = [int(mask.sum()) for mask in masks.values()]
     flat = torch.cat([alphas[name].detach()[mask] for name, mask in masks.items()]).requires_grad_()
-    whole = {
-        name: a.detach().masked_scatter(masks[name], part)
-        for (name, a), part in zip(alphas.items(), flat.split(sizes))
+    padded = {
+        name: rows.detach().masked_scatter(masks[name], part)
+        for (name, rows), part in zip(alphas.items(), flat.split(sizes))
     }
     with measuring(net, training=True), frozen(net.parameters()):
         slopes = []
-        for k, batch in enumerate(batches):
-            with forked(*place, "curvature", k, device=batch.images.device):
-                output = net(batch.images, mixture(whole).whole())
+        for number, batch in enumerate(batches):
+            with forked(*place, "curvature", number, device=batch.images.device):
+                output = net(batch.images, mixture(padded).whole())
             slopes.append(_derivative(of(output, batch), flat, create_graph=True))
     if not slopes:
         raise ValueError("no batches to measure curvature on")
@@ -124,15 +152,25 @@ def supernet_curvature(
 
 
 def rise(values: Sequence[float | None], window: int, ratio: float) -> str | None:
-    """In words, a rise of the mean over the last ``window`` epochs so high that the mean over the ``window`` before is below ``ratio`` times it;
-    None where there is none. One value an epoch; None, where it was not measured or not finite, counts for neither. Where a window has no value,
-    or the curvature now is not positive, nothing is known to have risen."""
+    """Describe a rise of the curvature, or return None where it did not rise.
+
+    The curvature rose if its mean over the window before is below ``ratio`` times its mean over the
+    last window. It did not rise if a window has no value, or if the last mean is not positive.
+
+    Args:
+        values: One value per epoch; None if it was not measured or is not finite.
+        window: Number of epochs of each window.
+        ratio: Largest ratio of the means that counts as a rise.
+    """
     if len(values) < 2 * window:
         return None
     before, now = _mean(values[-2 * window : -window]), _mean(values[-window:])
     if before is None or now is None or now <= 0 or before >= ratio * now:
         return None
-    return f"the largest eigenvalue of the alphas' Hessian rose from {before:.3g} to {now:.3g} (means of {counted(window, 'epoch')})"
+    return (
+        f"the largest eigenvalue of the alphas' Hessian rose from {before:.3g} to {now:.3g} "
+        f"(means of {counted(window, 'epoch')})"
+    )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -143,12 +181,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _derivative(
     value: Tensor, at: Tensor, *, create_graph: bool = False, retain: bool = False
 ) -> Tensor:
-    found = gradients(value, {"": at}, create_graph=create_graph, retain=retain, zeros=True)[""]
-    assert found is not None  # zeros
-    return found
+    return gradients(value, {"": at}, create_graph=create_graph, retain=retain, zeros=True)[""]
 
 
-def _of_all(product: Product, size: int) -> float:
+def _exact_eigenvalue(product: Product, size: int) -> float:
     if not size:
         return 0.0
     columns = np.stack([product(unit) for unit in np.eye(size)])

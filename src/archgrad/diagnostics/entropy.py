@@ -1,6 +1,7 @@
-"""How undecided a mixture is: the entropy of each edge, and how far its first op is ahead of its second.
+"""Measures of an undecided mixture: the entropy of each edge, and the margin of its first op.
 
-Both read ``p``, an edge's searched weights made to sum to 1 (mean over cells where cells differ), `none` included.
+Both read ``p``, the searched weights of an edge scaled to the sum 1, with the weight of `none`.
+Where cells differ, ``p`` is the mean over cells.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from archgrad.arch.edges import Groups
 from archgrad.arch.mixture import Mixture
 
 Edges = dict[str, list[float]]
-"""Group name -> one number per edge, in order; edges that have no such number are left out."""
+"""Name of a group -> one number per edge, in order, without the edges that have no such number."""
 
 
 @torch.no_grad()
 def edge_entropies(mixture: Mixture, groups: Groups) -> Edges:
-    """``-sum p ln p`` (nats) of every edge that has ops: uniform over n ops is ln n, decided 0."""
+    """Return ``-sum p ln p`` (nats) of every edge that has ops.
+
+    It is ln n for uniform weights of n ops, and 0 for an edge that is decided.
+    """
     shares = _shares(mixture, groups)
     return {
         name: torch.special.entr(p).sum(-1)[p.sum(-1) > 0].tolist() for name, p in shares.items()
@@ -28,15 +32,20 @@ def edge_entropies(mixture: Mixture, groups: Groups) -> Edges:
 
 @torch.no_grad()
 def margins(mixture: Mixture, groups: Groups) -> Edges:
-    """Largest minus second largest ``p`` of every edge that has at least two ops: uniform is 0, decided 1."""
+    """Return the largest minus the second largest ``p`` of every edge with two ops or more.
+
+    It is 0 for uniform weights, and 1 for an edge that is decided.
+    """
     return {
-        name: [_margin(p[e, :n]) for e, n in enumerate(_sizes(groups, name)) if n > 1]
+        name: [
+            _margin(p[edge, :size]) for edge, size in enumerate(_sizes(groups, name)) if size > 1
+        ]
         for name, p in _shares(mixture, groups).items()
     }
 
 
 def mean(edges: Mapping[str, list[float]]) -> float:
-    """Over the edges of all groups; 0 if there are none."""
+    """Return the mean over the edges of all groups; 0 if there are no edges."""
     flat = torch.tensor(
         [value for values in edges.values() for value in values], dtype=torch.float64
     )
@@ -44,12 +53,15 @@ def mean(edges: Mapping[str, list[float]]) -> float:
 
 
 def mean_entropy(mixture: Mixture, groups: Groups) -> float:
-    """`edge_entropies`, averaged over all edges."""
+    """Return the mean of `edge_entropies` over all edges."""
     return mean(edge_entropies(mixture, groups))
 
 
 def _shares(mixture: Mixture, groups: Groups) -> dict[str, Tensor]:
-    """Group -> (edges, width) float64 on the host; rows sum to 1, or to 0 where an edge has no ops."""
+    """Return ``p`` of each group, (edges, width) in float64 on the host.
+
+    A row sums to 1, or to 0 if the edge has no ops.
+    """
     rows = {
         name: mixture.cell(name, None).weights[:, : group.width].double().cpu()
         for name, group in groups.items()

@@ -1,4 +1,7 @@
-"""The discretisation gap: what the supernet loses when its mixture is replaced by the genotype selected from it, its weights untouched."""
+"""The discretisation gap: the accuracy that the supernet loses by discretisation.
+
+Its mixture is replaced by the genotype that is selected from it, and its weights stay.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,33 @@ from archgrad.diagnostics.accuracy import accuracy
 
 
 def gap(
-    net: nn.Module, mixture: Mixture, discrete: Mixture, batches: Callable[[], Iterable[Batch]], *place: object, loss: Loss | None = None,
-) -> dict[str, float]:  # fmt: skip
-    """Accuracy (share in [0, 1]) and cross-entropy (nats; or ``loss`` in its place) under ``mixture`` and under ``discrete``
-    (`Genotype.one_hot`), and the gaps, both positive where discretising hurts: ``gap_accuracy`` = mixture - discrete, ``gap_loss`` =
-    discrete - mixture.
+    net: nn.Module,
+    mixture: Mixture,
+    discrete: Mixture,
+    batches: Callable[[], Iterable[Batch]],
+    *place: object,
+    loss: Loss | None = None,
+) -> dict[str, float]:
+    """Return the accuracy and the loss under a mixture and under its genotype, and their gaps.
 
-    BatchNorm statistics are recomputed: those of each batch, under the mixture at hand; the running ones are of no use to a mixture they
-    were not gathered under. No op is dropped out; the net is left as it was; draws are a function of ``place``, which begins with the seed.
-    ``batches`` is called twice. ValueError if there are no images.
+    BatchNorm takes the statistics of each batch under the current mixture, because the running
+    statistics belong to another mixture. No op is dropped out, and the network stays as it was.
+
+    Args:
+        net: Supernet.
+        mixture: Mixture of the search.
+        discrete: Mixture of the genotype (`Genotype.one_hot`).
+        batches: Function that gives the batches of images. It is called twice.
+        *place: Seed and place of the random draws.
+        loss: Loss in the place of the cross-entropy.
+
+    Returns:
+        ``mixture_accuracy`` and ``discrete_accuracy`` in [0, 1], ``mixture_loss`` and
+        ``discrete_loss`` in nats, ``gap_accuracy`` (mixture minus discrete) and ``gap_loss``
+        (discrete minus mixture). Both gaps are positive where discretisation is harmful.
+
+    Raises:
+        ValueError: There are no images.
     """
     mixed, mixed_loss = accuracy(
         net, mixture.whole(), batches(), *place, batch_statistics=True, loss=loss

@@ -1,4 +1,4 @@
-"""A pass that leaves no trace."""
+"""A context in which a measurement leaves the network unchanged."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from archgrad.components.gradients import probing
 
 @contextmanager
 def measuring(net: nn.Module, *, training: bool) -> Iterator[None]:
-    """``net`` in training or evaluation mode inside; afterwards its buffers and the mode of each of its modules are what they were, also
-    if it raises."""
+    """Put ``net`` in training or evaluation mode inside.
+
+    At the end, also after an exception, its buffers and the mode of each module are restored.
+    """
     modes = [(module, module.training) for module in net.modules()]
     with probing(net):
         net.train(training)

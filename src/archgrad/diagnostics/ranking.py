@@ -1,4 +1,4 @@
-"""Whether two judges rank architectures alike: rank correlation of their verdicts on the same sample."""
+"""Rank correlation of two scores of the same architectures."""
 
 from __future__ import annotations
 
@@ -15,15 +15,21 @@ from archgrad.diagnostics.accuracy import accuracy
 def correlation(
     first: Sequence[float], second: Sequence[float]
 ) -> tuple[float | None, float | None]:
-    """Kendall's tau-b and Spearman's rho of paired values, both in [-1, 1]; ties are corrected for in tau and share their mean rank in rho.
+    """Return Kendall's tau-b and Spearman's rho of paired values, both in [-1, 1].
 
-    (None, None) where a list is constant, a single value among them: it ranks nothing. ValueError if they differ in length.
+    Tau-b corrects for ties, and in rho ties share their mean rank.
+
+    Returns:
+        (tau, rho), or (None, None) if all values of a list are equal, because it ranks nothing.
+
+    Raises:
+        ValueError: The lists differ in length.
     """
     if len(first) != len(second):
         raise ValueError(f"values in pairs are expected, not {len(first)} and {len(second)}")
     if min(len(set(first)), len(set(second))) < 2:
         return None, None
-    from scipy.stats import kendalltau, spearmanr  # take half a second to import
+    from scipy.stats import kendalltau, spearmanr  # the import takes half a second
 
     return float(kendalltau(first, second).statistic), float(spearmanr(first, second).statistic)
 
@@ -35,12 +41,23 @@ def accuracies(
     batches: Iterable[Batch],
     *place: object,
 ) -> list[float]:
-    """Share of images right, in [0, 1], of each genotype alone in a supernet (`Genotype.one_hot`), with the weights as they are: an op that
-    never ran is judged by its initial ones.
+    """Return the accuracy of each genotype alone in a supernet (`Genotype.one_hot`).
 
-    BatchNorm takes the statistics of each batch under the genotype at hand. All genotypes see the same draws, by ``place``, which begins
-    with the seed, and all images, which are gone through once for each. The net is left as it was. ValueError for a genotype that does not
-    fit ``groups``, and if there are no images.
+    The weights stay as they are, so an op that never ran has its initial weights. BatchNorm takes
+    the statistics of each batch under the current genotype. The network stays as it was.
+
+    Args:
+        net: Supernet.
+        genotypes: Genotypes.
+        groups: Edge groups by name.
+        batches: Batches of images, which are read once for each genotype.
+        *place: Seed and place of the random draws, which are the same for all genotypes.
+
+    Returns:
+        Accuracies in [0, 1].
+
+    Raises:
+        ValueError: A genotype does not fit ``groups``, or there are no images.
     """
     return [
         accuracy(net, genotype.one_hot(groups), batches, *place, batch_statistics=True)[0]

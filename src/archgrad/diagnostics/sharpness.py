@@ -1,9 +1,10 @@
-"""Sharpness as SAM defines it: how much the loss can rise within a small ball (Foret et al. 2021, arXiv 2010.01412, eq. 1).
+"""Sharpness as SAM defines it: the largest rise of the loss within a small ball.
 
     S(v) = max over |e|_2 <= rho of L(v + e) - L(v)
 
-One step is SAM's own approximation of the maximum, ``e = rho g / |g|`` with ``g = grad L(v)`` (eq. 2 there); several are projected gradient
-ascent. Both are lower bounds of S.
+Source: Foret et al. 2021, arXiv 2010.01412, eq. 1. One step is SAM's approximation of the maximum,
+``e = rho g / |g|`` with ``g = grad L(v)`` (eq. 2 there). Several steps are projected gradient
+ascent. Both give lower bounds of S.
 """
 
 from __future__ import annotations
@@ -18,34 +19,45 @@ from torch.func import functional_call
 
 from archgrad.arch.edges import Alphas
 from archgrad.arch.mixture import Mixture
-from archgrad.arch.passes import Batch
-from archgrad.arch.passes import Loss as OfLabels
+from archgrad.arch.passes import Batch, Loss
 from archgrad.components.gradients import Named, gradients
 from archgrad.components.losses import of_labels
 from archgrad.diagnostics.measuring import measuring
 from archgrad.errors import unknown
 from archgrad.seeds import forked
 
-Loss = Callable[[Named], Tensor]
+TensorLoss = Callable[[Named], Tensor]
+"""tensors by name -> the loss there."""
 
 MOVED = {"weights": ("weights",), "alphas": ("alphas",), "both": ("weights", "alphas")}
-"""What a ball is over -> the kinds of tensors in it; for both it is one ball in the joint space."""
+"""Name of a ball -> the kinds of tensors in it. "both" is one ball in the joint space."""
 
 
 class Estimate(NamedTuple):
-    """A mean over batches, and the half-width of its 95 % interval by Student's t; None of a single batch."""
+    """Hold a mean over batches, and the half-width of its 95 % interval by Student's t.
+
+    The interval of a single batch is None.
+    """
 
     mean: float
     interval: float | None
 
 
-def sharpness(loss: Loss, at: Named, rho: float, steps: int = 1) -> float:
-    """The largest rise of ``loss`` found by ``steps`` steps of gradient ascent from ``at``, each of length ``rho`` and projected onto the ball.
+def sharpness(loss: TensorLoss, at: Named, rho: float, steps: int = 1) -> float:
+    """Return the largest rise of a loss that gradient ascent finds within a ball.
 
-    The norm is that of all tensors together. The centre is in the ball, so the result is at least 0: a step that only goes down, as it may
-    where rho reaches past the maximum, counts as no rise. A tensor that the loss does not reach does not move, and where the gradient
-    vanishes the ascent ends. ``loss`` is called with shifted copies, once per step and once at the centre; ``at`` is not written to.
-    ValueError for rho <= 0 or steps < 1.
+    Each step has the length ``rho`` and is projected onto the ball. The norm is that of all tensors
+    together. The centre belongs to the ball, so the result is at least 0. A tensor that the loss
+    does not reach does not move, and the ascent ends where the gradient is 0.
+
+    Args:
+        loss: Loss, which is called once at the centre and once per step, with shifted copies.
+        at: Tensors of the centre by name; they are not changed.
+        rho: Radius of the ball.
+        steps: Number of steps.
+
+    Raises:
+        ValueError: ``rho`` is 0 or less, or ``steps`` is less than 1.
     """
     if not rho > 0 or steps < 1:
         raise ValueError(
@@ -61,8 +73,8 @@ def sharpness(loss: Loss, at: Named, rho: float, steps: int = 1) -> float:
             break
         shift = _projected(
             {
-                name: e + uphill[name] * (rho / length) if name in uphill else e
-                for name, e in shift.items()
+                name: moved + uphill[name] * (rho / length) if name in uphill else moved
+                for name, moved in shift.items()
             },
             rho,
         )
@@ -84,13 +96,29 @@ def supernet_sharpness(
     over: Sequence[str] = tuple(MOVED),
     rho: float = 0.05,
     steps: int = 1,
-    of: OfLabels = of_labels,
+    of: Loss = of_labels,
 ) -> dict[str, Estimate]:
-    """`sharpness` of a supernet's cross-entropy (or ``of`` in its place) under ``mixture(alphas)``, for each of ``over``: "weights",
-    "alphas", "both".
+    """Return the `sharpness` of a supernet's loss under ``mixture(alphas)``.
 
-    Each batch has its own maximum and its own BatchNorm statistics (training mode); no op is dropped out; all passes over one batch draw
-    the same, by ``place``. Mode, buffers, gradients and ``requires_grad`` of the net are left as they were. ValueError as `sharpness`.
+    Each batch has its own maximum and its own BatchNorm statistics (training mode). No op is
+    dropped out. Mode, buffers, gradients and ``requires_grad`` of the network stay as they were.
+
+    Args:
+        net: Supernet.
+        alphas: Logits by name of the edge group.
+        mixture: Function alphas -> mixture.
+        batches: Batches of images.
+        *place: Seed and place of the random draws, which are the same in all passes over a batch.
+        over: Names of the balls: "weights", "alphas", "both".
+        rho: Radius of the ball.
+        steps: Number of steps of the ascent.
+        of: Loss in the place of the cross-entropy.
+
+    Returns:
+        Name of the ball -> mean over batches.
+
+    Raises:
+        ValueError: A ball has another name, there are no batches, or `sharpness` raises it.
     """
     for name in over:
         if name not in MOVED:
@@ -106,14 +134,14 @@ def supernet_sharpness(
     }
     found: dict[str, list[float]] = {name: [] for name in over}
     with measuring(net, training=True):
-        for k, batch in enumerate(batches):
+        for number, batch in enumerate(batches):
 
-            def loss(moved: Named, k: int = k, batch: Batch = batch) -> Tensor:
+            def loss(moved: Named, number: int = number, batch: Batch = batch) -> Tensor:
                 now = {
                     kind: {name: {**here, **moved}[f"{kind}/{name}"] for name in tensors}
                     for kind, tensors in named.items()
                 }
-                with forked(*place, "sharpness", k, device=batch.images.device):
+                with forked(*place, "sharpness", number, device=batch.images.device):
                     mixed = mixture(now["alphas"]).whole()
                     output = functional_call(net, now["weights"], (batch.images, mixed))
                 return of(output, batch)
@@ -129,22 +157,26 @@ def supernet_sharpness(
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and 95 % t-interval of independent values. ValueError if there are none."""
+    """Return the mean and the 95 % t-interval of independent values.
+
+    Raises:
+        ValueError: There are no values.
+    """
     if not values:
         raise ValueError("no batches to measure on")
     each = torch.tensor(values, dtype=torch.float64)
     if len(values) == 1:
         return Estimate(each.item(), None)
-    from scipy.stats import t  # takes half a second to import
+    from scipy.stats import t  # the import takes half a second
 
-    return Estimate(
-        each.mean().item(),
-        float(t.ppf(0.975, len(values) - 1)) * each.std().item() / math.sqrt(len(values)),
-    )
+    quantile = float(t.ppf(0.975, len(values) - 1))
+    return Estimate(each.mean().item(), quantile * each.std().item() / math.sqrt(len(values)))
 
 
-def _slope(loss: Loss, at: Named, *, ascending: bool = True) -> tuple[float, dict[str, Tensor]]:
-    """The loss, and, when there is a way to go on, the gradient of each tensor it reaches."""
+def _slope(
+    loss: TensorLoss, at: Named, *, ascending: bool = True
+) -> tuple[float, dict[str, Tensor]]:
+    """Return the loss, and, if ``ascending``, the gradient of each tensor that it reaches."""
     leaves = {name: tensor.detach().requires_grad_(ascending) for name, tensor in at.items()}
     with torch.set_grad_enabled(ascending):
         value = loss(leaves)
@@ -160,4 +192,6 @@ def _norm(tensors: Named) -> float:
 
 def _projected(shift: dict[str, Tensor], rho: float) -> dict[str, Tensor]:
     length = _norm(shift)
-    return {name: e * (rho / length) for name, e in shift.items()} if length > rho else shift
+    if not length > rho:
+        return shift
+    return {name: moved * (rho / length) for name, moved in shift.items()}

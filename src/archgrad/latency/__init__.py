@@ -1,4 +1,7 @@
-"""Latency on the user's own device: measured op by op, calibrated on whole networks, kept in a file that says what it belongs to."""
+"""Latency on the user's own device: each op is measured, whole networks calibrate their sum.
+
+The file of a measurement names the device, the software and the networks that it is valid for.
+"""
 
 from archgrad.latency.measuring import Tick, chosen, measure, networks_ms
 from archgrad.latency.profile import Profile, Setting, find, place, read, recorded, setting, write

@@ -1,4 +1,7 @@
-"""The measurement: each distinct op of the supernet by itself, then whole derived networks, and the line that leads from one to the other."""
+"""The measurement of each distinct op of a supernet and of whole derived networks.
+
+A straight line, fitted to the whole networks, turns the sum of a network's ops into its latency.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,13 @@ from archgrad.latency.profile import Net, Profile, Setting
 from archgrad.latency.timing import keep_memory, milliseconds, threads
 
 Tick = Callable[[str, int, int], None]
-"""(what, done, of): how far a measurement is."""
+"""(name of the part, number done, number of all) -> None: receives a measurement's progress."""
 LEAST_NETS, MOST_NETS = 10, 200
 ROUNDS = 15
 
 
 class _Shape(NamedTuple):
-    """What an op reads and gives, (B, C, H, W) each."""
+    """The shapes of an op's input and output, (B, C, H, W) each."""
 
     reads: tuple[int, ...]
     gives: tuple[int, ...]
@@ -43,16 +46,31 @@ def measure(
     seconds: float = 0.05,
     tick: Tick | None = None,
 ) -> Profile:
-    """Latency of the derived networks of ``wanted``: eval mode, no gradient, channels_last.
+    """Measure the latency of derived networks: eval mode, no gradient, channels_last.
 
-    An op is measured once for each structure, input and output that it has, with the addition to its node where nodes have several inputs.
-    Then ``nets`` derived networks, the smallest, the largest and others spread over the range of predictions between, are measured whole;
-    ``base`` and ``scale`` are the least squares of those. Ops and networks take turns, `in_turns`. ValueError for fewer than 10 networks, or
-    where sums of ops say nothing of networks, as on a machine that is busy with other work.
+    Equal ops (same structure, input and output shape) are measured once, together with the addition
+    to their node where nodes have several inputs. Then whole derived networks are measured: the
+    smallest, the largest, and others spread over the range of predictions between. ``base`` and
+    ``scale`` of the result are the least squares over these networks.
+
+    Args:
+        space: The search space.
+        wanted: The networks, the images and the device of the measurement.
+        nets: Number of whole networks, 10 to 200.
+        seed: Seed of the draw of these networks.
+        seconds: Time for one op or network, in seconds.
+        tick: Receives the progress.
+
+    Returns:
+        The measurement.
+
+    Raises:
+        ValueError: ``nets`` is out of range, or the sums of ops do not predict the networks, as on
+            a machine that is busy with other work.
     """
     if nets < LEAST_NETS:
         raise ValueError(
-            f"nets must be at least {LEAST_NETS}, which a line is calibrated on, not {nets}"
+            f"nets must be at least {LEAST_NETS}, because a line is fitted to them, not {nets}"
         )
     if nets > MOST_NETS:
         raise ValueError(f"nets must be at most {MOST_NETS}, not {nets}")
@@ -74,7 +92,8 @@ def measure(
     )
     if not scale > 0:
         raise ValueError(
-            f"what ops add up to says nothing of networks here (R2 {r2:.2f}): measure again with nothing else running"
+            f"the sum of a network's ops does not predict its latency here (R2 {r2:.2f}): "
+            "measure again while nothing else runs"
         )
     worst = max(abs(one - true) / true for one, true in zip(predicted, measured))
     found = tuple(Net(*one) for one in zip(genotypes, added, measured))
@@ -84,7 +103,19 @@ def measure(
 def chosen(
     cost: Cost, groups: Groups, nets: int, seed: int = 0, draws: int = 400
 ) -> list[Genotype]:
-    """The genotypes of least and of most cost, and ``nets - 2`` random ones, whose costs are spread evenly over the range of all drawn."""
+    """Choose genotypes whose costs are spread evenly over the range of a space.
+
+    Args:
+        cost: The cost.
+        groups: The edge groups of the space.
+        nets: Number of genotypes.
+        seed: Seed of the draw.
+        draws: Number of random genotypes to choose from.
+
+    Returns:
+        The genotype of least cost, ``nets - 2`` random ones by rising cost, and the one of most
+        cost.
+    """
     tables = cost.on(groups)
     ends = [
         strongest(Mixture({name: sign * table for name, table in tables.items()}), groups)
@@ -113,7 +144,17 @@ def networks_ms(
     seconds: float = 0.05,
     tick: Tick | None = None,
 ) -> list[float]:
-    """Of whole networks, ms: of the space, the size, the batch and on the device of ``wanted``, of any width."""
+    """Measure whole networks.
+
+    Args:
+        networks: Networks of any width.
+        wanted: The image size, the batch size, the device and the threads.
+        seconds: Time for one network in each round, in seconds.
+        tick: Receives the progress.
+
+    Returns:
+        The latency of each network in ms.
+    """
     images = _images(wanted)
     calls = [partial(network.to(wanted.device).eval(), images) for network in networks]
     with threads(wanted.threads), torch.no_grad():
@@ -128,7 +169,17 @@ def in_turns(
     seconds: float,
     tick: Callable[[int, int], None],
 ) -> list[float]:
-    """ms of each: the median over rounds in which each is called for ``seconds``, so that a slower minute of the machine is nobody's own."""
+    """Measure several calls in turns, so that a slow minute of the machine affects all of them.
+
+    Args:
+        calls: The calls.
+        wanted: The device and the threads.
+        seconds: Time for one call in each of the `ROUNDS` rounds, in seconds.
+        tick: (number done, number of all) -> None: receives the progress.
+
+    Returns:
+        The median over the rounds of each call, in ms.
+    """
     keep_memory()
     rounds: list[list[float]] = [[] for _ in calls]
     for turn in range(ROUNDS):
@@ -139,7 +190,17 @@ def in_turns(
 
 
 def line(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
-    """Intercept and slope of the least squares of relative errors: the largest network would else decide for all others."""
+    """Fit a line ``y = intercept + slope * x`` by the least squares of relative errors.
+
+    With absolute errors the largest network would decide the line almost alone.
+
+    Args:
+        x: Predictions.
+        y: Measured values, all positive.
+
+    Returns:
+        The intercept and the slope.
+    """
     xs, ys = torch.tensor(list(x), dtype=torch.float64), torch.tensor(list(y), dtype=torch.float64)
     solution = torch.linalg.lstsq(torch.stack([1 / ys, xs / ys], 1), torch.ones_like(ys)).solution
     return float(solution[0]), float(solution[1])
@@ -165,13 +226,13 @@ def _ops_ms(
     for group, edge, primitive, modules in places:
         adds, keys = _adds(group, edge), []
         for module in modules:
-            if module in shapes:  # `none` never runs
+            if module in shapes:  # a `none` is never executed
                 keys.append((primitive, repr(module), shapes[module], adds))
                 jobs.setdefault(keys[-1], (module, shapes[module], adds))
         uses.append((group, edge, primitive, keys))
 
     @cache
-    def filled(shape: tuple[int, ...]) -> Tensor:  # one for all ops that read or give it
+    def filled(shape: tuple[int, ...]) -> Tensor:  # all ops with this shape share one tensor
         return torch.randn(shape, device=wanted.device).contiguous(memory_format=channels_last)
 
     calls = [
@@ -190,7 +251,7 @@ def _call(module: nn.Module, x: Tensor, total: Tensor | None) -> Callable[[], Te
 
 
 def _adds(group: EdgeGroup, edge: Edge) -> bool:
-    """Whether what comes over an edge is added to something."""
+    """Return whether the output of an edge is added to that of another edge."""
     return (
         group.keep != 1
         and sum(other.target == edge.target and bool(other.primitives) for other in group.edges) > 1
@@ -198,7 +259,7 @@ def _adds(group: EdgeGroup, edge: Edge) -> bool:
 
 
 def _shapes(network: nn.Module, modules: set[nn.Module], images: Tensor) -> dict[nn.Module, _Shape]:
-    """What each module reads and gives in a pass under unit weights."""
+    """Return the input and output shapes of modules in a pass with weight 1 on every op."""
     found: dict[nn.Module, _Shape] = {}
 
     def see(module: nn.Module, args: Any, output: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What was measured, and of what: a file that only answers for the very device, software and networks that it was measured on."""
+"""A latency measurement and its file, valid only for one device, software and kind of networks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from archgrad import schemas
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import Space
 from archgrad.bounds import BATCH, SIDE, THREADS
 from archgrad.cost.cost import Added, Cost
 from archgrad.errors import command, shown
+from archgrad.latency.schemas import LatencyFile
 from archgrad.latency.timing import hardware
-from archgrad.storage import files
+from archgrad.storage import files, typed_json
 from archgrad.storage.cache_folder import checked, default_cache, made
 
 NAMES = {"hardware": "device", "spec": "options of the space", "size": "image size"}
@@ -27,19 +27,19 @@ OPTIONS = ("channels", "cells", "classes", "in_channels")
 
 @dataclass(frozen=True)
 class Setting:
-    """Of what a latency is: derived networks of a space, on a machine."""
+    """The subject of a latency measurement: derived networks of a space, on one machine."""
 
     space: str
-    spec: Mapping[str, Any]  # of `Space.evaluation`
-    size: int  # side of the images
+    spec: Mapping[str, Any]  # options of `Space.evaluation`
+    size: int  # side of the images in pixels
     batch: int
     device: str  # "cpu" | "cuda"
-    hardware: str  # the device's own name
+    hardware: str  # name of the processor or the GPU model
     threads: int
     torch: str
 
     def command(self) -> str:
-        """The command line that measures it."""
+        """Return the command line that makes this measurement."""
         options = {name: self.spec[name] for name in OPTIONS if name in self.spec}
         said = {
             "space": self.space,
@@ -68,16 +68,30 @@ def setting(
     threads: int | None = None,
     **options: Any,
 ) -> Setting:
-    """Of the networks that ``space.derive(genotype, **options)`` gives, here. ``threads``: torch's as they are, unless given."""
+    """Return the setting of networks ``space.derive(genotype, **options)`` on this machine.
+
+    Args:
+        space: The search space.
+        size: Side of the images in pixels.
+        batch: Batch size.
+        device: "cpu" or "cuda".
+        threads: Number of torch's threads; by default the present one.
+        options: Options of the derived networks.
+
+    Returns:
+        The setting.
+
+    Raises:
+        ValueError: A number is out of range, or this machine has no such device.
+    """
     for name, value, most in (
         ("size", size, SIDE),
         ("batch", batch, BATCH),
         ("threads", threads, THREADS),
     ):
         if value is not None and not 1 <= value <= most:
-            raise ValueError(
-                f"{name} must be at {'least 1' if value < 1 else f'most {most:,}'}, not {shown(value)}"
-            )
+            bound = "least 1" if value < 1 else f"most {most:,}"
+            raise ValueError(f"{name} must be at {bound}, not {shown(value)}")
     spec = json.loads(json.dumps(space.evaluation(**options).spec()))
     number = torch.get_num_threads() if threads is None else threads
     return Setting(
@@ -86,7 +100,7 @@ def setting(
 
 
 class Net(NamedTuple):
-    """A derived network that was measured whole: what its ops add up to, and what it takes, ms."""
+    """A derived network that was measured whole: the sum of its ops and its latency, both in ms."""
 
     genotype: Genotype
     added: float
@@ -95,19 +109,19 @@ class Net(NamedTuple):
 
 @dataclass(frozen=True)
 class Profile:
-    """Op by op and calibrated: a network takes ``base + scale * sum of its ops`` ms."""
+    """A measurement: a network takes ``base + scale * (sum of its ops)`` ms."""
 
     setting: Setting
-    ops: Added  # ms, measured one by one
-    base: float
+    ops: Added  # ms, each op measured alone
+    base: float  # ms
     scale: float
     r2: float
     worst: float  # largest relative error among ``nets``
-    nets: tuple[Net, ...]  # that ``base`` and ``scale`` are the least squares of
+    nets: tuple[Net, ...]  # the networks to which ``base`` and ``scale`` are fitted
     date: str
 
     def cost(self) -> Cost:
-        """Latency as a `Cost`, in ms."""
+        """Return the latency as a `Cost` in ms."""
         ops = {
             group: {place: self.scale * ms for place, ms in added.items()}
             for group, added in self.ops.items()
@@ -115,6 +129,7 @@ class Profile:
         return Cost("latency", "ms", self.base, ops)
 
     def to_json(self) -> dict[str, Any]:
+        """Return the profile as values for JSON, the content of its file."""
         ops = {
             group: [[*place, ms] for place, ms in added.items()]
             for group, added in self.ops.items()
@@ -127,8 +142,8 @@ class Profile:
                 "setting": asdict(self.setting), "ops": ops, "nets": nets}  # fmt: skip
 
     @classmethod
-    def from_json(cls, data: schemas.LatencyFile) -> Profile:
-        """Inverse of `to_json`."""
+    def from_json(cls, data: LatencyFile) -> Profile:
+        """Return the profile that `to_json` wrote."""
         ops = {
             group: {(s, t, name): ms for s, t, name, ms in rows}
             for group, rows in data["ops"].items()
@@ -144,25 +159,48 @@ class Profile:
 
 
 def place(wanted: Setting) -> Path:
-    """Where its file is kept unless told otherwise: ``~/.cache/archgrad/latency``. ValueError where that belongs to another user."""
+    """Return the default file of a measurement, in ``~/.cache/archgrad/latency``.
+
+    Args:
+        wanted: The setting of the measurement.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ValueError: The cache folder belongs to another user.
+    """
     key = sha256(json.dumps(asdict(wanted), sort_keys=True).encode()).hexdigest()[:12]
     return checked(default_cache()) / "latency" / f"{wanted.space}-{wanted.device}-{key}.json"
 
 
 def write(found: Profile, path: Path) -> None:
+    """Write a profile to a file, and make its folder if it is missing."""
     made(path.parent)
     files.write(path, json.dumps(found.to_json()) + "\n")
 
 
 def read(path: Path, wanted: Setting) -> Profile:
-    """The file at ``path``. ValueError if it is no such file, or of another device, torch, space, size, batch or number of threads: it names
-    the first, and the command that measures anew."""
+    """Read a profile and check that it belongs to a setting.
+
+    Args:
+        path: The file.
+        wanted: The setting.
+
+    Returns:
+        The profile.
+
+    Raises:
+        ValueError: The file is no profile, or its setting differs (device, torch, space, size,
+            batch or number of threads). The message names the first difference and the command
+            that measures again.
+    """
     try:
         found = recorded(path)
     except ValueError as error:
         why = str(error).removeprefix(f"{path} is damaged: ")
         raise ValueError(
-            f"{path} holds no latencies: write them by `{wanted.command()} --out {path}` ({why})"
+            f"{path} is no latency file: write one with `{wanted.command()} --out {path}` ({why})"
         ) from None
     for field in fields(Setting):
         has, wants = getattr(found.setting, field.name), getattr(wanted, field.name)
@@ -177,23 +215,45 @@ def read(path: Path, wanted: Setting) -> Profile:
                     for spec in (has, wants)
                 )
             raise ValueError(
-                f"{path} was measured with another {NAMES.get(field.name, field.name)}, {has!r}, not {wants!r}: measure anew by "
-                f"`{wanted.command()} --out {path}`"
+                f"{path} was measured with another {NAMES.get(field.name, field.name)}, "
+                f"{has!r}, not {wants!r}: measure again with `{wanted.command()} --out {path}`"
             )
     return found
 
 
 def recorded(path: Path) -> Profile:
-    """The file at ``path``, whatever it was measured on: what a run in progress was begun with. ValueError if it is no such file."""
-    return Profile.from_json(schemas.read(path, schemas.LatencyFile))
+    """Read a profile without a check of its setting, such as the one a run began with.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The profile.
+
+    Raises:
+        ValueError: The file is no profile.
+    """
+    return Profile.from_json(typed_json.read(path, LatencyFile))
 
 
 def find(wanted: Setting) -> Profile:
-    """The file that `archgrad latency` keeps. ValueError where there is none names the command that measures it."""
+    """Read the profile that `archgrad latency` wrote to its default file.
+
+    Args:
+        wanted: The setting.
+
+    Returns:
+        The profile.
+
+    Raises:
+        ValueError: There is no such file, or its setting differs. The message names the command
+            that measures.
+    """
     path = place(wanted)
     if not path.exists():
-        how = f"`{wanted.command()}` does, or with --config the settings of a search in a space of your own form"
         raise ValueError(
-            f"no latency of these networks was measured on {wanted.hardware!r} yet: {how}"
+            f"no latency of these networks was measured on {wanted.hardware!r} yet: "
+            f"measure it with `{wanted.command()}`, or with --config and the settings of a search "
+            "whose space has options of your own"
         )
     return read(path, wanted)

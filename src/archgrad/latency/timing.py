@@ -1,7 +1,8 @@
-"""How long a call takes: warm-up, then calls until a floor of time is reached, and their median.
+"""The duration of a call: warm-up calls, then timed calls up to a total time, and their median.
 
-On one thread of the processor the clock is the process's own: what the wall clock says on an idle machine, and less disturbed by other work on a
-busy one. The allocator of glibc is told to keep its memory, see `keep_memory`.
+With one thread on the processor the clock is the process's CPU time. On an idle machine it equals
+the wall clock, and on a busy machine other work disturbs it less. `keep_memory` sets the allocator
+of glibc so that it keeps freed memory.
 """
 
 from __future__ import annotations
@@ -19,15 +20,25 @@ from typing import Any
 import torch
 
 LEAST = 5
-"""Calls that a median is of, at least."""
+"""The least number of calls for a median."""
 WARM_UP = {"cpu": 3, "cuda": 20}
-"""Calls before any is timed: a GPU chooses its kernels, and raises its clock."""
+"""Calls that are not timed: in them a GPU chooses its kernels and raises its clock."""
 KEEP = {-3: 32 << 20, -1: (2 << 30) - 1}
-"""glibc's M_MMAP_THRESHOLD, at its maximum, and M_TRIM_THRESHOLD, bytes."""
+"""glibc's M_MMAP_THRESHOLD, at its maximum, and M_TRIM_THRESHOLD, in bytes."""
 
 
 def milliseconds(call: Callable[[], Any], device: str, threads: int, seconds: float) -> float:
-    """The median of calls that take ``seconds`` together, "cpu" or "cuda"."""
+    """Return the median duration of a call in ms.
+
+    Args:
+        call: The call.
+        device: "cpu" or "cuda".
+        threads: torch's number of threads.
+        seconds: Total time of the timed calls, in seconds.
+
+    Returns:
+        The median over at least `LEAST` calls.
+    """
     for _ in range(WARM_UP[device]):
         call()
     spent: list[float] = []
@@ -57,7 +68,7 @@ def _cuda(call: Callable[[], Any]) -> float:
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """torch's threads inside the block."""
+    """Set torch's number of threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -67,11 +78,12 @@ def threads(number: int) -> Iterator[None]:
 
 
 def keep_memory() -> None:
-    """Freed memory stays with this process, from here on.
+    """Let glibc's allocator keep freed memory in this process from now on.
 
-    By default glibc's allocator hands large blocks back to the kernel and asks for them again, and the pages that a call then pays for depend
-    on what was freed before it: 5,000 to 9,000 in one pass of an MBConv network of 64x64 images, a third of its time, more or fewer from one
-    minute to the next. Other allocators and systems are left alone.
+    By default it returns large blocks to the kernel and requests them again. The number of pages
+    that a call then has to map depends on the memory that was freed before it. It was 5,000 to
+    9,000 in one pass of an MBConv network on 64x64 images, a third of its time, and it changed from
+    one minute to the next. Other allocators and systems are not changed.
     """
     if (
         sys.platform == "linux"
@@ -82,10 +94,21 @@ def keep_memory() -> None:
 
 
 def hardware(device: str) -> str:
-    """The processor's or the GPU's own name. ValueError where there is no GPU."""
+    """Return the name of the processor or the GPU model.
+
+    Args:
+        device: "cpu" or "cuda".
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: The device is "cuda", and this machine has no CUDA GPU.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
-            "latency on cuda: there is no CUDA GPU here; measure and search with cpu, or where the GPU is"
+            "latency on cuda: this machine has no CUDA GPU; "
+            "measure and search on cpu, or on a machine with a GPU"
         )
     if device == "cuda":
         return torch.cuda.get_device_name()

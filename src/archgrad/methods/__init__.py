@@ -1,4 +1,7 @@
-"""The one table of methods. A line here enrols a method in the command line and in the whole generic test suite."""
+"""The table of all methods, and the function that makes a method by name.
+
+A line in `METHODS` is all that the command line and the generic tests need to have a new method.
+"""
 
 from __future__ import annotations
 
@@ -52,37 +55,66 @@ from archgrad.spaces import space_of
 
 
 class Entry(NamedTuple):
-    patch: Callable[..., Patch]  # keyword options -> what the method changes
+    """A line of the table of methods.
+
+    Attributes:
+        patch: The function of the method. It takes the options by keyword and returns a patch.
+        paper: Authors, year and arXiv number.
+        summary: The idea in a few words, for a list of methods.
+        presets: Options by the name of a space, where a default differs in that space. Other names
+            are further sets of options, which a user chooses by ``preset``.
+        lengths: Length of the published search, by the name of its space. In other spaces it is the
+            space's own default length.
+    """
+
+    patch: Callable[..., Patch]
     paper: str
     summary: str
-    presets: Mapping[
-        str, Mapping[str, Any]
-    ] = {}  # options that differ in a space, by its name, and further sets of options, by theirs
-    lengths: Mapping[
-        str, Length
-    ] = {}  # published searches by the name of their space; elsewhere a search is as long as the space's own
+    presets: Mapping[str, Mapping[str, Any]] = {}
+    lengths: Mapping[str, Length] = {}
 
     def options(self, space_name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The space's preset, over it the one named by ``preset``, and over both what was given. ValueError for an unknown preset."""
+        """Return the options in a space that differ from the defaults of the method.
+
+        Args:
+            space_name: Name of the space, whose preset is the base.
+            given: Options of the user, which win. ``preset`` among them names a further preset,
+                which wins over that of the space.
+
+        Raises:
+            ValueError: No preset has the name.
+        """
         if not self.presets:
             return dict(given)
-        own = {name: value for name, value in given.items() if name != "preset"}
+        chosen = {name: value for name, value in given.items() if name != "preset"}
         named = given.get("preset")
         if named is not None and named not in self.presets:
             raise unknown("preset", named, self.presets)
-        return {**self.presets.get(space_name, {}), **self.presets.get(named or "", {}), **own}
+        return {**self.presets.get(space_name, {}), **self.presets.get(named or "", {}), **chosen}
 
     def made(self, name: str, space_name: str, given: Mapping[str, Any]) -> Patch:
-        """The patch of the method, as `options` has it in a space. ValueError for what is unknown or out of range."""
+        """Return the patch of the method in a space, with its origin.
+
+        Args:
+            name: Name of the method.
+            space_name: Name of the space, for its preset.
+            given: Options of the user, as in `options`.
+
+        Raises:
+            ValueError: An option is unknown or out of range.
+        """
         values = options.values(name, options.model(self.patch), self.options(space_name, given))
-        said = frozenset(given) | frozenset(self.presets.get(given.get("preset") or "", {}))
+        by_user = frozenset(given) | frozenset(self.presets.get(given.get("preset") or "", {}))
         return replace(
             self.patch(**values),
-            origins=(origin(self.patch, values, self.presets, said)._replace(name=name),),
+            origins=(origin(self.patch, values, self.presets, by_user)._replace(name=name),),
         )
 
     def usual(self, name: str, space_name: str, given: Mapping[str, Any]) -> Patch:
-        """The method at its defaults in a space; of what was ``given`` it has only what has no default."""
+        """Return the patch of the method at its defaults in a space.
+
+        From the ``given`` options it takes those without a default only.
+        """
         fields = options.model(self.patch).model_fields
         needed = {
             key: value
@@ -92,19 +124,16 @@ class Entry(NamedTuple):
         return self.made(name, space_name, needed)
 
     def model(self) -> type[BaseModel]:
-        """The options a user may set."""
-        return options.model(
-            self.patch, **({"preset": (self._preset(), None)} if self.presets else {})
-        )
-
-    def _preset(self) -> Any:
-        meaning = (
-            f"name of a set of options, laid over those of the space: {', '.join(self.presets)}"
-        )
-        return Annotated[str | None, Field(description=meaning)]
+        """Return the model of the options that a user may set."""
+        if not self.presets:
+            return options.model(self.patch)
+        names = ", ".join(self.presets)
+        meaning = f"name of a set of options, which win over those of the space: {names}"
+        kind = Annotated[str | None, Field(description=meaning)]
+        return options.model(self.patch, preset=(kind, None))
 
 
-IN_NASBENCH201 = {"nasbench201": Length(100)}  # [author code] as all lengths
+IN_NASBENCH201 = {"nasbench201": Length(100)}  # [author code], as all lengths below
 
 METHODS: dict[str, Entry] = {
     "darts": Entry(
@@ -120,53 +149,54 @@ METHODS: dict[str, Entry] = {
     "stdarts": Entry(
         stdarts,
         "2023, arXiv 2306.06855",
-        "a softmax so cold that the supernet is nearly the derived network",
+        "a cold softmax: the supernet is nearly the derived network",
         stdarts_presets,
     ),
     "sddarts": Entry(
         sddarts,
         "2023, arXiv 2302.05629",
-        "the supernet also learns from its own earlier selves, which vote",
+        "the supernet also learns from the vote of its earlier states",
     ),
     "cdarts": Entry(
         cdarts,
         "2022, arXiv 2006.10724",
-        "a search and an evaluation network that teach each other in cycles",
+        "a search and an evaluation network learn from each other in cycles",
         cdarts_presets,
         {"darts": Length(32)},
     ),
     "snas": Entry(
         snas,
         "Xie et al. 2019, arXiv 1812.09926",
-        "a mixture drawn from a concrete distribution; one level",
+        "a mixture drawn from a concrete distribution; alphas on training images",
         {},
-        {"darts": Length(150, 96, 45_000)},  # on all images, of which 0.9 train both here
+        # The authors train on all images; here 0.9 of them train both weights and alphas.
+        {"darts": Length(150, 96, 45_000)},
     ),
     "gdas": Entry(
         gdas,
         "Dong, Yang 2019, arXiv 1910.04465",
-        "one drawn op an edge runs; straight-through Gumbel softmax",
+        "one drawn op per edge runs; straight-through Gumbel softmax",
         gdas_presets,
         {"darts": Length(250, 256), "nasbench201": Length(250)},
     ),
     "pdarts": Entry(
         pdarts,
         "Chen et al. 2019, arXiv 1904.12760",
-        "three stages: ever deeper, over ever fewer ops; few skips",
+        "three stages with deeper supernets and fewer ops; few skips",
         pdarts_presets,
         {"darts": Length(75, 96)},
     ),
     "pcdarts": Entry(
         pcdarts,
         "Xu et al. 2020, arXiv 1907.05737",
-        "a part of the channels goes through the ops; a softmax over a node's inputs",
+        "a part of the channels goes through the ops; a softmax over the inputs of a node",
         {},
         {"darts": Length(50, 256)},
     ),
     "fairdarts": Entry(
         fairdarts,
         "Chu et al. 2020, arXiv 1911.12126",
-        "ops that do not compete, each driven to 0 or 1; selection by threshold",
+        "one sigmoid per op, pushed to 0 or 1; selection by a threshold",
         {},
         {"darts": Length(50, 128)},
     ),
@@ -180,51 +210,51 @@ METHODS: dict[str, Entry] = {
     "progressive": Entry(
         progressive,
         "Chen et al. 2021, arXiv 2006.10355",
-        "stages: ever fewer ops, ever more channels; for any method",
+        "stages with fewer ops and more channels; for any method",
         progressive_presets,
         IN_NASBENCH201,
     ),
     "dartsminus": Entry(
         dartsminus,
         "Chu et al. 2021, arXiv 2009.01027",
-        "a second, unsearched skip on every edge, whose weight falls to 0",
+        "a second skip on every edge, not searched, whose weight falls to 0",
     ),
     "dartspt": Entry(
         dartspt,
         "Wang et al. 2021, arXiv 2108.04392",
-        "selects the op whose removal hurts, after any search",
+        "selects, after any search, the op whose removal costs most accuracy",
         dartspt_presets,
         IN_NASBENCH201,
     ),
     "betadarts": Entry(
         betadarts,
         "Ye et al. 2022, arXiv 2203.01665",
-        "a growing pull of alphas on an edge to each other",
+        "a growing loss that pulls the alphas of an edge together",
         betadarts_presets,
         IN_NASBENCH201,
     ),
     "robustdarts": Entry(
         robustdarts,
         "Zela et al. 2020, arXiv 1909.09656",
-        "stops where the alphas' curvature rises",
+        "stops where the curvature over the alphas rises",
         robustdarts_presets,
     ),
     "smoothdarts": Entry(
         smoothdarts,
         "Chen, Hsieh 2020, arXiv 2002.05283",
-        "weights learn at a random or at the worst mixture near by",
+        "weights learn at a random or at the worst mixture nearby",
     ),
     "lambdadarts": Entry(
         lambdadarts,
         "Movahedi et al. 2023, arXiv 2210.07998",
-        "weights that make cells agree",
+        "weights also learn to make the cells agree on the mixture",
         lambdadarts_presets,
         IN_NASBENCH201,
     ),
     "oles": Entry(
         oles,
         "Jiang et al. 2023, arXiv 2311.04591",
-        "ops whose training and validation gradients part stop learning",
+        "an op stops learning once its training and validation gradients differ",
     ),
     "reinmax": Entry(
         reinmax,
@@ -235,7 +265,7 @@ METHODS: dict[str, Entry] = {
     "rsws": Entry(
         rsws,
         "Li, Talwalkar 2019, arXiv 1902.07638",
-        "a random path a step; the best of many by shared weights",
+        "one random architecture per step; the best of many by shared weights",
         rsws_presets,
         {"nasbench201": Length(250)},
     ),
@@ -250,13 +280,30 @@ def method(
     budget: Patch | None = None,
     **given: Any,
 ) -> Method:
-    """A method by name, or several as ``"a+b"``, over a space or its name, and with them ``patches`` of your own, composed in this order: the
-    one door that knows what each method's options are in this space (`Entry.presets`), and which rate of the alphas is published for it.
+    """Return a method by its name, or several composed methods, over a space.
 
-    Options go under their owner's name (``darts={"order": "weight_first"}``), and for a single method directly. ``weights`` and ``alphas``
-    set the optimizers (fields of `WeightSettings` and `AlphaSettings`); ``budget`` is what `archgrad.methods.budget.budget` makes of limits.
-    The alphas' ``lr`` may be "auto", and is so by default: the published rate, fitted to the length of the search where that starts
-    (`archgrad.searching.rate`). ValueError: what is unknown, out of range or in conflict.
+    Each method has the options of its presets in this space (`Entry.presets`). The learning rate of
+    the alphas is "auto" by default: the published rate, fitted to the length of the search when the
+    search starts (`archgrad.searching.rate`).
+
+    Args:
+        name: Name of a method, or several as "a+b".
+        space: A space, or the name of one.
+        patches: Further patches of yours, composed after the named methods in this order.
+        budget: A budget, made of limits by `archgrad.methods.budget.budget`.
+        given: Options, as a mapping under the name of their method: ``darts={"order":
+            "weight_first"}``. The options of a single method may also stand directly. ``weights``
+            and ``alphas`` set the optimizers (`WeightSettings`, `AlphaSettings`).
+
+    Returns:
+        The method.
+
+    Raises:
+        ValueError: A name or an option is unknown, a value is out of range, or two patches
+            conflict.
+
+    >>> method("stdarts+sddarts", "nasbench201", sddarts={"k": 2}).name
+    'stdarts+sddarts'
     """
     plugins.find()
     space = space_of(space)
@@ -270,78 +317,88 @@ def method(
             raise plugins.unknown("method", one, METHODS)
         if names.count(one) > 1:
             raise ValueError(f"method {name!r} names {one} twice")
+    sections = _sections(names, given)
+    changing = [one for one in names if one != "darts"]  # the patch of darts is the user's own
+    made = [METHODS[one].made(one, space.name, sections.get(one, {})) for one in changing]
+    further = _checked_patches(patches, names)
+    limiting = (budget,) if budget else ()
+    alphas = options.values("alphas", ALPHAS, sections.get("alphas", {}))
+    auto = alphas.get("lr", AUTO) == AUTO
+    if auto:
+        alphas.pop("lr", None)
+    patch = compose(*made, *further, *limiting, settle=_user_patch(sections, alphas))
+    with_rate = tuple(name for name in patch.with_rate if name not in alphas)
+    usual = {one: METHODS[one].usual(one, space.name, sections.get(one, {})) for one in changing}
+    whole = replace(patch, with_rate=with_rate)
+    # A patch of the user or a budget has functions, which no name and no option can make again.
+    recipe = None if further or budget else Made(again, name, given, whole, space)
+    return Method(whole, space, published(usual, space, patch, auto), recipe)
+
+
+def again(name: str, space: Space, given: Mapping[str, Any]) -> Method:
+    """Return the method that a pickled one was, made of the same names and options."""
+    return method(name, space, **given)
+
+
+def _sections(names: list[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the options by their owner; options without an owner are those of a single method."""
     owners = {*names, "darts", "weights", "alphas"}
     sections = {
         key: dict(value or {})
         for key, value in given.items()
         if key in owners and isinstance(value, Mapping)
     }
-    loose = {key: value for key, value in given.items() if key not in sections}
-    if loose and len(names) > 1:
-        raise unknown("section of options", next(iter(loose)), owners)
-    sections.setdefault(names[0], {}).update(loose)
-    made = [
-        METHODS[one].made(one, space.name, sections.get(one, {})) for one in names if one != "darts"
-    ]
-    own = _own(patches, names)
-    word = options.values("alphas", ALPHAS, sections.get("alphas", {}))
-    auto = word.get("lr", AUTO) == AUTO
-    said = {name: value for name, value in word.items() if not (auto and name == "lr")}
-    patch = compose(*made, *own, *([budget] if budget else []), settle=_user(sections, said))
-    with_rate = tuple(name for name in patch.with_rate if name not in said)
-    usual = {
-        one: METHODS[one].usual(one, space.name, sections.get(one, {}))
-        for one in names
-        if one != "darts"
-    }
-    whole = replace(patch, with_rate=with_rate)
-    plain = (
-        None if own or budget else Made(again, name, given, whole, space)
-    )  # functions of a user cannot be made again by name
-    return Method(whole, space, published(usual, space, patch, auto), plain)
+    direct = {key: value for key, value in given.items() if key not in sections}
+    if direct and len(names) > 1:
+        raise unknown("section of options", next(iter(direct)), owners)
+    sections.setdefault(names[0], {}).update(direct)
+    return sections
 
 
-def again(name: str, space: Space, given: Mapping[str, Any]) -> Method:
-    """A method of the names and options that a pickled one was made of."""
-    return method(name, space, **given)
-
-
-def _own(patches: Iterable[Patch], names: Iterable[str]) -> tuple[Patch, ...]:
-    """The user's patches. ValueError where one of them is of a method that is named, too."""
-    own = tuple(patches) if isinstance(patches, Iterable) else (patches,)
-    for one in own:
+def _checked_patches(patches: Iterable[Patch], names: Iterable[str]) -> tuple[Patch, ...]:
+    """Return the user's patches; raise ValueError where one is of a method that is named, too."""
+    checked = tuple(patches) if isinstance(patches, Iterable) else (patches,)
+    for one in checked:
         if not callable(getattr(one, "sets", None)):
             raise ValueError(f"patches: a list of archgrad.Patch is expected, not {shown(one)}")
         for twice in (known.name for known in one.origins if known.name in names):
             raise ValueError(
-                f"patch {one.name!r} is of the method {twice}, which is named, too: leave out one of the two"
+                f"patch {one.name!r} is of the method {twice}, which is named, too: "
+                "leave out one of the two"
             )
-    return own
+    return checked
 
 
 def published(
     usual: Mapping[str, Patch], space: Space, patch: Patch, auto: bool
 ) -> Published | None:
-    """What the literature says of the alphas' rate of methods that are ``usual`` by name and make up ``patch``; None where they disagree, and so
-    the user decides. A rate that an option of a method set otherwise (``drnas.alphas_lr``) is the user's word, and no automatic one."""
-    own = space.defaults
-    rates = {one.alphas["lr"] for one in usual.values() if "lr" in one.alphas} or {own.alphas.lr}
-    length = Length(own.epochs, own.batch)
+    """Return the published learning rate of the alphas, and the lengths of the searches it is for.
+
+    Args:
+        usual: The named methods at their defaults, by name.
+        space: The space.
+        patch: The composed patch.
+        auto: Whether the user left the rate to be fitted. A rate that an option of a method has
+            changed (``drnas.alphas_lr``) is the user's choice and is not fitted.
+
+    Returns:
+        The rate, or None where the methods have different published rates.
+    """
+    defaults = space.defaults
+    default = defaults.alphas.lr
+    rates = {one.alphas["lr"] for one in usual.values() if "lr" in one.alphas} or {default}
+    length = Length(defaults.epochs, defaults.batch)
     plans = {METHODS[one].lengths.get(space.name, length).plan for one in usual} or {length.plan}
     lr, *others = sorted(rates)
-    return (
-        None
-        if others
-        else Published(
-            lr, tuple(sorted(plans)), auto and patch.alphas.get("lr", own.alphas.lr) == lr
-        )
-    )
+    if others:
+        return None
+    return Published(lr, tuple(sorted(plans)), auto and patch.alphas.get("lr", default) == lr)
 
 
-def _user(sections: Mapping[str, Mapping[str, Any]], alphas: Mapping[str, Any]) -> Patch:
-    """What the user set himself, as one patch: it settles what the methods disagree on."""
-    own = options.call("darts", darts, sections.get("darts", {}))
+def _user_patch(sections: Mapping[str, Mapping[str, Any]], alphas: Mapping[str, Any]) -> Patch:
+    """Return the user's own options as a patch, which decides where the methods disagree."""
+    step = options.call("darts", darts, sections.get("darts", {}))
     weights = options.values("weights", options.model(WeightSettings), sections.get("weights", {}))
     return Patch(
-        "darts", order=own.order, hypergradient=own.hypergradient, weights=weights, alphas=alphas
+        "darts", order=step.order, hypergradient=step.hypergradient, weights=weights, alphas=alphas
     )

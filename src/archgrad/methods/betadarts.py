@@ -1,35 +1,33 @@
-"""Beta-DARTS, "beta-DARTS: Beta-Decay Regularization for Differentiable Architecture Search" (Ye et al., CVPR 2022, arXiv 2203.01665).
+"""Beta-DARTS (Ye et al., CVPR 2022, arXiv 2203.01665).
 
-DARTS whose alphas also descend ``log sum exp(a)`` of their edge, ever more strongly: the gradient of that is softmax(a) itself, so what is
-ahead is held back. It takes the place of the weight decay on the alphas.
+"beta-DARTS: Beta-Decay Regularization for Differentiable Architecture Search". It is DARTS with one
+further loss of the alphas, which takes the place of their weight decay.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from archgrad.components.losses import logsumexp, weighted
 from archgrad.components.schedules import toward
+from archgrad.option_types import NotNegativeFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "nasbench201": {"end": 50.0}
-}  # [author code]: 0.5 an epoch, over their 100 epochs
+# [author code] The strength grows by 0.5 an epoch, over the authors' 100 epochs.
+PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"end": 50.0}}
 
 
 @marked(PRESETS)
-def betadarts(*, start: NotNegative = 0.0, end: NotNegative = 5.0) -> Patch:
-    """A pull of the alphas on an edge towards each other, which grows linearly with the search,
-    whatever its length.
+def betadarts(*, start: NotNegativeFloat = 0.0, end: NotNegativeFloat = 5.0) -> Patch:
+    """Pull the alphas of an edge towards each other, by a loss that grows linearly with the epochs.
+
+    The added loss of the alphas is strength * log sum_k exp(a_k), a mean over the edges. Its
+    gradient is softmax(a), so the largest alpha is held back most.
 
     Args:
-        start: strength of the pull in the first epoch.
-        end: strength that the pull would reach an epoch after the last.
+        start: strength of the loss in the first epoch.
+        end: strength that the loss would reach one epoch after the last.
 
     Returns:
         The patch of the method.
@@ -41,7 +39,6 @@ def betadarts(*, start: NotNegative = 0.0, end: NotNegative = 5.0) -> Patch:
         alpha_terms=(decay,),
         drives={decay: f"--betadarts.end below {max(start, end):g}"},
         scalars={"beta_decay": strength},
-        alphas={
-            "decay": 0.0
-        },  # [paper] it stands in for Adam's; the released script leaves that at 1e-3
+        # [paper] The loss replaces Adam's weight decay; the released script leaves that at 1e-3.
+        alphas={"decay": 0.0},
     )

@@ -1,13 +1,18 @@
-"""A budget as a patch over any method: what is selected never exceeds it, and the search moves there.
+"""A budget as a patch over any method: no selection exceeds it, and the search moves towards it.
 
-Every limit has a multiplier that grows while the architecture that the alphas ask for exceeds the bound, and falls while it does not, so no
-strength has to be guessed (the differential multiplier method, Platt & Barr, NIPS 1987). It watches the selection, not the expected cost: of a
-nearly uniform mixture, such as DARTS's stay for long, the strongest ops cost far less once its expected cost is at the bound, and the search
-would end far below its budget. What is selected is another matter: it keeps to the bound whatever the mixture says (`archgrad.cost.limits`).
+Every limit has a multiplier m, which is the strength of its penalty. It grows while the unlimited
+selection exceeds the bound, and falls while it does not (the differential multiplier method, Platt
+& Barr, NIPS 1987). So no strength has to be chosen.
 
     alpha loss  +=  sum over limits of  m E[cost] / bound
-    m           <-  max(0, m + rate * g)         after every epoch with alpha steps; FALL times as fast where g < 0
-    g            =  cost / bound - 1             of what would be selected without a budget
+    m           <-  max(0, m + rate * g)    after every epoch with alpha steps; FALL times as fast
+                                            where g < 0
+    g            =  cost / bound - 1        of the selection without a budget
+
+g is a function of the selection, not of the expected cost. A mixture is nearly uniform for long,
+and its strongest ops cost far less than its expected cost. A search that held the expected cost at
+the bound would end far below its budget. The selection itself never exceeds the bound, whatever the
+mixture is (`archgrad.cost.limits`).
 """
 
 from __future__ import annotations
@@ -23,14 +28,26 @@ from archgrad.components.losses import Term
 from archgrad.cost.cost import expected
 from archgrad.cost.limits import Limits
 from archgrad.searching.patch import Patch
-from archgrad.searching.types import Data, Method, State
+from archgrad.searching.types import Data, Memory, Method, State
 
 FALL = 20.0
-"""Adam moves alphas as fast however small their gradient: a multiplier that fell as slowly as it rose would drive the mixture far below."""
+"""How many times faster a multiplier falls than it rises.
+
+Adam moves the alphas equally fast under a small gradient. With a multiplier that fell as slowly as
+it rose, the mixture would go far below the bound.
+"""
 
 
 def budget(limits: Limits, *, rate: float = 0.1) -> Patch:
-    """``rate``: what a multiplier gains in an epoch at whose end twice the bound is asked for."""
+    """Keep every selection within the limits, and move the alphas towards them by a penalty.
+
+    Args:
+        limits: The limits, each a cost and its bound.
+        rate: Growth of a multiplier in an epoch at whose end the selection costs twice the bound.
+
+    Returns:
+        The patch of the budget.
+    """
     return Patch(
         "budget",
         limits=limits,
@@ -40,23 +57,21 @@ def budget(limits: Limits, *, rate: float = 0.1) -> Patch:
 
 
 def penalty(limits: Limits) -> Term:
+    """Return the loss term ``sum over limits of m E[cost] / bound``, a scalar."""
+
     def term(forward: Forward) -> Tensor:
         multipliers: Tensor = forward.context.memory["budget"].multipliers
-        return (
-            multipliers
-            * torch.stack(
-                [
-                    expected(one.cost, forward.mixture, forward.context.groups) / one.bound
-                    for one in limits
-                ]
-            )
-        ).sum()
+        costs = [
+            expected(limit.cost, forward.mixture, forward.context.groups) / limit.bound
+            for limit in limits
+        ]
+        return (multipliers * torch.stack(costs)).sum()
 
     return term
 
 
-class Multipliers:
-    """One a limit, float32 on the device of the search; 0 at first."""
+class Multipliers(Memory):
+    """The multipliers of the limits, float32 on the device of the search, (limits,); 0 at first."""
 
     def __init__(self, limits: Limits, rate: float) -> None:
         self.limits, self.rate = limits, rate
@@ -65,22 +80,16 @@ class Multipliers:
     def bind(self, state: State) -> None:
         self.multipliers = self.multipliers.to(state.device)
 
-    def size(self) -> int:
-        return 0
-
-    def after_step(self, forward: Forward) -> None:
-        pass
-
     def after_epoch(
         self, method: Method, state: State, data: Data, context: Context
     ) -> dict[str, Any]:
-        """For each limit NAME: NAME, of what would be selected now; NAME_free, without a budget; NAME_expected, of the mixture;
-        NAME_multiplier."""
-        mixture, selected, free = (
-            method.readout(state),
-            method.genotype(state),
-            method.selected(state, ()),
-        )
+        """Move the multipliers, and return four metrics for each limit.
+
+        For a cost NAME they are NAME, the cost of the present selection; NAME_free, that of the
+        selection without a budget; NAME_expected, that of the mixture; and NAME_multiplier.
+        """
+        mixture, selected = method.readout(state), method.genotype(state)
+        free = method.selected(state, ())
         if method.moves_alphas(state):
             over = self.multipliers.new_tensor(
                 [limit.cost.of(free) / limit.bound - 1 for limit in self.limits]

@@ -1,8 +1,8 @@
-"""CDARTS, "Cyclic Differentiable Architecture Search" (Yu et al., TPAMI 2022, arXiv 2006.10724).
+"""CDARTS (Yu et al., TPAMI 2022, arXiv 2006.10724).
 
-DARTS with a second network: the evaluation network is what the search network would be discretised to, trained beside it, and its answers
-are a loss of the alphas. A cycle derives it, warms it up, and trains both together. [paper]; what is marked [author code] was read in the
-authors' repositories (microsoft/Cream, CDARTS, and researchmm/CyDAS, which keeps its scripts): see docs/cdarts.md.
+"Cyclic Differentiable Architecture Search". All that is not marked comes from the paper. [author
+code] is from the authors' repositories: microsoft/Cream (CDARTS), and researchmm/CyDAS, which keeps
+its scripts. docs/cdarts.md compares the three.
 """
 
 from __future__ import annotations
@@ -20,21 +20,32 @@ from archgrad.components.losses import Term, weighted
 from archgrad.components.schedules import Scalar, Span, When, lasting, span
 from archgrad.methods.cdarts_heads import DISTANCES, Heads
 from archgrad.methods.cdarts_stepper import DISTILLATION, Cyclic
+from archgrad.option_types import (
+    NotNegativeFloat,
+    NotNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PositiveShare,
+)
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
-Count = Annotated[int, Field(ge=1)]
 Window = Annotated[int, Field(ge=2)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 CIFAR = {"pool_bn": False}
 IMAGENET = {
-    "pretrain": 0.25, "warmup": 3, "joint": 1, "share": 0.2, "depth": 1.75, "fix_heads": False, "second_window": 5, "fade": 0.5, "decay": 1e-5,
-}  # fmt: skip
-CHAIN = {
-    "depth": 1.0
-}  # [reconstructed], and so is where the heads sit: behind the first and the second stage
+    "pretrain": 0.25,
+    "warmup": 3,
+    "joint": 1,
+    "share": 0.2,
+    "depth": 1.75,
+    "fix_heads": False,
+    "second_window": 5,
+    "fade": 0.5,
+    "decay": 1e-5,
+}
+# [reconstructed] So is the place of the heads in these spaces, behind the first and second stage.
+CHAIN = {"depth": 1.0}
 NASBENCH201 = {"pretrain": 0, "joint": 1, "depth": 1.0, "fix_heads": False, "regular_on": "none"}
 RELEASED = {"joint": 1, "distance": "smooth_l1", "mean": "all", "per_stage": True, "divide": True}
 PRESETS: dict[str, dict[str, Any]] = {
@@ -50,71 +61,73 @@ PRESETS: dict[str, dict[str, Any]] = {
 def cdarts(
     *,
     pretrain: Span = 0.0625,
-    warmup: Annotated[int, Field(ge=0)] = 1,
-    joint: Count = 2,
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    warmup: NotNegativeInt = 1,
+    joint: PositiveInt = 2,
+    share: PositiveShare = 1.0,
     keep_optimizers: bool = False,
-    depth: Positive = 2.5,
+    depth: PositiveFloat = 2.5,
     bn_affine: bool = False,
     share_fc: bool = False,
     pool_bn: bool | None = None,
-    strength: NotNegative = 1.0,
+    strength: NotNegativeFloat = 1.0,
     distance: Literal["kl", "smooth_l1"] = "kl",
-    tau: Positive = 2.0,
+    tau: PositiveFloat = 2.0,
     mean: Literal["batch", "all"] = "batch",
     detach_teacher: bool = False,
     ensemble: Literal["learned", "fixed"] = "learned",
     merge: Literal["concatenate", "sum"] = "concatenate",
     fix_heads: bool = True,
     second_window: Window = 6,
-    regular: NotNegative = 5.0,
+    regular: NotNegativeFloat = 5.0,
     regular_on: Literal["free", "none"] = "free",
-    fade: Positive = 2 / 3,
+    fade: PositiveFloat = 2 / 3,
     per_stage: bool = False,
     divide: bool = False,
-    decay: NotNegative = 3e-4,
+    decay: NotNegativeFloat = 3e-4,
 ) -> Patch:
-    """A search network and a deeper evaluation network that teach each other. An epoch of the
-    search is an iteration: a pass that trains the search network alone, or a cycle, which
-    warms the evaluation network up and then trains both.
+    """Train a search network S and a deeper evaluation network E that learn from each other.
+
+    S is the supernet; E runs the architecture that is selected from S. In the joint passes the
+    alphas and E descend CE(S) + CE(E) + strength * tau^2 * KL(p_E || p_S) + L_reg on validation
+    images. An epoch of the search is an iteration: a pass that trains S alone, or a cycle. A cycle
+    selects E anew, trains E alone, and then trains both.
 
     Args:
-        pretrain: iterations at the start that train the search network alone: a count (2), or a
-            share of all (0.0625).
-        warmup: passes in each cycle that train the evaluation network alone.
-        joint: passes in each cycle that train both networks and the alphas.
-        share: share of a half's batches that one pass takes.
-        keep_optimizers: keep momenta and Adam's state from cycle to cycle.
-        depth: cells of the evaluation network, in multiples of the search network's, rounded.
-        bn_affine: let the BatchNorms in the evaluation network's cells scale and shift.
-        share_fc: give both networks one classifier.
-        pool_bn: put BatchNorms behind pools in both networks; the default is the space's.
+        pretrain: iterations at the start that train S alone: a count (2), or a fraction of all
+            (0.0625).
+        warmup: passes over the images in each cycle that train E alone.
+        joint: passes over the images in each cycle that train S, E and the alphas.
+        share: fraction of the batches of a half that one pass takes.
+        keep_optimizers: keep the momenta and Adam's state from cycle to cycle.
+        depth: cells of E, in multiples of the cells of S, rounded.
+        bn_affine: let the BatchNorms in the cells of E scale and shift.
+        share_fc: give both networks the same classifier.
+        pool_bn: put BatchNorms behind the pools of both networks; the default is the space's.
         strength: factor of the distillation, the paper's lambda; 0 switches it off, with its heads.
-        distance: distance between the networks' answers: a divergence (kl), or SmoothL1 times tau
-            squared (smooth_l1).
+        distance: distance between the logits of S and E: tau squared times the KL divergence (kl),
+            or tau squared times SmoothL1 (smooth_l1).
         tau: temperature of the distillation.
         mean: mean of the divergence: over rows (batch), or over rows and classes (all).
-        detach_teacher: keep the evaluation network from learning by the distillation.
-        ensemble: weights of a network's three answers: trained ones (learned), or 1/3 each (fixed).
-        merge: form of a network's three answers: one behind the other (concatenate), or added
-            (sum).
-        fix_heads: leave the heads of the distillation as they were drawn.
-        second_window: side of the pool in the second head, in places of its features.
-        regular: strength of the L1 penalty on alphas at the start.
-        regular_on: alphas that the penalty counts: those of pools, skips and noise, as a sum
-            (free), or those of the op none, as a mean (none).
-        fade: share of the cycles after which the penalty is 0.
-        per_stage: count the penalty on pools, skips and noise three times, once a stage, as the
-            released code does.
-        divide: divide both cross-entropies by the strength of the distillation, as the released
+        detach_teacher: keep E from learning by the distillation.
+        ensemble: weights of the three logits of a network: trained (learned), or 1/3 each (fixed).
+        merge: rule for the three logits of a network: put one behind the other in the batch
+            (concatenate), or add them (sum).
+        fix_heads: leave the heads of the distillation at their random initial weights.
+        second_window: side of the pooling window in the second head, in pixels of its features.
+        regular: strength of L_reg at the start, an L1 penalty on alphas.
+        regular_on: alphas in L_reg: those of pools, skips and noise, as a sum (free), or those of
+            the op none, as a mean (none).
+        fade: fraction of the cycles after which L_reg is 0.
+        per_stage: count L_reg on pools, skips and noise three times, once a stage, as the released
             code does.
+        divide: divide CE(S) and CE(E) by the strength, as the released code does.
         decay: weight decay of both networks.
 
     Returns:
         The patch of the method.
     """
     begin = span(pretrain, "cdarts.pretrain")
-    coefficient = fading(
+    coefficient = fading_strength(
         3 * regular if per_stage and regular_on == "free" else regular, begin, warmup, joint, fade
     )
     pull = weighted(coefficient, magnitude(regular_on))
@@ -132,7 +145,7 @@ def cdarts(
     return Patch(
         "cdarts",
         stepper=stepper,
-        needs_alphas=True,  # the evaluation network begins with the alpha steps
+        needs_alphas=True,  # before the first alpha step the evaluation network does not exist
         alpha_from=begin,
         lengths=(lasting(warmup, "cdarts.warmup"),),
         alpha_terms=(pull,),
@@ -142,7 +155,8 @@ def cdarts(
         },
         scalars={"regular": coefficient},
         space={} if pool_bn is None else {"pool_bn": pool_bn},
-        # constant: the authors build cosine schedules and never step them [author code]
+        # The rate is constant: the authors build cosine schedules but never step them [author
+        # code].
         weights={
             "lr": 0.08,
             "per": "never",
@@ -156,7 +170,12 @@ def cdarts(
 
 
 def magnitude(on: str) -> Term:
-    """``sum |a|`` over the weight-free ops of all groups, or ``mean |a|`` over ``none`` [author code]."""
+    """Return the loss term of the L1 penalty on alphas [author code].
+
+    Args:
+        on: "free" is ``sum |a|`` over the ops without weights of all groups, "none" is ``mean |a|``
+            over the op `none`.
+    """
 
     def term(forward: Forward) -> Tensor:
         chosen = [
@@ -171,28 +190,33 @@ def magnitude(on: str) -> Term:
 
 @lru_cache(maxsize=64)
 def _columns(group: EdgeGroup, on: str, device: torch.device) -> tuple[Tensor, int]:
-    """Bool (edges, ops) on the device, and how many are True: counted here, where no GPU must be waited for."""
+    """Return bool (edges, ops) on the device, and the number of true entries.
+
+    The count is made on the host, so no step has to wait for a GPU.
+    """
     mask = group.columns(group.free if on == "free" else ("none",))
     return mask.to(device), int(mask.sum())
 
 
-def fading(start: float, begin: When, warmup: int, joint: int, fade: float) -> Scalar:
-    """``start * max(0, 1 - (t - pretrain) / ((iterations - pretrain) * joint * fade))``, t in joint epochs [author code].
+def fading_strength(start: float, begin: When, warmup: int, joint: int, fade: float) -> Scalar:
+    """Return the strength of the penalty, which falls linearly to 0 [author code].
 
-    Their t counts ``joint`` epochs of every iteration, pretraining included, and pretrain is subtracted as it is: where both are above 1
-    the first cycle is below ``start`` already.
+    It is ``start * max(0, 1 - (t - pretrain) / ((iterations - pretrain) * joint * fade))``, with t
+    in joint passes. The authors count ``joint`` passes for every iteration, pretraining included,
+    but subtract the number of pretraining iterations. So where both are above 1, the first cycle
+    already has less than ``start``.
     """
 
-    def at(context: Context) -> float:
+    def strength_at(context: Context) -> float:
         t = context.t
         pretrain = begin(t.epochs)
         if t.epoch < pretrain:
             return start
-        lap = max(
-            1, t.steps // (warmup + joint)
-        )  # a method composed with this one may train S alone for longer
+        # A method that is composed with CDARTS may train S alone for longer. Such an epoch is one
+        # pass, which may have fewer steps than a cycle has passes.
+        lap = max(1, t.steps // (warmup + joint))
         inner = min(max(t.step // lap - warmup, 0), joint - 1)
         gone = t.epoch * joint + inner - pretrain
         return start * max(0.0, 1 - gone / ((t.epochs - pretrain) * joint * fade))
 
-    return at
+    return strength_at

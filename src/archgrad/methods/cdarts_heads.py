@@ -1,7 +1,8 @@
-"""Introspective distillation (CDARTS, arXiv 2006.10724): what two networks of one image say at three depths, and how far they are apart.
+"""The introspective distillation of CDARTS (arXiv 2006.10724).
 
-Heads on the features of the first two stages and a network's own classifier are three answers; a learned weight for each makes them one
-ensemble. B images, K classes.
+Each network has three logits for an image: one of a head behind the first stage, one of a head
+behind the second stage, and one of its classifier. An ensemble weighs the three. The distillation
+is a distance between the ensembles of both networks. Shapes: B images, K classes.
 """
 
 from __future__ import annotations
@@ -15,13 +16,20 @@ from torch import Tensor, nn
 from archgrad.arch.passes import Output
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-"""answers of the student and of the teacher, (3B, K) or (B, K) -> scalar."""
+"""Logits of the student and of the teacher, each (3B, K) or (B, K) -> their distance, a scalar."""
 
 
 class Head(nn.Module):
-    """ReLU, average pool, 1x1 to 128, BN, ReLU, 2x2 to 768, BN, ReLU, mean, linear; BatchNorms without affine [author code].
+    """One head of the distillation [author code].
 
-    ``window``: of the pool, of stride 2. An image smaller than the windows (they are made for 32x32) is pooled whole, and padded to 2x2.
+    Its layers are ReLU, average pool, 1x1 convolution to 128 channels, BN, ReLU, 2x2 convolution to
+    768, BN, ReLU, mean over the image, linear. The BatchNorms have no affine.
+
+    Args:
+        channels: Channels of the features.
+        classes: Number of classes K.
+        window: Side of the pooling window, of stride 2. The windows are made for images of 32x32.
+            Smaller features are pooled as a whole, then padded to 2x2.
     """
 
     def __init__(self, channels: int, classes: int, window: int) -> None:
@@ -34,7 +42,7 @@ class Head(nn.Module):
         self.classifier = nn.Linear(768, classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        """features (B, C, H, W) -> logits (B, K)"""
+        """Return logits, (B, K), for features, (B, C, H, W)."""
         x = F.avg_pool2d(
             F.relu(features), [min(self.window, side) for side in features.shape[2:]], 2
         )
@@ -45,10 +53,17 @@ class Head(nn.Module):
 
 
 class Heads(nn.Module):
-    """The two heads, which both networks share, and the ensemble of three answers.
+    """The two heads, which both networks share, and the ensemble of three logits.
 
-    ``windows``: of the heads' pools. ``frozen``: heads that stay as they were drawn. ``learned``: weights ``softmax(r)`` with
-    ``r = rand(3) / 3`` trained, else 1/3 each. ``summed``: the weighted answers are added, else they stand behind each other in the batch.
+    Args:
+        channels: Channels of the features behind the first and the second stage.
+        classes: Number of classes K.
+        windows: Side of the pooling window of each head.
+        frozen: Whether the heads keep their random initial weights.
+        learned: Whether the weights of the ensemble are trained. They are ``softmax(r)``, with
+            ``r = rand(3) / 3`` at the start. If not, each is 1/3.
+        summed: Whether the weighted logits are added. If not, they are concatenated along the
+            batch.
     """
 
     def __init__(
@@ -62,7 +77,7 @@ class Heads(nn.Module):
     ) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
-            Head(own, classes, window) for own, window in zip(channels, windows, strict=True)
+            Head(width, classes, window) for width, window in zip(channels, windows, strict=True)
         )
         self.stages.requires_grad_(not frozen)
         self.summed = summed
@@ -71,31 +86,40 @@ class Heads(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Of the ensemble; the heads reset their own."""
+        """Draw the weights of the ensemble anew. The modules of the heads reset themselves."""
         if self.ensemble.requires_grad:
             self.ensemble.uniform_(0, 1 / 3)
         else:
             self.ensemble.fill_(1 / 3)
 
     def forward(self, output: Output) -> Tensor:
-        """Output of a network -> its answer, (3B, K), or (B, K) where they are summed; float32 at least."""
-        logits = [head(features) for head, features in zip(self.stages, output.features)] + [
-            output.logits
-        ]
+        """Return the ensemble of a network's logits, in float32 or wider.
+
+        Args:
+            output: The output of a pass, with its features.
+
+        Returns:
+            (3B, K), or (B, K) where the logits are added.
+        """
+        heads = [head(features) for head, features in zip(self.stages, output.features)]
         wide = torch.promote_types(output.logits.dtype, torch.float32)
-        answers = (
-            torch.stack([one.to(wide) for one in logits]) * self.ensemble.softmax(0)[:, None, None]
-        )
-        return answers.sum(0) if self.summed else answers.flatten(0, 1)
+        logits = torch.stack([each.to(wide) for each in (*heads, output.logits)])
+        weighted = logits * self.ensemble.softmax(0)[:, None, None]
+        return weighted.sum(0) if self.summed else weighted.flatten(0, 1)
 
 
 def soft_kl(tau: float, mean: str) -> Distance:
-    """``tau^2 * KL(softmax(teacher / tau) || softmax(student / tau))``. ``mean`` over the rows ("batch"), or over rows and classes ("all":
-    torch's KLDivLoss as the released code calls it, K times less)."""
+    """Return the distance ``tau^2 * KL(softmax(teacher / tau) || softmax(student / tau))``.
+
+    Args:
+        tau: Temperature.
+        mean: "batch" is a mean over the rows. "all" is a mean over rows and classes, which is K
+            times smaller. The released code calls torch's KLDivLoss in this way.
+    """
 
     def distance(student: Tensor, teacher: Tensor) -> Tensor:
         log_q, log_p = (student / tau).log_softmax(1), (teacher / tau).log_softmax(1)
-        # not torch's "mean", which warns that it will become "batchmean"
+        # torch's reduction "mean" warns that it will become "batchmean", so it is not used.
         divergence = tau**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
         return divergence / student.shape[1] if mean == "all" else divergence
 
@@ -103,7 +127,10 @@ def soft_kl(tau: float, mean: str) -> Distance:
 
 
 def smooth_l1(tau: float, mean: str) -> Distance:
-    """``tau^2 * SmoothL1(student, teacher)`` of the answers as they are, mean over rows and classes; ``mean`` does not matter."""
+    """Return the distance ``tau^2 * SmoothL1(student, teacher)``, a mean over rows and classes.
+
+    The logits are not divided by ``tau``, and ``mean`` has no effect.
+    """
     return lambda student, teacher: tau**2 * F.smooth_l1_loss(student, teacher)
 
 

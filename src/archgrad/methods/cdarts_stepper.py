@@ -1,8 +1,9 @@
-"""The cycle of CDARTS (arXiv 2006.10724): a search network S and a deeper evaluation network E that runs what was selected from S.
+"""The step of CDARTS (arXiv 2006.10724), with a search network S and an evaluation network E.
 
-An epoch is one of the paper's iterations: one pass over the images that trains S alone (pretraining), or a cycle: E is derived anew, warmed
-up, and then both learn together, while E's answers steer the alphas. E is a supernet too, under the one-hot mixture of the genotype at hand:
-so a weight trained in one cycle is there in the next.
+An epoch is one of the paper's iterations. It is either one pass over the images that trains S alone
+(pretraining), or a cycle. A cycle selects a genotype from S, trains E alone with it (warm-up), and
+then trains both networks and the alphas (joint). E is a deeper supernet that runs under the one-hot
+mixture of the genotype, so weights that were trained in one cycle are there in the next.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from archgrad.components.gradients import frozen, gradients, present
 from archgrad.components.losses import task
 from archgrad.methods.cdarts_heads import Distance, Heads
 from archgrad.searching.steps import (
+    Bilevel,
     adam,
     autocast,
     descend,
@@ -40,29 +42,50 @@ from archgrad.searching.steps import (
 from archgrad.searching.types import Method, Plan, State, Values
 
 DISTILLATION = "distillation"
-"""How a trace and `Patch.drives` name that term of the loss."""
+"""Name of this term of the loss, in a trace and in `Patch.drives`."""
 
 
 class Joint(NamedTuple):
-    """The loss of the joint stage on validation images, term by term, each a scalar, and the two passes."""
+    """The loss of a joint step on validation images, and its two passes.
 
-    labels: Tensor  # CE(S) + CE(E)
+    Attributes:
+        labels: CE(S) + CE(E), a scalar.
+        distillation: The weighted distance between the logits of S and E, a scalar.
+        further: The other terms of the alphas' loss, such as L_reg, a scalar.
+        search: The pass of S.
+        evaluation: The pass of E.
+    """
+
+    labels: Tensor
     distillation: Tensor
-    further: Tensor  # what the method adds to the alphas' loss: the regulariser
+    further: Tensor
     search: Forward
     evaluation: Forward
 
     @property
     def loss(self) -> Tensor:
+        """Return the sum of the three terms."""
         return self.labels + self.distillation + self.further
 
 
 @dataclass(frozen=True)
 class Cyclic:
-    """``depth``: E's cells in multiples of S's (1 where depth is searched). ``affine``: E's BatchNorms in cells. ``share_classifier``: both
-    have one. ``heads``: (channels, classes) -> `Heads`. ``warmup``, ``joint``: passes over the images in a cycle; ``share``: of the batches in
-    each pass. ``keep``: optimizers live on from cycle to cycle. ``strength``, ``distance``: of the distillation; ``detach``: E learns nothing
-    from it; ``divide``: the released code's division of both cross-entropies by the strength."""
+    """The stepper of CDARTS.
+
+    Attributes:
+        depth: Cells of E in multiples of the cells of S; 1 where depth is searched.
+        affine: Whether the BatchNorms in the cells of E scale and shift.
+        share_classifier: Whether both networks have the same classifier.
+        heads: (channels, classes) -> `Heads`.
+        warmup: Passes over the images in a cycle that train E alone.
+        joint: Passes over the images in a cycle that train both networks and the alphas.
+        share: Fraction of the batches of a half in one pass.
+        keep: Whether the optimizers live on from cycle to cycle.
+        strength: Factor of the distillation.
+        distance: Distance of the distillation.
+        detach: Whether E learns nothing from the distillation.
+        divide: Whether both cross-entropies are divided by the strength, as in the released code.
+    """
 
     depth: float
     affine: bool
@@ -77,28 +100,45 @@ class Cyclic:
     detach: bool
     divide: bool
 
-    reads = frozenset({
-        "relax", "readout", "select", "reshape", "loss", "weight_terms", "alpha_terms", "memory", "scalars", "extra_alphas", "perturb",
-        "transforms", "finalise", "ahead", "alpha_from", "lengths", "limits", "space", "weights", "alphas", "with_rate", "stepper",
-    })  # fmt: skip
+    reads = Bilevel.reads - {
+        "train_alpha_terms",
+        "hypergradient",
+        "alpha_split",
+        "stages",
+        "order",
+    }
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
+        """Return the networks S ("search") and E ("evaluation"), and the heads ("heads").
+
+        Raises:
+            ValueError: The depth of the space is searched and ``depth`` is not 1, or the features
+                of S and E behind the first two stages differ in their channels.
+        """
         spec = space.spec()
-        own, deep = spec.get("cells"), max(1, round(self.depth * spec.get("cells", 1)))
-        if own is None and self.depth != 1:
+        cells = spec.get("cells")  # None: the depth is searched
+        deep = max(1, round(self.depth * spec.get("cells", 1)))
+        if cells is None and self.depth != 1:
             raise ValueError(
-                f"the depth of space {space.name!r} is searched, so both networks of cdarts share it: set cdarts.depth to 1"
+                f"the depth of space {space.name!r} is searched, so both networks of cdarts share "
+                "it: set cdarts.depth to 1"
             )
-        size = {"cells": deep} if own is not None else {}
-        whole = {"partial_channels": 1} if "partial_channels" in spec else {}
-        deeper = space.resized(**size, **whole, **({"affine": True} if self.affine else {}))
+        changes: dict[str, Any] = {}
+        if cells is not None:
+            changes["cells"] = deep
+        if "partial_channels" in spec:
+            changes["partial_channels"] = 1
+        if self.affine:
+            changes["affine"] = True
         search: Any = space.supernet()  # a `Supernet`
-        evaluation: Any = deeper.supernet()
+        evaluation: Any = space.resized(**changes).supernet()
         channels, others = search.feature_channels, evaluation.feature_channels
         if len(channels) < 3 or channels[:2] != others[:2]:
             raise ValueError(
-                f"cdarts puts a head behind the first and the second stage of both its networks, but in space {space.name!r} the stages have "
-                f"{', '.join(map(str, channels)) or 'no'} channels with {own} cells, {', '.join(map(str, others)) or 'no'} with {deep}"
+                "cdarts puts a head behind the first and the second stage of both its networks, "
+                f"but in space {space.name!r} the stages have "
+                f"{', '.join(map(str, channels)) or 'no'} channels with {cells} cells, "
+                f"{', '.join(map(str, others)) or 'no'} with {deep}"
             )
         evaluation.stem = search.stem
         if self.share_classifier:
@@ -110,93 +150,108 @@ class Cyclic:
         }
 
     def optimizers(self, method: Method, state: State) -> dict[str, torch.optim.Optimizer]:
-        """The stem is in both networks' sets, with a momentum in each."""
+        """Return one optimizer of S ("weights"), one of the alphas, and one of E ("evaluation").
+
+        The shared stem is in two of them, with a momentum in each.
+        """
         return {
             "weights": sgd(state.nets["search"].parameters(), method),
             "alphas": adam(method, state),
-            "evaluation": sgd(taught(state).values(), method),
+            "evaluation": sgd(evaluation_parameters(state).values(), method),
         }
 
     def lap(self, plan: Plan) -> int:
-        """Steps of one pass over the images."""
+        """Return the number of steps of one pass over the images."""
         return max(1, round(self.share * plan.steps))
 
     def steps(self, method: Method, plan: Plan, epoch: int) -> int:
-        return self.lap(plan) * (
-            1 if epoch < method.alpha_from(plan.epochs) else self.warmup + self.joint
-        )
+        """Return the number of steps of an epoch: one pass in the pretraining, else a cycle."""
+        pretrains = epoch < method.alpha_from(plan.epochs)
+        return self.lap(plan) * (1 if pretrains else self.warmup + self.joint)
 
     def alpha_steps(self, method: Method, plan: Plan, epoch: int) -> int:
-        """Those of the joint passes."""
+        """Return the number of steps of an epoch that move the alphas: its joint passes."""
         return self.lap(plan) * self.joint if method.moves_alphas_in(epoch, plan.epochs) else 0
 
     def begin_epoch(self, method: Method, state: State) -> None:
+        """Select the genotype of a new cycle, and make new optimizers unless they are kept."""
         if method.moves_alphas(state):
             state.genotype = method.selected(state)
             if not self.keep:
                 state.optimizers = self.optimizers(method, state)
 
     def phase(self, method: Method, state: State) -> str:
+        """Return the phase of the present step: "pretraining", "warm-up" or "joint"."""
         if not method.moves_alphas(state):
             return "pretraining"
         return "warm-up" if state.step < self.warmup * self.lap(state.plan) else "joint"
 
     def step(self, method: Method, state: State, train: Batch, val: Batch) -> Values:
+        """Take one step of the present phase, and return its metrics."""
         for name in ("weights", "evaluation"):
             set_rate(method, state, name)
         phase = self.phase(method, state)
         if phase == "warm-up":
             return self.warm_up(method, state, val)
-        met = self.joint_step(method, state, val) if phase == "joint" else {}
-        return {**met, **weight_step(method, state, train, val)}
+        joint = self.joint_step(method, state, val) if phase == "joint" else {}
+        return {**joint, **weight_step(method, state, train, val)}
 
     def warm_up(self, method: Method, state: State, val: Batch) -> Values:
-        """SGD on E's set by E's cross-entropy."""
-        passed = evaluate(method, state, "weight", val)
-        moved = taught(state)
+        """Take one SGD step of the parameters of E by the cross-entropy of E."""
+        passed = evaluation_pass(method, state, "weight", val)
+        moved = evaluation_parameters(state)
         loss = total((task,), passed, state.trace)
         descend(method, state, "evaluation", moved, gradients(loss, moved))
         return measures("warmup", passed)
 
     def joint_step(self, method: Method, state: State, val: Batch) -> Values:
-        """SGD on E's set and Adam on the alphas, by one loss. S's own weights take no part: its gradient here is nobody's."""
-        moved = taught(state)
+        """Take one SGD step of the parameters of E and one Adam step of the alphas, by one loss.
+
+        The weights that only S has do not learn from this loss, so they get no gradient.
+        """
+        moved = evaluation_parameters(state)
         with frozen(set(state.nets["search"].parameters()) - set(moved.values())):
-            met = self.joint_loss(method, state, val)
-            found = gradients(met.loss, {**moved, **state.alphas})
+            joint = self.joint_loss(method, state, val)
+            found = gradients(joint.loss, {**moved, **state.alphas})
         descend(method, state, "evaluation", moved, {name: found[name] for name in moved})
         move_alphas(state, present(found, state.alphas))
-        remember(state, met.search)
-        terms = {"distillation": met.distillation.detach(), "regulariser": met.further.detach()}
-        return {**measures("val", met.search), **measures("evaluation", met.evaluation), **terms}
+        remember(state, joint.search)
+        return {
+            **measures("val", joint.search),
+            **measures("evaluation", joint.evaluation),
+            "distillation": joint.distillation.detach(),
+            "regulariser": joint.further.detach(),
+        }
 
     def joint_loss(self, method: Method, state: State, val: Batch) -> Joint:
-        """``CE_S + CE_E + strength * distance(S, E) + the method's further terms of the alphas``."""
+        """Return the joint loss, CE(S) + CE(E) + strength * distance(S, E) + further terms."""
         search = forward(method, state, "search", "alpha", val, state.alphas)
-        evaluation = evaluate(method, state, "alpha", val)
+        evaluation = evaluation_pass(method, state, "alpha", val)
         labels = total((task,), search, state.trace) + total((task,), evaluation, state.trace)
-        none = labels.new_zeros(())
+        further = distillation = labels.new_zeros(())
         if self.divide and self.strength:
             labels = labels / self.strength
-        further = (
-            total(method.alpha_terms[1:], search, state.trace) if method.alpha_terms[1:] else none
-        )
-        distillation = (
-            self.strength * self.distillation(state, search, evaluation) if self.strength else none
-        )
+        if terms := method.alpha_terms[1:]:
+            further = total(terms, search, state.trace)
+        if self.strength:
+            distillation = self.strength * self.distillation(state, search, evaluation)
         state.trace.note((DISTILLATION,), distillation.view(1))
         return Joint(labels, distillation, further, search, evaluation)
 
     def distillation(self, state: State, search: Forward, evaluation: Forward) -> Tensor:
-        """How far S's answer is from E's."""
+        """Return the distance between the logits of S and of E, a scalar."""
         heads = state.nets["heads"]
         with autocast(state):
             student, teacher = heads(search.output), heads(evaluation.output)
         return self.distance(student, teacher.detach() if self.detach else teacher)
 
 
-def taught(state: State) -> dict[str, Tensor]:
-    """E's set by name: stem, E's weights and classifier, the heads unless they are frozen, the ensemble."""
+def evaluation_parameters(state: State) -> dict[str, Tensor]:
+    """Return the parameters that the SGD of E moves, by name.
+
+    They are the stem, the weights and the classifier of E, the heads unless they are frozen, and
+    the weights of the ensemble unless they are fixed.
+    """
     nets = {net: state.nets[net].named_parameters() for net in ("evaluation", "heads")}
     return {
         f"{net}.{name}": parameter
@@ -206,14 +261,14 @@ def taught(state: State) -> dict[str, Tensor]:
     }
 
 
-def evaluate(method: Method, state: State, phase: str, batch: Batch) -> Forward:
-    """A pass of E under the genotype of the cycle."""
-    assert state.genotype is not None  # begin_epoch
+def evaluation_pass(method: Method, state: State, phase: str, batch: Batch) -> Forward:
+    """Return a pass of E under the genotype of the cycle."""
+    assert state.genotype is not None  # `begin_epoch` selects it
     mixture = one_hot(state.genotype, tuple(state.space.groups.values()), state.device)
     return forward(method, state, "evaluation", phase, batch, state.alphas, mixture=mixture)
 
 
 @lru_cache(maxsize=4)
 def one_hot(genotype: Genotype, groups: tuple[EdgeGroup, ...], device: torch.device) -> Mixture:
-    """`Genotype.one_hot` on a device, once a cycle."""
+    """Return the one-hot mixture of a genotype on a device. It is made once a cycle."""
     return genotype.one_hot(groups_of(groups)).map(lambda weights: weights.to(device))

@@ -1,5 +1,8 @@
-"""DARTS (Liu, Simonyan, Yang 2019, arXiv 1806.09055): the origin, which changes nothing. Its options are the user's own word on the step,
-and settle what patches composed with it disagree on."""
+"""DARTS (Liu, Simonyan, Yang 2019, arXiv 1806.09055), the method that every other one changes.
+
+Its patch is empty but for the two options. They describe the step, and they decide where patches
+that are composed with it disagree.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,11 @@ def darts(
     order: Literal["alpha_first", "weight_first"] | None = None,
     hypergradient: Literal["first_order", "second_order", "finite_differences"] | None = None,
 ) -> Patch:
-    """DARTS itself, the step that every method starts from. Its options are the user's own word
-    on that step, and they settle a disagreement between composed methods.
+    """Search by gradient: a softmax over the alphas of each edge weighs the ops of that edge.
+
+    The mixture is p = softmax(a) (eq. 2). The alphas descend the validation loss L_val(w*(a), a),
+    where w*(a) minimises the training loss (eq. 3, 4). Every method starts from this step. Both
+    options also decide where composed methods disagree.
 
     Args:
         order: half of a step that comes first: the alphas' or the weights'. The default is the

@@ -1,21 +1,22 @@
-"""DARTS-, "Robustly Stepping out of Performance Collapse Without Indicators" (Chu et al. 2021, arXiv 2009.01027).
+"""DARTS- (Chu et al. 2021, arXiv 2009.01027).
 
-A skip gains twice: as an op, and because it lets gradients through to what comes before. DARTS whose edges have a second, unsearched skip
-beside their mixture, of weight beta, takes the second gain away from the searched one; beta falls, so that no such skip is left at the end.
+"DARTS-: Robustly Stepping out of Performance Collapse Without Indicators". A skip has two
+advantages: it is an op, and it lets gradients through to the layers before it. A second skip, which
+is not searched, takes the second advantage away from the searched skip. The weight of the second
+skip falls, so that the derived network does not need it.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from archgrad.arch.edges import Alphas
 from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context
 from archgrad.components.schedules import Scalar, constant, toward
+from archgrad.option_types import NotNegativeFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Reshape
@@ -26,15 +27,17 @@ SKIP = "skip_connect"
 @marked()
 def dartsminus(
     *,
-    beta: Annotated[float, Field(ge=0)] = 1.0,
+    beta: NotNegativeFloat = 1.0,
     decay: Literal["linear", "cosine", "constant"] = "linear",
 ) -> Patch:
-    """A second skip on every edge, which is not searched and whose weight falls.
+    """Add a second skip to every edge, which is not searched and whose weight falls.
+
+    An edge computes o(x) = beta * x + sum_k p_k o_k(x).
 
     Args:
         beta: weight of the second skip in the first epoch.
-        decay: fall of that weight, which would be 0 an epoch after the last: linear or cosine;
-            constant is no fall.
+        decay: rule by which that weight falls: linear or cosine, to 0 one epoch after the last; or
+            constant, for a weight that does not fall.
 
     Returns:
         The patch of the method.
@@ -56,8 +59,12 @@ def dartsminus(
 
 
 def auxiliary_skip(beta: Scalar) -> Reshape:
-    """``o(x) = beta * x + sum_k p_k o_k(x)`` on every edge that is left, whatever its ops [author code]; at stride 2, where x does not fit, a
-    factorized reduction of its own stands for it. At beta 0 it does not run: DARTS bit for bit."""
+    """Return a reshape that gives the second skip of every edge the weight ``beta``.
+
+    An edge has the second skip whatever ops it still has [author code]. At stride 2, where x does
+    not fit, the second skip is a factorized reduction with weights of its own. Where beta is 0, the
+    second skip does not run, and the result equals DARTS's to the last bit.
+    """
 
     def reshape(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
         weight = beta(context)

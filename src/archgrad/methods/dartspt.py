@@ -1,16 +1,14 @@
-"""DARTS-PT, "Rethinking Architecture Selection in Differentiable NAS" (Wang et al. 2021, arXiv 2108.04392).
+"""DARTS-PT (Wang et al. 2021, arXiv 2108.04392).
 
-Changes how an architecture is read off, after any search: not the op with the largest alpha is the best, but the one whose removal from the
-supernet hurts most. Edge by edge it is fixed, and the supernet learns on with it; then each node keeps the inputs whose removal hurts most.
+"Rethinking Architecture Selection in Differentiable NAS". The largest alpha does not name the best
+op of an edge. So DARTS-PT measures what the removal of an op costs the supernet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from archgrad.arch.mixture import Mixture
 from archgrad.components.schedules import Span, never
@@ -23,19 +21,20 @@ from archgrad.methods.dartspt_projection import (
     choices,
     columns,
     inputs,
-    pinned,
     projected,
+    with_fixed,
     without,
 )
+from archgrad.option_types import PositiveFloat, PositiveInt, PositiveShare
 from archgrad.searching.duration import STEP
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Ahead, Data, Decision, Finalise, Method, State
 
-PRESETS: dict[str, dict[str, Any]] = {
-    # [author code]: 5 epochs after a search of 100, elsewhere after one of 50. Of 25 epochs the script decides before 0, 5, 10, 15, 20 and 24.
-    "nasbench201": {"tune": 0.05, "last": 0.8},
-}
+# [author code] Five epochs lie between two decisions, after a search of 100 epochs in NAS-Bench-201
+# and of 50 elsewhere. In NAS-Bench-201 the script has 25 epochs and decides before epoch 0, 5, 10,
+# 15, 20 and 24, so the last pause has four.
+PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"tune": 0.05, "last": 0.8}}
 
 
 @marked(PRESETS)
@@ -43,25 +42,27 @@ def dartspt(
     *,
     fixed: bool = False,
     tune: Span = 0.1,
-    last: Annotated[float, Field(gt=0, le=1)] = 1.0,
-    rate: Annotated[float, Field(gt=0)] = 0.1,
+    last: PositiveShare = 1.0,
+    rate: PositiveFloat = 0.1,
     criterion: Literal["accuracy", "loss"] = "accuracy",
     order: Literal["random", "index"] = "random",
-    images: Annotated[int, Field(ge=1)] | None = None,
+    images: PositiveInt | None = None,
 ) -> Patch:
-    """A selection by what the removal of each op costs the supernet, after a search by any
-    method. The supernet learns on between the decisions.
+    """Select each op by the accuracy that its removal costs the supernet, after any search.
+
+    Edge by edge, the op is argmin_k of the validation accuracy without op k. It is fixed, and the
+    supernet is trained further with it. Then each node keeps, in the same way, the inputs whose
+    removal costs most.
 
     Args:
-        fixed: never move the alphas, as the paper's DARTS-PT-fix.
-        tune: time for which the supernet learns on between decisions: epochs (5), or a share of the
+        fixed: never move the alphas, as in the paper's DARTS-PT-fix.
+        tune: training time of the supernet between two decisions: epochs (5), or a fraction of the
             search (0.1).
-        last: share of that time for which the supernet learns on before the last decision.
-        rate: learning rate of that time, in multiples of the search's.
-        criterion: measure of what a removal costs, on validation images: accuracy, or loss.
-        order: order in which edges and nodes are decided: drawn (random), or by their number
-            (index).
-        images: number of validation images for the measure; the default is the whole validation
+        last: fraction of that time before the last decision.
+        rate: learning rate of that training, in multiples of the first rate of the search.
+        criterion: measure of a removal, on validation images: accuracy, or loss.
+        order: order of the edges and of the nodes: drawn (random), or by their number (index).
+        images: number of validation images of a measurement; the default is the whole validation
             half.
 
     Returns:
@@ -72,7 +73,7 @@ def dartspt(
         reshape=(projected,),
         memory={"projection": Projection},
         finalise=perturbation(tune, last, rate, criterion, order, images),
-        ahead={"finalisation": judging(tune, last, order, images)},
+        ahead={"finalisation": remaining_work(tune, last, order, images)},
         alpha_from=never if fixed else None,
     )
 
@@ -80,9 +81,13 @@ def dartspt(
 def perturbation(
     tune: float, last: float, rate: float, criterion: str, order: str, images: int | None
 ) -> Finalise:
-    """A decision for every choice, among what leaves something within the limits; between rounds the supernet learns on, without its old
-    momentum and at one learning rate [author code]. After every epoch of that but the last a decision that chooses nothing: what was learnt
-    so far is kept."""
+    """Return a finalisation that decides every choice in turn.
+
+    Only ops and inputs that leave an architecture within the limits are candidates. Between two
+    rounds of choices the supernet learns on, without its old momentum and at a constant learning
+    rate [author code]. Each of these epochs but the last yields a decision that chooses nothing, so
+    that the weights learnt so far are saved.
+    """
 
     def finalise(
         method: Method, state: State, data: Data, decisions: list[Decision]
@@ -90,28 +95,30 @@ def perturbation(
         learner = method.changed(
             weights={**method.patch.weights, "lr": rate * method.weights.lr, "per": "never"}
         )
-        each, steps = tuning(method, state, tune)
+        epoch_steps, steps = tuning(method, state, tune)
         groups = state.space.groups
         projection: Any = state.memory["projection"]
 
         def remains(mixture: Mixture, group: str, edge: int, column: int | None = None) -> float:
-            """What the supernet still reaches when this is removed: its accuracy, or minus its loss."""
-            less, batches = (
+            """Return the accuracy of the supernet without this op or edge, or minus its loss."""
+            right, loss = accuracy(
+                state.nets["search"],
                 without(mixture, groups, group, edge, column),
                 data.evaluation("val", limit=images),
-            )
-            place, own = (state.seed, "dartspt"), method.patch.loss
-            right, loss = accuracy(
-                state.nets["search"], less, batches, *place, batch_statistics=True, loss=own
+                state.seed,
+                "dartspt",
+                batch_statistics=True,
+                loss=method.patch.loss,
             )
             return right if criterion == "accuracy" else -loss
 
         def decide(choice: Choice) -> dict[str, Any]:
+            """Fix the op of an edge or the inputs of a node, and return a note of the decision."""
             name, group, mixture = choice.group, groups[choice.group], method.readout(state).whole()
 
             def allowed(fixed: dict[int, int]) -> bool:
                 return fit(
-                    pinned(
+                    with_fixed(
                         groups,
                         {**projection.fixed, name: {**projection.fixed.get(name, {}), **fixed}},
                     ),
@@ -138,11 +145,12 @@ def perturbation(
                 }
             left = {edge: remains(mixture, name, edge) for edge in inputs(group, choice.place)}
             ranked = sorted(left, key=left.__getitem__)
-            pairs = combinations(
-                ranked, group.keep or len(ranked)
-            )  # the first of them are what hurts most
+            # In the order of `combinations` the inputs whose removal costs most come first.
+            subsets = combinations(ranked, group.keep or len(ranked))
             best_inputs = next(
-                some for some in pairs if allowed({edge: -1 for edge in ranked if edge not in some})
+                some
+                for some in subsets
+                if allowed({edge: -1 for edge in ranked if edge not in some})
             )
             for edge in ranked:
                 if edge not in best_inputs:
@@ -153,13 +161,13 @@ def perturbation(
         if not decisions:
             state.optimizers["weights"].state.clear()
         agenda = choices(groups, order, state.seed)
-        begin, tuned = at(decisions)
+        begin, tuned = next_choice(decisions)
         wanted = pauses(agenda, steps, last)
         for turn in range(begin, len(agenda)):
             while tuned < wanted.get(turn, 0):
-                some = min(each, wanted[turn] - tuned)
-                learn_on(learner, state, data, some)
-                tuned += some
+                taken = min(epoch_steps, wanted[turn] - tuned)
+                learn_on(learner, state, data, taken)
+                tuned += taken
                 if tuned < wanted[turn]:
                     yield Decision(
                         strongest(method.readout(state), groups, method.limits), {"tuned": tuned}
@@ -171,16 +179,18 @@ def perturbation(
 
 
 def tuning(method: Method, state: State, tune: float) -> tuple[int, int]:
-    """Steps of an epoch, and those between two rounds of decisions."""
-    each = method.stepper.steps(method, state.plan, state.plan.epochs - 1)
-    return each, tune * each if isinstance(tune, int) else max(
-        1, round(tune * state.plan.epochs * each)
-    )
+    """Return the steps of an epoch, and the steps between two rounds of decisions."""
+    epoch_steps = method.stepper.steps(method, state.plan, state.plan.epochs - 1)
+    if isinstance(tune, int):
+        return epoch_steps, tune * epoch_steps
+    return epoch_steps, max(1, round(tune * state.plan.epochs * epoch_steps))
 
 
 def pauses(agenda: list[Choice], steps: int, last: float) -> dict[int, int]:
-    """Place of a choice in the agenda -> how many steps the supernet learns before it: between two rounds so many ``steps``, before the last
-    round the share ``last`` of them."""
+    """Return the steps that the supernet learns before a choice, by its place in the agenda.
+
+    The first choice of a round has ``steps``, that of the last round the fraction ``last`` of them.
+    """
     begins = [place for place, choice in enumerate(agenda) if choice.first][1:]
     return {
         place: steps if place < begins[-1] else min(steps, max(1, round(last * steps)))
@@ -188,17 +198,21 @@ def pauses(agenda: list[Choice], steps: int, last: float) -> dict[int, int]:
     }
 
 
-def at(decisions: list[Decision]) -> tuple[int, int]:
-    """The choice that comes next, and the steps since the last one."""
+def next_choice(decisions: list[Decision]) -> tuple[int, int]:
+    """Return the place of the next choice in the agenda, and the steps since the last choice."""
     tuned = decisions[-1].note.get("tuned", 0) if decisions else 0
     return sum("tuned" not in decision.note for decision in decisions), tuned
 
 
-def judging(tune: float, last: float, order: str, images: int | None) -> Ahead:
-    """What `perturbation` has still to do: of each choice a pass for all that may be removed, and the steps between rounds."""
+def remaining_work(tune: float, last: float, order: str, images: int | None) -> Ahead:
+    """Return the work that `perturbation` has still to do, in passes of an image.
+
+    Every candidate of a choice takes the validation images once. The steps between rounds come on
+    top.
+    """
 
     def ahead(method: Method, state: State) -> float:
-        groups, (turn, tuned) = state.space.groups, at(state.decisions)
+        groups, (turn, tuned) = state.space.groups, next_choice(state.decisions)
         agenda = choices(groups, order, state.seed)
         left = agenda[turn:]
         tried = sum(
@@ -214,16 +228,16 @@ def judging(tune: float, last: float, order: str, images: int | None) -> Ahead:
 
 
 def learn_on(method: Method, state: State, data: Data, steps: int) -> None:
-    """So many steps more, in further epochs."""
+    """Take ``steps`` more steps of the method, in further epochs."""
     while steps:
         if state.step == 0:
             method.stepper.begin_epoch(method, state)
-        some = min(steps, method.steps(state) - state.step)
+        taken = min(steps, method.steps(state) - state.step)
         for train, val in zip(
-            *(data.batches(split, state.epoch, state.step, some) for split in ("train", "val")),
+            *(data.batches(split, state.epoch, state.step, taken) for split in ("train", "val")),
             strict=True,
         ):
             method.step(state, train, val)
-        steps -= some
+        steps -= taken
         if state.step == method.steps(state):
             state.epoch, state.step = state.epoch + 1, 0

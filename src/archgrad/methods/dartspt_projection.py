@@ -1,4 +1,7 @@
-"""Reading an architecture off a supernet choice by choice: what is left to choose, and what is chosen already and holds from then on."""
+"""The projection of DARTS-PT (arXiv 2108.04392): the choices that are left and that are made.
+
+A choice that is made holds for the rest of the search: its edge runs the chosen op alone.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +15,20 @@ from torch import Tensor
 
 from archgrad.arch.edges import Alphas, EdgeGroup, Groups
 from archgrad.arch.mixture import Mixture
-from archgrad.components.context import Context, Forward
-from archgrad.searching.types import Data, Method, State
+from archgrad.components.context import Context
+from archgrad.searching.types import Memory
 from archgrad.seeds import generator
 
 
-class Projection:
-    """What is fixed: group -> edge -> column, -1 where the edge is removed."""
+class Projection(Memory):
+    """The choices that are made, as group -> edge -> column of the op; -1 is a removed edge."""
 
     def __init__(self) -> None:
         self.fixed: dict[str, dict[int, int]] = {}
 
     def fix(self, group: str, edge: int, column: int) -> None:
+        """Let the edge run the op of this column alone, or nothing if the column is -1."""
         self.fixed.setdefault(group, {})[edge] = column
-
-    def bind(self, state: State) -> None:
-        pass
-
-    def size(self) -> int:
-        return 0
-
-    def after_step(self, forward: Forward) -> None:
-        pass
-
-    def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
-    ) -> dict[str, Any]:
-        return {}
 
     def state_dict(self) -> dict[str, Any]:
         return {"fixed": {group: dict(columns) for group, columns in self.fixed.items()}}
@@ -48,7 +38,10 @@ class Projection:
 
 
 def projected(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
-    """A fixed edge runs its op alone, at weight 1, a removed one nothing; neither has a gradient."""
+    """Return the mixture with weight 1 on the op of each fixed edge and 0 on a removed edge.
+
+    Neither edge runs another op, and neither has a gradient.
+    """
     fixed: dict[str, dict[int, int]] = context.memory["projection"].fixed
     if not fixed:
         return mixture
@@ -56,21 +49,29 @@ def projected(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
     for name, columns in fixed.items():
         edges, column = torch.tensor(list(columns)), torch.tensor(list(columns.values()))
         only = column[:, None] == torch.arange(context.groups[name].width)
-        active[name] = put(active[name], edges, only)
+        active[name] = with_rows(active[name], edges, only)
         device = weights[name].device
-        weights[name] = put(weights[name], edges.to(device), only.to(weights[name]))
+        weights[name] = with_rows(weights[name], edges.to(device), only.to(weights[name]))
     return replace(mixture, weights=weights, active=active)
 
 
 def running(mixture: Mixture, groups: Groups) -> dict[str, Tensor]:
-    """What is executed, bool, on the host."""
+    """Return the ops that are executed, bool by group, on the host."""
     return dict(mixture.active or {name: group.mask() for name, group in groups.items()})
 
 
 def without(
     mixture: Mixture, groups: Groups, group: str, edge: int, column: int | None = None
 ) -> Mixture:
-    """An op, or all of an edge, neither weighed nor executed."""
+    """Return the mixture without one op, or without a whole edge: weight 0, and not executed.
+
+    Args:
+        mixture: The mixture of all groups.
+        groups: The edge groups.
+        group: Name of the group of the edge.
+        edge: Number of the edge in its group.
+        column: Number of the op on the edge. None removes the whole edge.
+    """
     at = (..., edge, slice(None) if column is None else column)
     weights, active = mixture.weights[group].clone(), running(mixture, groups)
     active[group] = active[group].clone()
@@ -78,30 +79,39 @@ def without(
     return replace(mixture, weights={**mixture.weights, group: weights}, active=active)
 
 
-def pinned(groups: Groups, fixed: Mapping[str, Mapping[int, int]]) -> Groups:
-    """The groups with what is fixed alone on its edge, and nothing on a removed one."""
+def with_fixed(groups: Groups, fixed: Mapping[str, Mapping[int, int]]) -> Groups:
+    """Return the groups with one op on each fixed edge and none on a removed edge."""
 
     def left(group: EdgeGroup, columns: Mapping[int, int]) -> EdgeGroup:
-        own = [
-            edge.primitives[columns[e] : columns[e] + 1] if columns.get(e, -1) >= 0 else ()
-            for e, edge in enumerate(group.edges)
-        ]
-        edges = (
-            edge._replace(primitives=own[e]) if e in columns else edge
-            for e, edge in enumerate(group.edges)
-        )
+        edges = list(group.edges)
+        for number, column in columns.items():
+            kept = edges[number].primitives[column : column + 1] if column >= 0 else ()
+            edges[number] = edges[number]._replace(primitives=kept)
         return replace(group, edges=tuple(edges))
 
     return {name: left(group, fixed.get(name, {})) for name, group in groups.items()}
 
 
-def put(rows: Tensor, edges: Tensor, values: Tensor) -> Tensor:
-    """These rows of (..., edges, ops), in every cell."""
+def with_rows(rows: Tensor, edges: Tensor, values: Tensor) -> Tensor:
+    """Return ``rows``, (..., edges, ops), with the rows of these edges replaced in every cell.
+
+    Args:
+        rows: A tensor of all edges, (edges, ops) or (cells, edges, ops).
+        edges: Numbers of the edges, (n,).
+        values: Their new rows, (n, ops).
+    """
     return rows.index_copy(-2, edges, values.expand(*rows.shape[:-2], *values.shape))
 
 
 class Choice(NamedTuple):
-    """Of an edge its op, or of a node its inputs; ``first`` of a round, in which every group has one."""
+    """A choice that is left: the op of an edge, or the inputs of a node.
+
+    Attributes:
+        what: "op" or "inputs".
+        group: Name of the edge group.
+        place: Number of the edge or of the node.
+        first: Whether the choice begins a round. A round has one choice of every group.
+    """
 
     what: str
     group: str
@@ -110,7 +120,10 @@ class Choice(NamedTuple):
 
 
 def choices(groups: Groups, order: str, seed: int) -> list[Choice]:
-    """All ops first, then all inputs, round by round one of each group [author code]; what leaves no choice is left out."""
+    """Return all choices: first the ops, then the inputs, in rounds [author code].
+
+    An edge with one selectable op has no choice, nor has a node whose inputs are all kept.
+    """
     found = []
     for what, places in (("op", open_edges), ("inputs", open_nodes)):
         queues = {}
@@ -129,10 +142,12 @@ def choices(groups: Groups, order: str, seed: int) -> list[Choice]:
 
 
 def open_edges(group: EdgeGroup) -> list[int]:
+    """Return the edges with more than one selectable op."""
     return [edge for edge in range(len(group.edges)) if len(columns(group, edge)) > 1]
 
 
 def open_nodes(group: EdgeGroup) -> list[int]:
+    """Return the nodes with more inputs than they may keep."""
     return [
         node
         for node in group.nodes()
@@ -141,7 +156,7 @@ def open_nodes(group: EdgeGroup) -> list[int]:
 
 
 def columns(group: EdgeGroup, edge: int) -> list[int]:
-    """What may be selected there."""
+    """Return the columns of the ops that may be selected on an edge."""
     return [
         k
         for k, primitive in enumerate(group.edges[edge].primitives)
@@ -150,5 +165,5 @@ def columns(group: EdgeGroup, edge: int) -> list[int]:
 
 
 def inputs(group: EdgeGroup, node: int) -> list[int]:
-    """The edges of a node that have something to select."""
+    """Return the edges into a node that have a selectable op."""
     return [edge for edge in group.nodes()[node] if columns(group, edge)]

@@ -1,7 +1,7 @@
-"""DrNAS, "DrNAS: Dirichlet Neural Architecture Search" (Chen et al. 2021, arXiv 2006.10355).
+"""DrNAS (Chen et al. 2021, arXiv 2006.10355).
 
-DARTS whose mixture is drawn, in both halves of a step, from a Dirichlet distribution: its concentrations are learned, held to 1 by an anchor.
-With `progressive` it is the search published in the space of DARTS.
+"DrNAS: Dirichlet Neural Architecture Search". Together with `progressive` it is the search that was
+published in the space of DARTS.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ import torch
 from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
 
-from archgrad.arch.space import NotNegative
 from archgrad.components.context import Forward
 from archgrad.components.losses import weighted
 from archgrad.components.relax import choices, concentration, dirichlet, dirichlet_mean, softmax
 from archgrad.components.schedules import constant
+from archgrad.option_types import NotNegativeFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
-PRESETS: dict[
-    str, dict[str, Any]
-] = {  # [author code]; a space without a line has that of the DARTS space
+# [author code] A space without a line has the options of the DARTS space.
+PRESETS: dict[str, dict[str, Any]] = {
     "nasbench201": {"weights_lr": (0.025, 0.001), "alphas_lr": 3e-4},
 }
 
@@ -31,19 +30,22 @@ PRESETS: dict[
 def drnas(
     *,
     anchor: Literal["l2", "kl"] = "l2",
-    strength: NotNegative = 1e-3,
+    strength: NotNegativeFloat = 1e-3,
     readout: Literal["softmax", "mean"] = "softmax",
-    weights_lr: tuple[NotNegative, NotNegative] = (0.1, 0.0),
-    alphas_lr: NotNegative = 6e-4,
+    weights_lr: tuple[NotNegativeFloat, NotNegativeFloat] = (0.1, 0.0),
+    alphas_lr: NotNegativeFloat = 6e-4,
 ) -> Patch:
-    """A mixture that is drawn from a Dirichlet distribution, whose concentrations are learned.
+    """Draw the mixture from a Dirichlet distribution whose concentrations are learned.
+
+    The mixture is p ~ Dirichlet(elu(a) + 1), drawn anew in both halves of a step. A penalty, the
+    anchor, holds the concentrations near 1.
 
     Args:
-        anchor: penalty that holds the concentrations near 1: Adam's decay of the alphas (l2), as
-            concentration 1 is alpha 0, or the divergence from Dirichlet(1) (kl).
+        anchor: penalty on the concentrations: Adam's weight decay of the alphas (l2), as alpha 0 is
+            concentration 1, or the divergence KL(Dirichlet(elu(a) + 1) || Dirichlet(1)) (kl).
         strength: factor of the penalty.
-        readout: mixture that the selection reads: softmax(a), as the authors' code has it (softmax),
-            or the mean of the distribution (mean).
+        readout: mixture that the selection reads: softmax(a), as in the authors' code (softmax), or
+            the mean of the distribution (mean).
         weights_lr: learning rates of the weights, the first and the last one.
         alphas_lr: learning rate of the alphas.
 
@@ -63,11 +65,15 @@ def drnas(
 
 
 def kl_to_uniform(forward: Forward) -> Tensor:
-    """The sum over edges of ``KL(Dirichlet(elu(a) + 1) || Dirichlet(1))``; an edge without a choice adds nothing."""
+    """Return the sum over edges of ``KL(Dirichlet(elu(a) + 1) || Dirichlet(1))``, a scalar.
+
+    An edge with one op adds nothing.
+    """
     total = torch.zeros((), device=forward.output.logits.device)
     for name, group in forward.context.groups.items():
         for rows, size in choices(group, forward.alphas[name].device):
-            c = concentration(forward.alphas[name][rows, :size])
-            q, p = (Dirichlet(masses, validate_args=False) for masses in (c, torch.ones_like(c)))
+            learned = concentration(forward.alphas[name][rows, :size])
+            masses = (learned, torch.ones_like(learned))
+            q, p = (Dirichlet(each, validate_args=False) for each in masses)
             total = total + kl_divergence(q, p).sum()
     return total

@@ -1,17 +1,16 @@
-"""FairDARTS, "Eliminating Unfair Advantages in Differentiable Architecture Search" (Chu et al. 2020, arXiv 1911.12126).
+"""FairDARTS (Chu et al. 2020, arXiv 1911.12126).
 
-DARTS whose ops do not compete: each has a sigmoid of its own alone, which a zero-one loss drives to either end. What ends above a threshold
-is selected, so that a node may have fewer inputs than its space allows.
+"Fair DARTS: Eliminating Unfair Advantages in Differentiable Architecture Search". The ops of an
+edge do not compete. A node may keep fewer inputs than its space allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch.edges import EdgeGroup, Groups
@@ -24,6 +23,7 @@ from archgrad.components.relax import sigmoid
 from archgrad.components.schedules import constant
 from archgrad.components.select import strongest
 from archgrad.cost.limits import Limits, keeps
+from archgrad.option_types import NotNegativeFloat, Share
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Select
@@ -32,17 +32,19 @@ from archgrad.searching.types import Select
 @marked()
 def fairdarts(
     *,
-    strength: Annotated[float, Field(ge=0)] = 10.0,
+    strength: NotNegativeFloat = 10.0,
     distance: Literal["l2", "l1"] = "l2",
-    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.85,
+    threshold: Share = 0.85,
 ) -> Patch:
-    """Ops that do not compete: each has a sigmoid of its own, which a zero-one loss drives to 0
-    or 1, and a threshold selects.
+    """Weigh each op by its own sigmoid, push the sigmoids to 0 or 1, and select by a threshold.
+
+    The mixture is p = sigmoid(a). The added loss of the alphas, the zero-one loss, is
+    -strength * mean (sigmoid(a) - 1/2)^2.
 
     Args:
         strength: factor of the zero-one loss.
         distance: distance of a sigmoid from 1/2 in that loss: squared (l2), or absolute (l1).
-        threshold: smallest sigmoid of an op that is selected.
+        threshold: smallest sigmoid of an op that can be selected.
 
     Returns:
         The patch of the method.
@@ -54,13 +56,16 @@ def fairdarts(
         select=above(threshold),
         alpha_terms=(push,),
         drives={push: f"--fairdarts.strength below {strength:g}"},
-        weights={"lr": 0.005},  # [author code], at a batch of 128
+        weights={"lr": 0.005},  # [author code] for a batch of 128
         alphas={"lr": 3e-3, "beta1": 0.9, "init": 0.0},  # [author code]
     )
 
 
 def zero_one(power: int) -> Term:
-    """``-mean |sigma(a) - 1/2|^power`` over the ops of all cells together; `none`, hidden ops and padding do not count."""
+    """Return the loss term ``-mean |sigmoid(a) - 1/2|^power``, a mean over the ops of all groups.
+
+    The op `none`, hidden ops and padding do not count.
+    """
 
     def term(forward: Forward) -> Tensor:
         alphas, total = forward.alphas, 0
@@ -76,17 +81,20 @@ def zero_one(power: int) -> Term:
 
 @lru_cache(maxsize=256)
 def _counted(group: EdgeGroup, device: torch.device) -> tuple[Tensor, int]:
-    """Bool (edges, ops), and how many are true."""
+    """Return bool (edges, ops), true for the ops that count, and their number."""
     mask = group.mask() & ~group.columns(("none", *group.hidden))
     return mask.to(device), int(mask.sum())
 
 
 def above(threshold: float) -> Select:
-    """DARTS's selection of inputs and ops, without the ops below ``threshold``. Where every edge must stay (NAS-Bench-201), `none` takes
-    the place of such an op, if the edge has it. A cell whose output nothing would reach is selected as if there were no threshold."""
+    """Return a selection: DARTS's inputs and ops, without the ops below ``threshold``.
+
+    Where every edge must stay (NAS-Bench-201), `none` replaces such an op, if the edge has `none`.
+    The threshold does not apply to a cell that would otherwise have no path to its output.
+    """
 
     def select(mixture: Mixture, groups: Groups, limits: Limits = ()) -> Genotype:
-        # Nothing competes with `none`, and it gives nothing: its sigmoid says nothing.
+        # `none` is not selected by its sigmoid: it competes with no op, and its output is 0.
         rows = {name: mixture.cell(name, None).weights.detach().cpu() for name in groups}
         rows = {
             name: rows[name].masked_fill(group.columns(("none",)), -1.0)
@@ -95,35 +103,35 @@ def above(threshold: float) -> Select:
         dense = strongest(Mixture(rows), groups, limits)
         sparse = Genotype(
             tuple(
-                _sparse(cell, groups[cell.group], rows[cell.group].tolist(), threshold)
+                _without_weak_ops(cell, groups[cell.group], rows[cell.group].tolist(), threshold)
                 for cell in dense.cells
             )
         )
-        return (
-            sparse if keeps(sparse, limits) else dense
-        )  # a measured cost may rise where an op is left out
+        # Without an op a measured cost can be higher, so the sparse genotype may exceed a limit.
+        return sparse if keeps(sparse, limits) else dense
 
     return select
 
 
-def _sparse(
+def _without_weak_ops(
     cell: CellGenotype, group: EdgeGroup, rows: list[list[float]], threshold: float
 ) -> CellGenotype:
-    at = {(edge.source, edge.target): e for e, edge in enumerate(group.edges)}
+    """Return the cell without its ops below ``threshold``, or the whole cell if no path is left."""
+    index = {(edge.source, edge.target): number for number, edge in enumerate(group.edges)}
     links = []
     for link in cell.links:
-        e = at[link.source, link.target]
-        names = group.edges[e].primitives
-        if rows[e][names.index(link.primitive)] >= threshold:
+        edge = index[link.source, link.target]
+        names = group.edges[edge].primitives
+        if rows[edge][names.index(link.primitive)] >= threshold:
             links.append(link)
         elif group.keep is None:
             links.append(link._replace(primitive="none") if "none" in names else link)
     sparse = cell._replace(links=tuple(dict.fromkeys(links)))
-    return sparse if _reached(sparse.links, group) else cell
+    return sparse if _output_is_reached(sparse.links, group) else cell
 
 
-def _reached(links: Iterable[Link], group: EdgeGroup) -> bool:
-    """Whether anything of the inputs comes to the output."""
+def _output_is_reached(links: Iterable[Link], group: EdgeGroup) -> bool:
+    """Return whether a path of ops leads from an input of the cell to its output."""
     alive = {edge.source for edge in group.edges} - set(group.nodes())
     for link in sorted(links, key=lambda link: link.target):
         if link.source in alive and link.primitive != "none":

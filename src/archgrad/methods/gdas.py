@@ -1,40 +1,42 @@
-"""GDAS, "Searching for a Robust Neural Architecture in Four GPU Hours" (Dong, Yang, CVPR 2019, arXiv 1910.04465).
+"""GDAS (Dong, Yang, CVPR 2019, arXiv 1910.04465).
 
-DARTS in which only one op an edge runs, drawn anew in each half of a step by the probabilities softmax(a): a step costs what one
-architecture costs. The draw has the gradient of ``softmax((a + g) / T)``, g the Gumbel noise that drew it, at a temperature that falls.
+"Searching for a Robust Neural Architecture in Four GPU Hours". Only one op of each edge runs, so a
+step costs as much as a step of one architecture.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
 from torch import Tensor
 
 from archgrad.arch.edges import EdgeGroup
 from archgrad.components.context import Context
 from archgrad.components.relax import Draw, Surrogate, one_path, softmax, tempered_softmax
 from archgrad.components.schedules import Scalar, linear
+from archgrad.option_types import PositiveFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Idle = Literal["scalar", "nothing", "run"]
 
-# [author code] The searches of NAS-Bench-201 add the scalar, that of the DARTS cells multiplies the drawn op by its weight and leaves it there.
+# [author code] The searches in NAS-Bench-201 add a scalar for each op that was not drawn. The
+# search in the DARTS space does not.
 PRESETS: dict[str, dict[str, Any]] = {
     name: {"idle": "nothing"} for name in ("darts", "s1", "s2", "s3", "s4")
 }
 
 
 @marked(PRESETS)
-def gdas(*, hot: Positive = 10.0, cold: Positive = 0.1, idle: Idle = "scalar") -> Patch:
-    """One op an edge runs, drawn by the alphas; the draw has the gradient of a Gumbel softmax,
-    at a temperature that falls linearly.
+def gdas(*, hot: PositiveFloat = 10.0, cold: PositiveFloat = 0.1, idle: Idle = "scalar") -> Patch:
+    """Run one op per edge, drawn by softmax(a) anew in each half of a step.
+
+    The draw has the gradient of a Gumbel softmax, softmax((a + g) / T) (straight-through). Here g
+    is the Gumbel noise of the draw, and the temperature T falls linearly.
 
     Args:
-        hot: temperature in the first epoch.
-        cold: temperature in the last epoch.
+        hot: temperature T in the first epoch.
+        cold: temperature T in the last epoch.
         idle: gradient for the alpha of an op that was not drawn: that of a scalar in its place
             (scalar), 0 (nothing), or the op's own (run), for which all ops run in the alpha step.
 
@@ -45,13 +47,18 @@ def gdas(*, hot: Positive = 10.0, cold: Positive = 0.1, idle: Idle = "scalar") -
     return Patch(
         "gdas",
         relax=one_path(gumbel_softmax(temperature), idle),
-        readout=softmax,  # not of one draw; the argmax of the authors' bare alphas is the same
+        # The selection must not depend on one draw; the authors take the argmax of the alphas,
+        # which is the same.
+        readout=softmax,
         scalars={"temperature": temperature},
     )
 
 
 def gumbel_softmax(temperature: Scalar) -> Surrogate:
-    """``softmax((log p + g) / T)`` with p = softmax(a); that log p and a differ by a constant of the edge changes nothing."""
+    """Return the surrogate ``softmax((log p + g) / T)``, with p = softmax(a).
+
+    The code uses a for log p: they differ by a constant of the edge, which no softmax sees.
+    """
 
     def soft(draw: Draw, group: EdgeGroup, context: Context) -> Tensor:
         return tempered_softmax(draw.alphas + draw.noise, group, temperature(context))

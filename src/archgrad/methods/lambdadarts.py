@@ -1,8 +1,8 @@
-"""Lambda-DARTS, "Mitigating Performance Collapse by Harmonizing Operation Selection among Cells" (Movahedi et al., ICLR 2023, arXiv
-2210.07998).
+"""Lambda-DARTS (Movahedi et al., ICLR 2023, arXiv 2210.07998).
 
-DARTS whose weights are also trained to make the cells agree: what each cell of a type would have the mixture be, the gradient of the training
-loss by its own copy of the mixture, should point the same way in all of them.
+"Lambda-DARTS: Mitigating Performance Collapse by Harmonizing Operation Selection among Cells". All
+cells of a type share one mixture, but the training loss has another gradient by it in each cell.
+The weights also learn to make these gradients point the same way.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from archgrad.components.context import Context, Forward
 from archgrad.components.gradients import gradients
 from archgrad.components.losses import Term, task, weighted
 from archgrad.components.schedules import Scalar, linear
+from archgrad.option_types import NotNegativeFloat, PositiveFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Reshape
@@ -30,19 +31,22 @@ PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"alpha_lr": 1e-4}}  # [aut
 @marked(PRESETS)
 def lambdadarts(
     *,
-    strength: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.25,
+    strength: NotNegativeFloat = 0.25,
     measure: Literal["cosine", "sign"] = "cosine",
     least: Annotated[int, Field(ge=2)] = 3,
-    alpha_lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
+    alpha_lr: PositiveFloat | None = None,
 ) -> Patch:
-    """Weights that are also trained to make the cells of a type agree on the mixture.
+    """Train the weights also to make all cells of a type agree on the mixture.
+
+    The added loss of the weights is -lambda * mean over pairs of cells i, j of cos(g_i, g_j), where
+    g_i is the gradient of the training loss by the copy of the mixture in cell i.
 
     Args:
-        strength: factor of that alignment in the last epoch; it grows from 0 in the first.
-        measure: similarity of two cells' gradients: their cosine, or <g, h> / <|g|, |h|>, which
-            heeds signs (sign).
-        least: smallest number of cells of a type that are aligned; types with fewer cells are left
-            alone.
+        strength: factor lambda in the last epoch; it grows linearly from 0 in the first.
+        measure: similarity of two gradients g and h: their cosine, or <g, h> / <|g|, |h|>, which
+            compares signs (sign).
+        least: smallest number of cells of a type that are aligned; types with fewer cells add
+            nothing to the loss.
         alpha_lr: learning rate of the alphas; the default is the space's.
 
     Returns:
@@ -52,7 +56,7 @@ def lambdadarts(
     alignment = weighted(scale, disagreement(measure, least))
     return Patch(
         "lambdadarts",
-        reshape=(apart(scale, least),),
+        reshape=(copied_per_cell(scale, least),),
         weight_terms=(alignment,),
         drives={alignment: f"--lambdadarts.strength below {strength:g}"},
         scalars={"lambda": scale},
@@ -60,8 +64,11 @@ def lambdadarts(
     )
 
 
-def apart(scale: Scalar, least: int) -> Reshape:
-    """While weights learn: (edges, ops) -> (cells, edges, ops), a copy for each cell, with a gradient of its own."""
+def copied_per_cell(scale: Scalar, least: int) -> Reshape:
+    """Return a reshape of (edges, ops) into (cells, edges, ops), one copy for each cell.
+
+    Each copy has its own gradient. The reshape acts in the weight step only.
+    """
 
     def reshape(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
         if context.phase != "weight" or not scale(context):
@@ -77,8 +84,12 @@ def apart(scale: Scalar, least: int) -> Reshape:
 
 
 def disagreement(measure: str, least: int) -> Term:
-    """Minus how alike the gradients of the loss of the labels by the mixtures of two cells are, mean over all pairs of cells of a group, and
-    over groups. Its own gradient, by the weights, goes through these gradients: exact, where the authors have finite differences."""
+    """Return the loss term: minus the mean similarity of the gradients of two cells.
+
+    The mean is over all pairs of cells of a group, and over groups. Each gradient is that of the
+    loss of the labels by the mixture of its cell. The gradient of the term by the weights goes
+    through these gradients. It is exact, where the authors use finite differences.
+    """
 
     def term(forward: Forward) -> Tensor:
         loss = task(forward)
@@ -98,7 +109,15 @@ def disagreement(measure: str, least: int) -> Term:
 
 
 def alike(g: Tensor, measure: str) -> Tensor:
-    """g (cells, n) -> the mean over pairs of rows, in [-1, 1]; a row of zeros is like none."""
+    """Return the mean similarity of two rows of ``g``.
+
+    Args:
+        g: One gradient a row, (cells, n).
+        measure: "cosine" or "sign", as `lambdadarts` describes them.
+
+    Returns:
+        A scalar in [-1, 1]. A row of zeros has similarity 0 with every other row.
+    """
     norms = g.norm(dim=1)
     size = g.abs() @ g.abs().T if measure == "sign" else norms[:, None] * norms
     pairs = g @ g.T / size.where(size > 0, 1.0)

@@ -1,7 +1,8 @@
-"""OLES, "Operation-Level Early Stopping for Robustifying Differentiable NAS" (Jiang et al., NeurIPS 2023, arXiv 2311.04591).
+"""OLES (Jiang et al., NeurIPS 2023, arXiv 2311.04591).
 
-DARTS in which an op whose training gradient no longer points where its validation gradient does stops learning, for itself and for good: it
-would only overfit, and lose against the skip whose merit no overfitting spoils. The supernet and the alphas go on.
+"Operation-Level Early Stopping for Robustifying Differentiable NAS". An op that overfits the
+training images loses against a skip, which has no weights and cannot overfit. So such an op stops
+learning, while the other ops and the alphas go on.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from archgrad.components.context import Forward
 from archgrad.components.gradients import gradients, present
-from archgrad.components.hypergradient import Found, Problem
+from archgrad.components.hypergradient import AlphaGradients, Problem
 from archgrad.methods.oles_gradients import MEASURES, Matches
+from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
@@ -23,19 +25,20 @@ from archgrad.searching.patch import Patch
 def oles(
     *,
     threshold: Annotated[float, Field(ge=-1, le=1)] = 0.4,
-    interval: Annotated[int, Field(ge=1)] = 20,
+    interval: PositiveInt = 20,
     measure: Literal["released", "paper"] = "released",
     stop: bool = False,
 ) -> Patch:
-    """An op whose training gradient no longer matches its validation gradient stops learning,
-    for good.
+    """Stop for good the learning of an op whose training and validation gradients no longer match.
+
+    The match of an op is cos(g_train, g_val), the cosine of the two gradients by its weights.
 
     Args:
         threshold: match below which an op stops learning.
         interval: number of steps over which a match is averaged.
-        measure: match of the two gradients of an op: their cosine (paper), or the cosine of the
-            training gradient and the sum of both, column by column (released), which the authors'
-            code computes and the threshold is for.
+        measure: match of the two gradients: their cosine (paper), or the cosine of the training
+            gradient and the sum of both, column by column (released). The authors' code computes
+            the second one, and the threshold was chosen for it.
         stop: end the search when every op has stopped learning.
 
     Returns:
@@ -44,14 +47,19 @@ def oles(
     return Patch(
         "oles",
         hypergradient=first_order,
-        transforms=(resting,),
-        needs_alphas=True,  # a match is of both halves of a step
+        transforms=(without_stopped_ops,),
+        needs_alphas=True,  # a match compares the gradients of both halves of a step
         memory={"oles": lambda: Matches(threshold, interval, MEASURES[measure], stop)},
     )
 
 
-def first_order(problem: Problem) -> Found:
-    """`archgrad.components.hypergradient.first_order`, which also shows the gradients of the ops on validation images to the memory."""
+# Checkpoints record the name of this function, so it stays.
+def first_order(problem: Problem) -> AlphaGradients:
+    """Return the first-order hypergradient, and show the gradients of the ops to the memory.
+
+    It is `archgrad.components.hypergradient.first_order`, with the gradients by the weights of the
+    ops on validation images too.
+    """
     loss, forward = problem.upper(problem.alphas, None)
     memory: Matches = forward.context.memory["oles"]
     found = gradients(
@@ -61,8 +69,10 @@ def first_order(problem: Problem) -> Found:
     return present(found, problem.alphas), forward
 
 
-def resting(found: dict[str, Tensor | None], forward: Forward) -> dict[str, Tensor | None]:
-    """Shows the gradients of the ops on training images to the memory; None for those that rest."""
+def without_stopped_ops(
+    found: dict[str, Tensor | None], forward: Forward
+) -> dict[str, Tensor | None]:
+    """Return the weight gradients, with None for stopped ops, and show them to the memory."""
     memory: Matches = forward.context.memory["oles"]
     memory.see("weight", found, forward.context)
     return {**found, **dict.fromkeys(memory.resting())}

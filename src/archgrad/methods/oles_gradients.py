@@ -1,4 +1,8 @@
-"""OLES's memory (arXiv 2311.04591): how well the training and the validation gradient of every op match, and which ops rest."""
+"""The memory of OLES (arXiv 2311.04591).
+
+It compares the training gradient and the validation gradient of every op, and it keeps the ops that
+have stopped learning. In this file such an op rests.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,19 @@ from torch import Tensor, nn
 
 from archgrad.arch.edges import Groups
 from archgrad.components.context import Context, Forward
-from archgrad.searching.types import Data, Method, State
+from archgrad.searching.types import Data, Memory, Method, State
 
 PerOp = list[list[Tensor]]
-"""Op by op, the gradients of its tensors."""
+"""A list for each op, of the gradients of its weights."""
 Measure = Callable[[PerOp, PerOp], Tensor]
-"""Training and validation gradients of ops -> (ops,), how well they match."""
+"""Training and validation gradients of the ops -> the match of each op, (ops,)."""
 
 
 def cosine(train: PerOp, val: PerOp) -> Tensor:
-    """Of each op's two gradients, as vectors [paper]."""
+    """Return the cosine of the two gradients of each op, (ops,), with all weights as one vector.
+
+    This is the measure of the paper. An op with a gradient of 0 has the match 0.
+    """
     g, h = (torch.cat([tensor.flatten() for op in half for tensor in op]) for half in (train, val))
     sizes = torch.tensor([sum(tensor.numel() for tensor in op) for op in train], device=g.device)
     inner, first, second = torch.segment_reduce(
@@ -31,8 +38,12 @@ def cosine(train: PerOp, val: PerOp) -> Tensor:
 
 
 def released(train: PerOp, val: PerOp) -> Tensor:
-    """Of the training gradient and the sum of both, which is what lies in ``grad`` there, along the output channels of each tensor; the mean
-    over all else, then over tensors [author code]."""
+    """Return the match of each op as the authors' code computes it, (ops,).
+
+    It is the cosine of the training gradient and the sum of both gradients, along the output
+    channels of each tensor. The mean is over all other dimensions, then over the tensors. The sum
+    comes from the authors' ``grad``, which holds both gradients by then [author code].
+    """
 
     def match(op: list[Tensor], other: list[Tensor]) -> Tensor:
         return torch.stack(
@@ -45,27 +56,36 @@ def released(train: PerOp, val: PerOp) -> Tensor:
 MEASURES: dict[str, Measure] = {"paper": cosine, "released": released}
 
 
-class Matches:
-    """How well both gradients of every op match, and the ops that rest. An op is a module: each cell has its own."""
+class Matches(Memory):
+    """The match of the two gradients of every op, and the list of ops that rest.
+
+    An op is a module here, so each cell has its own. An op is judged by its mean match over
+    ``interval`` steps.
+
+    Args:
+        threshold: Mean match below which an op rests.
+        interval: Number of steps over which a match is averaged.
+        measure: The function that computes a match.
+        stop: Whether the search ends when every op rests.
+    """
 
     def __init__(self, threshold: float, interval: int, measure: Measure, stop: bool) -> None:
         self.threshold, self.interval, self.measure, self.stop = threshold, interval, measure, stop
-        self.ops: list[list[str]] = []  # the names of the parameters of each
-        self.rest: list[int] = []
-        self.counts: list[int] = []  # since an op was last judged, as the sums
-        self.sums = torch.zeros(0)
-        self.born = -1  # the epoch their supernet began
-        self.shown: tuple[int, int] | None = None  # epoch, step of the last alpha step
-        self.waiting: tuple[tuple[int, int], str, dict[str, Tensor]] | None = (
-            None  # gradients of the first half of the step at hand
-        )
+        self.ops: list[list[str]] = []  # for each op, the names of its parameters
+        self.rest: list[int] = []  # the ops that rest, by their place in `ops`
+        self.counts: list[int] = []  # for each op, the steps since it was last judged
+        self.sums = torch.zeros(0)  # for each op, the sum of its matches over these steps
+        self.born = -1  # the first epoch of the supernet that the ops belong to
+        self.shown: tuple[int, int] | None = None  # epoch and step of the last alpha step
+        # Place and half of a step, and the gradients of that half, until the other half has run.
+        self.waiting: tuple[tuple[int, int], str, dict[str, Tensor]] | None = None
         self.bytes = 0
 
     def bind(self, state: State) -> None:
         net = state.nets["search"]
-        before = (
+        before = (  # in a new supernet all ops learn
             {names[0]: op for op, names in enumerate(self.ops)} if self.born == state.born else {}
-        )  # of a new supernet all learns
+        )
         self.ops, self.born = list(parametric(net, state.space.groups)), state.born
         stay = {op: before[names[0]] for op, names in enumerate(self.ops) if names[0] in before}
         self.rest = [op for op, was in stay.items() if was in self.rest]
@@ -79,24 +99,29 @@ class Matches:
         self.bytes = sum(
             p.numel() * p.element_size() for name, p in net.named_parameters() if name in learning
         )
-        self.steps, self.epoch = (
-            0,
-            torch.zeros((), device=state.device),
-        )  # of this epoch, the mean over ops added up
+        self.steps = 0  # steps of this epoch that had a match
+        self.epoch = torch.zeros((), device=state.device)  # sum over them of the mean over ops
 
     def size(self) -> int:
         return self.bytes
 
     def learning(self) -> list[str]:
-        """The parameters of the ops that do not rest."""
+        """Return the names of the parameters of the ops that do not rest."""
         rest = set(self.rest)
         return [name for op, names in enumerate(self.ops) if op not in rest for name in names]
 
     def resting(self) -> list[str]:
+        """Return the names of the parameters of the ops that rest."""
         return [name for op in self.rest for name in self.ops[op]]
 
     def see(self, half: str, found: Mapping[str, Tensor | None], context: Context) -> None:
-        """The gradients of one half of a step. With the second, compares."""
+        """Take the gradients of one half of a step, and compare them once both halves are there.
+
+        Args:
+            half: "weight" or "alpha".
+            found: Gradients by the name of the parameter.
+            context: The context of the pass, which has the epoch and the step.
+        """
         place = context.t.place
         if half == "alpha":
             self.shown = place
@@ -104,7 +129,7 @@ class Matches:
             both = {half: found, self.waiting[1]: self.waiting[2]}
             self.waiting = None
             self.compare(both["weight"], both["alpha"])
-        else:  # copies: weights are moved by gradients scaled in place
+        else:  # copies, because the clipping of the weight step scales the gradients in place
             self.waiting = (
                 place,
                 half,
@@ -112,7 +137,10 @@ class Matches:
             )
 
     def compare(self, train: Mapping[str, Tensor | None], val: Mapping[str, Tensor | None]) -> None:
-        """Adds a match to every op that learns and ran in both halves; judges those that have an interval of them."""
+        """Add a match to each learning op that ran in both halves, and judge the ops that are due.
+
+        An op is due when it has as many matches as the interval has steps.
+        """
         halves, rest = (train, val), set(self.rest)
         ran = [
             op
@@ -139,20 +167,21 @@ class Matches:
     def after_step(self, forward: Forward) -> None:
         if forward.context.phase == "alpha" and self.shown != forward.context.t.place:
             raise ValueError(
-                "oles compares gradients in an alpha step of its own: leave out darts.hypergradient"
+                "oles needs its own alpha step, in which it compares gradients: "
+                "leave out darts.hypergradient"
             )
 
     def after_epoch(
         self, method: Method, state: State, data: Data, context: Context
     ) -> dict[str, Any]:
-        """Columns: the mean match of what learnt, and the share of ops that rest."""
+        """Return as metrics the mean match of the learning ops and the fraction of resting ops."""
         row: dict[str, Any] = (
             {"gradient_match": self.epoch.item() / self.steps} if self.steps else {}
         )
         self.steps, self.epoch = 0, torch.zeros_like(self.epoch)
         row["frozen"] = len(self.rest) / max(len(self.ops), 1)
         if self.stop and self.ops and len(self.rest) == len(self.ops):
-            row["stop"] = "every op rests"
+            row["stop"] = "every op has stopped learning"
         return row
 
     def state_dict(self) -> dict[str, Any]:
@@ -170,7 +199,10 @@ class Matches:
 
 
 def parametric(net: nn.Module, groups: Groups) -> Iterator[list[str]]:
-    """The names of the parameters of every op that has some, skips aside [author code]: also at stride 2, where they are convolutions."""
+    """Yield, for each op with parameters, their names; skips are left out [author code].
+
+    This holds for skips at stride 2 too, although they are convolutions there.
+    """
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     for group_name, group in groups.items():
         for index, edge in enumerate(group.edges):

@@ -1,4 +1,7 @@
-"""Which methods compose, and what two that do not both want to decide: read off their patches, as `compose` and `Method` do."""
+"""The pairs of methods that compose, and the reasons why others do not.
+
+The answers come from the patches, by the rules of `compose` and `Method`.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,13 @@ RUNS, ASKS = "+", "?"
 
 
 class Pair(NamedTuple):
-    """``both``: what both set, differently; ``unread``: fields one sets and the other's stepper does not read; ``idle``: where one can never
-    act, the field of the other that keeps it from acting. Empty: they compose."""
+    """The reasons why two methods do not compose. They compose where all are empty.
+
+    Attributes:
+        both: Fields and settings that both set, to different values.
+        unread: Fields that one sets and the stepper of the other does not read.
+        idle: The field of one that keeps the other from ever acting.
+    """
 
     both: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
@@ -25,31 +33,33 @@ class Pair(NamedTuple):
 
     @property
     def composes(self) -> bool:
-        """Whether nothing keeps them apart."""
+        """Return whether the two compose."""
         return self == Pair()
 
     @property
     def settled(self) -> bool:
-        """Whether options of the user's own make them compose: he says what both set."""
-        return (
-            not self.unread
-            and not self.idle
-            and all(what.split(".")[0] in SETTLED for what in self.both)
-        )
+        """Return whether they compose once the user sets the options that both set."""
+        decidable = all(field.split(".")[0] in SETTLED for field in self.both)
+        return not self.unread and not self.idle and decidable
 
     @property
     def mark(self) -> str:
-        """``+`` composes, ``?`` the user must say which; else what refuses, the first thing."""
+        """Return the entry of the matrix: ``+``, ``?``, or the first field that prevents the pair.
+
+        ``+``: they compose. ``?``: they compose once the user sets an option.
+        """
         if self.settled:
             return ASKS if self.both else RUNS
-        hard = (
-            what.split("/")[0] for what in self.both if what.split(".")[0] not in SETTLED
-        )  # a unit by its first field
-        return next(hard, ", ".join(self.unread or self.idle))
+        # Fields that are set together are one entry, such as relax/readout/select. Its first
+        # counts.
+        undecidable = (
+            field.split("/")[0] for field in self.both if field.split(".")[0] not in SETTLED
+        )
+        return next(undecidable, ", ".join(self.unread or self.idle))
 
 
 def pair(first: Patch, second: Patch) -> Pair:
-    """What keeps two patches from running together."""
+    """Return the reasons why two patches do not compose, empty where they do."""
     stepper = first.stepper or second.stepper or Bilevel()
     unread = tuple(sorted((first.sets() | second.sets()) - stepper.reads))
     return Pair(
@@ -58,23 +68,17 @@ def pair(first: Patch, second: Patch) -> Pair:
 
 
 def pairs(space: Space, names: Iterable[str] = METHODS) -> dict[tuple[str, str], Pair]:
-    """Every two of the methods, with their defaults in a space."""
+    """Return the result of `pair` for every two methods, with their default options in a space."""
     made = {name: METHODS[name].made(name, space.name, {}) for name in names}
     return {(one, other): pair(made[one], made[other]) for one, other in combinations(made, 2)}
 
 
 def markdown(space: Space) -> str:
-    """The matrix as it stands in ``docs/methods.md``: a row a method, a column for each before it."""
-    names = [name for name in METHODS if name != "darts"]  # composes with all: it changes nothing
+    """Return the matrix of ``docs/methods.md``: one row a method, one column for each before it."""
+    names = [name for name in METHODS if name != "darts"]  # darts composes with all others
     found = pairs(space, names)
     rows = [["", *names[:-1]], ["---"] * len(names)]
-    rows += [
-        [
-            f"**{row}**",
-            *(found[column, row].mark if column != row else "" for column in names[: k + 1]),
-        ]
-        for k, row in enumerate(names)
-    ][1:]
-    return "".join(
-        f"| {' | '.join([*cells, *[''] * (len(names) - len(cells))])} |\n" for cells in rows
-    )
+    for number, row in enumerate(names[1:], 1):
+        cells = [f"**{row}**", *(found[column, row].mark for column in names[:number]), ""]
+        rows.append(cells + [""] * (len(names) - len(cells)))
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)

@@ -1,30 +1,26 @@
-"""The progressive search of DrNAS (Chen et al. 2021, arXiv 2006.10355, section 3.3), for any method: ``drnas+progressive`` is DrNAS as
-published in the space of DARTS.
+"""The progressive search of DrNAS (Chen et al. 2021, arXiv 2006.10355, section 3.3).
 
-Stages: each prunes the weakest ops of every edge and lets more channels through the others. One supernet lives through all of them: what stays
-is carried over (`archgrad.methods.progressive_carry`).
+It goes with any method: ``drnas+progressive`` is DrNAS as published in the space of DARTS. One
+supernet lives through all stages (`archgrad.methods.progressive_carry`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from archgrad.arch.space import Share, Space
+from archgrad.arch.space import Space
 from archgrad.components.schedules import never, share
 from archgrad.methods.progressive_carry import carry
-from archgrad.methods.stages import rested, survivors
+from archgrad.methods.stages import end_of_rest, survivors
+from archgrad.option_types import PositiveInt, Share
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Method, Stage, State
 
-Count = Annotated[int, Field(ge=1)]
-
-PRESETS: dict[
-    str, dict[str, Any]
-] = {  # [author code], but K in the space of DARTS: its 36 channels go by 6, the 16 here do not
+# [author code] The exception is K in the space of DARTS: the authors divide 36 channels by 6, but
+# the 16 channels here cannot be divided by 6.
+PRESETS: dict[str, dict[str, Any]] = {
     "darts": {"keep": (4,)},
     "nasbench201": {"rest": 0.2},
 }
@@ -32,29 +28,34 @@ PRESETS: dict[
 
 @marked(PRESETS)
 def progressive(
-    *, partial: tuple[Count, ...] = (4, 2), keep: tuple[Count, ...] = (3,), rest: Share = 0.4
+    *,
+    partial: tuple[PositiveInt, ...] = (4, 2),
+    keep: tuple[PositiveInt, ...] = (3,),
+    rest: Share = 0.4,
 ) -> Patch:
-    """Stages of equal length, for any method: in each an edge keeps fewer ops, and more of the
-    channels go through them.
+    """Search in stages of equal length, with fewer ops and more of the channels in each.
+
+    It goes with any method. At each new stage an edge keeps the ops with the largest alphas, and
+    1/K of the channels of a node go through them, with a smaller K.
 
     Args:
-        partial: divisors K of a node's channels, one for each stage: 1/K of them go through the
-            ops.
+        partial: divisors K of a node's channels, one for each stage.
         keep: numbers of ops that each edge keeps in the second, the third, ... stage.
-        rest: share of each stage, at its start, in which the alphas rest.
+        rest: fraction of each stage, at its start, in which the alphas do not move.
 
     Returns:
         The patch of the method.
 
     Raises:
-        ValueError: `partial` has not one value for each stage that `keep` makes.
+        ValueError: `partial` does not have one value for each stage, that is one more than `keep`.
     """
     if len(partial) != len(keep) + 1:
         raise ValueError(
-            f"progressive.partial needs a value for each of the {len(keep) + 1} stages that progressive.keep makes"
+            f"progressive.partial needs a value for each of the {len(keep) + 1} stages "
+            "that progressive.keep makes"
         )
     begins = [share(k, of=len(partial)) for k in range(len(partial))]
-    changes = [opened(partial), *(narrowed(*both) for both in zip(partial[1:], keep))]
+    changes = [to_first_stage(partial), *(to_next_stage(*both) for both in zip(partial[1:], keep))]
     return Patch(
         "progressive",
         stages=tuple(
@@ -62,7 +63,7 @@ def progressive(
                 begin,
                 change,
                 carry if k else None,
-                rested(begin, end, rest),
+                end_of_rest(begin, end, rest),
                 continues=True,
                 set_by="progressive.keep",
             )
@@ -72,8 +73,12 @@ def progressive(
     )
 
 
-def opened(partial: tuple[int, ...]) -> Callable[[Method, State], Space]:
-    """The first stage's space; ValueError if that of a later one could not be: not in the middle of a search."""
+def to_first_stage(partial: tuple[int, ...]) -> Callable[[Method, State], Space]:
+    """Return the change to the space of the first stage.
+
+    The change raises ValueError where the space of a later stage is impossible. So the error comes
+    before the search, not in the middle of it.
+    """
 
     def change(method: Method, state: State) -> Space:
         first, *_ = [state.space.resized(partial_channels=k) for k in partial]
@@ -82,7 +87,9 @@ def opened(partial: tuple[int, ...]) -> Callable[[Method, State], Space]:
     return change
 
 
-def narrowed(k: int, keep: int) -> Callable[[Method, State], Space]:
+def to_next_stage(k: int, keep: int) -> Callable[[Method, State], Space]:
+    """Return the change to a later space, with ``keep`` ops an edge and 1/k of the channels."""
+
     def change(method: Method, state: State) -> Space:
         return state.space.resized(partial_channels=k, primitives=survivors(method, state, keep))
 

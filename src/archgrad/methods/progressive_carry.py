@@ -1,6 +1,7 @@
-"""One supernet through two stages of a search: what a pruned or widened one keeps of the one before, its optimizers' state included.
+"""The carry from one stage of a search to the next, of weights, alphas and optimizer states.
 
-Wider tensors after DrNAS's `net2wider` (arXiv 2006.10355): a channel that is new to an op copies one that the op had, weights and momenta.
+Tensors grow as in DrNAS's `net2wider` (arXiv 2006.10355): a channel that is new to an op copies
+weights and momenta of a channel that the op had before.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from archgrad.seeds import generator
 
 
 def carry(old: State, new: State) -> None:
-    """Weights, running statistics and alphas of what stays, and the momenta of each."""
+    """Copy the weights, running statistics, alphas and momenta that stay to ``new``."""
     moved: dict[Tensor, tuple[Tensor, Change]] = {}
     for name, net in new.nets.items():
         before, parameters = old.nets[name].state_dict(keep_vars=True), dict(net.named_parameters())
@@ -41,8 +42,12 @@ def carry(old: State, new: State) -> None:
 
 
 def widened(shape: torch.Size, seed: int) -> Change:
-    """value -> value of ``shape``: where a side grows, its further places copy drawn ones of the old, the same wherever so many become so
-    many, so that the layers of an op agree on who copies whom. Where it shrinks, the first places stay."""
+    """Return a change of a tensor to ``shape``.
+
+    Where a dimension grows, the new places copy drawn old places. The draw depends only on the seed
+    and on both sizes, so all layers of an op copy the same channels. Where a dimension shrinks, the
+    first places stay.
+    """
 
     def change(value: Tensor) -> Tensor:
         for dim, (now, then) in enumerate(zip(value.shape, shape, strict=True)):

@@ -1,36 +1,37 @@
-"""Random search at the cost of a search by gradient: the control arm (Li & Talwalkar 2019, arXiv 1902.07638).
+"""Random search at the cost of a search by gradient (Li & Talwalkar 2019, arXiv 1902.07638).
 
-Draws k architectures, trains each from scratch for 1/k of the steps, keeps the one with the best validation accuracy. Each draw is a stage.
+It is the control arm of every comparison. Each drawn architecture is a stage of the search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from archgrad.arch.edges import Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
 from archgrad.arch.space import Space
-from archgrad.components.context import Context, Forward
+from archgrad.components.context import Context
 from archgrad.components.schedules import never, share
 from archgrad.components.select import uniform
 from archgrad.diagnostics.accuracy import accuracy
+from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
-from archgrad.searching.types import Ahead, Data, Decision, Method, Stage, State
+from archgrad.searching.types import Ahead, Data, Decision, Memory, Method, Stage, State
 
 
 @marked()
-def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
-    """Random search at the cost of a search by gradient: each of the drawn architectures is
-    trained from scratch, and the best on the validation half is kept.
+def random(*, draws: PositiveInt = 4) -> Patch:
+    """Draw k architectures, train each from scratch, and keep the best on the validation half.
+
+    Each one is trained for 1/k of the epochs, so the number of weight steps is that of a search by
+    gradient.
 
     Args:
-        draws: number of architectures that are tried. Where it does not divide the epochs, their
-            lives differ by at most one epoch.
+        draws: number k of architectures that are drawn. Where k does not divide the epochs, their
+            numbers of epochs differ by one at most.
 
     Returns:
         The patch of the method.
@@ -41,21 +42,21 @@ def random(*, draws: Annotated[int, Field(ge=1)] = 4) -> Patch:
             Stage(share(k, of=draws), draw(k), set_by="random.draws") for k in range(draws)
         ),
         memory={"draws": Draws},
-        finalise=best,
-        ahead={"draws": judging(draws)},
+        finalise=best_draw,
+        ahead={"draws": remaining_images(draws)},
         alpha_from=never,
     )
 
 
-def judging(draws: int) -> Ahead:
-    """A pass over the validation half at the end of each draw."""
+def remaining_images(draws: int) -> Ahead:
+    """Return the number of images on which the remaining draws are judged."""
     return lambda method, state: float(
         (draws - len(state.memory["draws"].state_dict()["tried"])) * state.plan.images[1]
     )
 
 
 def draw(k: int) -> Callable[[Method, State], Space]:
-    """The space of one uniformly drawn genotype."""
+    """Return the change to a space that holds one genotype, the ``k``-th uniform draw."""
 
     def change(method: Method, state: State) -> Space:
         whole = method.space
@@ -65,20 +66,11 @@ def draw(k: int) -> Callable[[Method, State], Space]:
     return change
 
 
-class Draws:
-    """Every draw with the validation accuracy it ended with."""
+class Draws(Memory):
+    """The draws so far, each with its final validation accuracy."""
 
     def __init__(self) -> None:
         self.tried: list[dict[str, Any]] = []
-
-    def bind(self, state: State) -> None:
-        pass
-
-    def size(self) -> int:
-        return 0
-
-    def after_step(self, forward: Forward) -> None:
-        pass
 
     def after_epoch(
         self, method: Method, state: State, data: Data, context: Context
@@ -92,7 +84,9 @@ class Draws:
             state.seed,
             state.epoch,
         )
-        self.tried.append({"genotype": only(state.space.groups).to_json(), "accuracy": reached})
+        self.tried.append(
+            {"genotype": single_genotype(state.space.groups).to_json(), "accuracy": reached}
+        )
         return {"draw_accuracy": reached}
 
     def state_dict(self) -> dict[str, Any]:
@@ -102,13 +96,17 @@ class Draws:
         self.tried = list(saved["tried"])
 
 
-def only(groups: Groups) -> Genotype:
-    """The one genotype of a space whose edges have one op at most."""
+def single_genotype(groups: Groups) -> Genotype:
+    """Return the only genotype of groups whose edges have one op at most."""
     return Genotype(
         tuple(
             CellGenotype(
                 name,
-                tuple(Link(e.source, e.target, p) for e in group.edges for p in e.primitives),
+                tuple(
+                    Link(edge.source, edge.target, primitive)
+                    for edge in group.edges
+                    for primitive in edge.primitives
+                ),
                 group.concat,
             )
             for name, group in groups.items()
@@ -116,8 +114,10 @@ def only(groups: Groups) -> Genotype:
     )
 
 
-def best(method: Method, state: State, data: Data, decisions: list[Decision]) -> Iterator[Decision]:
-    """The draw with the best validation accuracy, the earliest of equals."""
+def best_draw(
+    method: Method, state: State, data: Data, decisions: list[Decision]
+) -> Iterator[Decision]:
+    """Yield one decision: the draw with the best validation accuracy, the earliest of equals."""
     tried = state.memory["draws"].state_dict()["tried"]
     if tried and not decisions:
         winner = max(tried, key=lambda one: one["accuracy"])

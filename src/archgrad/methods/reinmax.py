@@ -1,7 +1,8 @@
-"""ReinMax, "Bridging Discrete and Backpropagation: Straight-Through and Beyond" (Liu et al., NeurIPS 2023, arXiv 2304.08612).
+"""ReinMax (Liu et al., NeurIPS 2023, arXiv 2304.08612).
 
-GDAS with another gradient of the draw: straight-through is a first-order approximation of the gradient of the expected loss (Euler's
-method), this a second-order one (Heun's), of the same cost. The draw itself is the same.
+"Bridging Discrete and Backpropagation: Straight-Through and Beyond". Straight-through, as in GDAS,
+is a first-order approximation of the gradient of the expected loss (Euler's method). ReinMax is a
+second-order one (Heun's method) at the same cost.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ from archgrad.searching.patch import Patch
 def reinmax(
     *, tau: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0, idle: Idle = "scalar"
 ) -> Patch:
-    """The draw of GDAS with a gradient of second order.
+    """Run one op per edge as GDAS does, with a second-order gradient of the draw.
+
+    The draw D has the gradient of 2 p1 - p / 2 (Algorithm 2), with p = softmax(a) and
+    p1 = (D + softmax(a / tau)) / 2.
 
     Args:
         tau: temperature of the softmax in the estimate; at 1 the estimate is of second order, and a
@@ -46,8 +50,10 @@ def reinmax(
 
 
 def heun(tau: float) -> Surrogate:
-    """Algorithm 2: ``2 p1 - p / 2``, with p = softmax(a) and p1 = (D + softmax(a / tau)) / 2 for the draw D, p1 as a softmax of a plus a
-    constant, which has its Jacobian."""
+    """Return the surrogate ``2 p1 - p / 2`` of Algorithm 2, at temperature ``tau``.
+
+    p1 is written as a softmax of a plus a constant, so its gradient is that of a softmax.
+    """
 
     def soft(draw: Draw, group: EdgeGroup, context: Context) -> Tensor:
         a = draw.alphas

@@ -1,7 +1,9 @@
-"""RobustDARTS, "Understanding and Robustifying Differentiable Architecture Search" (Zela et al. 2020, arXiv 1909.09656).
+"""RobustDARTS (Zela et al. 2020, arXiv 1909.09656).
 
-DARTS that stops where the curvature of the validation loss over the alphas rises, and derives the genotype from before the rise (DARTS-ES).
-Or DARTS whose weights are regularised more, by decay (R-DARTS(L2)) or by dropped paths (R-DARTS(DP)), so that it does not rise.
+"Understanding and Robustifying Differentiable Architecture Search". A search fails where the
+curvature of the validation loss over the alphas rises. DARTS-ES stops the search before. The
+stronger regularisations, weight decay in R-DARTS(L2) and dropped paths in R-DARTS(DP), prevent the
+rise.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from archgrad.arch.edges import Alphas
 from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context
 from archgrad.components.schedules import Interval, Scalar, Span, lasting, linear, span
-from archgrad.methods.robustdarts_curvature import Curvature, before_the_rise
+from archgrad.methods.robustdarts_curvature import EigenvalueHistory, before_the_rise
+from archgrad.option_types import NotNegativeFloat, Share
 from archgrad.searching.duration import EIGENVALUE
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
@@ -36,55 +39,57 @@ def robustdarts(
     ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75,
     start: Span = 0.2,
     images: Annotated[int, Field(ge=2)] = 64,
-    decay: Annotated[float | None, Field(ge=0)] = None,
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    decay: NotNegativeFloat | None = None,
+    drop_path: Share = 0.0,
 ) -> Patch:
-    """A search that ends where the curvature of the validation loss over the alphas rises, or
-    whose weights are regularised more. The curvature is the largest eigenvalue.
+    """Stop the search where the curvature over the alphas rises, or regularise the weights more.
+
+    The curvature is the largest eigenvalue of the Hessian of the validation loss by the alphas. It
+    has risen where mean(i - k) / mean(i) < ratio, with mean(i) over the k epochs around epoch i
+    (section 4.3).
 
     Args:
-        stop: end the search where the curvature rises, and derive what the alphas said before the
+        stop: end the search where the curvature rises, and select by the alphas from before the
             rise.
-        window: epochs of each of the two means of the curvature that are compared: a count (5), or
-            a share of the search (0.1).
-        ratio: share of the mean now below which the mean of the window before says that the
-            curvature rose.
-        start: earliest time that is derived from: an epoch (10), or a share of the search (0.2).
+        window: epochs k that each mean of the curvature covers: a count (5), or a fraction of the
+            search (0.1).
+        ratio: quotient of the earlier mean and the present one, below which the curvature has
+            risen.
+        start: earliest epoch whose alphas may be selected: an epoch (10), or a fraction of the
+            search (0.2).
         images: number of validation images on which the curvature is measured.
         decay: weight decay of the supernet; the default is the space's.
-        drop_path: probability that an op is dropped in the last epoch; it grows from 0 in the
-            first.
+        drop_path: probability that an op is dropped in the last epoch; it grows linearly from 0 in
+            the first.
 
     Returns:
         The patch of the method.
     """
-    widths, begin, dropping = (
-        lasting(window, "robustdarts.window"),
-        span(start, "robustdarts.start"),
-        linear(0.0, drop_path),
-    )
-    memory = {"curvature": lambda: Curvature(widths, ratio, begin, images)}
-    ahead = {"curvature of the alphas": watching(images)}
-    early: dict[str, Any] = {
-        "memory": memory,
-        "finalise": before_the_rise,
-        "lengths": (widths, begin),
-        "ahead": ahead,
-    }
-    dropped: dict[str, Any] = {
-        "reshape": (drop_paths(dropping),),
-        "scalars": {"drop_path": dropping},
-    }
-    return Patch(
-        "robustdarts",
-        weights={} if decay is None else {"decay": decay},
-        **(early if stop else {}),
-        **(dropped if drop_path else {}),
-    )
+    patch = Patch("robustdarts", weights={} if decay is None else {"decay": decay})
+    if stop:
+        width, begin = lasting(window, "robustdarts.window"), span(start, "robustdarts.start")
+        patch = replace(
+            patch,
+            memory={"curvature": lambda: EigenvalueHistory(width, ratio, begin, images)},
+            finalise=before_the_rise,
+            lengths=(width, begin),
+            ahead={"curvature of the alphas": remaining_measurements(images)},
+        )
+    if drop_path:
+        probability = linear(0.0, drop_path)
+        patch = replace(
+            patch,
+            reshape=(drop_paths(probability),),
+            scalars={"drop_path": probability},
+        )
+    return patch
 
 
-def watching(images: int) -> Ahead:
-    """A measurement of the curvature after every epoch with alpha steps."""
+def remaining_measurements(images: int) -> Ahead:
+    """Return the images that the remaining measurements of the curvature take.
+
+    One measurement comes after every epoch with alpha steps.
+    """
 
     def ahead(method: Method, state: State) -> float:
         return (
@@ -100,13 +105,11 @@ def watching(images: int) -> Ahead:
 
 
 def drop_paths(probability: Scalar) -> Reshape:
-    """In both halves of a step, as theirs [author code]."""
+    """Return a reshape that drops ops, in both halves of a step [author code]."""
 
     def reshape(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:
-        return (
-            mixture
-            if context.phase == "readout"
-            else replace(mixture, drop_path=probability(context))
-        )
+        if context.phase == "readout":
+            return mixture
+        return replace(mixture, drop_path=probability(context))
 
     return reshape

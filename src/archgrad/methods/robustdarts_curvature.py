@@ -1,4 +1,8 @@
-"""The memory that sees the curvature of the alphas rise, and keeps what was derived before (DARTS-ES, arXiv 1909.09656, section 4.3)."""
+"""The early stop of DARTS-ES (arXiv 1909.09656, section 4.3).
+
+A memory measures the curvature over the alphas, stops the search when it rises, and keeps the
+genotype from before the rise.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,24 @@ from collections.abc import Iterator
 from typing import Any
 
 from archgrad.arch.genotype import Genotype
-from archgrad.components.context import Context, Forward
+from archgrad.components.context import Context
 from archgrad.components.schedules import When
 from archgrad.diagnostics.curvature import rise, supernet_curvature
-from archgrad.searching.types import Data, Decision, Method, State
+from archgrad.searching.types import Data, Decision, Memory, Method, State
 
 
-class Curvature:
-    """The eigenvalue (None: not finite) and the genotype after each epoch with alpha steps of this supernet, as far back as two windows; once
-    the eigenvalue rose, the genotype from before."""
+class EigenvalueHistory(Memory):
+    """The largest eigenvalue and the genotype after each epoch with alpha steps, over two windows.
+
+    An eigenvalue that is not finite is None. The history is that of one supernet. Once the
+    eigenvalue has risen, the memory also has the genotype from before the rise.
+
+    Args:
+        window: Epochs of a window, as a function of the epochs of the search.
+        ratio: Quotient of the earlier mean and the present one, below which it is a rise.
+        start: Earliest epoch whose genotype may be taken.
+        images: Number of validation images of a measurement.
+    """
 
     def __init__(self, window: When, ratio: float, start: When, images: int) -> None:
         self.window, self.ratio, self.start, self.images = window, ratio, start, images
@@ -24,16 +37,8 @@ class Curvature:
         self.found: dict[str, Any] | None = None
 
     def bind(self, state: State) -> None:
-        self.values, self.genotypes = (
-            [],
-            [],
-        )  # of another supernet, or of this one with fewer alphas: another Hessian, of another size
-
-    def size(self) -> int:
-        return 0
-
-    def after_step(self, forward: Forward) -> None:
-        pass
+        # Another supernet, or this one with fewer alphas, has another Hessian of another size.
+        self.values, self.genotypes = [], []
 
     def after_epoch(
         self, method: Method, state: State, data: Data, context: Context
@@ -41,7 +46,7 @@ class Curvature:
         if not method.moves_alphas(state):
             return {}
         t, window = context.t, self.window(context.t.epochs)
-        back = window + window // 2  # epochs since the middle of the window before
+        back = window + window // 2  # epochs since the middle of the earlier window
         value = self.measure(method, state, data, context)
         self.values = [*self.values, value][-2 * window :]
         self.genotypes = [*self.genotypes, method.genotype(state).to_json()][-2 * window :]
@@ -52,18 +57,16 @@ class Curvature:
         return {"eigenvalue": value, "stop": reason}
 
     def measure(self, method: Method, state: State, data: Data, context: Context) -> float | None:
-        batch, place = (
-            next(iter(data.evaluation("val", self.images, self.images))),
-            (state.seed, "curvature", context.t.epoch),
-        )
-        net, groups = state.nets["search"], context.groups
+        """Return the largest eigenvalue on some validation images; None if it is not finite."""
         value = supernet_curvature(
-            net,
+            state.nets["search"],
             state.alphas,
             lambda alphas: method.mixture(alphas, context),
-            groups,
-            [batch],
-            *place,
+            context.groups,
+            [next(iter(data.evaluation("val", self.images, self.images)))],
+            state.seed,
+            "curvature",
+            context.t.epoch,
             of=method.loss,
         )
         return value if math.isfinite(value) else None
@@ -72,17 +75,17 @@ class Curvature:
         return {"values": self.values, "genotypes": self.genotypes, "found": self.found}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.values, self.genotypes, self.found = (
-            list(saved["values"]),
-            list(saved["genotypes"]),
-            saved["found"],
-        )
+        self.values, self.genotypes = list(saved["values"]), list(saved["genotypes"])
+        self.found = saved["found"]
 
 
 def before_the_rise(
     method: Method, state: State, data: Data, decisions: list[Decision]
 ) -> Iterator[Decision]:
-    """The genotype that was derived last before the eigenvalue rose; without a rise that of the end."""
+    """Yield one decision, the genotype from before the rise; yield nothing if there was no rise.
+
+    Without a decision the search selects by its last alphas.
+    """
     found = state.memory["curvature"].state_dict()["found"]
     if found and not decisions:
         yield Decision(

@@ -1,16 +1,13 @@
 """Random search with weight sharing (Li & Talwalkar 2019, arXiv 1902.07638, section 3.2).
 
-Every step trains one uniformly drawn architecture, by weights it shares with all others; no alphas move. After the last epoch many are
-drawn and judged by these weights on some validation images, and the best of them on all: what a search by gradient must beat.
+It is a baseline that a search by gradient must beat. No alphas move.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from archgrad.arch.edges import Alphas
 from archgrad.arch.genotype import Genotype
@@ -20,33 +17,40 @@ from archgrad.components.relax import softmax
 from archgrad.components.schedules import never
 from archgrad.components.select import uniform
 from archgrad.diagnostics.accuracy import accuracy
+from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Ahead, Data, Decision, Finalise, Method, State
 
-Count = Annotated[int, Field(ge=1)]
-
-PRESETS: dict[str, dict[str, Any]] = {  # [author code]; in NAS-Bench-201 that of the benchmark
+# [author code] The options in NAS-Bench-201 are those of the benchmark's authors.
+PRESETS: dict[str, dict[str, Any]] = {
     **{space: {"samples": 1000, "images": 640} for space in ("darts", "s1", "s2", "s3", "s4")},
     "nasbench201": {"finalists": 1},
 }
 
 
 @marked(PRESETS)
-def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) -> Patch:
-    """Random search with weight sharing: each step trains one drawn architecture, and the best
-    of many by the shared weights is found.
+def rsws(
+    *, samples: PositiveInt = 100, images: PositiveInt = 512, finalists: PositiveInt = 10
+) -> Patch:
+    """Train one drawn architecture per step with shared weights, then select the best of many.
+
+    All draws are uniform. After the last epoch, further architectures are judged by their
+    validation accuracy with the shared weights.
 
     Args:
         samples: number of architectures that are drawn after the last epoch.
         images: number of validation images on which each of them is judged.
         finalists: number of the best that are judged again, on the whole validation half; 1 takes
-            the best at once.
+            the best without a second judgement.
 
     Returns:
         The patch of the method.
     """
-    finalise, left = best_of(samples, images, finalists), judging(samples, images, finalists)
+    finalise, left = (
+        best_of(samples, images, finalists),
+        remaining_images(samples, images, finalists),
+    )
     return Patch(
         "rsws",
         relax=one_path,
@@ -57,8 +61,8 @@ def rsws(*, samples: Count = 100, images: Count = 512, finalists: Count = 10) ->
     )
 
 
-def judging(samples: int, images: int, finalists: int) -> Ahead:
-    """What `best_of` has still to judge, in images."""
+def remaining_images(samples: int, images: int, finalists: int) -> Ahead:
+    """Return the number of images that `best_of` has still to judge."""
     parts = min(10, samples)
 
     def ahead(method: Method, state: State) -> float:
@@ -71,23 +75,25 @@ def judging(samples: int, images: int, finalists: int) -> Ahead:
 
 
 def one_path(alphas: Alphas, context: Context) -> Mixture:
-    """The architecture of this step alone."""
-    return alone(
-        uniform(context.groups, context.seed, "rsws/step", *context.t.place, limits=context.limits),
-        alphas,
-        context,
-    )
+    """Return the one-hot mixture of the architecture that this step draws."""
+    place = context.t.place
+    drawn = uniform(context.groups, context.seed, "rsws/step", *place, limits=context.limits)
+    return one_hot_mixture(drawn, alphas, context)
 
 
-def alone(genotype: Genotype, alphas: Alphas, context: Context) -> Mixture:
-    """A relaxation to this architecture, whatever the alphas."""
+def one_hot_mixture(genotype: Genotype, alphas: Alphas, context: Context) -> Mixture:
+    """Return the one-hot mixture of a genotype on the device of the alphas."""
     return genotype.one_hot(context.groups).map(
         lambda weights: weights.to(next(iter(alphas.values())).device)
     )
 
 
 def best_of(samples: int, images: int, finalists: int) -> Finalise:
-    """A decision after every tenth of the samples, then one after every finalist. The earliest of equals is the best."""
+    """Return a finalisation that judges the samples, then the finalists.
+
+    It yields a decision after every tenth of the samples, and one after every finalist. Of equal
+    accuracies the earliest wins.
+    """
     parts = min(10, samples)
 
     def finalise(
@@ -99,7 +105,7 @@ def best_of(samples: int, images: int, finalists: int) -> Finalise:
             return uniform(groups, state.seed, "rsws/sample", sample, limits=method.limits)
 
         def judge(sample: int, limit: int | None = None) -> float:
-            judged = method.changed(readout=partial(alone, drawn(sample)))
+            judged = method.changed(readout=partial(one_hot_mixture, drawn(sample)))
             batches = data.evaluation("val", limit=limit)
             return accuracy(
                 net, judged.readout(state), batches, state.seed, "rsws", batch_statistics=True

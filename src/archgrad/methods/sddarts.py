@@ -1,61 +1,62 @@
-"""SD-DARTS, "Improving Differentiable Architecture Search via Self-Distillation" (arXiv 2302.05629, Neural Networks 2023).
+"""SD-DARTS (arXiv 2302.05629, Neural Networks 2023).
 
-DARTS whose supernet also learns from what it was some steps ago, so that its loss changes little from step to step and its minimum is flat;
-several earlier supernets vote. [reconstructed] after its abstract and SAF/MESA (Du et al. 2022, arXiv 2205.14083): see docs/sddarts.md.
+"Improving Differentiable Architecture Search via Self-Distillation". The supernet learns from its
+earlier states, so its loss changes little from step to step and its minimum becomes flat. This is
+[reconstructed] after the abstract and SAF/MESA (Du et al. 2022, arXiv 2205.14083; docs/sddarts.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from archgrad.components.context import Forward
 from archgrad.components.losses import Term, soft_divergence, weighted
 from archgrad.components.schedules import Span, from_epoch, lasting, span
 from archgrad.methods.sddarts_teachers import Average, Remembered, Snapshots
+from archgrad.option_types import NotNegativeFloat, PositiveFloat, PositiveInt, PositiveOrInfinite
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Memory
-
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 @marked()
 def sddarts(
     *,
     teachers: Literal["snapshots", "remembered", "average"] = "snapshots",
-    k: Count = 3,
-    interval: Count = 1,
+    k: PositiveInt = 3,
+    interval: PositiveInt = 1,
     unit: Literal["epoch", "step"] = "epoch",
     vote: Literal["mean_probability", "mean_logit", "majority"] = "mean_probability",
     level: Literal["weights", "both", "alphas"] = "weights",
-    strength: Annotated[float, Field(ge=0)] = 1.0,
-    tau: Positive = 5.0,
+    strength: NotNegativeFloat = 1.0,
+    tau: PositiveFloat = 5.0,
     first: Span = 0.1,
-    top: Count | None = None,
-    max_gb: Positive = 4.0,
+    top: PositiveInt | None = None,
+    max_gb: PositiveOrInfinite = 4.0,
 ) -> Patch:
-    """The supernet also learns from its own earlier selves, the teachers, whose predictions are
-    voted into one.
+    """Train the supernet also on the predictions of its own earlier states, the teachers.
+
+    The added loss is strength * tau^2 * KL(p_T || softmax(S(x) / tau)). S(x) are the logits of the
+    supernet, and p_T is the vote of the teachers.
 
     Args:
         teachers: kind of the teachers: earlier supernets that run again on the batch (snapshots),
-            the logits that each image had before, whatever its view was (remembered), or one moving
-            average of weights and alphas (average).
+            the logits that each image had in earlier epochs, under another augmentation
+            (remembered), or one moving average of weights and alphas (average).
         k: number of teachers; an average is one.
-        interval: time between two teachers, in the unit; an average forgets over that time.
+        interval: time between two teachers, in the unit; for an average, the time after which a
+            past value counts 1/e.
         unit: unit of the interval, an epoch or a step; remembered logits take epochs only.
         vote: rule that makes one prediction of the teachers': the mean of their probabilities, the
-            mean of their logits, or the share of them that put a class first (majority).
+            mean of their logits, or the fraction of them that put a class first (majority).
         level: steps that learn from the teachers: those of the weights, of the alphas, or of both.
         strength: factor of the divergence in the loss; 0 switches it off.
         tau: temperature of the divergence, which is not that of the mixture.
-        first: time at which the divergence begins: an epoch (5), or a share of the search (0.1).
+        first: time at which the divergence begins: an epoch (5), or a fraction of the search (0.1).
         top: number of logits that are remembered of each image, the largest ones; the default is
             all classes.
         max_gb: gigabytes that the teachers may take; a search that needs more is refused.
@@ -64,15 +65,17 @@ def sddarts(
         The patch of the method.
 
     Raises:
-        ValueError: Remembered logits are to be steps apart, or `top` is given for other teachers.
+        ValueError: `unit` is "step" for remembered logits, or `top` is given for other teachers.
     """
     if teachers == "remembered" and unit == "step":
         raise ValueError(
-            "sddarts.unit is step, but an image comes once an epoch: remembered logits are an epoch or more apart"
+            "sddarts.unit is step, but an image comes once an epoch: "
+            "remembered logits are an epoch or more apart"
         )
     if teachers != "remembered" and top is not None:
         raise ValueError(
-            f"sddarts.top is {top}, but {teachers} remember no logits: leave it out, or choose remembered"
+            f"sddarts.top is {top}, but {teachers} remember no logits: "
+            "leave it out, or choose remembered"
         )
     phases = {"weights": ("weight",), "alphas": ("alpha",), "both": ("weight", "alpha")}[level]
     makes: dict[str, Callable[[], Memory]] = {
@@ -93,19 +96,21 @@ def sddarts(
 
 
 Vote = Callable[[Tensor, Tensor, float], Tensor]
-"""logits (K, B, C) of K teachers, their shares of the vote (K, B, 1), tau -> probabilities (B, C)."""
+"""Logits (K, B, C) of K teachers, weights of their votes (K, B, 1), tau -> probabilities (B, C)."""
 
 
 def mean_probability(logits: Tensor, shares: Tensor, tau: float) -> Tensor:
+    """Return the weighted mean of the teachers' probabilities at temperature ``tau``."""
     return ((logits / tau).softmax(-1) * shares).sum(0)
 
 
 def mean_logit(logits: Tensor, shares: Tensor, tau: float) -> Tensor:
+    """Return the probabilities of the weighted mean of the teachers' logits."""
     return ((logits * shares).sum(0) / tau).softmax(-1)
 
 
 def majority(logits: Tensor, shares: Tensor, tau: float) -> Tensor:
-    """The share of the teachers that see each class first; tau does not matter."""
+    """Return the weight of the teachers that put a class first; ``tau`` has no effect."""
     return (F.one_hot(logits.argmax(-1), logits.shape[-1]) * shares).sum(0)
 
 
@@ -117,7 +122,10 @@ VOTES: dict[str, Vote] = {
 
 
 def self_distillation(vote: Vote, tau: float) -> Term:
-    """``tau^2 * KL(p_T || softmax(S(x) / tau))``, p_T what the teachers voted, mean over the batch; a sample no teacher knows counts 0."""
+    """Return the loss term ``tau^2 * KL(p_T || softmax(S(x) / tau))``, a mean over the batch.
+
+    p_T is the vote of the teachers. A sample for which no teacher has logits adds 0 to the mean.
+    """
 
     def term(forward: Forward) -> Tensor:
         found = forward.context.memory["teachers"].recall(forward)

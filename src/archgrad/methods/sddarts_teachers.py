@@ -1,8 +1,9 @@
-"""What a supernet can learn from of its own past: three memories that recall logits for the batch of a pass.
+"""The three kinds of teachers of SD-DARTS: memories that return logits for the batch of a pass.
 
-``recall(forward)`` -> None before the first teacher, else (logits (K, B, C) of K teachers, known (K, B): whether a teacher knows the sample).
-A teacher sees the very batch of its student under the temperature and the draws of that step, in training mode, without dropout of ops and
-without a trace in the buffers.
+Each has ``recall(forward)``. It returns None before the first teacher, else two tensors: the logits
+of K teachers, (K, B, C), and whether a teacher has logits for a sample, (K, B). A teacher that runs
+again sees the batch of its student, at the temperature and with the draws of that step. It runs in
+training mode, without dropout of ops, and changes no buffer.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ from torch import Tensor, nn
 
 from archgrad.arch.edges import Alphas
 from archgrad.components.context import Context, Forward
-from archgrad.searching.types import Data, Method, State
+from archgrad.searching.types import Data, Memory, Method, State
 
 Recalled = tuple[Tensor, Tensor] | None
 Teacher = dict[str, dict[str, Tensor]]
-"""{"weights": of the supernet, "alphas": ...}"""
+"""The tensors of a teacher by name: {"weights": those of the supernet, "alphas": its alphas}."""
 
 
 def snapshot(net: nn.Module, alphas: Alphas) -> Teacher:
-    return cloned({"weights": dict(net.named_parameters()), "alphas": alphas})
+    """Return a teacher with copies of the present weights and alphas."""
+    return copy_of({"weights": dict(net.named_parameters()), "alphas": alphas})
 
 
-def cloned(teacher: Mapping[str, Mapping[str, Tensor]]) -> Teacher:
+def copy_of(teacher: Mapping[str, Mapping[str, Tensor]]) -> Teacher:
+    """Return a copy of a teacher that shares no tensor with it."""
     return {
         part: {name: value.detach().clone() for name, value in values.items()}
         for part, values in teacher.items()
@@ -36,60 +39,70 @@ def cloned(teacher: Mapping[str, Mapping[str, Tensor]]) -> Teacher:
 
 
 def logits_of(teachers: Iterable[Teacher], forward: Forward) -> Recalled:
-    """Each teacher runs the pass again."""
+    """Return the logits of the teachers, each of which runs the pass again."""
     logits = [forward.again(teacher["alphas"], teacher["weights"]).exact for teacher in teachers]
-    return (
-        (
-            torch.stack(logits),
-            torch.ones(len(logits), len(forward.batch.labels), device=logits[0].device),
-        )
-        if logits
-        else None
-    )
+    if not logits:
+        return None
+    known = torch.ones(len(logits), len(forward.batch.labels), device=logits[0].device)
+    return torch.stack(logits), known
 
 
-def bytes_of(state: State) -> int:
-    """Bytes of one teacher."""
-    return sum(
-        t.numel() * t.element_size()
-        for t in (*state.nets["search"].parameters(), *state.alphas.values())
-    )
+def bytes_of_teacher(state: State) -> int:
+    """Return the number of bytes of one teacher."""
+    tensors = (*state.nets["search"].parameters(), *state.alphas.values())
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def within(size: int, max_gb: float, remedies: str) -> int:
-    """``size``, or ValueError where it passes ``max_gb`` gigabytes."""
+def checked_size(size: int, max_gb: float, remedies: str) -> int:
+    """Return ``size``, a number of bytes.
+
+    Raises:
+        ValueError: The size is above ``max_gb`` gigabytes. The message names the remedies.
+    """
     if size > max_gb * 1e9:
         raise ValueError(
-            f"sddarts' teachers would take {decimal(size)}, more than {max_gb:g} GB: {remedies}, or raise sddarts.max_gb"
+            f"sddarts' teachers would take {decimal(size)}, more than {max_gb:g} GB: "
+            f"{remedies}, or raise sddarts.max_gb"
         )
     return size
 
 
 def check_interval(interval: int, unit: str, state: State) -> None:
-    """ValueError where the search is over before so many steps."""
+    """Check that the search has more steps than the interval.
+
+    Raises:
+        ValueError: The interval is in steps, and the search is over before.
+    """
     steps = state.plan.epochs * state.plan.steps
     if unit == "step" and interval >= steps:
         raise ValueError(
-            f"sddarts.interval is {interval} steps, but the search has {steps}: choose at most {steps - 1}"
+            f"sddarts.interval is {interval} steps, but the search has {steps}: "
+            f"choose at most {steps - 1}"
         )
 
 
-class Snapshots:
-    """The last ``k`` supernets, ``interval`` epochs or steps apart. Costs k forward passes a step."""
+class Snapshots(Memory):
+    """The last ``k`` supernets, ``interval`` epochs or steps apart.
+
+    A step that learns from them takes k forward passes more.
+    """
 
     def __init__(self, k: int, interval: int, unit: str, max_gb: float) -> None:
         self.k, self.interval, self.unit, self.max_gb = k, interval, unit, max_gb
-        self.young = int(
-            unit == "step"
-        )  # steps: the newest is not asked, right after a step it is the student itself
+        # With steps as the unit the newest snapshot does not teach: right after a step it equals
+        # the student.
+        self.young = 1 if unit == "step" else 0
         self.kept: list[Teacher] = []  # the newest last
-        self.seen = self.bytes = 0  # weight steps so far
+        self.seen = 0  # weight steps so far
+        self.bytes = 0
 
     def bind(self, state: State) -> None:
-        self.kept = []  # they are of the supernet that was
+        self.kept = []  # the snapshots of an earlier supernet do not fit this one
         check_interval(self.interval, self.unit, state)
         remedies = "keep fewer (sddarts.k), or choose the average (sddarts.teachers)"
-        self.bytes = within((self.k + self.young) * bytes_of(state), self.max_gb, remedies)
+        self.bytes = checked_size(
+            (self.k + self.young) * bytes_of_teacher(state), self.max_gb, remedies
+        )
 
     def size(self) -> int:
         return self.bytes
@@ -108,9 +121,11 @@ class Snapshots:
         return {}
 
     def keep(self, net: nn.Module, alphas: Alphas) -> None:
+        """Add a snapshot of the present supernet, and drop the oldest beyond ``k``."""
         self.kept = [*self.kept, snapshot(net, alphas)][-self.k - self.young :]
 
     def recall(self, forward: Forward) -> Recalled:
+        """Return the logits of the snapshots on the batch of this pass."""
         return logits_of(self.kept[: len(self.kept) - self.young], forward)
 
     def state_dict(self) -> dict[str, Any]:
@@ -120,9 +135,12 @@ class Snapshots:
         self.kept, self.seen = list(saved["kept"]), saved["seen"]
 
 
-class Average:
-    """The exponential moving average of weights and alphas, forgetting over ``interval`` epochs or steps: after n steps of an interval of
-    n, a past value counts 1/e. Costs one forward pass a step."""
+class Average(Memory):
+    """The exponential moving average of weights and alphas.
+
+    A past value counts 1/e after ``interval`` epochs or steps. A step that learns from the average
+    takes one forward pass more.
+    """
 
     def __init__(self, interval: int, unit: str, max_gb: float) -> None:
         self.interval, self.unit, self.max_gb = interval, unit, max_gb
@@ -133,8 +151,8 @@ class Average:
         self.teacher = None
         self.lap = state.plan.steps
         check_interval(self.interval, self.unit, state)
-        self.bytes = within(
-            bytes_of(state),
+        self.bytes = checked_size(
+            bytes_of_teacher(state),
             self.max_gb,
             "take a smaller supernet, or remembered logits (sddarts.teachers)",
         )
@@ -153,48 +171,53 @@ class Average:
             "weights": dict(forward.supernet.named_parameters()),
             "alphas": forward.alphas,
         }
-        steps = self.interval * (
-            self.lap if self.unit == "epoch" else 1
-        )  # an epoch is a pass over the training half
+        # An epoch here is one pass over the training half; an epoch of `cdarts` has several.
+        steps = self.interval * (self.lap if self.unit == "epoch" else 1)
         for part, values in self.teacher.items():
             torch._foreach_lerp_(
                 list(values.values()), list(now[part].values()), -math.expm1(-1 / steps)
             )
 
-    def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
-    ) -> dict[str, Any]:
-        return {}
-
     def recall(self, forward: Forward) -> Recalled:
+        """Return the logits of the average on the batch of this pass."""
         return logits_of([self.teacher] if self.teacher else [], forward)
 
     def state_dict(self) -> dict[str, Any]:
         return {"teacher": self.teacher}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.teacher = saved["teacher"] and cloned(saved["teacher"])  # it is written in place
+        # The average changes in place, so it must not share tensors with the saved one.
+        self.teacher = saved["teacher"] and copy_of(saved["teacher"])
 
 
 HALVES = ("weight", "alpha")
 
 
-class Remembered:
-    """The logits each image had the last ``k`` times, ``interval`` epochs apart, in half precision. Costs no forward pass; its price is that
-    the student's view of the image is another. ``phases``: the halves it remembers; ``top``: keep only so many logits of an image, the others
-    count as the least of these."""
+class Remembered(Memory):
+    """The logits that each image had the last ``k`` times, ``interval`` epochs apart.
+
+    They are kept in half precision. No forward pass is needed. But the logits belong to another
+    augmentation of the image than the one that the student sees.
+
+    Args:
+        k: Number of earlier times.
+        interval: Epochs between two of them.
+        phases: The halves of a step whose logits are kept, "weight" and "alpha".
+        top: Number of logits that are kept of an image, the largest. The others count as the least
+            of these. None keeps all.
+        max_gb: Gigabytes that the tables may take.
+    """
 
     def __init__(
         self, k: int, interval: int, phases: tuple[str, ...], top: int | None, max_gb: float
     ) -> None:
         self.k, self.interval, self.phases, self.top, self.max_gb = k, interval, phases, top, max_gb
-        self.tables: dict[
-            str, dict[str, Tensor]
-        ] = {}  # phase -> logits (k, images, C or top), classes (the same), epoch (k, images)
+        # By phase: logits (k, images, C or top), their classes (the same shape), epoch (k, images).
+        self.tables: dict[str, dict[str, Tensor]] = {}
         self.classes = self.bytes = 0
-        self.said: dict[
-            tuple[int, int, str], Recalled
-        ] = {}  # of the step at hand: a second order asks again after the images were seen
+        # The results of the present step by (epoch, step, phase): a second-order step recalls again
+        # after the logits of its images were replaced.
+        self.recalled: dict[tuple[int, int, str], Recalled] = {}
 
     def bind(self, state: State) -> None:
         self.classes = state.space.classes
@@ -204,43 +227,46 @@ class Remembered:
         images = {phase: seen[phase] for phase in self.phases}
         if 0 in images.values():
             raise ValueError(
-                "remembered logits need the number of images: start the search with images=(training half, validation half)"
+                "remembered logits need the number of images: "
+                "start the search with images=(training half, validation half)"
             )
+        # Bytes of an image: half-precision logits, int16 classes if not all are kept, int32 epoch.
         each = width * (2 if width == self.classes else 2 + 2) + 4
-        remedies = "keep fewer (sddarts.k), only some logits (sddarts.top), or choose other sddarts.teachers"
-        self.bytes = within(self.k * each * sum(images.values()), self.max_gb, remedies)
+        remedies = (
+            "keep fewer (sddarts.k), only some logits (sddarts.top), "
+            "or choose other sddarts.teachers"
+        )
+        self.bytes = checked_size(self.k * each * sum(images.values()), self.max_gb, remedies)
         if not any(
             len(edge.primitives) > 1
             for group in state.space.groups.values()
             for edge in group.edges
         ):
-            self.tables = {}  # a network by itself (random search): candidates do not teach each other
-        self.tables = self.tables or {  # a new supernet learns from the old one's outputs
-            phase: {
-                "logits": torch.zeros(self.k, count, width, dtype=torch.half, device=state.device),
-                "epoch": torch.full((self.k, count), -1, dtype=torch.int32, device=state.device),
-            }
-            | (
-                {
-                    "classes": torch.zeros(
-                        self.k, count, width, dtype=torch.int16, device=state.device
-                    )
-                }
-                if width < self.classes
-                else {}
-            )
-            for phase, count in images.items()
+            # A space with one op an edge is one candidate of a random search. Candidates do not
+            # teach each other.
+            self.tables = {}
+        # A new supernet learns from the logits of the old one, so existing tables stay.
+        self.tables = self.tables or {
+            phase: self.empty_table(count, width, state.device) for phase, count in images.items()
         }
+
+    def empty_table(self, images: int, width: int, device: torch.device) -> dict[str, Tensor]:
+        """Return a table without logits: its epochs are -1."""
+        shape = (self.k, images, width)
+        table = {
+            "logits": torch.zeros(shape, dtype=torch.half, device=device),
+            "epoch": torch.full(shape[:2], -1, dtype=torch.int32, device=device),
+        }
+        if width < self.classes:
+            table["classes"] = torch.zeros(shape, dtype=torch.int16, device=device)
+        return table
 
     def size(self) -> int:
         return self.bytes
 
     def after_step(self, forward: Forward) -> None:
-        table, epoch, index = (
-            self.tables.get(forward.context.phase),
-            forward.context.t.epoch,
-            forward.batch.index,
-        )
+        table, index = self.tables.get(forward.context.phase), forward.batch.index
+        epoch = forward.context.t.epoch
         if table is None or epoch % self.interval:
             return
         slot = epoch // self.interval % self.k
@@ -252,31 +278,26 @@ class Remembered:
         table["logits"][slot, index] = logits.half()
         table["epoch"][slot, index] = epoch
 
-    def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
-    ) -> dict[str, Any]:
-        return {}
-
     def recall(self, forward: Forward) -> Recalled:
+        """Return the logits that the images of this pass had before the present epoch."""
         t, phase = forward.context.t, forward.context.phase
         place = (*t.place, phase)
-        if place not in self.said:
-            here = {
-                at: found for at, found in self.said.items() if at[:2] == place[:2]
-            }  # of the step's other half
-            self.said = here | {
-                place: self.look_up(self.tables[phase], t.epoch, forward.batch.index)
-            }
-        return self.said[place]
+        if place not in self.recalled:
+            other_half = {at: found for at, found in self.recalled.items() if at[:2] == place[:2]}
+            found = self.look_up(self.tables[phase], t.epoch, forward.batch.index)
+            self.recalled = other_half | {place: found}
+        return self.recalled[place]
 
     def look_up(self, table: dict[str, Tensor], epoch: int, index: Tensor) -> Recalled:
+        """Return the kept logits of these images, and which of them count."""
         if epoch == 0:
             return None
         logits, when = table["logits"][:, index].float(), table["epoch"][:, index]
         if "classes" in table:
             least = logits.amin(-1, keepdim=True).expand(*logits.shape[:-1], self.classes)
             logits = least.scatter(-1, table["classes"][:, index].long(), logits)
-        # An image of a ragged last batch may not have come in an epoch: what is older than k intervals no longer counts.
+        # A last, smaller batch may be left out, so an image may miss an epoch. Logits older than k
+        # intervals do not count.
         known = (when >= 0) & (when < epoch) & (when >= epoch - self.k * self.interval)
         return logits, known.float()
 

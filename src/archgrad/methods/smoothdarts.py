@@ -1,8 +1,7 @@
-"""SmoothDARTS, "Stabilizing Differentiable Architecture Search via Perturbation-based Regularization" (Chen & Hsieh, ICML 2020, arXiv
-2002.05283).
+"""SmoothDARTS (Chen & Hsieh, ICML 2020, arXiv 2002.05283).
 
-DARTS whose weights are trained at a mixture near the alphas', a random one (RS) or the worst one (ADV), ever farther away: so that the loss
-is flat in the mixture, and discretising it costs little.
+"Stabilizing Differentiable Architecture Search via Perturbation-based Regularization". The loss
+becomes flat in the mixture, so the discretisation of the mixture costs little accuracy.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from pydantic import Field
 
 from archgrad.components.perturb import attack, clamped, noise, normalised
 from archgrad.components.schedules import toward
+from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
@@ -25,18 +25,22 @@ def smoothdarts(
     form: Literal["random", "adversarial"] = "random",
     start: Radius = 0.03,
     end: Radius = 0.3,
-    steps: Annotated[int, Field(ge=1)] = 7,
+    steps: PositiveInt = 7,
     normalise: bool = True,
 ) -> Patch:
-    """Weights that learn at a mixture near that of the alphas: a random one, or the worst one.
+    """Train the weights at a mixture near that of the alphas: a random one, or the worst one.
+
+    The weights descend L_train(w, p + d), where each entry of d is at most the radius. The radius
+    grows linearly with the epochs.
 
     Args:
-        form: kind of that mixture: uniform noise (random, RS), or an attack (adversarial, ADV).
+        form: kind of d: uniform noise (random, the paper's RS), or a gradient attack on the loss
+            (adversarial, the paper's ADV).
         start: radius in the first epoch, in mixture weights.
-        end: radius that would be reached an epoch after the last.
-        steps: number of steps of the attack.
-        normalise: scale an edge so that it sums to what it did [author code]; without it the
-            weights stay within the radius and within [0, 1].
+        end: radius that would be reached one epoch after the last, in mixture weights.
+        steps: number of gradient steps of the attack.
+        normalise: scale the weights of an edge back to their sum before d [author code]; without it
+            the weights stay within the radius and within [0, 1].
 
     Returns:
         The patch of the method.

@@ -1,31 +1,28 @@
-"""SNAS, "SNAS: Stochastic Neural Architecture Search" (Xie et al., ICLR 2019, arXiv 1812.09926).
+"""SNAS (Xie et al., ICLR 2019, arXiv 1812.09926).
 
-DARTS whose mixture is drawn, from a concrete distribution that grows ever closer to one-hot: the expected loss over architectures is
-descended. And one level in the place of two: alphas learn from the images that the weights learn from.
+"SNAS: Stochastic Neural Architecture Search". It is DARTS with a drawn mixture, so it descends the
+expected loss over architectures. It has one level: the alphas learn from the training images too.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from archgrad.components.relax import concrete, softmax
 from archgrad.components.schedules import linear
+from archgrad.option_types import PositiveFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
 
 @marked()
-def snas(*, hot: Positive = 1.0, cold: Positive = 0.03) -> Patch:
-    """A mixture that is drawn from a concrete distribution, at a temperature that falls
-    linearly [author code]. The alphas learn from training images too.
+def snas(*, hot: PositiveFloat = 1.0, cold: PositiveFloat = 0.03) -> Patch:
+    """Draw the mixture from a concrete distribution that comes ever closer to one-hot.
+
+    The mixture is p = softmax((a + g) / T) with Gumbel noise g. The temperature T falls linearly
+    [author code]. The alphas learn from training images.
 
     Args:
-        hot: temperature in the first epoch.
-        cold: temperature in the last epoch.
+        hot: temperature T in the first epoch.
+        cold: temperature T in the last epoch.
 
     Returns:
         The patch of the method.
@@ -33,9 +30,8 @@ def snas(*, hot: Positive = 1.0, cold: Positive = 0.03) -> Patch:
     temperature = linear(hot, cold)
     return Patch(
         "snas",
-        relax=concrete(
-            temperature
-        ),  # a draw of its own in each half; the paper's one backward pass has one draw for both
+        # Each half of a step draws its own mixture; the paper's one backward pass has one draw.
+        relax=concrete(temperature),
         readout=softmax,
         alpha_split="train",
         scalars={"temperature": temperature},

@@ -1,4 +1,8 @@
-"""What searches in stages share: which ops an edge keeps, how long its alphas rest, how deep a stage is."""
+"""The parts that all searches in stages share.
+
+They are the ops that an edge keeps, the time without alpha steps at the start of a stage, and the
+depth of a stage.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,18 @@ from torch import Tensor
 
 from archgrad.arch.edges import EdgeGroup, Primitives
 from archgrad.arch.space import Space, absent
-from archgrad.components.context import Context, Forward
 from archgrad.components.schedules import When
 from archgrad.components.select import strongest
-from archgrad.searching.types import Data, Method, State
+from archgrad.searching.types import Memory, Method, State
 
 
 def survivors(method: Method, state: State, keep: int) -> Primitives:
-    """The primitives of each edge with the ``keep`` largest alphas. Under limits what is selected now is always among them, and so is a
-    selection with all its links, where the method leaves some out: something that keeps to the limits must be left to select."""
+    """Return, for each edge, the primitives with the ``keep`` largest alphas.
+
+    Under limits the next stage must contain an architecture within them. So the present selection
+    is always kept. Where the method leaves out links (FairDARTS), the selection with all links is
+    kept too.
+    """
     groups, alphas = state.space.groups, dict(state.alphas)
     if method.limits:
         for genotype in (
@@ -35,7 +42,13 @@ def survivors(method: Method, state: State, keep: int) -> Primitives:
 
 
 def pruned(group: EdgeGroup, alphas: Tensor, keep: int) -> tuple[tuple[str, ...], ...]:
-    """alphas (edges, ops) -> the primitives of each edge with the ``keep`` largest, in their order; of equals the first stay."""
+    """Return, for each edge, the primitives with the ``keep`` largest alphas, in their order.
+
+    Args:
+        group: The edges.
+        alphas: Their alphas, (edges, ops). Of equal alphas the first ones are kept.
+        keep: Number of ops that an edge keeps at most.
+    """
     best = (
         alphas.detach()
         .cpu()
@@ -49,35 +62,56 @@ def pruned(group: EdgeGroup, alphas: Tensor, keep: int) -> tuple[tuple[str, ...]
     )
 
 
-def resting(rest: float, life: int) -> int:
-    """Epochs of a stage in which the alphas rest; it leaves at least one."""
+def epochs_of_rest(rest: float, life: int) -> int:
+    """Return the number of epochs at the start of a stage in which the alphas do not move.
+
+    Args:
+        rest: Fraction of the stage.
+        life: Epochs of the stage. At least one of them moves the alphas.
+    """
     return min(round(rest * life), life - 1)
 
 
-def rested(begin: When, end: When, rest: float) -> When:
-    return lambda epochs: begin(epochs) + resting(rest, end(epochs) - begin(epochs))
+def end_of_rest(begin: When, end: When, rest: float) -> When:
+    """Return the first epoch of a stage in which the alphas move."""
+    return lambda epochs: begin(epochs) + epochs_of_rest(rest, end(epochs) - begin(epochs))
 
 
-def deepened(space: Space, cells: int | None, times: float) -> Space:
-    """The space with ``times`` so many cells. None: its depth is searched, and stays as it is. ValueError where it cannot."""
+def with_depth(space: Space, cells: int | None, times: float) -> Space:
+    """Return the space with ``times * cells`` cells, rounded, or more (see `with_every_group`).
+
+    Args:
+        space: The space of the stage before.
+        cells: Cells of the first supernet. None: the space has no cells, for its depth is searched.
+        times: Depth of the stage, in multiples of ``cells``.
+
+    Raises:
+        ValueError: The depth is searched, and ``times`` is not 1.
+    """
     if cells is not None:
-        return filled(space, max(1, round(times * cells)))
+        return with_every_group(space, max(1, round(times * cells)))
     if times != 1:
         raise ValueError(
-            f"the depth of space {space.name!r} is searched, so no stage has {times:g} times its cells: set pdarts.depth to 1"
+            f"the depth of space {space.name!r} is searched, so no stage has {times:g} times "
+            "its cells: set pdarts.depth to 1"
         )
     return space
 
 
-def filled(space: Space, cells: int) -> Space:
-    """The space with so many cells, or as many more as it takes for every group of edges to be in one: alphas that no cell reads stay noise."""
-    made = space.resized(cells=cells)
-    return filled(space, cells + 1) if absent(made) else made
+def with_every_group(space: Space, cells: int) -> Space:
+    """Return the space with ``cells`` cells, or with the least more that use every edge group.
+
+    The alphas of a group that is in no cell would stay noise.
+    """
+    resized = space.resized(cells=cells)
+    return with_every_group(space, cells + 1) if absent(resized) else resized
 
 
-class Cells:
-    """How many the search began with: what each stage's depth is a multiple of, so that no stage rounds what another has rounded. None in a
-    space that has no cells."""
+class Cells(Memory):
+    """The number of cells that the search began with, or None in a space whose depth is searched.
+
+    The depth of every stage is a multiple of this number, so rounding errors do not add up.
+    """
 
     def __init__(self) -> None:
         self.base: int | None = None
@@ -85,17 +119,6 @@ class Cells:
     def bind(self, state: State) -> None:
         if self.base is None:
             self.base = state.space.spec().get("cells")
-
-    def size(self) -> int:
-        return 0
-
-    def after_step(self, forward: Forward) -> None:
-        pass
-
-    def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
-    ) -> dict[str, Any]:
-        return {}
 
     def state_dict(self) -> dict[str, Any]:
         return {"base": self.base}

@@ -1,19 +1,18 @@
-"""sTDARTS, "Small Temperature is All You Need for Differentiable Architecture Search" (arXiv 2306.06855, 2023).
+"""sTDARTS (arXiv 2306.06855, 2023).
 
-DARTS under a softmax so cold that the supernet is nearly the network that will be derived from it. A cold softmax has no gradient left, so
-the alpha step adds that of a warm one; and the temperature falls by itself, the faster the less decided the alphas are.
-[author code] of the 2021 predecessor, PCD-DARTS and EDD-DARTS; that the paper's own is the same is [reconstructed]: see docs/stdarts.md.
+"Small Temperature is All You Need for Differentiable Architecture Search". The rules come from the
+[author code] of its predecessor of 2021, PCD-DARTS and EDD-DARTS. That the rules of the paper are
+the same is [reconstructed] (docs/stdarts.md).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from dataclasses import replace
+from typing import Any, Literal
 
 from archgrad.arch.mixture import Mixture
-from archgrad.components.context import Context, Forward
+from archgrad.components.context import Context
 from archgrad.components.relax import (
     gaussian,
     gumbel,
@@ -34,15 +33,13 @@ from archgrad.components.schedules import (
     span,
 )
 from archgrad.diagnostics.entropy import mean_entropy
+from archgrad.option_types import PositiveFloat
 from archgrad.searching.origin import marked
 from archgrad.searching.patch import Patch
-from archgrad.searching.types import Data, Method, State
+from archgrad.searching.types import Data, Memory, Method, State
 
-Positive = Annotated[float, Field(gt=0)]
-
-PRESETS: dict[
-    str, dict[str, Any]
-] = {  # [author code]; a space without a line has the one of the DARTS space
+# [author code] A space without a line has the options of the DARTS space.
+PRESETS: dict[str, dict[str, Any]] = {
     "darts": {"kappa": 0.06},
     "s1": {"kappa": 0.12},
     "s2": {"kappa": 0.24},
@@ -56,41 +53,43 @@ PRESETS: dict[
 def stdarts(
     *,
     noise: Literal["gradient", "gaussian", "gumbel", "none"] = "gradient",
-    sigma: Positive = 1e-3,
+    sigma: PositiveFloat = 1e-3,
     temperature: Literal["adaptive", "exponential", "geometric", "cyclic", "constant"] = "adaptive",
-    kappa: Positive = 0.06,
+    kappa: PositiveFloat = 0.06,
     entropy: Literal["mean", "sum"] = "mean",
     interval: Interval = 0.1,
-    delta: Positive = 0.09,
-    cyclic_delta: Positive = 0.11,
-    hot: Positive = 1.0,
-    cold: Positive = 2.5e-4,
+    delta: PositiveFloat = 0.09,
+    cyclic_delta: PositiveFloat = 0.11,
+    hot: PositiveFloat = 1.0,
+    cold: PositiveFloat = 2.5e-4,
     warmup: Span = 0.1,
     freeze: bool = True,
 ) -> Patch:
-    """A softmax whose temperature T falls until the supernet is nearly the derived network. The
-    alpha step adds a gradient that a cold softmax no longer has.
+    """Search with a softmax so cold that the supernet is nearly the derived network.
+
+    The mixture is p = softmax(a / T), and the temperature T falls. A cold softmax has almost no
+    gradient, so the alpha step adds that of softmax(a).
 
     Args:
-        noise: addition to the alpha step: the gradient of softmax(a) (gradient), normal noise on
+        noise: addition in the alpha step: the gradient of softmax(a) (gradient), normal noise on
             the alphas (gaussian), Gumbel noise on the alphas (gumbel), or nothing (none).
         sigma: standard deviation of the normal noise, in units of the alphas.
         temperature: rule by which T changes: by the entropy of the edges (adaptive), with the
             epochs (exponential, geometric), up and down (cyclic), or not at all (constant).
-        kappa: factor of the entropy in the adaptive rule; a larger one cools faster.
+        kappa: factor of the entropy in the adaptive rule; with a larger one T falls faster.
         entropy: entropy that the adaptive rule reads, in nats: the mean over the edges, or their
             sum.
-        interval: time between two updates of the adaptive rule: epochs (5), or a share of the
+        interval: time between two updates of the adaptive rule: epochs (5), or a fraction of the
             search (0.1).
-        delta: growth of the exponential rule per epoch of a search of 50; a larger one cools
+        delta: growth in the exponential rule per epoch of a search of 50; with a larger one T falls
             faster.
-        cyclic_delta: growth of the cyclic rule per epoch of a search of 50; a larger one cools more
-            in each cycle.
-        hot: temperature at the start; the constant rule stays there.
-        cold: temperature that the geometric rule would reach an epoch after the last.
-        warmup: time at the start in which the alphas rest and the adaptive and the exponential rule
-            stay at hot: epochs (5), or a share of the search (0.1).
-        freeze: let the alphas rest in the warm-up.
+        cyclic_delta: growth in the cyclic rule per epoch of a search of 50; with a larger one T
+            falls further in each cycle.
+        hot: temperature at the start; the constant rule keeps it.
+        cold: temperature that the geometric rule would reach one epoch after the last.
+        warmup: time at the start in which the adaptive and the exponential rule keep the
+            temperature hot: epochs (5), or a fraction of the search (0.1).
+        freeze: keep the alphas unmoved in the warm-up.
 
     Returns:
         The patch of the method.
@@ -105,87 +104,110 @@ def stdarts(
     }
     rule = rules[temperature]
     noises = {"gaussian": gaussian(sigma), "gumbel": gumbel, "none": None}
-    return Patch(
+    patch = Patch(
         "stdarts",
         relax=sparse_noisy_softmax(rule)
         if noise == "gradient"
         else sparse_softmax(rule, noises[noise]),
         scalars={"temperature": rule},
-        memory={"temperature": lambda: EntropyAdaptive(kappa, entropy, begin, updates, hot)}
-        if temperature == "adaptive"
-        else {},
         alpha_from=begin if freeze else None,
-        lengths=(begin, updates) if temperature == "adaptive" else (begin,),
-        alphas={"decay": 0.0},  # the authors' own choice: DARTS has 1e-3
-        with_rate=(
-            "init",
-        ),  # the temperature follows from it, and must keep its proportion to a step
+        lengths=(begin,),
+        alphas={"decay": 0.0},  # [author code]: DARTS has 1e-3
+        # The temperature follows from the initial alphas, so these grow with the size of a step.
+        with_rate=("init",),
+    )
+    if temperature != "adaptive":
+        return patch
+    return replace(
+        patch,
+        memory={"temperature": lambda: EntropyAdaptive(kappa, entropy, begin, updates, hot)},
+        lengths=(begin, updates),
     )
 
 
 def cooled(context: Context, growth: float, hot: float) -> float:
-    """The temperature at which ``exp(E[max(0, a)] / T)`` has grown to ``1 + growth``, for alphas that start as ``init * N(0, 1)``:
-    ``T = c / ln(1 + growth)`` with c = init / sqrt(2 pi), the authors' 0.000399 at 1e-3. ``hot`` where nothing has grown."""
+    """Return the temperature ``T = c / ln(1 + growth)``, or ``hot`` where the growth is 0 or less.
+
+    At this T, ``exp(E[max(0, a)] / T)`` is ``1 + growth`` for alphas that start as
+    ``init * N(0, 1)``. So c = init / sqrt(2 pi), which is the authors' 0.000399 at an init of 1e-3.
+
+    Args:
+        context: The place in the search; it has the scale of the initial alphas.
+        growth: The growth, such as ``delta * k``.
+        hot: The temperature at the start.
+
+    Raises:
+        ValueError: The initial alphas are all 0.
+    """
     if context.init <= 0:
         raise ValueError(
-            "the temperature of stdarts follows from the scale the alphas start with: set alphas.init above 0"
+            "the temperature of stdarts follows from the scale of the initial alphas: "
+            "set alphas.init above 0"
         )
     return context.init / math.sqrt(2 * math.pi) / math.log1p(growth) if growth > 0 else hot
 
 
 def epochs_of_50(context: Context, epoch: int) -> float:
-    """The rules count epochs of a search of 50, so that they reach the same temperature in a search of any length."""
+    """Return an epoch as an epoch of a search of 50.
+
+    The rules count such epochs, so a search of any length reaches the same temperature.
+    """
     return 50 * epoch / context.t.epochs
 
 
 def exponential(begin: When, delta: float, hot: float) -> Scalar:
-    """``T_k = c / ln(1 + delta k)``, k the epochs from ``begin`` on; ``hot`` before."""
+    """Return the rule ``T_k = c / ln(1 + delta k)``, with k the epochs since ``begin``.
 
-    def at(context: Context) -> float:
-        return cooled(
-            context,
-            delta * epochs_of_50(context, context.t.epoch + 1 - begin(context.t.epochs)),
-            hot,
-        )
+    T is ``hot`` before ``begin``.
+    """
 
-    return at
+    def temperature(context: Context) -> float:
+        k = epochs_of_50(context, context.t.epoch + 1 - begin(context.t.epochs))
+        return cooled(context, delta * k, hot)
+
+    return temperature
 
 
 def cyclic(delta: float, hot: float) -> Scalar:
-    """PCD-DARTS: the same with k = 0, 1, ..., 5, ..., 1 over and over, every 10 epochs of 50; in the last fifth k grows to 10."""
+    """Return the rule of PCD-DARTS, ``T_k = c / ln(1 + delta k)`` with a k that goes up and down.
 
-    def at(context: Context) -> float:
+    Every 10 of 50 epochs k goes from 0 up to 5 and back. In the last fifth of the search k grows to
+    10.
+    """
+
+    def temperature(context: Context) -> float:
         epoch, coming = (epochs_of_50(context, context.t.epoch + ahead) for ahead in (0, 1))
         k = min(epoch % 10, 10 - epoch % 10) if epoch < 40 else coming - 40
         return cooled(context, delta * k, hot)
 
-    return at
+    return temperature
 
 
-class EntropyAdaptive:
-    """EDD-DARTS: every ``every`` epochs from ``begin`` on, and in the last fifth each epoch, with H the entropy (nats) of ``softmax(a / T)``
-    over all edges: ``delta = (s H + delta) / 2`` with s = kappa, in the last fifth twice that, then ``T = c / ln(1 + delta k)`` at
-    the k-th time. A `Scalar`: the temperature of any epoch so far."""
+class EntropyAdaptive(Memory):
+    """The entropy-adaptive rule of EDD-DARTS: the temperature of every epoch so far, a `Scalar`.
+
+    An update sets ``delta = (s H + delta) / 2``, and at the k-th update ``T = c / ln(1 + delta
+    k)``. H is the entropy of ``softmax(a / T)`` over the edges, in nats. In the last fifth of the
+    search s is twice kappa, and every epoch has an update.
+
+    Args:
+        kappa: The factor s before the last fifth of the search.
+        over: "mean" or "sum" of the entropies of the edges.
+        begin: First epoch that may have an update.
+        every: Epochs from one update to the next.
+        hot: Temperature before the first update.
+    """
 
     def __init__(self, kappa: float, over: str, begin: When, every: When, hot: float) -> None:
         self.kappa, self.over, self.begin, self.every, self.hot = kappa, over, begin, every, hot
         self.delta = 0.0
-        self.growths: list[tuple[int, float]] = []  # first epoch, delta * k
+        self.growths: list[tuple[int, float]] = []  # of each update: its first epoch, and delta * k
 
     def __call__(self, context: Context) -> float:
         growth = next(
             (growth for epoch, growth in reversed(self.growths) if epoch <= context.t.epoch), 0.0
         )
         return cooled(context, growth, self.hot)
-
-    def bind(self, state: State) -> None:
-        pass
-
-    def size(self) -> int:
-        return 0
-
-    def after_step(self, forward: Forward) -> None:
-        pass
 
     def after_epoch(
         self, method: Method, state: State, data: Data, context: Context
@@ -201,7 +223,7 @@ class EntropyAdaptive:
         return {}
 
     def entropy(self, state: State, context: Context) -> float:
-        """Nats; the mean over the edges, or their sum."""
+        """Return the entropy of the edges in nats, their mean or their sum."""
         groups, t = context.groups, self(context)
         mixture = Mixture(
             {
@@ -216,7 +238,5 @@ class EntropyAdaptive:
         return {"delta": self.delta, "growths": [list(entry) for entry in self.growths]}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.delta, self.growths = (
-            saved["delta"],
-            [(epoch, growth) for epoch, growth in saved["growths"]],
-        )
+        self.delta = saved["delta"]
+        self.growths = [(epoch, growth) for epoch, growth in saved["growths"]]

@@ -1,4 +1,4 @@
-"""What watches a search: records, measurements, rules that stop it, and requests to stop."""
+"""Observers of a search: records, measurements, rules that stop it, and requests to stop."""
 
 import lazy_loader
 

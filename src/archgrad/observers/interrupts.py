@@ -1,7 +1,11 @@
-"""Requests to stop: Ctrl-C and the signals that ask for the same. Imports nothing heavy: it must stand before anything else is imported.
+"""Requests to stop: Ctrl-C, and the signals that mean the same.
 
-Where nothing can be lost (imports, reading images, after the loop) a request raises KeyboardInterrupt at once. Python may swallow that inside
-an import, so it is remembered too, and `check` raises it again. Inside `stop_requests` a request only sets a flag; a second one raises.
+This module imports nothing heavy, because it must be active before anything else is imported.
+
+Where nothing can be lost (in imports, while images are read, after the loop) a request raises
+KeyboardInterrupt at once. Python may swallow that exception inside an import, so the request is
+remembered, and `check` raises it again. Inside `stop_requests` a request only sets a flag, and a
+second request raises.
 """
 
 from __future__ import annotations
@@ -18,25 +22,37 @@ ALWAYS = (signal.SIGINT, signal.SIGTERM)
 UNLESS_IGNORED = tuple(
     getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 )
-"""These do what SIGTERM does, unless they were ignored when the process began: by nohup, or by who started it."""
+"""Signals that do the same as SIGTERM, unless they were ignored when the process began.
+
+nohup ignores SIGHUP, and so may the program that started this process.
+"""
 
 AFTER_STEP = "stopping after this step; once more to stop now"
 
-_asked: list[int] = []  # signals are a process's, and so is this
+_requests: list[int] = []  # global, because a signal belongs to the whole process
 
 
 class Interrupted(Exception):
-    """The user asked to stop; everything is saved. ``str`` says how to go on."""
+    """Report that the user asked to stop and that everything is saved.
+
+    The message tells how to go on.
+    """
 
 
 def check() -> None:
-    """KeyboardInterrupt if a request to stop was made: for places behind an import or a call that may have swallowed it."""
-    if _asked:
+    """Raise KeyboardInterrupt if the user asked to stop.
+
+    Call it after an import, or after a call that may have swallowed the exception.
+    """
+    if _requests:
         raise KeyboardInterrupt
 
 
 def obeyed(work: Callable[[], int]) -> int:
-    """The exit code of ``work``; 130 where a request to stop ended it, also if that was swallowed on its way and something else broke."""
+    """Return the exit code of ``work``, or 130 if a request to stop ended it.
+
+    It is 130 also if the request was swallowed and another exception followed.
+    """
     with _handled(_raise):
         try:
             code = work()
@@ -45,37 +61,46 @@ def obeyed(work: Callable[[], int]) -> int:
             return code
         except KeyboardInterrupt:
             pass
-        except Exception:  # a module that a request cut short is half a module
-            if not _asked:
+        except Exception:  # an interrupted import leaves half a module, which raises any error
+            if not _requests:
                 raise
-        with suppress(OSError):  # a terminal that is gone, after SIGHUP
+        with suppress(OSError):  # the terminal is gone after SIGHUP
             print("archgrad: stopped", file=sys.stderr)
         return 130
 
 
 @contextmanager
 def stop_requests(words: str = AFTER_STEP) -> Iterator[Callable[[], bool]]:
-    """The first request inside only sets the flag that is yielded, and is answered with ``words``; a second one raises KeyboardInterrupt."""
+    """Delay a request to stop: the first one only sets a flag and prints ``words``.
+
+    A second request raises KeyboardInterrupt.
+
+    Yields:
+        A function that returns whether the user asked to stop.
+    """
     check()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        _asked.append(number)
-        if len(_asked) > 1:
+        _requests.append(number)
+        if len(_requests) > 1:
             raise KeyboardInterrupt
         _answer(words)
 
     with _handled(ask):
-        yield lambda: bool(_asked)
+        yield lambda: bool(_requests)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    _asked.append(number)
+    _requests.append(number)
     raise KeyboardInterrupt
 
 
 @contextmanager
 def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Requests go to ``handler`` inside; whoever is the outermost forgets them at the end. Other threads than the main one get no signals."""
+    """Send requests to ``handler`` inside; the outermost context forgets them at the end.
+
+    Only the main thread gets signals, so nothing happens in another thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -94,10 +119,11 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
         for number, old in caught.items():
             signal.signal(number, old)
         if outermost:
-            _asked.clear()
+            _requests.clear()
 
 
 def _answer(words: str) -> None:
-    """On stderr, past its buffer: the main program may be writing to it at this moment."""
+    """Print on stderr without its buffer, because the main program may be writing to it now."""
     with suppress(OSError):
-        os.write(2, f"{chr(10) * os.isatty(2)}{words}\n".encode())
+        begin = "\n" if os.isatty(2) else ""
+        os.write(2, f"{begin}{words}\n".encode())

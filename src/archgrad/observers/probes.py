@@ -1,7 +1,7 @@
-"""Observers that measure: the discretisation gap, sharpness, curvature, entropies, rankings. They see the epoch that ended and leave the search
-as it was.
+"""Observers that measure: the gap, sharpness, curvature, entropies and rankings.
 
-A last row is that of the last epoch, or of one at which an observer before them asked to stop.
+They measure the epoch that ended, and leave the search as it was. The last measurement follows the
+last epoch, or the epoch at which an earlier observer ends the search.
 """
 
 from __future__ import annotations
@@ -25,37 +25,45 @@ from archgrad.diagnostics.ranking import accuracies, correlation
 from archgrad.diagnostics.sharpness import MOVED, supernet_sharpness
 from archgrad.errors import counted
 from archgrad.searching.duration import EIGENVALUE
-from archgrad.searching.types import Data, Decision, Method, State, Values
+from archgrad.searching.observer import Observer
+from archgrad.searching.types import Data, Method, State
 from archgrad.storage.records import Row
 
 TIMES = 5
-"""How often the gap and the ranking are measured in a search by default."""
+"""The default number of measurements of the gap and of the ranking in a search."""
 
 
-class Probe(Protocol):
-    """An observer that measures something after some epochs."""
+class Probe(Observer, Protocol):
+    """Measure something after some epochs."""
 
     @property
     def name(self) -> str:
-        """What it measures, in words."""
+        """The name of the measurement, in words."""
 
     def interval(self, epochs: int) -> int | Fraction:
-        """Epochs between two measurements in a search of so many; after the last epoch there is always one."""
+        """Return the epochs between two measurements in a search of ``epochs``.
+
+        There is always a measurement after the last epoch.
+        """
 
     def passes(self, state: State) -> float:
-        """Forward passes of an image that a measurement takes, about; a backward pass counts as two."""
+        """Return about how many forward passes of an image a measurement takes.
 
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
-
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None: ...
-
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
+        A backward pass counts as two.
+        """
 
 
 @dataclass(frozen=True)
-class Gap:
-    """`archgrad.diagnostics.gap` of the readout mixture and its genotype on at most ``images`` validation images as they are, in batches of
-    256; after every ``every`` epochs (None: five times a search, every fifth of its epochs) and always after the last."""
+class Gap(Probe):
+    """Measure the gap between the readout mixture and its genotype (`archgrad.diagnostics.gap`).
+
+    It is measured on validation images that are not augmented, in batches of 256.
+
+    Attributes:
+        every: Epochs between two measurements; None measures five times in a search. There is
+            always one after the last epoch.
+        images: Largest number of images.
+    """
 
     every: int | None = None
     images: int = 1024
@@ -66,8 +74,6 @@ class Gap:
 
     def passes(self, state: State) -> float:
         return 2 * validation(state, self.images)
-
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
         if not due(self.interval(state.plan.epochs), state, row):
@@ -87,13 +93,22 @@ class Gap:
         )
         return {name: finite(value) for name, value in found.items()}
 
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
-
 
 @dataclass(frozen=True)
-class Sharpness:
-    """`archgrad.diagnostics.sharpness` of the cross-entropy on ``batches`` whole batches of ``batch`` training images, not augmented; after
-    every ``every`` epochs (None: none but the last) and always after the last."""
+class Sharpness(Probe):
+    """Measure the sharpness of the loss on training images (`archgrad.diagnostics.sharpness`).
+
+    The images are not augmented, and only whole batches count.
+
+    Attributes:
+        every: Epochs between two measurements; None measures after the last epoch only. There is
+            always one after the last epoch.
+        over: Names of the balls: "weights", "alphas", "both".
+        rho: Radius of the ball.
+        steps: Number of steps of the ascent.
+        batches: Number of batches.
+        batch: Number of images in a batch.
+    """
 
     every: int | None = None
     over: tuple[str, ...] = tuple(MOVED)
@@ -108,8 +123,6 @@ class Sharpness:
 
     def passes(self, state: State) -> float:
         return float(self.batches * self.batch * len(self.over) * (3 * self.steps + 1))
-
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
         if not due(self.interval(state.plan.epochs), state, row):
@@ -135,21 +148,26 @@ class Sharpness:
             for column, value in ((name, mean), (f"{name}_interval", half))
         }
 
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
-
 
 @dataclass(frozen=True)
-class Curvature:
-    """`archgrad.diagnostics.curvature` of the cross-entropy over the alphas, at the readout mixture, on ``batches`` whole batches of ``batch``
-    validation images as they are, the same every time: the column ``eigenvalue``; after every ``every`` epochs and always after the last. A
-    method that measures it itself (RobustDARTS) is left to it. None where it is not finite."""
+class Curvature(Probe):
+    """Measure the curvature of the loss over the alphas (`archgrad.diagnostics.curvature`).
+
+    It is measured at the readout mixture, on the same validation images every time, which are not
+    augmented. Only whole batches count. The column is ``eigenvalue``, and its value is None where
+    it is not finite. A method that measures the curvature itself (RobustDARTS) does so instead.
+
+    Attributes:
+        every: Epochs between two measurements. There is always one after the last epoch.
+        batches: Number of batches.
+        batch: Number of images in a batch.
+        between: Function that is called before each product of the Hessian; it may raise.
+    """
 
     every: int = 1
     batches: int = 1
     batch: int = 64
-    between: Callable[[], object] = lambda: (
-        None
-    )  # called before each product, of which a batch has many; it may raise
+    between: Callable[[], object] = lambda: None
     name = "curvature"
 
     def interval(self, epochs: int) -> int | Fraction:
@@ -157,8 +175,6 @@ class Curvature:
 
     def passes(self, state: State) -> float:
         return EIGENVALUE * self.batches * self.batch
-
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
         if "eigenvalue" in row or not due(self.every, state, row):
@@ -172,12 +188,14 @@ class Curvature:
         )
         return {"eigenvalue": finite(value)}
 
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
-
 
 @dataclass(frozen=True)
-class Entropies:
-    """Entropy (nats) and margin of each edge of the readout mixture, after every ``every`` epochs and always after the last."""
+class Entropies(Probe):
+    """Measure the entropy (nats) and the margin of each edge of the readout mixture.
+
+    Attributes:
+        every: Epochs between two measurements. There is always one after the last epoch.
+    """
 
     every: int = 1
     name = "entropies"
@@ -188,32 +206,40 @@ class Entropies:
     def passes(self, state: State) -> float:
         return 0.0
 
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
-
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
         if not due(self.every, state, row):
             return None
         mixture, groups = method.readout(at_end(method, state, row)), state.space.groups
         ahead = entropy.margins(mixture, groups)
         edges = rounded(entropy.edge_entropies(mixture, groups))
-        margin = entropy.mean(ahead) if any(ahead.values()) else None  # nothing left to choose
+        margin = entropy.mean(ahead) if any(ahead.values()) else None  # no edge has a choice
         return {"entropy_edges": edges, "margin": margin, "margin_edges": rounded(ahead)}
-
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """Whether the search network S, the evaluation network E of a method that has one, and tables rank architectures alike.
+class Ranking(Probe):
+    """Measure whether the networks of a search, and tables, rank architectures alike.
 
-    Kendall's tau and Spearman's rho (`archgrad.diagnostics.ranking`) over at most ``architectures`` distinct genotypes, drawn uniformly from
-    the space: a function of the seed, so the same at every epoch. Each is judged by its accuracy on at most ``images`` validation images as
-    they are, alone in each network. ``ranking_tau`` and ``ranking_rho`` are of S and E, from E's first cycle on; with a table ``name`` of
-    ``known`` (genotype -> value), ``ranking_search_tau_NAME`` and ``ranking_evaluation_tau_NAME``, and the same of rho, are of each network and
-    that table. An op of E that no cycle has run yet is untrained, and counts as it is: that holds E's rankings down in early cycles. None
-    where a judge finds all alike. After every ``every`` epochs (None: five times a search) and always after the last.
+    The judges are the search network S, the evaluation network E of a method that has one, and
+    tables. Kendall's tau and Spearman's rho (`archgrad.diagnostics.ranking`) compare them over
+    distinct genotypes that are drawn uniformly from the space. The draw is a function of the seed,
+    so it is the same at every epoch. A network judges a genotype by its accuracy alone in the
+    network, on validation images that are not augmented.
 
-    ValueError for fewer than 2 architectures or no images.
+    ``ranking_tau`` and ``ranking_rho`` compare S and E, from E's first cycle on. For each table,
+    ``ranking_search_tau_NAME`` and ``ranking_evaluation_tau_NAME`` (and the same of rho) compare a
+    network with the table. An op of E that no cycle has run yet is untrained, which lowers E's
+    rankings in early cycles. A value is None where a judge gives all genotypes the same score.
+
+    Attributes:
+        every: Epochs between two measurements; None measures five times in a search. There is
+            always one after the last epoch.
+        architectures: Largest number of genotypes.
+        images: Largest number of images.
+        known: Name of a table -> function that gives the value of a genotype.
+
+    Raises:
+        ValueError: There are fewer than 2 architectures, or no images.
     """
 
     every: int | None = None
@@ -225,32 +251,25 @@ class Ranking:
     def __post_init__(self) -> None:
         if self.architectures < 2 or self.images < 1:
             raise ValueError(
-                f"a ranking needs at least 2 architectures and 1 image, not {self.architectures} and {self.images}"
+                "a ranking needs at least 2 architectures and 1 image, not "
+                f"{self.architectures} and {self.images}"
             )
 
     def interval(self, epochs: int) -> int | Fraction:
         return self.every or Fraction(epochs, TIMES)
 
     def passes(self, state: State) -> float:
-        return (
-            (2 if "evaluation" in state.nets else 1)
-            * self.architectures
-            * validation(state, self.images)
-        )
-
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
+        nets = 2 if "evaluation" in state.nets else 1
+        return nets * self.architectures * validation(state, self.images)
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
         if not due(self.interval(state.plan.epochs), state, row):
             return None
         groups = state.space.groups
-        sample, batches = (
-            self.sample(groups, state.seed),
-            Again(partial(data.evaluation, "val", limit=self.images)),
-        )
-        judges = (
-            ("search", "evaluation") if state.genotype else ("search",)
-        )  # an evaluation network runs from the first cycle on
+        sample = self.sample(groups, state.seed)
+        batches = Again(partial(data.evaluation, "val", limit=self.images))
+        # An evaluation network has a genotype from the first cycle on.
+        judges = ("search", "evaluation") if state.genotype else ("search",)
         by_net = {
             name: accuracies(
                 state.nets[name], sample, groups, batches, state.seed, "ranking", row["epoch"]
@@ -273,25 +292,25 @@ class Ranking:
             for kind, value in zip(("tau", "rho"), both)
         }
 
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
-
     def sample(self, groups: Groups, seed: int) -> tuple[Genotype, ...]:
-        """The architectures, each once."""
-        return tuple(
-            dict.fromkeys(uniform(groups, seed, "ranking", k) for k in range(self.architectures))
-        )
+        """Return the architectures that are ranked, each once."""
+        draws = (uniform(groups, seed, "ranking", number) for number in range(self.architectures))
+        return tuple(dict.fromkeys(draws))
 
     def cost(self, state: State) -> str:
-        """What it will do in a whole search, in a few words."""
+        """Return a line about the work in a whole search."""
         times = moments(self, state.plan.epochs)
         nets = "2 networks" if "evaluation" in state.nets else "1 network"
         images = int(validation(state, self.images))
-        return f"ranking: {self.architectures} architectures on {images:,} images in {nets}, {counted(times, 'time')}"
+        return (
+            f"ranking: {self.architectures} architectures on {images:,} images in {nets}, "
+            f"{counted(times, 'time')}"
+        )
 
 
 @dataclass(frozen=True)
 class Again:
-    """Batches that are read anew each time they are gone through: one who wants to stop is asked before each."""
+    """Read batches again for each iteration, so that a request to stop works before each batch."""
 
     read: Callable[[], Iterable[Batch]]
 
@@ -300,47 +319,57 @@ class Again:
 
 
 def moments(probe: Probe, epochs: int, begin: int = 0) -> int:
-    """How often it measures from epoch ``begin`` on."""
+    """Return the number of measurements of a probe from epoch ``begin`` on."""
     every = probe.interval(epochs)
-    return sum(falls(every, epoch) or epoch == epochs - 1 for epoch in range(begin, epochs))
+    return sum(is_multiple(every, epoch) or epoch == epochs - 1 for epoch in range(begin, epochs))
 
 
 def validation(state: State, images: int) -> float:
-    """Images of the validation half, at most so many."""
+    """Return the number of images of the validation half, at most ``images``."""
     return float(min(images, state.plan.images[1] or images))
 
 
 def at_end(method: Method, state: State, row: Row) -> State:
-    """The state in the place where the epoch of ``row`` ended, as `loop.summary` saw it: schedules must not read the next epoch already."""
+    """Return the state at the end of the epoch of ``row``, as `loop.summary` reads it.
+
+    Schedules must not read the next epoch yet.
+    """
     past = replace(state, epoch=row["epoch"])
     return replace(past, step=method.steps(past))
 
 
 def reading(method: Method, state: State) -> Callable[[Alphas], Mixture]:
-    """What discretisation would read of other alphas there."""
+    """Return the function alphas -> the mixture that discretisation reads, in this state."""
     context = method.context(state, "readout")
     return lambda alphas: method.mixture(alphas, context)
 
 
 def whole(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
-    """The first, and of the others those of full size: a rest would count as much."""
-    return (batch for k, batch in enumerate(batches) if not k or len(batch.labels) == size)
+    """Return the first batch and all others of full size, because each counts the same."""
+    return (
+        batch for number, batch in enumerate(batches) if not number or len(batch.labels) == size
+    )
 
 
 def due(every: int | Fraction, state: State, row: Row) -> bool:
-    """Whether a multiple of ``every`` epochs ended with this one, or no epoch follows it."""
-    return state.epoch == state.plan.epochs or bool(row.get("stop")) or falls(every, row["epoch"])
+    """Return whether a measurement is due: a multiple of ``every`` epochs, or the last epoch."""
+    return (
+        state.epoch == state.plan.epochs
+        or bool(row.get("stop"))
+        or is_multiple(every, row["epoch"])
+    )
 
 
-def falls(every: int | Fraction, epoch: int) -> bool:
-    """Whether a multiple of ``every`` epochs ends with this one."""
+def is_multiple(every: int | Fraction, epoch: int) -> bool:
+    """Return whether a multiple of ``every`` epochs ends with this epoch."""
     return (epoch + 1) // every > epoch // every
 
 
 def finite(value: float | None) -> float | None:
-    """JSON knows no infinity: a loss that overflowed is null."""
+    """Return the value, or None if it is not finite, because JSON has no infinity."""
     return value if value is None or math.isfinite(value) else None
 
 
 def rounded(edges: entropy.Edges) -> entropy.Edges:
+    """Return the values rounded to four digits."""
     return {name: [round(value, 4) for value in values] for name, values in edges.items()}

@@ -1,4 +1,7 @@
-"""What a search leaves on the disk while it runs: metrics, decisions, checkpoints. Observers read; they never write to the state."""
+"""The files that a search writes while it runs: metrics, decisions and checkpoints.
+
+The observers here read the state and never write to it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from time import monotonic, process_time
 from typing import TYPE_CHECKING
 
 from archgrad.observers.interrupts import Interrupted
+from archgrad.searching.observer import Observer
 from archgrad.storage import files, records
 
 if TYPE_CHECKING:
@@ -18,34 +22,42 @@ if TYPE_CHECKING:
     from archgrad.storage.records import Row
 
 
-class Metrics:
-    """One JSON line per epoch, appended. On resume, lines newer than the checkpoint are cut, so that none stands twice. ValueError where one
-    of an earlier ``epoch`` is damaged or missing: then the file stays as it is."""
+class Metrics(Observer):
+    """Append one line of JSON per epoch to a file.
+
+    On resume, lines newer than the checkpoint are removed, so that no line stands twice.
+
+    Args:
+        path: File of the metrics.
+        epoch: Number of epochs in the checkpoint.
+
+    Raises:
+        ValueError: A line of one of these epochs is damaged or missing. The file stays as it is.
+    """
 
     def __init__(self, path: Path, *, epoch: int = 0) -> None:
         self.path = path
         records.write(path, records.kept(path, epoch))
 
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
-
     def append(self, row: Row) -> None:
+        """Append one row."""
         files.append(self.path, json.dumps(row))
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
         self.append(row)
 
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
+class Decisions(Observer):
+    """Append one line of JSON per decision of a finalisation to a file.
 
-class Decisions:
-    """One JSON line per decision of a finalisation: its ``note``, and the ``seconds`` and ``cpu_seconds`` it took. Cut as metrics are."""
+    A line has the decision's ``note``, and the ``seconds`` and ``cpu_seconds`` that it took. On
+    resume, lines newer than the checkpoint are removed.
+    """
 
     def __init__(self, path: Path, *, taken: int = 0) -> None:
         self.path, self.since = path, (monotonic(), process_time())
         if path.exists():
             records.write(path, records.first(path, taken))
-
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
         self.since = monotonic(), process_time()
@@ -57,12 +69,22 @@ class Decisions:
         self.since = monotonic(), process_time()
 
 
-class Checkpoints:
-    """Saves after every epoch, every ``seconds`` within one, after every decision, and when ``stopping`` says so (then `Interrupted`).
+class Checkpoints(Observer):
+    """Save checkpoints of a search.
 
-    What happens between an epoch's last step and its end, and between two decisions, is saved by neither: a request to stop there is heard
-    by `measuring` and `tuning`, and a resumed search does that part again. For this the last step of an epoch is saved too, if the checkpoint
-    there is older than a tenth of ``seconds``.
+    It saves after every epoch, within an epoch every ``seconds``, after every decision, and when
+    the user asks to stop, in which case it then raises `Interrupted`.
+
+    Work between an epoch's last step and its end, and between two decisions, is not saved. There
+    `measuring` and `tuning` react to a request to stop, and a resumed search repeats that work.
+    For this purpose the last step of an epoch is saved too, if the checkpoint is older than a tenth
+    of ``seconds``.
+
+    Args:
+        path: File of the checkpoint.
+        seconds: Seconds between two checkpoints within an epoch.
+        stopping: Function that returns whether the user asked to stop.
+        how: Command by which the user can go on, for the message.
     """
 
     def __init__(
@@ -76,10 +98,10 @@ class Checkpoints:
         self.path, self.seconds, self.stopping, self.how = path, seconds, stopping, how
         self.last = monotonic()
         self.place = "before the first step"
-        self.over = True  # no epoch is at work: what steps now belongs to a finalisation
+        self.over = True  # no epoch is running, so a step now belongs to a finalisation
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
-        self.over, self.place = False, f"in what comes after epoch {state.epoch + 1}"
+        self.over, self.place = False, f"after the steps of epoch {state.epoch + 1}"
         ends = state.step == method.steps(state)
         if self.stopping() or monotonic() - self.last >= self.seconds / (10 if ends else 1):
             self._save(method, state)
@@ -89,18 +111,27 @@ class Checkpoints:
         self._save(method, state)
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None:
-        self.place = f"in what comes after decision {len(state.decisions)}"
+        self.place = f"after decision {len(state.decisions)}"
         self._save(method, state)
 
     def measuring(self) -> None:
-        """Called before each batch that something is measured on. `Interrupted` if it was asked for."""
+        """React to a request to stop, before each batch that something is measured on.
+
+        Raises:
+            Interrupted: The user asked to stop.
+        """
         if self.stopping():
             raise Interrupted(
-                f"stopped {self.place}; all before that is saved. Go on with: {self.how}"
+                f"stopped {self.place}; all earlier work is saved. Go on with: {self.how}"
             )
 
     def tuning(self) -> None:
-        """Called before each batch that is learned from. `Interrupted` if it was asked for and no epoch is at work, which would save first."""
+        """React to a request to stop, before each batch that the search learns from.
+
+        Raises:
+            Interrupted: The user asked to stop and no epoch is running; a running epoch saves
+                first.
+        """
         if self.over:
             self.measuring()
 
@@ -111,33 +142,44 @@ class Checkpoints:
         self.last = monotonic()
         if self.stopping():
             raise Interrupted(
-                f"stopped at epoch {state.epoch + 1}, step {state.step}; everything is saved. Go on with: {self.how}"
+                f"stopped at epoch {state.epoch + 1}, step {state.step}; everything is saved. Go "
+                f"on with: {self.how}"
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """The same images, with ``measuring`` called before each batch that is evaluated on and ``tuning`` before each that is learned from."""
+    """Give the same data, and call a function before each batch.
+
+    Attributes:
+        data: Data.
+        measuring: Function that is called before each batch of an evaluation.
+        tuning: Function that is called before each batch that the search learns from.
+    """
 
     data: Data
     measuring: Callable[[], object]
     tuning: Callable[[], object]
 
     def count(self, split: str = "train") -> int:
+        """Return the number of images of a split."""
         return self.data.count(split)
 
     def steps(self, split: str = "train") -> int:
+        """Return the number of batches of a split in one epoch."""
         return self.data.steps(split)
 
     def batches(
         self, split: str, epoch: int, start: int = 0, steps: int | None = None
     ) -> Iterator[Batch]:
+        """Yield batches to learn from, as `Data.batches` does."""
         self.tuning()
         for batch in self.data.batches(split, epoch, start, steps):
             yield batch
             self.tuning()
 
     def evaluation(self, split: str, batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
+        """Yield batches to evaluate on, as `Data.evaluation` does."""
         self.measuring()
         for found in self.data.evaluation(split, batch, limit):
             yield found

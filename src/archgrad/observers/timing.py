@@ -1,5 +1,8 @@
-"""How far a search is and how long it will take: on a bar, on every line, and as a sign of life where there is no terminal. Observers of the
-loop and of probes; they read, and never write to the state."""
+"""Observers that time a search and estimate its duration.
+
+The estimate stands on a bar, on every line, and in the signs of life where there is no terminal.
+The observers here read the state and never write to it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from archgrad.searching.duration import STEP, Costs, Left, Part, span
+from archgrad.searching.observer import Observer
 from archgrad.searching.progress import Clock, Life, to_go
 
 if TYPE_CHECKING:
@@ -19,40 +23,53 @@ if TYPE_CHECKING:
 ENDS = "ends of epochs"
 PASS = "passes of an image"
 LONG = 3600
-"""Seconds beyond which it is said what would be shorter."""
+"""Seconds of a search, beyond which shorter searches are proposed."""
 GUESSES = {("weights only", "search"): 2.0}
-"""How much longer a step of the second phase takes than one of the first; steps of other phases are taken for alike."""
+"""(phase, phase) -> ratio of the time of a step in the second phase to that in the first.
+
+Steps of other phases are taken to be equally long.
+"""
 
 
 def phases(method: Method, state: State) -> list[tuple[str, str, int]]:
-    """What the steps of the current epoch are: (phase, kind, count) in their order. Steps of one kind take alike: a phase under one supernet."""
-    steps, begun = (
-        method.steps(state),
-        sum(stage.begin(state.plan.epochs) <= state.epoch for stage in method.stages),
-    )
+    """Return the steps of the current epoch as (phase, kind, count), in their order.
 
-    def at(step: int) -> str:
+    Steps of one kind take the same time: they are of one phase and one supernet.
+    """
+    steps = method.steps(state)
+    begun = sum(stage.begin(state.plan.epochs) <= state.epoch for stage in method.stages)
+
+    def phase_at(step: int) -> str:
         return method.phase(replace(state, step=step))
 
     def runs(low: int, high: int) -> list[tuple[str, int]]:
-        """Of steps from low to high, whose phases come one after the other."""
-        if at(low) == at(high - 1):
-            return [(at(low), high - low)]
+        """Return (phase, count) of the steps from low to high; each phase is one interval."""
+        if phase_at(low) == phase_at(high - 1):
+            return [(phase_at(low), high - low)]
         middle = (low + high) // 2
         first, second = runs(low, middle), runs(middle, high)
-        joined = (
-            [(first[-1][0], first[-1][1] + second[0][1])]
-            if first[-1][0] == second[0][0]
-            else [first[-1], second[0]]
-        )
+        joined = [first[-1], second[0]]
+        if first[-1][0] == second[0][0]:
+            joined = [(first[-1][0], first[-1][1] + second[0][1])]
         return [*first[:-1], *joined, *second[1:]]
 
     suffix = f" in supernet {begun}" if begun > 1 else ""
     return [(phase, f"{phase} steps{suffix}", count) for phase, count in runs(0, steps)]
 
 
-class Timing:
-    """Observer that times what a search does and says what the rest will take. It stands behind all that measure or save."""
+class Timing(Observer):
+    """Time the parts of a search, and estimate the time of the rest.
+
+    It must stand behind all observers that measure or save.
+
+    Args:
+        method: Method of the search.
+        state: State at the beginning.
+        probes: Probes of the search.
+        front: Forward passes of an image that the front at the end takes.
+        past: Seconds of earlier processes.
+        clock: Clock.
+    """
 
     def __init__(
         self,
@@ -64,13 +81,8 @@ class Timing:
         past: float = 0.0,
         clock: Clock = monotonic,
     ) -> None:
-        """``front``: passes of an image it takes to draw the front at the end. ``past``: seconds of earlier processes."""
-        self.method, self.probes, self.front, self.clock = (
-            method,
-            {probe.name: probe for probe in probes},
-            front,
-            clock,
-        )
+        self.method, self.front, self.clock = method, front, clock
+        self.probes = {probe.name: probe for probe in probes}
         self.costs, self.steps, self.measured = Costs(), 0, 0.0
         self.epochs = [
             phases(method, replace(state, epoch=epoch)) for epoch in range(state.plan.epochs)
@@ -84,11 +96,10 @@ class Timing:
         self.at = now
 
     def on_probe(self, probe: Probe, state: State, seconds: float) -> None:
-        """A measurement took so long."""
+        """Record the seconds of a measurement."""
         self.costs.add(probe.name, seconds)
-        if (
-            probe.name == "discretisation gap"
-        ):  # nothing but passes: what others take is guessed by it
+        # The gap consists of forward passes only, so other measurements are guessed by it.
+        if probe.name == "discretisation gap":
             self.costs.add(PASS, seconds, probe.passes(state))
         self.measured += seconds
 
@@ -99,17 +110,21 @@ class Timing:
         self._done(state, None)
 
     def left(self, state: State) -> Left:
-        """What is to come after the last step, epoch or decision that was heard of."""
+        """Return the estimate of the work after the last step, epoch or decision."""
         return self.costs.left(self.parts(state))
 
     def total(self, state: State) -> float:
-        """Seconds of the whole search, those of earlier processes among them."""
+        """Return the estimated seconds of the whole search, with those of earlier processes."""
         return self.past + self.at - self.began + self.left(state).seconds
 
     def parts(self, state: State) -> list[Part]:
-        """All that is to come. A kind of steps is guessed by the one before it, what measures by the passes of an image that it takes, and
-        such a pass by the steps."""
-        from archgrad.observers.probes import moments  # takes torch; `compare` refuses without it
+        """Return all work that is to come.
+
+        A kind of steps is guessed by the kind before it, a measurement by its forward passes of an
+        image, and such a pass by the steps.
+        """
+        # The import needs torch, and `compare` refuses a study without it.
+        from archgrad.observers.probes import moments
 
         epochs = state.plan.epochs
         over = state.stopped is not None or state.epoch >= epochs
@@ -146,7 +161,11 @@ class Timing:
         return [*found, Part("front", self.front, PASS)]
 
     def _done(self, state: State, usual: str | None) -> None:
-        """Books what an epoch's end or a decision took, measurements of probes apart, on what has become less by it."""
+        """Charge the time of an epoch's end or a decision to the work that became less by it.
+
+        The time of the probes is charged to them. If no work became less, the kind ``usual``, if
+        there is one, gets the time.
+        """
         now, ahead = self.clock(), self._ahead(state)
         took = now - self.at - self.measured
         less = {
@@ -172,8 +191,8 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Timed:
-    """A probe whose measurements are timed, and said while they last."""
+class Timed(Observer):
+    """Time the measurements of a probe, and show their place in the signs of life."""
 
     probe: Probe
     timing: Timing
@@ -194,41 +213,53 @@ class Timed:
         self.probe.on_decision(method, state, decision)
 
 
-class Estimate:
-    """After three steps, or the first that ends later than ``soon`` seconds, says what the search will take, part by part; ``long`` gives
-    further lines if that is beyond `LONG`. ``keep`` is told the seconds left and the seconds in all then, and after every epoch."""
+class Estimate(Observer):
+    """Print an estimate of the search's duration, part by part, after a few steps.
+
+    Args:
+        timing: Timing of the search.
+        say: Function that prints a line.
+        long: Function that gives further lines for a search longer than `LONG`.
+        keep: Function that receives the seconds left and the seconds in all, after the first
+            estimate and after every epoch.
+        steps: Number of steps before the first estimate.
+        soon: Seconds after which the first estimate does not wait for these steps.
+    """
 
     def __init__(
-        self, timing: Timing, say: Callable[[str], Any], long: Callable[[Left], Sequence[str]] = lambda left: (),
-        keep: Callable[[float, float], Any] = lambda left, total: None, *, steps: int = 3, soon: float = 10.0,
-    ) -> None:  # fmt: skip
-        self.timing, self.say, self.long, self.keep, self.steps, self.soon = (
-            timing,
-            say,
-            long,
-            keep,
-            steps,
-            soon,
-        )
-        self.said = False
+        self,
+        timing: Timing,
+        say: Callable[[str], Any],
+        long: Callable[[Left], Sequence[str]] = lambda left: (),
+        keep: Callable[[float, float], Any] = lambda left, total: None,
+        *,
+        steps: int = 3,
+        soon: float = 10.0,
+    ) -> None:
+        self.timing, self.say, self.long, self.keep = timing, say, long, keep
+        self.steps, self.soon = steps, soon
+        self.announced = False
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
-        if not self.said and (
+        if not self.announced and (
             self.timing.steps >= self.steps or self.timing.at - self.timing.began >= self.soon
         ):
-            self.said, left = True, self.timing.left(state)
-            for line in (expected(left), *(self.long(left) if left.seconds > LONG else ())):
+            self.announced, left = True, self.timing.left(state)
+            self.say(expected(left))
+            for line in self.long(left) if left.seconds > LONG else ():
                 self.say(line)
             self.keep(left.seconds, self.timing.total(state))
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
         self.keep(self.timing.left(state).seconds, self.timing.total(state))
 
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
-
 
 def expected(left: Left) -> str:
-    """``about 12 min to go, until 14:05: search steps 11 min (550), discretisation gap 60 s (5, guessed); not known yet: ...``"""
+    """Return an estimate as text, with its parts.
+
+    An example is "about 12 min to go, until 14:05: search steps 11 min, discretisation gap 60 s
+    (guessed); not known yet: ...".
+    """
     shown = [term for term in left.terms if term.seconds >= 0.005 * left.seconds]
     terms = ", ".join(
         f"{term.kind} {span(term.seconds)}{' (guessed)' if term.guessed else ''}" for term in shown
@@ -238,12 +269,17 @@ def expected(left: Left) -> str:
 
 
 def shorter(left: Left, flags: Mapping[str, tuple[object, bool]]) -> list[str]:
-    """What would shorten a search whose steps take most of its time, as one line. ``flags``: flag -> (half its value, whether steps fall by
-    half exactly: they do with epochs and images, with channels about)."""
+    """Return a line of settings that would shorten a search whose steps take most of its time.
+
+    Args:
+        left: Estimate of the search.
+        flags: Flag -> (half of its value, whether the steps then take exactly half the time). They
+            do for epochs and images, and about half for channels.
+    """
     steps = sum(term.seconds for term in left.terms if " steps" in term.kind)
     half = span(left.seconds - steps / 2)
-    said = [
+    shorter_runs = [
         f"{flag} {value} (about {half if exact else 'half'})"
         for flag, (value, exact) in flags.items()
     ]
-    return [f"a shorter search: {', '.join(said)}"] if said else []
+    return [f"a shorter search: {', '.join(shorter_runs)}"] if shorter_runs else []

@@ -1,4 +1,7 @@
-"""What a run looks like: tables for the terminal, pictures of cells, curves. matplotlib is imported when something is drawn."""
+"""The presentation of a run: tables for the terminal, pictures of cells, and curves.
+
+matplotlib is imported only when something is drawn.
+"""
 
 from archgrad.arch.picture import cells_svg, save_svg
 from archgrad.report.curves import curves_svg

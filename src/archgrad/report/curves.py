@@ -1,4 +1,4 @@
-"""The course of a search or training: losses, accuracies and the alphas' entropy over epochs."""
+"""Curves of a search or a training: losses, accuracies and the alphas' entropy over epochs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from archgrad.arch.style import BAND, BLUE, FONT, GREEN, INK, MUTED, ORANGE, PAPER, svg
 from archgrad.storage import files
 
-PANELS = {  # title -> {metrics key: (legend, colour, factor)}; accuracies are recorded as shares, shown in percent
+# title -> {metrics key: (legend, colour, factor)}; recorded accuracies are shares of 1
+PANELS = {
     "loss": {"train_loss": ("train", BLUE, 1.0), "val_loss": ("validation", ORANGE, 1.0)},
     "accuracy, %": {
         "train_accuracy": ("train", BLUE, 100.0),
@@ -20,16 +21,20 @@ PANELS = {  # title -> {metrics key: (legend, colour, factor)}; accuracies are r
 
 
 def curves_svg(rows: Iterable[Mapping[str, Any]], path: str | Path) -> None:
-    """Draw the rows of a ``metrics.jsonl`` into an SVG file: the same rows give the same bytes.
+    """Draw the rows of a ``metrics.jsonl`` into an SVG file. The same rows give the same bytes.
 
-    A row counts for the keys it has (``epoch`` from 0, the keys of `PANELS`). ValueError if none has anything to draw.
+    Args:
+        rows: Rows with ``epoch`` (from 0) and any of the keys of `PANELS`.
+        path: The file to write.
+
+    Raises:
+        ValueError: No row has an epoch and one of these keys.
     """
     rows = list(rows)
     panels = {title: lines for title, keys in PANELS.items() if (lines := _lines(rows, keys))}
     if not panels:
-        raise ValueError(
-            f"nothing to draw: no row has an epoch and one of {', '.join(key for keys in PANELS.values() for key in keys)}"
-        )
+        known = ", ".join(key for keys in PANELS.values() for key in keys)
+        raise ValueError(f"nothing to draw: no row has an epoch and one of {known}")
     files.write(Path(path), svg(lambda: _figure(panels)))
 
 
@@ -64,7 +69,7 @@ def _draw_panel(axes: Any, title: str, lines: list[Line]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for legend, shade, epochs, values in lines:
-        marker = "o" if len(epochs) < 3 else None  # a line through one point shows nothing
+        marker = "o" if len(epochs) < 3 else None  # a line through one point is invisible
         axes.plot(
             epochs,
             values,

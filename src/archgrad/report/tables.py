@@ -1,4 +1,4 @@
-"""A genotype, and what a benchmark says of it, as tables for the terminal."""
+"""Tables for the terminal: a genotype, its row in a benchmark, and a Pareto front."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ from archgrad.cost.cost import written
 
 
 def cell_table(genotype: Genotype) -> Table:
-    """One line per link: cell (or stage of a chain), node (layer), the node's input, the primitive. A node may have none."""
+    """Return a table of a genotype with one line a link.
+
+    Args:
+        genotype: The genotype.
+
+    Returns:
+        Columns for the cell (or stage of a chain), the node (or layer), the node's input and the
+        primitive. A node without inputs has a line that says so.
+    """
     table = Table("cell", "node", "input", "primitive", header_style="bold")
     for cell in chain.rows(genotype.cells):
         name: str | None = cell.group
@@ -44,7 +52,15 @@ def cell_table(genotype: Genotype) -> Table:
 
 
 def verdict_table(rows: Iterable[Mapping[str, Any]], title: str) -> Table:
-    """The rows of a benchmark's ``verdict`` side by side, a column each. Accuracies are of the test images."""
+    """Return a table that compares the rows of a benchmark's ``verdict``, one column a row.
+
+    Args:
+        rows: Rows of a ``verdict``; accuracies are percent of the test images.
+        title: Title of the table.
+
+    Returns:
+        The table.
+    """
     rows = list(rows)
     table = Table(
         "",
@@ -75,11 +91,19 @@ def verdict_table(rows: Iterable[Mapping[str, Any]], title: str) -> Table:
 
 
 def front_table(cost: str, unit: str, points: Iterable[Mapping[str, Any]]) -> Table:
-    """The networks a search saw that no other beat in both cost and validation accuracy, a line each."""
+    """Return a table of the Pareto front of the networks that a search evaluated.
+
+    Args:
+        cost: Name of the cost.
+        unit: Unit of the cost; empty for counts.
+        points: Points with ``cost``, ``accuracy`` (a share of 1), ``seen``, ``genotype`` and
+            ``front``, which is true where no other point is better in both cost and accuracy.
+
+    Returns:
+        The table, one line for each point of the front, by rising cost.
+    """
     best = sorted((point for point in points if point["front"]), key=lambda point: point["cost"])
-    title = (
-        f"Pareto front of what this search saw: {cost} against validation accuracy in the supernet"
-    )
+    title = f"Pareto front of this search: {cost} against validation accuracy in the supernet"
     table = Table(
         cost,
         "accuracy",
@@ -113,10 +137,11 @@ def _by_node(cell: CellGenotype) -> dict[int, list[Link]]:
 
 
 def noise_note(genotype: Genotype) -> str | None:
-    """The sentence that a person must know of a network with noise; None of any other."""
+    """Return a warning about the noise ops of a network; None if it has none."""
     ops = [link for cell in genotype.cells for link in cell.links if link.primitive == "noise"]
     return (
-        f"this network is random: {len(ops)} of its genotype's ops are noise, which is N(0, 1) whatever the image"
+        f"this network is random: {len(ops)} of its genotype's ops are noise, "
+        "which is N(0, 1) whatever the image"
         if ops
         else None
     )

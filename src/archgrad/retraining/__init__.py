@@ -1,6 +1,7 @@
-"""What happens to the network of a genotype: trained from scratch, saved, measured, used.
+"""Train the network of a genotype from scratch, save it, evaluate it and use it for prediction.
 
-`settings` has the recipes, `training` the step, `execute` the loop over it, `card` what is saved, `measure`, `evaluating` and `predicting` the use.
+`settings` holds the recipes, `training` the training step, `execute` the loop, and `card` the saved
+files. `measure`, `evaluating` and `predicting` apply a trained network to images.
 """
 
 import lazy_loader

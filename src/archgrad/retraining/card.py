@@ -1,6 +1,8 @@
-"""A trained network on disk: ``weights.safetensors``, and ``network.json`` with all a fresh process needs to build it and to read images.
+"""Save and load a trained network: ``network.json`` (its card) and ``weights.safetensors``.
 
-Everything is written beside and renamed, so that a kill leaves the old file or the new one.
+The card holds everything that a new process needs to build the network and to read images. Each
+file is written under another name and then renamed, so a killed process leaves the old file or the
+new one.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from archgrad import plugins, schemas
+from archgrad import plugins
 from archgrad.arch.genotype import Genotype
 from archgrad.data import places
 from archgrad.errors import command, shortened, shown
-from archgrad.retraining.settings import RetrainSettings, checked
-from archgrad.storage import files
+from archgrad.retraining.schemas import CardFile
+from archgrad.retraining.settings import RetrainSettings, settings_from
+from archgrad.storage import files, typed_json
 from archgrad.storage.folder import SETTINGS, leftovers
 
 if TYPE_CHECKING:
@@ -30,12 +33,30 @@ if TYPE_CHECKING:
 VERSION = 1
 CARD, WEIGHTS = "network.json", "weights.safetensors"
 DIGEST = "sha256"
-"""Where the weights say what `digest` made of them."""
+"""Name of the entry of the weights' metadata that holds their `digest`."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a network is and how it was trained. ``spec`` is of the space whose supernet it is: one op an edge, no auxiliary head."""
+    """Description of a network and of its training.
+
+    Attributes:
+        genotype: The architecture.
+        space: Name of its search space.
+        spec: Options of the space whose supernet is the network: one op on each edge, no auxiliary
+            head.
+        preprocess: Size, statistics and class names of the images.
+        settings: Recipe of the training.
+        seed: Seed of the training.
+        device: Device of the training.
+        threads: Number of threads of torch; another number changes the last digits.
+        deterministic: Whether torch used deterministic algorithms.
+        batch: Batch size of an evaluation; another size changes the last digits.
+        data: Arguments of `archgrad.data.load`.
+        reading: Arguments of `archgrad.data.retrain_data` that are not part of ``settings``.
+        fingerprint: Fingerprint of the images (`archgrad.data.fingerprint`).
+        plugins: Plugins that the space or a primitive may need.
+    """
 
     genotype: Genotype
     space: str
@@ -44,24 +65,35 @@ class Card:
     settings: RetrainSettings
     seed: int
     device: str
-    threads: int  # of torch: another number moves the last digits
+    threads: int
     deterministic: bool
-    batch: int  # of evaluation: another one moves the last digits
-    data: Mapping[str, Any]  # what `archgrad.data.loading` was called with
-    reading: Mapping[
-        str, Any
-    ]  # what `archgrad.data.retrain_data` was called with besides the settings
-    fingerprint: str  # of those images
-    plugins: tuple[str, ...] = ()  # which its space or a primitive of it may be of
+    batch: int
+    data: Mapping[str, Any]
+    reading: Mapping[str, Any]
+    fingerprint: str
+    plugins: tuple[str, ...] = ()
 
     @property
     def loading(self) -> dict[str, Any]:
-        """Arguments of `archgrad.data.loading`. A card without the name of validation images is of a training without them."""
+        """Return the arguments of `archgrad.data.load` for the images of the training.
+
+        A card without ``val`` comes from a training without validation images.
+        """
         return {**self.data, "val": self.data.get("val") or "none"}
 
     def build(self, *, auxiliary: bool = False, fixed: bool = False) -> Derived:
-        """The network, with torch's initial weights; ``auxiliary``: with the head that its settings describe; ``fixed``: its noise ops have
-        their draws for evaluation (`archgrad.spaces.noise`). ValueError if it cannot be built, or its space has no auxiliary head."""
+        """Build the network with torch's initial weights.
+
+        Args:
+            auxiliary: Add the auxiliary head that the settings describe.
+            fixed: Give the noise ops their fixed draws for evaluation (`archgrad.spaces.noise`).
+
+        Returns:
+            The network.
+
+        Raises:
+            ValueError: The network cannot be built, or its space has no auxiliary head.
+        """
         from archgrad.spaces import noise, space
         from archgrad.spaces.derived import Derived
 
@@ -79,7 +111,15 @@ class Card:
         return derived
 
     def place(self, device: torch.device | str | None = None) -> torch.device:
-        """Where to run: by default where it was trained, or on the CPU if this machine has no such device."""
+        """Return the device to compute on.
+
+        Args:
+            device: The wanted device. None selects the device of the training, or the CPU where
+                this machine has no such device.
+
+        Raises:
+            ValueError: This machine lacks the wanted device.
+        """
         import torch
 
         from archgrad import devices
@@ -88,6 +128,7 @@ class Card:
         return torch.device(devices.device_named(device or trained))
 
     def to_json(self) -> dict[str, Any]:
+        """Return the content of ``network.json``."""
         fields = {
             name: getattr(self, name)
             for name in self.__dataclass_fields__
@@ -103,18 +144,22 @@ class Card:
 
     @classmethod
     def from_json(cls, data: Any) -> Card:
-        """Inverse of `to_json`. ValueError if it is of another version, or a field is not as it should be."""
+        """Return the card that `to_json` wrote.
+
+        Raises:
+            ValueError: The content has another version, or a field is wrong.
+        """
         if isinstance(data, Mapping) and data.get("version", VERSION) != VERSION:
             raise ValueError(
-                f"it is of version {shown(data['version'])}, this archgrad reads version {VERSION}"
+                f"it has version {shown(data['version'])}, this archgrad reads version {VERSION}"
             )
-        data = schemas.checked(data, schemas.CardFile)
+        data = typed_json.checked(data, CardFile)
         from archgrad.data import Preprocess
 
         made: dict[str, Any] = {
             "genotype": Genotype.from_json(data["genotype"]),
             "preprocess": Preprocess.from_json(data["preprocess"]),
-            "settings": checked(data["settings"]),
+            "settings": settings_from(data["settings"]),
             "plugins": tuple(data.get("plugins", ())),
         }
         return cls(
@@ -133,13 +178,25 @@ class Network(NamedTuple):
 
 
 def home(path: str | Path) -> Path:
-    """The folder of the network that ``path`` names: itself, or a search's run folder, in which the network lies under ``retrain``."""
+    """Return the folder of a network.
+
+    Args:
+        path: The folder itself, or the run folder of a search, which has the network's folder
+            ``retrain`` in it.
+    """
     inside = places.checked(path, "folder") / "retrain"
     return inside if not (Path(path) / CARD).exists() and (inside / CARD).exists() else Path(path)
 
 
 def check_free(folder: Path) -> list[Path]:
-    """What a kill left of a training that had not begun. ValueError if a new one would write over anything else."""
+    """Check that a new training may write into a folder.
+
+    Returns:
+        The files that a killed process left before its training began; they may be removed.
+
+    Raises:
+        ValueError: A new training would overwrite other files.
+    """
     if (folder / SETTINGS).exists():
         raise ValueError(f"{folder} holds a search: choose another --out")
     if (folder / CARD).exists():
@@ -153,14 +210,22 @@ def check_free(folder: Path) -> list[Path]:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """ValueError where `read_card` would refuse it, which is better told before the training than after it."""
+    """Write the card of a network into its folder.
+
+    Raises:
+        ValueError: `read_card` would refuse the card. This is known before the training begins.
+    """
     text = json.dumps(card.to_json(), indent=1) + "\n"
     Card.from_json(json.loads(text))
     files.write(folder / CARD, text)
 
 
 def read_card(folder: str | Path) -> Card:
-    """ValueError if there is no ``folder``, nothing was retrained in it yet, or its card is damaged."""
+    """Read the card of the network in a folder.
+
+    Raises:
+        ValueError: There is no such folder, no network was trained in it, or its card is damaged.
+    """
     path = Path(folder) / CARD
     if not Path(folder).is_dir():
         raise ValueError(f"there is no folder {folder}")
@@ -171,7 +236,7 @@ def read_card(folder: str | Path) -> Card:
     if not path.exists():
         raise ValueError(f"no network was trained in {folder} yet: {command('retrain', folder)}")
     try:
-        return Card.from_json(files.parsed(path, files.text(path, schemas.LIMIT)))
+        return Card.from_json(files.parsed(path, files.text(path, typed_json.LIMIT)))
     except ValueError as error:
         raise ValueError(
             f"{path} cannot be read ({' '.join(str(error).split())}): restore it from a copy"
@@ -179,7 +244,13 @@ def read_card(folder: str | Path) -> Card:
 
 
 def save_weights(folder: Path, derived: Derived, card: Card) -> None:
-    """Parameters, BatchNorm statistics and draws of noise of the card's network; an auxiliary head of ``derived`` stays out."""
+    """Write the parameters, BatchNorm statistics and fixed noise draws of a network.
+
+    Args:
+        folder: The folder of the network.
+        derived: The trained network. Its auxiliary head, if it has one, is not written.
+        card: The card of the network.
+    """
     import torch
     from safetensors.torch import save
 
@@ -187,20 +258,29 @@ def save_weights(folder: Path, derived: Derived, card: Card) -> None:
 
     state = derived.state_dict()
     names = card.build(fixed=noise.are_fixed(state)).state_dict()
-    # safetensors takes neither channels_last nor tied tensors.
+    # safetensors accepts neither channels_last nor tied tensors.
     plain = {
         name: state[name].detach().cpu().clone(memory_format=torch.contiguous_format)
         for name in names
     }
     path = folder / WEIGHTS
     with files.draft(path) as file:
-        file.write(
-            save(plain, metadata={DIGEST: digest(plain)})
-        )  # one entry: of several the library mixes the order
+        # A single entry of metadata: the library writes several ones in random order.
+        file.write(save(plain, metadata={DIGEST: digest(plain)}))
 
 
 def load(folder: str | Path) -> Network:
-    """The trained network of a folder (see `home`), on the CPU, in evaluation mode. ValueError in one line for what is missing or damaged."""
+    """Load a trained network.
+
+    Args:
+        folder: The folder of the network, or the run folder of its search.
+
+    Returns:
+        The network, on the CPU and in evaluation mode, and its card.
+
+    Raises:
+        ValueError: A file is missing or damaged.
+    """
     from archgrad.spaces import noise
     from archgrad.storage import saved
 
@@ -209,52 +289,63 @@ def load(folder: str | Path) -> Network:
     path = folder / WEIGHTS
     if not path.exists():
         raise ValueError(
-            f"the training in {folder} has not reached its end, so there are no weights: {command('resume', folder)}"
+            f"the training in {folder} is not finished, so there are no weights: "
+            f"{command('resume', folder)}"
         )
     state = read_weights(path)
     plugins.load(card.plugins, recorded=True)
     if plugins.missing():
-        card.build()  # or it says of which plugin its space is, in words that nothing shortens
+        card.build()  # raises an error that names the missing plugin in full
     try:
         with saved.naming("weights"):
-            derived = card.build(
-                fixed=noise.are_fixed(state)
-            )  # weights recorded without draws go on drawing in every pass
+            # A network whose weights were recorded without noise draws draws anew in every pass.
+            derived = card.build(fixed=noise.are_fixed(state))
             saved.check_tensors("weights", state, derived.state_dict())
-            derived.load_state_dict(state)  # into channels_last parameters, as they were trained
+            derived.load_state_dict(state)  # parameters stay channels_last, as in training
     except ValueError as error:
         raise ValueError(
-            f"{path} is of another network, or damaged ({error}): restore it from a copy"
+            f"{path} belongs to another network or is damaged ({error}): restore it from a copy"
         ) from None
     derived.eval()
     return Network(derived, card)
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file of weights, on the CPU. ValueError where one of them is not the one that was written, or the file is no such file;
-    weights that were recorded without a digest are not held to one."""
+    """Read the tensors of a file of weights and check their digest.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The tensors by name, on the CPU. A file without a digest is not checked.
+
+    Raises:
+        ValueError: The file is missing or damaged, or is no file of weights.
+    """
     from safetensors import safe_open
 
     files.check_plain(path)
     try:
         with safe_open(path, framework="pt") as file:
-            names, told = file.keys(), file.metadata() or {}
+            names, metadata = file.keys(), file.metadata() or {}
             state = {name: file.get_tensor(name) for name in names}
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # of the library's own kinds
+    except Exception as error:  # the library has its own exception types
         raise ValueError(
             f"{path} is damaged ({shortened(str(error), 120)}): restore it from a copy"
         ) from None
-    if told.keys() - {DIGEST, "format"} or told.get(DIGEST, own := digest(state)) != own:
+    found = digest(state)
+    if metadata.keys() - {DIGEST, "format"} or metadata.get(DIGEST, found) != found:
         raise ValueError(
-            f"{path} is damaged (its numbers are not those that were written): restore it from a copy"
+            f"{path} is damaged (its numbers are not those that were written): "
+            "restore it from a copy"
         )
     return state
 
 
 def digest(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 of the names, types, shapes and numbers of tensors on the CPU, as hexadecimal digits."""
+    """Return the SHA-256 of the names, types, shapes and numbers of tensors on the CPU."""
     import torch
 
     found = sha256()

@@ -1,4 +1,8 @@
-"""Accuracy of a retrained network, class by class: on the run's own test images it is the number that `retrain` printed, to the last digit."""
+"""Evaluate a retrained network class by class.
+
+On the test images of its training the accuracy equals the one that `retrain` printed, to the last
+digit.
+"""
 
 from __future__ import annotations
 
@@ -17,40 +21,61 @@ from archgrad.data import Dataset, Images, places
 from archgrad.retraining.card import Card, load
 from archgrad.retraining.measure import fabric, measure, surroundings
 
-WHOLE, LISTED, SHOWN = 20, 100, 20
-"""Classes up to which the whole confusion matrix is shown, up to which each class is listed, and how much is shown beyond."""
+WHOLE = 20
+"""Largest number of classes for which the whole confusion matrix is printed."""
+LISTED = 100
+"""Largest number of classes for which each class has a line."""
+SHOWN = 20
+"""Number of lines that are printed for more classes."""
 
 
 class ClassResult(NamedTuple):
+    """Number of images of a class, and of those that are classified correctly."""
+
     name: str
     images: int
     right: int
 
     @property
     def accuracy(self) -> float | None:
+        """Return the share of correctly classified images; None for a class without an image."""
         return self.right / self.images if self.images else None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``confusion`` (K, K) int64: row true class, column predicted class; ``accuracy`` is a share in [0, 1]."""
+    """Evaluation of a network on labelled images.
+
+    Attributes:
+        accuracy: Share of correctly classified images, from 0 to 1.
+        loss: Mean cross-entropy.
+        count: Number of images.
+        classes: Names of the classes.
+        confusion: Counts of images (K, K), int64. The row is the true class, the column the
+            predicted class.
+        images: Name of the images, for output.
+    """
 
     accuracy: float
     loss: float
     count: int
     classes: tuple[str, ...]
     confusion: Tensor
-    images: str  # which
+    images: str
 
     @property
     def per_class(self) -> list[ClassResult]:
+        """Return the result of each class."""
         images, right = self.confusion.sum(1).tolist(), self.confusion.diagonal().tolist()
         return [ClassResult(*row) for row in zip(self.classes, images, right)]
 
     @property
     def averages(self) -> dict[str, float]:
-        """Balanced accuracy, macro recall and macro F1, as scikit-learn defines them, over the classes that have an image: each class counts
-        the same, however many images it has. Balanced accuracy and macro recall are two names of one number."""
+        """Return balanced accuracy, macro recall and macro F1, as scikit-learn defines them.
+
+        They are means over the classes that have an image. Each class has the same weight, whatever
+        its number of images. Balanced accuracy and macro recall are two names of one number.
+        """
         from sklearn.metrics import precision_recall_fscore_support  # takes a second
 
         K = len(self.classes)
@@ -75,11 +100,11 @@ class Evaluation:
 
     @property
     def largest(self) -> float:
-        """Share of the images that the largest class has: the accuracy of always guessing it."""
+        """Return the share of the largest class: the accuracy of always predicting it."""
         return int(self.confusion.sum(1).max()) / self.count
 
     def confusions(self) -> list[tuple[str, str, int]]:
-        """(true class, predicted class, images), the most frequent mistakes first."""
+        """Return (true class, predicted class, images), the most frequent confusion first."""
         wrong = self.confusion.clone().fill_diagonal_(0)
         order = (
             wrong.flatten().argsort(descending=True, stable=True)[: int((wrong > 0).sum())].tolist()
@@ -91,6 +116,7 @@ class Evaluation:
         ]
 
     def to_json(self) -> dict[str, Any]:
+        """Return the evaluation as JSON."""
         return {
             "accuracy": self.accuracy,
             **self.averages,
@@ -114,17 +140,32 @@ def evaluate(
     batch: int | None = None,
     **columns: Any,
 ) -> Evaluation:
-    """The network of a folder (or of a search's run folder) on its own test images, or on any labelled ``images``: a folder
-    ``CLASS/*``, a set with a test split, parquet, a hub name. A `Dataset`, such as one in memory, has to be the one that it was trained on.
+    """Evaluate a trained network on labelled images.
 
-    Device, batch size, threads and precision are those of the training, so that not even the last digit moves. ``columns``: image_column,
-    label_column, skip_unreadable, cache, as in `data.load`. ValueError if nothing is trained yet, a file is damaged, a class is unknown, or a
-    `Dataset` is another one.
+    Batch size, threads, precision and, by default, device are those of the training, so that the
+    last digit of the accuracy stays the same.
+
+    Args:
+        folder: The folder of the network, or the run folder of its search.
+        images: Labelled images: a folder ``CLASS/*``, a set with a test split, parquet, CSV, or a
+            hub name. None evaluates the test images of the training. A `Dataset`, such as one in
+            memory, must be the one of the training.
+        split: Split of ``images``.
+        device: Device to compute on. None selects the device of the training.
+        batch: Batch size. None selects that of the training.
+        columns: image_column, label_column, skip_unreadable, cache, as in `archgrad.data.load`.
+
+    Returns:
+        Accuracy, loss and confusions.
+
+    Raises:
+        ValueError: No network is trained yet, a file is damaged, a class is unknown, or the
+            `Dataset` is another one.
     """
     derived, card = load(folder)
     device = card.place(device)
     if isinstance(images, Dataset):
-        tested, where = _own(card, images, split, columns), f"{images.name}, test"
+        tested, where = _own_test_images(card, images, split, columns), f"{images.name}, test"
     else:
         tested, where = _test_images(card, images, split, columns)
     precision = (
@@ -147,16 +188,20 @@ def evaluate(
     )
 
 
-def _own(card: Card, dataset: Dataset, split: str | None, columns: dict[str, Any]) -> Images:
-    """The test images of the data set that the network was trained on. ValueError where it is another one, or is to be read otherwise."""
+def _own_test_images(
+    card: Card, dataset: Dataset, split: str | None, columns: dict[str, Any]
+) -> Images:
+    """Return the test images of the training's data set; refuse another data set."""
     if split not in (None, "test") or columns:
         raise ValueError(
-            f"{min(columns, default='split')}: of a data set in memory the test images are evaluated: leave it out"
+            f"{min(columns, default='split')}: leave it out, "
+            "because a data set in memory is evaluated on its test images"
         )
     if not data.same_images(card.fingerprint, dataset):
         how = data.difference(card.preprocess.to_json(), dataset)
         raise ValueError(
-            f"{dataset.name} is not the data set that the network was trained on ({how}): name labelled images by their path"
+            f"{dataset.name} is not the data set that the network was trained on ({how}): "
+            "name labelled images by their path"
         )
     return dataset.test
 
@@ -166,15 +211,17 @@ def _test_images(
 ) -> tuple[Images, str]:
     own = card.data["path"]
     moved, otherwise = (
-        _moved(card, images, columns)
+        _load_moved(card, images, columns)
         if places.is_gone(own) and split is None and images is not None
         else (None, "")
     )
     if moved:
         return moved.test, f"{images}, test, which was {own}"
-    if split is None and (images is None or _same(images, own)):  # its other images were trained on
+    # Of the images of the training only the test images are evaluated: the others trained the
+    # network.
+    if split is None and (images is None or _is_same_place(images, own)):
         try:
-            # no flag is named that leaves out some of them: without these they are other images
+            # An empty flag: without the images that it leaves out the data set is another one.
             dataset = data.load(
                 **{**card.loading, **columns},
                 report=lambda line: None,
@@ -189,85 +236,94 @@ def _test_images(
                 if Path(own).is_absolute()
                 else "; a data set in memory is given to archgrad.evaluate itself"
             )
-            more = f"if the images were moved, name their new place by --data{memory}"
-            raise ValueError(f"{error}; {more}") from None
+            raise ValueError(
+                f"{error}; if the images were moved, name their new place by --data{memory}"
+            ) from None
         if not data.same_images(card.fingerprint, dataset):
             how = data.difference(card.preprocess.to_json(), dataset)
             raise ValueError(
-                f"the images in {own} have changed since the network was trained ({how}): name a labelled folder by --data"
+                f"the images in {own} have changed since the network was trained ({how}): "
+                "name a labelled folder by --data"
             )
         return dataset.test, f"{own}, test"
     keep = (
         ("image_column", "label_column", "skip_unreadable", "cache")
-        if images is None or _same(images, own)
+        if images is None or _is_same_place(images, own)
         else ("cache",)
     )
     reading = {name: card.data[name] for name in keep if name in card.data} | columns
     labelled = data.load_labelled(images or own, card.preprocess, split, **reading)
     if otherwise:
         terminal.remark(
-            f"{own}, which the network was trained on, is gone, and {images} is not known as the same images ({otherwise}). "
-            "These images may have trained the network, and then its accuracy is too high."
+            f"{own}, which the network was trained on, is gone, and the images in {images} differ "
+            f"from it ({otherwise}). These images may have trained the network, "
+            "and then its accuracy is too high."
         )
     return labelled, f"{images or own}{f', {split}' if split else ''}"
 
 
-def _moved(card: Card, images: str | Path, columns: dict[str, Any]) -> tuple[Dataset | None, str]:
-    """The card's own images at their new place, by their fingerprint; None where they are others, and how these differ."""
+def _load_moved(
+    card: Card, images: str | Path, columns: dict[str, Any]
+) -> tuple[Dataset | None, str]:
+    """Load the images of the training from a new place.
+
+    Returns:
+        The images, or None and the difference where their fingerprint is another one.
+    """
     reading = {**card.loading, **columns, "path": str(images)}
     try:
         dataset = data.load(**reading, report=lambda line: None, warn=terminal.remark)
-    except (
-        ValueError
-    ) as error:  # labelled images without what a search needs, such as a second class
+    except ValueError as error:  # such as labelled images of one class, which cannot train
         return None, str(error)
     if data.same_images(card.fingerprint, dataset):
         return dataset, ""
     return None, data.difference(card.preprocess.to_json(), dataset)
 
 
-def _same(one: str | Path, other: str) -> bool:
+def _is_same_place(one: str | Path, other: str) -> bool:
     return str(one) == other or (
         Path(one).exists() and Path(one).resolve() == Path(other).resolve()
     )
 
 
 def show(evaluation: Evaluation, console: Console) -> None:
-    """First line ``test accuracy NN.NN %``; then the classes, then what was taken for what."""
+    """Print the test accuracy, then the classes, then the confusions."""
     console.print(f"test accuracy {100 * evaluation.accuracy:.2f} %", highlight=False)
     averages = evaluation.averages
     console.print(
-        f"balanced accuracy (macro recall) {100 * averages['balanced_accuracy']:.2f} %, macro F1 {100 * averages['macro_f1']:.2f} %, "
+        f"balanced accuracy (macro recall) {100 * averages['balanced_accuracy']:.2f} %, "
+        f"macro F1 {100 * averages['macro_f1']:.2f} %, "
         f"largest class {100 * evaluation.largest:.2f} % of the images",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(
         f"{evaluation.count:,} images: {evaluation.images}",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
-    console.print(_classes(evaluation))
+    console.print(_class_table(evaluation))
     if evaluation.confusion.equal(evaluation.confusion.diagonal().diag()):
-        console.print("no image was taken for another class")
+        console.print("no image was assigned to another class")
     elif len(evaluation.classes) <= WHOLE:
         console.print(
-            "confusions: a line is a true class, a column what its images were taken for",
+            "confusions: a row is a true class, a column a predicted class",
             highlight=False,
         )
-        console.print(_matrix(evaluation))
+        console.print(_confusion_table(evaluation))
     else:
-        console.print(_mistakes(evaluation))
+        console.print(_mistake_table(evaluation))
 
 
-def _classes(evaluation: Evaluation) -> Table:
+def _class_table(evaluation: Evaluation) -> Table:
     rows = evaluation.per_class
     few = len(rows) <= LISTED
     if not few:
         rows = sorted((row for row in rows if row.images), key=lambda row: row.right / row.images)[
             :SHOWN
         ]
-    table = _table(
+    table = _new_table(
         "" if few else f"the {SHOWN} hardest of {len(evaluation.classes)} classes",
         "class",
         "images",
@@ -284,27 +340,29 @@ def _classes(evaluation: Evaluation) -> Table:
     return table
 
 
-def _matrix(evaluation: Evaluation) -> Table:
-    table = _table("", "true class", *evaluation.classes)
+def _confusion_table(evaluation: Evaluation) -> Table:
+    table = _new_table("", "true class", *evaluation.classes)
     for place, (name, row) in enumerate(zip(evaluation.classes, evaluation.confusion.tolist())):
         table.add_row(
             Text(name),
             *(
-                f"[bold]{n}[/]" if k == place else str(n) if n else "[dim]·[/]"
-                for k, n in enumerate(row)
+                f"[bold]{count}[/]" if column == place else str(count) if count else "[dim]·[/]"
+                for column, count in enumerate(row)
             ),
         )
     return table
 
 
-def _mistakes(evaluation: Evaluation) -> Table:
-    table = _table(f"the {SHOWN} most frequent confusions", "true class", "images", "taken for")
+def _mistake_table(evaluation: Evaluation) -> Table:
+    table = _new_table(
+        f"the {SHOWN} most frequent confusions", "true class", "images", "predicted class"
+    )
     for true, predicted, count in evaluation.confusions()[:SHOWN]:
         table.add_row(Text(true), str(count), Text(predicted))
     return table
 
 
-def _table(title: str, *columns: str) -> Table:
+def _new_table(title: str, *columns: str) -> Table:
     table = Table(title=title or None, title_justify="left", header_style="bold")
     for place, column in enumerate(columns):
         table.add_column(Text(column), justify="left" if place == 0 else "right")

@@ -1,7 +1,8 @@
-"""The derived network, trained from scratch: the evaluation phase of the field.
+"""Train a derived network from scratch, which the literature calls the evaluation phase.
 
-The result is the test accuracy after the last epoch. The best epoch is chosen by looking at the test images: it may stand beside the
-result, never in its place.
+The result is the test accuracy after the last epoch. Without validation images, the best epoch is
+selected on the test images, so its accuracy is optimistic: it is printed beside the result and
+never replaces it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from archgrad.retraining.card import (
     write_card,
 )
 from archgrad.retraining.measure import BATCH, measure, surroundings
-from archgrad.retraining.progress import Watch
+from archgrad.retraining.progress import TrainingProgress
 from archgrad.retraining.settings import RetrainSettings, retrain_settings
 from archgrad.retraining.training import Training
 from archgrad.searching import checkpoint
@@ -46,17 +47,25 @@ from archgrad.spaces import space_of
 from archgrad.storage import records
 from archgrad.storage.folder import CHECKPOINT, ESTIMATE, METRICS, expect, locked
 from archgrad.storage.records import Row
-
-Say = Callable[[str], Any]
+from archgrad.terminal import Say
 
 
 class Retrained(NamedTuple):
-    """Accuracies are shares in [0, 1] of the test images. ``accuracy``, of the last epoch, is the result."""
+    """Result of a retraining. Accuracies are shares of the test images, from 0 to 1.
+
+    Attributes:
+        accuracy: Test accuracy after the last epoch, the result.
+        best_accuracy: Test accuracy after the best epoch.
+        best_epoch: The epoch with the highest accuracy on the validation images, counted from 0.
+            Without validation images the test images select it, which is optimistic.
+        rows: Metrics, a row for each epoch.
+        folder: Folder of the network.
+    """
 
     accuracy: float
-    best_accuracy: float  # of the epoch that did best on the validation images; without these on the test images, which is optimistic
+    best_accuracy: float
     best_epoch: int
-    rows: list[Row]  # one an epoch
+    rows: list[Row]
     folder: Path
 
 
@@ -76,19 +85,36 @@ def retrain(
     seconds: float = 60,
     report: Say = terminal.say,
 ) -> Retrained:
-    """Trains the network that ``space`` derives of ``genotype`` into a new ``folder``: network.json, metrics.jsonl, checkpoint.pt and,
-    at the end, weights.safetensors.
+    """Train the network that a space derives from a genotype, into a new folder.
 
-    A space may be its name, a genotype its text or its name, and settings a dict of those that differ from the space's preset (None: none).
-    ``origin``: the arguments `data.load` made the dataset from, by default those it carries; `resume` and `evaluate` load it again by them.
-    ``reading``: arguments of `data.retrain_data` beside the settings (flip, workers). A checkpoint is written every epoch and every
-    ``seconds``; `Interrupted` when ``stopping`` says so. ValueError for what cannot be, and if the folder holds a network already.
+    The folder receives network.json, metrics.jsonl, checkpoint.pt and, at the end,
+    weights.safetensors.
+
+    Args:
+        space: A space or its name.
+        genotype: A genotype, its text, or the name of a published one.
+        dataset: The images, as `archgrad.data.load` returns them.
+        settings: `RetrainSettings`, or a dict of the settings that differ from the space's preset.
+        folder: The folder to write. It must not hold a network yet.
+        seed: Seed of the training.
+        device: Device to train on.
+        deterministic: Use deterministic algorithms of torch.
+        origin: Arguments of `archgrad.data.load` for these images; None takes those that the
+            dataset carries. `resume` and `evaluate` load the images by them.
+        reading: Arguments of `archgrad.data.retrain_data` beside the settings (flip, workers).
+        stopping: Function that returns True when the training should stop.
+        seconds: Seconds between two checkpoints. Each epoch ends with a checkpoint as well.
+        report: Function that prints a line.
+
+    Returns:
+        The result and the metrics of each epoch.
+
+    Raises:
+        ValueError: An argument is wrong, or the folder holds a network already.
+        Interrupted: ``stopping`` returned True; `resume` continues the training.
     """
-    folder, space, genotype = (
-        places.checked(folder, "folder"),
-        space_of(space),
-        Genotype.of(genotype),
-    )
+    folder = places.checked(folder, "folder")
+    space, genotype = space_of(space), Genotype.of(genotype)
     check_dataset(dataset)
     if not isinstance(settings, RetrainSettings):
         settings = retrain_settings(space, settings)
@@ -104,7 +130,8 @@ def retrain(
         origin=origin,
         reading=reading,
     )
-    run = training_of(card, dataset)  # refuses what cannot be trained before anything is written
+    # This raises an error for an impossible training before anything is written.
+    run = training_of(card, dataset)
     check_free(folder)
     with locked(folder, (METRICS, CHECKPOINT, ESTIMATE)):
         for left in check_free(folder):
@@ -116,14 +143,26 @@ def retrain(
 
 
 def card_of(
-    space: Space, genotype: Genotype, dataset: Dataset, settings: RetrainSettings, *, seed: int, device: torch.device | str,
-    deterministic: bool, origin: Mapping[str, Any] | None, reading: Mapping[str, Any] | None,
-) -> Card:  # fmt: skip
-    """What `retrain` will train. ValueError if genotype, settings and space do not fit."""
+    space: Space,
+    genotype: Genotype,
+    dataset: Dataset,
+    settings: RetrainSettings,
+    *,
+    seed: int,
+    device: torch.device | str,
+    deterministic: bool,
+    origin: Mapping[str, Any] | None,
+    reading: Mapping[str, Any] | None,
+) -> Card:
+    """Return the card of a training. The arguments are those of `retrain`.
+
+    Raises:
+        ValueError: The genotype, the settings and the space do not fit together.
+    """
     return Card(
         genotype=genotype,
         space=space.name,
-        spec=_derived(space, genotype, dataset, settings).spec(),
+        spec=_derived_space(space, genotype, dataset, settings).spec(),
         preprocess=dataset.preprocess,
         settings=settings,
         seed=seed,
@@ -131,15 +170,15 @@ def card_of(
         threads=torch.get_num_threads(),
         deterministic=deterministic,
         batch=BATCH,
-        data={**(origin or dataset.loading or {"path": dataset.name}), **_kept(dataset)},
+        data={**(origin or dataset.loading or {"path": dataset.name}), **_loading_choices(dataset)},
         reading=dict(reading or {}),
         fingerprint=dataset.fingerprint,
         plugins=plugins.recorded(plugins.loaded(), space=space.name),
     )
 
 
-def _kept(dataset: Dataset) -> dict[str, Any]:
-    """Arguments of `data.load` that follow from what it made."""
+def _loading_choices(dataset: Dataset) -> dict[str, Any]:
+    """Return the choices of `data.load` as arguments, so that a later call makes the same ones."""
     return ({"val": dataset.validation} if dataset.validation else {}) | (
         {"skip_unreadable": True} if dataset.unreadable else {}
     )
@@ -155,25 +194,38 @@ def resume(
     seconds: float = 60,
     report: Say = terminal.say,
 ) -> Retrained:
-    """Goes on exactly where the training in ``folder`` stopped, in mid-epoch too; of a finished one, its result.
+    """Continue a training exactly where it stopped, also within an epoch.
 
-    Loads the images again unless they are given; runs on the recorded number of threads. ``previous``: from the checkpoint
-    before the last, which becomes the last one. ValueError if the images have changed.
+    Args:
+        folder: The folder of the network, or the run folder of its search.
+        dataset: The images. None loads them again.
+        device: Device to train on. None selects the recorded one.
+        previous: Start from the checkpoint before the last, which becomes the last one.
+        stopping: As in `retrain`.
+        seconds: As in `retrain`.
+        report: As in `retrain`.
+
+    Returns:
+        The result; a finished training is not repeated.
+
+    Raises:
+        ValueError: The images have changed, or a file is missing or damaged.
+        Interrupted: ``stopping`` returned True.
     """
     folder = home(folder)
     card = read_card(folder)
     with life(terminal.console()):
-        dataset = dataset or data.load(
-            **card.loading, report=report, flag=""
-        )  # `resume` has no such flag
+        # An empty flag: the command `resume` has no flag that leaves out images.
+        dataset = dataset or data.load(**card.loading, report=report, flag="")
     if not data.same_images(card.fingerprint, dataset):
         how = data.difference(card.preprocess.to_json(), dataset)
         raise ValueError(
-            f"the images in {dataset.name} have changed since the training in {folder} began ({how}): train anew, into another folder"
+            f"the images in {dataset.name} have changed since the training in {folder} began "
+            f"({how}): train anew, into another folder"
         )
     with locked(folder, (METRICS, CHECKPOINT, ESTIMATE)):
-        if (folder / WEIGHTS).exists():  # they are written once
-            return _conclude(folder, card, report)
+        if (folder / WEIGHTS).exists():  # the training is finished
+            return _report_result(folder, card, report)
         run = training_of(card, dataset, device)
         last, images = folder / CHECKPOINT, images_of(card, dataset, run.device, report)
         if (saved := checkpoint.wanted(last, previous)).exists():
@@ -202,7 +254,7 @@ def _train(
         nonlocal saved
         stop = stopping()
         if always or stop or monotonic() - saved >= seconds:
-            run.check()  # the checkpoint before is worth more than one of a training that diverged
+            run.check()  # a diverged state must not replace a good checkpoint
             checkpoint.save(folder / CHECKPOINT, run.pack())
             saved = monotonic()
         if stop and run.epoch < epochs:
@@ -212,20 +264,20 @@ def _train(
             )
 
     def tested() -> Row:
-        """Nothing of a test is in the state: one that is cut short is saved as the step before it, and done again."""
-        with watch.testing(run.epoch):
+        # A test changes no state. An interrupted one is saved as the step before it, and repeated.
+        with progress.testing(run.epoch):
             return _test(run, images, lambda: save(always=False))
 
     if run.epoch < epochs:
-        for line in _headline(run, images, folder):
+        for line in _headlines(run, images, folder):
             report(line)
-    watch = _watch(run, images, metrics.path, report)
-    with surroundings(card.threads, card.deterministic), watch:
+    progress = _progress(run, images, metrics.path, report)
+    with surroundings(card.threads, card.deterministic), progress:
         while run.epoch < epochs:
             began = monotonic()
             for batch in images.batches("train", run.epoch, run.step):
                 run.advance(batch)
-                watch.on_step(run.epoch, run.step, run.averages)
+                progress.on_step(run.epoch, run.step, run.averages)
                 save(always=False)
             row = {
                 "epoch": run.epoch,
@@ -234,35 +286,43 @@ def _train(
                 "drop_path": settings.dropping(run.epoch),
             }
             run.check()
-            if run.epoch in watch.tests:
+            if run.epoch in progress.tests:
                 row |= tested()
             row["seconds"] = monotonic() - began
-            metrics.append(
-                row
-            )  # before the checkpoint: a line too many is cut at resume, one too few is lost
-            watch.on_epoch(row)
+            # Before the checkpoint: `resume` removes a line too many, but a missing one is lost.
+            metrics.append(row)
+            progress.on_epoch(row)
             run.next_epoch()
             save(always=True)
     (folder / ESTIMATE).unlink(missing_ok=True)
     save_weights(folder, run.derived, card)
-    return _conclude(folder, card, report)
+    return _report_result(folder, card, report)
 
 
 def training_of(card: Card, dataset: Dataset, device: torch.device | str | None = None) -> Training:
-    """The training of a card at its beginning. Its classes are counted over all training images: `limit` keeps their shares."""
+    """Return the training of a card at its beginning.
+
+    Classes are counted over all training images, because ``limit`` keeps their shares.
+    """
     return Training(card, device, dataset.train.counts(len(dataset.classes)))
 
 
 def images_of(card: Card, dataset: Dataset, device: torch.device, report: Say) -> Data:
-    """As the card has them read."""
+    """Return the splits and augmentation of a training, and print settings that images overrule.
+
+    Args:
+        card: The card of the training.
+        dataset: The images.
+        device: Device of the batches.
+        report: Function that prints a line.
+    """
     settings = card.settings
-    erased, jitter = (
-        settings.erased(dataset.size),
-        settings.jitter if dataset.in_channels == 3 else 0.0,
-    )
+    erased = settings.erased(dataset.size)
+    jitter = settings.jitter if dataset.in_channels == 3 else 0.0
     if erased < settings.cutout:
         report(
-            f"cutout is {erased} pixels, not {settings.cutout}: at most half the side of the images is erased"
+            f"cutout is {erased} pixels, not {settings.cutout}: "
+            "at most half the side of the images is erased"
         )
     if jitter < settings.jitter:
         report("no colour jitter: the images are grey")
@@ -275,25 +335,28 @@ def images_of(card: Card, dataset: Dataset, device: torch.device, report: Say) -
     return data.retrain_data(dataset, seed=card.seed, device=device, **options, **card.reading)
 
 
-def _watch(run: Training, images: Data, metrics: Path, report: Say) -> Watch:
+def _progress(run: Training, images: Data, metrics: Path, report: Say) -> TrainingProgress:
     settings = run.card.settings
     tests = [
         epoch
         for epoch in range(settings.epochs)
         if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs
     ]
-    past, batch = (
-        sum(row.get("seconds") or 0.0 for row in records.rows(metrics)),
-        min(settings.batch, images.count("train")),
+    batch = min(settings.batch, images.count("train"))
+    return TrainingProgress(
+        settings.epochs,
+        images.steps("train"),
+        report,
+        tests=tests,
+        test_steps=sum(map(images.count, tested_splits(images))) / batch,
+        past=sum(row.get("seconds") or 0.0 for row in records.rows(metrics)),
+        long=lambda left: [] if run.epoch else _shorter_trainings(run, images, left),
+        keep=partial(expect, metrics.parent),
     )
-    return Watch(
-        settings.epochs, images.steps("train"), report, tests=tests, test_steps=sum(map(images.count, tested_splits(images))) / batch, past=past,
-        long=lambda left: _shorter(run, images, left) if not run.epoch else [], keep=partial(expect, metrics.parent),
-    )  # fmt: skip
 
 
 def _test(run: Training, images: Data, between: Callable[[], object]) -> Row:
-    """Loss and accuracy on the test images, before them on the validation images where there are any."""
+    """Measure loss and accuracy on the validation images (if there are any) and the test images."""
     row: Row = {}
     for split in tested_splits(images):
         part, card = images.splits[split].images, run.card
@@ -314,14 +377,14 @@ def _test(run: Training, images: Data, between: Callable[[], object]) -> Row:
 
 
 def tested_splits(images: Data) -> list[str]:
-    """The splits that a test passes."""
+    """Return the names of the splits that a test measures."""
     return [split for split in ("val", "test") if split in images.splits]
 
 
-def _derived(
+def _derived_space(
     space: Space, genotype: Genotype, dataset: Dataset, settings: RetrainSettings
 ) -> Space:
-    """The space whose supernet the network is. ValueError if the genotype or the settings do not fit."""
+    """Return the space of the network; raise a ValueError if the settings do not fit it."""
     size = {"channels": settings.channels, "cells": settings.cells}
     bare = {"auxiliary": False} if "auxiliary" in space.spec() else {}
     derived = space.derive(
@@ -331,64 +394,78 @@ def _derived(
     check_cells(found, "--retrain.cells")
     if settings.auxiliary and "auxiliary" not in found.spec():
         raise ValueError(
-            f"the networks of {space.name} have no auxiliary head: --retrain.auxiliary must be 0, not {settings.auxiliary}"
+            f"the networks of {space.name} have no auxiliary head: "
+            f"--retrain.auxiliary must be 0, not {settings.auxiliary}"
         )
     if settings.auxiliary_bn and (not settings.auxiliary or found.spec().get("stem") != "imagenet"):
         raise ValueError(
-            "the second BatchNorm of --retrain.auxiliary-bn is of an auxiliary head behind the imagenet stem, which this network does not have: "
-            "say --retrain.no-auxiliary-bn"
+            "--retrain.auxiliary-bn needs an auxiliary head behind the imagenet stem, "
+            "which this network does not have: add --retrain.no-auxiliary-bn"
         )
     return found
 
 
-def _headline(run: Training, images: Data, folder: Path) -> Iterator[str]:
+def _headlines(run: Training, images: Data, folder: Path) -> Iterator[str]:
     card, settings = run.card, run.card.settings
     cost = count(card.build(), images.size, images.in_channels)
     spec = card.spec
     cells = f"{counted(spec['cells'], 'cell')}, " if "cells" in spec else ""
-    size = f"{spec['channels']} channels, {cells}{cost['params']:,} parameters, {cost['macs'] / 1e6:.2f} M multiply-adds"
+    macs = f"{cost['macs'] / 1e6:.2f} M multiply-adds"
+    size = f"{spec['channels']} channels, {cells}{cost['params']:,} parameters, {macs}"
     yield f"network: {card.space}, {size}"
     if random := noise_note(card.genotype):
         yield random
     if settings.preset == "quick":
-        yield "recipe: quick, REDUCED for a laptop: its accuracy is not to be compared with published ones"
+        yield (
+            "recipe: quick, REDUCED for a laptop. "
+            "Do not compare its accuracy with published accuracies."
+        )
     start = f"from epoch {run.epoch + 1}, step {run.step}, " if run.epoch or run.step else ""
     yield (
-        f"retraining: {start}{counted(settings.epochs, 'epoch')} of {counted(images.steps('train'), 'step')}, batch {settings.batch}, "
-        f"{settings.preset} recipe, {run.device}, precision {settings.precision}, seed {card.seed}, into {folder}"
+        f"retraining: {start}{counted(settings.epochs, 'epoch')} of "
+        f"{counted(images.steps('train'), 'step')}, batch {settings.batch}, "
+        f"{settings.preset} recipe, {run.device}, precision {settings.precision}, "
+        f"seed {card.seed}, into {folder}"
     )
 
 
-def _shorter(run: Training, images: Data, left: Left) -> list[str]:
-    """What would make such a training shorter, and by how much: time falls with epochs and images, and about with multiply-adds."""
-    settings, space, own = run.card.settings, run.derived.space, run.card
-    said = (
-        [f"--retrain.epochs {settings.epochs // 2} (about {span(left.seconds / 2)})"]
-        if settings.epochs > 1
-        else []
-    )
+def _shorter_trainings(run: Training, images: Data, left: Left) -> list[str]:
+    """Return advice on flags that shorten the training, with the time that each would take."""
+    settings = run.card.settings
+    ways = []
+    if settings.epochs > 1:
+        ways.append(f"--retrain.epochs {settings.epochs // 2} (about {span(left.seconds / 2)})")
     if settings.preset != "quick":
-        quick = retrain_settings(space, {"preset": "quick"})
-        size = {
-            name: value
-            for name, value in (("channels", quick.channels), ("cells", quick.cells))
-            if name in own.spec and value is not None
-        }
-        small, whole = (
-            count(net, images.size, images.in_channels)["macs"]
-            for net in (space.derive(own.genotype, **size), own.build())
+        quick = retrain_settings(run.derived.space, {"preset": "quick"})
+        reduced = left.seconds * _relative_time(run, images, quick)
+        ways.append(
+            f"--retrain.preset quick (a small network for {quick.epochs} epochs, "
+            f"labelled as reduced: about {span(reduced)})"
         )
-        seen = min(quick.limit or images.count("train"), images.count("train")) / images.count(
-            "train"
-        )
-        reduced = left.seconds * small / whole * quick.epochs / settings.epochs * seen
-        said.append(
-            f"--retrain.preset quick (a small network for {quick.epochs} epochs, reduced, and says so: about {span(reduced)})"
-        )
-    return [f"a shorter training: {', '.join(said)}"] if said else []
+    return [f"a shorter training: {', '.join(ways)}"] if ways else []
 
 
-def _conclude(folder: Path, card: Card, report: Say) -> Retrained:
+def _relative_time(run: Training, images: Data, quick: RetrainSettings) -> float:
+    """Estimate the time of a training with settings ``quick``, as a share of this training's time.
+
+    Time is taken as proportional to the multiply-adds, epochs and images.
+    """
+    card, total = run.card, images.count("train")
+    size = {
+        name: value
+        for name, value in (("channels", quick.channels), ("cells", quick.cells))
+        if name in card.spec and value is not None
+    }
+    small, whole = (
+        count(net, images.size, images.in_channels)["macs"]
+        for net in (run.derived.space.derive(card.genotype, **size), card.build())
+    )
+    work = small / whole * quick.epochs / card.settings.epochs
+    return work * min(quick.limit or total, total) / total
+
+
+def _report_result(folder: Path, card: Card, report: Say) -> Retrained:
+    """Read the result from the metrics and print it."""
     found = records.tested(folder / METRICS, card.settings.epochs)
     tested = [row for row in found if row.get("test_accuracy") is not None]
     validated = [row for row in tested if row.get("val_accuracy") is not None]
@@ -400,10 +477,14 @@ def _conclude(folder: Path, card: Card, report: Say) -> Retrained:
     )
     report(f"test accuracy {100 * result.accuracy:.2f} % (after the last epoch: the result)")
     if validated:
-        chosen = f"{100 * best['val_accuracy']:.2f} % of the validation images, {100 * best['test_accuracy']:.2f} % of the test images"
-        report(f"best epoch by the validation images: {best['epoch'] + 1}, {chosen}")
+        report(
+            f"best epoch by the validation images: {best['epoch'] + 1}, "
+            f"{100 * best['val_accuracy']:.2f} % of the validation images, "
+            f"{100 * best['test_accuracy']:.2f} % of the test images"
+        )
     elif result.best_accuracy > result.accuracy:
         report(
-            f"best epoch: {best['epoch'] + 1}, {100 * result.best_accuracy:.2f} % (chosen by the test images, so not the result)"
+            f"best epoch: {best['epoch'] + 1}, {100 * result.best_accuracy:.2f} % "
+            "(selected on the test images, so not the result)"
         )
     return result

@@ -1,4 +1,7 @@
-"""What a trained network makes of images: its confusions, and with them its accuracy. Training and `evaluate` measure by this one function."""
+"""Measure a network on labelled images: loss, confusion matrix, accuracy.
+
+`retrain` and `evaluate` share the function `measure`, so that their numbers agree.
+"""
 
 from __future__ import annotations
 
@@ -18,33 +21,47 @@ from archgrad.devices import device_named
 from archgrad.seeds import forked
 
 BATCH = 256
-"""Images a step of an evaluation."""
+"""Batch size of an evaluation."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """loss: mean cross-entropy; confusion (K, K) int64 on the CPU: row true class, column predicted class."""
+    """Loss and confusions of a network on images.
+
+    Attributes:
+        loss: Mean cross-entropy.
+        confusion: Counts of images (K, K), int64 on the CPU. The row is the true class, the column
+            the predicted class.
+    """
 
     loss: float
     confusion: Tensor
 
     @property
     def count(self) -> int:
+        """Return the number of images."""
         return int(self.confusion.sum())
 
     @property
     def accuracy(self) -> float:
-        """Share of the images that were classified rightly."""
+        """Return the share of correctly classified images."""
         return int(self.confusion.trace()) / self.count
 
 
 def fabric(device: torch.device | str, precision: str) -> Any:
-    """Lightning Fabric for one device. ValueError for a device this machine, or a precision the device, does not have."""
+    """Return Lightning Fabric for one device.
+
+    Args:
+        device: The device.
+        precision: ``"32"``, ``"bf16-mixed"`` or ``"16-mixed"``.
+
+    Raises:
+        ValueError: This machine lacks the device, or the device lacks the precision.
+    """
     from lightning_fabric import Fabric  # takes a second
 
-    logging.getLogger("lightning_fabric").setLevel(
-        logging.WARNING
-    )  # it would announce the precision
+    # Fabric prints the precision at a lower level.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     device = torch.device(device)
     device_named(device)
     if device.type != "cuda" and precision == "16-mixed":
@@ -60,7 +77,10 @@ def fabric(device: torch.device | str, precision: str) -> Any:
 
 @contextmanager
 def surroundings(threads: int, deterministic: bool) -> Iterator[None]:
-    """torch's number of threads and its determinism inside, both restored afterwards: the last digits depend on them."""
+    """Set torch's number of threads and its determinism, and restore both afterwards.
+
+    The last digits of results depend on them.
+    """
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
     if deterministic:
@@ -73,21 +93,51 @@ def surroundings(threads: int, deterministic: bool) -> Iterator[None]:
 
 
 def logits(net: nn.Module, batches: Iterator[Tensor], seed: int) -> Iterator[Tensor]:
-    """Images (B, C, H, W) -> logits (B, K) float, batch by batch, in evaluation mode; ``net`` returns an `Output`.
+    """Yield the logits of batches of images, in evaluation mode.
 
-    S4's `noise` draws at every pass, so a pass is seeded by its place like everything else.
+    S4's `noise` draws in every pass, so each pass has its own seed.
+
+    Args:
+        net: The network, which returns an `archgrad.arch.Output`.
+        batches: Normalised images (B, C, H, W).
+        seed: Seed of the passes.
+
+    Yields:
+        Logits (B, K), float32.
     """
     net.eval()
-    for k, images in enumerate(batches):
-        with torch.no_grad(), forked(seed, "evaluation", k, device=images.device):
+    for place, images in enumerate(batches):
+        with torch.no_grad(), forked(seed, "evaluation", place, device=images.device):
             yield net(images).logits.float()
 
 
 def measure(
-    net: nn.Module, images: Images, preprocess: Preprocess, *, batch: int, seed: int, device: torch.device | str,
+    net: nn.Module,
+    images: Images,
+    preprocess: Preprocess,
+    *,
+    batch: int,
+    seed: int,
+    device: torch.device | str,
     between: Callable[[], object] = lambda: None,
-) -> Measured:  # fmt: skip
-    """All images once, in order; ``between`` is called after each batch, and may raise. ValueError if there is none."""
+) -> Measured:
+    """Measure a network on all images, in their order.
+
+    Args:
+        net: The network, which returns an `archgrad.arch.Output`.
+        images: The labelled images.
+        preprocess: The way to crop and normalise them.
+        batch: Batch size.
+        seed: Seed of random ops.
+        device: Device of ``net``.
+        between: Function to call after each batch. It may raise an exception.
+
+    Returns:
+        Mean cross-entropy and confusions.
+
+    Raises:
+        ValueError: There is no image.
+    """
     if not len(images):
         raise ValueError("there is no image to evaluate on")
     classes = len(preprocess.classes)

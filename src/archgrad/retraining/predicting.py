@@ -1,11 +1,10 @@
-"""Class and probability of image files, read exactly as training read its own."""
+"""Predict the classes of image files, which are read exactly as the training images were."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +21,14 @@ from archgrad.spaces import noise
 
 
 class Prediction(NamedTuple):
-    """``top``: the likeliest classes with their probabilities, ``name`` and ``probability`` the first of them."""
+    """Prediction for one image.
+
+    Attributes:
+        file: Path of the image.
+        name: The most probable class.
+        probability: Its probability.
+        top: The most probable classes and their probabilities, in decreasing order.
+    """
 
     file: str
     name: str
@@ -31,13 +37,23 @@ class Prediction(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """One row a readable image, in order; ``refused`` names each other path and why."""
+    """Predictions for several images.
+
+    Attributes:
+        rows: A prediction for each readable image, in order.
+        refused: A line for each other path, with the reason.
+    """
 
     rows: list[Prediction]
     refused: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """``{"images": [{"file", "class", "probability", "top": [[class, probability], ...]}, ...], "refused": [...]}``"""
+        """Return the predictions as JSON.
+
+        Returns:
+            ``{"images": [{"file", "class", "probability", "top"}, ...], "refused": [...]}``, where
+            ``top`` is ``[[class, probability], ...]``.
+        """
         images = [
             {"file": row.file, "class": row.name, "probability": row.probability, "top": row.top}
             for row in self.rows
@@ -53,29 +69,40 @@ def predict(
     device: torch.device | str | None = None,
     batch: int = 64,
 ) -> Predictions:
-    """What the network in ``folder`` sees in image files, and in all images below folders (sorted); ``paths`` may be a single one.
+    """Predict the classes of image files with a trained network.
 
-    A path that does not exist, and a file that cannot be read, is refused by name, and the others go on. ValueError if nothing is trained yet,
-    or there is no image at all.
+    Args:
+        folder: The folder of the network, or the run folder of its search.
+        paths: Image files and folders, or a single one. A folder stands for all images below it, in
+            sorted order.
+        top: Number of classes to return for each image.
+        device: Device to compute on. None selects the device of the training.
+        batch: Batch size.
+
+    Returns:
+        A prediction for each image, and a line for each path that is missing or unreadable.
+
+    Raises:
+        ValueError: No network is trained yet, or there is no image.
     """
     if top < 1:
         raise ValueError(f"top must be at least 1, not {top}")
     derived, card = load(folder)
     device = card.place(device)
     several = [Path(paths)] if isinstance(paths, str | Path) else [*paths]
-    files, refused = listed(several)
+    files, refused = find_images(several)
     if not files and not refused:
         raise ValueError(f"no image in {', '.join(str(path) for path in several) or 'nothing'}")
     rows: list[Prediction] = []
     if noise.are_fixed(derived.state_dict()):
-        batch = 1  # a network with noise is asked one by one, so that no digit of its answer hangs on the images beside it
+        batch = 1  # so that a prediction does not depend on the other images of its batch
     with surroundings(card.threads, card.deterministic):
         net = fabric(device, "32").setup_module(derived.network)
         for start in range(0, len(files), batch):
-            names, pixels = _read(files[start : start + batch], card.preprocess, refused)
+            names, pixels = _read_images(files[start : start + batch], card.preprocess, refused)
             if names:
                 images = card.preprocess.images(pixels.to(device))
-                rows += _rows(
+                rows += _make_rows(
                     names,
                     next(logits(net, iter([images]), card.seed)).softmax(1),
                     card.preprocess.classes,
@@ -84,15 +111,18 @@ def predict(
     return Predictions(rows, refused)
 
 
-def listed(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
-    """Image files, and why others are refused. A folder stands for all images below it; its hidden and other files are passed over."""
+def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
+    """Return the image files at paths, and a line for each path that is missing or unreadable.
+
+    A folder stands for all images below it; its hidden files and other files are ignored.
+    """
     files: list[Path] = []
     refused: list[str] = []
     for path in (places.checked(path, "image") for path in paths):
         if not path.exists():
             refused.append(f"no such file or folder: {path}")
             continue
-        for file in _below(path) if path.is_dir() else [path]:
+        for file in map(Path, places.files_below(path)) if path.is_dir() else [path]:
             if why := formats.lacking(file.name):
                 refused.append(f"{file}: {why}")
             elif formats.is_image(file.name) or not path.is_dir():
@@ -100,15 +130,7 @@ def listed(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     return files, refused
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and name not in places.FOREIGN
-        )
-        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
-
-
-def _read(
+def _read_images(
     files: Sequence[Path], preprocess: Preprocess, refused: list[str]
 ) -> tuple[list[Path], torch.Tensor]:
     readable, pixels = [], []
@@ -121,7 +143,7 @@ def _read(
     return readable, torch.cat(pixels) if pixels else torch.empty(0)
 
 
-def _rows(
+def _make_rows(
     files: Sequence[Path], probabilities: torch.Tensor, classes: Sequence[str], top: int
 ) -> list[Prediction]:
     best = probabilities.topk(min(top, len(classes)))
@@ -133,8 +155,8 @@ def _rows(
 
 
 def show(predictions: Predictions, console: Console) -> None:
-    """A table of the images; the refused ones below it."""
-    table = Table(*_header(predictions.rows), header_style="bold")
+    """Print a table of the predictions, and below it the refused paths."""
+    table = Table(*_column_names(predictions.rows), header_style="bold")
     for row in predictions.rows:
         ranked = [
             text
@@ -149,11 +171,12 @@ def show(predictions: Predictions, console: Console) -> None:
 
 
 def to_csv(predictions: Predictions, *, raw: bool = False) -> str:
-    """Predictions as CSV: a header, then a line an image; probabilities to six digits.
+    """Return predictions as CSV: a header and a line for each image, probabilities to six digits.
 
     Args:
-        predictions: What `predict` returned.
-        raw: Names stay as they are. By default a name that a spreadsheet would compute begins with an apostrophe.
+        predictions: The result of `predict`.
+        raw: Write names unchanged. By default an apostrophe precedes a name that a spreadsheet
+            would execute as a formula.
 
     Returns:
         The text of the file.
@@ -161,7 +184,7 @@ def to_csv(predictions: Predictions, *, raw: bool = False) -> str:
     cell = str if raw else terminal.cell
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(_header(predictions.rows))
+    writer.writerow(_column_names(predictions.rows))
     for row in predictions.rows:
         writer.writerow(
             [
@@ -176,8 +199,8 @@ def to_csv(predictions: Predictions, *, raw: bool = False) -> str:
     return text.getvalue()
 
 
-def _header(rows: Sequence[Prediction]) -> list[str]:
-    """file, class, probability; then class 2, probability 2, ... where more were asked for."""
+def _column_names(rows: Sequence[Prediction]) -> list[str]:
+    """Return the columns: file, class, probability, then class 2, probability 2, ..."""
     ranks = range(1, len(rows[0].top) + 1 if rows else 2)
     return [
         "file",

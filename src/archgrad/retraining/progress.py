@@ -1,4 +1,4 @@
-"""Watching a retraining on the terminal: a bar over all steps, a line an epoch, the time left. It reads and never writes."""
+"""Show the progress of a retraining: a bar over all steps, a line for each epoch, the time left."""
 
 from __future__ import annotations
 
@@ -12,38 +12,51 @@ from archgrad.observers.timing import LONG, expected
 from archgrad.searching.duration import Costs, Left, Part
 from archgrad.searching.progress import Clock, Life, bar, to_go
 from archgrad.storage.records import Row
+from archgrad.terminal import Say
 
 STEP = 3.0
-"""Forward passes of an image in a step: forward and backward."""
+"""Cost of a training step (forward and backward), in forward passes."""
 
 
-class Watch:
-    """``say`` takes whole lines; those of ``long`` are said if the end is further off than an hour. ``tests``: epochs that end with a test;
-    ``test_steps``: how many steps' worth of images a test passes. ``keep`` is told the seconds left and the seconds in all."""
+class TrainingProgress:
+    """Progress of a retraining. It reads the state and never changes it.
+
+    Args:
+        epochs: Number of epochs.
+        steps: Number of steps of an epoch.
+        say: Function that prints a line.
+        tests: Epochs that end with a test.
+        test_steps: Number of images of a test, divided by the batch size.
+        past: Seconds of the epochs before this process.
+        long: Function that returns advice, printed where more than an hour is left.
+        keep: Function that records the seconds left and the seconds in all.
+        clock: Function that returns the time in seconds.
+    """
 
     def __init__(
-        self, epochs: int, steps: int, say: Callable[[str], Any], *, tests: Sequence[int] = (), test_steps: float = 0.0, past: float = 0.0,
-        long: Callable[[Left], Sequence[str]] = lambda left: (), keep: Callable[[float, float], Any] = lambda left, total: None,
+        self,
+        epochs: int,
+        steps: int,
+        say: Say,
+        *,
+        tests: Sequence[int] = (),
+        test_steps: float = 0.0,
+        past: float = 0.0,
+        long: Callable[[Left], Sequence[str]] = lambda left: (),
+        keep: Callable[[float, float], Any] = lambda left, total: None,
         clock: Clock = monotonic,
-    ) -> None:  # fmt: skip
+    ) -> None:
         console = terminal.console()
-        self.epochs, self.steps, self.say, self.tests, self.like = (
-            epochs,
-            steps,
-            say,
-            tests,
-            test_steps / STEP,
-        )
+        self.epochs, self.steps, self.say, self.tests = epochs, steps, say, tests
+        self.test_steps = test_steps / STEP
         self.long, self.keep, self.clock = long, keep, clock
-        self.progress, self.life = (
-            bar(console, own=True),
-            Life(None if console.is_terminal else say),
-        )
+        self.progress = bar(console, own=True)
+        self.life = Life(None if console.is_terminal else say)
         self.task = self.progress.add_task("", total=epochs * steps, left="")
-        self.costs, self.seen, self.said = Costs(), 0, False
-        self.began, self.past, self.at = clock(), past, clock()
+        self.costs, self.timed, self.announced = Costs(), 0, False
+        self.began, self.past, self.last = clock(), past, clock()
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> TrainingProgress:
         self.progress.start()
         self.life.__enter__()
         return self
@@ -53,35 +66,45 @@ class Watch:
         self.progress.stop()
 
     def on_step(self, epoch: int, step: int, averages: Callable[[], dict[str, float]]) -> None:
-        """After a step; ``step`` counts those of this epoch that are done."""
+        """Show the state after a step.
+
+        Args:
+            epoch: The epoch, counted from 0.
+            step: Number of finished steps of this epoch.
+            averages: Function that returns ``train_accuracy``.
+        """
         now = self.clock()
-        self.costs.add("steps", now - self.at)
-        self.at, self.seen = now, self.seen + 1
+        self.costs.add("steps", now - self.last)
+        self.last, self.timed = now, self.timed + 1
         left = self.left(epoch, step)
         self.progress.update(self.task, completed=epoch * self.steps + step)
-        if not self.progress.disable and (
-            step % 10 == 0 or step == self.steps
-        ):  # reading a number off a GPU waits for it
+        # Not at every step: reading a number from a GPU waits until the GPU has computed it.
+        if not self.progress.disable and (step % 10 == 0 or step == self.steps):
             line = (
                 f"epoch {epoch + 1}/{self.epochs}  train {100 * averages()['train_accuracy']:.2f} %"
             )
             self.progress.update(self.task, description=line, left=to_go(left.seconds))
         self.life.at(f"epoch {epoch + 1}/{self.epochs}, step {step}/{self.steps}", left.seconds)
-        if not self.said and (self.seen >= 3 or now - self.began >= 10):
-            self.said = True
+        if not self.announced and (self.timed >= 3 or now - self.began >= 10):
+            self.announced = True
             for text in (expected(left), *(self.long(left) if left.seconds > LONG else ())):
                 self.say(text)
             self._keep(left)
 
     @contextmanager
     def testing(self, epoch: int) -> Iterator[None]:
-        """The test after an epoch happens inside."""
+        """Measure the time of the test after an epoch, which the caller runs inside the block."""
         began = self.clock()
         self.life.at(f"epoch {epoch + 1}/{self.epochs}, its test")
         yield
         self.costs.add("tests", self.clock() - began)
 
     def on_epoch(self, row: Row) -> None:
+        """Print the line of a finished epoch.
+
+        Args:
+            row: The epoch's row of metrics.
+        """
         parts = [
             f"epoch {row['epoch'] + 1}/{self.epochs}",
             f"train {100 * row['train_accuracy']:.2f} %",
@@ -98,16 +121,16 @@ class Watch:
         ]
         self.say("  ".join(parts))
         self.life.spoke()
-        self.at = self.clock()
+        self.last = self.clock()
         self._keep(left)
 
     def left(self, epoch: int, step: int) -> Left:
-        """What is to come after a step."""
+        """Return the expected work after a step."""
         tests = sum(one >= epoch for one in self.tests)
         return self.costs.left(
             [
                 Part("steps", (self.epochs - epoch) * self.steps - step),
-                Part("tests", tests, "steps", self.like),
+                Part("tests", tests, "steps", self.test_steps),
             ]
         )
 

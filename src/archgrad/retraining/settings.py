@@ -1,4 +1,4 @@
-"""How a derived network is trained: the field's recipes as presets, and the schedules they share."""
+"""Settings for the training of a derived network: published recipes as presets, schedules."""
 
 from __future__ import annotations
 
@@ -10,92 +10,81 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from archgrad import options
-from archgrad.arch.space import NotNegative, Share, Space
-from archgrad.bounds import Epochs
+from archgrad.arch.space import Space
 from archgrad.errors import unknown
-
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
+from archgrad.option_types import (
+    Epochs,
+    NotNegativeFloat,
+    NotNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+)
 
 
 @dataclass(frozen=True)
 class RetrainSettings:
-    """SGD of all weights of a derived network. The defaults are those of DARTS on CIFAR-10."""
+    """SGD of all weights of a derived network. The defaults are those of DARTS on CIFAR-10.
 
-    preset: Annotated[
-        str,
-        Field(
-            description="the recipe to start from: cifar, imagenet, a benchmark's own, or quick for a laptop"
-        ),
-    ] = "cifar"
-    epochs: Annotated[Epochs, Field(description="passes over the training images")] = 600
-    batch: Annotated[int, Field(ge=2, description="images a step")] = 96
-    limit: Annotated[
-        Positive | None, Field(description="number of images to train on, a stratified choice")
-    ] = None
-    lr: Annotated[
-        float, Field(gt=0, allow_inf_nan=False, description="learning rate at its highest")
-    ] = 0.025
-    lr_end: Annotated[NotNegative, Field(description="learning rate the schedule falls to")] = 0.0
-    schedule: Annotated[
-        Literal["cosine", "linear"],
-        Field(description="curve by which the learning rate falls, once an epoch"),
-    ] = "cosine"
-    warmup: Annotated[
-        Count, Field(description="epochs in which the learning rate rises; at most half of all")
-    ] = 0
-    momentum: Annotated[Share, Field(description="momentum of SGD")] = 0.9
-    nesterov: Annotated[bool, Field(description="take Nesterov's form of the momentum")] = False
-    decay: Annotated[NotNegative, Field(description="weight decay, of all parameters")] = 3e-4
-    clip: Annotated[NotNegative, Field(description="largest norm of all gradients; 0 is off")] = 5.0
-    drop_path: Annotated[
-        Share, Field(description="probability of dropping a path, reached linearly at the end")
-    ] = 0.2
-    cutout: Annotated[
-        Count, Field(description="side of the erased square in pixels; at most half the image's")
-    ] = 16
-    jitter: Annotated[
-        NotNegative, Field(description="strength of colour jitter, RGB images only")
-    ] = 0.0
-    auxiliary: Annotated[
-        NotNegative, Field(description="weight of the auxiliary head's loss; 0 is no such head")
-    ] = 0.4
-    auxiliary_bn: Annotated[
-        bool,
-        Field(
-            description="second BatchNorm in the auxiliary head of the imagenet stem, as P-DARTS has"
-        ),
-    ] = False
-    label_smoothing: Annotated[
-        Share, Field(description="share of each label that is spread over all classes")
-    ] = 0.0
-    class_weights: Annotated[
-        Literal["equal", "balanced"],
-        Field(
-            description="weights of the classes in the loss; balanced is inverse to their training images, for unbalanced classes"
-        ),
-    ] = "equal"
-    channels: Annotated[
-        Positive | None, Field(description="channels of the first cell, or of a chain's stem")
-    ] = 36
-    cells: Annotated[
-        Positive | None,
-        Field(description="depth in cells (NAS-Bench-201: a stage's; a chain has none)"),
-    ] = 20
-    precision: Annotated[
-        Literal["32", "bf16-mixed", "16-mixed"],
-        Field(description="precision of forward and backward; weights are always float32"),
-    ] = "32"
-    evaluate_every: Annotated[
-        Positive,
-        Field(description="epochs between two looks at the test images; the last epoch always"),
-    ] = 1
+    Attributes:
+        preset: recipe to start from: cifar, imagenet, pdarts, that of a benchmark, or quick (for a
+            laptop).
+        epochs: number of passes over the training images.
+        batch: batch size of each training step.
+        limit: number of training images to use, drawn at random so that each class keeps its share.
+        lr: highest learning rate.
+        lr_end: learning rate at the end of the schedule.
+        schedule: curve of the learning rate, which changes once an epoch.
+        warmup: number of epochs in which the learning rate rises; at most half of all are used.
+        momentum: momentum of SGD.
+        nesterov: Nesterov momentum in place of classical momentum.
+        decay: weight decay of all parameters.
+        clip: largest norm of all gradients together; 0 turns clipping off.
+        drop_path: probability of dropping a path at the end; it rises linearly from 0.
+        cutout: side of the erased square in pixels; at most half of the image's side is used.
+        jitter: strength of colour jitter, for RGB images only.
+        auxiliary: weight of the auxiliary head's loss; 0 removes the head.
+        auxiliary_bn: second BatchNorm in the auxiliary head of the imagenet stem, as in P-DARTS.
+        label_smoothing: share of each label that is spread over all classes.
+        class_weights: weights of the classes in the loss; balanced divides by the number of
+            training images of each class.
+        channels: number of channels of the first cell, or of a chain's stem.
+        cells: number of cells (in NAS-Bench-201, of each stage; a chain has none).
+        precision: precision of the forward and backward passes; weights are always float32.
+        evaluate_every: number of epochs between two tests; the last epoch always ends with one.
+    """
+
+    preset: str = "cifar"
+    epochs: Epochs = 600
+    batch: Annotated[int, Field(ge=2)] = 96
+    limit: PositiveInt | None = None
+    lr: PositiveFloat = 0.025
+    lr_end: NotNegativeFloat = 0.0
+    schedule: Literal["cosine", "linear"] = "cosine"
+    warmup: NotNegativeInt = 0
+    momentum: Share = 0.9
+    nesterov: bool = False
+    decay: NotNegativeFloat = 3e-4
+    clip: NotNegativeFloat = 5.0
+    drop_path: Share = 0.2
+    cutout: NotNegativeInt = 16
+    jitter: NotNegativeFloat = 0.0
+    auxiliary: NotNegativeFloat = 0.4
+    auxiliary_bn: bool = False
+    label_smoothing: Share = 0.0
+    class_weights: Literal["equal", "balanced"] = "equal"
+    channels: PositiveInt | None = 36
+    cells: PositiveInt | None = 20
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
+    evaluate_every: PositiveInt = 1
 
     def rate(self, epoch: int) -> float:
-        """Learning rate of an epoch. Cosine: quark0/darts and AutoDL-Projects (whose cosine ignores the step it is handed).
+        """Return the learning rate of an epoch, counted from 0.
 
-        Linear: P-DARTS's ImageNet code, which flattens in the last 5 of its 250 epochs; here in the same share of any length.
-        Warm-up multiplies by 1/w, 2/w, ..., as there.
+        The cosine schedule is that of quark0/darts and AutoDL-Projects (whose code ignores the step
+        within the epoch). The linear schedule is that of P-DARTS's ImageNet code: its last 5 of 250
+        epochs fall more slowly, and here the same share of the epochs does. Warm-up over w epochs
+        multiplies by 1/w, 2/w, ..., as in P-DARTS.
         """
         if self.schedule == "cosine":
             left = 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
@@ -109,11 +98,14 @@ class RetrainSettings:
         )
 
     def dropping(self, epoch: int) -> float:
-        """Drop-path probability of an epoch: ``drop_path * epoch / epochs``, as quark0/darts."""
+        """Return the drop-path probability ``drop_path * epoch / epochs`` of quark0/darts."""
         return self.drop_path * epoch / self.epochs
 
     def erased(self, size: int) -> int:
-        """Cutout's side for images of ``size`` pixels: CIFAR's 16 is half of 32, and more than half is never erased."""
+        """Return the side in pixels of cutout's square for images of side ``size``.
+
+        The side is at most half of ``size``: CIFAR's 16 is half of 32.
+        """
         return min(self.cutout, size // 2)
 
 
@@ -135,10 +127,12 @@ IMAGENET = RetrainSettings(
     channels=48,
     cells=14,
 )
-"""P-DARTS and PC-DARTS (quark0/darts trains at batch 128 and lr 0.1, times 0.97 an epoch, without warm-up)."""
+"""P-DARTS and PC-DARTS. (quark0/darts uses batch 128, lr 0.1 times 0.97 an epoch, and no
+warm-up.)"""
 
 PDARTS = replace(IMAGENET, preset="pdarts", auxiliary_bn=True)
-"""P-DARTS, arXiv 1904.12760, whose own code has a second BatchNorm in the auxiliary head; those of DARTS and PC-DARTS have none."""
+"""P-DARTS, arXiv 1904.12760. Its code has a second BatchNorm in the auxiliary head; the code of
+DARTS and of PC-DARTS has none."""
 
 NASBENCH201 = RetrainSettings(
     preset="nasbench201",
@@ -159,7 +153,8 @@ NASBENCH201 = RetrainSettings(
 NASBENCHMACRO = replace(
     NASBENCH201, preset="nasbenchmacro", epochs=50, nesterov=False, channels=None, cells=None
 )
-"""NAS-Bench-Macro, arXiv 2103.11922, xiusu/NAS-Bench-Macro train/train.py (whose result is the best epoch's accuracy, ours the last's)."""
+"""NAS-Bench-Macro, arXiv 2103.11922, xiusu/NAS-Bench-Macro train/train.py. Its result is the
+accuracy of the best epoch; ours is the accuracy of the last epoch."""
 
 QUICK = RetrainSettings(
     preset="quick",
@@ -172,7 +167,8 @@ QUICK = RetrainSettings(
     channels=16,
     cells=5,
 )
-"""REDUCED, for a laptop: a small network for a few epochs, without the regularisation that only long runs need. Ours, no paper's."""
+"""A REDUCED recipe of our own for a laptop, from no paper: a small network, few epochs, and none
+of the regularisation that only long trainings need."""
 
 PRESETS = {
     "cifar": CIFAR,
@@ -188,21 +184,35 @@ SMALLER: dict[str, dict[str, int]] = {
     "nasbenchmacro": {"channels": 8},
     "mbconv": {"channels": 8},
 }
-"""Where a space counts differently what QUICK makes small: NAS-Bench-201's cells are those of one of three stages."""
+"""Values of QUICK for spaces that count size differently: the cells of NAS-Bench-201 are those of
+one of its three stages."""
 
 
 def retrain_settings(space: Space, given: Mapping[str, Any] | None = None) -> RetrainSettings:
-    """The preset named in ``given``, by default the one of the space and its stem, with what else is given. ValueError in one line."""
+    """Return the settings of a preset with some of them replaced.
+
+    Args:
+        space: The space of the network. Its name and its stem decide the default preset.
+        given: Settings by name, ``preset`` among them.
+
+    Returns:
+        The settings of the preset, with the values of ``given``.
+
+    Raises:
+        ValueError: The preset is unknown, or a value has the wrong type or is out of range.
+    """
     given = dict(given or {})
     name = given.get("preset") or default_preset(space)
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     smaller = SMALLER.get(space.name, {}) if name == "quick" else {}
-    return checked(asdict(PRESETS[name]) | _lacking(space) | smaller | given | {"preset": name})
+    return settings_from(
+        asdict(PRESETS[name]) | _chain_settings(space) | smaller | given | {"preset": name}
+    )
 
 
-def _lacking(space: Space) -> dict[str, Any]:
-    """What no preset can say of the space: a chain has its own width and depth, and no auxiliary head."""
+def _chain_settings(space: Space) -> dict[str, Any]:
+    """Return settings without meaning in a chain: its size is fixed, and it has no such head."""
     spec = space.spec()
     return ({} if "cells" in spec else {"channels": None, "cells": None}) | (
         {} if "auxiliary" in spec else {"auxiliary": 0.0}
@@ -210,12 +220,16 @@ def _lacking(space: Space) -> dict[str, Any]:
 
 
 def default_preset(space: Space) -> str:
-    """A benchmark's own in its space; elsewhere the ImageNet recipe goes with the ImageNet stem."""
+    """Return the preset of a benchmark in its space, else the recipe for the stem."""
     if space.name in PRESETS:
         return space.name
     return "imagenet" if space.spec().get("stem") == "imagenet" else "cifar"
 
 
-def checked(values: Mapping[str, Any]) -> RetrainSettings:
-    """Settings of the right types within their ranges. ValueError: ``retrain.epochs: what is wrong, not -1``."""
+def settings_from(values: Mapping[str, Any]) -> RetrainSettings:
+    """Return settings after a check of their types and ranges.
+
+    Raises:
+        ValueError: A value is wrong. The message reads ``retrain.epochs: REASON, not -1``.
+    """
     return options.call("retrain", RetrainSettings, values)

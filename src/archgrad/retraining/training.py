@@ -1,4 +1,4 @@
-"""The training of one network at one moment: all that changes, and the step that changes it."""
+"""State of the training of one network, and the training step that changes it."""
 
 from __future__ import annotations
 
@@ -22,25 +22,29 @@ SUMS = ("images", "train_loss", "train_accuracy")
 
 
 def balanced(counts: Sequence[int]) -> Tensor:
-    """Weights of the classes in the loss.
+    """Return the weights of the classes in the loss.
 
     Args:
-        counts: Training images of each class.
+        counts: Number of training images of each class.
 
     Returns:
-        (K,) float: N / (K * count), as scikit-learn's ``compute_class_weight("balanced")``; 0 for a class without an image.
+        Weights (K,), float32: N / (K * count), as in scikit-learn's
+        ``compute_class_weight("balanced")``; 0 for a class without an image.
     """
     images = torch.tensor(counts, dtype=torch.float64)
     return torch.where(images > 0, images.sum() / (len(counts) * images), 0.0).float()
 
 
 class Training:
-    """Built from a card at epoch 0; `pack` and `restore` are what a checkpoint holds. Initial weights are a function of the seed.
+    """A network, its optimizer and its place in the training, which starts at epoch 0.
+
+    The initial weights are a function of the seed. `pack` and `restore` write and read a
+    checkpoint's content.
 
     Args:
         card: The network and its recipe.
-        device: Where it is trained; by default where the card says.
-        counts: Training images of each class, which weigh the classes where the recipe asks for it.
+        device: The device to train on. None selects the device of the card.
+        counts: Number of training images of each class, for a recipe with balanced class weights.
     """
 
     def __init__(
@@ -65,12 +69,14 @@ class Training:
             balanced(counts).to(self.device) if settings.class_weights == "balanced" else None
         )
         self.epoch, self.step = 0, 0
-        self.sums: dict[
-            str, Tensor
-        ] = {}  # of this epoch: loss and accuracy over images, and how many there were
+        # Sums over the images of this epoch: their number, losses, correct predictions.
+        self.sums: dict[str, Tensor] = {}
 
     def advance(self, batch: Batch) -> None:
-        """One step of SGD. Drop-path is drawn from (seed, epoch, step); the learning rate moves once an epoch."""
+        """Make one step of SGD.
+
+        Drop-path is drawn from (seed, epoch, step). The learning rate changes once an epoch.
+        """
         settings = self.card.settings
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate(self.epoch)
@@ -81,7 +87,9 @@ class Training:
         if output.auxiliary is not None:
             loss = loss + settings.auxiliary * self._loss(output.auxiliary, batch.labels)
         self.fabric.backward(loss)
-        if settings.clip:  # not finite: under 16-mixed the scaler then skips the step; otherwise the epoch's loss says so
+        if settings.clip:
+            # Gradients may be infinite. Under 16-mixed the scaler then skips the step; with other
+            # precisions `check` finds the diverged loss at the end of the epoch.
             self.fabric.clip_gradients(
                 self.net, self.stepper, max_norm=settings.clip, error_if_nonfinite=False
             )
@@ -91,25 +99,34 @@ class Training:
         self.step += 1
 
     def averages(self) -> dict[str, float]:
-        """train_loss (with the auxiliary head's share, as the field logs it) and train_accuracy of this epoch so far."""
+        """Return train_loss and train_accuracy of this epoch so far.
+
+        The loss contains the auxiliary head's loss, as in the logs of published code.
+        """
         images = self.sums["images"].item()
         return {name: self.sums[name].item() / images for name in ("train_loss", "train_accuracy")}
 
     def check(self) -> None:
-        """ValueError if this epoch's loss, or a weight, statistic or momentum, is not finite."""
+        """Check that the training has not diverged.
+
+        Raises:
+            ValueError: This epoch's loss, a weight, a statistic or a momentum is not finite.
+        """
         if not (
             all(value.isfinite() for value in self.sums.values())
             and whole([self.derived], [self.optimizer])
         ):
             raise ValueError(
-                f"the training diverged in epoch {self.epoch + 1}: try a --retrain.lr below {self.card.settings.lr}"
+                f"the training diverged in epoch {self.epoch + 1}: "
+                f"try a --retrain.lr below {self.card.settings.lr}"
             )
 
     def next_epoch(self) -> None:
+        """Move to the first step of the next epoch."""
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
 
     def pack(self) -> dict[str, Any]:
-        """Tensors and Python scalars only."""
+        """Return the content of a checkpoint: tensors and Python scalars."""
         return {
             "version": saved.VERSION,
             "kind": "retrain",
@@ -122,8 +139,16 @@ class Training:
         }
 
     def restore(self, content: dict[str, Any], steps: int) -> None:
-        """Inverse of `pack`, in a training of ``steps`` steps an epoch. ValueError if it is no retraining's, or of another network: names the
-        part that says so."""
+        """Continue from the content of a checkpoint.
+
+        Args:
+            content: The result of `pack`.
+            steps: Number of steps of an epoch.
+
+        Raises:
+            ValueError: The checkpoint belongs to a search or to another network; the message names
+                the part that does not fit.
+        """
         if content.get("kind") != "retrain":
             raise ValueError("the checkpoint is that of a search, not of a retraining")
         plain = saved.plain(saved.SavedTraining, content)
@@ -131,9 +156,8 @@ class Training:
         saved.check_bound(
             "step", plain.step, steps if plain.epoch < self.card.settings.epochs else 0
         )
-        if not noise.are_fixed(
-            content["net"]
-        ):  # of a network without noise, or one that began before its draws were fixed
+        # A network without noise, or a training that began before noise draws were fixed.
+        if not noise.are_fixed(content["net"]):
             noise.free(self.derived)
         precision = self.fabric.strategy.precision
         saved.check_tensors("net", plain.net, self.derived.state_dict())

@@ -10,13 +10,14 @@ from archgrad.data import places
 from archgrad.errors import command
 from archgrad.retraining.card import DIGEST, digest, read_weights
 from archgrad.run.folder import RunFolder
+from archgrad.searching.observer import Observer
 from archgrad.storage import files, records
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from archgrad.arch.edges import Alphas
-    from archgrad.searching.types import Data, Decision, Method, State, Values
+    from archgrad.searching.types import Data, Method, State
     from archgrad.storage.records import Row
     from archgrad.terminal import Say
 
@@ -44,7 +45,7 @@ def alphas(run: str | Path) -> dict[int, Alphas]:
     return _read(folder.alphas)
 
 
-class AlphaRecord:
+class AlphaRecord(Observer):
     """Adds the alphas of each epoch. On resume those newer than the checkpoint are cut, as rows of the metrics are. ValueError where the file
     is damaged: then it stays as it is."""
 
@@ -55,15 +56,11 @@ class AlphaRecord:
         if len(self.epochs) < len(found):
             self._write()
 
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
-
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
         self.epochs[row["epoch"]] = {
             name: own.detach().cpu().clone() for name, own in state.alphas.items()
         }
         self._write()
-
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
 
     def _write(self) -> None:
         from safetensors.torch import save

@@ -20,15 +20,15 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
-    NonNegativeInt,
     create_model,
 )
 
 from archgrad import options, plugins
 from archgrad.arch.space import ALPHAS, WeightSettings
-from archgrad.bounds import Threads, check_device
+from archgrad.bounds import check_device
 from archgrad.errors import shown, unknown
 from archgrad.observers.stopping import StopSettings
+from archgrad.option_types import NotNegativeInt, Threads
 from archgrad.retraining.settings import RetrainSettings
 from archgrad.run import catalogue
 from archgrad.run.sections import BudgetSettings, DataSettings, DiagnosticSettings, SearchSettings
@@ -52,7 +52,7 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
         ),
     ] = "darts"
     seed: Annotated[
-        NonNegativeInt,
+        NotNegativeInt,
         Field(
             description="number that decides split, order, augmentation, first weights and every draw"
         ),

@@ -1,7 +1,11 @@
-"""The fields of a pydantic model as plain data, and back: types, bounds, choices, defaults, descriptions.
+"""The fields of a pydantic model as plain data and back: types, bounds, defaults, descriptions.
 
-A type is written as its name (``"int"``, ``"Span"``), or as one entry: ``{"choices": [...]}``, ``{"any": [types]}``, ``{"tuple": [types]}``,
-``{"tuple of": type}``, ``{"dict of": type}`` and ``{"mapping of": type}`` by text, or ``{"of": type, "gt": 0, ...}`` with bounds.
+The data of a type are its name (``"int"``, ``"Span"``) or a dictionary:
+
+- ``{"choices": [...]}`` for a `Literal`, ``{"any": [types]}`` for a union,
+- ``{"tuple": [types]}`` and ``{"tuple of": type}``,
+- ``{"dict of": type}`` and ``{"mapping of": type}``, with text as keys,
+- ``{"of": type, "gt": 0, ...}`` for a type with bounds.
 """
 
 from __future__ import annotations
@@ -30,17 +34,45 @@ BOUNDS = ("gt", "ge", "lt", "le", "allow_inf_nan")
 
 
 def described(model: type[BaseModel]) -> dict[str, Any]:
-    """Name -> ``type``, and ``default`` and ``help`` where there are any. Plain data."""
+    """Return the fields of a model as plain data.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Name of a field -> its ``type``, and its ``default`` and ``help`` if it has them.
+
+    Raises:
+        TypeError: A type has no form in plain data.
+    """
     return {name: _described(field) for name, field in model.model_fields.items()}
 
 
 def fields(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Inverse of `described`: what pydantic's ``create_model`` takes."""
+    """Return the fields of plain data, the arguments of pydantic's ``create_model``.
+
+    Args:
+        described: The result of `described`.
+
+    Returns:
+        Name of a field -> (type, field).
+    """
     return {name: (kind(one["type"]), _made(one)) for name, one in described.items()}
 
 
 def written(annotation: Any, metadata: tuple[Any, ...] = ()) -> Any:
-    """A type as plain data. TypeError for one that has no form here."""
+    """Return a type as plain data.
+
+    Args:
+        annotation: The type.
+        metadata: The bounds and checks of the type, as pydantic keeps them apart.
+
+    Returns:
+        The name of the type, or a dictionary.
+
+    Raises:
+        TypeError: The type has no form in plain data.
+    """
     for name, known in CHECKED.items():
         if any(check in get_args(known) for check in metadata):
             return name
@@ -82,7 +114,7 @@ def written(annotation: Any, metadata: tuple[Any, ...] = ()) -> Any:
 
 
 def kind(data: Any) -> Any:
-    """Inverse of `written`."""
+    """Return the type of plain data, the inverse of `written`."""
     if isinstance(data, str):
         return {**PLAIN, **CHECKED}[data]
     (form, inner), *bounds = data.items()
@@ -115,5 +147,5 @@ def _made(one: Mapping[str, Any]) -> Any:
 
 
 def _tuples(value: Any) -> Any:
-    """A default as it was before JSON made lists of its tuples."""
+    """Return a default with tuples in the place of the lists that JSON made of them."""
     return tuple(_tuples(one) for one in value) if isinstance(value, list) else value

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import archgrad
-from archgrad import schemas
 from archgrad.arch.genotype import Genotype
+from archgrad.data.schemas import ImagesFile
 from archgrad.errors import command, counted
 from archgrad.run import config, earlier
 from archgrad.run.config import SearchConfig
-from archgrad.storage import records
+from archgrad.run.schemas import BudgetResult, GenotypeFile
+from archgrad.storage import records, typed_json
 from archgrad.storage.files import previous, read_json, write, write_json
 from archgrad.storage.folder import (
     CHECKPOINT,
@@ -177,15 +178,15 @@ class RunFolder:
             )
         return Genotype.from_json(self.result()["genotype"])
 
-    def result(self) -> schemas.GenotypeFile:
+    def result(self) -> GenotypeFile:
         """What `genotype` holds. ValueError if it is damaged."""
-        return schemas.read(self.genotype, schemas.GenotypeFile)
+        return typed_json.read(self.genotype, GenotypeFile)
 
-    def images(self) -> schemas.ImagesFile:
+    def images(self) -> ImagesFile:
         """What `data` holds. ValueError if it is damaged."""
-        return schemas.read(self.data, schemas.ImagesFile)
+        return typed_json.read(self.data, ImagesFile)
 
-    def found_within(self) -> list[schemas.Kept]:
+    def found_within(self) -> list[BudgetResult]:
         """What the found network costs beside each budget of its search, `archgrad.run.budgets.kept`."""
         return list(self.result().get("budget", []))
 

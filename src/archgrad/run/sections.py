@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
+from pydantic import BaseModel, BeforeValidator, Field
+
+from archgrad.bounds import SIDE, THREADS
+from archgrad.option_types import (
+    Epochs,
+    NotNegativeFloat,
+    NotNegativeInt,
     PositiveFloat,
     PositiveInt,
+    PositiveOrInfinite,
+    Threads,
 )
-
-from archgrad.bounds import SIDE, THREADS, Epochs, Threads
 
 
 class SearchSettings(BaseModel, frozen=True, extra="forbid"):
@@ -44,7 +45,7 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid"):
         Field(description="number of images in each half, a stratified choice, for a reduced run"),
     ] = None
     checkpoint_seconds: Annotated[
-        PositiveFloat, Field(description="seconds between checkpoints within an epoch")
+        PositiveOrInfinite, Field(description="seconds between checkpoints within an epoch")
     ] = 60.0
 
 
@@ -107,8 +108,8 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
         bool | None,
         Field(description="mirror at random; by default unless the images are characters"),
     ] = None
-    cutout: Annotated[NonNegativeInt, Field(description="side of the erased square in pixels")] = 0
-    jitter: Annotated[NonNegativeFloat, Field(description="strength of colour jitter")] = 0.0
+    cutout: Annotated[NotNegativeInt, Field(description="side of the erased square in pixels")] = 0
+    jitter: Annotated[NotNegativeFloat, Field(description="strength of colour jitter")] = 0.0
     workers: Annotated[
         int,
         Field(
@@ -223,8 +224,7 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
         Field(description="parameters that the sharpness moves; all is each of the three"),
     ] = "all"
     sharpness_rho: Annotated[
-        float,
-        Field(gt=0, allow_inf_nan=False, description="radius of the ball in which it moves them"),
+        PositiveFloat, Field(description="radius of the ball in which it moves them")
     ] = 0.05
     sharpness_steps: Annotated[
         PositiveInt,

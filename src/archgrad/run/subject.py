@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from archgrad import schemas, tabular
+from archgrad import tabular
 from archgrad.arch import chain
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.nasbench201 import CELL
@@ -23,7 +23,8 @@ from archgrad.run import budgets, catalogue
 from archgrad.run.catalogue import Count
 from archgrad.run.config import SearchConfig
 from archgrad.run.folder import RunFolder
-from archgrad.storage import files
+from archgrad.run.schemas import GenotypeFile
+from archgrad.storage import files, typed_json
 
 if TYPE_CHECKING:
     from archgrad.run.judgement import Judgement
@@ -213,7 +214,7 @@ def from_file(
 ) -> tuple[Genotype, RunFolder | None, Sequence[Mapping[str, Any]], Judgement | None]:
     """A genotype in any notation, a run's ``genotype.json``, or what `derive` wrote, with its run, its budgets and its judgement. ValueError
     names the file."""
-    text = files.text(path, schemas.LIMIT)
+    text = files.text(path, typed_json.LIMIT)
     content = _object(text)
     if "genotype" not in content:
         try:
@@ -221,7 +222,7 @@ def from_file(
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     try:
-        found = schemas.checked(content, schemas.GenotypeFile)
+        found = typed_json.checked(content, GenotypeFile)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     genotype, searched = Genotype.from_json(found["genotype"]), found.get("run")
@@ -246,7 +247,7 @@ def _object(text: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def judgement_of(content: schemas.GenotypeFile) -> Judgement | None:
+def judgement_of(content: GenotypeFile) -> Judgement | None:
     """That which such a file holds, if it does."""
     if "searched" not in content:
         return None

@@ -1,4 +1,4 @@
-"""The search itself: its types, one step, the method, the loop, and its checkpoint."""
+"""The search: its types, one step, the method, the loop and the checkpoint."""
 
 import lazy_loader
 

@@ -1,8 +1,8 @@
 from .carry import along as along
 from .compose import compose as compose
-from .loop import Observer as Observer
 from .loop import search as search
 from .method import Method as Method
+from .observer import Observer as Observer
 from .patch import Patch as Patch
 from .steps import Bilevel as Bilevel
 from .types import Data as Data

@@ -1,4 +1,4 @@
-"""Tables of edges and ops carried from one space to the next, by the names of the primitives."""
+"""Carry tables of edges and ops from one space to the next, by the names of the primitives."""
 
 from __future__ import annotations
 
@@ -10,21 +10,27 @@ from torch import Tensor
 from archgrad.arch.edges import EdgeGroup, Groups
 
 Change = Callable[[Tensor], Tensor]
+"""A function of one tensor."""
 
 
 def along(old: Groups, new: Groups, table: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A memory's table through a stage, which `Memory.bind` hears of: the columns of the primitives that stay, in their new places.
+    """Return a memory's table for the space of a new stage.
+
+    The columns of the primitives that stay move to their new places. `Memory.bind` is the place to
+    call this.
 
     Args:
-        old: The groups of the space that ended.
-        new: The groups of the space that begins.
-        table: Group -> (..., edges, ops) of the old groups; entries of other shapes, and ``group/name``, are carried likewise or stay.
+        old: Groups of the space that ended.
+        new: Groups of the space that begins.
+        table: Name of a group, or ``group/name`` -> (..., edges, ops) of the old groups. An entry
+            of another shape stays as it is.
 
     Returns:
-        Group -> (..., edges, ops) of the new groups, padding 0. Nothing is shared with ``table``.
+        The table in the shapes of the new groups, with padding 0. It shares no memory with
+        ``table``.
 
     Raises:
-        ValueError: An edge of the new space has a primitive that the old one had not.
+        ValueError: The new space has a group, or an edge or a primitive, that the old one had not.
     """
     found = {}
     for name, value in table.items():
@@ -35,15 +41,21 @@ def along(old: Groups, new: Groups, table: Mapping[str, Tensor]) -> dict[str, Te
             found[name] = chosen(old[group], new[group])(value).clone()
         except ValueError:
             raise ValueError(
-                f"{group}: the space that begins has edges or primitives of which the one before had none"
+                f"{group}: the space that begins has edges or primitives the one before had not"
             ) from None
     return found
 
 
 def chosen(old: EdgeGroup, new: EdgeGroup) -> Change:
-    """Columns (..., edges, ops) of the old group -> those of the primitives the new one has; what has no such columns stays."""
+    """Return the function that selects the columns of the new group's primitives.
+
+    It takes (..., edges, ops) of the old group; a tensor of another shape stays as it is.
+
+    Raises:
+        ValueError: An edge of the new group has a primitive that the old one had not.
+    """
     rows = [
-        [before.primitives.index(p) for p in after.primitives]
+        [before.primitives.index(primitive) for primitive in after.primitives]
         for before, after in zip(old.edges, new.edges, strict=True)
     ]
     index = torch.tensor([[*row, *[0] * (new.width - len(row))] for row in rows])
@@ -51,8 +63,7 @@ def chosen(old: EdgeGroup, new: EdgeGroup) -> Change:
     def change(value: Tensor) -> Tensor:
         if value.shape[-2:] != (len(old.edges), old.width):
             return value
-        return value.gather(
-            -1, index.to(value.device).expand(*value.shape[:-1], new.width)
-        ) * new.mask(value.device)
+        columns = index.to(value.device).expand(*value.shape[:-1], new.width)
+        return value.gather(-1, columns) * new.mask(value.device)
 
     return change

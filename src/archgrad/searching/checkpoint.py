@@ -1,6 +1,8 @@
-"""A `State` on disk: sealed and written in one step, read with ``weights_only=True``. Holds dicts, lists, tensors and Python scalars only.
+"""Save a `State` on disk, and read it back.
 
-The checkpoint before the last stays beside it, for the day on which the last one is damaged.
+A checkpoint is sealed, written in one step, and read with ``weights_only=True``. It holds dicts,
+lists, tensors and Python scalars only. The checkpoint before the last one stays beside it, in case
+the last one is damaged.
 """
 
 from __future__ import annotations
@@ -24,9 +26,14 @@ from archgrad.storage.saved import VERSION
 
 
 def pack(method: Method, state: State) -> dict[str, Any]:
-    """All of a state. Written out by hand: saving by reflection takes what it should not and misses ties.
+    """Return the content of a checkpoint.
 
-    ValueError if the state is of another method, or the search has diverged: the checkpoint before it is worth more.
+    Each part is named here, because saving by reflection would save too much and would miss shared
+    tensors.
+
+    Raises:
+        ValueError: The state is of another method, or the search has diverged, in which case the
+            earlier checkpoint is worth more.
     """
     checks.check_state(method, state)
     check_whole(method, state)
@@ -44,7 +51,7 @@ def pack(method: Method, state: State) -> dict[str, Any]:
         "dies": state.dies,
         "spec": json.dumps(state.space.spec()),
         "nets": {name: net.state_dict() for name, net in state.nets.items()},
-        "alphas": {name: a.detach() for name, a in state.alphas.items()},
+        "alphas": {name: rows.detach() for name, rows in state.alphas.items()},
         "optimizers": {
             name: optimizer.state_dict() for name, optimizer in state.optimizers.items()
         },
@@ -55,54 +62,70 @@ def pack(method: Method, state: State) -> dict[str, Any]:
         "ended": state.ended,
         "genotype": state.genotype and json.dumps(state.genotype.to_json()),
         "decisions": [
-            {"genotype": json.dumps(d.genotype.to_json()), "note": json.dumps(d.note)}
-            for d in state.decisions
+            {"genotype": json.dumps(one.genotype.to_json()), "note": json.dumps(one.note)}
+            for one in state.decisions
         ],
     }
 
 
 def save(path: Path | str, content: dict[str, Any]) -> None:
-    """Writes a draft that becomes ``path``: a kill at any moment leaves the old file or the new one, whole. The old one is kept, too."""
+    """Write a checkpoint to a draft, which then becomes ``path``.
+
+    After a kill at any moment either the old file or the new one is there, whole. The old file also
+    stays as the checkpoint before the last.
+    """
     path = Path(path)
     with seals.sealed(path, files.previous(path)) as file:
-        torch.save(content, cast("IO[bytes]", file))  # it writes and flushes
+        torch.save(content, cast("IO[bytes]", file))  # it only writes and flushes
 
 
 def wanted(path: Path, back: bool) -> Path:
-    """The checkpoint to go on from: ``path``, which need not be there yet, or the one before it. ValueError where that one is not there, or
-    is there alone."""
+    """Return the checkpoint to go on from.
+
+    Args:
+        path: The last checkpoint, which need not exist yet.
+        back: Whether to take the checkpoint before the last one.
+
+    Raises:
+        ValueError: The checkpoint before the last is missing, or only that one exists.
+    """
     found = files.previous(path)
     if back and not found.exists():
         raise ValueError(f"there is no checkpoint before the last ({found}): leave out --previous")
     if not back and found.exists() and not path.exists():
-        raise ValueError(f"there is no checkpoint {path}: {_instead(path)}")
+        raise ValueError(f"there is no checkpoint {path}: {_advice(path)}")
     return found if back else path
 
 
 def go_back(path: Path) -> None:
-    """Makes the checkpoint before the last the last one. OSError names ``path``."""
+    """Make the checkpoint before the last the last one.
+
+    Raises:
+        OSError: The file system refuses it. The error names ``path``.
+    """
     files.keep(files.previous(path), path)
 
 
 def read(path: Path | str, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What a checkpoint holds, once its seal is found right.
+    """Return the content of a checkpoint, after a check of its seal.
 
     Args:
-        path: The checkpoint.
-        device: Where its tensors are put.
+        path: Path of the checkpoint.
+        device: Device of the tensors.
 
     Returns:
-        What was saved; `restore` checks it against a method.
+        The content that was saved. `restore` checks it against a method.
 
     Raises:
-        ValueError: In one line: the file is missing, damaged or not ours.
-        OSError: It cannot be read.
+        ValueError: The file is missing, damaged, or not a checkpoint of archgrad.
+        OSError: The file cannot be read.
     """
     device_named(device)
     path = Path(path)
     if not path.exists():
         raise ValueError(
-            f"there is no checkpoint {path}: {_instead(path, 'the run stopped before its first one; start it again')}"
+            f"there is no checkpoint {path}: "
+            f"{_advice(path, 'the run stopped before its first one; start it again')}"
         )
     files.check_plain(path)
     try:
@@ -116,7 +139,7 @@ def read(path: Path | str, device: torch.device | str = "cpu") -> dict[str, Any]
             raise
         why = str(error) if type(error) is ValueError else type(error).__name__
         raise ValueError(
-            f"checkpoint {path} is damaged and cannot be read ({why}): {_instead(path)}"
+            f"checkpoint {path} is damaged and cannot be read ({why}): {_advice(path)}"
         ) from None
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise ValueError(
@@ -127,35 +150,45 @@ def read(path: Path | str, device: torch.device | str = "cpu") -> dict[str, Any]
 
 @contextmanager
 def fitting(path: Path) -> Iterator[None]:
-    """A ValueError inside, of content that does not fit the run, names ``path`` and the way out."""
+    """Turn a ValueError inside into one that names the checkpoint and a way to go on."""
     try:
         yield
     except ValueError as error:
         raise ValueError(
-            f"checkpoint {path} does not fit its run ({error}): {_instead(path)}"
+            f"checkpoint {path} does not fit its run ({error}): {_advice(path)}"
         ) from None
 
 
 def load(path: Path | str, method: Method, device: torch.device | str = "cpu") -> State:
-    """The state in a file: `read`, then `restore`. ValueError names the file, the part of it that is wrong, and the way out."""
+    """Return the state in a file: `read`, then `restore`.
+
+    Raises:
+        ValueError: The content does not fit. The message names the file, the wrong part and a way
+            to go on.
+        OSError: The file cannot be read.
+    """
     content = read(path, device)
     with fitting(Path(path)):
         return restore(method, content, device)
 
 
 def restore(method: Method, content: dict[str, Any], device: torch.device | str = "cpu") -> State:
-    """The state a checkpoint holds. Sets torch's number of threads to the recorded one: convolution gradients depend on it.
+    """Return the state that a checkpoint holds.
+
+    The number of threads of torch becomes the recorded one, because gradients of convolutions
+    depend on it.
 
     Args:
-        method: The method that it is of.
-        content: What `read` found.
-        device: Where the state is to be.
+        method: Method of the search.
+        content: Content that `read` returned.
+        device: Device of the state.
 
     Returns:
-        The state. Until all of ``content`` is checked, nothing in the process has changed.
+        The state. Nothing in the process changes before the whole content is checked.
 
     Raises:
-        ValueError: A part is of another method, or it is not what a state built anew has in its place.
+        ValueError: The content is of another method, or a part of it differs in shape or type from
+            that of a new state.
     """
     if content.get("method") != method.name:
         raise ValueError(
@@ -176,8 +209,8 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
     _check_tensors(state, plain)
     for name, net in state.nets.items():
         net.load_state_dict(content["nets"][name])
-    for name, a in state.alphas.items():
-        a.data.copy_(content["alphas"][name])
+    for name, rows in state.alphas.items():
+        rows.data.copy_(content["alphas"][name])
     for name, optimizer in state.optimizers.items():
         with saved.naming(f"optimizers.{name}"):
             optimizer.load_state_dict(content["optimizers"][name])
@@ -196,24 +229,24 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
 
 
 def _check_place(method: Method, plain: saved.SavedSearch, plan: Plan) -> None:
-    """ValueError where a place lies outside the plan. A method that decides after the last epoch may learn on in further ones."""
+    """Check that the place of a checkpoint lies inside the plan, or raise a ValueError.
+
+    A method with a finalisation may train in further epochs after the last one.
+    """
     last = plan.epochs - 1
-    later = method.patch.finalise is not None
-    saved.check_bound("epoch", plain.epoch, saved.MOST if later else plan.epochs)
-    saved.check_bound(
-        "step",
-        plain.step,
-        method.stepper.steps(method, plan, min(plain.epoch, last))
-        if later or plain.epoch <= last
-        else 0,
-    )
+    goes_on = method.patch.finalise is not None
+    saved.check_bound("epoch", plain.epoch, saved.MOST if goes_on else plan.epochs)
+    steps = 0
+    if goes_on or plain.epoch <= last:
+        steps = method.stepper.steps(method, plan, min(plain.epoch, last))
+    saved.check_bound("step", plain.step, steps)
     for name in ("dies", "ended"):
         saved.check_bound(name, getattr(plain, name) or 0, plan.epochs)
     saved.check_bound("born", plain.born, min(plain.epoch, plain.dies - 1))
 
 
 def _check_tensors(state: State, plain: saved.SavedSearch) -> None:
-    """ValueError where a tensor is not like the one that was built anew."""
+    """Check that each tensor has the shape and type of a new one, or raise a ValueError."""
     saved.check_keys("nets", plain.nets, state.nets)
     for name, net in state.nets.items():
         saved.check_tensors(f"nets.{name}", plain.nets[name], net.state_dict())
@@ -227,15 +260,12 @@ def _check_tensors(state: State, plain: saved.SavedSearch) -> None:
             fresh = memory.state_dict()
             saved.check_keys(f"memory.{name}", plain.memory[name], fresh)
             saved.check_like(f"memory.{name}", plain.memory[name], fresh)
-    saved.check_tensors(
-        "sums", plain.sums, dict.fromkeys(plain.counts, torch.zeros((), dtype=torch.float64))
-    )
+    sums = dict.fromkeys(plain.counts, torch.zeros((), dtype=torch.float64))
+    saved.check_tensors("sums", plain.sums, sums)
 
 
-def _instead(path: Path, otherwise: str = "restore it from a copy") -> str:
-    """How to go on without ``path``."""
-    return (
-        f"go on from the one before it by `{command('resume', path.parent, '--previous')}`"
-        if files.previous(path).exists()
-        else otherwise
-    )
+def _advice(path: Path, otherwise: str = "restore it from a copy") -> str:
+    """Return advice on how to go on without the checkpoint ``path``."""
+    if files.previous(path).exists():
+        return f"go on from the one before it by `{command('resume', path.parent, '--previous')}`"
+    return otherwise

@@ -1,4 +1,7 @@
-"""Method, state, data and batches held against each other. What does not fit is one line that names both sides."""
+"""Checks that method, state, data and batches fit each other.
+
+A check raises a ValueError of one line, which names both sides.
+"""
 
 from __future__ import annotations
 
@@ -16,28 +19,42 @@ if TYPE_CHECKING:
     from archgrad.searching.types import Data, Method, State
 
 Identity = Mapping[str, Any]
-"""What a search is of, as JSON has it: see `Method.identity`."""
+"""The identity of a search in JSON's types (`Method.identity`)."""
 
 
 def plain(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back, so that what was saved and what is made anew compare."""
+    """Return an identity in JSON's types, so that a saved one and a new one compare."""
     found: dict[str, Any] = json.loads(json.dumps(identity, default=str))
     return found
 
 
 def check_identity(whose: str, was: Identity, now: Identity) -> None:
-    """Raises a ValueError where two identities differ. It names the first setting that differs; the method's name comes first."""
+    """Check that two identities are equal.
+
+    Args:
+        whose: Name of the thing that has the first identity, for the message.
+        was: First identity.
+        now: Identity of the method.
+
+    Raises:
+        ValueError: They differ. The message names the first setting that differs; the name of the
+            method comes first.
+    """
     for name, (then, new) in differing(was, now).items():
         if name == "method":
             raise ValueError(f"the {whose} belongs to method {shown(then)}, not {shown(new)}")
         raise ValueError(
-            f"the {whose} belongs to a search with {name} {shown(then)}, and this method has {shown(new)}"
+            f"the {whose} belongs to a search with {name} {shown(then)}, and this method has "
+            f"{shown(new)}"
         )
 
 
 def differing(was: Identity, now: Identity, above: str = "") -> dict[str, tuple[Any, Any]]:
-    """``section.name`` -> the two values, where they are not equal. What only one of them names is of another version of archgrad, in which
-    there was no such option, or is one no more."""
+    """Return the settings in which two identities differ, ``section.name`` -> the two values.
+
+    A setting that only one of them has does not count, because it belongs to another version of
+    archgrad.
+    """
     found: dict[str, tuple[Any, Any]] = {}
     for name in (name for name in was if name in now):
         then, new = was[name], now[name]
@@ -49,7 +66,11 @@ def differing(was: Identity, now: Identity, above: str = "") -> dict[str, tuple[
 
 
 def check_observers(observers: Any) -> tuple[Any, ...]:
-    """Returns the observers, or a single one, as a tuple. Raises a ValueError where one of them lacks a method of the protocol."""
+    """Return the observers, or a single one, as a tuple.
+
+    Raises:
+        ValueError: One of them lacks a method of the protocol `Observer`.
+    """
     several = (
         (observers,)
         if hasattr(observers, "on_epoch") or not isinstance(observers, Iterable)
@@ -62,18 +83,23 @@ def check_observers(observers: Any) -> tuple[Any, ...]:
             if not callable(getattr(one, name, None))
         ]:
             raise ValueError(
-                f"observer {type(one).__name__} has no {' and no '.join(lacking)}: an observer has all three, `...` does nothing"
+                f"observer {type(one).__name__} has no {' and no '.join(lacking)}: inherit from "
+                "archgrad.searching.Observer, whose methods do nothing, or write all three"
             )
     return several
 
 
 def check_parts(method: Any, data: Any, seed: Any = None, state: Any = None) -> None:
-    """ValueError where what a search is given is no method, no data, no seed or no state."""
+    """Check the types of the arguments of a search.
+
+    Raises:
+        ValueError: The method, the data, the seed or the state is of another type.
+    """
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
         raise ValueError(f"seed: a whole number from 0 on is expected, not {shown(seed)}")
     if state is not None and not hasattr(state, "plan"):
         raise ValueError(
-            f"state: what a search or a checkpoint left is expected, not {shown(state)}"
+            f"state: the state of a search or of a checkpoint is expected, not {shown(state)}"
         )
     if not hasattr(method, "begin_epoch"):
         raise ValueError(f"a method is expected, as archgrad.method makes it, not {shown(method)}")
@@ -81,12 +107,17 @@ def check_parts(method: Any, data: Any, seed: Any = None, state: Any = None) -> 
         callable(getattr(data, name, None)) for name in ("count", "steps", "batches", "evaluation")
     ):
         raise ValueError(
-            f"data with count, steps, batches and evaluation are expected, as archgrad.search_data makes them, not {shown(data)}"
+            "data with count, steps, batches and evaluation are expected, as archgrad.search_data "
+            f"makes them, not {shown(data)}"
         )
 
 
 def check_state(method: Method, state: State) -> None:
-    """ValueError where a state was not built by this method, or one of the same name, space and settings."""
+    """Check that a state was built by this method, or by one with the same identity.
+
+    Raises:
+        ValueError: It was built by another method.
+    """
     check_identity("state", state.identity, method.identity(state.plan))
 
 
@@ -98,60 +129,83 @@ def check_beside(
     precision: str | None,
     recompute: str | None,
 ) -> None:
-    """ValueError where something is said beside a state that has it otherwise: the state goes on as it began."""
-    said = {
+    """Check that the arguments beside a state agree with the state, which goes on as it began.
+
+    Raises:
+        ValueError: An argument that is not None differs from the state.
+    """
+    pairs = {
         "seed": (seed, state.seed),
         "precision": (precision, state.precision),
         "recompute": (recompute, state.recompute),
     }
-    for name, (given, has) in said.items():
+    for name, (given, has) in pairs.items():
         if given is not None and given != has:
             raise ValueError(
-                f"{name}: the state has {has!r}, not {given!r}: leave it out, or begin a search without a state"
+                f"{name}: the state has {has!r}, not {given!r}: leave it out, or begin a search "
+                "without a state"
             )
     if device is not None and (asked := torch.device(device)).type != state.device.type:
         raise ValueError(
-            f"device: the state is on {state.device}, not on {asked}: leave it out, or read the state to {asked}"
+            f"device: the state is on {state.device}, not on {asked}: leave it out, or read the "
+            f"state to {asked}"
         )
 
 
 def check_images(state: State, data: Data) -> None:
-    """ValueError where a state was planned for other numbers of images."""
+    """Check that a state was planned for these numbers of images.
+
+    Raises:
+        ValueError: It was planned for other numbers.
+    """
     here = data.count("train"), data.count("val")
     if any(state.plan.images) and tuple(state.plan.images) != here:
         was = " and ".join(f"{count:,}" for count in state.plan.images)
         raise ValueError(
-            f"the state is of a search on {was} images (train and val), and these data have {here[0]:,} and {here[1]:,}"
+            f"the state is of a search on {was} images (train and val), and these data have "
+            f"{here[0]:,} and {here[1]:,}"
         )
 
 
 def check_data(space: Space, data: Data) -> None:
-    """ValueError where data that name their classes and channels have others than the space."""
-    classes, channels = (
-        getattr(data, name, None) for name in ("classes", "in_channels")
-    )  # no part of the protocol
+    """Check that data have the classes and channels of the space, if the data name them.
+
+    Raises:
+        ValueError: They have others.
+    """
+    # These two attributes are not part of the protocol `Data`.
+    classes, channels = (getattr(data, name, None) for name in ("classes", "in_channels"))
     if isinstance(classes, Sized) and len(classes) != space.classes:
         raise ValueError(
-            f"space {space.name} has {space.classes} classes, but these data have {len(classes)}: say classes={len(classes)}"
+            f"space {space.name} has {space.classes} classes, but these data have {len(classes)}: "
+            f"make the space with classes={len(classes)}"
         )
     if isinstance(channels, int) and channels != space.in_channels:
         raise ValueError(
-            f"space {space.name} has in_channels {space.in_channels}, but these data have {channels}: say in_channels={channels}"
+            f"space {space.name} has in_channels {space.in_channels}, but these data have "
+            f"{channels}: make the space with in_channels={channels}"
         )
 
 
 def check_batch(space: Space, batch: Batch, split: str) -> None:
-    """ValueError where images or labels of a batch are none for this space."""
+    """Check that the images and labels of a batch fit the space.
+
+    Raises:
+        ValueError: They have another shape or type, or a label is not a class of the space.
+    """
     images, labels = batch.images, batch.labels
     if images.dim() != 4 or images.shape[1] != space.in_channels:
         raise ValueError(
-            f"images of {split} are {tuple(images.shape)}, and space {space.name} takes (B, {space.in_channels}, H, W)"
+            f"images of {split} are {tuple(images.shape)}, and space {space.name} takes "
+            f"(B, {space.in_channels}, H, W)"
         )
     if labels.shape != images.shape[:1] or labels.is_floating_point():
         raise ValueError(
-            f"labels of {split} are {tuple(labels.shape)}, {labels.dtype}; whole numbers of shape ({len(images)},) are expected"
+            f"labels of {split} are {tuple(labels.shape)}, {labels.dtype}; whole numbers of shape "
+            f"({len(images)},) are expected"
         )
     if len(labels) and not 0 <= (largest := int(labels.max())) < space.classes:
         raise ValueError(
-            f"a label of {split} is {largest}, and space {space.name} has {space.classes} classes, which count from 0"
+            f"a label of {split} is {largest}, and space {space.name} has {space.classes} classes, "
+            "which count from 0"
         )

@@ -1,126 +1,176 @@
-"""Several patches as one, or the reason why they cannot be one."""
+"""Compose several patches into one, or say why they cannot be composed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from archgrad.bounds import EPOCHS
-from archgrad.searching.patch import (
-    ADDED,
-    EXCLUSIVE,
-    IN_ALPHA_STEPS,
-    MERGED,
-    QUIET,
-    SETTLED,
-    UNIT,
-    Patch,
-)
+from archgrad.searching.patch import RULES, SETTLED, Merge, Patch
+
+
+def _names(merge: Merge) -> tuple[str, ...]:
+    return tuple(name for name, rule in RULES.items() if rule.merge is merge)
+
+
+UNIT = _names(Merge.UNIT)
 
 
 def claims(patch: Patch, *, apart: bool = False) -> dict[str, Any]:
-    """What only one can decide, and what this patch says of it: the relaxation unit, exclusive fields, and keys such as ``weights.lr``. Of a
-    patch for any mixture the unit falls apart, and ``apart`` says that of others it does, too."""
+    """Return the choices that only one patch can make, with the values of this patch.
+
+    Args:
+        patch: The patch.
+        apart: Whether the parts of the relaxation unit count one by one as well. In a patch for
+            any mixture they always do.
+
+    Returns:
+        "relax/readout/select" (the unit), the name of a field, or a key such as "weights.lr" ->
+        the value of the patch.
+    """
     sets = patch.sets()
-    unit = (
-        {"relax/readout/select": [getattr(patch, name) for name in UNIT]}
-        if sets & set(UNIT) and not patch.any_mixture
-        else {}
-    )
+    claimed: dict[str, Any] = {}
+    if sets & set(UNIT) and not patch.any_mixture:
+        claimed["relax/readout/select"] = [getattr(patch, name) for name in UNIT]
     if patch.any_mixture or apart:
-        unit |= {name: getattr(patch, name) for name in ("readout", "select") if name in sets}
-    alone = {name: getattr(patch, name) for name in EXCLUSIVE if name in sets}
-    return (
-        unit
-        | alone
-        | {f"{name}.{key}": value for name in MERGED for key, value in getattr(patch, name).items()}
-    )
+        claimed |= {name: getattr(patch, name) for name in ("readout", "select") if name in sets}
+    claimed |= {name: getattr(patch, name) for name in _names(Merge.ONE) if name in sets}
+    for name in _names(Merge.KEYS):
+        claimed |= {f"{name}.{key}": value for key, value in getattr(patch, name).items()}
+    return claimed
 
 
 def conflicts(*patches: Patch) -> dict[str, list[Patch]]:
-    """What several set and do not agree on -> who sets it, in order of the names."""
+    """Return each claim on which patches do not agree, and the patches that make it.
+
+    The claims stand in the order of their names.
+    """
     apart = any(patch.any_mixture for patch in patches)
     owners: dict[str, list[tuple[Patch, Any]]] = {}
     for patch in patches:
-        for what, value in claims(patch, apart=apart).items():
-            owners.setdefault(what, []).append((patch, value))
+        for claim, value in claims(patch, apart=apart).items():
+            owners.setdefault(claim, []).append((patch, value))
     return {
-        what: [patch for patch, _ in found]
-        for what, found in sorted(owners.items())
-        if any(value != found[0][1] for _, value in found)
+        claim: [patch for patch, _ in owned]
+        for claim, owned in sorted(owners.items())
+        if any(value != owned[0][1] for _, value in owned)
     }
 
 
 def idle(*patches: Patch) -> list[tuple[Patch, Patch]]:
-    """The patches that can never act, each with the one whose ``alpha_from`` never comes: they act in alpha steps alone."""
-    never = next((patch for patch in patches if _never(patch)), None)
+    """Return the patches that can never act, each with the patch that keeps it from acting.
+
+    The second patch has an ``alpha_from`` that no search reaches, and the first one acts in alpha
+    steps alone.
+    """
+    never = next((patch for patch in patches if _never_moves_alphas(patch)), None)
+    if never is None:
+        return []
     return [
         (patch, never)
         for patch in patches
-        if never is not None and patch is not never and _in_alpha_steps(patch)
+        if patch is not never and _acts_in_alpha_steps_alone(patch)
     ]
 
 
-def _never(patch: Patch) -> bool:
+def _never_moves_alphas(patch: Patch) -> bool:
     try:
         return patch.alpha_from is not None and patch.alpha_from(EPOCHS) >= EPOCHS
-    except ValueError:  # of a moment that this length has not
+    except ValueError:  # a search of this length does not have the moment that the user named
         return False
 
 
-def _in_alpha_steps(patch: Patch) -> bool:
-    acts = patch.sets() - set(QUIET)
-    return patch.needs_alphas or (bool(acts) and acts <= set(IN_ALPHA_STEPS))
+def _acts_in_alpha_steps_alone(patch: Patch) -> bool:
+    acting = [RULES[name] for name in patch.sets() if not RULES[name].quiet]
+    return patch.needs_alphas or (bool(acting) and all(rule.in_alpha_steps for rule in acting))
 
 
 def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
-    """One patch of several. Terms, reshapes, transforms and memories add up; on what only one can decide all who set it must agree, unless
-    ``settle`` does (the user's own word, which wins).
+    """Return one patch that has the effects of several, merged field by field (`Merge`).
 
-    ValueError names the field and both patches.
+    Args:
+        *patches: The patches, in the order of the methods' names.
+        settle: The user's own options. They win where patches do not agree.
+
+    Returns:
+        The composed patch; DARTS, if there are no patches.
+
+    Raises:
+        ValueError: Two patches set the same field differently, or one of them can never act. The
+            message names the field and both patches.
     """
     settle = settle or Patch("")
-    for what, owners in conflicts(*patches).items():
-        if what not in claims(settle):
-            names = " and ".join(patch.name for patch in owners)
-            own = (
-                f", or say which by --{what if '.' in what else f'darts.{what}'}"
-                if what.split(".")[0] in SETTLED
-                else ""
-            )
-            raise ValueError(f"{names} both set {what}: use one of them{own}")
+    _check_conflicts(patches, settle)
     for one, never in idle(*patches):
         raise ValueError(
-            f"{one.name} acts in alpha steps alone, and {never.name} has an alpha_from that never comes: leave out one of them"
+            f"{one.name} acts in alpha steps alone, and {never.name} has an alpha_from that never "
+            "comes: leave out one of them"
         )
     everyone = (*patches, settle)
-    values: dict[str, Any] = {"name": "+".join(patch.name for patch in patches) or "darts"}
-    units = [patch for patch in everyone if patch.sets() & set(UNIT)]
-    values["any_mixture"] = bool(units) and all(patch.any_mixture for patch in units)
-    for patch in sorted(
-        units, key=lambda one: one.any_mixture
-    ):  # what reads any mixture is put over the unit
-        parts = ("readout", "select") if patch.any_mixture else UNIT
-        values |= {
-            name: value
-            for name in parts
-            if (value := getattr(patch, name)) is not None or not patch.any_mixture
-        }
-    values["needs_alphas"] = bool(patches) and all(patch.needs_alphas for patch in patches)
-    for name in EXCLUSIVE:
-        values[name] = next(
-            (v for patch in reversed(everyone) if (v := getattr(patch, name)) is not None), None
-        )
-    for name in ADDED:
-        values[name] = tuple(item for patch in everyone for item in getattr(patch, name))
-    for name in (
-        *MERGED,
-        "ahead",
-    ):  # which nobody can disagree on: it goes with a finalisation or a memory
-        values[name] = {
-            key: value for patch in everyone for key, value in getattr(patch, name).items()
-        }
-    begins = [patch.alpha_from for patch in everyone if patch.alpha_from is not None]
-    values["alpha_from"] = (
-        (lambda epochs: max(begin(epochs) for begin in begins)) if begins else None
-    )
+    values: dict[str, Any] = _merged_unit(everyone)
+    for name, rule in RULES.items():
+        if rule.merge in FOLDS:
+            of = patches if rule.merge in OF_METHODS else everyone
+            values[name] = FOLDS[rule.merge]([getattr(patch, name) for patch in of])
     return Patch(**values)
+
+
+def _check_conflicts(patches: Sequence[Patch], settle: Patch) -> None:
+    settled = claims(settle)
+    for claim, owners in conflicts(*patches).items():
+        if claim in settled:
+            continue
+        names = " and ".join(patch.name for patch in owners)
+        option = claim if "." in claim else f"darts.{claim}"
+        choice = f", or choose by --{option}" if claim.split(".")[0] in SETTLED else ""
+        raise ValueError(f"{names} both set {claim}: use one of them{choice}")
+
+
+def _merged_unit(patches: Sequence[Patch]) -> dict[str, Any]:
+    """Return relax, readout and select, and whether they read any mixture.
+
+    The functions of a patch for any mixture go over those of the patch with the relaxation.
+    """
+    units = [patch for patch in patches if patch.sets() & set(UNIT)]
+    merged: dict[str, Any] = {
+        "any_mixture": bool(units) and all(patch.any_mixture for patch in units)
+    }
+    for patch in sorted(units, key=lambda one: one.any_mixture):
+        if patch.any_mixture:
+            parts = {name: getattr(patch, name) for name in ("readout", "select")}
+            merged |= {name: part for name, part in parts.items() if part is not None}
+        else:
+            merged |= {name: getattr(patch, name) for name in UNIT}
+    return merged
+
+
+def _last_set(values: Sequence[Any]) -> Any:
+    return next((value for value in reversed(values) if value is not None), None)
+
+
+def _joined(values: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    return tuple(item for value in values for item in value)
+
+
+def _united(values: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
+    return {key: item for value in values for key, item in value.items()}
+
+
+def _latest(values: Sequence[Any]) -> Any:
+    begins = [value for value in values if value is not None]
+    return (lambda epochs: max(begin(epochs) for begin in begins)) if begins else None
+
+
+FOLDS: Mapping[Merge, Callable[[Sequence[Any]], Any]] = {
+    Merge.NAME: lambda names: "+".join(names) or "darts",
+    Merge.ONE: _last_set,
+    Merge.ADDED: _joined,
+    Merge.KEYS: _united,
+    Merge.UNION: _united,
+    Merge.LATEST: _latest,
+    Merge.ALL: lambda flags: bool(flags) and all(flags),
+}
+"""A merge rule -> the function that folds the values of a field; `_merged_unit` folds the rest."""
+
+OF_METHODS = {Merge.NAME, Merge.ALL}
+"""The rules in which the user's own options (``settle``) do not take part."""

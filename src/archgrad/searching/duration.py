@@ -1,4 +1,7 @@
-"""How long the rest takes: what parts of each kind took so far, and how many of each kind are to come. Pure; nobody reads a clock here."""
+"""Estimate the remaining time of a search, from the times of its parts so far.
+
+These are pure functions; none of them reads a clock.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,30 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 STEP = 6.0
-"""Forward passes of an image in a step of DARTS: two halves, each forward and backward, and a backward pass counts as two."""
+"""Forward passes of an image in one step of DARTS.
+
+The step has two halves, each with a forward and a backward pass, and a backward pass counts as two.
+"""
 
 EIGENVALUE = 120.0
-"""Forward passes of an image that one measurement of curvature takes: as 15 to 21 steps of DARTS on as many images (docs/guide.md)."""
+"""Forward passes of an image in one measurement of curvature.
+
+It takes as long as 15 to 21 steps of DARTS on as many images (docs/howto/measure.md).
+"""
 
 RECENT = 20
-"""A unit's cost is a moving average over about so many observations of its kind."""
+"""The number of observations over which the cost of a unit is averaged."""
 
 
 class Part(NamedTuple):
-    """``units`` of one kind that are to come. Until one of them was timed, each is taken as ``times`` units of the kind ``like``."""
+    """Describe work that is to come.
+
+    Attributes:
+        kind: Name of the kind of work.
+        units: Number of units to come.
+        like: Kind that a unit is compared with until a unit of this kind was timed.
+        times: Number of units of the kind ``like`` that take as long as one of this kind.
+    """
 
     kind: str
     units: float
@@ -26,7 +42,14 @@ class Part(NamedTuple):
 
 
 class Term(NamedTuple):
-    """What all units to come of a kind will take; ``guessed``: none of them was timed yet."""
+    """Hold the estimated time of one kind of work.
+
+    Attributes:
+        kind: Name of the kind of work.
+        units: Number of units to come.
+        seconds: Seconds of all these units.
+        guessed: Whether no unit of this kind was timed yet.
+    """
 
     kind: str
     units: float
@@ -36,29 +59,33 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class Left:
-    """What is to come, part by part, and the kinds whose cost nobody can tell yet."""
+    """Hold the work to come: the estimate of each kind, and the kinds without an estimate."""
 
     terms: tuple[Term, ...]
     unknown: tuple[str, ...]
 
     @property
     def seconds(self) -> float:
+        """The estimated seconds of all kinds."""
         return sum(term.seconds for term in self.terms)
 
     def of(self, *beginnings: str) -> float:
-        """Seconds of the kinds whose names begin so."""
+        """Return the seconds of the kinds whose names begin with one of these texts."""
         return sum(term.seconds for term in self.terms if term.kind.startswith(beginnings))
 
 
 @dataclass
 class Costs:
-    """Seconds a unit of each kind: a moving average, in which the first unit of a kind, that pays for warming up, lasts until the second."""
+    """Hold the seconds per unit of each kind of work, as moving averages.
+
+    The second observation of a kind replaces the first one, which includes the warm-up.
+    """
 
     each: dict[str, float] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
 
     def add(self, kind: str, seconds: float, units: float = 1.0) -> None:
-        """So many units of a kind took so long together."""
+        """Record that ``units`` units of a kind took ``seconds`` seconds together."""
         if units <= 0:
             return
         count, rate = self.seen.get(kind, 0), seconds / units
@@ -67,7 +94,12 @@ class Costs:
         self.seen[kind] = count + 1
 
     def cost(self, kind: str | None, likes: Mapping[str, tuple[str | None, float]]) -> float | None:
-        """Seconds of a unit: timed, or guessed by what it is like; None where that leads nowhere."""
+        """Return the seconds of a unit, timed or guessed by a similar kind; None if unknown.
+
+        Args:
+            kind: Name of the kind.
+            likes: Kind -> (similar kind, how many of its units one unit takes).
+        """
         times, passed = 1.0, set[str]()
         while kind is not None and kind not in passed:
             if kind in self.each:
@@ -78,7 +110,10 @@ class Costs:
         return None
 
     def left(self, parts: Iterable[Part]) -> Left:
-        """The parts to come by what such parts took. A part of no units still says by its ``like`` how kinds compare."""
+        """Return the estimate of the work to come.
+
+        A part of 0 units still tells by its ``like`` how kinds compare.
+        """
         parts = tuple(parts)
         likes = {part.kind: (part.like, part.times) for part in parts}
         terms, unknown = [], []
@@ -95,14 +130,12 @@ class Costs:
 
 
 def span(seconds: float) -> str:
-    """``40 s``, ``12 min``, ``3.1 h``, ``2.5 days``"""
+    """Return a duration as text: "40 s", "12 min", "3.1 h" or "2.5 days"."""
     minutes = seconds / 60
     if minutes < 2:
         return f"{seconds:.0f} s"
-    return (
-        f"{minutes:.0f} min"
-        if minutes < 120
-        else f"{minutes / 60:.1f} h"
-        if minutes < 2880
-        else f"{minutes / 1440:.1f} days"
-    )
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    if minutes < 2880:
+        return f"{minutes / 60:.1f} h"
+    return f"{minutes / 1440:.1f} days"

@@ -1,4 +1,7 @@
-"""Whether a search still computes with usable numbers; and if not, what left them first and which setting drives it."""
+"""Check that a search still computes with finite numbers.
+
+An error names the part that diverged first, and the setting that drives it.
+"""
 
 from __future__ import annotations
 
@@ -15,37 +18,45 @@ if TYPE_CHECKING:
     from archgrad.searching.types import Method, State
 
 LARGEST = 2.0**24
-"""An alpha or a loss beyond this has diverged: float32 has no fractions there, so whatever is added to it is lost."""
+"""The largest value of an alpha or a loss; one beyond it has diverged.
+
+float32 has no fractions there, so a small number that is added is lost.
+"""
 
 EVERY = 10
-"""Steps between two checks: reading a number off a GPU waits for it."""
+"""The number of steps between two checks; a check waits for the GPU, because it reads a number."""
 
 ALPHAS = "alphas"
-"""The part of a trace that is no term of a loss."""
+"""The name of the alphas in a trace, whose other parts are terms of a loss."""
 
 
 class Trace:
-    """When each part of a search was first out of bounds. Noting stays on the device; only `earliest` waits for it.
+    """Record when each part of a search first exceeded its bound.
 
-    A part is a term of a loss, or a name. Which of them was first is the cause: all others follow within a step.
+    A part is a term of a loss, or a name. The first part is the cause, because all others follow
+    within a step. `note` stays on the device; only `earliest` waits for it.
     """
 
     def __init__(self) -> None:
         self.clock = 0
-        self.first: dict[
-            tuple[object, ...], Tensor
-        ] = {}  # parts noted together -> the clock of each one's first fault, inf before it
+        # Parts that are recorded together -> the clock of each one's first fault; inf before it.
+        self.first: dict[tuple[object, ...], Tensor] = {}
 
     def note(self, parts: Sequence[object], values: Tensor) -> None:
-        """``values`` (parts,) are the sizes of ``parts`` now, in the order in which they follow from each other."""
+        """Record the current sizes of parts.
+
+        Args:
+            parts: Parts, in the order in which they follow from each other.
+            values: Their sizes (parts,).
+        """
         self.clock += 1
-        fine = values.detach().abs() < LARGEST  # false of nan
+        fine = values.detach().abs() < LARGEST  # false for nan
         when = torch.where(fine, math.inf, float(self.clock))
         known = self.first.get(key := tuple(parts))
         self.first[key] = when if known is None else torch.minimum(known, when)
 
     def earliest(self) -> object | None:
-        """The part that was first out of bounds; None while all are fine."""
+        """Return the part that first exceeded its bound, or None if no part did."""
         moments = torch.cat(list(self.first.values())).tolist() if self.first else []
         parts = [part for key in self.first for part in key]
         moment, place = min(
@@ -55,46 +66,52 @@ class Trace:
 
 
 def largest(tensors: Iterable[Tensor]) -> Tensor:
-    """The largest absolute value (1,) in any of them, on their device; nan where one holds nan."""
+    """Return the largest absolute value (1,) in any of the tensors, on their device.
+
+    It is nan if one of them holds nan.
+    """
     some = [tensor.detach() for tensor in tensors if tensor.numel()]
-    return (
-        torch.stack([norm.double() for norm in torch._foreach_norm(some, math.inf)]).amax().view(1)
-        if some
-        else torch.zeros(1)
-    )
+    if not some:
+        return torch.zeros(1)
+    norms = torch._foreach_norm(some, math.inf)
+    return torch.stack([norm.double() for norm in norms]).amax().view(1)
 
 
 def check(method: Method, state: State) -> None:
-    """ValueError if the alphas or a loss of this search have diverged: names what did so first, and the setting that drives it."""
+    """Check that the alphas and the losses of a search have not diverged.
+
+    Raises:
+        ValueError: They have. The message names the part that diverged first, and the setting that
+            drives it.
+    """
     first = state.trace.earliest()
     if first is not None:
+        raise _diverged(method, state, first)
+    # The averages show it for a stepper that records nothing in the trace.
+    if not all(math.isfinite(value) for value in state.averages().values()):
+        raise _diverged(method, state, task)
+    # The trace of a state that was loaded is empty, so its alphas are checked here.
+    if not (largest(state.alphas.values()) < LARGEST).all():
         raise ValueError(
-            f"the search diverged in epoch {method.progress(state).epoch + 1}, {_blamed(method, state, first)}"
-        )
-    if not all(
-        math.isfinite(value) for value in state.averages().values()
-    ):  # of a stepper that notes nothing
-        raise ValueError(
-            f"the search diverged in epoch {method.progress(state).epoch + 1}, {_blamed(method, state, task)}"
-        )
-    if not (largest(state.alphas.values()) < LARGEST).all():  # of a state that was loaded
-        raise ValueError(
-            f"the alphas of this search have diverged, so nothing can be read off them: search again with an --alphas.lr below "
-            f"{method.alpha_settings(state.plan).lr:g} or a --weights.lr below {method.weights.lr:g}"
+            "the alphas of this search have diverged, so no genotype can be selected: search again "
+            f"with an --alphas.lr below {method.alpha_settings(state.plan).lr:g} or a --weights.lr "
+            f"below {method.weights.lr:g}"
         )
 
 
 def check_whole(method: Method, state: State) -> None:
-    """`check`, and ValueError if any weight, statistic or momentum is not finite: such a state is not worth saving."""
+    """Check a state before it is saved: `check`, and every weight, statistic and momentum.
+
+    Raises:
+        ValueError: A number is not finite, so the state is not worth saving.
+    """
     check(method, state)
     if not whole(state.nets.values(), state.optimizers.values()):
-        raise ValueError(
-            f"the search diverged in epoch {method.progress(state).epoch + 1}, {_blamed(method, state, task)}"
-        )
+        raise _diverged(method, state, task)
 
 
 def whole(nets: Iterable[nn.Module], optimizers: Iterable[torch.optim.Optimizer]) -> bool:
-    """Whether every weight, statistic and momentum is finite."""
+    """Return whether every weight, statistic and momentum is finite."""
     held = [value for net in nets for value in net.state_dict().values()]
     held += [
         value
@@ -106,16 +123,24 @@ def whole(nets: Iterable[nn.Module], optimizers: Iterable[torch.optim.Optimizer]
     return bool(largest(value for value in held if value.is_floating_point()).isfinite().all())
 
 
+def _diverged(method: Method, state: State, part: object) -> ValueError:
+    """Return the error that names the part that diverged first, and its setting."""
+    epoch = method.progress(state).epoch + 1
+    return ValueError(f"the search diverged in epoch {epoch}, {_blamed(method, state, part)}")
+
+
 def _blamed(method: Method, state: State, part: object) -> str:
-    """``the alphas first: try an --alphas.lr below 0.1``"""
+    """Return text such as "the alphas first: try an --alphas.lr below 0.1"."""
     if part == ALPHAS:
-        own = method.alpha_settings(state.plan)
-        name, value = ("init", own.init) if own.init >= LARGEST else ("lr", own.lr)
+        settings = method.alpha_settings(state.plan)
+        name, value = "lr", settings.lr
+        if settings.init >= LARGEST:
+            name, value = "init", settings.init
         return f"the alphas first: try an --alphas.{name} below {value:g}"
     if part == task:
         return f"the weights first: try a --weights.lr below {method.weights.lr:g}"
     if part in method.patch.drives:
         return f"a term of the loss first: try a {method.patch.drives[part]}"
-    terms = (*method.weight_terms, *method.alpha_terms, *method.train_alpha_terms)
+    terms = (*method.weight_terms, *method.alpha_terms, *method.patch.train_alpha_terms)
     name = f"term {terms.index(part) + 1}" if part in terms else str(part)
     return f"{name} of the loss first: give it less weight"

@@ -1,10 +1,10 @@
-"""The loop. It knows no method and no space."""
+"""The loop of a search. It imports no method and no space."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from time import monotonic, process_time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
@@ -12,25 +12,13 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import check_cells
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.searching import checks
-from archgrad.searching.types import Data, Decision, Method, State, Values
+from archgrad.searching.observer import Observer
+from archgrad.searching.types import Data, Method, State
 from archgrad.storage.records import Row
 
 
-class Observer(Protocol):
-    """Watches. Reads the state and never writes to it."""
-
-    def on_step(self, method: Method, state: State, values: Values) -> None: ...
-
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        """What it returns stands in the row that later observers see; a "stop" in it (a reason) ends the search early and in order,
-        for which it must come before the observer that saves.
-        ``state.epoch`` is the next epoch already."""
-
-    def on_decision(self, method: Method, state: State, decision: Decision) -> None: ...
-
-
 class Found(NamedTuple):
-    """What a search ends with."""
+    """Hold the result of a search: the genotype and the last state."""
 
     genotype: Genotype
     state: State
@@ -49,13 +37,27 @@ def search(
     recompute: str | None = None,
     progress: bool = False,
 ) -> Found:
-    """Runs ``method`` for ``epochs`` epochs over ``data``; with a ``state`` it goes on where that stopped, in mid-epoch too.
+    """Search with a method over data.
 
-    Without a state the seed is 0, the device "cpu", the precision "32", and nothing is recomputed, unless you say otherwise.
-    ``progress``: a bar, and a line an epoch, where a terminal or a notebook watches.
+    Args:
+        method: Method, as `archgrad.method` makes it.
+        data: Images, as `archgrad.search_data` makes them.
+        epochs: Number of epochs.
+        seed: Seed; 0 by default.
+        state: State of an earlier search to go on from, in the middle of an epoch too.
+        observers: Observers, which are called in this order.
+        device: Device; "cpu" by default.
+        precision: Precision of the forward pass, "32" (the default) or "bf16".
+        recompute: Activations that the backward pass computes again: "none" (the default) or
+            "cells", which needs less memory and more time.
+        progress: Whether to show a bar, and a line per epoch, in a terminal or a notebook.
 
-    ValueError if an edge group of the space of a new search is in no cell, method, state and data do not fit each other, the state was planned
-    for another length, or the search diverges.
+    Returns:
+        The genotype and the last state.
+
+    Raises:
+        ValueError: Method, state and data do not fit each other, the state was planned for another
+            length, an edge group of a new search is in no cell, or the search diverges.
     """
     observers = checks.check_observers(observers)
     checks.check_parts(method, data, seed, state)
@@ -80,17 +82,17 @@ def search(
         checks.check_images(state, data)
     check_plan(state, epochs, data.steps("train"))
     if not progress:
-        return _on(method, data, epochs, state, tuple(observers))
+        return _run(method, data, epochs, state, tuple(observers))
     from archgrad.searching.progress import watched
 
     with watched() as bars:
-        return _on(method, data, epochs, state, (*observers, *bars))
+        return _run(method, data, epochs, state, (*observers, *bars))
 
 
-def _on(
+def _run(
     method: Method, data: Data, epochs: int, state: State, observers: tuple[Observer, ...]
 ) -> Found:
-    """On from a state to the end."""
+    """Run a search from a state to its end."""
     while state.epoch < epochs and not state.stopped:
         began, busy = monotonic(), process_time()
         if state.step == 0:
@@ -117,16 +119,21 @@ def _on(
 
 
 def check_plan(state: State, epochs: int, steps: int) -> None:
-    """ValueError where a search was planned for another length."""
+    """Check that a search was planned for this length.
+
+    Raises:
+        ValueError: It was planned for another number of epochs or steps.
+    """
     if state.plan[:2] != (epochs, steps):
         raise ValueError(
-            f"this search was planned for {state.plan.epochs} epochs of {state.plan.steps} steps and cannot go on with {epochs} of "
-            f"{steps}: every schedule depends on it; start a new search"
+            f"this search was planned for {state.plan.epochs} epochs of {state.plan.steps} steps "
+            f"and cannot go on with {epochs} of {steps}, because every schedule depends on the "
+            "length: start a new search"
         )
 
 
 def stop(state: State, row: Row) -> None:
-    """The epochs end with this one, if the row says why."""
+    """Record that the epochs end with this one, if the row has a reason in its column "stop"."""
     if row.get("stop"):
         state.stopped, state.ended = row["stop"], state.epoch
 
@@ -141,7 +148,7 @@ def begin(
     precision: str = "32",
     recompute: str = "none",
 ) -> State:
-    """The state before the first step of a search over ``data``."""
+    """Return the state before the first step of a search over ``data``."""
     images = (data.count("train"), data.count("val"))
     return method.start(
         seed=seed,
@@ -155,7 +162,10 @@ def begin(
 
 
 def summary(method: Method, state: State) -> Row:
-    """The row of an epoch that just had its last step: averages over its steps, and what the alphas say now."""
+    """Return the row of an epoch after its last step.
+
+    It has the averages over the steps, and the entropy and the genotype of the current alphas.
+    """
     genotype, context = method.genotype(state), method.context(state, "readout")
     return {
         "epoch": state.epoch,

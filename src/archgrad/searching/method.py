@@ -1,4 +1,7 @@
-"""A method: a complete patch over a space. It starts, steps, reads off and finalises a search, and knows nothing of the loop."""
+"""A method: a patch over a space, with DARTS in every place that the patch leaves open.
+
+It starts a search, takes its steps, selects a genotype and finalises; it does not import the loop.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,8 @@ from archgrad.searching.types import (
     Data,
     Decision,
     Finalise,
-    Perturb,
     Plan,
     Relaxation,
-    Reshape,
     Select,
     Stage,
     State,
@@ -50,7 +51,15 @@ S = TypeVar("S", WeightSettings, AlphaSettings)
 
 
 class Made(NamedTuple):
-    """The names and options that a method was made of, and ``again``, which makes it of them; ``patch`` and ``space`` are what came of it."""
+    """Record how `archgrad.method` made a method.
+
+    Attributes:
+        again: Function that makes the method again, from names, space and options.
+        name: Names of the methods, joined by "+".
+        given: Options of the call.
+        patch: The patch that was made.
+        space: The space of the method.
+    """
 
     again: Callable[..., Method]
     name: str
@@ -61,14 +70,24 @@ class Made(NamedTuple):
 
 @dataclass(frozen=True)
 class Method:
-    """A patch whose gaps are filled with DARTS as its space knows it (`Space.defaults`)."""
+    """Complete a patch with DARTS, by the defaults of its space (`Space.defaults`).
+
+    Attributes:
+        patch: Changes to DARTS.
+        base: Space before the patch changes it.
+        published: Published rate and lengths, by which alphas.lr is fitted to the length of a
+            search; None leaves the rate as the patch has it.
+        made: Names and options that `archgrad.method` made the method from.
+
+    Raises:
+        ValueError: The patch sets a field that the stepper does not read, or a setting that cannot
+            be.
+    """
 
     patch: Patch
     base: Space
-    published: rate.Published | None = (
-        None  # what alphas.lr is fitted to a search's length by; None: it is as the patch has it
-    )
-    made: Made | None = field(default=None, compare=False)  # how `archgrad.method` made it
+    published: rate.Published | None = None
+    made: Made | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base", space_of(self.base))
@@ -77,40 +96,51 @@ class Method:
         if unread:
             names = ", ".join(sorted(unread))
             raise ValueError(
-                f"{self.name}: its stepper does not read {names}; leave out the method or the option that sets it"
+                f"{self.name}: its stepper does not read {names}; leave out the method or the "
+                "option that sets it"
             )
-        for what, choices in (
+        for name, choices in (
             ("order", ("alpha_first", "weight_first")),
             ("alpha_split", ("val", "train")),
         ):
-            if (given := getattr(self, what)) not in choices:
-                raise unknown(what, given, choices)
+            if (given := getattr(self, name)) not in choices:
+                raise unknown(name, given, choices)
         for settings in ("weights", "alphas", "space"):
-            getattr(self, settings)  # what cannot be is refused now
+            getattr(self, settings)  # a wrong setting raises an error now, and not in the search
 
     def _check_presets(self) -> None:
-        """ValueError where a method was made without the options that its presets have in this space: its numbers would be others."""
+        """Check that each method has the options that its presets have in this space.
+
+        Otherwise its results would differ from the published ones, so this raises a ValueError.
+        """
         for origin in self.patch.origins:
-            if other := origin.differs(self.base.name):
-                names = "+".join(dict.fromkeys(one.name for one in self.patch.origins))
-                options = ", ".join(
-                    f"{name} {value!r} (not {origin.options[name]!r})"
-                    for name, value in other.items()
-                )
-                raise ValueError(
-                    f"{origin.name} has other options in space {self.base.name}: {options}; make it by archgrad.method({names!r}, space, "
-                    "patches=[...]), which knows them and takes patches of yours, or say these options yourself"
-                )
+            other = origin.differs(self.base.name)
+            if not other:
+                continue
+            names = "+".join(dict.fromkeys(one.name for one in self.patch.origins))
+            differing = ", ".join(
+                f"{name} {value!r} (not {origin.options[name]!r})" for name, value in other.items()
+            )
+            raise ValueError(
+                f"{origin.name} has other options in space {self.base.name}: {differing}; make it "
+                f"by archgrad.method({names!r}, space, patches=[...]), which has the presets and "
+                "takes patches of yours, or set these options yourself"
+            )
 
     def __repr__(self) -> str:
         return f"<Method {self.name} over space {self.base.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """As names and options: functions within a patch cannot be pickled. ValueError for a method that was put together otherwise."""
+        """Pickle the names and options, because functions in a patch cannot be pickled.
+
+        Raises:
+            ValueError: `archgrad.method` did not make this method.
+        """
         made = self.made
         if made is None or made.patch is not self.patch or made.space is not self.base:
             raise ValueError(
-                f"method {self.name!r} cannot be pickled: pickle what it is made of, names and options, and make it there again"
+                f"method {self.name!r} cannot be pickled: pickle the names and options that it is "
+                "made of, and make it there again"
             )
         return made.again, (made.name, self.base, dict(made.given))
 
@@ -118,12 +148,20 @@ class Method:
         """Return the same method with other fields of its patch."""
         return replace(self, patch=replace(self.patch, **fields))
 
-    # What the patch says, or DARTS.
-    name = property(lambda self: self.patch.name)
+    # Each property is the patch's value, or DARTS's where the patch does not set it. A field that
+    # DARTS leaves empty needs no property: the code reads it from `patch`.
+    @property
+    def name(self) -> str:
+        """The name of the method, or of the methods that it is composed of, joined by "+"."""
+        return self.patch.name
 
     @cached_property
     def space(self) -> Space:
-        """The space as the patch wants it (PC-DARTS: partial channels); stages start from it. ValueError if it cannot be so."""
+        """The space with the patch's changes (partial channels of PC-DARTS); stages start from it.
+
+        Raises:
+            ValueError: The space does not have such a setting.
+        """
         try:
             return self.base.resized(**self.patch.space) if self.patch.space else self.base
         except ValueError as error:
@@ -133,71 +171,75 @@ class Method:
 
     @property
     def stepper(self) -> Stepper:
+        """The stepper."""
         return self.patch.stepper or Bilevel()
 
     @property
     def relax(self) -> Relaxation:
+        """The relaxation."""
         return self.patch.relax or softmax
 
     @property
     def select(self) -> Select:
+        """The selection."""
         return self.patch.select or strongest
 
     @property
-    def reshape(self) -> tuple[Reshape, ...]:
-        return self.patch.reshape
-
-    @property
     def loss(self) -> Loss:
+        """The loss of a pass."""
         return self.patch.loss or of_labels
 
     @property
     def weight_terms(self) -> tuple[Term, ...]:
+        """The terms of the weights' loss, of which the first is the task."""
         return (task, *self.patch.weight_terms)
 
     @property
     def alpha_terms(self) -> tuple[Term, ...]:
+        """The terms of the alphas' loss, of which the first is the task."""
         return (task, *self.patch.alpha_terms)
 
     @property
-    def train_alpha_terms(self) -> tuple[Term, ...]:
-        return self.patch.train_alpha_terms
-
-    @property
     def hypergradient(self) -> Hypergradient:
+        """The function that computes the gradient of the alphas."""
         return self.patch.hypergradient or first_order
 
     @property
     def alpha_split(self) -> str:
+        """The split whose images alphas learn from."""
         return self.patch.alpha_split or "val"
 
     @property
     def stages(self) -> tuple[Stage, ...]:
+        """The stages."""
         return self.patch.stages or ()
 
     @property
     def limits(self) -> Limits:
+        """The limits of an architecture's cost."""
         return self.patch.limits
 
     @property
-    def perturb(self) -> Perturb | None:
-        return self.patch.perturb
-
-    @property
     def order(self) -> str:
+        """The order of the two halves of a step."""
         return self.patch.order or self.base.defaults.order
 
     @cached_property
     def weights(self) -> WeightSettings:
+        """The settings of the weights' optimizer."""
         return self._settings("weights", self.base.defaults.weights)
 
     @cached_property
     def alphas(self) -> AlphaSettings:
-        """As the patch has them; those of a search are `alpha_settings`."""
+        """The settings of the alphas' optimizer before they are fitted (`alpha_settings`)."""
         return self._settings("alphas", self.base.defaults.alphas)
 
     def _settings(self, name: str, usual: S) -> S:
-        """The settings of one optimizer. ValueError for one that is unknown, of another type, or out of range."""
+        """Return the settings of one optimizer.
+
+        Raises:
+            ValueError: A setting is unknown, of another type, or out of range.
+        """
         given = options.values(
             f"{self.name}: {name}", options.model(type(usual)), getattr(self.patch, name)
         )
@@ -205,12 +247,18 @@ class Method:
 
     @cached_property
     def alpha_settings(self) -> Callable[[Plan], AlphaSettings]:
-        """The alphas' settings in a search of a length (`archgrad.searching.rate.settings`): asked in every pass, and so remembered."""
+        """The function plan -> the alphas' settings in a search of this length.
+
+        It is `archgrad.searching.rate.settings`, cached because every pass calls it.
+        """
         return cache(partial(rate.settings, self))
 
     @cached_property
     def identity(self) -> Callable[[Plan], dict[str, Any]]:
-        """What a search of a length is of: name, space, options and settings. A state and a checkpoint belong to one identity."""
+        """The function plan -> the identity of a search: name, space, options and settings.
+
+        A state and a checkpoint belong to one identity.
+        """
         return cache(self._identity)
 
     def _identity(self, plan: Plan) -> dict[str, Any]:
@@ -230,7 +278,7 @@ class Method:
             }
         )
 
-    # A search.
+    # The course of a search.
     def start(
         self,
         *,
@@ -242,8 +290,21 @@ class Method:
         precision: str = "32",
         recompute: str = "none",
     ) -> State:
-        """A state at epoch 0 of ``epochs``; ``steps`` batches are a pass over the training half; ``images`` of the training and the validation
-        half, for what remembers each of them. ValueError where a schedule does not fit the length."""
+        """Return the state at the start of a search.
+
+        Args:
+            seed: Seed.
+            epochs: Number of epochs.
+            steps: Number of batches in one pass over the training half.
+            images: Number of images of the training and of the validation half, for memories that
+                keep something for each image.
+            device: Device.
+            precision: Precision of the forward pass, "32" or "bf16".
+            recompute: Activations that the backward pass computes again: "none" or "cells".
+
+        Raises:
+            ValueError: A schedule does not fit the length, or an argument has another value.
+        """
         self.check(epochs, steps)
         if precision not in ("32", "bf16"):
             raise unknown("precision", precision, ("32", "bf16"))
@@ -260,47 +321,60 @@ class Method:
         )
         self.build(state, self.space)
         for scalar in self.patch.scalars.values():
-            scalar(
-                self.context(state, "readout")
-            )  # a schedule that cannot be is refused before the first step
+            # A wrong schedule raises an error here, before the first step.
+            scalar(self.context(state, "readout"))
         return state
 
     def check(self, epochs: int, steps: int = 1) -> None:
-        """ValueError where a schedule of this method does not fit the length."""
+        """Check that the schedules of this method fit the length of a search.
+
+        Raises:
+            ValueError: One of them does not.
+        """
         if not all(isinstance(count, int) and count >= 1 for count in (epochs, steps)):
             raise ValueError(
-                f"a search needs whole epochs, at least 1 of 1 step, not {shown(epochs)} of {shown(steps)}"
+                f"a search needs whole epochs, at least 1 of 1 step, not {shown(epochs)} of "
+                f"{shown(steps)}"
             )
         begins = [stage.begin(epochs) for stage in self.stages]
         if len(set(begins)) < len(begins) or max(begins, default=0) >= epochs:
-            fewer = " and ".join(
-                f"--{option}"
-                for option in dict.fromkeys(stage.set_by for stage in self.stages)
-                if option
-            )
+            set_by = dict.fromkeys(stage.set_by for stage in self.stages if stage.set_by)
+            fewer = " and ".join(f"--{option}" for option in set_by)
             ways = f"more epochs, or fewer stages{f' by {fewer}' if fewer else ''}"
             raise ValueError(
-                f"{self.name}: a search of {counted(epochs, 'epoch')} has no room for its {len(begins)} stages: {ways}"
+                f"{self.name}: a search of {counted(epochs, 'epoch')} has no room for its "
+                f"{len(begins)} stages: {ways}"
             )
         later = (stage.alpha_from for stage in self.stages if stage.alpha_from is not None)
         for length in (self.alpha_from, *later, *self.patch.lengths):
             length(epochs)
 
     def check_space(self) -> None:
-        """ValueError where the space is not for this method. Builds its networks, without their memory: `start` would say the same, later."""
+        """Check that the method can search this space, without memory for the networks.
+
+        It builds the networks of the method's stepper without their tensors. `start` would raise
+        the same error later.
+
+        Raises:
+            ValueError: The space does not fit.
+        """
         space = self.space
-        if self.patch.stepper:  # DARTS's own step takes any space
+        if self.patch.stepper:  # the step of DARTS takes any space
             with torch.device("meta"):
                 self.patch.stepper.nets(space)
 
     def build(self, state: State, space: Space) -> None:
-        """The one door through which nets, alphas and optimizers come to be: at the start, at a stage, and before a state is loaded."""
+        """Build networks, alphas and optimizers into a state.
+
+        Nothing else builds them. It happens at the start, at a stage, and before a checkpoint is
+        loaded.
+        """
         room.check(space)
         state.space, state.identity = space, self.identity(state.plan)
         state.nets = self.stepper.nets(space)
-        for net in (
-            state.nets.values()
-        ):  # all drawn before any moves: what two nets share must not be drawn again on a GPU
+        # Every network is initialised before any moves, because modules that two networks share
+        # must not be initialised again on a GPU.
+        for net in state.nets.values():
             seeded(net, state.seed)
         for net in state.nets.values():
             net.to(state.device).train()
@@ -314,24 +388,25 @@ class Method:
         state.optimizers = self.stepper.optimizers(self, state)
         if not state.memory:
             state.memory = {name: make() for name, make in self.patch.memory.items()}
-        begins = sorted(
-            {
-                0,
-                *(stage.begin(state.plan.epochs) for stage in self.stages if not stage.continues),
-                state.plan.epochs,
-            }
-        )
-        state.born = (
-            max(begin for begin in begins[:-1] if begin <= state.epoch)
-            if state.epoch < state.plan.epochs
-            else begins[-2]
-        )
-        state.dies = min(begin for begin in begins if begin > state.born)
+        state.born, state.dies = self._lifetime(state)
         for memory in state.memory.values():
             memory.bind(state)
 
+    def _lifetime(self, state: State) -> tuple[int, int]:
+        """Return the epochs at which the current supernet begins and ends."""
+        epochs = state.plan.epochs
+        renewed = {stage.begin(epochs) for stage in self.stages if not stage.continues}
+        begins = sorted({0, *renewed, epochs})
+        born = begins[-2]
+        if state.epoch < epochs:
+            born = max(begin for begin in begins[:-1] if begin <= state.epoch)
+        return born, min(begin for begin in begins if begin > born)
+
     def begin_epoch(self, state: State) -> None:
-        """The only place where space, depth or optimizers change: applies the stage that begins with this epoch, if there is one."""
+        """Begin an epoch, with the stage that begins at it, if there is one.
+
+        The space and the optimizers change here only.
+        """
         checks.check_state(self, state)
         for stage in self.stages:
             if stage.begin(state.plan.epochs) == state.epoch:
@@ -346,10 +421,21 @@ class Method:
             stage.carry(old, state)
 
     def step(self, state: State, train: Batch, val: Batch) -> Values:
-        """One step of the search: alphas on ``val``, weights on ``train``. Scalar tensors for the metrics; moves ``state.step``.
+        """Take one step of the search: alphas on ``val``, weights on ``train``.
 
-        ValueError, some steps later at most, if the search has diverged: names what did, and the setting that drives it."""
-        if state.step == 0:  # once an epoch: reading a label off a GPU waits for it
+        Args:
+            state: State, whose ``step`` increases.
+            train: Batch of training images.
+            val: Batch of validation images.
+
+        Returns:
+            The metrics of the step, as scalar tensors.
+
+        Raises:
+            ValueError: The search has diverged. The message names the part that diverged first and
+                the setting that drives it. It comes a few steps later at most.
+        """
+        if state.step == 0:  # once per epoch, because reading a label waits for the GPU
             for split, batch in (("train", train), ("val", val)):
                 checks.check_batch(state.space, batch, split)
         values = self.stepper.step(self, state, train, val)
@@ -360,18 +446,18 @@ class Method:
         return values
 
     def steps(self, state: State) -> int:
-        """Steps of the current epoch."""
+        """Return the number of steps of the current epoch."""
         return self.stepper.steps(self, state.plan, state.epoch)
 
     def done(self, state: State) -> int:
-        """Steps taken since the search began."""
+        """Return the number of steps since the search began."""
         return (
             sum(self.stepper.steps(self, state.plan, epoch) for epoch in range(state.epoch))
             + state.step
         )
 
     def left(self, state: State) -> int:
-        """Steps to come, this epoch's among them."""
+        """Return the number of steps that are left, with those of this epoch."""
         return (
             sum(
                 self.stepper.steps(self, state.plan, epoch)
@@ -381,10 +467,15 @@ class Method:
         )
 
     def phase(self, state: State) -> str:
+        """Return the name of the current phase, for the progress bar and the metrics."""
         return self.stepper.phase(self, state)
 
     def end_epoch(self, state: State, data: Data) -> dict[str, Any]:
-        """Lets the memories see the epoch; what they report. Moves the state to the next epoch."""
+        """End the epoch: show it to the memories, and move the state to the next epoch.
+
+        Returns:
+            The columns that the memories report.
+        """
         context = self.context(state, "readout")
         reported = {
             key: value
@@ -395,7 +486,10 @@ class Method:
         return reported
 
     def finalise(self, state: State, data: Data) -> Iterator[Decision]:
-        """What the method does after the last epoch; goes on from ``state.decisions`` and adds to them."""
+        """Yield the decisions after the last epoch, and add them to ``state.decisions``.
+
+        It goes on from the decisions that are already there.
+        """
         finalise: Finalise | None = self.patch.finalise
         if finalise is not None:
             for decision in finalise(self, state, data, list(state.decisions)):
@@ -403,23 +497,27 @@ class Method:
                 state.decisions.append(decision)
                 yield decision
 
-    # What the pieces see.
+    # The values that the parts of a method read.
     def alpha_from(self, epochs: int) -> int:
-        """First epoch with alpha steps."""
+        """Return the first epoch with alpha steps."""
         return (self.patch.alpha_from or share(0, of=1))(epochs)
 
     def moves_alphas(self, state: State) -> bool:
-        """Whether the current epoch has alpha steps."""
+        """Return whether the current epoch has alpha steps."""
         return self.moves_alphas_in(self.progress(state).epoch, state.plan.epochs)
 
     def moves_alphas_in(self, epoch: int, epochs: int) -> bool:
-        """Whether an epoch of so many has alpha steps: not before `alpha_from`, nor before that of the stage it is in."""
+        """Return whether an epoch of a search has alpha steps.
+
+        It has none before `alpha_from`, or before the ``alpha_from`` of its stage.
+        """
         begun = [stage for stage in self.stages if stage.begin(epochs) <= epoch]
         latest = max(begun, key=lambda stage: stage.begin(epochs), default=None)
-        own = latest.alpha_from if latest else None
-        return epoch >= max(self.alpha_from(epochs), own(epochs) if own else 0)
+        of_stage = latest.alpha_from if latest else None
+        return epoch >= max(self.alpha_from(epochs), of_stage(epochs) if of_stage else 0)
 
     def progress(self, state: State) -> Progress:
+        """Return the place in the run."""
         epoch = min(state.epoch, (state.ended or state.plan.epochs) - 1)
         return Progress(
             epoch,
@@ -432,6 +530,7 @@ class Method:
         )
 
     def context(self, state: State, phase: str) -> Context:
+        """Return the context of a phase: "weight", "alpha" or "readout"."""
         init = self.alpha_settings(state.plan).init
         return Context(
             state.space.groups,
@@ -444,27 +543,44 @@ class Method:
         )
 
     def mixture(self, alphas: Alphas, context: Context) -> Mixture:
-        """alphas -> relax -> reshapes; the readout phase reads ``readout`` instead of ``relax`` where the patch has one."""
+        """Return the mixture of alphas: the relaxation, and then the reshapes in order.
+
+        In the readout phase the patch's ``readout``, if it has one, replaces its ``relax``.
+        """
         relax = (self.patch.readout or self.relax) if context.phase == "readout" else self.relax
         mixture = relax(alphas, context)
-        for reshape in self.reshape:
+        for reshape in self.patch.reshape:
             mixture = reshape(mixture, alphas, context)
         return mixture
 
     @torch.no_grad()
     def readout(self, state: State) -> Mixture:
-        """The mixture that discretisation reads. ValueError if the search has diverged, as of `selected`."""
+        """Return the mixture that discretisation reads.
+
+        Raises:
+            ValueError: The search has diverged.
+        """
         check(self, state)
         return self.mixture(state.alphas, self.context(state, "readout"))
 
     def genotype(self, state: State) -> Genotype:
-        """What would be derived now; after the finalisation, what it decided."""
+        """Return the genotype that is selected now, or the last decision of the finalisation."""
         return state.decisions[-1].genotype if state.decisions else self.selected(state)
 
     @torch.no_grad()
     def selected(self, state: State, limits: Limits | None = None) -> Genotype:
-        """What the alphas say within ``limits``, by default its own. They are read in float64: ops and edges that a cold softmax rounds to 0
-        and 1 in float32 still have their order. ValueError if the search has diverged."""
+        """Return the genotype that is selected from the current alphas.
+
+        The alphas are read in float64, because a cold softmax in float32 rounds ops and edges to 0
+        and 1, so that their order is lost.
+
+        Args:
+            state: State.
+            limits: Limits of the cost; None: those of the method.
+
+        Raises:
+            ValueError: The search has diverged, or no genotype is within the limits.
+        """
         check(self, state)
         exact = {name: rows.double() for name, rows in state.alphas.items()}
         mixture = self.mixture(exact, self.context(state, "readout"))

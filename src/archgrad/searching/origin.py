@@ -1,4 +1,4 @@
-"""Where a patch comes from: the method that made it, with which options, and what the method's presets say of these options in a space."""
+"""The origin of a patch: the method that made it, its options, and its presets by space."""
 
 from __future__ import annotations
 
@@ -13,20 +13,31 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 Presets = Mapping[str, Mapping[str, Any]]
-"""Options that differ in a space, by its name, and further sets of options, by theirs."""
+"""Name of a space, or of a further preset -> the options that differ in it."""
 
 
 class Origin(NamedTuple):
-    """The call of a method's function. ``options`` are all it had, defaults included; ``said`` names those of which the user decided."""
+    """Record the call of a method's function.
+
+    Attributes:
+        name: Name of the method.
+        options: All options of the call, with defaults.
+        said: Names of the options that the user set.
+        usual: Defaults of the function.
+        presets: Presets of the method.
+    """
 
     name: str
     options: Mapping[str, Any]
     said: frozenset[str]
-    usual: Mapping[str, Any]  # the defaults of the function
+    usual: Mapping[str, Any]
     presets: Presets
 
     def differs(self, space: str) -> dict[str, Any]:
-        """The options that the method has otherwise in a space, with their values there; those of the user are his own."""
+        """Return the options whose values differ in a space, with their values there.
+
+        Options that the user set do not count.
+        """
         there = {**self.usual, **self.presets.get(space, {})}
         return {
             name: value
@@ -41,7 +52,14 @@ def origin(
     presets: Presets,
     said: frozenset[str] | None = None,
 ) -> Origin:
-    """The origin of what ``function(**given)`` makes; by default the user decided on all that was given."""
+    """Return the origin of the patch that ``function(**given)`` makes.
+
+    Args:
+        function: Function of the method.
+        given: Options of the call.
+        presets: Presets of the method.
+        said: Names of the options that the user set; None: all of ``given``.
+    """
     parameters = inspect.signature(function).parameters.values()
     usual = {one.name: one.default for one in parameters if one.default is not one.empty}
     return Origin(
@@ -54,10 +72,10 @@ def origin(
 
 
 def marked(presets: Presets | None = None) -> Callable[[Callable[P, Patch]], Callable[P, Patch]]:
-    """Decorates the function of a method, so that what it makes carries its `Origin`.
+    """Return a decorator of a method's function, so that the patch has its `Origin`.
 
     Args:
-        presets: The options that differ by space; none where the method has the same everywhere.
+        presets: Options that differ by space; None if the method has the same options everywhere.
 
     Returns:
         A decorator. The function keeps its name, its arguments and its docstring.

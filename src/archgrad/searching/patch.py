@@ -1,10 +1,15 @@
-"""A method is what it changes relative to DARTS: a frozen `Patch`."""
+"""A method as the changes that it makes to DARTS: a frozen `Patch`.
+
+Each field carries a `Rule`, which says how `archgrad.searching.compose.compose` merges the field
+and how the checks read it. A new field needs its rule and a place that reads it, and nothing else.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import Field, dataclass, field, fields
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archgrad.arch.edges import EdgeGroup
 from archgrad.arch.passes import Loss
@@ -30,91 +35,171 @@ if TYPE_CHECKING:
     from archgrad.searching.types import Stepper
 
 
+class Merge(Enum):
+    """The ways in which a field of several patches becomes one value."""
+
+    NAME = auto()  # the names, joined by "+"
+    UNIT = auto()  # relax, readout and select, which one patch gives together
+    OF_UNIT = auto()  # true if it is true in every patch that gives part of the unit
+    ONE = auto()  # the value of one patch; all patches that set it must agree
+    ADDED = auto()  # a tuple with the values of all patches, in their order
+    KEYS = auto()  # a mapping with the keys of all patches, which must agree on a shared key
+    UNION = auto()  # the same without a check, where a key belongs to something that is checked
+    LATEST = auto()  # the latest of the epochs
+    ALL = auto()  # true if it is true in every patch
+
+
+class Rule(NamedTuple):
+    """How a field of `Patch` is merged and checked."""
+
+    merge: Merge
+    functions: bool = False  # every value must be callable
+    aside: bool = False  # it does not change the search: names, texts and flags
+    quiet: bool = False  # it has no effect without other fields
+    in_alpha_steps: bool = False  # it has an effect in alpha steps alone
+    settled: bool = False  # options of the user decide: darts.*, weights.*, alphas.*
+
+
+def _rule(merge: Merge, **marks: bool) -> Mapping[str, Rule]:
+    """Return the metadata of a field with this rule."""
+    return {"rule": Rule(merge, **marks)}
+
+
 @dataclass(frozen=True)
 class Patch:
-    """Unset fields are DARTS's. ``relax``, ``readout`` and ``select`` are one unit: a relaxation comes with what reads it."""
+    """Describe a method by its changes to DARTS. A field that is not set is DARTS's.
 
-    name: str
-    relax: Relaxation | None = None
-    readout: Relaxation | None = None  # what discretisation reads; None reads ``relax``
-    select: Select | None = None
-    any_mixture: bool = False  # ``select`` and ``readout`` do for the mixture of any ``relax``, and so compose with it
-    reshape: tuple[Reshape, ...] = ()  # in order, in the readout too
-    loss: Loss | None = None  # in the place of the cross-entropy, in both halves
-    weight_terms: tuple[Term, ...] = ()
-    alpha_terms: tuple[Term, ...] = ()
-    train_alpha_terms: tuple[
-        Term, ...
-    ] = ()  # of the alphas too, but of a pass over training images
-    drives: Mapping[Any, str] = field(
-        default_factory=dict
-    )  # term -> what to try where it diverges, as in "--sddarts.strength below 1"
-    memory: Mapping[str, Callable[[], Memory]] = field(default_factory=dict)
+    ``relax``, ``readout`` and ``select`` are one unit, because a relaxation needs the functions
+    that read it.
+
+    Attributes:
+        name: Name of the method.
+        relax: Relaxation, (alphas, context) -> mixture.
+        readout: Relaxation that discretisation reads; None reads ``relax``.
+        select: Selection, (mixture, groups, limits) -> genotype.
+        any_mixture: Whether ``select`` and ``readout`` read the mixture of any ``relax``, and so
+            compose with it.
+        reshape: Changes of the mixture, in order, in the readout too.
+        loss: Loss in the place of the cross-entropy, in both halves of a step.
+        weight_terms: Terms added to the loss of the weights.
+        alpha_terms: Terms added to the loss of the alphas.
+        train_alpha_terms: Terms of the alphas that are computed on training images.
+        drives: Term -> the setting to lower where the term diverges, as in
+            "--sddarts.strength below 1".
+        memory: Name -> function that makes a memory.
+        scalars: Name -> schedule that stands as a column in the metrics.
+        extra_alphas: Name -> shape of further logits of a group, kept as ``group/name``.
+        hypergradient: Function that computes the gradient of the alphas.
+        alpha_split: Split whose images alphas learn from: "val", or "train" (one level instead of
+            two).
+        perturb: Function that gives the mixtures that the weights are trained at.
+        transforms: Changes of the weights' gradients, in order, before they are clipped.
+        stages: Stages, each of which goes on in another space.
+        finalise: Generator of the decisions after the last epoch.
+        order: Order of the two halves of a step: "alpha_first" or "weight_first".
+        alpha_from: First epoch with alpha steps; of several patches the latest counts.
+        lengths: Further moments and intervals in epochs, which are computed before the search so
+            that one that does not fit is refused.
+        limits: Limits of the architecture's cost, which every selection and every draw keeps to.
+        space: Changes of the space (`Space.resized`).
+        weights: Fields of `WeightSettings`.
+        alphas: Fields of `AlphaSettings`.
+        with_rate: Fields of `AlphaSettings` that grow with an automatic learning rate
+            (`archgrad.searching.rate`).
+        ahead: Name -> forward passes that memories and the finalisation still take.
+        stepper: Stepper in the place of `archgrad.searching.steps.Bilevel`.
+        needs_alphas: Whether the method does nothing without alpha steps, even if one of its
+            fields acts in weight steps.
+        origins: Methods that made this patch, with their options.
+
+    Raises:
+        ValueError: A field has a value of another type.
+    """
+
+    name: str = field(metadata=_rule(Merge.NAME, aside=True))
+    relax: Relaxation | None = field(default=None, metadata=_rule(Merge.UNIT, functions=True))
+    readout: Relaxation | None = field(default=None, metadata=_rule(Merge.UNIT, functions=True))
+    select: Select | None = field(default=None, metadata=_rule(Merge.UNIT, functions=True))
+    any_mixture: bool = field(default=False, metadata=_rule(Merge.OF_UNIT, aside=True))
+    reshape: tuple[Reshape, ...] = field(default=(), metadata=_rule(Merge.ADDED, functions=True))
+    loss: Loss | None = field(default=None, metadata=_rule(Merge.ONE, functions=True))
+    weight_terms: tuple[Term, ...] = field(default=(), metadata=_rule(Merge.ADDED, functions=True))
+    alpha_terms: tuple[Term, ...] = field(
+        default=(), metadata=_rule(Merge.ADDED, functions=True, in_alpha_steps=True)
+    )
+    train_alpha_terms: tuple[Term, ...] = field(
+        default=(), metadata=_rule(Merge.ADDED, functions=True, in_alpha_steps=True)
+    )
+    drives: Mapping[Any, str] = field(default_factory=dict, metadata=_rule(Merge.KEYS, aside=True))
+    memory: Mapping[str, Callable[[], Memory]] = field(
+        default_factory=dict, metadata=_rule(Merge.KEYS, functions=True, quiet=True)
+    )
     scalars: Mapping[str, Scalar] = field(
-        default_factory=dict
-    )  # schedules worth a column of the metrics
+        default_factory=dict, metadata=_rule(Merge.KEYS, functions=True, quiet=True)
+    )
     extra_alphas: Mapping[str, Callable[[EdgeGroup], tuple[int, ...]]] = field(
-        default_factory=dict
-    )  # name -> shape; kept as group/name
-    hypergradient: Hypergradient | None = None
-    alpha_split: str | None = (
-        None  # whose images alphas learn from: "val" | "train" (one level instead of two)
+        default_factory=dict, metadata=_rule(Merge.KEYS, functions=True, quiet=True)
     )
-    perturb: Perturb | None = None
-    transforms: tuple[
-        Transform, ...
-    ] = ()  # of the weights' gradients, in order, before they are clipped
-    stages: tuple[Stage, ...] | None = None
-    finalise: Finalise | None = None
-    order: str | None = None  # "alpha_first" | "weight_first"
-    alpha_from: When | None = None  # first epoch with alpha steps; the latest of all patches counts
-    lengths: tuple[
-        When, ...
-    ] = ()  # further moments and intervals, in epochs; asked beforehand, so that what does not fit is refused
-    limits: Limits = ()  # what the architecture may cost: every selection and every draw keeps to it
-    space: Mapping[str, Any] = field(default_factory=dict)
-    weights: Mapping[str, Any] = field(default_factory=dict)  # of WeightSettings
-    alphas: Mapping[str, Any] = field(default_factory=dict)  # of AlphaSettings
-    with_rate: tuple[
-        str, ...
-    ] = ()  # those of AlphaSettings that grow with an automatic lr (`archgrad.searching.rate`)
+    hypergradient: Hypergradient | None = field(
+        default=None, metadata=_rule(Merge.ONE, functions=True, in_alpha_steps=True, settled=True)
+    )
+    alpha_split: str | None = field(default=None, metadata=_rule(Merge.ONE, in_alpha_steps=True))
+    perturb: Perturb | None = field(default=None, metadata=_rule(Merge.ONE, functions=True))
+    transforms: tuple[Transform, ...] = field(
+        default=(), metadata=_rule(Merge.ADDED, functions=True)
+    )
+    stages: tuple[Stage, ...] | None = field(default=None, metadata=_rule(Merge.ONE))
+    finalise: Finalise | None = field(default=None, metadata=_rule(Merge.ONE, functions=True))
+    order: str | None = field(default=None, metadata=_rule(Merge.ONE, settled=True))
+    alpha_from: When | None = field(
+        default=None, metadata=_rule(Merge.LATEST, functions=True, quiet=True)
+    )
+    lengths: tuple[When, ...] = field(
+        default=(), metadata=_rule(Merge.ADDED, functions=True, quiet=True)
+    )
+    limits: Limits = field(default=(), metadata=_rule(Merge.ADDED))
+    space: Mapping[str, Any] = field(default_factory=dict, metadata=_rule(Merge.KEYS))
+    weights: Mapping[str, Any] = field(
+        default_factory=dict, metadata=_rule(Merge.KEYS, settled=True)
+    )
+    alphas: Mapping[str, Any] = field(
+        default_factory=dict, metadata=_rule(Merge.KEYS, quiet=True, settled=True)
+    )
+    with_rate: tuple[str, ...] = field(default=(), metadata=_rule(Merge.ADDED, quiet=True))
     ahead: Mapping[str, Ahead] = field(
-        default_factory=dict
-    )  # what memories measure and a finalisation does -> how much is to come
-    stepper: Stepper | None = None
-    needs_alphas: bool = (
-        False  # without alpha steps it does nothing, even where a field of it seems to
+        default_factory=dict, metadata=_rule(Merge.UNION, functions=True, quiet=True)
     )
-    origins: tuple[Origin, ...] = ()  # the methods it is of, each with its options
+    stepper: Stepper | None = field(default=None, metadata=_rule(Merge.ONE))
+    needs_alphas: bool = field(default=False, metadata=_rule(Merge.ALL, aside=True))
+    origins: tuple[Origin, ...] = field(default=(), metadata=_rule(Merge.ADDED, aside=True))
 
     def __post_init__(self) -> None:
-        """ValueError where a field is of another type; one value in the place of several, and a list of them, are taken as they are meant."""
-        for name in ADDED:
-            value = getattr(self, name)
-            several = (
-                tuple(value)
-                if isinstance(value, list | tuple) and not hasattr(value, "_fields")
-                else (value,)
-            )
-            object.__setattr__(self, name, several)
-            self._check(name, several if name in ACTING else ())
         if self.any_mixture and self.relax is not None:
             raise ValueError(
-                f"patch {self.name!r}: it has a relaxation of its own, so it does not read any mixture: leave out any_mixture"
+                f"patch {self.name!r} has a relaxation of its own, so it cannot read any mixture: "
+                "leave out any_mixture"
             )
-        for name in (*UNIT, "loss", "hypergradient", "perturb", "finalise", "alpha_from"):
-            self._check(name, [value] if (value := getattr(self, name)) is not None else [])
-        for name in (*MERGED, "ahead"):
-            if not isinstance(value := getattr(self, name), Mapping):
-                raise ValueError(
-                    f"patch {self.name!r}: {name} must be a mapping by name, not {shown(value)}"
-                )
-            self._check(
-                name,
-                value.values() if name in ("memory", "scalars", "extra_alphas", "ahead") else (),
-            )
+        for name, rule in RULES.items():
+            if rule.merge is Merge.ADDED:
+                object.__setattr__(self, name, _several(getattr(self, name)))
+            values = self._values(name, rule.merge)
+            if rule.functions:
+                self._check_functions(name, values)
 
-    def _check(self, name: str, values: Iterable[Any]) -> None:
+    def _values(self, name: str, merge: Merge) -> Iterable[Any]:
+        """Return the single values of a field, or raise a ValueError if it must be a mapping."""
+        value = getattr(self, name)
+        if merge is Merge.ADDED:
+            return tuple(value)
+        if merge not in (Merge.KEYS, Merge.UNION):
+            return () if value is None else (value,)
+        if not isinstance(value, Mapping):
+            raise ValueError(
+                f"patch {self.name!r}: {name} must be a mapping by name, not {shown(value)}"
+            )
+        return value.values()
+
+    def _check_functions(self, name: str, values: Iterable[Any]) -> None:
         for value in values:
             if not callable(value):
                 raise ValueError(
@@ -125,55 +210,29 @@ class Patch:
         return f"<Patch {self.name}: {', '.join(sorted(self.sets())) or 'DARTS'}>"
 
     def sets(self) -> frozenset[str]:
-        """The fields this patch sets, but for its name, its origins and what only messages read."""
+        """Return the names of the fields that this patch sets and that change a search."""
         unset = Patch("")
-        return frozenset(
-            f.name
-            for f in fields(self)
-            if f.name not in ASIDE and getattr(self, f.name) != getattr(unset, f.name)
-        )
+        return frozenset(name for name in CHANGES if getattr(self, name) != getattr(unset, name))
 
 
-ACTING = ("reshape", "weight_terms", "alpha_terms", "train_alpha_terms", "transforms", "lengths")
-ASIDE = ("name", "drives", "origins", "any_mixture", "needs_alphas")
-UNIT = ("relax", "readout", "select")
-EXCLUSIVE = (
-    "loss",
-    "hypergradient",
-    "alpha_split",
-    "perturb",
-    "stages",
-    "finalise",
-    "order",
-    "stepper",
-)
-ADDED = (
-    "reshape",
-    "weight_terms",
-    "alpha_terms",
-    "train_alpha_terms",
-    "transforms",
-    "lengths",
-    "limits",
-    "with_rate",
-    "origins",
-)
-SETTLED = (
-    "order",
-    "hypergradient",
-    "weights",
-    "alphas",
-)  # where the user's own options decide: darts.*, weights.*, alphas.*
-IN_ALPHA_STEPS = ("alpha_terms", "train_alpha_terms", "hypergradient", "alpha_split")
-QUIET = (
-    "memory",
-    "scalars",
-    "extra_alphas",
-    "alphas",
-    "with_rate",
-    "ahead",
-    "lengths",
-    "alpha_from",
-)
-"""Fields that do nothing by themselves."""
-MERGED = ("drives", "memory", "scalars", "extra_alphas", "space", "weights", "alphas")
+def _several(value: Any) -> tuple[Any, ...]:
+    """Return a tuple of values; a single value, or a list, is taken as it was meant."""
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return tuple(value)
+    return (value,)
+
+
+def rule_of(one: Field[Any]) -> Rule:
+    """Return the rule of a field of `Patch`."""
+    rule: Rule = one.metadata["rule"]
+    return rule
+
+
+RULES: Mapping[str, Rule] = {one.name: rule_of(one) for one in fields(Patch)}
+"""The name of each field of `Patch` -> its rule."""
+
+CHANGES = frozenset(name for name, rule in RULES.items() if not rule.aside)
+"""The fields that change a search. A stepper names those of them that it reads."""
+
+SETTLED = frozenset(name for name, rule in RULES.items() if rule.settled)
+"""The fields on which options of the user decide where patches do not agree."""

@@ -1,4 +1,4 @@
-"""Signs of life: a progress bar in a terminal or a notebook, and a line now and then elsewhere."""
+"""The progress of a search: a bar in a terminal or a notebook, and lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,25 +14,33 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from archgrad import terminal
 from archgrad.searching.duration import Left, span
+from archgrad.searching.observer import Observer
 
 if TYPE_CHECKING:
     from archgrad.searching.types import Data, Decision, Method, State, Values
     from archgrad.storage.records import Row
 
 Clock = Callable[[], float]
+"""A function that returns the seconds of a clock."""
 
 
 class Timing(Protocol):
-    """Says how long the rest takes: `archgrad.observers.timing.Timing` does."""
+    """Estimate the remaining time, as `archgrad.observers.timing.Timing` does."""
 
     def left(self, state: State) -> Left:
-        """Return the parts that are to come."""
+        """Return the estimate of the work to come."""
 
 
 class Life:
-    """A sign of life every ``seconds`` in which nothing else was said: where the work is, and how long it will still take.
+    """Print a line with the place and the remaining time when nothing else was printed.
 
-    The thread reads what the main thread said last and prints it; it sees nothing of the search. Quiet where ``say`` is None (a terminal).
+    A thread prints it; the thread reads only the place that the main thread set last, and nothing
+    of the search.
+
+    Args:
+        say: Function that prints a line; None prints nothing (in a terminal).
+        seconds: Seconds without output after which a line is printed.
+        clock: Clock.
     """
 
     def __init__(
@@ -43,21 +51,23 @@ class Life:
         self.spoken, self.over = clock(), threading.Event()
 
     def at(self, place: str, left: float | None = None) -> None:
-        """The work is there now; without ``left`` the end that was expected before still is."""
+        """Set the place of the work, and the seconds that are left; None keeps the expected end."""
         self.place = place
         if left is not None:
             self.end = self.clock() + left
 
     def spoke(self) -> None:
-        """A line was printed: the next sign is due ``seconds`` later."""
+        """Record that a line was printed, so that the next one is due ``seconds`` later."""
         self.spoken = self.clock()
 
     def sign(self) -> str | None:
-        """What is to be said now, if anything is."""
+        """Return the line that is due now, or None."""
         if not self.place or self.clock() - self.spoken < self.seconds:
             return None
         self.spoke()
-        return f"{self.place}{'' if self.end is None else ', ' + to_go(self.end - self.clock())}"
+        if self.end is None:
+            return self.place
+        return f"{self.place}, {to_go(self.end - self.clock())}"
 
     def __enter__(self) -> Life:
         if self.say is not None:
@@ -70,23 +80,22 @@ class Life:
     def _speak(self, say: Callable[[str], Any]) -> None:
         while not self.over.wait(min(1.0, self.seconds)):
             if (line := self.sign()) is not None:
-                with suppress(
-                    OSError
-                ):  # standard output is full or gone, which the next line of the main thread tells
+                # Where standard output is full or closed, the next line of the main thread fails.
+                with suppress(OSError):
                     say(line)
 
 
-class Bar:
-    """A progress bar over all steps, with the phase, the running accuracies and the time left; a line per epoch and decision."""
+class Bar(Observer):
+    """Show a progress bar over all steps, and print a line per epoch and per decision.
+
+    The bar has the phase, the running accuracies and the remaining time.
+    """
 
     def __init__(
         self, console: Console, timing: Timing | None = None, life: Life | None = None
     ) -> None:
-        self.progress, self.timing, self.life = (
-            bar(console, own=timing is not None),
-            timing,
-            life or Life(None),
-        )
+        self.progress = bar(console, own=timing is not None)
+        self.timing, self.life = timing, life or Life(None)
         self.task: Any = None
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
@@ -95,9 +104,8 @@ class Bar:
             self.task = self.progress.add_task(
                 "", total=method.done(state) + method.left(state), left=""
             )
-        if state.step % 10 == 0 or state.step == method.steps(
-            state
-        ):  # reading a number off a GPU waits for it
+        # The bar moves every ten steps, because reading a number waits for the GPU.
+        if state.step % 10 == 0 or state.step == method.steps(state):
             line = self._line(method, state, state.averages())
             self.progress.update(
                 self.task,
@@ -106,13 +114,11 @@ class Bar:
                 left=self._left(state).removeprefix(", "),
             )
         over = state.step == method.steps(state)
-        place = f"epoch {state.epoch + 1}/{state.plan.epochs}, {'its end' if over else f'step {state.step}/{method.steps(state)}'}"
-        self.life.at(
-            place,
-            self.timing.left(state).seconds
-            if self.timing and (over or state.step % 10 == 1)
-            else None,
-        )
+        place = "its end" if over else f"step {state.step}/{method.steps(state)}"
+        left = None
+        if self.timing and (over or state.step % 10 == 1):
+            left = self.timing.left(state).seconds
+        self.life.at(f"epoch {state.epoch + 1}/{state.plan.epochs}, {place}", left)
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
         self._print(
@@ -124,19 +130,17 @@ class Bar:
         )
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None:
-        said = {
-            name: value
-            for name, value in decision.note.items()
-            if isinstance(value, str | int | float)
-        }  # the rest is for going on
+        # Only plain values are printed; the finalisation needs the others to go on.
         note = ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in said.items()
+            for name, value in decision.note.items()
+            if isinstance(value, str | int | float)
         )
         self._print(state, f"decided {len(state.decisions)}: {note}")
         self.life.at(f"after decision {len(state.decisions)}")
 
     def close(self) -> None:
+        """Remove the bar."""
         self.progress.stop()
 
     def _print(self, state: State, line: str) -> None:
@@ -157,25 +161,28 @@ class Bar:
             "draw": "draw_accuracy",
         }
         parts = [f"{label} {100 * row[key]:.2f} %" for label, key in shown.items() if key in row]
-        parts += [f"entropy {row['entropy']:.3f}"] if "entropy" in row else []
-        place = f"epoch {(state.epoch if epoch is None else epoch) + 1}/{state.plan.epochs} {row.get('phase') or method.phase(state)}"
-        return "  ".join([place, *parts])
+        if "entropy" in row:
+            parts.append(f"entropy {row['entropy']:.3f}")
+        number = (state.epoch if epoch is None else epoch) + 1
+        phase = row.get("phase") or method.phase(state)
+        return "  ".join([f"epoch {number}/{state.plan.epochs} {phase}", *parts])
 
 
 def to_go(seconds: float, now: datetime | None = None) -> str:
-    """``about 12 min to go, until 14:05``"""
+    """Return a duration and its end as text, such as "about 12 min to go, until 14:05"."""
     until = (now or datetime.now()) + timedelta(seconds=max(seconds, 0))
-    return f"about {span(max(seconds, 0))} to go, until {until:{'%H:%M' if seconds < 12 * 3600 else '%Y-%m-%d %H:%M'}}"
+    form = "%H:%M" if seconds < 12 * 3600 else "%Y-%m-%d %H:%M"
+    return f"about {span(max(seconds, 0))} to go, until {until:{form}}"
 
 
 def is_watched(console: Console) -> bool:
-    """Says whether a terminal or a notebook shows what changes."""
+    """Return whether the console is a terminal or a notebook, which can show a moving bar."""
     return console.is_terminal or console.is_jupyter
 
 
 @contextmanager
 def watched() -> Iterator[list[Bar]]:
-    """A bar where a terminal or a notebook watches; none elsewhere."""
+    """Yield a list with a bar in a terminal or a notebook, and an empty list elsewhere."""
     console = terminal.console(soft_wrap=True)
     shown = Bar(console) if is_watched(console) else None
     try:
@@ -186,7 +193,12 @@ def watched() -> Iterator[list[Bar]]:
 
 
 def bar(console: Console, *, own: bool = False) -> Progress:
-    """A bar that shows only where a terminal or a notebook watches. ``own``: tasks say themselves what is ``left``."""
+    """Return a bar that is visible in a terminal or a notebook only.
+
+    Args:
+        console: Console.
+        own: Whether tasks give the remaining time themselves, in their field ``left``.
+    """
     left = TextColumn("{task.fields[left]}") if own else TimeRemainingColumn()
     return Progress(
         TextColumn("{task.description}"),
@@ -199,7 +211,7 @@ def bar(console: Console, *, own: bool = False) -> Progress:
 
 
 def life(console: Console, place: str = "reading the images") -> Life:
-    """Signs of life on a console that is no terminal; on one a bar shows as much."""
+    """Return signs of life for a console that is not a terminal; a terminal has a bar instead."""
     alive = Life(
         None
         if console.is_terminal

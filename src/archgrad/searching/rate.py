@@ -1,7 +1,7 @@
-"""``alphas.lr auto``: the published learning rate of the alphas, fitted to the number of alpha steps that a search has.
+"""``alphas.lr auto``: the published learning rate of the alphas, fitted to the length of a search.
 
-A published rate belongs to a published length, for DARTS 3e-4 to 19,500 steps. In a few hundred steps at that rate the alphas stay where they
-began, and the genotype is the noise of their initial values.
+A published rate belongs to a published length; for DARTS 3e-4 belongs to 19,500 steps. In a few
+hundred steps at that rate the alphas stay close to their first values, and the genotype is noise.
 """
 
 from __future__ import annotations
@@ -16,14 +16,20 @@ if TYPE_CHECKING:
     from archgrad.searching.types import Method
 
 STRETCH = 3.0
-"""c of the rule, fixed by `benchmarks/alpha_rate.py` on the entropy of darts alone."""
+"""The constant c of the rule. `benchmarks/alpha_rate.py` set it by the entropy of darts alone."""
 
 LOW = 3.0
-"""A rate of the user that is so many times below the one that fits is remarked on."""
+"""The factor below the fitting rate at which a rate of the user leads to a remark."""
 
 
 class Length(NamedTuple):
-    """Of a published search on CIFAR-10: ``images`` of the training half, ``batch`` of a step."""
+    """Give the length of a published search on CIFAR-10.
+
+    Attributes:
+        epochs: Number of epochs.
+        batch: Batch size of a step.
+        images: Number of images of the training half.
+    """
 
     epochs: int = 50
     batch: int = 64
@@ -31,12 +37,18 @@ class Length(NamedTuple):
 
     @property
     def plan(self) -> Plan:
+        """The length as a plan."""
         return Plan(self.epochs, self.images // self.batch)
 
 
 class Published(NamedTuple):
-    """The published rate of a method in a space, and the published lengths, one of each method that is composed. ``auto``: whether a search
-    fits the rate to its own length."""
+    """Hold the published rate of a method in a space.
+
+    Attributes:
+        lr: Published learning rate of the alphas.
+        lengths: Published lengths, one for each method that is composed.
+        auto: Whether a search fits the rate to its own length.
+    """
 
     lr: float
     lengths: tuple[Plan, ...]
@@ -44,36 +56,49 @@ class Published(NamedTuple):
 
 
 def alpha_steps(method: Method, plan: Plan) -> int:
-    """How many alpha steps a search of this length has."""
+    """Return the number of alpha steps in a search of this length."""
     return sum(method.stepper.alpha_steps(method, plan, epoch) for epoch in range(plan.epochs))
 
 
 def published_steps(method: Method, plan: Plan) -> int:
-    """How many alpha steps the published search has: of a composition the fewest, so that no method's own full length is stretched.
+    """Return the number of alpha steps in the published search.
 
-    An epoch that the user named and that the published length does not have is counted over as many epochs as this search has.
+    A composition has the smallest number of its methods, so that no method's full length is
+    stretched. If the user named an epoch that the published length does not have, the number is
+    that of as many epochs as this search has.
     """
     assert method.published is not None
     return min(
-        alpha_steps(method, own if _fits(method, own) else own._replace(epochs=plan.epochs))
-        for own in method.published.lengths
+        alpha_steps(
+            method, length if _fits(method, length) else length._replace(epochs=plan.epochs)
+        )
+        for length in method.published.lengths
     )
 
 
 def factor(method: Method, plan: Plan) -> float:
-    """``max(1, 1 + c * (published alpha steps / alpha steps here - 1))``; 1 where no alphas move, and exactly 1 at the published length."""
+    """Return ``max(1, 1 + c * (published alpha steps / alpha steps here - 1))``.
+
+    It is exactly 1 at the published length, and where no alphas move.
+    """
     here = alpha_steps(method, plan)
     return max(1.0, 1.0 + STRETCH * (published_steps(method, plan) / here - 1.0)) if here else 1.0
 
 
 def fitting(method: Method, plan: Plan) -> float | None:
-    """The rate that ``auto`` gives to a search of this length; None where no published one is known."""
+    """Return the rate that ``auto`` gives to a search of this length.
+
+    It is None if no published rate is known.
+    """
     return method.published and method.published.lr * factor(method, plan)
 
 
 def settings(method: Method, plan: Plan) -> AlphaSettings:
-    """The alphas' settings in a search of this length: where the rate is automatic, it and what grows with it (`Patch.with_rate`) are
-    `factor` times the published ones."""
+    """Return the alphas' settings in a search of this length.
+
+    An automatic rate, and the settings that grow with it (`Patch.with_rate`), are `factor` times
+    the published ones.
+    """
     if not (method.published and method.published.auto):
         return method.alphas
     by = factor(method, plan)
@@ -84,7 +109,10 @@ def settings(method: Method, plan: Plan) -> AlphaSettings:
 
 
 def as_said(method: Method) -> dict[str, Any]:
-    """The alphas' settings before the length of a search is known: an automatic rate is ``auto``, and what grows with it is left out."""
+    """Return the alphas' settings before the length of a search is known.
+
+    An automatic rate is "auto", and settings that grow with it are left out.
+    """
     if not (method.published and method.published.auto):
         return asdict(method.alphas)
     return {
@@ -95,8 +123,11 @@ def as_said(method: Method) -> dict[str, Any]:
 
 
 def sentences(method: Method, plan: Plan) -> list[str]:
-    """What a search says of it before its first step: nothing where no alphas move."""
-    here, own, usual = alpha_steps(method, plan), method.alpha_settings(plan), method.alphas
+    """Return the lines about the alphas' rate that a search prints before its first step.
+
+    There are none if no alphas move.
+    """
+    here, fitted, usual = alpha_steps(method, plan), method.alpha_settings(plan), method.alphas
     if not here:
         return []
     published = (
@@ -104,15 +135,15 @@ def sentences(method: Method, plan: Plan) -> list[str]:
         if method.published
         else ""
     )
-    wider = f", from {own.init:.3g} * N(0, 1)" if own.init != usual.init else ""
-    found = [f"alphas: {here:,} steps at {own.lr:.3g}{wider}{published}"]
+    wider = f", from {fitted.init:.3g} * N(0, 1)" if fitted.init != usual.init else ""
+    lines = [f"alphas: {here:,} steps at {fitted.lr:.3g}{wider}{published}"]
     fits = fitting(method, plan)
-    if fits is not None and own.lr * LOW < fits:
-        found.append(
-            f"alphas.lr {own.lr:g} is less than a third of {fits:.3g}, the rate that fits {here:,} alpha steps, so the alphas may hardly move: "
-            "set --alphas.lr auto"
+    if fits is not None and fitted.lr * LOW < fits:
+        lines.append(
+            f"alphas.lr {fitted.lr:g} is less than a third of {fits:.3g}, the rate that fits "
+            f"{here:,} alpha steps, so the alphas may hardly move: set --alphas.lr auto"
         )
-    return found
+    return lines
 
 
 def _fits(method: Method, plan: Plan) -> bool:

@@ -1,4 +1,4 @@
-"""How a search begins: weights and alphas that depend on the seed and on their own names alone."""
+"""The first weights and alphas of a search, which depend on the seed and on their names alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from archgrad.seeds import forked, generator, place_seed
 
 
 def seeded(net: nn.Module, seed: int) -> nn.Module:
-    """Every module re-initialised by its own ``reset_parameters`` under a seed made of its name: two nets of one seed agree wherever
-    they have the same module, whatever else they have."""
+    """Initialise every module again, by ``reset_parameters`` under a seed made of its name.
+
+    Two networks of one seed agree in every module that both have.
+
+    Returns:
+        The network.
+    """
     with forked(seed, "init"):
         for name, module in net.named_modules():
             if module._parameters and callable(reset := getattr(module, "reset_parameters", None)):
@@ -26,7 +31,18 @@ def seeded(net: nn.Module, seed: int) -> nn.Module:
 def normal_alphas(
     space: Space, extra: dict[str, Any], scale: float, seed: int, device: torch.device
 ) -> Alphas:
-    """``scale * N(0, 1)`` per group and per extra kind of logits, each seeded by its name; padding is 0."""
+    """Return the first alphas, ``scale * N(0, 1)``, each seeded by its name, with padding 0.
+
+    Args:
+        space: Space.
+        extra: Name of further logits -> function that gives their shape for a group.
+        scale: Scale of the alphas.
+        seed: Seed of the search.
+        device: Device of the alphas.
+
+    Returns:
+        Name of a group -> (edges, ops); ``group/name`` -> further logits.
+    """
     alphas: Alphas = {}
     for name, group in space.groups.items():
         rng = generator(seed, "alphas", name)
@@ -37,4 +53,4 @@ def normal_alphas(
             alphas[f"{name}/{kind}"] = scale * torch.randn(
                 shape(group), generator=generator(seed, "alphas", name, kind)
             )
-    return {name: a.to(device).requires_grad_() for name, a in alphas.items()}
+    return {name: rows.to(device).requires_grad_() for name, rows in alphas.items()}

@@ -1,4 +1,8 @@
-"""One training step. `Bilevel` is DARTS's: alphas on validation images, weights on training images, in either order."""
+"""One step of a search, and the parts that a step is made of.
+
+`Bilevel` is the step of DARTS: alphas learn from validation images and weights from training
+images, in either order.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,22 @@ from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch, Output
 from archgrad.arch.space import Space
 from archgrad.components.context import Forward
-from archgrad.components.gradients import Named, clip, frozen, gradients, present, probing, update
+from archgrad.components.gradients import (
+    Gradients,
+    Named,
+    clip,
+    frozen,
+    gradients,
+    present,
+    probing,
+    update,
+)
 from archgrad.components.hypergradient import Problem
 from archgrad.components.losses import Term, task
 from archgrad.components.schedules import cosine
 from archgrad.errors import shown
 from archgrad.searching.finite import ALPHAS, Trace, largest
+from archgrad.searching.patch import CHANGES
 from archgrad.searching.types import Values
 from archgrad.seeds import forked
 
@@ -38,9 +52,20 @@ def forward(
     weights: Named | None = None,
     mixture: Mixture | None = None,
 ) -> Forward:
-    """One pass of ``state.nets[net]`` under the mixture of ``alphas`` (or one given); ``weights`` stand in for the net's own.
+    """Return one forward pass of ``state.nets[net]``.
 
-    Dropout, drop-path and noise draw from a generator seeded by the place, so a repeated pass sees the same draw.
+    Dropout, drop-path and noise draw from a generator seeded by the place, so a repeated pass has
+    the same draws.
+
+    Args:
+        method: Method of the search.
+        state: State of the search.
+        net: Name of the network.
+        phase: "weight", "alpha" or "readout".
+        batch: Batch of images.
+        alphas: Logits by name of the edge group.
+        weights: Weights in the place of the network's own, by name.
+        mixture: Mixture in the place of that of ``alphas``.
     """
     context = method.context(state, phase)
     mixture = mixture or method.mixture(alphas, context)
@@ -51,11 +76,9 @@ def forward(
         mixture = replace(mixture, recompute=state.recompute == "cells")
         with forked(*place, device=state.device), autocast(state):
             arguments, drop = (batch.images, mixture), {"drop_path": mixture.drop_path}
-            return (
-                module(*arguments, **drop)
-                if weights is None
-                else functional_call(module, dict(weights), arguments, drop)
-            )
+            if weights is None:
+                return module(*arguments, **drop)
+            return functional_call(module, dict(weights), arguments, drop)
 
     @torch.no_grad()
     def again(alphas: Alphas, weights: Named | None) -> Output:
@@ -68,73 +91,83 @@ def forward(
 
 
 def autocast(state: State) -> torch.autocast:
-    """The precision of the state's forward passes."""
+    """Return the autocast context of the state's precision."""
     return torch.autocast(state.device.type, torch.bfloat16, enabled=state.precision == "bf16")
 
 
 def total(terms: tuple[Term, ...], passed: Forward, trace: Trace) -> Tensor:
-    """The sum of the terms, whose sizes the trace notes."""
+    """Return the sum of the terms. The trace records their sizes."""
     each = torch.stack([scalar(term, passed) for term in terms])
     trace.note(terms, each)
     return each.sum() if len(terms) > 1 else each[0]
 
 
 def scalar(term: Term, passed: Forward) -> Tensor:
-    """The value of one term. ValueError where it is none that a loss can be summed of."""
+    """Return the value of one term.
+
+    Raises:
+        ValueError: The value is not a scalar tensor.
+    """
     value = term(passed)
-    if not torch.is_tensor(value) or value.dim():
-        what = f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else shown(value)
-        raise ValueError(
-            f"term {getattr(term, '__name__', type(term).__name__)!r} of the loss gives {what}: a scalar tensor is expected"
-        )
-    return value
+    if torch.is_tensor(value) and not value.dim():
+        return value
+    given = f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else shown(value)
+    raise ValueError(
+        f"term {getattr(term, '__name__', type(term).__name__)!r} of the loss gives {given}: a "
+        "scalar tensor is expected"
+    )
 
 
 @torch.no_grad()
 def measures(prefix: str, passed: Forward) -> Values:
-    """Loss of the labels and accuracy of one pass, as they stand in the metrics; a method's further terms are not in them."""
+    """Return the loss and the accuracy of one pass, named as in the metrics.
+
+    The loss is that of the labels, without the further terms of the method.
+    """
     right = (passed.output.logits.argmax(1) == passed.batch.labels).float().mean()
     return {f"{prefix}_loss": task(passed), f"{prefix}_accuracy": right}
 
 
 def sgd(parameters: Iterable[Tensor], method: Method) -> torch.optim.SGD:
-    """SGD of supernet weights, by the method's weight settings."""
-    s = method.weights
-    # foreach, not fused: torch's fused SGD fails where an op idled in the first step and so has no momentum yet.
+    """Return SGD of supernet weights, with the method's weight settings."""
+    settings = method.weights
+    # The fused SGD of torch fails where an op did not run in the first step, because the op has no
+    # momentum yet.
     return torch.optim.SGD(
         parameters,
-        s.lr,
-        momentum=s.momentum,
-        nesterov=s.nesterov,
-        weight_decay=s.decay,
+        settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        weight_decay=settings.decay,
         foreach=True,
     )
 
 
 def set_rate(method: Method, state: State, optimizer: str) -> None:
-    """The learning rate of now, by the method's weight settings."""
-    s = method.weights
+    """Set an optimizer of weights to the current learning rate of the method's settings."""
+    settings = method.weights
+    rate = cosine(settings.lr, settings.lr_end, settings.per)
     for group in state.optimizers[optimizer].param_groups:
-        group["lr"] = cosine(s.lr, s.lr_end, s.per)(method.context(state, "weight"))
+        group["lr"] = rate(method.context(state, "weight"))
 
 
 def adam(method: Method, state: State) -> torch.optim.Adam:
-    """Adam of the alphas, by the method's alpha settings in a search of this length."""
-    s = method.alpha_settings(state.plan)
+    """Return Adam of the alphas, with the method's alpha settings for this length of search."""
+    settings = method.alpha_settings(state.plan)
     return torch.optim.Adam(
-        state.alphas.values(), s.lr, betas=(s.beta1, s.beta2), weight_decay=s.decay, foreach=True
+        state.alphas.values(),
+        settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        weight_decay=settings.decay,
+        foreach=True,
     )
 
 
 @dataclass(frozen=True)
 class Bilevel:
-    """DARTS (arXiv 1806.09055, algorithm 1)."""
+    """Take the step of DARTS (arXiv 1806.09055, algorithm 1)."""
 
-    reads = frozenset({
-        "relax", "readout", "select", "reshape", "loss", "weight_terms", "alpha_terms", "train_alpha_terms", "memory", "scalars",
-        "extra_alphas", "hypergradient", "alpha_split", "perturb", "transforms", "stages", "finalise", "ahead", "order", "alpha_from", "lengths",
-        "limits", "space", "weights", "alphas", "with_rate", "stepper",
-    })  # fmt: skip
+    reads = CHANGES
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
         return {"search": space.supernet()}
@@ -159,18 +192,17 @@ class Bilevel:
 
     def step(self, method: Method, state: State, train: Batch, val: Batch) -> Values:
         set_rate(method, state, "weights")
-        halves = [alpha_step] * method.moves_alphas(state) + [weight_step]
+        if not method.moves_alphas(state):
+            return weight_step(method, state, train, val)
         if method.order == "weight_first":
-            halves.reverse()
-        return {
-            name: value
-            for half in halves
-            for name, value in half(method, state, train, val).items()
-        }
+            weight_values = weight_step(method, state, train, val)
+            return {**weight_values, **alpha_step(method, state, train, val)}
+        alpha_values = alpha_step(method, state, train, val)
+        return {**alpha_values, **weight_step(method, state, train, val)}
 
 
 def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values:
-    """Adam on the alphas, by the method's hypergradient of the loss on their images."""
+    """Take one step of Adam on the alphas, by the method's hypergradient, and return metrics."""
     net, images = state.nets["search"], {"train": train, "val": val}[method.alpha_split]
 
     def upper(alphas: Alphas, weights: Named | None) -> tuple[Tensor, Forward]:
@@ -184,7 +216,7 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
         net, state.alphas, dict(net.named_parameters()), state.optimizers["weights"], upper, lower
     )
     found, passed = method.hypergradient(problem)
-    if method.train_alpha_terms:
+    if method.patch.train_alpha_terms:
         further = train_gradients(method, state, train)
         found = {name: gradient + further[name] for name, gradient in found.items()}
     move_alphas(state, found)
@@ -193,24 +225,28 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
 
 
 def train_gradients(method: Method, state: State, train: Batch) -> Named:
-    """The gradient by the alphas of the terms on training images, at the weights of now. It is added to any hypergradient; the pass for it
-    leaves the statistics of BatchNorms as they were."""
+    """Return the gradient of the alphas' terms on training images, at the current weights.
+
+    It is added to the hypergradient. The statistics of BatchNorms stay as they were.
+    """
     net = state.nets["search"]
     with probing(net), frozen(net.parameters()):
         passed = forward(method, state, "search", "alpha", train, state.alphas)
         found = gradients(
-            total(method.train_alpha_terms, passed, state.trace), state.alphas, zeros=True
+            total(method.patch.train_alpha_terms, passed, state.trace), state.alphas, zeros=True
         )
     return present(found, state.alphas)
 
 
 def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Values:
-    """SGD on the supernet weights; what this half does not train carries no gradient."""
+    """Take one step of SGD on the supernet weights, and return metrics.
+
+    The alphas are detached, because this half of the step does not train them.
+    """
     net = state.nets["search"]
     named = dict(net.named_parameters())
-    loss, passed = weight_loss(
-        method, state, train, {name: a.detach() for name, a in state.alphas.items()}, None
-    )
+    alphas = {name: rows.detach() for name, rows in state.alphas.items()}
+    loss, passed = weight_loss(method, state, train, alphas, None)
     found = gradients(loss, named)
     for transform in method.patch.transforms:
         found = transform(found, passed)
@@ -220,20 +256,19 @@ def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Value
 
 
 def move_alphas(state: State, found: Named) -> None:
-    """One step of Adam on the alphas, whose largest the trace notes."""
+    """Take one step of Adam on the alphas. The trace records the largest of them."""
     update(state.optimizers["alphas"], state.alphas, found)
     state.trace.note((ALPHAS,), largest(state.alphas.values()))
 
 
-def descend(
-    method: Method, state: State, optimizer: str, named: Named, found: dict[str, Tensor | None]
-) -> None:
-    """One step of SGD on the weights ``named``, whose gradients are clipped to the method's norm."""
+def descend(method: Method, state: State, optimizer: str, named: Named, found: Gradients) -> None:
+    """Take one step of SGD on the weights ``named``, with clipped gradients."""
     clip(found, method.weights.clip)
     update(state.optimizers[optimizer], named, found)
 
 
 def remember(state: State, passed: Forward) -> None:
+    """Show a pass to the memories, after the update that it led to."""
     for memory in state.memory.values():
         memory.after_step(passed)
 
@@ -241,22 +276,27 @@ def remember(state: State, passed: Forward) -> None:
 def weight_loss(
     method: Method, state: State, train: Batch, alphas: Alphas, weights: Named | None
 ) -> tuple[Tensor, Forward]:
-    """The training loss at the mixture of ``alphas``, or, where the method perturbs it, the weighted sum over its neighbours."""
+    """Return the training loss at the mixture of ``alphas``, and its pass.
 
+    Where the method perturbs the mixture, the loss is a weighted sum over the perturbed mixtures,
+    and the pass is that of the first of them.
+    """
     net = state.nets["search"]
 
-    def at(mixture: Mixture) -> tuple[Tensor, Forward]:
+    def loss_at(mixture: Mixture) -> tuple[Tensor, Forward]:
         passed = forward(method, state, "search", "weight", train, alphas, weights, mixture)
         return total(method.weight_terms, passed, state.trace), passed
 
     context = method.context(state, "weight")
     mixture = method.mixture(alphas, context)
-    if method.perturb is None:
-        return at(mixture)
+    if method.patch.perturb is None:
+        return loss_at(mixture)
 
     def probe(moved: Mixture) -> Tensor:
         with probing(net), frozen(net.parameters()):
-            return at(moved)[0]
+            return loss_at(moved)[0]
 
-    parts = [(share, *at(moved)) for share, moved in method.perturb(mixture, probe, context)]
+    parts = [
+        (share, *loss_at(moved)) for share, moved in method.patch.perturb(mixture, probe, context)
+    ]
     return torch.stack([share * loss for share, loss, _ in parts]).sum(), parts[0][2]

@@ -1,4 +1,7 @@
-"""The types that the pieces of a search share. They refer to each other, so they stand in one file."""
+"""The types that the parts of a search share.
+
+They stand in one file because they refer to each other.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch, Loss
 from archgrad.arch.space import AlphaSettings, Space, WeightSettings
 from archgrad.components.context import Context, Forward, Progress
+from archgrad.components.gradients import Gradients
 from archgrad.components.hypergradient import Hypergradient
 from archgrad.components.losses import Term
+from archgrad.components.perturb import LossAt
 from archgrad.components.schedules import When
 from archgrad.cost.limits import Limits
 from archgrad.searching.finite import Trace
@@ -27,67 +32,116 @@ if TYPE_CHECKING:
 
 Relaxation = Callable[[Alphas, Context], Mixture]
 Reshape = Callable[[Mixture, Alphas, Context], Mixture]
-LossAt = Callable[[Mixture], Tensor]
 Perturb = Callable[[Mixture, LossAt, Context], list[tuple[float, Mixture]]]
-"""Mixtures to train the weights at, each with its share of the loss (SmoothDARTS)."""
+"""(mixture, loss at a mixture, context) -> the mixtures that the weights are trained at.
+
+Each of them comes with its share of the loss (SmoothDARTS).
+"""
 Select = Callable[[Mixture, Groups, Limits], Genotype]
-"""What is read off a mixture; it keeps to the limits."""
+"""(mixture, groups, limits) -> the selected genotype, which is within the limits."""
+Transform = Callable[[Gradients, Forward], Gradients]
+"""(gradients of the supernet weights by name, the pass they come from) -> changed gradients.
+
+The weights are moved by the changed gradients, and a weight whose gradient is None stays (OLES).
+"""
 Values = dict[str, Tensor]
-"""Scalar tensors by the name of a metric."""
+"""Name of a metric -> scalar tensor."""
 
 
 class Plan(NamedTuple):
-    """How long the search is: every schedule depends on it, so another plan at resume is refused."""
+    """Describe the length of a search.
+
+    Every schedule depends on it, so a search cannot be resumed with another plan.
+
+    Attributes:
+        epochs: Number of epochs.
+        steps: Number of batches in one pass over the training half.
+        images: Number of images of the training half and of the validation half; 0 if unknown.
+        alpha_split: Split that the alphas learn from: "val" or "train".
+    """
 
     epochs: int
-    steps: int  # batches of the training half: one pass over it
-    images: tuple[int, int] = (
-        0,
-        0,
-    )  # of the training and of the validation half; 0 where they are not known
-    alpha_split: str = "val"  # of which of them alphas learn
+    steps: int
+    images: tuple[int, int] = (0, 0)
+    alpha_split: str = "val"
 
 
 class Data(Protocol):
-    """What a search reads: the splits "train", "val" and "test"."""
+    """Give the images of a search, in the splits "train", "val" and "test"."""
 
     def count(self, split: str = "train") -> int:
-        """Images of a split."""
+        """Return the number of images of a split."""
 
-    def steps(self, split: str = "train") -> int: ...
+    def steps(self, split: str = "train") -> int:
+        """Return the number of batches of a split in one epoch."""
 
     def batches(
         self, split: str, epoch: int, start: int = 0, steps: int | None = None
     ) -> Iterator[Batch]:
-        """Shuffled and augmented; each batch is a function of (seed, split, epoch, step), so it may start anywhere."""
+        """Yield shuffled and augmented batches to learn from.
+
+        Each batch is a function of (seed, split, epoch, step), so that a search may resume at any
+        step.
+
+        Args:
+            split: Name of the split.
+            epoch: Number of the epoch, from 0 on.
+            start: First step.
+            steps: Number of batches; None: those of one epoch.
+        """
 
     def evaluation(self, split: str, batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
-        """As they are, in one fixed shuffled order, so that a batch has images of many classes: it may be normalised by its own statistics.
+        """Yield batches of images that are not augmented, in one fixed shuffled order.
 
-        No batch is promised to have images of all classes. Recorded gaps depend on the order, so it stays."""
+        Because of the order, a batch has images of many classes, so that its own statistics may
+        normalise it. A batch need not have images of all classes. Recorded gaps depend on this
+        order, so it does not change.
+
+        Args:
+            split: Name of the split.
+            batch: Number of images in a batch.
+            limit: Number of images in all, at most; None: all images of the split.
+        """
 
 
 class Decision(NamedTuple):
-    """One step of a `Finalise`: the genotype as decided so far, and whatever it needs (JSON-able) to go on from here."""
+    """Record one step of a `Finalise`.
+
+    Attributes:
+        genotype: The genotype as it is decided so far.
+        note: Values that the finalisation needs to go on from here, in JSON's types.
+    """
 
     genotype: Genotype
     note: dict[str, Any]
 
 
 Finalise = Callable[["Method", "State", "Data", list[Decision]], Iterator[Decision]]
-"""What happens after the last epoch. Goes on from the decisions already taken: a generator's frame cannot be saved."""
-Found = dict[str, Tensor | None]
-Transform = Callable[[Found, Forward], Found]
-"""The gradients of the supernet weights by name, and the pass they come from -> those the weights are moved by; None rests (OLES)."""
+"""(method, state, data, decisions already taken) -> the decisions that follow the last epoch.
+
+It starts from the decisions already taken, because the frame of a generator cannot be saved.
+"""
 Carry = Callable[["State", "State"], None]
+"""(state of the old space, state of the new space): copy the values that stay."""
 Ahead = Callable[["Method", "State"], float]
-"""Forward passes of an image that are still to come beside the steps, to tell how long a search takes; a backward pass counts as two."""
+"""(method, state) -> forward passes of an image that are still to come outside the steps.
+
+A backward pass counts as two. The estimate of a search's duration reads this number.
+"""
 
 
 class Stage(NamedTuple):
-    """At ``begin`` the search goes on in another space. ``carry(old, new)`` hands over what should live on. Alphas move from ``alpha_from``
-    on, an epoch of the whole search (None: at once). ``continues``: the supernet goes on living, and schedules of its life with it. ``set_by``:
-    the option that decides how many stages there are, for messages."""
+    """Change the space of a search at an epoch.
+
+    Attributes:
+        begin: Epoch at which the stage begins.
+        change: Function that gives the new space.
+        carry: Function that copies values from the old state to the new one; None copies nothing.
+        alpha_from: First epoch, of the whole search, in which the alphas of this stage move; None
+            lets them move at once.
+        continues: Whether the supernet and its schedules go on, instead of starting anew.
+        set_by: Option that sets the number of stages, for error messages.
+    """
 
     begin: When
     change: Callable[[Method, State], Space]
@@ -98,9 +152,9 @@ class Stage(NamedTuple):
 
 
 class Method(Protocol):
-    """The part of a method that the pieces of a search may read. `archgrad.searching.method.Method` is the whole.
+    """Show the part of `archgrad.searching.method.Method` that the parts of a search may read.
 
-    Every property is the patch's, or DARTS's where the patch leaves it open.
+    A property has the value of the patch, or DARTS's value if the patch does not set it.
     """
 
     @property
@@ -134,9 +188,6 @@ class Method(Protocol):
     def alpha_terms(self) -> tuple[Term, ...]: ...
 
     @property
-    def train_alpha_terms(self) -> tuple[Term, ...]: ...
-
-    @property
     def hypergradient(self) -> Hypergradient: ...
 
     @property
@@ -147,9 +198,6 @@ class Method(Protocol):
 
     @property
     def limits(self) -> Limits: ...
-
-    @property
-    def perturb(self) -> Perturb | None: ...
 
     @property
     def order(self) -> str: ...
@@ -167,9 +215,16 @@ class Method(Protocol):
     def identity(self) -> Callable[[Plan], dict[str, Any]]: ...
 
     def start(
-        self, *, seed: int, epochs: int, steps: int, images: tuple[int, int] = ..., device: torch.device | str = ...,
-        precision: str = ..., recompute: str = ...,
-    ) -> State: ...  # fmt: skip
+        self,
+        *,
+        seed: int,
+        epochs: int,
+        steps: int,
+        images: tuple[int, int] = ...,
+        device: torch.device | str = ...,
+        precision: str = ...,
+        recompute: str = ...,
+    ) -> State: ...
 
     def build(self, state: State, space: Space) -> None: ...
 
@@ -213,64 +268,122 @@ class Method(Protocol):
 
 
 class Memory(Protocol):
-    """Lives in ``State.memory`` under its patch's name for it; pieces read it from ``Context.memory``."""
+    """Keep something from step to step in ``State.memory``, where ``Context.memory`` shows it.
+
+    A class that inherits from `Memory` writes only the methods that it needs, because the methods
+    here do nothing. The patch of a method names its memories (`Patch.memory`).
+    """
 
     def bind(self, state: State) -> None:
-        """Called once the nets of ``state`` are built: at the start, by every stage, and before a resumed state is loaded. ValueError where
-        this search cannot have such a memory."""
+        """Prepare for the networks of ``state``, which were just built.
+
+        The search calls this at its start, at every stage, and before a checkpoint is loaded.
+
+        Raises:
+            ValueError: This search cannot have such a memory.
+        """
+        return None
 
     def size(self) -> int:
-        """Bytes it will hold at most, once bound; said before the search starts."""
+        """Return the largest number of bytes it will hold, once bound. The search prints it."""
+        return 0
 
     def after_step(self, forward: Forward) -> None:
-        """Sees the pass of a half of the step (``forward.context.phase``) after that half's update."""
+        """Read the pass of one half of a step, after that half's update.
+
+        ``forward.context.phase`` names the half: "weight" or "alpha".
+        """
+        return None
 
     def after_epoch(
         self, method: Method, state: State, data: Data, context: Context
     ) -> dict[str, Any]:
-        """What it returns stands in the epoch's row of the metrics; a "stop" in it (a reason) ends the epochs. ``context`` is the readout's,
-        of the epoch that ends."""
+        """Return columns for the epoch's row of the metrics.
+
+        A column "stop", whose text is a reason, ends the epochs. ``context`` is that of the
+        readout in the epoch that ends.
+        """
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Dicts, lists, tensors and Python scalars only."""
+        """Return the values to save: dicts, lists, tensors and Python scalars only."""
+        return {}
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None: ...
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Restore the values that `state_dict` returned."""
+        return None
 
 
 class Stepper(Protocol):
-    """How a step is made of the same pieces. ``reads`` names the fields of `Patch` it honours: setting another is refused."""
+    """Make a step from the same parts, possibly with other networks.
+
+    Attributes:
+        reads: Names of the fields of `Patch` that this stepper reads. A patch that sets another
+            field is refused.
+    """
 
     reads: frozenset[str]
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
-        """Fresh networks by name; "search" is the one whose mixture the alphas give."""
+        """Return new networks by name. The alphas give the mixture of the network "search"."""
 
-    def optimizers(self, method: Method, state: State) -> dict[str, torch.optim.Optimizer]: ...
+    def optimizers(self, method: Method, state: State) -> dict[str, torch.optim.Optimizer]:
+        """Return new optimizers by name, for the networks and the alphas of ``state``."""
 
     def steps(self, method: Method, plan: Plan, epoch: int) -> int:
-        """Steps of an epoch."""
+        """Return the number of steps of an epoch."""
 
     def alpha_steps(self, method: Method, plan: Plan, epoch: int) -> int:
-        """Steps of an epoch that move alphas."""
+        """Return the number of steps of an epoch that move alphas."""
 
     def begin_epoch(self, method: Method, state: State) -> None:
-        """Before the first step of an epoch, again where a search goes on from there."""
+        """Prepare for the first step of an epoch. A resumed search calls this again there."""
 
     def phase(self, method: Method, state: State) -> str:
-        """The name of what happens now, for the progress bar and the metrics."""
+        """Return the name of the current phase, for the progress bar and the metrics."""
 
     def step(self, method: Method, state: State, train: Batch, val: Batch) -> Values:
-        """One step; scalar tensors for the metrics."""
+        """Take one step, and return its metrics as scalar tensors."""
 
 
 @dataclass
 class State:
-    """A running search. Built by `Method.build` alone; changed by the stepper, the stages, the memories and the loop alone."""
+    """Hold everything that changes during a search.
+
+    Only `Method.build` makes a state. Only the stepper, the stages, the memories and the loop
+    change it.
+
+    Attributes:
+        seed: Seed of the search.
+        plan: Length of the search.
+        device: Device of the networks and the alphas.
+        precision: Precision of the supernet's forward pass: "32" or "bf16".
+        space: Space that is searched now.
+        nets: Networks by name.
+        alphas: Logits by name of the edge group.
+        optimizers: Optimizers by name.
+        memory: Memories by name.
+        epoch: Current epoch, from 0 on.
+        step: Current step of the epoch, from 0 on.
+        born: Epoch at which this supernet began.
+        dies: Epoch at which this supernet ends.
+        sums: Sums of this epoch's step metrics.
+        counts: Number of values in each sum.
+        genotype: Genotype that an evaluation network runs (CDARTS).
+        decisions: Decisions of the finalisation so far.
+        stopped: Reason why the epochs ended early.
+        ended: Number of epochs, if they ended early.
+        identity: Identity of the method that built the state (`Method.identity`).
+        recompute: Activations that the backward pass computes again: "none" or "cells". No result
+            depends on it.
+        trace: Record of the first diverged part. It is not saved, because a state that has
+            diverged is not saved.
+    """
 
     seed: int
     plan: Plan
     device: torch.device
-    precision: str  # "32" | "bf16": of the supernet's forward
+    precision: str
     space: Space
     nets: dict[str, nn.Module] = field(default_factory=dict)
     alphas: Alphas = field(default_factory=dict)
@@ -278,35 +391,32 @@ class State:
     memory: dict[str, Memory] = field(default_factory=dict)
     epoch: int = 0
     step: int = 0
-    born: int = 0  # the epoch this supernet began, and the one it ends
+    born: int = 0
     dies: int = 0
-    sums: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # running sums of this epoch's step metrics
+    sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-    genotype: Genotype | None = None  # what an evaluation network runs (CDARTS)
+    genotype: Genotype | None = None
     decisions: list[Decision] = field(default_factory=list)
-    stopped: str | None = None  # why the epochs ended early, and how many there were
+    stopped: str | None = None
     ended: int | None = None
-    identity: dict[str, Any] = field(
-        default_factory=dict
-    )  # of the method that built it (`Method.identity`)
-    recompute: str = "none"  # "none" | "cells": whose activations are made again in the backward; no result depends on it
-    trace: Trace = field(
-        default_factory=Trace
-    )  # of this process alone: a state that is saved is fine
+    identity: dict[str, Any] = field(default_factory=dict)
+    recompute: str = "none"
+    trace: Trace = field(default_factory=Trace)
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {tuple(own.shape)}" for name, own in self.alphas.items())
+        shapes = ", ".join(f"{name} {tuple(rows.shape)}" for name, rows in self.alphas.items())
         place = f"epoch {self.epoch} of {self.plan.epochs}, step {self.step}"
         return f"<State at {place}, seed {self.seed}, {self.device}; alphas {shapes}>"
 
     def averages(self) -> dict[str, float]:
-        """This epoch's step metrics so far, averaged."""
+        """Return the averages of this epoch's step metrics so far."""
         return {name: self.sums[name].item() / self.counts[name] for name in self.sums}
 
-    def add(self, values: dict[str, Tensor]) -> None:
-        """Adds one step's metrics to the running sums, on the device: reading them every step would stop a GPU."""
+    def add(self, values: Values) -> None:
+        """Add the metrics of one step to the sums.
+
+        The sums stay on the device, because reading a number in every step would stop a GPU.
+        """
         for name, value in values.items():
             value = value.detach().double()
             self.sums[name] = self.sums[name] + value if name in self.sums else value

@@ -1,4 +1,7 @@
-"""Search spaces, by name. A new space enrols by one line of the table."""
+"""The table of search spaces, and the parts from which a new space is built.
+
+A new space needs one line in the table `SPACES`.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,50 @@ from typing import Any, NamedTuple
 from archgrad import plugins
 from archgrad.arch.space import Space
 from archgrad.errors import shown
+from archgrad.spaces.cells import Cell
 from archgrad.spaces.darts import STEMS, Darts
+from archgrad.spaces.derived import Derived
 from archgrad.spaces.mbconv import STEMS as MOBILE
 from archgrad.spaces.mbconv import MBConv
 from archgrad.spaces.nasbench201 import NasBench201
 from archgrad.spaces.nasbenchmacro import NasBenchMacro
+from archgrad.spaces.primitives import FREE, PRIMITIVES, Conv, Primitive, Style
+
+__all__ = [
+    "FREE",
+    "PRIMITIVES",
+    "SPACES",
+    "Cell",
+    "Conv",
+    "Darts",
+    "Derived",
+    "Entry",
+    "MBConv",
+    "NasBench201",
+    "NasBenchMacro",
+    "Primitive",
+    "Style",
+    "space",
+    "space_of",
+]
 
 
 class Entry(NamedTuple):
-    """``build(**options)``, where the space comes from, and its choices of ``stem``, for images of different sizes."""
+    """A line of the table.
+
+    ``build(**options)`` returns the space, ``paper`` is its source, and ``stems`` are the values of
+    its option ``stem``, for images of different sizes.
+    """
 
     build: Callable[..., Space]
     paper: str
     stems: Collection[str] = ()
 
 
-ROBUST = "Zela et al., Understanding and Robustifying Differentiable Architecture Search, arXiv 1909.09656"
+ROBUST = (
+    "Zela et al., Understanding and Robustifying Differentiable Architecture Search, "
+    "arXiv 1909.09656"
+)
 
 SPACES: dict[str, Entry] = {
     "darts": Entry(
@@ -40,13 +71,28 @@ SPACES: dict[str, Entry] = {
     ),
     "nasbenchmacro": Entry(
         NasBenchMacro,
-        "Su et al., Prioritized Architecture Sampling with Monto-Carlo Tree Search, arXiv 2103.11922",
+        "Su et al., Prioritized Architecture Sampling with Monto-Carlo Tree Search, "
+        "arXiv 2103.11922",
     ),
 }
 
 
 def space(name: str, /, **options: Any) -> Space:
-    """The space of that name. ValueError for an unknown name or option, or an option out of range."""
+    """Return the search space of a name.
+
+    Args:
+        name: Name of the space, as `archgrad spaces` lists it.
+        options: Options of the space, such as ``channels`` and ``cells``.
+
+    Returns:
+        The space.
+
+    Raises:
+        ValueError: The name or an option is unknown, or a value is out of range.
+
+    >>> space("nasbench201", channels=8).groups["cell"].width
+    5
+    """
     plugins.find()
     if name not in SPACES:
         raise plugins.unknown("space", name, SPACES)
@@ -54,7 +100,17 @@ def space(name: str, /, **options: Any) -> Space:
 
 
 def space_of(given: Any) -> Space:
-    """A space as it is, by its name, or by a mapping of its ``name`` and options. ValueError for anything else."""
+    """Return a search space in any of its forms.
+
+    Args:
+        given: A space, its name, or a mapping with its ``name`` and its options.
+
+    Returns:
+        The space.
+
+    Raises:
+        ValueError: The value is none of these.
+    """
     if isinstance(given, str):
         given = {"name": given}
     if isinstance(given, Mapping) and "name" in given:

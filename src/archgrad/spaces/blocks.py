@@ -1,6 +1,7 @@
-"""Blocks of mobile networks (MobileNetV2, arXiv 1801.04381; squeeze and excitation, arXiv 1709.01507), and the primitives they are.
+"""The blocks of mobile networks and their primitives.
 
-``mb6_k5`` is an inverted residual of expansion 6 and kernel 5. These primitives read a node as it is: no ReLU belongs to it.
+``mb6_k5`` is an inverted residual (MobileNetV2, arXiv 1801.04381) of expansion 6 and kernel 5, with
+or without squeeze and excitation (arXiv 1709.01507). These primitives read a node without a ReLU.
 """
 
 from __future__ import annotations
@@ -20,32 +21,35 @@ EXAMPLES = (SKIP, "mb3_k3", "mb4_k3", "mb6_k3", "mb4_k5", "mb6_k5", "mb4_k7", "m
 
 
 class Kind(NamedTuple):
-    """What all blocks of a network have in common."""
+    """The properties that all blocks of a network share."""
 
     activation: Callable[[Tensor], Tensor] = F.relu
-    squeeze: bool = False  # squeeze and excitation
+    squeeze: bool = False  # with squeeze and excitation
 
 
 PLAIN = Kind()
 
 
 class Layer(NamedTuple):
-    """A layer of a chain: its edge group and its shape."""
+    """A layer of a chain: the name of its edge group, its channels and its stride."""
 
     name: str
     inputs: int
     outputs: int
     stride: int
-    first: bool  # of its stage
+    first: bool  # the first layer of its stage
 
     @property
     def keeps(self) -> bool:
-        """Whether what comes out has the shape of what went in."""
+        """Return whether the output has the shape of the input."""
         return self.stride == 1 and self.inputs == self.outputs
 
 
 class SqueezeExcite(nn.Module):
-    """x times a gate per channel: mean, 1x1 to a quarter of the channels, ReLU, 1x1, hard sigmoid [author code, CDARTS]."""
+    """Squeeze and excitation, which multiplies each channel by a gate [author code, CDARTS].
+
+    The gate is: mean, 1x1 to a quarter of the channels, ReLU, 1x1, hard sigmoid.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -53,14 +57,17 @@ class SqueezeExcite(nn.Module):
         self.expand = nn.Conv2d(rounded(channels / 4), channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, H, W)"""
+        """Return x (B, C, H, W) times its gates."""
         gate = self.expand(F.relu(self.reduce(x.mean((2, 3), keepdim=True))))
         return x * (F.relu6(gate + 3) / 6)  # torch's own hard sigmoid has no second derivative
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to ``expansion`` times the inputs (not at 1), depthwise k x k of the stride, 1x1 to the outputs, a BatchNorm behind each; what it
-    read is added where the shape is kept."""
+    """An inverted residual: three convolutions with a BatchNorm each, and a skip connection.
+
+    The convolutions are 1x1 to ``expansion`` times the inputs (left out for expansion 1), depthwise
+    k x k with the stride, and 1x1 to the outputs. The input is added if the shape stays the same.
+    """
 
     def __init__(
         self,
@@ -82,17 +89,18 @@ class InvertedResidual(nn.Module):
         self.project = Conv(hidden, outputs, 1, 1, style)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, H, W) -> (B, C', H', W')"""
+        """Return (B, outputs, H', W') for x (B, inputs, H, W)."""
         hidden = x if self.expand is None else self.activation(self.expand(x))
         hidden = self.squeeze(self.activation(self.bn(self.depthwise(hidden))))
         return self.project(hidden) + x if self.residual else self.project(hidden)
 
 
 class Downsample(nn.Module):
-    """1x1 convolution of a stride, BN: a skip that changes the shape.
+    """A 1x1 convolution with a stride and a BatchNorm: a skip that changes the shape.
 
-    Pixels are taken first, which is the same and cheaper; and torch 2.13's 1x1 convolution of stride 2 writes past its memory on a CPU, for
-    fewer than 8 channels in channels_last.
+    The pixels are selected before the convolution, which gives the same result and is cheaper. It
+    also avoids an error of torch 2.13, whose 1x1 convolution of stride 2 on a CPU writes past its
+    memory for fewer than 8 channels in channels_last.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, style: Style) -> None:
@@ -101,44 +109,70 @@ class Downsample(nn.Module):
         self.conv = Conv(inputs, outputs, 1, 1, style)
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """x (B, C, H, W); weight, a scalar that multiplies the result."""
+        """Return the convolution of x (B, C, H, W) times ``weight``, a scalar."""
         return self.conv(x[:, :, :: self.stride, :: self.stride], weight)
 
 
 def rounded(channels: float, divisor: int = 8) -> int:
-    """To the nearest multiple, upwards where more than a tenth would be lost (MobileNetV2)."""
+    """Round channels to a multiple of ``divisor``, up if the nearest loses more than a tenth.
+
+    The rule is that of MobileNetV2.
+    """
     nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * channels else nearest
 
 
 def shape(name: str) -> tuple[int, int]:
-    """``mb6_k5`` -> (expansion, kernel). ValueError for what is no such name, or has an even kernel."""
+    """Return the expansion and the kernel of a primitive.
+
+    Args:
+        name: A name such as ``mb6_k5``.
+
+    Returns:
+        (expansion, kernel).
+
+    Raises:
+        ValueError: The name has another form, or the kernel is even.
+
+    >>> shape("mb6_k5")
+    (6, 5)
+    """
     found = re.fullmatch(r"mb([1-9]\d*)_k([1-9]\d*)", name)
     if not found:
         raise unknown("primitive", name, EXAMPLES)
     expansion, kernel = map(int, found.groups())
     if kernel % 2 == 0:
         raise ValueError(
-            f"primitive {name!r} has a kernel of {kernel} pixels, which has no middle: choose an odd one"
+            f"primitive {name!r} has an even kernel of {kernel} pixels: choose an odd one"
         )
     return expansion, kernel
 
 
 def check(names: Iterable[str]) -> None:
-    """ValueError at the first name that is not a primitive's of a chain, or that stands twice."""
+    """Raise ValueError for a name that is no primitive of a chain, or that is given twice."""
     names = list(names)
     for name in names:
         if name != SKIP:
             shape(name)
         if names.count(name) > 1:
             raise ValueError(
-                f"primitive {name!r} stands {names.count(name)} times in one layer, once is meant"
+                f"primitive {name!r} is given {names.count(name)} times for one layer, "
+                "once is enough"
             )
 
 
 def primitives(layer: Layer, kind: Kind) -> Callable[[str, int], Primitive]:
-    """(name, stride) -> that primitive in this layer. A skip that changes the shape is a 1x1 convolution and a BatchNorm, as
-    NAS-Bench-Macro's."""
+    """Return the lookup of primitives for a layer.
+
+    A skip that changes the shape is a 1x1 convolution with a BatchNorm, as in NAS-Bench-Macro.
+
+    Args:
+        layer: The layer.
+        kind: The properties of its blocks.
+
+    Returns:
+        (name, stride) -> the primitive in this layer.
+    """
 
     def lookup(name: str, stride: int) -> Primitive:
         if name == SKIP and layer.keeps:
@@ -153,7 +187,7 @@ def primitives(layer: Layer, kind: Kind) -> Callable[[str, int], Primitive]:
         expansion, kernel = shape(name)
 
         def build(channels: int, step: int, style: Style) -> nn.Module:
-            # A part of the channels (PC-DARTS) is a narrower layer of the same kind.
+            # With partial channels (PC-DARTS) the block is a narrower one of the same kind.
             return InvertedResidual(
                 channels if layer.keeps else layer.inputs,
                 channels,

@@ -1,13 +1,18 @@
-"""The cell: one edge group running under its `CellMixture`, in a form that computes once what the edges out of a node share.
+"""The cell, which computes the ops of one edge group under a `CellMixture`.
 
     node_t = sum over edges s -> t and primitives k of  weight[edge, k] * op_k(node_s)
 
-Out of one node every primitive but pools and skip begins with the same ReLU, and pools (with their BatchNorm) and skip themselves
-are the same on every edge: a `Node` holds these, each computed at its first use.
+The edges out of a node share computations. All primitives except pools and skips begin with the
+same ReLU of the node, and pools (with their BatchNorm) and skips are the same on every edge. A
+`Node` computes each of these once, at its first use.
 
-With partial channels (PC-DARTS) ops read a part of a node, and the rest goes by every edge with the sum of that edge's weights:
+With partial channels (PC-DARTS) the ops read a part of a node. The rest bypasses the ops with the
+sum of the edge's weights:
 
-    node_t = shuffle(sum of  weight[edge, k] * op_k(part(node_s)),  sum of  weight[edge].sum() * rest(node_s))
+    node_t = shuffle(
+        sum of  weight[edge, k] * op_k(part(node_s)),
+        sum of  weight[edge].sum() * rest(node_s),
+    )
 """
 
 from __future__ import annotations
@@ -31,7 +36,10 @@ Rows = list[list[Tensor]]
 
 
 class Op(NamedTuple):
-    """One column of one edge; ``place`` and ``key`` are where `Cell.shared` or `Cell.edges` holds its module."""
+    """One column of one edge; its module is in ``Cell.shared`` or ``Cell.edges``, ``[place][key]``.
+
+    The flags are those of its `Primitive`; ``extra`` marks an unsearched column.
+    """
 
     edge: int
     column: int
@@ -47,9 +55,10 @@ class Op(NamedTuple):
 
 
 class Node:
-    """A node's tensor (B, C, H, W), and what its outgoing edges share: the part that ops read, what goes by, and first results.
+    """The tensor (B, C, H, W) of a node, and the results that its outgoing edges share.
 
-    ``stride`` is that of the edges.
+    ``part`` are the channels that ops read, and ``rest`` are the channels that bypass them.
+    ``stride`` is that of the outgoing edges.
     """
 
     def __init__(self, value: Tensor, k: int, stride: int) -> None:
@@ -59,21 +68,31 @@ class Node:
 
     @cached_property
     def rest(self) -> Tensor:
+        """Return the channels that bypass the ops, pooled if the edges have stride 2."""
         return partial_channels.rest(self.value, self.k, self.stride)
 
     def once(self, name: str, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """``function(self.part)``, computed once."""
+        """Return ``function(self.part)``, which is computed only once for each name."""
         if name not in self._known:
             self._known[name] = function(self.part)
         return self._known[name]
 
 
 class Cell(nn.Module):
-    """``preprocess``: a module per input; ``stride`` is that of the edges out of the inputs (2 in a reduction cell); ops have
-    ``channels / k`` channels (`archgrad.spaces.partial_channels`); ``lookup``: (name, stride) -> what that primitive is here.
+    """A module that computes one edge group.
 
-    A parameter is named by what it belongs to (``edges.0_2.sep_conv_3x3...``), never by position, so a pruned or derived cell has
-    the names of the full one. Extra columns (`EdgeGroup.extras`) have weights of their own.
+    A parameter has the name of its edge and primitive (``edges.0_2.sep_conv_3x3...``) and not a
+    number, so a pruned or derived cell has the same names as the full one. Extra columns
+    (`EdgeGroup.extras`) have their own modules.
+
+    Args:
+        group: The edge group.
+        preprocess: A module for each input, which gives it the channels of the cell.
+        channels: Channels of each node.
+        stride: Stride of the edges out of the inputs (2 in a reduction cell).
+        style: Properties of the BatchNorms.
+        k: Divisor of the channels: ops have ``channels / k`` of them (PC-DARTS).
+        lookup: (name, stride) -> the primitive of that name in this cell.
     """
 
     own: Tensor
@@ -93,7 +112,7 @@ class Cell(nn.Module):
         self.concat, self.width, self.extras = group.concat, group.width, len(group.extras)
         self.channels, self.stride, self.k = channels, stride, k
         if k > 1:
-            self.register_buffer("own", group.mask().float(), persistent=False)  # 0 for padding
+            self.register_buffer("own", group.mask().float(), persistent=False)  # 0 is padding
         self.plan: dict[int, list[Op]] = {target: [] for target in sorted(group.nodes())}
         edges: dict[str, dict[str, nn.Module]] = {}
         shared: dict[str, dict[str, nn.Module]] = {}
@@ -120,7 +139,16 @@ class Cell(nn.Module):
     def forward(
         self, inputs: Iterable[Tensor], mixture: CellMixture | None = None, drop_path: float = 0.0
     ) -> Tensor:
-        """inputs (B, ?, H, W) each -> (B, len(concat) * channels, H', W'). ``None``: weight 1 on every searched op."""
+        """Compute the output of the cell.
+
+        Args:
+            inputs: A tensor (B, C', H, W) for each input node.
+            mixture: Weights of the ops; None gives every searched op the weight 1.
+            drop_path: Probability of dropping an op in training mode.
+
+        Returns:
+            (B, len(concat) * channels, H', W').
+        """
         inputs = tuple(inputs)
         if mixture is not None and mixture.recompute and self.training and torch.is_grad_enabled():
             return recomputed(self, lambda: self._pass(inputs, mixture, drop_path))
@@ -148,7 +176,18 @@ class Cell(nn.Module):
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
     def ops(self, edge: int, name: str) -> nn.Module:
-        """The module of a searched primitive on an edge of the group (its shared one, if it is shared)."""
+        """Return the module of a searched primitive on an edge.
+
+        Args:
+            edge: Index of the edge in the group.
+            name: Name of the primitive.
+
+        Returns:
+            The module; edges out of the same node may share it.
+
+        Raises:
+            ValueError: The edge has no such primitive.
+        """
         found = [
             op
             for ops in self.plan.values()
@@ -170,7 +209,7 @@ class Cell(nn.Module):
         rows: Rows | None,
         drop_path: float,
     ) -> Tensor:
-        """A node without any input is zero."""
+        """Return the weighted sum of a node's ops; zeros for a node without inputs."""
         weights, outs, idle = [], [], []
         for op in ops:
             weight = None
@@ -182,7 +221,8 @@ class Cell(nn.Module):
             else:
                 weight = rows[op.edge][op.column]
                 if mixture.active is not None and not mixture.active[op.edge][op.column]:
-                    idle += [weight] * mixture.idle
+                    if mixture.idle:
+                        idle.append(weight)
                     continue
             if op.primitive == "none":
                 continue
@@ -202,7 +242,8 @@ class Cell(nn.Module):
         else:
             total = weighted_sum(weights, outs) if mixture is not None else sum(outs[1:], outs[0])
         if idle and idle[0].requires_grad:
-            # An idle op counts as the scalar w - w = 0, which carries its gradient (GDAS, arXiv 1910.04465, its authors' code).
+            # A skipped op contributes the scalar w - w.detach() = 0, which carries a gradient of 1
+            # (GDAS, arXiv 1910.04465, author code).
             scalar = torch.stack(idle).sum()
             total = total + (scalar - scalar.detach())
         return total
@@ -210,7 +251,7 @@ class Cell(nn.Module):
     def _whole(
         self, made: Tensor, ops: list[Op], states: Mapping[int, Node], sums: Sequence[Tensor]
     ) -> Tensor:
-        """A node of partial channels: what its ops made, and what went by its edges."""
+        """Return a node with partial channels, from the output of its ops and the bypassed rest."""
         sources = {op.edge: op.source for op in ops}
         if not sources:
             return _zeros(states[0].value, self.channels, self.stride)
@@ -220,7 +261,7 @@ class Cell(nn.Module):
         return partial_channels.joined(made, passed, self.k)
 
     def _sums(self, mixture: CellMixture | None, like: Tensor) -> Sequence[Tensor]:
-        """Per edge the sum of the weights of its searched ops, each a scalar: how much of the rest it lets by."""
+        """Return for each edge the sum of its searched weights, the factor of the bypassed rest."""
         if self.k == 1:
             return ()
         weights = (
@@ -254,13 +295,16 @@ class Cell(nn.Module):
 
 
 def _columns(group: EdgeGroup, names: tuple[str, ...]) -> list[tuple[int, str, bool]]:
-    """(column, primitive, is an extra) of an edge; a removed edge has no extras either."""
+    """Return (column, primitive, is an extra) of an edge; a removed edge has no extras."""
     extras = [(group.width + i, name, True) for i, name in enumerate(group.extras)] if names else []
     return [(k, name, False) for k, name in enumerate(names)] + extras
 
 
 def _scalars(weights: Tensor) -> Rows:
-    """(edges, ops) -> nested lists of 0-dim views through one unbind, whose backward is one stack."""
+    """Return weights (edges, ops) as nested lists of scalars, through one unbind.
+
+    The backward of one unbind is one stack, which is faster than that of many selections.
+    """
     flat, width = weights.flatten().unbind(), weights.shape[1]
     return [list(flat[i : i + width]) for i in range(0, len(flat), width)]
 

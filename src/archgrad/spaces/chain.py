@@ -1,7 +1,7 @@
-"""The network of a chain space: stem, layers one behind the other, head. A layer is a cell of one edge, so all that holds for cells
-(idle ops, dropout, drop-path, extras, partial channels) holds for it.
+"""The network of a chain space: a stem, a sequence of layers, and a head.
 
-Depth is searched: a layer of an identity is none.
+A layer is a cell of one edge, so skipped ops, dropout, drop-path, extras and partial channels work
+as in cells. The depth is searched, because a layer that is an identity computes nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ Stages = tuple[tuple[Layer, ...], ...]
 
 
 def stages_of(inputs: int, table: Iterable[tuple[int, int, int]]) -> Stages:
-    """``table``: (channels, layers, stride) of each stage, whose first layer has the stride."""
+    """Return the layers of each stage.
+
+    Args:
+        inputs: Channels of the stem.
+        table: (channels, layers, stride) of each stage; its first layer has the stride.
+
+    Returns:
+        A tuple of layers for each stage.
+    """
     found = []
     for number, (channels, count, stride) in enumerate(table, 1):
         first = Layer(layer_name(number, 1), inputs, channels, stride, True)
@@ -45,7 +53,17 @@ def stages_of(inputs: int, table: Iterable[tuple[int, int, int]]) -> Stages:
 
 
 def check(space: Any, stages: Stages) -> None:
-    """What every chain space asks of its options ``primitives``, ``extras`` and ``partial_channels``, which become tuples. ValueError."""
+    """Check the options ``primitives``, ``extras`` and ``partial_channels`` of a chain space.
+
+    The lists among them become tuples.
+
+    Args:
+        space: The space, in its ``__post_init__``.
+        stages: The layers of its stages.
+
+    Raises:
+        ValueError: An option is wrong.
+    """
     edges = {layer.name: 1 for stage in stages for layer in stage}
     object.__setattr__(
         space, "primitives", options.primitive_sets(space.primitives, edges, blocks.check)
@@ -59,12 +77,13 @@ def check(space: Any, stages: Stages) -> None:
         for name, (names,) in space.primitives.items():
             if not names:
                 raise ValueError(
-                    f"primitives of {name!r} must name at least one: without it the chain ends there"
+                    f"primitives of {name!r} must name at least one, or the chain would end there"
                 )
     for layer in (layer for stage in stages for layer in stage if layer.keeps):
         if layer.outputs % space.partial_channels:
             raise ValueError(
-                f"{layer.name} has {layer.outputs} channels, which is no multiple of partial_channels {space.partial_channels}"
+                f"{layer.name} has {layer.outputs} channels, "
+                f"which is no multiple of partial_channels {space.partial_channels}"
             )
 
 
@@ -75,8 +94,19 @@ def groups(
     extras: tuple[str, ...],
     skips: bool,
 ) -> Groups:
-    """A group for each layer. ``skips``: the first of a stage may be a skip too; else the names meant for all layers lose it there, in every
-    width and for every stem, for the shape of some changes with these."""
+    """Return an edge group for each layer.
+
+    Args:
+        stages: The layers of the stages.
+        primitives: The option ``primitives`` of the space.
+        usual: The primitives of the space if the option is None.
+        extras: Primitives of the unsearched columns.
+        skips: Whether the first layer of a stage may be a skip. If not, names for all layers lose
+            the skip there, for every width and stem, because some of them change the shape.
+
+    Returns:
+        The groups.
+    """
 
     def of(layer: Layer) -> tuple[str, ...]:
         if isinstance(primitives, Mapping):
@@ -100,20 +130,44 @@ def groups(
 
 
 def derive(space: Any, genotype: Genotype | str, given: Mapping[str, Any]) -> Derived:
-    """`Space.derive` of a chain space."""
+    """Return the derived network of a chain space, as `Space.derive`.
+
+    Args:
+        space: The space.
+        genotype: The genotype, or its text.
+        given: Options of the network.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: The genotype is not one of the space.
+    """
     genotype = Genotype.of(genotype)
     primitives = genotype.primitives(space.groups)
     for cell in genotype.cells:
         if cell.concat != (1,):
             raise ValueError(
-                f"{cell.group}: a layer returns its node 1 alone, the genotype's returns {cell.concat}"
+                f"{cell.group}: a layer returns only its node 1, "
+                f"that of the genotype returns {cell.concat}"
             )
     built: Space = space.evaluation(**given).resized(primitives=primitives)
     return Derived(genotype, built)
 
 
 class ChainNet(nn.Module):
-    """The supernet. ``head``: (B, C, H, W) -> (B, features). One feature map per stage: what its last layer returns."""
+    """The supernet of a chain space.
+
+    The features of its output are those of the last layer of each stage.
+
+    Args:
+        space: The space.
+        stages: The layers of its stages.
+        stem: The stem.
+        head: (B, C, H, W) -> (B, features).
+        features: Inputs of the classifier.
+        kind: Properties of the blocks.
+    """
 
     def __init__(
         self,
@@ -141,7 +195,7 @@ class ChainNet(nn.Module):
     def forward(
         self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0
     ) -> Output:
-        """images (B, C, H, W), any size from 8 on; ``None`` is weight 1 on every op."""
+        """Compute the output as `Supernet.forward`, for images (B, C, H, W) of 8 pixels or more."""
         x = self.stem(images.contiguous(memory_format=channels_last))
         features = []
         for name in self.names:
@@ -153,13 +207,16 @@ class ChainNet(nn.Module):
         return Output(self.classifier(self.head(x)), tuple(features))
 
     def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:
-        """The module of a primitive in a layer."""
+        """Return the module of a primitive in a layer, in a list."""
         cell: Any = self.layers[group]
         return [cell.ops(edge, primitive)]
 
 
 def _cell(group: EdgeGroup, layer: Layer, style: Style, kind: Kind, k: int) -> Cell:
-    """Where the shape changes there is nothing that could go by: all channels go through the ops [reconstructed]."""
+    """Return the cell of a layer.
+
+    If the shape changes, no channel can bypass the ops, so all go through them [reconstructed].
+    """
     lookup = blocks.primitives(layer, kind)
     return Cell(
         group, [nn.Identity()], layer.outputs, layer.stride, style, k if layer.keeps else 1, lookup

@@ -1,8 +1,9 @@
 """The space of DARTS (arXiv 1806.09055) and its restrictions S1-S4 (RobustDARTS, arXiv 1909.09656).
 
-A network of ``cells`` cells; those at a third and at two thirds of the depth halve the image and double the channels, and share
-the alphas of group "reduce", the others those of "normal". A cell reads the two before it as nodes 0 and 1, adds ``nodes`` nodes,
-each reading all before it, and returns their concatenation.
+A network has ``cells`` cells. The cells at a third and at two thirds of the depth halve the image
+and double the channels. They share the alphas of group "reduce", and the other cells share those of
+group "normal". Nodes 0 and 1 of a cell are the outputs of the two cells before it. Each of the
+``nodes`` inner nodes reads all earlier nodes, and the cell returns their concatenation.
 """
 
 from __future__ import annotations
@@ -42,14 +43,21 @@ EIGHT = (
 GROUPS = ("normal", "reduce")
 STEMS = ("cifar", "imagenet")
 PUBLISHED = {
-    "channels": 36, "cells": 20, "affine": True, "track": True, "pool_bn": False, "auxiliary": False, "extras": (), "partial_channels": 1,
-}  # fmt: skip
-"""Options of a derived network unless others are given."""
+    "channels": 36,
+    "cells": 20,
+    "affine": True,
+    "track": True,
+    "pool_bn": False,
+    "auxiliary": False,
+    "extras": (),
+    "partial_channels": 1,
+}
+"""The default options of a derived network."""
 
 
 @cache
 def robust_tables() -> dict[str, Primitives]:
-    """S1-S4: the primitives of each edge, from automl/RobustDARTS."""
+    """Return the primitives of each edge in S1-S4, from the code of automl/RobustDARTS."""
     data = json.loads(
         files("archgrad.data_files").joinpath("robustdarts_spaces.json").read_text("utf-8")
     )
@@ -64,24 +72,9 @@ class Darts:
     """The space of DARTS, and S1 to S4 by their names.
 
     Attributes:
-        name: name of the space, as `archgrad spaces` lists it.
-        channels: channels of the first cell of the supernet, or of a chain's stem.
-        cells: depth of the supernet in cells (NAS-Bench-201: in cells of each of its three stages).
-        nodes: inner nodes of a cell, without its two inputs.
-        primitives: names of the primitives on every edge; the default is the space's own.
+        nodes: number of inner nodes of a cell, without its two inputs.
         concat: inner nodes that a cell returns, for each kind of cell; the default is all.
-        extras: names of primitives that every edge has beside the searched ones; they are never
-            selected.
-        in_channels: channels of an image; a search reads them from the images.
-        classes: number of classes; a search reads it from the images.
-        stem: form of the first layers: cifar, small (mbconv alone), or imagenet; a search chooses
-            it by the size of the images.
-        affine: let the BatchNorms in cells, or in a chain's layers, scale and shift.
-        pool_bn: put a BatchNorm behind every pool.
-        track: keep running statistics in the BatchNorms of cells, or of a chain's layers.
-        auxiliary: add a second classifier at two thirds of the depth while the network trains.
-        partial_channels: divisor K of a node's channels: 1/K of them go through the ops (PC-DARTS);
-            1 is off.
+        pool_bn: BatchNorm behind every pool.
 
     Raises:
         ValueError: An option is out of range.
@@ -92,18 +85,19 @@ class Darts:
     cells: int = 8
     nodes: int = 4
     primitives: options.Sets = None
-    concat: Mapping[str, tuple[int, ...]] | None = None  # None: all nodes
-    extras: tuple[str, ...] = ()  # unsearched columns on every edge
+    concat: Mapping[str, tuple[int, ...]] | None = None
+    extras: tuple[str, ...] = ()
     in_channels: int = 3
     classes: int = 10
-    stem: str = "cifar"  # "cifar": one 3x3 convolution | "imagenet": three of stride 2
-    affine: bool = False  # of the cells' BatchNorms
-    pool_bn: bool = True  # a BatchNorm behind pools
-    track: bool = True  # running statistics in the cells
-    auxiliary: bool = False  # a second head after two thirds of the depth, while training
-    partial_channels: int = 1  # K: only 1/K of a node's channels go through ops (PC-DARTS)
+    stem: str = "cifar"  # "cifar" is one 3x3 convolution, "imagenet" three of stride 2
+    affine: bool = False
+    pool_bn: bool = True
+    track: bool = True
+    auxiliary: bool = False
+    partial_channels: int = 1
 
     defaults = Defaults()
+    option_help = options.HELP
 
     def __post_init__(self) -> None:
         options.whole(
@@ -123,15 +117,17 @@ class Darts:
         )
         if self.stem == "imagenet" and self.channels < 2:
             raise ValueError(
-                "channels must be at least 2 with the imagenet stem, which begins with half of them"
+                "channels must be at least 2 with the imagenet stem, whose first layer has half"
             )
         if self.primitives is None and self.name != "darts" and self.nodes != 4:
             raise ValueError(
-                f"space {self.name!r} has 4 nodes, not {self.nodes}: its table names the primitives of every edge"
+                f"space {self.name!r} has 4 nodes, not {self.nodes}: "
+                "its table names the primitives of every edge"
             )
 
     @cached_property
     def groups(self) -> Groups:
+        """Return the edge groups "normal" and "reduce"."""
         inner = tuple(range(2, self.nodes + 2))
         return groups_of(
             EdgeGroup(
@@ -153,7 +149,7 @@ class Darts:
 
     @property
     def reductions(self) -> set[int]:
-        """Which cells reduce; in a network of one cell both places fall together."""
+        """Return the numbers of the reduction cells; a network of one cell has only one place."""
         return {self.cells // 3, 2 * self.cells // 3}
 
     @property
@@ -167,21 +163,32 @@ class Darts:
         return sets[group] if isinstance(sets, Mapping) else (sets,) * len(self._ends)
 
     def resized(self, **changes: Any) -> Darts:
-        """The same space with other options; ``primitives=None`` restores its own. An edge of ``()`` is removed."""
+        """Return the same space with other options, as `Space.resized`.
+
+        Primitives ``()`` remove an edge, and ``primitives=None`` restores the space's own.
+        """
         return options.changed(self, changes)
 
     def spec(self) -> dict[str, Any]:
+        """Return all options as values for JSON."""
         return options.spec(self)
 
     def supernet(self) -> DartsNet:
+        """Return a new supernet."""
         return DartsNet(self)
 
     def evaluation(self, **given: Any) -> Darts:
-        """As CIFAR-10 results are published, unless ``given`` otherwise: 36 channels, 20 cells, affine BatchNorms, none behind pools."""
+        """Return the space of published CIFAR-10 networks, as `Space.evaluation`.
+
+        They have 36 channels, 20 cells, affine BatchNorms, and none behind pools.
+        """
         return options.evaluated(self, PUBLISHED, given)
 
     def derive(self, genotype: Genotype | str, **given: Any) -> Derived:
-        """The network of a genotype, in the form of `evaluation`; without the nodes that nothing leads to. ValueError if it does not fit."""
+        """Return the derived network of a genotype, as `Space.derive`.
+
+        Nodes without inputs are left out.
+        """
         genotype = Genotype.of(genotype)
         genotype.check(self.groups)
         built = connected(genotype, inputs=2)
@@ -193,7 +200,11 @@ class Darts:
 
 
 class DartsNet(nn.Module):
-    """The supernet. Stages end at the reduction cells, which are their last, and at the last cell: three features at any depth."""
+    """The supernet of the DARTS space.
+
+    A stage ends with a reduction cell or with the last cell, so there are three features at any
+    depth.
+    """
 
     def __init__(self, space: Darts) -> None:
         super().__init__()
@@ -239,13 +250,10 @@ class DartsNet(nn.Module):
     def forward(
         self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0
     ) -> Output:
-        """images (B, C, H, W), any size from 8 on; ``None`` is weight 1 on every op."""
+        """Compute the output as `Supernet.forward`, for images (B, C, H, W) of 8 pixels or more."""
         first, second = self.stem(images.contiguous(memory_format=channels_last))
-        x, before, last = (
-            second,
-            F.relu(first),
-            F.relu(second),
-        )  # every cell would begin with these ReLUs
+        # Two cells read each output, and both begin with its ReLU, which is computed once.
+        x, before, last = second, F.relu(first), F.relu(second)
         outputs, counted = [], dict.fromkeys(self.groups, 0)
         for cell, kind in zip(self.cells, self.kinds):
             x = cell(
@@ -263,6 +271,9 @@ class DartsNet(nn.Module):
         return Output(self.classifier(x.mean((2, 3))), features, auxiliary)
 
     def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:
-        """The module of a primitive on an edge, one per cell of the group; pools and identity skips serve all edges of a node."""
+        """Return the modules of a primitive on an edge, one for each cell, as `Supernet.ops`.
+
+        A pool or an identity skip serves all edges out of a node.
+        """
         cells = cast("Iterable[Cell]", self.cells)
         return [cell.ops(edge, primitive) for cell, kind in zip(cells, self.kinds) if kind == group]

@@ -1,13 +1,17 @@
-"""Depthwise convolution with a fast backward on the CPU; elsewhere it is `torch.nn.functional.conv2d`.
+"""Depthwise convolution with a fast backward on the CPU.
 
-``<g, conv(x, w)>`` is linear in each of x, w and g. Its three partial derivatives are the convolution (by g), the input gradient
-(by x) and the weight gradient (by w), so one rule differentiates all three, any number of times, in reverse and in forward mode.
+On other devices it is `torch.nn.functional.conv2d`.
 
-Why it is faster than what autograd calls (torch 2.13, oneDNN, one thread): the input gradient at stride 1 is a *forward*
-convolution with the flipped kernel; the weight gradient is fast only for undilated kernels at most 3 wide, so wide kernels are
-cut into such pieces and a dilated kernel acts on the interleaved sublattices of the image, put side by side in the batch.
+``<g, conv(x, w)>`` is linear in each of x, w and g. Its three partial derivatives are the
+convolution (by g), the input gradient (by x) and the weight gradient (by w). So one rule
+differentiates all three, any number of times, in reverse and in forward mode.
 
-Shape letters: x (B, C, H, W); w (C, 1, k, k); g and the result (B, C, Hy, Wy).
+It is faster than autograd (torch 2.13, oneDNN, one thread) for two reasons. The input gradient at
+stride 1 is a *forward* convolution with the flipped kernel. The weight gradient is fast only for
+undilated kernels of width 3 or less, so wider kernels are cut into such pieces, and a dilated
+kernel acts on the interleaved sublattices of the image, which are stacked in the batch.
+
+Shapes: x (B, C, H, W); w (C, 1, k, k); g and the result (B, C, Hy, Wy).
 """
 
 from __future__ import annotations
@@ -34,9 +38,20 @@ class Geometry:
 def depthwise_conv2d(
     x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, dilation: int = 1
 ) -> Tensor:
-    """x (B, C, H, W), weight (C, 1, k, k) -> (B, C, Hy, Wy), in x's memory format.
+    """Return the depthwise convolution of x with a weight.
 
-    Saves for backward only what the asked gradients need: x where the weight has one, the weight where x has one.
+    For backward it saves only the tensors that the requested gradients need: x if the weight has a
+    gradient, and the weight if x has one.
+
+    Args:
+        x: (B, C, H, W).
+        weight: (C, 1, k, k).
+        stride: Stride.
+        padding: Padding on each side.
+        dilation: Dilation.
+
+    Returns:
+        (B, C, Hy, Wy) in the memory format of x.
     """
     channels, kernel = weight.shape[0], weight.shape[-1]
     same = weight.shape[-2] == kernel and kernel % 2 == 1 and 2 * padding == dilation * (kernel - 1)
@@ -63,7 +78,7 @@ class _Trilinear(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         *operands, ctx.geometry = inputs
         needs = ctx.needs_input_grad[:3]
-        # An operand serves only the gradients of the others: a frozen half saves nothing for itself.
+        # An operand is needed only for the gradients of the others.
         ctx.save_for_backward(
             *(t if any(needs[:i] + needs[i + 1 :]) else None for i, t in enumerate(operands))
         )
@@ -73,7 +88,8 @@ class _Trilinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         operands = _put(ctx.saved_tensors, ctx.missing, cotangent)
-        # Recording costs as much as a small convolution: only where this backward will itself be differentiated.
+        # Recording costs as much as a small convolution, so it is done only if this backward will
+        # be differentiated.
         by: Any = _Trilinear.apply if torch.is_grad_enabled() else _partial
         gradients = [
             by(*_put(operands, i, None), ctx.geometry) if n else None
@@ -100,7 +116,7 @@ def _partial(x: Any, w: Any, g: Any, geometry: Geometry) -> Tensor:
 
 
 def _input_gradient(w: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
-    """w (C, 1, k, k), g (B, C, Hy, Wy) -> (B, C, H, W)"""
+    """Return the gradient of the input (B, C, H, W)."""
     stride, padding, dilation = geometry.stride, geometry.padding, geometry.dilation
     if stride == 1:
         return F.conv2d(g, w.flip(2, 3), None, 1, padding, dilation, w.shape[0])
@@ -116,7 +132,7 @@ def _input_gradient(w: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
 
 
 def _weight_gradient(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
-    """x (B, C, H, W), g (B, C, Hy, Wy) -> (C, 1, k, k)"""
+    """Return the gradient of the weight (C, 1, k, k)."""
     kernel, stride, padding, dilation = (
         geometry.kernel,
         geometry.stride,
@@ -136,30 +152,39 @@ def _weight_gradient(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
         return _aten(
             x, _like(g, x.shape[1], kernel, kernel), g, stride, (padding, padding), dilation, 1
         )
-    # Columns [start, end) of the kernel meet the columns of x from start - padding to those the last column of g meets.
+    # Columns [start, end) of the kernel read the columns of x from start - padding on, up to those
+    # that the last column of g reads.
     pieces = []
-    rows = (
-        padding if x.shape[2] < kernel else 0
-    )  # oneDNN is ten times slower where the kernel is higher than the image
+    # oneDNN is ten times slower if the kernel is higher than the image.
+    rows = padding if x.shape[2] < kernel else 0
     for start in range(0, kernel, 3):
         end = min(start + 3, kernel)
         right = stride * (g.shape[3] - 1) + end - padding - x.shape[3]
-        met = F.pad(x, (padding - start, right, rows, rows))
+        columns = F.pad(x, (padding - start, right, rows, rows))
         pieces.append(
             _aten(
-                met, _like(g, x.shape[1], kernel, end - start), g, stride, (padding - rows, 0), 1, 1
+                columns,
+                _like(g, x.shape[1], kernel, end - start),
+                g,
+                stride,
+                (padding - rows, 0),
+                1,
+                1,
             )
         )
     return torch.cat(pieces, 3)
 
 
 def _skips(geometry: Geometry) -> bool:
-    """Whether the convolution is an undilated one of stride 1 on ``x[::stride, ::stride]``."""
+    """Return whether the convolution is an undilated one on ``x[::stride, ::stride]``."""
     return 1 < geometry.stride == geometry.dilation and geometry.padding % geometry.dilation == 0
 
 
 def _sublattices(x: Tensor, step: int) -> Tensor:
-    """(B, C, H, W) -> (step * step * B, C, ceil(H / step), ceil(W / step)): every ``step``-th pixel, zeros past the border."""
+    """Return the sublattices of every ``step``-th pixel, with zeros past the border.
+
+    The shape is (step * step * B, C, ceil(H / step), ceil(W / step)).
+    """
     x = F.pad(x, (0, -x.shape[3] % step, 0, -x.shape[2] % step))
     shifted = [x[:, :, i::step, j::step] for i in range(step) for j in range(step)]
     return torch.cat(shifted).contiguous(memory_format=_format(x))
@@ -176,7 +201,7 @@ def _like(g: Tensor, channels: int, height: int, width: int) -> Tensor:
 def _aten(
     x: Tensor, w: Tensor, g: Tensor, stride: int, padding: tuple[int, int], dilation: int, by: int
 ) -> Tensor:
-    """What autograd calls: the gradient by x (``by`` 0) or by w (1); of the tensor it is taken by, only the shape counts."""
+    """Return torch's own gradient by x (``by`` 0) or by w (1), of which only the shape is read."""
     steps, dilations, mask = (stride, stride), (dilation, dilation), (by == 0, by == 1, False)
     return torch.ops.aten.convolution_backward(
         g, x, w, None, steps, padding, dilations, False, (0, 0), x.shape[1], mask

@@ -1,4 +1,4 @@
-"""The derived network: what a genotype says, alone. It *is* a supernet of single-op edges under unit weights."""
+"""The derived network: a supernet whose edges have only the ops of a genotype, with weight 1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from archgrad.cost import room
 
 
 class Derived(nn.Module):
-    """``network`` is the supernet of ``space``, where an edge has one op at most; it takes ``drop_path`` and returns an `Output`."""
+    """The network of a genotype. ``network`` is its supernet, which returns an `Output`.
+
+    Args:
+        genotype: The genotype.
+        space: The space in which an edge has at most one op.
+    """
 
     def __init__(self, genotype: Genotype, space: Space) -> None:
         super().__init__()
@@ -21,18 +26,27 @@ class Derived(nn.Module):
         self.network = space.supernet()
 
     def forward(self, images: Tensor) -> Tensor:
-        """images (B, C, H, W) -> logits (B, K)"""
+        """Return the logits (B, K) of images (B, C, H, W)."""
         return self.network(images).logits
 
     def forward_features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """images (B, C, H, W) -> the last feature map of each stage, (B, C', H', W')"""
+        """Return the last feature map (B, C', H', W') of each stage, for images (B, C, H, W)."""
         return self.network(images).features
 
 
 def connected(genotype: Genotype, inputs: int) -> Genotype:
-    """Without the nodes that nothing leads to: they leave the concatenation, and their outgoing links fall away.
+    """Return a genotype without the nodes that have no inputs.
 
-    So FairDARTS (arXiv 1911.12126) builds its cells of 0 to 2 inputs a node. A cell left without any node keeps its zeros.
+    Their outgoing links and their place in the concatenation are removed too. FairDARTS (arXiv
+    1911.12126) builds its cells with 0 to 2 inputs for each node in this way. A cell that would
+    lose all nodes keeps its concatenation of zeros.
+
+    Args:
+        genotype: The genotype.
+        inputs: Number of inputs of a cell.
+
+    Returns:
+        The genotype.
     """
     return Genotype(tuple(_connected(cell, inputs) for cell in genotype.cells))
 

@@ -1,8 +1,11 @@
-"""The chain space of CDARTS (arXiv 2006.10724): inverted residuals of kernel 3, 5 or 7 and expansion 4 or 6, with squeeze and excitation
-and Swish. Depth is searched: a layer that is not the first of its stage may be a skip.
+"""The chain space of CDARTS (arXiv 2006.10724).
 
-The authors released networks of it, CDARTS_A and CDARTS_B, but no search: how these are built is theirs (microsoft/Cream,
-CDARTS_detection/mmdet/models/backbones/mobilenetv3.py), how it is searched is ours [reconstructed].
+Layers are inverted residuals of kernel 3, 5 or 7 and expansion 4 or 6, with squeeze and excitation
+and Swish. The depth is searched, because a layer that is not the first of its stage may be a skip.
+
+The authors released networks of this space, CDARTS_A and CDARTS_B, but no search. The networks are
+built as in their code (microsoft/Cream, CDARTS_detection/mmdet/models/backbones/mobilenetv3.py).
+The search is ours [reconstructed].
 """
 
 from __future__ import annotations
@@ -27,35 +30,26 @@ from archgrad.spaces.stems import AFFINE
 
 KIND = Kind(F.silu, squeeze=True)
 WIDTH, STEM, FEATURES = 960, 16, 1280
-"""Channels of the published networks: of the convolution behind the layers, of the stem, and of what the classifier reads."""
+"""Channels of the published networks: the last convolution, the stem, the classifier's input."""
 STEMS = {"cifar": (1, 1), "small": (1, 0), "imagenet": (2, 0)}
-"""Stride of the stem, and how many of the stages with a stride have none: images of 32, 64 and 224 pixels end at 4, 4 and 7."""
+"""Stride of the stem, and the number of stages of stride 2 that get stride 1.
+
+Images of 32, 64 and 224 pixels so end at 4, 4 and 7 pixels.
+"""
 PUBLISHED = {"channels": STEM, "affine": True, "track": True, "extras": (), "partial_channels": 1}
-"""Options of a derived network unless others are given."""
+"""The default options of a derived network."""
 
 
 @dataclass(frozen=True)
 class MBConv:
-    """The chain space of CDARTS. The whole network is in proportion to `channels`, rounded to
-    multiples of 8.
+    """The chain space of CDARTS.
+
+    All channels of the network are in proportion to `channels`, rounded to multiples of 8.
 
     Attributes:
-        name: name of the space, as `archgrad spaces` lists it.
-        channels: channels of the first cell of the supernet, or of a chain's stem.
         stages: channels, layers and stride of each stage.
         kernels: kernel sizes of the blocks, in pixels.
         expansions: expansion ratios of the blocks.
-        primitives: names of the primitives on every edge; the default is the space's own.
-        extras: names of primitives that every edge has beside the searched ones; they are never
-            selected.
-        in_channels: channels of an image; a search reads them from the images.
-        classes: number of classes; a search reads it from the images.
-        stem: form of the first layers: cifar, small (mbconv alone), or imagenet; a search chooses
-            it by the size of the images.
-        affine: let the BatchNorms in cells, or in a chain's layers, scale and shift.
-        track: keep running statistics in the BatchNorms of cells, or of a chain's layers.
-        partial_channels: divisor K of a node's channels: 1/K of them go through the ops (PC-DARTS);
-            1 is off.
 
     Raises:
         ValueError: An option is out of range.
@@ -73,17 +67,18 @@ class MBConv:
     kernels: tuple[int, ...] = (3, 5, 7)
     expansions: tuple[int, ...] = (4, 6)
     primitives: options.Sets = None
-    extras: tuple[str, ...] = ()  # unsearched columns in every layer
+    extras: tuple[str, ...] = ()
     in_channels: int = 3
     classes: int = 10
-    stem: str = "cifar"  # "imagenet": as published | "small": a stem of stride 1 | "cifar": and a first stage that keeps the size
-    affine: bool = False  # of the layers' BatchNorms
-    track: bool = True  # running statistics in the layers
-    partial_channels: int = (
-        1  # K: only 1/K of the channels go through ops where the shape is kept (PC-DARTS)
-    )
+    # "imagenet" is the published stem. In "small" it has stride 1, and in "cifar" the first stage
+    # has stride 1 too.
+    stem: str = "cifar"
+    affine: bool = False
+    track: bool = True
+    partial_channels: int = 1  # in layers that change the shape all channels go through the ops
 
-    defaults = Defaults()  # DARTS's own [reconstructed]
+    defaults = Defaults()  # those of DARTS [reconstructed]
+    option_help = options.HELP
 
     def __post_init__(self) -> None:
         options.whole(self, 1, "channels", "in_channels", "classes", "partial_channels")
@@ -98,21 +93,23 @@ class MBConv:
         for layer in (stage[0] for stage in self.layout):
             if blocks.SKIP in (names := self.groups[layer.name].edges[0].primitives) or not names:
                 raise ValueError(
-                    f"{layer.name} is the first layer of its stage, which cannot be a skip: name blocks alone for it"
+                    f"{layer.name} is the first layer of its stage, which cannot be a skip: "
+                    "name only blocks for it"
                 )
 
     @cached_property
     def layout(self) -> chain.Stages:
-        """The layers of each stage, in this width and for this stem."""
+        """Return the layers of each stage, for this width and this stem."""
         left, table = STEMS[self.stem][1], []
         for channels, count, stride in self.stages:
-            still = stride == 2 and left > 0
-            left -= still
-            table.append((rounded(channels * self.channels / STEM), count, 1 if still else stride))
+            if stride == 2 and left > 0:
+                left, stride = left - 1, 1
+            table.append((rounded(channels * self.channels / STEM), count, stride))
         return chain.stages_of(self.channels, table)
 
     @cached_property
     def groups(self) -> Groups:
+        """Return an edge group for each layer."""
         return chain.groups(self.layout, self.primitives, self._usual, self.extras, skips=False)
 
     @property
@@ -127,13 +124,15 @@ class MBConv:
         )
 
     def resized(self, **changes: Any) -> MBConv:
-        """The same space with other options; ``primitives=None`` restores its own."""
+        """Return the same space with other options; ``primitives=None`` restores its own."""
         return options.changed(self, changes)
 
     def spec(self) -> dict[str, Any]:
+        """Return all options as values for JSON."""
         return options.spec(self)
 
     def supernet(self) -> chain.ChainNet:
+        """Return a new supernet."""
         width, features = (
             rounded(channels * self.channels / STEM) for channels in (WIDTH, FEATURES)
         )
@@ -148,16 +147,16 @@ class MBConv:
         )
 
     def evaluation(self, **given: Any) -> MBConv:
-        """As published, unless ``given`` otherwise: 16 channels, affine BatchNorms."""
+        """Return the space of the published networks: 16 channels, affine BatchNorms."""
         return options.evaluated(self, PUBLISHED, given)
 
     def derive(self, genotype: Genotype | str, **given: Any) -> Derived:
-        """The network of a genotype, in the form of `evaluation`. ValueError if it does not fit."""
+        """Return the derived network of a genotype, as `Space.derive`."""
         return chain.derive(self, genotype, given)
 
 
 class MobileStem(nn.Module):
-    """A 3x3 convolution, BN, Swish; a depthwise separable block."""
+    """The stem: a 3x3 convolution, BN, Swish, and a depthwise separable block."""
 
     def __init__(self, inputs: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -165,11 +164,12 @@ class MobileStem(nn.Module):
         self.block = InvertedResidual(channels, channels, 3, 1, 1, AFFINE, KIND)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return (B, channels, H', W') for images (B, C, H, W)."""
         return self.block(F.silu(self.conv(images)))
 
 
 class MobileHead(nn.Module):
-    """A 1x1 convolution, BN, Swish, mean, a linear layer, Swish."""
+    """The head: a 1x1 convolution, BN, Swish, mean, a linear layer, Swish."""
 
     def __init__(self, inputs: int, width: int, features: int) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class MobileHead(nn.Module):
         self.linear = nn.Linear(width, features)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, H, W) -> (B, features)"""
+        """Return (B, features) for x (B, C, H, W)."""
         return F.silu(self.linear(F.silu(self.conv(x)).mean((2, 3))))
 
 
@@ -197,17 +197,20 @@ def _numbers(option: str, given: Any) -> tuple[int, ...]:
     return tuple(given)
 
 
+def _is_stage(row: Any) -> bool:
+    return (
+        isinstance(row, list | tuple)
+        and len(row) == 3
+        and all(type(number) is int and number >= 1 for number in row)
+        and row[2] <= 2
+    )
+
+
 def _table(given: Any) -> tuple[tuple[int, int, int], ...]:
-    """ValueError for anything but rows of (channels, layers, stride 1 or 2)."""
+    """Check the option ``stages``, rows of (channels, layers, stride 1 or 2)."""
     rows = given if isinstance(given, list | tuple) else ()
     for number, row in enumerate(rows, 1):
-        fits = (
-            isinstance(row, list | tuple)
-            and len(row) == 3
-            and all(type(n) is int and n >= 1 for n in row)
-            and row[2] <= 2
-        )
-        if not fits:
+        if not _is_stage(row):
             raise ValueError(
                 f"stages: row {number} must be [channels, layers, stride 1 or 2], not {shown(row)}"
             )
@@ -218,6 +221,7 @@ def _table(given: Any) -> tuple[tuple[int, int, int], ...]:
         or max(row[0] for row in rows) > OPTIONS["channels"]
     ):
         raise ValueError(
-            f"stages must have at most {OPTIONS['cells']} layers of at most {OPTIONS['channels']:,} channels, not {shown(given)}"
+            f"stages must have at most {OPTIONS['cells']} layers "
+            f"of at most {OPTIONS['channels']:,} channels, not {shown(given)}"
         )
     return tuple((row[0], row[1], row[2]) for row in rows)

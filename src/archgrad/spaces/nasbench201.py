@@ -1,7 +1,8 @@
-"""The space of NAS-Bench-201 (arXiv 2001.00326): a cell of four nodes, one of five ops on each of its six edges.
+"""The space of NAS-Bench-201 (arXiv 2001.00326): 15,625 cells of four nodes and six edges.
 
-15,625 cells. Three stages of ``cells`` cells at 1, 2 and 4 times ``channels``, a residual block of stride 2 between them, as in
-AutoDL-Projects, from which the benchmark's published search results come.
+Each edge has one of five ops. A network has three stages of ``cells`` cells with 1, 2 and 4 times
+``channels``, and a residual block of stride 2 between two stages. It is built as in
+AutoDL-Projects, the code of the benchmark's published search results.
 """
 
 from __future__ import annotations
@@ -35,27 +36,12 @@ PUBLISHED = {
     "extras": (),
     "partial_channels": 1,
 }
-"""Options of a derived network unless others are given."""
+"""The default options of a derived network."""
 
 
 @dataclass(frozen=True)
 class NasBench201:
     """The space of NAS-Bench-201.
-
-    Attributes:
-        name: name of the space, as `archgrad spaces` lists it.
-        channels: channels of the first cell of the supernet, or of a chain's stem.
-        cells: depth of the supernet in cells (NAS-Bench-201: in cells of each of its three stages).
-        primitives: names of the primitives on every edge; the default is the space's own.
-        extras: names of primitives that every edge has beside the searched ones; they are never
-            selected.
-        in_channels: channels of an image; a search reads them from the images.
-        classes: number of classes; a search reads it from the images.
-        affine: let the BatchNorms in cells, or in a chain's layers, scale and shift.
-        track: keep running statistics in the BatchNorms of cells, or of a chain's layers.
-        auxiliary: add a second classifier at two thirds of the depth while the network trains.
-        partial_channels: divisor K of a node's channels: 1/K of them go through the ops (PC-DARTS);
-            1 is off.
 
     Raises:
         ValueError: An option is out of range.
@@ -65,18 +51,18 @@ class NasBench201:
     channels: int = 16
     cells: int = 5
     primitives: options.Sets = None
-    extras: tuple[str, ...] = ()  # unsearched columns on every edge
+    extras: tuple[str, ...] = ()
     in_channels: int = 3
     classes: int = 10
-    affine: bool = False  # of the cells' BatchNorms
-    track: bool = True  # running statistics in the cells
-    auxiliary: bool = (
-        False  # a second head behind the second stage, while training; the benchmark has none
-    )
-    partial_channels: int = 1  # K: only 1/K of a node's channels go through ops (PC-DARTS)
+    affine: bool = False
+    track: bool = True
+    auxiliary: bool = False  # a head behind the second stage, which the benchmark does not have
+    partial_channels: int = 1
 
-    # The learning rate moves once an epoch: AutoDL calls its scheduler at every step, but its cosine reads the epoch alone.
+    # The learning rate changes once an epoch. AutoDL calls its scheduler at every step, but its
+    # cosine reads only the epoch.
     defaults = Defaults("weight_first", WeightSettings(nesterov=True, decay=5e-4, clip=0.0))
+    option_help = options.HELP
 
     def __post_init__(self) -> None:
         options.whole(self, 1, "channels", "cells", "in_channels", "classes", "partial_channels")
@@ -90,6 +76,7 @@ class NasBench201:
 
     @cached_property
     def groups(self) -> Groups:
+        """Return the edge group "cell"."""
         sets = FIVE if self.primitives is None else self.primitives
         each = sets["cell"] if isinstance(sets, Mapping) else (sets,) * len(ENDS)
         edges = tuple(Edge(source, target, names) for (source, target), names in zip(ENDS, each))
@@ -108,33 +95,45 @@ class NasBench201:
         )
 
     def resized(self, **changes: Any) -> NasBench201:
-        """The same space with other options; ``primitives=None`` restores the five. An edge of ``()`` is removed."""
+        """Return the same space with other options, as `Space.resized`.
+
+        Primitives ``()`` remove an edge, and ``primitives=None`` restores all five.
+        """
         return options.changed(self, changes)
 
     def spec(self) -> dict[str, Any]:
+        """Return all options as values for JSON."""
         return options.spec(self)
 
     def supernet(self) -> NasBench201Net:
+        """Return a new supernet."""
         return NasBench201Net(self)
 
     def evaluation(self, **given: Any) -> NasBench201:
-        """As in the benchmark's table, unless ``given`` otherwise: 16 channels, 5 cells a stage, affine BatchNorms."""
+        """Return the space of the benchmark's networks, as `Space.evaluation`.
+
+        They have 16 channels, 5 cells in each stage, and affine BatchNorms.
+        """
         return options.evaluated(self, PUBLISHED, given)
 
     def derive(self, genotype: Genotype | str, **given: Any) -> Derived:
-        """The network of a genotype, in the form of `evaluation`. ValueError if it does not fit."""
+        """Return the derived network of a genotype, as `Space.derive`."""
         genotype = Genotype.of(genotype)
         primitives = genotype.primitives(self.groups)
         (cell,) = genotype.cells
         if cell.concat != (3,):
             raise ValueError(
-                f"a NAS-Bench-201 cell returns its node 3 alone, the genotype's returns {cell.concat}"
+                f"a NAS-Bench-201 cell returns only its node 3, "
+                f"that of the genotype returns {cell.concat}"
             )
         return Derived(genotype, self.evaluation(**given).resized(primitives=primitives))
 
 
 class ResidualBlock(nn.Module):
-    """ResNet's basic block of stride 2: two (ReLU, 3x3, BN) beside a 2x2 average pool and a 1x1; odd sides round up."""
+    """ResNet's basic block of stride 2: two (ReLU, 3x3, BN), plus a 2x2 average pool with a 1x1.
+
+    Odd sides of images are rounded up.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -143,12 +142,16 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (B, outputs, H / 2, W / 2) for x (B, inputs, H, W)."""
         y = self.conv_b(F.relu(self.conv_a(F.relu(x))))
         return y + self.shortcut(F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False))
 
 
 class NasBench201Net(nn.Module):
-    """The supernet. A stage ends, as in every space, with what halves the image: the residual block, or the last cell."""
+    """The supernet of NAS-Bench-201.
+
+    A stage ends with the residual block that halves the image, or with the last cell.
+    """
 
     def __init__(self, space: NasBench201) -> None:
         super().__init__()
@@ -171,7 +174,7 @@ class NasBench201Net(nn.Module):
     def forward(
         self, images: Tensor, mixture: Mixture | None = None, *, drop_path: float = 0.0
     ) -> Output:
-        """images (B, C, H, W), any size from 8 on; ``None`` is weight 1 on every op."""
+        """Compute the output as `Supernet.forward`, for images (B, C, H, W) of 8 pixels or more."""
         x = self.stem(images.contiguous(memory_format=channels_last))
         features: list[Tensor] = []
         for k, cell in enumerate(self.cells):
@@ -186,6 +189,9 @@ class NasBench201Net(nn.Module):
         return Output(self.classifier(F.relu(self.bn(x)).mean((2, 3))), tuple(features), auxiliary)
 
     def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:
-        """The module of a primitive on an edge, one per cell (pools and skips serve all edges of their node)."""
+        """Return the modules of a primitive on an edge, one for each cell, as `Supernet.ops`.
+
+        A pool or a skip serves all edges out of a node.
+        """
         cells = cast("Iterable[Cell]", self.cells)
         return [cell.ops(edge, primitive) for cell in cells if group == "cell"]

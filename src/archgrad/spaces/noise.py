@@ -1,7 +1,8 @@
-"""The primitive `noise` of space S4 (arXiv 1909.09656): N(0, 1) of the input's shape, instead of the input. No parameters, no gradient.
+"""The primitive `noise` of space S4 (arXiv 1909.09656), which replaces its input by N(0, 1).
 
-While a network trains, and in a supernet, every pass draws anew. A derived network of this archgrad has one draw an op for its evaluations, so
-that its answer to an image does not depend on the images beside it.
+It has no parameters and no gradient. In training mode and in a supernet every pass draws new noise.
+A derived network has one fixed draw for each op in evaluation mode, so that its output for an image
+does not depend on the other images of the batch.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ DRAWN = "drawn"
 
 
 class Noise(nn.Module):
-    """``drawn`` (C, H, W) is what it adds in evaluation mode; None: every pass draws anew, as networks did that were recorded without it."""
+    """The noise op. ``drawn`` (C, H, W) is its output in evaluation mode.
+
+    If ``drawn`` is None, every pass draws new noise. Networks that were recorded before this option
+    existed have no such draw.
+    """
 
     drawn: Tensor | None
 
@@ -25,28 +30,41 @@ class Noise(nn.Module):
         self.register_buffer(DRAWN, None)
 
     def forward(self, state: Tensor) -> Tensor:
-        """state (B, C, H, W). ValueError in evaluation mode for images of another size than the draw is for."""
+        """Return noise of the shape of state (B, C, H, W), divided by the stride.
+
+        Raises:
+            ValueError: In evaluation mode, images have another size than those of the draw.
+        """
         part = state.detach()[:, :, :: self.stride, :: self.stride]
         if self.training or self.drawn is None:
             return torch.randn_like(part)
         if self.drawn.shape != part.shape[1:]:
-            there, here = (
+            drawn, given = (
                 "x".join(map(str, shape[1:])) for shape in (self.drawn.shape, part.shape[1:])
             )
             raise ValueError(
-                f"this network has noise drawn for feature maps of {there}, not {here}: take images of the size it was trained on"
+                f"this network has noise drawn for feature maps of {drawn}, not {given}: "
+                "take images of the size it was trained on"
             )
         return self.drawn.to(part).expand_as(part).contiguous(memory_format=torch.channels_last)
 
 
 def noises(network: nn.Module) -> dict[str, Noise]:
-    """The noise ops of a network by their names."""
+    """Return the noise ops of a network by their names."""
     return {name: module for name, module in network.named_modules() if isinstance(module, Noise)}
 
 
 def fix(network: nn.Module, size: int, in_channels: int, seed: int) -> None:
-    """Gives each noise op of ``network`` the draw it has in evaluation mode, for images of ``size`` pixels: a function of the seed and of the
-    op's name. A network without noise stays as it is, and is not run."""
+    """Give each noise op of a network a fixed draw for evaluation mode.
+
+    A network without noise is not changed, and not run.
+
+    Args:
+        network: The network.
+        size: Side of its images in pixels.
+        in_channels: Channels of its images.
+        seed: Seed of the draws. A draw depends on the seed and the name of the op.
+    """
     ops = noises(network)
     if not ops:
         return
@@ -71,11 +89,11 @@ def fix(network: nn.Module, size: int, in_channels: int, seed: int) -> None:
 
 
 def free(network: nn.Module) -> None:
-    """Every pass of the noise ops draws anew again."""
+    """Remove the fixed draws of the noise ops, so that every pass draws new noise."""
     for op in noises(network).values():
         op.drawn = None
 
 
 def are_fixed(state: dict[str, Tensor]) -> bool:
-    """Whether a saved state holds the draws of noise ops."""
+    """Return whether a saved state contains fixed draws of noise ops."""
     return any(name.endswith(f".{DRAWN}") for name in state)

@@ -1,4 +1,4 @@
-"""What every space checks about its options, and the forms in which ``primitives`` may be given."""
+"""The options that spaces share: their help texts, their checks, and their forms."""
 
 from __future__ import annotations
 
@@ -13,16 +13,49 @@ from archgrad.spaces import primitives as table
 
 S = TypeVar("S")
 Sets = tuple[str, ...] | Primitives | None
-"""None: the space's own; names for every edge; or, per group, names for each edge."""
+"""The option ``primitives``: None for those of the space, names for all edges, or names by edge."""
+
+HELP = {
+    "name": "name of the space, as `archgrad spaces` lists it",
+    "channels": "channels of the first cell of the supernet, or of a chain's stem",
+    "cells": "number of cells of the supernet (NAS-Bench-201: of each of its three stages)",
+    "primitives": "names of the primitives on every edge; the default is the space's own",
+    "extras": "names of primitives on every edge beside the searched ones; they are never selected",
+    "in_channels": "channels of an image; a search reads them from the images",
+    "classes": "number of classes; a search reads it from the images",
+    "stem": (
+        "form of the first layers (cifar, imagenet, and small in mbconv); "
+        "a search chooses it by the image size"
+    ),
+    "affine": "scale and shift in the BatchNorms of cells, or of a chain's layers",
+    "track": "running statistics in the BatchNorms of cells, or of a chain's layers",
+    "auxiliary": "second classifier at two thirds of the depth, for training",
+    "partial_channels": (
+        "divisor K of a node's channels: 1/K of them go through the ops (PC-DARTS), and 1 is off"
+    ),
+}
+"""Help of the options that several spaces share. `archgrad.options.model` reads it as the attribute
+``option_help`` of a space; the docstring of a space describes only its own options."""
 
 
 def names(space: Any) -> tuple[str, ...]:
-    """The options of a space: its fields, but for its name."""
+    """Return the options of a space: the names of its fields except ``name``."""
     return tuple(field.name for field in fields(space) if field.name != "name")
 
 
 def changed(space: S, changes: Mapping[str, Any]) -> S:
-    """``dataclasses.replace`` that refuses unknown options with the nearest name."""
+    """Return a space with other options.
+
+    Args:
+        space: The space, a dataclass.
+        changes: The options to change.
+
+    Returns:
+        The space.
+
+    Raises:
+        ValueError: An option is unknown (the message has the nearest name) or out of range.
+    """
     for option in changes:
         if option not in names(space):
             raise unknown("option", option, names(space))
@@ -30,7 +63,16 @@ def changed(space: S, changes: Mapping[str, Any]) -> S:
 
 
 def evaluated(space: S, published: Mapping[str, Any], given: Mapping[str, Any]) -> S:
-    """`Space.evaluation`: with the ``published`` options, but for those that are given (None is none given)."""
+    """Return a space in the form of its derived networks, as `Space.evaluation`.
+
+    Args:
+        space: The space.
+        published: The published options of its derived networks.
+        given: Options that replace the published ones; None replaces nothing.
+
+    Returns:
+        The space.
+    """
     return changed(
         space,
         {**published, **{option: value for option, value in given.items() if value is not None}},
@@ -38,11 +80,12 @@ def evaluated(space: S, published: Mapping[str, Any], given: Mapping[str, Any]) 
 
 
 def spec(space: Any) -> dict[str, Any]:
-    """Every option, JSON-able."""
+    """Return all options of a space as values for JSON."""
     return {option: _plain(getattr(space, option)) for option in names(space)}
 
 
 def whole(space: Any, least: int, *options: str) -> None:
+    """Raise ValueError for options that are no whole numbers of at least ``least``."""
     for option in options:
         value = getattr(space, option)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -53,6 +96,7 @@ def whole(space: Any, least: int, *options: str) -> None:
 
 
 def flags(space: Any, *options: str) -> None:
+    """Raise ValueError for options that are neither true nor false."""
     for option in options:
         if not isinstance(getattr(space, option), bool):
             raise ValueError(f"{option} must be true or false, not {shown(getattr(space, option))}")
@@ -61,14 +105,27 @@ def flags(space: Any, *options: str) -> None:
 def primitive_sets(
     value: Any, edges: Mapping[str, int], check: Callable[[Iterable[str]], None] = table.check
 ) -> Sets:
-    """``value`` with tuples for lists. ``edges``: how many each group has; ``check`` refuses names. ValueError if it does not fit."""
+    """Check the option ``primitives`` (or ``extras``) of a space.
+
+    Args:
+        value: The value of the option, a `Sets` with lists or tuples.
+        edges: Group name -> number of its edges.
+        check: Raises ValueError for names that are not allowed on an edge.
+
+    Returns:
+        The value with tuples.
+
+    Raises:
+        ValueError: The value has another form, or a name is not allowed.
+    """
     if value is None:
         return None
     if isinstance(value, Mapping):
         given = _by_group(value, edges, "primitives")
         if odd := [group for group, sets in given.items() if not isinstance(sets, list | tuple)]:
             raise ValueError(
-                f"primitives of {odd[0]!r} must be a list with one of names for each edge, not {shown(given[odd[0]])}"
+                f"primitives of {odd[0]!r} must be a list with a list of names for each edge, "
+                f"not {shown(given[odd[0]])}"
             )
         per_edge = {
             group: tuple(_names(one, group, check) for one in sets) for group, sets in given.items()
@@ -76,13 +133,15 @@ def primitive_sets(
         for group, sets in per_edge.items():
             if len(sets) != edges[group]:
                 raise ValueError(
-                    f"primitives of {group!r} must be {edges[group]} tuples, one per edge; there are {len(sets)}"
+                    f"primitives of {group!r} must be {edges[group]} tuples, one per edge; "
+                    f"there are {len(sets)}"
                 )
         return {group: per_edge[group] for group in edges}
     everywhere = _names(value, "every edge", check)
     if not everywhere:
         raise ValueError(
-            "primitives must name at least one primitive (a single edge is removed by an empty tuple of its own)"
+            "primitives must name at least one primitive "
+            "(an empty tuple for a single edge removes that edge)"
         )
     return everywhere
 
@@ -90,7 +149,19 @@ def primitive_sets(
 def concats(
     value: Any, groups: Mapping[str, int], nodes: range
 ) -> dict[str, tuple[int, ...]] | None:
-    """One tuple of nodes for all groups, or one per group. ValueError if it is empty or names what is no inner node."""
+    """Check the option ``concat`` of a space.
+
+    Args:
+        value: A list of nodes for all groups, or group name -> list of nodes, or None.
+        groups: The names of the groups, as keys.
+        nodes: The inner nodes of a cell.
+
+    Returns:
+        Group name -> tuple of nodes; None for None.
+
+    Raises:
+        ValueError: A list is empty, or it contains other nodes.
+    """
     if value is None:
         return None
     found = (
@@ -116,7 +187,7 @@ def _by_group(value: Mapping[str, Any], groups: Mapping[str, int], option: str) 
             raise unknown(f"cell in {option}", group, groups)
     if missing := [group for group in groups if group not in value]:
         raise ValueError(
-            f"{option} must speak of {', '.join(groups)}; it lacks {', '.join(missing)}"
+            f"{option} must have entries for {', '.join(groups)}; it lacks {', '.join(missing)}"
         )
     return dict(value)
 
@@ -129,7 +200,7 @@ def _names(value: Any, where: str, check: Callable[[Iterable[str]], None]) -> tu
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, all the way down: what JSON gives back."""
+    """Return a value with lists in the place of its tuples, as a JSON reader returns it."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,8 +1,11 @@
-"""Primitives: what may sit on an edge, by the names of DARTS (arXiv 1806.09055) and NAS-Bench-201 (arXiv 2001.00326).
+"""The primitives of edges.
 
-Most primitives begin with a ReLU of the node they read. That ReLU belongs to the node, not to the primitive: it is computed once for
-all outgoing edges, so the modules here whose primitive is `rectified` read an already rectified state. Likewise pools and identity
-skips have no weights and give every outgoing edge the same tensor: they are `shared`. Convolutions have no bias: BatchNorm follows.
+Their names are those of DARTS (arXiv 1806.09055) and NAS-Bench-201 (arXiv 2001.00326).
+
+Most primitives begin with a ReLU of the node that they read. A node computes this ReLU once for all
+its outgoing edges, so the module of a `rectified` primitive reads a tensor after the ReLU. Pools
+and identity skips have no weights and give every outgoing edge the same tensor, so they are
+`shared`. Convolutions have no bias, because a BatchNorm follows.
 """
 
 from __future__ import annotations
@@ -20,17 +23,25 @@ from archgrad.spaces.noise import Noise
 
 
 class Style(NamedTuple):
-    """How the BatchNorms of a cell are built."""
+    """Properties of the BatchNorms of a cell."""
 
     affine: bool = False
-    track: bool = True  # running statistics
-    pool_bn: bool = True  # a BatchNorm behind pools, never affine (as in the official search code)
+    track: bool = True  # with running statistics
+    pool_bn: bool = True  # with a BatchNorm behind pools, never affine (as in DARTS's search code)
 
 
 class Primitive(NamedTuple):
-    """``build(channels, stride, style)``; ``rectified``: reads relu(state); ``shared``: serves all edges out of a node; ``scaled``: its
-    module takes the mixture weight and multiplies by it itself; ``path``: what drop-path drops of it, the whole, what it adds to what it
-    read, or nothing."""
+    """A primitive: how its module is built and used.
+
+    Attributes:
+        build: ``build(channels, stride, style)`` returns the module, (B, C, H, W) -> (B, C, H /
+            stride, W / stride).
+        rectified: The module reads relu(state) instead of the state.
+        shared: One module serves all edges out of a node.
+        scaled: The module takes the mixture weight as a second argument and multiplies by it.
+        path: Drop-path drops the whole output, only the part that a residual op adds to its input,
+            or never anything.
+    """
 
     build: Callable[[int, int, Style], nn.Module]
     rectified: bool = True
@@ -40,11 +51,12 @@ class Primitive(NamedTuple):
 
 
 def batch_norm(channels: int, style: Style) -> nn.BatchNorm2d:
+    """Return a BatchNorm of a style."""
     return nn.BatchNorm2d(channels, affine=style.affine, track_running_stats=style.track)
 
 
 class DepthwiseConv(nn.Conv2d):
-    """A bias-free depthwise k x k convolution of "same" padding."""
+    """A depthwise k x k convolution with "same" padding and without a bias."""
 
     def __init__(self, channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__(
@@ -59,16 +71,17 @@ class DepthwiseConv(nn.Conv2d):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of x (B, C, H, W)."""
         return depthwise_conv2d(
             x, self.weight, self.stride[0], int(self.padding[0]), self.dilation[0]
         )
 
 
 class Conv(nn.Module):
-    """k x k convolution, BN: "nor_conv", and what fits a cell's inputs to its channels.
+    """A k x k convolution and a BatchNorm: "nor_conv", and the preprocessing of a cell's inputs.
 
-    A mixture weight is that BatchNorm's: a seventh of a NAS-Bench-201 step (in the DARTS space, whose convolutions are cheaper, it
-    gains nothing).
+    The mixture weight is the scale of the BatchNorm, which saves a seventh of a NAS-Bench-201 step.
+    In the DARTS space, whose convolutions are cheaper, it saves nothing.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, style: Style) -> None:
@@ -77,7 +90,7 @@ class Conv(nn.Module):
         self.bn = batch_norm(outputs, style)
 
     def forward(self, rectified: Tensor, weight: Tensor | None = None) -> Tensor:
-        """rectified (B, C, H, W); weight, a scalar that multiplies the result."""
+        """Return the convolution of rectified (B, C, H, W) times ``weight``, a scalar."""
         x = self.conv(rectified)
         if weight is None or self.bn.affine:
             return self.bn(x) if weight is None else weight * self.bn(x)
@@ -85,13 +98,23 @@ class Conv(nn.Module):
 
 
 def scaled_batch_norm(x: Tensor, bn: nn.BatchNorm2d, weight: Tensor) -> Tensor:
-    """``weight * bn(x)`` in one pass, for a BatchNorm without affine."""
+    """Return ``weight * bn(x)`` in one pass, for a BatchNorm that is not affine.
+
+    Args:
+        x: (B, C, H, W).
+        bn: The BatchNorm.
+        weight: A scalar.
+
+    Returns:
+        (B, C, H, W).
+    """
     track = bn.training and bn.track_running_stats
     if track and bn.num_batches_tracked is not None:
         bn.num_batches_tracked.add_(1)
     use = track or not bn.training
-    # In float32 at least, as the running statistics are. repeat, never expand: torch 2.13 then returns a wrong input gradient for
-    # channels_last, and says nothing.
+    # The scale is float32 or wider, as the running statistics. It is repeated and not expanded,
+    # because torch 2.13 silently returns a wrong input gradient for an expanded one and
+    # channels_last.
     scale = weight.to(torch.promote_types(weight.dtype, torch.float32)).repeat(bn.num_features)
     mean, var = (bn.running_mean, bn.running_var) if use else (None, None)
     return F.batch_norm(
@@ -100,9 +123,10 @@ def scaled_batch_norm(x: Tensor, bn: nn.BatchNorm2d, weight: Tensor) -> Tensor:
 
 
 class FactorizedReduce(nn.Module):
-    """Halves the image, rounding up: a 1x1 convolution of the even pixels beside one of the odd ones. Odd sides are padded by 0.
+    """Two 1x1 convolutions that halve the image, one of the even and one of the odd pixels.
 
-    Two convolutions of stride 2, the second a pixel further on; taking the pixels first is what makes it fast.
+    They equal two convolutions of stride 2, the second shifted by a pixel. Selecting the pixels
+    before the convolution makes it fast. Odd sides are padded with 0, so they round up.
     """
 
     def __init__(self, inputs: int, outputs: int, style: Style) -> None:
@@ -112,6 +136,7 @@ class FactorizedReduce(nn.Module):
         self.bn = batch_norm(outputs, style)
 
     def forward(self, rectified: Tensor) -> Tensor:
+        """Return (B, outputs, H / 2, W / 2) for rectified (B, inputs, H, W)."""
         odd_height, odd_width = rectified.shape[2] % 2, rectified.shape[3] % 2
         x = (
             F.pad(rectified, (0, odd_width, 0, odd_height))
@@ -124,7 +149,7 @@ class FactorizedReduce(nn.Module):
 
 
 class DilConv(nn.Module):
-    """Depthwise k x k of dilation 2, 1x1, BN."""
+    """A depthwise k x k convolution of dilation 2, a 1x1 convolution, BN."""
 
     def __init__(
         self, channels: int, kernel: int, stride: int, style: Style, dilation: int = 2
@@ -135,11 +160,15 @@ class DilConv(nn.Module):
         self.bn = batch_norm(channels, style)
 
     def forward(self, rectified: Tensor) -> Tensor:
+        """Return (B, C, H / stride, W / stride) for rectified (B, C, H, W)."""
         return self.bn(self.pointwise(self.depthwise(rectified)))
 
 
 class SepConv(nn.Module):
-    """Depthwise k x k, 1x1, BN, twice with a ReLU between; the stride is on the first."""
+    """Twice a depthwise k x k convolution, a 1x1 convolution and BN, with a ReLU between.
+
+    The first depthwise convolution has the stride.
+    """
 
     def __init__(self, channels: int, kernel: int, stride: int, style: Style) -> None:
         super().__init__()
@@ -147,11 +176,12 @@ class SepConv(nn.Module):
         self.second = DilConv(channels, kernel, 1, style, dilation=1)
 
     def forward(self, rectified: Tensor) -> Tensor:
+        """Return (B, C, H / stride, W / stride) for rectified (B, C, H, W)."""
         return self.second(F.relu(self.first(rectified)))
 
 
 class FactoredConv(nn.Module):
-    """1x7, then 7x1 convolution, BN (NASNet's, AmoebaNet's)."""
+    """A 1x7 convolution, a 7x1 convolution, BN (from NASNet and AmoebaNet)."""
 
     def __init__(self, channels: int, stride: int, style: Style) -> None:
         super().__init__()
@@ -160,11 +190,15 @@ class FactoredConv(nn.Module):
         self.bn = batch_norm(channels, style)
 
     def forward(self, rectified: Tensor) -> Tensor:
+        """Return (B, C, H / stride, W / stride) for rectified (B, C, H, W)."""
         return self.bn(self.vertical(self.horizontal(rectified)))
 
 
 class Pool(nn.Module):
-    """3x3 "max" or "avg" pool, padding not counted, then a BatchNorm without affine if the style says so."""
+    """A 3x3 "max" or "avg" pool that does not count its padding, and a BatchNorm of the style.
+
+    The BatchNorm is never affine.
+    """
 
     def __init__(self, kind: str, channels: int, stride: int, style: Style) -> None:
         super().__init__()
@@ -174,19 +208,21 @@ class Pool(nn.Module):
         )
 
     def forward(self, state: Tensor) -> Tensor:
+        """Return (B, C, H / stride, W / stride) for state (B, C, H, W)."""
         if self.kind == "max":
             return self.bn(F.max_pool2d(state, 3, self.stride, 1))
         return self.bn(F.avg_pool2d(state, 3, self.stride, 1, count_include_pad=False))
 
 
 class Zero(nn.Module):
-    """No connection. Cells never run it: it adds nothing."""
+    """No connection. Cells never execute it, because it adds nothing."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
         self.stride = stride
 
     def forward(self, state: Tensor) -> Tensor:
+        """Return zeros (B, C, H / stride, W / stride) for state (B, C, H, W)."""
         return torch.zeros_like(state[:, :, :: self.stride, :: self.stride])
 
 
@@ -236,22 +272,37 @@ STRIDED_SKIP = Primitive(
 )
 
 FREE = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "noise")
-"""Primitives without weights (a skip of stride 2 has some: the field still calls it weight-free), `none` apart."""
+"""The primitives without weights, except `none`.
+
+A skip of stride 2 has weights, but the literature counts it among them.
+"""
 
 
 def primitive(name: str, stride: int = 1) -> Primitive:
-    """ValueError with the nearest name if there is none of that name."""
+    """Return the primitive of a name.
+
+    Args:
+        name: A key of `PRIMITIVES`.
+        stride: Stride of the edge; a skip of stride 2 is a `FactorizedReduce`.
+
+    Returns:
+        The primitive.
+
+    Raises:
+        ValueError: The name is unknown; the message has the nearest name.
+    """
     if name not in PRIMITIVES:
         raise plugins.unknown("primitive", name, PRIMITIVES)
     return STRIDED_SKIP if name == "skip_connect" and stride == 2 else PRIMITIVES[name]
 
 
 def check(names: Iterable[str]) -> None:
-    """ValueError at the first name that is not a primitive's, or that stands twice."""
+    """Raise ValueError for a name that is no primitive, or that is given twice."""
     names = list(names)
     for name in names:
         primitive(name)
         if names.count(name) > 1:
             raise ValueError(
-                f"primitive {name!r} stands {names.count(name)} times on one edge, once is meant"
+                f"primitive {name!r} is given {names.count(name)} times for one edge, "
+                "once is enough"
             )

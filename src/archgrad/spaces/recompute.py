@@ -1,5 +1,8 @@
-"""Activation checkpointing of a cell: its activations are dropped after its forward, and made again for its backward (Chen et al. 2016, arXiv
-1604.06174). It trades about a forward pass of time for the memory of all cells but one, and changes no result.
+"""Activation checkpointing of a cell (Chen et al. 2016, arXiv 1604.06174).
+
+The activations of a cell are dropped after its forward pass and computed again for its backward
+pass. That takes the time of about one more forward pass, and only one cell's activations are in
+memory at a time. Results do not change.
 """
 
 from __future__ import annotations
@@ -12,10 +15,18 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recomputed(cell: nn.Module, run: Callable[[], Tensor]) -> Tensor:
-    """``run()``, a pass of ``cell`` in training mode, made anew in the backward, second order included. Dropout and noise draw the same again.
+    """Return ``run()``, and compute it again in the backward pass instead of saving activations.
 
-    The second pass has the weights of the first, whatever stood in for the cell's own and whatever was frozen then; and buffers of its own, so
-    that BatchNorms count each batch once.
+    The second pass repeats the draws of dropout and noise. It has the weights of the first pass,
+    also where other tensors replaced the cell's own or where weights were frozen. It has its own
+    buffers, so BatchNorms count each batch once. Second-order gradients work too.
+
+    Args:
+        cell: The cell, in training mode.
+        run: Returns the output of a forward pass of the cell.
+
+    Returns:
+        The output.
     """
     weights = {
         name: weight if weight.requires_grad else weight.detach()
@@ -41,7 +52,7 @@ def recomputed(cell: nn.Module, run: Callable[[], Tensor]) -> Tensor:
 
 
 class _Pass(nn.Module):
-    """``run`` as the forward of a module that holds the cell: what `torch.func.functional_call` takes."""
+    """A module with the cell and ``run`` as its forward, for `torch.func.functional_call`."""
 
     def __init__(self, cell: nn.Module, run: Callable[[], Tensor]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What stands before and beside the cells of a DARTS network: stems and the auxiliary head. Their BatchNorms are affine."""
+"""The stems and the auxiliary head of DARTS networks. Their BatchNorms are affine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ AFFINE = Style(affine=True)
 
 
 class CifarStem(nn.Module):
-    """A 3x3 convolution to 3 * channels; both inputs of the first cell."""
+    """A 3x3 convolution to 3 * channels, whose output is both inputs of the first cell."""
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
@@ -19,12 +19,13 @@ class CifarStem(nn.Module):
         self.channels = (3 * channels, 3 * channels)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return twice (B, 3 * channels, H, W) for images (B, C, H, W)."""
         x = self.conv(images)
         return x, x
 
 
 class ImageNetStem(nn.Module):
-    """Three 3x3 convolutions of stride 2; the inputs of the first cell are 1/4 and 1/8 of the image."""
+    """Three 3x3 convolutions of stride 2; the first cell reads 1/4 and 1/8 of the image size."""
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
@@ -34,15 +35,17 @@ class ImageNetStem(nn.Module):
         self.channels = (channels, channels)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, channels, H / 4, W / 4) and (B, channels, H / 8, W / 8) for images."""
         first = self.conv2(F.relu(self.conv1(images)))
         return first, self.conv3(F.relu(first))
 
 
 class Auxiliary(nn.Module):
-    """The second head of DARTS: to 2x2 pixels, 128 channels, then 768. ImageNet's has stride 2 and no BatchNorm behind the 768 unless
-    it is `normalise`d.
+    """The auxiliary head of DARTS: a pool to 2x2 pixels, 128 channels, 768 channels, the classes.
 
-    Pooling adapts to other sizes; at 8x8 (CIFAR's 32) and 7x7 (ImageNet's 224) it is the official one.
+    The head for ImageNet has stride 2, and no BatchNorm behind the 768 channels unless `normalise`
+    adds it. The pool adapts to any size. For feature maps of 8x8 (CIFAR, 32 pixels) and 7x7
+    (ImageNet, 224 pixels) it equals that of the official code.
     """
 
     def __init__(self, inputs: int, classes: int, stem: str) -> None:
@@ -55,10 +58,14 @@ class Auxiliary(nn.Module):
         self.classifier = nn.Linear(768, classes)
 
     def normalise(self) -> None:
-        """Puts a BatchNorm behind the 768 channels, as the ImageNet head of P-DARTS's code has it; that of CIFAR has one anyway."""
+        """Add a BatchNorm behind the 768 channels, as in the ImageNet head of P-DARTS's code.
+
+        The head for CIFAR already has one.
+        """
         self.bn2 = nn.BatchNorm2d(768)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, classes) for x (B, inputs, H, W)."""
         window = (min(5, x.shape[2]), min(5, x.shape[3]))
         x = F.adaptive_avg_pool2d(F.avg_pool2d(F.relu(x), window, self.stride), 2)
         x = F.relu(self.bn1(self.conv1(x)))

@@ -1,7 +1,7 @@
-"""The sum over a node's inputs, ``sum_i w_i * x_i``, in one pass per input and without a copy of any.
+"""The weighted sum of a node's inputs, ``sum_i w_i * x_i``, in one pass per input without copies.
 
-Autograd's own chain of `addcmul` allocates every partial sum, and where the w are trained multiplies each x by one before it is reduced:
-about a tenth of a search step.
+Autograd's chain of `addcmul` allocates every partial sum. If the w are trained, its backward also
+multiplies each x by 1 before it is reduced. Together that takes about a tenth of a search step.
 """
 
 from __future__ import annotations
@@ -14,8 +14,17 @@ from torch import Tensor
 
 
 def weighted_sum(weights: Sequence[Tensor | None], tensors: Sequence[Tensor]) -> Tensor:
-    """weights, scalars, None for 1; tensors, at least one, all (B, C, H, W) -> (B, C, H, W). Saves the tensors only where the weights
-    are trained."""
+    """Return the weighted sum of tensors.
+
+    The tensors are saved for backward only if the weights have a gradient.
+
+    Args:
+        weights: Scalars; None is 1.
+        tensors: At least one tensor, all (B, C, H, W).
+
+    Returns:
+        (B, C, H, W).
+    """
     return _WeightedSum.apply(*weights, *tensors)
 
 
@@ -30,7 +39,7 @@ class _WeightedSum(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        # Each operand serves the gradient of the one it is multiplied with.
+        # The gradient of an operand needs the operand that it is multiplied with.
         needs = _partners(ctx.needs_input_grad)
         ctx.save_for_backward(*(t if needed else None for t, needed in zip(inputs, needs)))
         ctx.save_for_forward(*inputs)
@@ -64,6 +73,6 @@ def _pairs(operands: tuple[Any, ...]) -> list[tuple[Any, Any]]:
 
 
 def _partners(operands: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What each operand is multiplied with: the two halves exchanged."""
+    """Return for each operand the one that it is multiplied with: the two halves swapped."""
     half = len(operands) // 2
     return (*operands[half:], *operands[:half])

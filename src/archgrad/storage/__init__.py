@@ -1,1 +1,1 @@
-"""Files of archgrad: written whole or not at all, locked, sealed, and read with care."""
+"""Write files of archgrad atomically, lock and seal them, and read them with checks."""

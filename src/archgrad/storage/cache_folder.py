@@ -1,4 +1,4 @@
-"""The folder of a cache: where it lies, whose it is, and what killed processes left in it."""
+"""Find, create and check the folder of a cache, and remove what killed processes left in it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,26 @@ from typing import BinaryIO
 from archgrad.storage import files
 
 OURS = re.compile(r"[0-9a-f]{20}-\w+\.(npy|json|txt)\.([0-9a-f]{8}\.part|\d+\.tmp)")
-"""Drafts of cache files; those of earlier versions end in .tmp."""
-FRESH = 60  # seconds in which a draft may not have its lock yet
+"""Names of drafts of cache files. Those of earlier versions end in .tmp."""
+FRESH = 60
+"""Seconds within which a new draft may still lack its lock."""
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+"""Error numbers where the user may not write."""
 DAY = 24 * 60 * 60
+"""Seconds of a day."""
 
 
 def default_cache() -> Path:
-    """``$XDG_CACHE_HOME/archgrad``, by default ``~/.cache/archgrad``."""
+    """Return ``$XDG_CACHE_HOME/archgrad``, by default ``~/.cache/archgrad``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "archgrad"
 
 
 def checked(folder: Path) -> Path:
-    """``folder``, which may be read. ValueError where it lies in the default cache, and that belongs to another user."""
+    """Return a folder of a cache after a check that it may be read.
+
+    Raises:
+        ValueError: The folder lies in the default cache, which belongs to another user.
+    """
     own = default_cache()
     if own in (folder, *folder.parents):
         _check_owner(own)
@@ -34,7 +41,11 @@ def checked(folder: Path) -> Path:
 
 
 def made(folder: Path) -> None:
-    """Makes ``folder`` where it is not there, and the default cache for its owner alone. ValueError where it cannot, or as `checked`."""
+    """Create a folder of a cache. The default cache is private to its owner.
+
+    Raises:
+        ValueError: The folder cannot be created, or the default cache belongs to another user.
+    """
     own = default_cache()
     if own in (folder, *folder.parents):
         private(own)
@@ -43,21 +54,21 @@ def made(folder: Path) -> None:
 
 
 def private(folder: Path) -> Path:
-    """A folder that nobody but the user reads and writes, made where it is not there.
+    """Create a folder that only the user reads and writes.
 
     Args:
-        folder: Its path. A link there has to be the user's own.
+        folder: Path of the folder. A link there must belong to the user.
 
     Returns:
         ``folder``.
 
     Raises:
-        ValueError: It belongs to another user, or cannot be made.
+        ValueError: The folder belongs to another user, or cannot be created.
     """
     with writing(folder):
         folder.mkdir(0o700, parents=True, exist_ok=True)
         _check_owner(folder)
-        if folder.stat().st_mode & 0o077:  # made by an earlier version
+        if folder.stat().st_mode & 0o077:  # an earlier version created it
             folder.chmod(0o700)
     return folder
 
@@ -67,13 +78,18 @@ def _check_owner(folder: Path) -> None:
         with suppress(FileNotFoundError):
             if os.stat(folder, follow_symlinks=follow).st_uid != os.getuid():
                 raise ValueError(
-                    f"the cache {folder} belongs to another user, who could change what is read: choose another with --data.cache"
+                    f"the cache {folder} belongs to another user, who could change its files: "
+                    "choose another with --data.cache"
                 )
 
 
 @contextmanager
 def draft(file: Path) -> Iterator[BinaryIO]:
-    """A new file of a cache, as `files.draft`. ValueError where it cannot be written names the folder, and the way out."""
+    """Open a new file of a cache for writing, as `files.draft` does.
+
+    Raises:
+        ValueError: The file cannot be written. The message names the folder and the flag to change.
+    """
     made(file.parent)
     with writing(file.parent):
         sweep(file.parent)
@@ -82,28 +98,37 @@ def draft(file: Path) -> Iterator[BinaryIO]:
 
 
 class ReadOnly(ValueError):
-    """A cache that this user may not write to."""
+    """The user may not write to a cache."""
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """An OSError inside is a ValueError that names ``folder``, and the way out; `ReadOnly` where the user may not write there."""
+    """Turn an OSError of the block into a ValueError.
+
+    Raises:
+        ReadOnly: The user may not write to the folder.
+        ValueError: Another OSError. The message names the folder and the flag to change.
+    """
     try:
         yield
     except OSError as error:
         kind = ReadOnly if error.errno in FORBIDDEN else ValueError
         raise kind(
-            f"cannot write the cache {folder}: {error.strerror or error}; choose another with --data.cache"
+            f"cannot write the cache {folder}: {error.strerror or error}; "
+            "choose another with --data.cache"
         ) from error
 
 
 def sweep(folder: Path) -> None:
-    """Removes the drafts that killed processes left in a cache, which has no lock: those that nobody writes any more."""
+    """Remove the drafts that killed processes left in a cache.
+
+    A cache has no lock, so only drafts without a lock of their own are removed.
+    """
     now = time.time()
     for left in folder.iterdir():
         if not OURS.fullmatch(left.name):
             continue
-        with suppress(OSError):  # of another user, or gone meanwhile
+        with suppress(OSError):  # it belongs to another user, or is gone
             age = now - left.lstat().st_mtime
             if age > (DAY if left.suffix == ".tmp" else FRESH) and not files.is_held(left):
                 left.unlink()

@@ -1,7 +1,9 @@
-"""Files of ours: written whole or not at all, and read only where they are plain files. Every file that archgrad leaves is written here.
+"""Write files completely or not at all, and read them only where they are regular files.
 
-A file in the making is a draft beside it, with a random name that ends in `DRAFT`. Nobody can know that name beforehand, so no link that was
-planted there is followed. A kill may leave a draft behind; whoever holds the folder's lock may `sweep` it away.
+Every file that archgrad leaves is written here. An unfinished file is a draft beside it, with a
+random name that ends in `DRAFT`. Nobody can predict this name, so nobody can place a link there in
+advance. A killed process may leave a draft, which the holder of the folder's lock removes with
+`sweep`.
 """
 
 from __future__ import annotations
@@ -20,28 +22,30 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO
 
 DRAFT = ".part"
+"""Ending of the name of a draft."""
 RANDOM = re.compile(rf"(.+)\.[0-9a-f]{{8}}{re.escape(DRAFT)}")
-LIMIT = 2**27  # bytes of a text file of ours: a study of thousands of epochs has some megabytes
+LIMIT = 2**27
+"""Largest size in bytes of a text file. A study of thousands of epochs has some megabytes."""
 UNLINKABLE = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""Where a file system knows no second name of a file, or no further one."""
+"""Error numbers of file systems without hard links, or without a further one for a file."""
 ALONE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
 def draft(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
-    """A new file that becomes ``path`` in one step where the block ends well, and vanishes where it does not.
+    """Open a draft that replaces ``path`` in one step after the block; an error removes it.
 
     Args:
         path: The file to write. A link there is replaced, never followed.
-        previous: Where the file is kept that ``path`` was until now; None where it is not kept.
+        previous: Path for the previous content of ``path``; None does not keep it.
 
     Yields:
         The draft, open for writing bytes.
 
     Raises:
-        OSError: It cannot be written; the error names ``path``.
+        OSError: The file cannot be written. The error names ``path``.
     """
-    beside = _beside(path)
+    beside = _draft_path(path)
     with named(path):
         descriptor = os.open(beside, ALONE, 0o666)
         try:
@@ -62,13 +66,21 @@ def draft(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
 
 
 def previous(path: Path) -> Path:
-    """Where the file is kept that ``path`` was before the last one: ``checkpoint.previous.pt`` of ``checkpoint.pt``."""
+    """Return the path of a file's previous content.
+
+    >>> previous(Path("run/checkpoint.pt")).name
+    'checkpoint.previous.pt'
+    """
     return path.with_stem(f"{path.stem}.previous")
 
 
 def keep(path: Path, copy: Path) -> None:
-    """``copy`` becomes the file that ``path`` is, in one step; ``path`` stays where it is. OSError names ``copy``."""
-    beside = _beside(copy)
+    """Make ``copy`` a second name of the file ``path``, or a copy of it, in one step.
+
+    Raises:
+        OSError: ``copy`` cannot be written. The error names it.
+    """
+    beside = _draft_path(copy)
     with named(copy):
         try:
             os.link(path, beside)
@@ -81,24 +93,36 @@ def keep(path: Path, copy: Path) -> None:
         try:
             os.replace(beside, copy)
         finally:
-            beside.unlink(missing_ok=True)  # of two names of one file a rename leaves both
+            beside.unlink(missing_ok=True)  # a rename between two names of one file keeps both
         sync(copy.parent)
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a text file as a `draft`. OSError names ``path``."""
+    """Write a text file through a `draft`.
+
+    Raises:
+        OSError: The file cannot be written. The error names ``path``.
+    """
     with draft(path) as file:
         file.write(text.encode())
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON object, one line per entry. OSError names ``path``."""
+    """Write a JSON object with a line for each entry.
+
+    Raises:
+        OSError: The file cannot be written. The error names ``path``.
+    """
     lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
     write(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def append(path: Path, line: str) -> None:
-    """Adds a line, which is on the disk when this returns. A link at ``path`` is refused. OSError names ``path``."""
+    """Append a line, which is on the disk when this function returns.
+
+    Raises:
+        OSError: ``path`` is a link or cannot be written. The error names ``path``.
+    """
     with named(path), open_unlinked(path) as file:
         file.write(line + "\n")
         file.flush()
@@ -106,8 +130,15 @@ def append(path: Path, line: str) -> None:
 
 
 def open_unlinked(path: Path, mode: Literal["a+", "r+"] = "a+") -> TextIO:
-    """A file open for reading and appending (``r+``: for writing anywhere), made if it is not there. OSError where ``path`` is a link, which
-    might lead anywhere, or no plain file."""
+    """Open a file for reading and appending, and create it where it is missing.
+
+    Args:
+        path: The file.
+        mode: ``a+`` appends, ``r+`` writes anywhere.
+
+    Raises:
+        OSError: ``path`` is a link, which might lead anywhere, or no regular file.
+    """
     place = os.O_APPEND if mode == "a+" else 0
     descriptor = os.open(
         path, os.O_CREAT | place | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666
@@ -119,17 +150,14 @@ def open_unlinked(path: Path, mode: Literal["a+", "r+"] = "a+") -> TextIO:
 
 
 def text(path: Path, limit: int = LIMIT) -> str:
-    """The text of a plain file.
+    """Read the text of a regular file.
 
     Args:
-        path: The file to read; a link to a plain file is one.
-        limit: Most bytes that are read.
-
-    Returns:
-        Its text.
+        path: The file, or a link to it.
+        limit: Largest size in bytes.
 
     Raises:
-        ValueError: There is no such file, it is a folder or a pipe, larger than ``limit``, or no UTF-8.
+        ValueError: The file is missing, a folder, a pipe, larger than ``limit``, or no UTF-8.
     """
     try:
         return content(path, limit).decode()
@@ -138,7 +166,15 @@ def text(path: Path, limit: int = LIMIT) -> str:
 
 
 def content(path: Path, limit: int = LIMIT) -> bytes:
-    """The bytes of a plain file. ValueError as `text`."""
+    """Read the bytes of a regular file.
+
+    Args:
+        path: The file, or a link to it.
+        limit: Largest size in bytes.
+
+    Raises:
+        ValueError: The file is missing, a folder, a pipe, or larger than ``limit``.
+    """
     with named(path), opened(path) as file:
         if os.fstat(file.fileno()).st_size > limit:
             raise ValueError(
@@ -148,25 +184,41 @@ def content(path: Path, limit: int = LIMIT) -> bytes:
 
 
 def opened(path: Path) -> BinaryIO:
-    """A plain file, open for reading. ValueError as `text`."""
+    """Open a regular file for reading.
+
+    Raises:
+        ValueError: The file is missing, a folder, or a pipe.
+    """
     check_plain(path)
     return path.open("rb")
 
 
 def check_plain(path: Path) -> None:
-    """ValueError where ``path`` is no plain file: reading a pipe would wait for ever."""
+    """Check that a path is a regular file. Reading a pipe would never end.
+
+    Raises:
+        ValueError: The file is missing, a folder, or a pipe.
+    """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         raise ValueError(f"no such file: {path}") from None
     if not stat.S_ISREG(mode):
-        raise ValueError(
-            f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'no plain file'}: a file is expected there"
-        )
+        found = "a folder" if stat.S_ISDIR(mode) else "no plain file"
+        raise ValueError(f"{path} is {found}: a file is expected there")
 
 
 def read_json(path: Path, *keys: str, limit: int = LIMIT) -> dict[str, Any]:
-    """The JSON object in a file. ValueError in one line if it is missing, larger than ``limit`` bytes, cut short, or lacks one of ``keys``."""
+    """Read a JSON object.
+
+    Args:
+        path: The file.
+        keys: Entries that the object must have.
+        limit: Largest size in bytes.
+
+    Raises:
+        ValueError: The file is missing, too large or damaged, or the object lacks one of ``keys``.
+    """
     found = parsed(path, text(path, limit))
     if not isinstance(found, dict) or not set(keys) <= found.keys():
         raise ValueError(f"{path} is damaged: it lacks {' or '.join(keys) or 'an object'}")
@@ -174,21 +226,29 @@ def read_json(path: Path, *keys: str, limit: int = LIMIT) -> dict[str, Any]:
 
 
 def parsed(path: Path, written: str) -> Any:
-    """The value of JSON that was read from ``path``. ValueError in one line if it is none."""
+    """Parse JSON that was read from a file.
+
+    Args:
+        path: The file, for messages.
+        written: Its text.
+
+    Raises:
+        ValueError: The text is no JSON.
+    """
     try:
         return json.loads(written)
     except RecursionError:
         raise ValueError(f"{path} is damaged: it is nested too deeply") from None
-    except ValueError as error:  # of a number of thousands of digits, too
+    except ValueError as error:  # also for integers of thousands of digits
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def sweep(folder: Path, names: Collection[str] = ()) -> None:
-    """Removes the drafts that a kill left in ``folder``, and none that a process still writes.
+    """Remove the drafts that killed processes left in a folder, but none that is being written.
 
     Args:
-        folder: The folder; those inside it are left alone.
-        names: Files that earlier versions wrote there: their drafts had no random part.
+        folder: The folder. Its subfolders are not searched.
+        names: Names of files whose drafts had no random part in earlier versions.
 
     Raises:
         OSError: A draft cannot be removed.
@@ -199,7 +259,7 @@ def sweep(folder: Path, names: Collection[str] = ()) -> None:
 
 
 def is_draft(path: Path, names: Collection[str]) -> bool:
-    """Whether a file is an unfinished draft of one of these ``names``, by this version or an earlier one."""
+    """Return whether a file is a draft of one of ``names``, by this or an earlier version."""
     found = RANDOM.fullmatch(path.name)
     return (
         (found[1] if found else path.name.removesuffix(DRAFT)) in names
@@ -210,13 +270,13 @@ def is_draft(path: Path, names: Collection[str]) -> bool:
 
 @contextmanager
 def shared(folder: Path) -> Iterator[None]:
-    """Work in a folder in which other processes may work too. Whoever comes first removes the drafts that a kill left there and one level below.
+    """Work in a folder in which other processes may work as well.
+
+    The first process removes the drafts that killed processes left there and in its subfolders.
+    Without locks of the file system no draft is removed.
 
     Args:
         folder: The folder, which must exist.
-
-    Yields:
-        Nothing. Where the file system has no such locks no draft is removed.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -232,7 +292,11 @@ def shared(folder: Path) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process is still writing a draft: the system lets go of a dead one's lock. A link is none's. OSError where it cannot be told."""
+    """Return whether a process is writing a draft. The system releases the lock of a dead process.
+
+    Raises:
+        OSError: The file system does not tell.
+    """
     if path.is_symlink() or not path.exists():
         return False
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -245,13 +309,13 @@ def is_held(path: Path) -> bool:
         os.close(descriptor)
 
 
-def _beside(path: Path) -> Path:
-    """A name for a draft of ``path`` that nobody can know beforehand."""
+def _draft_path(path: Path) -> Path:
+    """Return the path of a new draft, which nobody can predict."""
     return path.with_name(f"{path.name}.{secrets.token_hex(4)}{DRAFT}")
 
 
 def sync(folder: Path) -> None:
-    """A rename in ``folder`` is on the disk when this returns, where the file system can say so."""
+    """Wait until the renames in a folder are on the disk, where the file system supports it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -262,7 +326,7 @@ def sync(folder: Path) -> None:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """An OSError inside names ``path``, where it names none or a draft of it."""
+    """Make an OSError of the block name ``path`` where it names no file or a draft."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Folders in which one process works at a time, and the files that every long job leaves in its own."""
+"""Lock a folder for one process, and name the files that each long job leaves in its folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import time
 
+from pydantic import with_config
+from typing_extensions import TypedDict
+
+from archgrad.option_types import NotNegativeFloat
 from archgrad.storage.files import content, is_draft, open_unlinked, sweep, write_json
+from archgrad.storage.typed_json import OPEN, Number
 
 SETTINGS, METRICS, CHECKPOINT, ESTIMATE = (
     "config.yaml",
@@ -19,22 +24,22 @@ SETTINGS, METRICS, CHECKPOINT, ESTIMATE = (
     "estimate.json",
 )
 LOCK = "lock"
-OWNER = b"pid "  # how a lock of ours begins
+OWNER = b"pid "
+"""Beginning of the content of a lock."""
 
 
 @contextmanager
 def locked(folder: Path, names: Collection[str] = ()) -> Iterator[None]:
-    """Work in a folder alone.
+    """Work in a folder alone, after removing the drafts that killed processes left.
+
+    The system releases the lock of a dead process.
 
     Args:
-        folder: The folder; it is made where there is none.
-        names: Files of earlier versions there, whose drafts had no random part.
-
-    Yields:
-        Nothing. The drafts that a kill left are gone, and the system lets go of a dead process's lock by itself.
+        folder: The folder; it is created where it is missing.
+        names: Names of files whose drafts had no random part in earlier versions.
 
     Raises:
-        ValueError: Another process works there.
+        ValueError: Another process works in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open_unlinked(folder / LOCK, "r+") as file:
@@ -46,45 +51,59 @@ def locked(folder: Path, names: Collection[str] = ()) -> Iterator[None]:
                 f"another process ({file.read().strip() or 'unknown'}) is working in {folder}"
             ) from None
         file.write(f"{OWNER.decode()}{os.getpid()} on {platform.node()}\n")
-        file.truncate()  # behind the line: at no moment is it a lock that nobody knows as ours
+        file.truncate()  # after the line, so that the content always begins with OWNER
         os.fsync(file.fileno())
         sweep(folder, names)
         yield
 
 
+@with_config(OPEN)
+class EstimateFile(TypedDict):
+    """The file ``estimate.json``: seconds left, seconds in all, and the time of writing."""
+
+    left: NotNegativeFloat
+    total: NotNegativeFloat
+    when: Number
+
+
 def expect(folder: Path, left: float, total: float) -> None:
-    """Write how many seconds a job has left, and how many it takes in all, for whoever waits for several jobs."""
+    """Write ``estimate.json``, which a study reads to estimate the time of its jobs.
+
+    Args:
+        folder: Folder of the job.
+        left: Seconds until the job ends.
+        total: Seconds that the job takes in all.
+    """
     write_json(folder / ESTIMATE, {"left": left, "total": total, "when": time()})
 
 
 def leftovers(folder: Path, mark: Path, before: Collection[Path] = ()) -> list[Path]:
-    """The files that a kill left in a folder before anything began there.
+    """Return the files that a killed process left in a folder before its job began.
 
     Args:
         folder: The folder, which need not exist.
-        mark: The file that says that something began.
-        before: The files that are written before it, under a lock.
+        mark: The file whose existence shows that the job began.
+        before: Files that are written before ``mark``, under a lock.
 
     Returns:
-        Drafts of these files, and the files ``before`` themselves where there is a lock of ours.
+        Drafts of these files, and the files ``before`` themselves where there is a lock.
 
     Raises:
-        ValueError: The folder is a file, or anything else is in it.
+        ValueError: The folder is a file, or holds other files.
     """
     if not folder.is_dir():
         if folder.exists():
             raise ValueError(f"{folder} is a file: choose another --out")
         return []
     lock, found = folder / LOCK, []
-    words = content(lock)[: len(OWNER)] if lock.is_file() and not lock.is_symlink() else None
+    owner = content(lock)[: len(OWNER)] if lock.is_file() and not lock.is_symlink() else None
     for item in folder.iterdir():
         if is_draft(item, [one.name for one in (mark, *before)]) or (
-            words == OWNER and item in before and item.is_file()
+            owner == OWNER and item in before and item.is_file()
         ):
             found.append(item)
-        elif (
-            item != lock or words is None or not OWNER.startswith(words)
-        ):  # a kill may have cut the line
+        # A kill may have cut the lock's line.
+        elif item != lock or owner is None or not OWNER.startswith(owner):
             raise ValueError(
                 f"{folder} is not empty and holds no {mark.name}: choose another --out"
             )

@@ -1,7 +1,9 @@
-"""The rows that a run leaves, a JSON object a line: an epoch each in its metrics, a decision each in its decisions.
+"""Read and repair the records of a run: JSON objects, one on each line.
 
-A kill may cut the last line, which is then left out and written anew. Anything else that is wrong with such a file was not done by archgrad:
-it is named by file and line, and nothing but `repair` writes then. A row that was lost is marked as ``missing`` and has no measurement.
+A row of the metrics belongs to an epoch, a row of the decisions to a decision. A killed process may
+leave an incomplete last line, which is ignored and written again. Any other damage has another
+cause: an error names the file and the line, and only `repair` writes the file then. A lost row is
+marked as ``missing`` and has no measurements.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ from archgrad.storage import files
 
 Row = dict[str, Any]
 SEARCH = ("genotype",)
-"""Columns that readers of a search's metrics calculate with in every row."""
+"""Columns of a search's metrics that its readers need in each row."""
 MISSING = "missing"
+"""Column that marks a lost row."""
 DAMAGED = ".damaged"
+"""Ending of the copy of a damaged file."""
 CUT = "it is no JSON"
 
 Text: TypeAlias = str | None
@@ -28,7 +32,7 @@ Number: TypeAlias = float | None
 
 
 class Line(BaseModel, extra="allow", strict=True):
-    """What a row may be. Columns that no reader calculates with may be anything."""
+    """Type of a row. Columns that no reader calculates with may have any value."""
 
     epoch: Annotated[int, Field(ge=0)] | None = None
     note: dict[str, Any] | None = None
@@ -49,26 +53,27 @@ class Line(BaseModel, extra="allow", strict=True):
 
 
 def rows(path: Path) -> list[Row]:
-    """The rows with measurements. ValueError as `every`."""
+    """Read the rows with measurements.
+
+    Raises:
+        ValueError: The file is missing or damaged.
+    """
     return measured(every(path))
 
 
 def measured(found: Sequence[Row]) -> list[Row]:
-    """Those that were not lost."""
+    """Return the rows that are not marked as missing."""
     return [row for row in found if not row.get(MISSING)]
 
 
 def every(path: Path) -> list[Row]:
-    """All rows, those that are marked as missing too; a last line cut short by a kill is left out.
+    """Read all rows, also those marked as missing, without an incomplete last line.
 
     Args:
         path: The file of metrics or decisions.
 
-    Returns:
-        A row a line.
-
     Raises:
-        ValueError: There is no such file, or another line than the last one is damaged: the error names it.
+        ValueError: The file is missing, or a line before the last one is damaged.
     """
     found = []
     for number, line in enumerate(lines(path), 1):
@@ -79,23 +84,29 @@ def every(path: Path) -> list[Row]:
 
 
 def ended(epoch: int, last: int | None, planned: int) -> int:
-    """How many epochs ended, by the numbers of a state: what is tuned behind the ``last`` epoch, or the planned ones, counts on in ``epoch``."""
+    """Return the number of finished epochs of a state.
+
+    Args:
+        epoch: Counter of the state, which also counts tuning epochs after the last one.
+        last: The last epoch of a search that stopped early, or None.
+        planned: Number of planned epochs.
+    """
     return min(epoch, last or planned)
 
 
 def kept(path: Path, epochs: int, *columns: str) -> list[Row]:
-    """The rows of the first ``epochs`` epochs.
+    """Read the rows of the first epochs.
 
     Args:
-        path: The file of metrics; it may be missing where no epoch has ended.
-        epochs: How many epochs ended. Later rows are left out.
-        columns: Columns that every row with measurements must have.
+        path: The file of metrics. It may be missing where no epoch is finished.
+        epochs: Number of finished epochs. Later rows are ignored.
+        columns: Columns that each row with measurements must have.
 
     Returns:
-        A row an epoch, each once and in order, those that are marked as missing too.
+        A row for each epoch, in order, also those marked as missing.
 
     Raises:
-        ValueError: A line is damaged, or the row of an epoch is missing: the error names the place.
+        ValueError: A line is damaged, or the row of an epoch is missing. The error names the place.
     """
     if not path.exists():
         if epochs:
@@ -121,23 +132,39 @@ def kept(path: Path, epochs: int, *columns: str) -> list[Row]:
 
 
 def lacking(row: Row, columns: Sequence[str]) -> str | None:
-    """The first of these columns that a row with measurements does not have."""
+    """Return the first of these columns that a row with measurements lacks, or None."""
     return next((name for name in columns if row.get(name) is None and not row.get(MISSING)), None)
 
 
 def tested(path: Path, epochs: int) -> list[Row]:
-    """The rows with measurements of a retraining of so many ``epochs``, the last of which has the result. ValueError as `kept`, and where that
-    one was lost."""
+    """Read the rows with measurements of a finished retraining.
+
+    Args:
+        path: The file of metrics.
+        epochs: Number of epochs.
+
+    Raises:
+        ValueError: The file is damaged, or the last epoch, which has the result, is missing.
+    """
     found = kept(path, epochs)
     if found[-1].get("test_accuracy") is None:
         raise ValueError(
-            f"{path} lost the test accuracy of the last epoch: `{command('evaluate', path.parent)}` measures it"
+            f"{path} lost the test accuracy of the last epoch: "
+            f"`{command('evaluate', path.parent)}` measures it"
         )
     return measured(found)
 
 
 def first(path: Path, count: int) -> list[Row]:
-    """The first ``count`` rows of decisions; none where there is no file, as in runs of old. ValueError where there are fewer, or as `every`."""
+    """Read the first rows of the decisions.
+
+    Args:
+        path: The file of decisions. It is missing in runs of early versions, which have no rows.
+        count: Number of rows.
+
+    Raises:
+        ValueError: The file is damaged, or has fewer rows.
+    """
     found = every(path)[:count] if path.exists() else None
     if found is not None and len(found) < count:
         raise damaged(path, len(found) + 1, f"the row is missing, and {count} decisions were taken")
@@ -145,15 +172,18 @@ def first(path: Path, count: int) -> list[Row]:
 
 
 def repair(path: Path, wanted: Sequence[Row], key: Callable[[Row], Hashable]) -> list[Row]:
-    """Writes a file anew with every good row that is wanted, and marked rows for those that are lost; the damaged file stays beside it.
+    """Write a file anew with its good rows, and with marked rows in place of lost ones.
+
+    A copy of the damaged file is kept beside it.
 
     Args:
-        path: The file of metrics or decisions, or where it was.
-        wanted: The rows that the file must have, in order, with all that is known of them from elsewhere.
-        key: Says of a row which one it is; None of one that is not good enough.
+        path: The file of metrics or decisions, or its path where the file is missing.
+        wanted: The rows that the file must have, in order, with their values that are known from
+            other files.
+        key: Function that returns the identity of a row, or None for an unusable row.
 
     Returns:
-        The marked rows that were written.
+        The marked rows.
 
     Raises:
         OSError: A file cannot be written.
@@ -170,37 +200,41 @@ def repair(path: Path, wanted: Sequence[Row], key: Callable[[Row], Hashable]) ->
 
 
 def write(path: Path, found: Sequence[Row]) -> None:
-    """A file of these rows. OSError names ``path``."""
+    """Write a file of rows.
+
+    Raises:
+        OSError: The file cannot be written. The error names ``path``.
+    """
     files.write(path, "".join(json.dumps(row) + "\n" for row in found))
 
 
 def keep(path: Path) -> None:
-    """Copies a file beside itself, to the first free name that ends in `DAMAGED` and a number; none is written over."""
+    """Copy a file to the first free name that ends in `DAMAGED` and a number; overwrite nothing."""
     content, number = files.content(path), 1
-    while (
-        beside := path.with_name(f"{path.name}{DAMAGED}{'' if number == 1 else number}")
-    ).exists():
-        if beside.is_file() and files.content(beside) == content:  # a repair that a kill ended
+    beside = path.with_name(f"{path.name}{DAMAGED}")
+    while beside.exists():
+        if beside.is_file() and files.content(beside) == content:  # an earlier repair was killed
             return
         number += 1
+        beside = path.with_name(f"{path.name}{DAMAGED}{number}")
     with files.draft(beside) as file:
         file.write(content)
 
 
 def good(path: Path) -> list[Row]:
-    """The rows that are not damaged, whatever stands between them; none where there is no file."""
+    """Return the undamaged rows of a file, whatever else it holds; none for a missing file."""
     return [line for line in lines(path) if not isinstance(line, str)] if path.exists() else []
 
 
 def lines(path: Path) -> list[Row | str]:
-    """Each line as its row, or as the reason why it is none. A last line that is no JSON is left out: a kill may have cut it."""
+    """Return the row of each line, or the reason why it is none; ignore an incomplete last line."""
     *whole, last = files.content(path).split(b"\n")
     found = [parsed(line) for line in (*whole, *([last] if last else []))]
     return found[:-1] if found and found[-1] == CUT else found
 
 
 def parsed(line: bytes) -> Row | str:
-    """The row of a line, or the reason why it is none."""
+    """Return the row of a line, or the reason why it is none."""
     try:
         row = json.loads(line.decode())
     except (ValueError, RecursionError):
@@ -216,7 +250,16 @@ def parsed(line: bytes) -> Row | str:
 
 
 def damaged(path: Path, number: int | None, why: str) -> ValueError:
-    """The error of a file, with the line and with the command that mends it."""
+    """Return the error of a damaged file, with the command that repairs it.
+
+    Args:
+        path: The file.
+        number: The line, counted from 1, or None.
+        why: The damage.
+    """
     place = str(path) if number is None else f"{path}, line {number}"
-    how = f"`{command('resume', path.parent, '--repair')}` keeps every good row, marks those that are lost, and goes on"
-    return ValueError(f"{place}: {why}; nothing was changed, and {how}")
+    repairing = command("resume", path.parent, "--repair")
+    return ValueError(
+        f"{place}: {why}; nothing was changed, and "
+        f"`{repairing}` keeps every good row, marks those that are lost, and goes on"
+    )

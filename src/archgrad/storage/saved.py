@@ -1,4 +1,7 @@
-"""What may stand in a checkpoint: one schema for its plain part, one rule for its tensors. Each complaint names the part that is wrong."""
+"""Check the content of a checkpoint: a schema for its plain part, rules for its tensors.
+
+Each error names the part that is wrong.
+"""
 
 from __future__ import annotations
 
@@ -11,37 +14,37 @@ import torch
 from pydantic import BaseModel, Field, Json, ValidationError
 from torch import Tensor
 
-from archgrad.bounds import Threads
 from archgrad.errors import out_of_memory, shortened, shown, words
+from archgrad.option_types import Threads
 
 VERSION = 3
 MOST = 2**31 - 1
-"""Of epochs, steps, images: more is a number of something else."""
+"""Largest number of epochs, steps or images; a larger number comes from another file."""
 
-Count = Annotated[int, Field(ge=0, le=MOST)]
-Positive = Annotated[int, Field(ge=1, le=MOST)]
+SavedCount = Annotated[int, Field(ge=0, le=MOST)]
+SavedPositive = Annotated[int, Field(ge=1, le=MOST)]
 Parts = dict[str, Any]
 Part = TypeVar("Part", bound=BaseModel)
 
 
 class SavedPlan(BaseModel, strict=True, extra="forbid"):
-    """`archgrad.searching.types.Plan`."""
+    """The fields of `archgrad.searching.types.Plan`."""
 
-    epochs: Positive
-    steps: Positive
-    images: tuple[Count, Count] = (0, 0)
+    epochs: SavedPositive
+    steps: SavedPositive
+    images: tuple[SavedCount, SavedCount] = (0, 0)
     alpha_split: Literal["train", "val"] = "val"
 
 
 class SavedDecision(BaseModel, strict=True, extra="forbid"):
-    """`archgrad.searching.types.Decision`, each part as JSON text."""
+    """The fields of `archgrad.searching.types.Decision`, each as JSON text."""
 
     genotype: Json[dict[str, Any]]
     note: Json[dict[str, Any]]
 
 
 class SavedSearch(BaseModel, strict=True, extra="forbid"):
-    """What `archgrad.searching.checkpoint.pack` makes of a search. Its tensors are held to those of a state that was built anew."""
+    """A packed search (`archgrad.searching.checkpoint.pack`), except the values of its tensors."""
 
     version: Literal[3]
     method: str
@@ -50,30 +53,30 @@ class SavedSearch(BaseModel, strict=True, extra="forbid"):
     plan: SavedPlan
     precision: Literal["32", "bf16"]
     threads: Threads
-    epoch: Count
-    step: Count
-    born: Count
-    dies: Positive
+    epoch: SavedCount
+    step: SavedCount
+    born: SavedCount
+    dies: SavedPositive
     spec: Json[dict[str, Any]]
     nets: Parts
     alphas: Parts
     optimizers: Parts
     memory: Parts
     sums: Parts
-    counts: dict[str, Positive]
+    counts: dict[str, SavedPositive]
     stopped: str | None
-    ended: Positive | None = None  # not there in the first of this version
+    ended: SavedPositive | None = None  # not there in the first of this version
     genotype: Json[dict[str, Any]] | None
     decisions: list[SavedDecision]
 
 
 class SavedTraining(BaseModel, strict=True, extra="forbid"):
-    """What `archgrad.retraining.training.Training.pack` makes of a retraining."""
+    """A packed retraining (`archgrad.retraining.training.Training.pack`)."""
 
     version: Literal[3]
     kind: Literal["retrain"]
-    epoch: Count
-    step: Count
+    epoch: SavedCount
+    step: SavedCount
     sums: Parts
     net: Parts
     optimizer: Parts
@@ -81,17 +84,17 @@ class SavedTraining(BaseModel, strict=True, extra="forbid"):
 
 
 def plain(kind: type[Part], content: Mapping[str, Any]) -> Part:
-    """The plain part of a checkpoint.
+    """Check the plain part of a checkpoint.
 
     Args:
-        kind: Which schema it follows.
-        content: What was read.
+        kind: Schema of the checkpoint.
+        content: Content of the checkpoint.
 
     Returns:
-        The same, checked; JSON texts in it are read.
+        The content, with JSON texts parsed.
 
     Raises:
-        ValueError: ``field: what is wrong, not value``
+        ValueError: A field is wrong. The message reads ``FIELD: REASON, not VALUE``.
     """
     try:
         return kind(**content)
@@ -104,13 +107,13 @@ def plain(kind: type[Part], content: Mapping[str, Any]) -> Part:
 
 
 def check_bound(field: str, value: int, most: int) -> None:
-    """ValueError where a number passes ``most``."""
+    """Raise a ValueError if a number is above ``most``."""
     if value > most:
         raise ValueError(f"{field}: it should be at most {most}, not {value}")
 
 
 def check_keys(field: str, found: object, expected: Mapping[str, object]) -> None:
-    """ValueError where ``found`` is no mapping with exactly the keys of ``expected``."""
+    """Raise a ValueError if ``found`` is no mapping with exactly the keys of ``expected``."""
     if not isinstance(found, Mapping):
         raise ValueError(f"{field}: it should be a dictionary, not {shown(found)}")
     if missing := [name for name in expected if name not in found]:
@@ -120,7 +123,11 @@ def check_keys(field: str, found: object, expected: Mapping[str, object]) -> Non
 
 
 def check_tensors(field: str, found: object, expected: Mapping[str, Tensor]) -> None:
-    """ValueError where ``found`` has not exactly the tensors of ``expected``: the same names, shapes and types, and all of them finite."""
+    """Check that ``found`` has the tensors of ``expected``, with finite numbers.
+
+    Raises:
+        ValueError: A name, shape or type differs, or a number is not finite.
+    """
     check_keys(field, found, expected)
     assert isinstance(found, Mapping)  # checked
     for name, like in expected.items():
@@ -128,7 +135,7 @@ def check_tensors(field: str, found: object, expected: Mapping[str, Tensor]) -> 
 
 
 def check_tensor(field: str, found: object, like: Tensor) -> None:
-    """ValueError where ``found`` is no finite tensor of the shape and the type of ``like``."""
+    """Raise a ValueError if ``found`` is no finite tensor of the shape and type of ``like``."""
     if not torch.is_tensor(found):
         raise ValueError(f"{field}: it should be a tensor, not {shown(found)}")
     if (found.dtype, found.layout, found.is_meta) != (
@@ -136,28 +143,30 @@ def check_tensor(field: str, found: object, like: Tensor) -> None:
         like.layout,
         False,
     ) or found.shape != like.shape:
-        raise ValueError(f"{field}: it should be {_kind(like)}, not {_kind(found)}")
-    if not _finite(found):
+        raise ValueError(f"{field}: it should be {_describe(like)}, not {_describe(found)}")
+    if not _is_finite(found):
         raise ValueError(f"{field}: it holds numbers that are not finite")
 
 
 def check_optimizer(field: str, found: object, optimizer: torch.optim.Optimizer) -> None:
-    """ValueError where ``found`` is no state of an optimizer of just these tensors."""
+    """Raise a ValueError if ``found`` is no state of an optimizer of the same tensors."""
     fresh = optimizer.state_dict()
     check_keys(field, found, fresh)
     assert isinstance(found, Mapping)  # checked
     groups, slots = found["param_groups"], found["state"]
     if not isinstance(groups, list) or len(groups) != len(fresh["param_groups"]):
         raise ValueError(
-            f"{field}.param_groups: there should be {len(fresh['param_groups'])}, not {shown(groups)}"
+            f"{field}.param_groups: there should be {len(fresh['param_groups'])}, "
+            f"not {shown(groups)}"
         )
     for place, (group, own) in enumerate(zip(groups, fresh["param_groups"], strict=True)):
         where = f"{field}.param_groups.{place}"
         if not isinstance(group, Mapping):
             raise ValueError(f"{where}: it should be a dictionary, not {shown(group)}")
+        # An older torch had fewer options.
         check_keys(
             where, group, {"params": [], **{name: own[name] for name in own if name in group}}
-        )  # an older torch knew fewer options
+        )
         if group["params"] != own["params"]:
             raise ValueError(
                 f"{where}.params: it should be {shown(own['params'])}, not {shown(group['params'])}"
@@ -176,14 +185,24 @@ def check_optimizer(field: str, found: object, optimizer: torch.optim.Optimizer)
             raise ValueError(f"{field}.state: there is no tensor {shown(index)}")
         expected = {
             name: like if like.dim() == 0 else tensors[index]
-            for name, like in _slots(optimizer).items()
+            for name, like in _state_of_one_tensor(optimizer).items()
         }
         check_tensors(f"{field}.state.{index}", own, expected)
 
 
 def check_like(field: str, found: object, fresh: object) -> None:
-    """ValueError where ``found`` is of another kind than ``fresh``, which is the same part of a state at its start. Lists and dictionaries that
-    grow are held to nothing but finite numbers."""
+    """Check that a part of a checkpoint has the type of the same part of a new state.
+
+    Of growing lists and dictionaries only the numbers are checked.
+
+    Args:
+        field: Name of the part, for messages.
+        found: The part of the checkpoint.
+        fresh: The part of a new state.
+
+    Raises:
+        ValueError: A type differs, or a number is not finite.
+    """
     if torch.is_tensor(fresh):
         check_tensor(field, found, fresh)
     elif isinstance(fresh, Mapping):
@@ -193,62 +212,62 @@ def check_like(field: str, found: object, fresh: object) -> None:
             raise ValueError(f"{field}: it should be a dictionary, not {shown(found)}")
         for name in found.keys() & fresh.keys():
             check_like(f"{field}.{name}", found[name], fresh[name])
-    elif fresh is not None and not isinstance(found, _kinds(fresh)):
+    elif fresh is not None and not isinstance(found, _allowed_types(fresh)):
         raise ValueError(f"{field}: it should be {type(fresh).__name__}, not {shown(found)}")
-    if not all(_finite(tensor) for tensor in _tensors(found)):
+    if not all(_is_finite(tensor) for tensor in _tensors_in(found)):
         raise ValueError(f"{field}: it holds numbers that are not finite")
 
 
 @contextmanager
 def naming(field: str) -> Iterator[None]:
-    """Whatever a part of a checkpoint breaks inside is a ValueError that names ``field``; memory that runs out stays what it is."""
+    """Turn an error of the block into a ValueError that names ``field``.
+
+    Errors of files and of missing memory stay unchanged.
+    """
     try:
         yield
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # what is read into an own structure may be anything
+    except Exception as error:  # a wrong content may raise any type
         if out_of_memory(error):
             raise
-        says = words(error)
-        raise ValueError(says if says.startswith(field) else f"{field}: {says}") from None
+        message = words(error)
+        raise ValueError(message if message.startswith(field) else f"{field}: {message}") from None
 
 
-def _kind(tensor: Tensor) -> str:
-    """``float32 of 3x5``"""
-    return f"{str(tensor.dtype).removeprefix('torch.')} of {'x'.join(map(str, tensor.shape)) or 'no dimension'}"
+def _describe(tensor: Tensor) -> str:
+    """Return type and shape, such as ``float32 of 3x5``."""
+    shape = "x".join(map(str, tensor.shape)) or "no dimension"
+    return f"{str(tensor.dtype).removeprefix('torch.')} of {shape}"
 
 
-def _kinds(fresh: object) -> type | tuple[type, ...]:
-    """Of what stands in the place of ``fresh`` later: a number may change its kind, a tuple may come back as a list."""
+def _allowed_types(fresh: object) -> type | tuple[type, ...]:
+    """Return the types that may replace ``fresh``: int and float, and list and tuple, are alike."""
     if isinstance(fresh, bool | str):
         return type(fresh)
-    return (
-        (int, float)
-        if isinstance(fresh, int | float)
-        else (list, tuple)
-        if isinstance(fresh, list | tuple)
-        else type(fresh)
-    )
+    if isinstance(fresh, int | float):
+        return int, float
+    return (list, tuple) if isinstance(fresh, list | tuple) else type(fresh)
 
 
-def _finite(tensor: Tensor) -> bool:
+def _is_finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
-def _tensors(found: object) -> Iterator[Tensor]:
-    """All tensors in a structure of dictionaries and lists."""
+def _tensors_in(found: object) -> Iterator[Tensor]:
+    """Yield all tensors of a structure of dictionaries and lists."""
     if torch.is_tensor(found):
         yield found
     elif isinstance(found, Mapping):
         for value in found.values():
-            yield from _tensors(value)
+            yield from _tensors_in(value)
     elif isinstance(found, list | tuple):
         for value in found:
-            yield from _tensors(value)
+            yield from _tensors_in(value)
 
 
-def _slots(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What an optimizer of this kind keeps of each tensor, as it is after the first step on one number."""
+def _state_of_one_tensor(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the state that such an optimizer has of a tensor, after a step on one number."""
     options = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
     number = torch.zeros(1, requires_grad=True)
     trial = type(optimizer)([number], **options)  # type: ignore[call-arg]

@@ -1,6 +1,7 @@
-"""A file that ends with a digest of all before it: a flipped bit is found before anything in the file is used.
+"""Seal a file with a digest of its content at the end, and check the seal before the file is used.
 
-Readers of zip archives, torch among them, pass over bytes behind an archive. So a sealed archive is still an archive.
+Readers of zip archives, torch among them, ignore bytes after an archive. So a sealed archive is
+still an archive.
 """
 
 from __future__ import annotations
@@ -17,20 +18,23 @@ from archgrad.storage import files
 MARK = b"archgrad:sha-256"
 LENGTH = len(MARK) + sha256().digest_size
 END = b"PK\x05\x06"
-"""How the last record of a zip archive begins."""
+"""Beginning of the last record of a zip archive."""
 END_LENGTH = 22
 BLOCK = 2**20
 
 
 class Sealing:
-    """A file open for writing that digests what passes. It keeps the error that ended a write: torch raises another one in its place."""
+    """A file open for writing that digests all written bytes.
+
+    It keeps the error of a failed write in ``error``, because torch raises another error instead.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.digest = file, sha256()
         self.error: BaseException | None = None
 
     def write(self, data: bytes | memoryview) -> int:
-        """Writes all of ``data``. OSError as the file raises it."""
+        """Write all of ``data`` and return its length."""
         try:
             self.digest.update(data)
             return self.file.write(data)
@@ -39,22 +43,23 @@ class Sealing:
             raise
 
     def flush(self) -> None:
+        """Flush the file."""
         self.file.flush()
 
 
 @contextmanager
 def sealed(path: Path, previous: Path | None = None) -> Iterator[Sealing]:
-    """A `files.draft` that ends with its seal.
+    """Open a `files.draft` that receives a seal at its end.
 
     Args:
         path: The file to write.
-        previous: Where the file is kept that ``path`` was until now; None where it is not kept.
+        previous: Path for the previous content of ``path``; None does not keep it.
 
     Yields:
         The draft, open for writing.
 
     Raises:
-        OSError: It cannot be written; the error names ``path``.
+        OSError: The file cannot be written. The error names ``path``.
     """
     with files.draft(path, previous) as file:
         sealing = Sealing(file)
@@ -68,10 +73,10 @@ def sealed(path: Path, previous: Path | None = None) -> Iterator[Sealing]:
 
 
 def check(file: BinaryIO) -> None:
-    """ValueError where a byte of a sealed file is not the one that was written. An archive without a seal is held to its own checksums.
+    """Check the bytes of a sealed file. An archive without a seal is checked by its own checksums.
 
     Args:
-        file: Open for reading; afterwards it stands at its beginning.
+        file: The file, open for reading. Afterwards its position is the beginning.
 
     Raises:
         ValueError: The file is damaged, or neither sealed nor an archive.
@@ -81,16 +86,16 @@ def check(file: BinaryIO) -> None:
     end = file.read()
     file.seek(0)
     if len(end) == LENGTH and end.startswith(MARK):
-        if _digest(file, size - LENGTH) != end[len(MARK) :]:
+        if _digest_of(file, size - LENGTH) != end[len(MARK) :]:
             raise ValueError("its bytes are not those that were written")
-    elif end[-END_LENGTH:][: len(END)] != END:  # bytes behind an archive that are no seal were one
+    elif end[-END_LENGTH:][: len(END)] != END:  # bytes after an archive can only be a damaged seal
         raise ValueError("its end is cut off or changed")
-    elif not _whole(file):
+    elif not _has_valid_checksums(file):
         raise ValueError("a checksum in it is wrong")
     file.seek(0)
 
 
-def _digest(file: BinaryIO, length: int) -> bytes:
+def _digest_of(file: BinaryIO, length: int) -> bytes:
     found = sha256()
     while length > 0 and (block := file.read(min(length, BLOCK))):
         found.update(block)
@@ -98,12 +103,12 @@ def _digest(file: BinaryIO, length: int) -> bytes:
     return found.digest()
 
 
-def _whole(file: BinaryIO) -> bool:
-    """Whether all entries of an archive have the checksums that it states."""
+def _has_valid_checksums(file: BinaryIO) -> bool:
+    """Return whether all entries of an archive have their recorded checksums."""
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.testzip() is None
     except MemoryError:
         raise
-    except Exception:  # of a damaged archive zipfile raises half a dozen kinds
+    except Exception:  # for a damaged archive zipfile raises many types
         return False

@@ -1,4 +1,4 @@
-"""YAML as settings are written in it: plain values alone, every name said once, and no more than was written."""
+"""Parse YAML of settings: only plain values, each name once, and no explosion of aliases."""
 
 from __future__ import annotations
 
@@ -8,46 +8,54 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 LIMIT = 2**18
-"""Bytes of a file; the longest of ours has some thousands, and a megabyte takes PyYAML seconds."""
+"""Largest size of a file in bytes. The longest of ours has some thousands; PyYAML needs seconds
+for a megabyte."""
 VALUES = 20_000
-"""Values in all, an alias counted as often as it is used: nine lines of aliases of aliases would else be a billion."""
+"""Largest number of values, with aliases counted at each use. Nine lines of aliases of aliases
+could otherwise stand for a billion values."""
 MERGE = "tag:yaml.org,2002:merge"
 
 
 class Loader(yaml.SafeLoader):
-    """Refuses a name that stands twice in one mapping, of which YAML would keep the last without a word, and too many values."""
+    """Loader that refuses duplicate names in a mapping and too many values.
+
+    PyYAML would silently keep the last of duplicate names.
+    """
 
     def get_single_node(self) -> Node | None:
+        """Return the root node after the checks."""
         node = super().get_single_node()
         if node is not None:
-            _check(node, {}, frozenset())
+            _count_values(node, {}, frozenset())
         return node
 
 
 def parsed(text: str) -> Any:
-    """What a text in YAML says.
+    """Parse a text in YAML.
 
     Args:
         text: The text.
 
     Returns:
-        Mappings, lists, and plain values.
+        Mappings, lists and plain values.
 
     Raises:
-        ValueError: It is no YAML, says a name twice in one place, or is too much. One line, without a file's name.
+        ValueError: The text is no YAML, repeats a name in a mapping, or holds too many values. The
+            message is one line without the name of a file.
+
+    >>> parsed("darts: {lr: 0.1}")
+    {'darts': {'lr': 0.1}}
     """
     try:
         return Loader(text).get_single_data()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    except (
-        Exception
-    ) as error:  # PyYAML raises half a dozen kinds where a value does not fit its tag
+    except Exception as error:  # PyYAML raises many types where a value does not fit its tag
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
 
 
-def _check(node: Node, known: dict[int, int], above: frozenset[int]) -> int:
-    """How many values a node stands for, aliases included. ValueError for what `Loader` refuses."""
+def _count_values(node: Node, known: dict[int, int], above: frozenset[int]) -> int:
+    """Return the number of values of a node, aliases included; raise the errors of `Loader`."""
     if id(node) in known:
         return known[id(node)]
     if id(node) in above:
@@ -58,7 +66,7 @@ def _check(node: Node, known: dict[int, int], above: frozenset[int]) -> int:
             [key for key, _ in node.value if isinstance(key, ScalarNode) and key.tag != MERGE]
         )
         inner = [part for pair in node.value for part in pair]
-    total = 1 + sum(_check(part, known, above | {id(node)}) for part in inner)
+    total = 1 + sum(_count_values(part, known, above | {id(node)}) for part in inner)
     if total > VALUES:
         raise ValueError(f"it holds more than {VALUES:,} values")
     known[id(node)] = total
@@ -71,6 +79,7 @@ def _check_names(keys: list[ScalarNode]) -> None:
         name, line = (key.tag, key.value), key.start_mark.line + 1
         if name in lines:
             raise ValueError(
-                f"{key.value[:60]!r} is said twice, in line {lines[name]} and in line {line}: leave out one of them"
+                f"{key.value[:60]!r} occurs twice, in line {lines[name]} and in line {line}: "
+                "leave out one of them"
             )
         lines[name] = line

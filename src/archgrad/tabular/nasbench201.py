@@ -1,8 +1,13 @@
-"""NAS-Bench-201 (Dong & Yang, ICLR 2020, arXiv 2001.00326): all 15,625 cells, trained for 200 epochs on three image sets.
+"""NAS-Bench-201 (Dong & Yang, ICLR 2020, arXiv 2001.00326): 15,625 cells on three image sets.
 
-Accuracies are percent, means over the benchmark's seeds; params and MACs are those of the CIFAR-10 network (C=16, N=5, 32x32).
-CIFAR-10: "valid" is the second half of the training images after training on the first, "test" follows training on all of them.
-CIFAR-100 and ImageNet16-120: "valid" and "test" are two halves of the official test images. NOTICE gives the sources.
+Every cell was trained for 200 epochs. Accuracies are means over the benchmark's seeds, in percent.
+Parameters and MACs are those of the CIFAR-10 network (C=16, N=5, 32x32 pixels).
+
+- CIFAR-10, "valid": training on the first half of the training images, accuracy on the second.
+- CIFAR-10, "test": training on all training images, accuracy on the test images.
+- CIFAR-100 and ImageNet16-120: "valid" and "test" are two halves of the official test images.
+
+NOTICE gives the sources.
 """
 
 from __future__ import annotations
@@ -29,39 +34,39 @@ ACCURACIES = tuple(
     for images in ("cifar10", "cifar100", "imagenet16")
     for part in ("valid", "test")
 )
-MEASURED = "What the benchmark measured of this cell: C=16, N=5, 200 epochs on each set of images"
-JUDGED_BY = "cifar10_test"  # what rank, distance and trajectories refer to
+MEASURED = "Measurements of this cell by the benchmark: C=16, N=5, 200 epochs on each image set"
+JUDGED_BY = "cifar10_test"  # the column of rank, distance and trajectories
 
 
 @dataclass(frozen=True)
 class NASBench201:
-    """Columns over the 15,625 cells in the benchmark's own order."""
+    """The columns of the table: 15,625 cells in the benchmark's own order."""
 
     ops: NDArray[np.int64]  # (cells, 6) indices into OPS, by edge
     accuracy: dict[str, NDArray[np.float64]]  # ACCURACIES and "cifar10_valid_12_epochs", percent
     params: NDArray[np.int64]
     macs: NDArray[np.int64]  # multiply-adds of one image, known to the nearest thousand
-    row: dict[int, int]  # ops as base-5 number -> index
+    row: dict[int, int]  # ops as a base-5 number -> index
 
     def __len__(self) -> int:
         return len(self.ops)
 
     def best(self, column: str = JUDGED_BY) -> float:
-        """The highest value of an accuracy column: the optimum of the space."""
+        """Return the highest value of an accuracy column, the optimum of the space."""
         return float(self.accuracy[column].max())
 
     def average(self, column: str = JUDGED_BY) -> float:
-        """Of an accuracy column over all cells: what a random cell has, exactly."""
+        """Return the mean of an accuracy column, the exact expectation of a random cell."""
         return float(self.accuracy[column].mean())
 
     def genotype(self, index: int) -> Genotype:
-        """The cell in row ``index``. ValueError out of range."""
+        """Return the cell of row ``index``; raise ValueError if the table has no such row."""
         return Genotype(space.cells_at(index))
 
 
 @cache
 def table() -> NASBench201:
-    """The bundled table, read at the first call."""
+    """Return the table of the package. The first call reads its file."""
     with (
         files("archgrad.data_files").joinpath("nasbench201.csv.gz").open("rb") as packed,
         gzip.open(packed, "rt") as lines,
@@ -79,11 +84,18 @@ def table() -> NASBench201:
 
 
 def query(genotype: Genotype | str) -> dict[str, Any]:
-    """What the benchmark measured of a cell, as JSON-able values.
+    """Return the benchmark's measurements of a cell, as values for JSON.
 
-    ``index``, ``arch``; ``ACCURACIES`` and ``cifar10_valid_12_epochs`` (percent); ``params`` and ``macs``; ``rank`` by CIFAR-10
-    test accuracy among ``of`` cells (1 is the best; ``tied`` others have that very accuracy); ``distance``: points to the best.
-    ValueError if it is no cell of this space.
+    Args:
+        genotype: The cell, or its text.
+
+    Returns:
+        ``index`` and ``arch``; `ACCURACIES` and ``cifar10_valid_12_epochs`` in percent; ``params``
+        and ``macs``; ``rank`` by CIFAR-10 test accuracy among ``of`` cells, where 1 is the best and
+        ``tied`` other cells have the same accuracy; ``distance`` to the best cell in points.
+
+    Raises:
+        ValueError: The genotype is no cell of this space.
     """
     found = Genotype.parse(genotype) if isinstance(genotype, str) else genotype
     rows, index = table(), index_of(found)
@@ -102,13 +114,23 @@ def query(genotype: Genotype | str) -> dict[str, Any]:
 
 
 def conv3x3() -> Genotype:
-    """The cell with ``nor_conv_3x3`` on every edge: found without any search, the bar each method must pass. It is the largest of the space as
-    well: no other cell has as many parameters or multiply-adds."""
+    """Return the cell with ``nor_conv_3x3`` on every edge.
+
+    Nobody needs a search to find it, so a method should find a better cell. It is also the largest
+    cell of the space: no other cell has as many parameters or multiply-adds.
+    """
     return Genotype(space.cells_of(("nor_conv_3x3",) * len(EDGES)))
 
 
 def best(bounds: Mapping[str, float]) -> Genotype | None:
-    """The cell of the highest CIFAR-10 test accuracy whose ``params`` and ``macs`` are within ``bounds``; None where there is none."""
+    """Return the cell of the highest CIFAR-10 test accuracy within bounds.
+
+    Args:
+        bounds: The largest ``params`` and ``macs``; one of them may be missing.
+
+    Returns:
+        The cell; None if no cell is within the bounds.
+    """
     rows = table()
     index = best_row(
         rows.accuracy[JUDGED_BY], {name: getattr(rows, name) for name in bounds}, bounds
@@ -119,8 +141,16 @@ def best(bounds: Mapping[str, float]) -> Genotype | None:
 def verdict(
     genotype: Genotype | str, bounds: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
-    """What a finished search is told: `query` of the found cell and of the bar, each under its name in ``cell``; under ``bounds`` of the best
-    cell within them too."""
+    """Return the rows that a finished search prints beside each other.
+
+    Args:
+        genotype: The cell that the search found, or its text.
+        bounds: The budget of the search, by ``params`` and ``macs``.
+
+    Returns:
+        `query` of the found cell and of `conv3x3`, and with ``bounds`` of the best cell within
+        them. Each row has its name under ``cell``.
+    """
     rows = [{"cell": "found", **query(genotype)}, {"cell": "all nor_conv_3x3", **query(conv3x3())}]
     top = best(bounds) if bounds else None
     return rows + (
@@ -129,11 +159,16 @@ def verdict(
 
 
 def standing(known: Mapping[str, float]) -> dict[str, float]:
-    """Where test accuracies (``cifar10_test`` ..., percent) stand in the whole space, for each image set.
+    """Return the regret and the relative improvement of test accuracies, for each image set.
 
-    ``cifar10_regret``: (best - accuracy) / (best - average): 0 is the best cell, 1 the average one. ``cifar10_relative``: the relative
-    improvement over the average random architecture, 100 (accuracy - average) / average (Yang, Esperanca & Carlucci, ICLR 2020,
-    arXiv 1912.12522), whose sample of random architectures is here all of them.
+    Args:
+        known: Accuracies in percent under ``cifar10_test``, ``cifar100_test``, ``imagenet16_test``.
+
+    Returns:
+        ``cifar10_regret`` is (best - accuracy) / (best - average): 0 for the best cell, 1 for an
+        average one. ``cifar10_relative`` is 100 (accuracy - average) / average, the relative
+        improvement over the average random architecture (Yang, Esperanca & Carlucci, ICLR 2020,
+        arXiv 1912.12522); the average here is over all architectures instead of a sample.
     """
     found = {}
     for column in (column for column in ACCURACIES if column.endswith("_test") and column in known):
@@ -148,16 +183,18 @@ def standing(known: Mapping[str, float]) -> dict[str, float]:
 
 
 def index_of(genotype: Genotype) -> int:
-    """A cell's place in the table. ValueError if it is no cell of this space."""
+    """Return a cell's row in the table; raise ValueError if it is no cell of this space."""
     groups = [cell.group for cell in genotype.cells]
     if groups != [CELL]:
         raise ValueError(
-            f"a NAS-Bench-201 genotype has the one group {CELL!r}, not {', '.join(map(repr, groups)) or 'none'}"
+            f"a NAS-Bench-201 genotype has the one group {CELL!r}, "
+            f"not {', '.join(map(repr, groups)) or 'none'}"
         )
     cell = genotype.cells[0]
     if sorted(link[:2] for link in cell.links) != sorted(EDGES) or cell.concat != (3,):
         raise ValueError(
-            f"a NAS-Bench-201 cell has one op on each of its six edges (0 -> 1 to 2 -> 3) and returns node 3: {genotype}"
+            "a NAS-Bench-201 cell has one op on each of its six edges (0 -> 1 to 2 -> 3) "
+            f"and returns node 3: {genotype}"
         )
     for link in cell.links:
         if link.primitive not in OPS:
@@ -171,5 +208,5 @@ def index_of(genotype: Genotype) -> int:
 
 
 def _code(ops: NDArray[np.int64]) -> NDArray[np.int64]:
-    """ops (..., 6) -> the base-5 number they spell (...)."""
+    """Return the base-5 number (...) of op indices (..., 6)."""
     return ops @ len(OPS) ** np.arange(5, -1, -1)

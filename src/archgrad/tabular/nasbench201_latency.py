@@ -1,8 +1,9 @@
-"""Latency of all NAS-Bench-201 cells on 27 real devices, in ms, of the network of 16 channels and 5 cells a stage on 32x32 images.
+"""Latency of all NAS-Bench-201 cells on 27 real devices, in ms.
 
-Measured for HW-NAS-Bench (arXiv 2103.10584) and HELP (arXiv 2106.08630); NOTICE gives the source. A number behind a device's name is the
-batch. The file has four digits; what pixel3 and raspi4 state below 1 ms (283 and 276 cells, apart from all others) is dropped as an error of
-measurement.
+The network has 16 channels and 5 cells a stage, and reads 32x32 images. HW-NAS-Bench (arXiv
+2103.10584) and HELP (arXiv 2106.08630) measured it; NOTICE gives the source. A number behind a
+device's name is the batch size. The file has four digits. Values below 1 ms on pixel3 and raspi4
+(283 and 276 cells, far from all other values) are errors of measurement and were dropped.
 """
 
 from __future__ import annotations
@@ -27,14 +28,25 @@ GROUPS = groups_of(
 
 
 def devices() -> tuple[str, ...]:
-    """Their names, in order."""
+    """Return the names of the devices, in the order of the file."""
     return tuple(_columns())
 
 
 @cache
 def cost(device: str) -> Cost:
-    """Latency of a cell on a device: exactly the table's; where the table has none, the fit by ops, or the least of all cells if that is more.
-    ``ops`` are the least squares over all cells that it has, which ``r2`` is of too. ValueError for an unknown device."""
+    """Return the latency of a cell on a device as a `Cost` in ms.
+
+    Args:
+        device: One of `devices`.
+
+    Returns:
+        The cost. ``exact`` is the table's value; for a cell without a value it is the fit by ops,
+        but never less than the smallest value of the table. ``ops`` are fitted by least squares to
+        all cells with a value, and ``r2`` is computed on the same cells.
+
+    Raises:
+        ValueError: The table has no such device.
+    """
     import torch
 
     column = _column(device)
@@ -56,7 +68,18 @@ def cost(device: str) -> Cost:
 
 
 def latency(device: str, genotype: Genotype) -> float | None:
-    """What the table has of a cell, ms; None where it was dropped. ValueError for an unknown device, or what is no cell of the space."""
+    """Return the table's latency of a cell.
+
+    Args:
+        device: One of `devices`.
+        genotype: A cell of NAS-Bench-201.
+
+    Returns:
+        The latency in ms; None if the value was dropped.
+
+    Raises:
+        ValueError: The table has no such device, or the genotype is no cell of the space.
+    """
     found = float(_column(device)[index_of(genotype)])
     return None if np.isnan(found) else found
 
@@ -69,7 +92,7 @@ def _column(device: str) -> NDArray[np.float64]:
 
 @cache
 def _columns() -> dict[str, NDArray[np.float64]]:
-    """Device -> ms by cell, NaN for what was dropped. One line of the file is one device."""
+    """Return device -> (cells,) ms, NaN for a dropped value. A line of the file is a device."""
     packed = files("archgrad.data_files").joinpath("nasbench201_latency.csv.gz").read_bytes()
     lines = (line.split(",") for line in gzip.decompress(packed).decode().splitlines())
     return {name: np.array([float(value or "nan") for value in values]) for name, *values in lines}

@@ -1,8 +1,12 @@
-"""NAS-Bench-Macro (Su et al., CVPR 2021, arXiv 2103.11922): all 6,561 chains of eight layers, trained for 50 epochs on CIFAR-10.
+"""NAS-Bench-Macro (Su et al., CVPR 2021, arXiv 2103.11922): all 6,561 chains of eight layers.
 
-Accuracies are percent of the test images, each the best of a training's epochs, so a little above what its last epoch had; params and MACs
-are those of the CIFAR-10 network (32 channels, 32x32). An identity inside a stage is no layer, so networks that differ only in where such
-identities stand are the same: 3,969 were trained, three times each, and the table repeats their values. NOTICE gives the source.
+Every network was trained for 50 epochs on CIFAR-10. Accuracies are in percent of the test images.
+Each one is the accuracy of a training's best epoch, a little above that of its last epoch.
+Parameters and MACs are those of the CIFAR-10 network (32 channels, 32x32 pixels).
+
+An identity inside a stage computes nothing, so networks that differ only in the places of such
+identities are the same. 3,969 networks were trained, three times each, and the table repeats their
+values. NOTICE gives the source.
 """
 
 from __future__ import annotations
@@ -23,14 +27,17 @@ from archgrad.arch.genotype import Genotype
 from archgrad.cost.cost import spelled
 from archgrad.tabular.rows import best_row
 
-MEASURED = "What the benchmark measured of this network: 32 channels, 50 epochs on CIFAR-10, best epoch, mean of three seeds"
-JUDGED_BY = "cifar10_test"  # what rank, distance and trajectories refer to
+MEASURED = (
+    "Measurements of this network by the benchmark: "
+    "32 channels, 50 epochs on CIFAR-10, best epoch, mean of three seeds"
+)
+JUDGED_BY = "cifar10_test"  # the column of rank, distance and trajectories
 LAYERS = sum(MACRO_STAGES)
 
 
 @dataclass(frozen=True)
 class NASBenchMacro:
-    """Columns over the 6,561 networks in the order of their digits: row ``int(digits, 3)``."""
+    """The columns of the table: 6,561 networks, of which row ``int(digits, 3)`` has the digits."""
 
     test: NDArray[np.float64]  # (networks, 3) percent, by seed
     params: NDArray[np.int64]
@@ -41,11 +48,11 @@ class NASBenchMacro:
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
-        """(networks,) percent, mean over the seeds."""
+        """Return the accuracies (networks,) in percent, means over the seeds."""
         return self.test.mean(1)
 
     def genotype(self, index: int) -> Genotype:
-        """The network in row ``index``. ValueError out of range."""
+        """Return the network of row ``index``; raise ValueError if the table has no such row."""
         if not 0 <= index < len(self):
             raise ValueError(f"NAS-Bench-Macro has the networks 0 to {len(self) - 1}, not {index}")
         return Genotype(chain.macro(np.base_repr(index, len(MACRO)).zfill(LAYERS)))
@@ -53,7 +60,7 @@ class NASBenchMacro:
 
 @cache
 def table() -> NASBenchMacro:
-    """The bundled table, read at the first call."""
+    """Return the table of the package. The first call reads its file."""
     with (
         files("archgrad.data_files").joinpath("nasbenchmacro.csv.gz").open("rb") as packed,
         gzip.open(packed, "rt") as lines,
@@ -63,15 +70,24 @@ def table() -> NASBenchMacro:
 
 
 def query(genotype: Genotype | str) -> dict[str, Any]:
-    """What the benchmark measured of a network, as JSON-able values.
+    """Return the benchmark's measurements of a network, as values for JSON.
 
-    ``index``, ``arch`` (its digits) and ``trained``, those under which it was trained; ``cifar10_test`` (percent), its ``sd`` over the three
-    seeds; ``params`` and ``macs``; ``rank`` among ``of`` networks (1 is the best; ``tied`` others have that very accuracy, those that are the
-    same network among them); ``distance``: points to the best. ValueError if it is no network of this space.
+    Args:
+        genotype: The network, or its text.
+
+    Returns:
+        ``index``; ``arch``, its digits; ``trained``, the digits of the equal network that was
+        trained; ``cifar10_test`` in percent and its ``sd`` over the three seeds; ``params`` and
+        ``macs``; ``rank`` among ``of`` networks, where 1 is the best and ``tied`` other networks
+        (equal ones among them) have the same accuracy; ``distance`` to the best in points.
+
+    Raises:
+        ValueError: The genotype is no network of this space.
     """
     found = Genotype.parse(genotype) if isinstance(genotype, str) else genotype
     if not chain.is_macro(found.cells):
-        layers = f"{LAYERS} layers in stages of {', '.join(map(str, MACRO_STAGES))}, each one of {', '.join(MACRO)}"
+        stages, ops = ", ".join(map(str, MACRO_STAGES)), ", ".join(MACRO)
+        layers = f"{LAYERS} layers in stages of {stages}, each one of {ops}"
         raise ValueError(f"a network of NAS-Bench-Macro has {layers}: {found}")
     digits, rows = str(found), table()
     index, accuracy = int(digits, len(MACRO)), rows.accuracy
@@ -91,7 +107,11 @@ def query(genotype: Genotype | str) -> dict[str, Any]:
 
 
 def trained(digits: str) -> str:
-    """The digits of the same network with the identities of each stage behind its other layers; a stage's first layer is none of them."""
+    """Return the digits of the equal network that was trained.
+
+    There the identities of a stage stand behind its other layers. The first layer of a stage stays
+    in its place, because there an "identity" is a 1x1 convolution.
+    """
     whole, rest = "", iter(digits)
     for count in MACRO_STAGES:
         first, *others = (next(rest) for _ in range(count))
@@ -100,12 +120,22 @@ def trained(digits: str) -> str:
 
 
 def largest() -> Genotype:
-    """Expansion 6 and kernel 5 in every layer: found without any search, the bar each method must pass at a smaller cost."""
+    """Return the network with expansion 6 and kernel 5 in every layer.
+
+    Nobody needs a search to find it, so a method should find a better network of a lower cost.
+    """
     return Genotype(chain.macro(str(len(MACRO) - 1) * LAYERS))
 
 
 def best(bounds: Mapping[str, float]) -> Genotype | None:
-    """The network of the highest test accuracy whose ``params`` and ``macs`` are within ``bounds``; None where there is none."""
+    """Return the network of the highest test accuracy within bounds.
+
+    Args:
+        bounds: The largest ``params`` and ``macs``; one of them may be missing.
+
+    Returns:
+        The network; None if no network is within the bounds.
+    """
     rows = table()
     index = best_row(rows.accuracy, {name: getattr(rows, name) for name in bounds}, bounds)
     return None if index is None else rows.genotype(index)
@@ -114,8 +144,16 @@ def best(bounds: Mapping[str, float]) -> Genotype | None:
 def verdict(
     genotype: Genotype | str, bounds: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
-    """What a finished search is told: `query` of the found network and of the largest one, each under its name in ``cell``; under ``bounds``
-    of the best network within them too."""
+    """Return the rows that a finished search prints beside each other.
+
+    Args:
+        genotype: The network that the search found, or its text.
+        bounds: The budget of the search, by ``params`` and ``macs``.
+
+    Returns:
+        `query` of the found network and of `largest`, and with ``bounds`` of the best network
+        within them. Each row has its name under ``cell``.
+    """
     rows = [{"cell": "found", **query(genotype)}, {"cell": "all mb6_k5", **query(largest())}]
     top = best(bounds) if bounds else None
     return rows + (
@@ -124,10 +162,15 @@ def verdict(
 
 
 def standing(known: Mapping[str, float]) -> dict[str, float]:
-    """Where a test accuracy ``cifar10_test`` (percent) stands in the whole space; empty without it.
+    """Return the regret and the relative improvement of a test accuracy.
 
-    ``cifar10_regret``: (best - accuracy) / (best - average): 0 is the best network, 1 the average one. ``cifar10_relative``: 100 (accuracy -
-    average) / average (Yang, Esperanca & Carlucci, ICLR 2020, arXiv 1912.12522).
+    Args:
+        known: The accuracy in percent under ``cifar10_test``.
+
+    Returns:
+        ``cifar10_regret`` is (best - accuracy) / (best - average): 0 for the best network, 1 for an
+        average one. ``cifar10_relative`` is 100 (accuracy - average) / average (Yang, Esperanca &
+        Carlucci, ICLR 2020, arXiv 1912.12522). Empty if the accuracy is not given.
     """
     if JUDGED_BY not in known:
         return {}

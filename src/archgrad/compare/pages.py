@@ -1,4 +1,4 @@
-"""A comparison as Markdown: the tables of ``docs/studies``."""
+"""A comparison as Markdown, as in ``docs/studies``."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def test_too_few_networks_and_sums_that_say_nothing_are_refused(wanted, monkeypa
         "networks_ms",
         lambda networks, wanted, **_: [20.0 - i for i, _ in enumerate(networks)],
     )
-    with pytest.raises(ValueError, match="measure again with nothing else running"):
+    with pytest.raises(ValueError, match="measure again while nothing else runs"):
         latency.measure(made, wanted, nets=10)
     with pytest.raises(ValueError, match="threads must be at least 1, not 0"):
         latency.setting(made, 16, threads=0)

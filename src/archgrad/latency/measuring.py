@@ -74,15 +74,15 @@ def measure(
         )
     if nets > MOST_NETS:
         raise ValueError(f"nets must be at most {MOST_NETS}, not {nets}")
-    whole, tell = space.resized(**wanted.spec), tick or (lambda what, done, of: None)
+    whole, report = space.resized(**wanted.spec), tick or (lambda part, done, of: None)
     with threads(wanted.threads), torch.no_grad():
-        raw = Cost("latency", "ms", 0.0, _ops_ms(whole, wanted, seconds, tell))
+        raw = Cost("latency", "ms", 0.0, _ops_ms(whole, wanted, seconds, report))
         genotypes = chosen(raw, whole.groups, nets, seed)
         measured = networks_ms(
             [whole.derive(genotype, **wanted.spec) for genotype in genotypes],
             wanted,
             seconds=seconds,
-            tick=tell,
+            tick=report,
         )
     added = [raw.added(genotype) for genotype in genotypes]
     base, scale = line(added, measured)

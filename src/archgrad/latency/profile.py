@@ -41,7 +41,7 @@ class Setting:
     def command(self) -> str:
         """Return the command line that makes this measurement."""
         options = {name: self.spec[name] for name in OPTIONS if name in self.spec}
-        said = {
+        flags = {
             "space": self.space,
             "size": self.size,
             **options,
@@ -53,7 +53,7 @@ class Setting:
             "latency",
             *(
                 part
-                for name, value in said.items()
+                for name, value in flags.items()
                 for part in (f"--{name.replace('_', '-')}", value)
             ),
         )

@@ -50,13 +50,13 @@ def cost(device: str) -> Cost:
     import torch
 
     column = _column(device)
-    there = np.flatnonzero(~np.isnan(column))
+    measured = np.flatnonzero(~np.isnan(column))
     fit = least_squares(
         device,
         "ms",
         GROUPS,
-        [table().genotype(int(i)) for i in there],
-        torch.from_numpy(column[there]),
+        [table().genotype(int(i)) for i in measured],
+        torch.from_numpy(column[measured]),
     )
     least = float(np.nanmin(column))
 

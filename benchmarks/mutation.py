@@ -30,9 +30,11 @@ import json
 import multiprocessing
 import os
 import pkgutil
+import resource
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -273,8 +275,13 @@ class Noticed:
             self.name = f"collection of {report.nodeid}"
 
 
-def attempt(folder: Path, tests: list[str], answer: Any) -> None:
-    """In a forked process: the name of the test that notices the fault, or None."""
+def attempt(folder: Path, tests: list[str], limit: float, answer: Any) -> None:
+    """In a forked process: the name of the test that notices the fault, or None.
+
+    A process that needs ten times the CPU seconds of its tests is killed: the fault has no end.
+    """
+    most = 30 + int(10 * limit + time.process_time())
+    resource.setrlimit(resource.RLIMIT_CPU, (most, most))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1), os.dup2(null, 2)
     use(folder)
@@ -318,12 +325,15 @@ def trial(
         folder = copied({path: text})
         here, there = multiprocessing.Pipe()
         process = multiprocessing.get_context("fork").Process(
-            target=attempt, args=(folder, run, there)
+            target=attempt, args=(folder, run, limit, there)
         )
         if run:
             process.start()
-            noticed = here.recv() if here.poll(60 + 10 * limit) else "no end"
-            process.kill()
+            there.close()
+            try:
+                noticed = here.recv()
+            except EOFError:
+                noticed = "no end"
             process.join()
         else:
             noticed = None

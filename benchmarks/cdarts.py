@@ -34,7 +34,7 @@ import archgrad
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.space import Space
-from archgrad.components.select import strongest
+from archgrad.components.select import strongest_genotype
 from archgrad.searching.method import Method
 from archgrad.searching.types import State
 
@@ -75,7 +75,7 @@ def heaviest(space: Space) -> Genotype:
     weights = {
         name: group.columns([HEAVIEST[space.name]]).float() for name, group in space.groups.items()
     }
-    return strongest(Mixture(weights), space.groups)
+    return strongest_genotype(Mixture(weights), space.groups)
 
 
 def arms(space: Space, depths: list[float], genotype: Genotype) -> dict[str, Arm]:

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import archgrad
-from archgrad.components.select import uniform
+from archgrad.components.select import uniform_genotype
 
 RECIPE = str(Path(__file__).parent.parent / "recipes" / "digits.yaml")
 BEST_KNOWN = (
@@ -112,7 +112,7 @@ def main() -> None:
         tests = [run["test"] for one in searches for run in one["retrained"]["runs"]]
         print(row(arm, tests, [one["cpu_seconds"] for one in searches]))
     groups = archgrad.space("nasbench201").groups
-    drawn = [str(uniform(groups, 0, "benchmarks/demo", k)) for k in range(given.draws)]
+    drawn = [str(uniform_genotype(groups, 0, "benchmarks/demo", k)) for k in range(given.draws)]
     tests = [retrained(cell, k, given.out / f"drawn-{k}") for k, cell in enumerate(drawn)]
     print(row("average of drawn cells", tests, []))
     tests = [retrained(BEST_KNOWN, seed, given.out / f"all-3x3-{seed}") for seed in seeds]

@@ -105,7 +105,7 @@ def searched(settings: Settings) -> str:
     """Return the hash of the metrics, decisions and genotype of a search with these settings."""
     given = config.read(("", settings))
     images = data.load("digits", report=lambda line: None)
-    given = given.model_copy(update={"space": run.fitted(given, images)})
+    given = given.model_copy(update={"space": run.fit_space_settings(given, images)})
     method = run.build(given)
     halves = data.search_data(
         images, batch=given.search.batch, seed=0, limit=given.search.limit, augment=True, flip=False

@@ -25,11 +25,11 @@ from scipy.stats import spearmanr
 
 import archgrad
 from archgrad import latency
-from archgrad.components.select import uniform
+from archgrad.components.select import uniform_genotype
 from archgrad.cost.cost import r_squared
 from archgrad.cost.counting import costs
 from archgrad.data import stem_for
-from archgrad.latency.measuring import line
+from archgrad.latency.measuring import fit_line
 from archgrad.spaces import SPACES
 
 
@@ -76,11 +76,13 @@ def main() -> None:
     table = latency.measure(made, wanted, nets=given.nets, seed=given.seed)
     cost, macs = table.cost(), costs(made, given.size, **options)["macs"]
     seen = {net.genotype for net in table.nets}
-    drawn = (uniform(made.groups, given.seed, "unseen", i) for i in range(10 * given.unseen))
+    drawn = (
+        uniform_genotype(made.groups, given.seed, "unseen", i) for i in range(10 * given.unseen)
+    )
     unseen = list(dict.fromkeys(genotype for genotype in drawn if genotype not in seen))[
         : given.unseen
     ]
-    measured = latency.networks_ms(
+    measured = latency.measure_networks(
         [made.derive(one, **options) for one in (*unseen, *(net.genotype for net in table.nets))],
         wanted,
     )
@@ -95,7 +97,7 @@ def main() -> None:
         print(
             f"  predicted {one:8.2f}   measured {true:8.2f}   {100 * (one - true) / true:+6.1f} %"
         )
-    base, scale = line(
+    base, scale = fit_line(
         [macs.added(net.genotype) for net in table.nets], [net.measured for net in table.nets]
     )
     print(judged("latency table", predicted, measured))

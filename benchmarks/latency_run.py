@@ -38,7 +38,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     table, *others = [
-        latency.recorded(run if run.is_file() else run / "latency.json") for run in given.runs
+        latency.read_unchecked(run if run.is_file() else run / "latency.json") for run in given.runs
     ]
     if any(other != table for other in others):
         parser.error("the runs have different latency tables: give runs of one table at a time")
@@ -51,7 +51,7 @@ def main() -> None:
     for name, _, width in (one.partition("=") for one in given.beside):
         rows.append((name, Genotype.parse(name), int(width)))
     spaces = [made.resized(channels=width) for *_, width in rows]
-    measured = latency.networks_ms(
+    measured = latency.measure_networks(
         [space.derive(genotype, **space.spec()) for space, (_, genotype, _) in zip(spaces, rows)],
         wanted,
     )

@@ -28,7 +28,7 @@ import archgrad
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch
-from archgrad.components.select import uniform
+from archgrad.components.select import uniform_genotype
 from archgrad.searching.method import Method
 from archgrad.searching.types import State
 from archgrad.seeds import generator
@@ -506,7 +506,7 @@ def suites(given: Mapping[str, object]) -> Iterator[tuple[str, Iterator[Check]]]
         peer = peers.quark0(given["quark0"])
         yield "quark0 search network, C=16, 8 cells", quark0_search(peer)
         groups = archgrad.space("darts").groups
-        drawn = {f"random {k}": uniform(groups, "parity", k) for k in range(6)}
+        drawn = {f"random {k}": uniform_genotype(groups, "parity", k) for k in range(6)}
         for name in ("DARTS_V1", "DARTS_V2", "PDARTS", "PCDARTS"):
             yield (
                 f"quark0 NetworkCIFAR, {name}, C=36, 20 cells",
@@ -542,7 +542,7 @@ def suites(given: Mapping[str, object]) -> Iterator[tuple[str, Iterator[Check]]]
         for k in range(6):
             yield (
                 f"AutoDL TinyNetwork, random {k}, C=16, N=1",
-                autodl_derived(peer, uniform(groups, "parity", k), 16, 1),
+                autodl_derived(peer, uniform_genotype(groups, "parity", k), 16, 1),
             )
 
 

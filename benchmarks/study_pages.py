@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from archgrad.compare import markdown, summary
+from archgrad.compare import summary, to_markdown
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "studies"
@@ -34,7 +34,7 @@ def tables(folder: Path) -> str:
     found = summary.read_all(folder / "summaries")
     arms = tuple(arm for arm in settings["arms"] if any(one["arm"] == arm for one in found))
     whole = len(found) == len(settings["arms"]) * len(settings["seeds"])
-    shown = markdown(found, settings["control"], arms).strip()
+    shown = to_markdown(found, settings["control"], arms).strip()
     return f"{HEADING}\n```sh\n{command(folder, whole)}\n```\n\n{LEGEND}\n\n{shown}\n"
 
 

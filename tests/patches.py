@@ -16,7 +16,7 @@ from archgrad.components.context import Context, Forward
 from archgrad.components.hypergradient import second_order
 from archgrad.components.losses import weighted
 from archgrad.components.relax import softmax
-from archgrad.components.schedules import linear, share
+from archgrad.components.schedules import epoch_at_share, linear
 from archgrad.searching.method import Method
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Data, Stage, State
@@ -103,7 +103,7 @@ def keep_alphas(old: State, new: State) -> None:
 
 
 def stages() -> Patch:
-    return Patch("stages", stages=(Stage(share(1, of=2), pruned, keep_alphas),))
+    return Patch("stages", stages=(Stage(epoch_at_share(1, of=2), pruned, keep_alphas),))
 
 
 def cells_differ(mixture: Mixture, alphas: Alphas, context: Context) -> Mixture:

@@ -9,9 +9,16 @@ from archgrad.arch.links import CellGenotype, Link
 from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context, Progress
 from archgrad.components.relax import softmax
-from archgrad.components.schedules import cosine, exactly, geometric, linear, never, share
+from archgrad.components.schedules import (
+    cosine,
+    epoch_at_share,
+    exact_epoch,
+    geometric,
+    linear,
+    never,
+)
 from archgrad.diagnostics.entropy import mean_entropy
-from archgrad.seeds import forked, place_seed
+from archgrad.seeds import place_seed, seeded
 
 GROUP = EdgeGroup(
     "g",
@@ -122,16 +129,16 @@ def test_schedules():
         and at(7, born=5).t.life == 5
     )
     assert (
-        share(15, of=50)(50),
-        share(15, of=50)(10),
-        share(1, of=50)(3),
-        share(0, of=4)(8),
+        epoch_at_share(15, of=50)(50),
+        epoch_at_share(15, of=50)(10),
+        epoch_at_share(1, of=50)(3),
+        epoch_at_share(0, of=4)(8),
         never(8),
     ) == (15, 3, 1, 0, 8)
     with pytest.raises(
         ValueError, match="warm-up is 9, but the search has 5 epochs: choose at most 4"
     ):
-        exactly(9, "warm-up")(5)
+        exact_epoch(9, "warm-up")(5)
 
 
 def test_a_seed_is_a_function_of_the_place_and_the_same_in_every_process():
@@ -140,7 +147,7 @@ def test_a_seed_is_a_function_of_the_place_and_the_same_in_every_process():
     torch.manual_seed(7)
     first = torch.rand(3)
     torch.manual_seed(7)
-    with forked(0, "x"):
+    with seeded(0, "x"):
         inside = torch.rand(3)
     assert torch.equal(torch.rand(3), first) and not torch.equal(inside, first)
     c = context(Progress(1, 2, 10, 4, 0, 10))

@@ -7,7 +7,7 @@ import pytest
 
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
-from archgrad.tabular import lookup, nasbench201, nasbenchmacro
+from archgrad.tabular import benchmark_of, nasbench201, nasbenchmacro
 from archgrad.tabular.nasbench201 import ACCURACIES, OPS, conv3x3, query, table, verdict
 
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
@@ -122,9 +122,9 @@ def test_index_out_of_range():
 
 
 def test_lookup_by_space():
-    assert lookup("nasbench201") is nasbench201
-    assert lookup("nasbenchmacro") is nasbenchmacro
-    assert lookup("darts") is None
+    assert benchmark_of("nasbench201") is nasbench201
+    assert benchmark_of("nasbenchmacro") is nasbenchmacro
+    assert benchmark_of("darts") is None
 
 
 def test_nas_bench_macro_says_what_its_authors_published():

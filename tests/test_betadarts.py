@@ -10,7 +10,7 @@ from archgrad.components.context import Context, Forward, Progress
 from archgrad.components.losses import logsumexp
 from archgrad.methods import method
 from archgrad.searching.finite import Trace
-from archgrad.searching.steps import forward, total
+from archgrad.searching.steps import forward, total_loss
 from archgrad.spaces import space
 from fakes import Noise
 from searching import Record, content, same
@@ -52,7 +52,7 @@ def test_the_alpha_gradient_is_the_papers():
     batch = next(Noise(dtype=torch.double).batches("val", 0))
     passed = forward(m, state, "search", "alpha", batch, state.alphas)
     (a,) = state.alphas.values()
-    losses = total(m.alpha_terms, passed, Trace()), m.alpha_terms[0](passed)
+    losses = total_loss(m.alpha_terms, passed, Trace()), m.alpha_terms[0](passed)
     found, plain = (torch.autograd.grad(loss, a, retain_graph=True)[0] for loss in losses)
     exponents = a.detach().exp()
     expected = plain + 3.0 * exponents / exponents.sum(1, keepdim=True) / len(a)

@@ -13,7 +13,7 @@ from archgrad.compare.study import seeds_of
 from archgrad.cost import room
 from archgrad.data import places
 from archgrad.data.batches import search_data
-from archgrad.errors import LONGEST, shortened, shown, unknown
+from archgrad.errors import LONGEST, short_repr, shortened, unknown_name
 from archgrad.run import catalogue
 from archgrad.spaces import SPACES, space
 
@@ -24,21 +24,21 @@ def test_a_network_that_no_memory_holds_is_refused(name, monkeypatch):
         space(name, channels=100_000_000_000)
     with pytest.raises(ValueError, match=f"space {name}: channels must be at most"):
         catalogue.check_space(name, {"channels": 100_000_000_000})
-    monkeypatch.setattr(room, "room", lambda: 10**9)
+    monkeypatch.setattr(room, "available_bytes", lambda: 10**9)
     with pytest.raises(
         ValueError,
         match=r"the weights of a network of 4,096 channels.* take .*B, and there is room for 1\.0 GB",
     ):
-        room.check(space(name, channels=4096))
+        room.check_memory(space(name, channels=4096))
 
 
 def test_networks_that_somebody_may_want_pass(monkeypatch):
     for name in SPACES:
-        room.check(space(name))
-    monkeypatch.setattr(room, "room", lambda: 64 * 10**9)
-    room.check(space("nasbench201", channels=256))
-    room.check(space("nasbench201", channels=16, classes=21_841))
-    room.check(space("nasbench201", channels=16, classes=100_000))
+        room.check_memory(space(name))
+    monkeypatch.setattr(room, "available_bytes", lambda: 64 * 10**9)
+    room.check_memory(space("nasbench201", channels=256))
+    room.check_memory(space("nasbench201", channels=16, classes=21_841))
+    room.check_memory(space("nasbench201", channels=16, classes=100_000))
 
 
 def test_a_share_that_leaves_no_image_is_refused():
@@ -73,11 +73,11 @@ def test_a_class_folder_that_is_no_text_is_named(tmp_path):
     with pytest.raises(
         ValueError, match=r"class folder 'caf\\udce9' in .* is no text in UTF-8: rename the folder"
     ) as caught:
-        places.check(tmp_path)
+        places.check_images(tmp_path)
     str(caught.value).encode()
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "café").mkdir()
-    places.check(tmp_path / "own")
+    places.check_images(tmp_path / "own")
 
 
 def test_values_are_shown_in_few_characters():
@@ -92,8 +92,8 @@ def test_values_are_shown_in_few_characters():
         b"x" * 10**6,
         torch.zeros(9999),
     ):
-        assert len(shown(value)) <= 120
-    assert [shown(value) for value in ("many", -1, None, [1, 2], {"a": 1})] == [
+        assert len(short_repr(value)) <= 120
+    assert [short_repr(value) for value in ("many", -1, None, [1, 2], {"a": 1})] == [
         "'many'",
         "-1",
         "None",
@@ -113,4 +113,6 @@ def test_a_long_complaint_keeps_its_ends():
         and found.endswith("bbb")
         and " ... " in found
     )
-    assert len(str(unknown("thing", "x" * 10**6, [f"choice {i}" for i in range(1000)]))) < LONGEST
+    assert (
+        len(str(unknown_name("thing", "x" * 10**6, [f"choice {i}" for i in range(1000)]))) < LONGEST
+    )

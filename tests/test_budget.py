@@ -9,10 +9,10 @@ import torch
 
 from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context, Forward, Progress
-from archgrad.components.select import strongest
+from archgrad.components.select import strongest_genotype
 from archgrad.cost.cost import Cost, by_primitive, expected
 from archgrad.cost.counting import costs
-from archgrad.cost.limits import Limit, cheapest, dearest, fit
+from archgrad.cost.limits import Limit, cheapest, is_feasible, most_expensive
 from archgrad.methods import METHODS, method
 from archgrad.methods.budget import Multipliers, budget, penalty
 from archgrad.methods.stages import survivors
@@ -41,7 +41,10 @@ def macs(base=NB) -> Cost:
 
 def limited(share, base=NB) -> Limit:
     cost = macs(base)
-    low, high = cost.added(cheapest(cost, base.groups)), cost.added(dearest(cost, base.groups))
+    low, high = (
+        cost.added(cheapest(cost, base.groups)),
+        cost.added(most_expensive(cost, base.groups)),
+    )
     return Limit(cost, low + share * (high - low))
 
 
@@ -137,10 +140,10 @@ def test_multipliers_follow_what_would_be_selected_without_a_budget_and_never_fa
     mixture = Mixture(
         {"cell": torch.tensor([[0.0, 0.1, 0.2, 0.3, 0.0]]).expand(6, 5)}
     )  # asks for the dearest op everywhere, though flat
-    memory, free = Multipliers(limits, rate=0.02), dearest(cost, NB.groups)
+    memory, free = Multipliers(limits, rate=0.02), most_expensive(cost, NB.groups)
     over = torch.tensor([cost.added(free) / limit.bound - 1 for limit in limits])
     m = SimpleNamespace(
-        readout=lambda state: mixture, selected=lambda state, limits: strongest(mixture, NB.groups, limits),
+        readout=lambda state: mixture, selected=lambda state, limits: strongest_genotype(mixture, NB.groups, limits),
         genotype=lambda state: cheapest(cost, NB.groups), moves_alphas=lambda state: state,
     )  # fmt: skip
     context = forward(mixture.weights["cell"], memory.multipliers).context
@@ -155,7 +158,7 @@ def test_multipliers_follow_what_would_be_selected_without_a_budget_and_never_fa
     mixture = Mixture({"cell": mixture.weights["cell"].flip(1)})  # asks for what is cheap
     memory.multipliers = torch.tensor([1.0, 0.0])
     memory.after_epoch(m, True, None, context)  # down faster than up: nothing drives on what is met
-    low = cost.added(strongest(mixture, NB.groups)) / limits[0].bound - 1
+    low = cost.added(strongest_genotype(mixture, NB.groups)) / limits[0].bound - 1
     assert low < 0 and torch.allclose(
         memory.multipliers, torch.tensor([1 + 20 * 0.02 * low, 0.0]).clamp(min=0)
     )
@@ -172,14 +175,14 @@ def test_a_cold_softmax_keeps_the_order_of_what_it_leaves_at_0():
         for name, group in MACRO.groups.items()
     }
     assert all(int((rows > 0).sum()) == 1 for rows in m.readout(state).weights.values())
-    found = m.selected(state, (Limit(cost, cost.added(dearest(cost, MACRO.groups)) - 1),))
+    found = m.selected(state, (Limit(cost, cost.added(most_expensive(cost, MACRO.groups)) - 1),))
     assert sorted(cell.links[0].primitive for cell in found.cells) == ["mb3_k3"] + 7 * ["mb6_k5"]
 
 
 def test_what_a_stage_leaves_has_a_selection_with_all_its_links():
     """FairDARTS's own, cut down by its threshold, may fit where no whole one is left."""
     cost = costs(DARTS, 8)["params"]
-    low, high = (cost.added(one(cost, DARTS.groups)) for one in (cheapest, dearest))
+    low, high = (cost.added(one(cost, DARTS.groups)) for one in (cheapest, most_expensive))
     limit = Limit(cost, low + 0.05 * (high - low))
     m = method("fairdarts+progressive", DARTS, budget=budget((limit,)))
     state = m.start(seed=0, epochs=4, steps=3)
@@ -189,7 +192,7 @@ def test_what_a_stage_leaves_has_a_selection_with_all_its_links():
         )
         state.alphas[name][0, group.edges[0].primitives.index("skip_connect")] = 3.0
     left = DARTS.resized(primitives=survivors(m, state, 2)).groups
-    assert fit(left, (limit,)) and limit.holds(m.selected(state))
+    assert is_feasible(left, (limit,)) and limit.holds(m.selected(state))
 
 
 def test_a_larger_budget_from_the_same_alphas_never_has_a_smaller_score():

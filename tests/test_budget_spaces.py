@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from archgrad.arch.mixture import Mixture
-from archgrad.components.select import log_weights, score, strongest
+from archgrad.components.select import log_weights, score, strongest_genotype
 from archgrad.cost.counting import costs, count
-from archgrad.cost.limits import Limit, cheapest, dearest
+from archgrad.cost.limits import Limit, cheapest, most_expensive
 from archgrad.spaces import space
 from archgrad.tabular import nasbench201, nasbenchmacro
 
@@ -43,7 +43,7 @@ def test_the_best_of_the_whole_table(name, table, bounded):
     spent, last = getattr(table.table(), bounded), -np.inf
     for share in (0.2, 0.4, 0.7):
         limit = Limit(cost, float(spent.min() + share * (spent.max() - spent.min())))
-        found = strongest(mixture, base.groups, (limit,))
+        found = strongest_genotype(mixture, base.groups, (limit,))
         exact = count(base.derive(found), 32)[bounded]
         assert exact <= limit.bound
         assert exact == pytest.approx(
@@ -60,7 +60,7 @@ def test_the_best_of_the_whole_table(name, table, bounded):
 @pytest.mark.parametrize("device", ["pixel3", "1080ti_32"])
 def test_a_devices_own_numbers_in_the_order_of_scores(device):
     """Exact over the table, though they are no sum of ops; FairDARTS, which leaves ops out afterwards, too."""
-    from archgrad.methods.fairdarts import above
+    from archgrad.methods.fairdarts import select_above
     from archgrad.tabular.nasbench201_latency import cost
 
     base, known = space("nasbench201"), cost(device)
@@ -70,10 +70,10 @@ def test_a_devices_own_numbers_in_the_order_of_scores(device):
     scores = rows[np.arange(6), table.ops[::5]].sum(1)
     for share in (0.001, 0.05, 0.5):
         limit = Limit(known, float(np.quantile(spent, share)))
-        found = strongest(mixture, base.groups, (limit,))
+        found = strongest_genotype(mixture, base.groups, (limit,))
         assert (
             known.of(found) <= limit.bound
-            and known.of(above(0.3)(mixture, base.groups, (limit,))) <= limit.bound
+            and known.of(select_above(0.3)(mixture, base.groups, (limit,))) <= limit.bound
         )
         assert score(found, mixture, base.groups) >= scores[spent <= limit.bound].max() - 1e-9
 
@@ -85,21 +85,21 @@ def test_both_at_once_in_the_macro_space():
     weights = torch.cat(list(log_weights(mixture, base.groups).values())).numpy()
     scores = weights[np.arange(8), digits("nasbenchmacro")].sum(1)
     within = (rows.macs <= 45e6) & (rows.params <= 1.2e6)
-    assert score(strongest(mixture, base.groups, limits), mixture, base.groups) == pytest.approx(
-        scores[within].max(), abs=1e-6
-    )
+    assert score(
+        strongest_genotype(mixture, base.groups, limits), mixture, base.groups
+    ) == pytest.approx(scores[within].max(), abs=1e-6)
 
 
 def test_three_budgets_of_the_published_width_in_mbconv():
     base = space("mbconv", stem="imagenet", classes=1000)
     cost, mixture = costs(base, 224)["macs"], mixture_of(base.groups, 1)
     low, high = (
-        cost.added(one) for one in (cheapest(cost, base.groups), dearest(cost, base.groups))
+        cost.added(one) for one in (cheapest(cost, base.groups), most_expensive(cost, base.groups))
     )
     last = -float("inf")
     for bound in (200e6, 300e6, 400e6):
         assert low < bound < high
-        found = strongest(mixture, base.groups, (Limit(cost, bound),))
+        found = strongest_genotype(mixture, base.groups, (Limit(cost, bound),))
         assert count(base.derive(found), 224)["macs"] <= bound
         reached = score(found, mixture, base.groups)
         assert reached >= last

@@ -14,10 +14,10 @@ from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch, Output
 from archgrad.cli import main
 from archgrad.components.context import Context, Forward, Progress
-from archgrad.components.schedules import exactly
+from archgrad.components.schedules import exact_epoch
 from archgrad.methods import METHODS, method
 from archgrad.methods.cdarts import cdarts, magnitude
-from archgrad.searching.loop import begin
+from archgrad.searching.loop import initial_state
 from archgrad.searching.method import Method
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Plan
@@ -377,7 +377,7 @@ def test_without_the_evaluation_network_it_is_darts(name, pretrain):
     }
     late = Patch(
         "late",
-        alpha_from=exactly(pretrain, "late"),
+        alpha_from=exact_epoch(pretrain, "late"),
         order="alpha_first",
         weights=weights,
         alphas={"decay": 0.0, "lr": 0.1},
@@ -387,7 +387,7 @@ def test_without_the_evaluation_network_it_is_darts(name, pretrain):
     )
 
     def searched(m: Method, skip: bool):
-        state, record = begin(m, Noise(), 2, seed=1), Record()
+        state, record = initial_state(m, Noise(), 2, seed=1), Record()
         if skip:
             state.optimizers["evaluation"].param_groups[0]["params"] = []
         found = run(m, [record], state, 2)

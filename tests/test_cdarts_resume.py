@@ -13,7 +13,7 @@ from archgrad.cli import main
 from archgrad.methods import method
 from archgrad.methods.cdarts_stepper import Cyclic
 from archgrad.searching import checkpoint
-from archgrad.searching.loop import begin
+from archgrad.searching.loop import initial_state
 from archgrad.searching.method import Method
 from archgrad.searching.patch import Patch
 from archgrad.spaces import space
@@ -165,7 +165,7 @@ def test_teachers_teach_the_search_network_alone(teachers):
     """Whatever they see and are asked is its pass, in both halves of pretraining's and joint steps."""
     sections = {"sddarts": {"teachers": teachers, "level": "both", "first": 0}}
     m, seen = made(others="+sddarts", settings=sections, pretrain=1, joint=1), []
-    state, record = begin(m, Noise(), 3, seed=1), Record()
+    state, record = initial_state(m, Noise(), 3, seed=1), Record()
     memory = state.memory["teachers"]
 
     def spied(act: str, real):

@@ -12,7 +12,7 @@ import archgrad
 from archgrad.arch.passes import Batch
 from archgrad.methods import method
 from archgrad.searching import checkpoint
-from archgrad.searching.loop import begin, search
+from archgrad.searching.loop import initial_state, search
 from archgrad.spaces import space
 from fakes import Noise
 
@@ -21,7 +21,7 @@ NB = space("nasbench201", **TINY)
 
 
 def state_of(made, **more):
-    return begin(made, Noise(), 2, seed=1, **more)
+    return initial_state(made, Noise(), 2, seed=1, **more)
 
 
 OTHERS = {

@@ -18,7 +18,7 @@ import yaml
 
 from archgrad.cli import comparing, main
 from archgrad.compare import comparison, jobs, study, summary
-from archgrad.compare.jobs import Home, Run, execute, runs_of
+from archgrad.compare.jobs import Run, StudyFolder, execute, runs_of
 from archgrad.run.config import read_yaml
 from archgrad.run.folder import RunFolder
 from retraining import DIGITS_1
@@ -114,7 +114,7 @@ def validated(name: str, rows: list[dict]) -> float:
 
 def test_a_blind_study_looks_up_no_truth(done, tmp_path, capsys):
     """The run it judges is one that a table knows."""
-    home = Home(tmp_path)
+    home = StudyFolder(tmp_path)
     shutil.copytree(done / "runs" / "darts-seed1", home.runs / "darts-seed1")
     blind = study.read(("", {**read_yaml(done / "study.yaml")[1], "blind": True}))
     assert study.read(("", blind.to_mapping())).blind
@@ -252,7 +252,7 @@ def test_a_killed_run_goes_on_to_the_same_end(done, tmp_path):
     asked = study.read(
         read_yaml(done / "study.yaml"), ("", {"seeds": [2], "controls": False}), names=["darts"]
     )
-    runs, started, said, ends = runs_of(asked, Home(tmp_path)), [], [], []
+    runs, started, said, ends = runs_of(asked, StudyFolder(tmp_path)), [], [], []
     jobs.write_settings(asked, runs)
 
     def start(one: Run) -> subprocess.Popen[bytes]:
@@ -326,7 +326,7 @@ def test_a_run_that_fails_twice_is_reported(done, tmp_path, capsys, monkeypatch)
 
 def test_stopping_asks_each_to_save(tmp_path):
     waits = "import signal, time\nsignal.signal(signal.SIGINT, lambda *_: exit(130))\nopen({!r}, 'w')\ntime.sleep(60)"
-    runs, asked, ends = [Run("a", seed, Home(tmp_path)) for seed in (1, 2, 3)], [], []
+    runs, asked, ends = [Run("a", seed, StudyFolder(tmp_path)) for seed in (1, 2, 3)], [], []
     started: list[subprocess.Popen[bytes]] = []
 
     def start(one: Run) -> subprocess.Popen[bytes]:
@@ -355,7 +355,7 @@ def test_a_second_interrupt_leaves_no_process(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         execute(
-            [Run("a", 1, Home(tmp_path))],
+            [Run("a", 1, StudyFolder(tmp_path))],
             jobs=1,
             stopping=stopping,
             ended=print,
@@ -367,7 +367,7 @@ def test_a_second_interrupt_leaves_no_process(tmp_path):
 
 def test_what_outlived_its_study_is_waited_for(done, tmp_path):
     """Another process is working in the folder: it is left to end, and then counts."""
-    home = Home(tmp_path)
+    home = StudyFolder(tmp_path)
     shutil.copytree(done / "runs" / "darts-seed1", home.runs / "darts-seed1")
     one, ends = Run("darts", 1, home), []
     with ExitStack() as lock:
@@ -381,7 +381,7 @@ def test_what_outlived_its_study_is_waited_for(done, tmp_path):
 
 def test_a_damaged_run_ends_alone(done, tmp_path):
     """Finished when nobody watched, and its metrics are cut: it fails by name, the other counts."""
-    home = Home(tmp_path)
+    home = StudyFolder(tmp_path)
     for name in ("darts-seed1", "darts-seed2"):
         shutil.copytree(done / "runs" / name, home.runs / name)
     runs, ends = [Run("darts", seed, home) for seed in (1, 2)], []

@@ -13,7 +13,7 @@ import pytest
 
 from archgrad.cli import main
 from archgrad.compare import retrained, summary
-from archgrad.compare.jobs import PROGRAM, Home, Run
+from archgrad.compare.jobs import PROGRAM, Run, StudyFolder
 from archgrad.run.folder import RunFolder
 from running import code_of_fork
 from studying import SHARED, STEPS, TWO, Here, dying, here, refused
@@ -101,7 +101,7 @@ def test_commands_work_from_anywhere_and_are_collected(tmp_path, capsys, monkeyp
 
 def test_what_began_goes_on_by_its_line(whole, capsys):
     """Of a study whose one search is at work: the rest is left out, the line goes on."""
-    home = Home(whole)
+    home = StudyFolder(whole)
     begun = Run("darts", 3, home)
     begun.folder.path.mkdir()
     try:

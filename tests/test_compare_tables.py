@@ -13,15 +13,15 @@ from rich.console import Console
 from archgrad.compare import (
     comparison,
     difference,
-    markdown,
     selection,
     spread,
     study,
     summary,
     tables,
+    to_markdown,
     trajectory,
 )
-from archgrad.compare.jobs import Home, runs_of
+from archgrad.compare.jobs import StudyFolder, runs_of
 from archgrad.compare.statistics import Difference, holm
 from archgrad.compare.tidy import tidy_csv
 from archgrad.run.config import read_yaml
@@ -131,7 +131,7 @@ MADE = [
 
 
 def test_markdown():
-    text = markdown(
+    text = to_markdown(
         MADE, "darts", ["darts", "cold"], {"random": {4: "it broke"}, "gone": {1: "it broke"}}
     )
     assert (
@@ -300,9 +300,9 @@ def test_the_terminal_says_what_is_noise(capsys):
 def test_recorded_studies_stand_in_the_results(folder):
     """Once all its runs are there, a study's tables stand on its page in docs/studies as they follow from its summaries."""
     whole = study.read(read_yaml(folder / "study.yaml"), recorded=True)
-    if all(one.done for one in runs_of(whole, Home(folder))):
+    if all(one.done for one in runs_of(whole, StudyFolder(folder))):
         found = summary.read_all(folder / "summaries")
-        for table in markdown(found, whole.control, tuple(whole.arms)).split("\n\n"):
+        for table in to_markdown(found, whole.control, tuple(whole.arms)).split("\n\n"):
             assert table.strip() in (ROOT / "docs" / "studies" / f"{folder.name}.md").read_text(
                 "utf-8"
             )

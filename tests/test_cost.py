@@ -12,7 +12,7 @@ from archgrad.arch.edges import Edge, EdgeGroup, groups_of
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
 from archgrad.arch.mixture import Mixture
-from archgrad.components.select import uniform
+from archgrad.components.select import uniform_genotype
 from archgrad.cost.cost import Cost, by_primitive, expected, fitted, shares
 
 NAMES = ("none", "skip_connect", "sep_conv_3x3")
@@ -171,7 +171,7 @@ def test_a_fit_of_an_additive_function_is_that_function():
         {"skip_connect": 1.0, "nor_conv_1x1": 3.0, "nor_conv_3x3": 9.0, "avg_pool_3x3": 2.0},
         base=5.0,
     )
-    found = fitted("f", "", groups, truth.added, draw=uniform, samples=100)
+    found = fitted("f", "", groups, truth.added, draw=uniform_genotype, samples=100)
     assert found.base == pytest.approx(5.0) and found.r2 == pytest.approx(1.0)
     assert torch.allclose(found.on(groups)["cell"], truth.on(groups)["cell"])
 
@@ -184,16 +184,21 @@ def test_a_fit_keeps_the_function_and_says_how_far_its_sums_are_from_it():
         {"skip_connect": 0.0, "nor_conv_1x1": 1.0, "nor_conv_3x3": 9.0, "avg_pool_3x3": 0.0},
     )
     found = fitted(
-        "square", "", groups, lambda genotype: size.added(genotype) ** 2, draw=uniform, samples=200
+        "square",
+        "",
+        groups,
+        lambda genotype: size.added(genotype) ** 2,
+        draw=uniform_genotype,
+        samples=200,
     )
     assert 0.8 < found.r2 < 0.99
-    genotype = uniform(groups, 9)
+    genotype = uniform_genotype(groups, 9)
     assert found.of(genotype) == size.added(genotype) ** 2 != found.added(genotype)
 
 
 def test_a_fit_of_darts_cells_predicts_though_its_sums_have_a_freedom():
     truth = Cost("energy", "", 7.0, COST.ops)
-    found = fitted("f", "", SMALL, truth.added, draw=uniform, samples=100)
+    found = fitted("f", "", SMALL, truth.added, draw=uniform_genotype, samples=100)
     for genotype in genotypes():
         assert found.added(genotype) == pytest.approx(truth.added(genotype))
     assert float(expected(found, softmax(1), SMALL)) == pytest.approx(
@@ -206,6 +211,6 @@ def test_too_few_samples_and_numbers_that_are_none_are_refused():
     with pytest.raises(
         ValueError, match="needs more than 24 samples, one for each op; there are 24"
     ):
-        fitted("f", "", groups, lambda genotype: 1.0, draw=uniform, samples=24)
+        fitted("f", "", groups, lambda genotype: 1.0, draw=uniform_genotype, samples=24)
     with pytest.raises(ValueError, match="the cost 'f' is nan for"):
-        fitted("f", "", groups, lambda genotype: float("nan"), draw=uniform)
+        fitted("f", "", groups, lambda genotype: float("nan"), draw=uniform_genotype)

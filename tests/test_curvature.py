@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from archgrad import run
 from archgrad.diagnostics import curvature
-from archgrad.diagnostics.curvature import largest_eigenvalue, rise, supernet_curvature
+from archgrad.diagnostics.curvature import describe_rise, largest_eigenvalue, supernet_curvature
 from archgrad.methods import method
 from archgrad.observers.probes import Curvature
 from archgrad.run import config
@@ -206,13 +206,13 @@ def test_measuring_leaves_no_trace_and_says_the_same_again():
     ],
 )
 def test_a_rise_is_one_of_means(values, window, risen):
-    said = rise(values, window, 0.75)
+    said = describe_rise(values, window, 0.75)
     assert (said is not None) == risen
 
 
 def test_a_rise_says_from_what_to_what():
     assert (
-        rise([0.1, 0.2, 1, 2], 2, 0.75)
+        describe_rise([0.1, 0.2, 1, 2], 2, 0.75)
         == "the largest eigenvalue of the alphas' Hessian rose from 0.15 to 1.5 (means of 2 epochs)"
     )
 

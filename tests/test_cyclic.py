@@ -14,7 +14,7 @@ from archgrad.arch.links import CellGenotype, Link
 from archgrad.arch.mixture import Mixture
 from archgrad.components.losses import task
 from archgrad.methods import method
-from archgrad.searching.loop import begin
+from archgrad.searching.loop import initial_state
 from archgrad.searching.method import Method
 from archgrad.spaces import space
 from fakes import Noise
@@ -472,7 +472,7 @@ def test_weights_live_on_from_cycle_to_cycle(name, keep):
     """Every op kept goes on from what it was, on both edges of every node; one that pauses keeps what it had; the others never moved."""
     m = made(name, pretrain=0, joint=1, keep_optimizers=keep)
     data = Noise(per_epoch=STEPS)
-    state = begin(m, data, EPOCHS, seed=1)
+    state = initial_state(m, data, EPOCHS, seed=1)
     after = trained(state)
     for genotype in CYCLES[name]:
         chosen(state, genotype)

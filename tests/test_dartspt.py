@@ -12,9 +12,9 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
 from archgrad.arch.passes import Batch
 from archgrad.components.gradients import gradients
-from archgrad.components.select import strongest
+from archgrad.components.select import strongest_genotype
 from archgrad.methods import method
-from archgrad.methods.dartspt_projection import without
+from archgrad.methods.dartspt_projection import without_op
 from archgrad.searching import checkpoint
 from archgrad.searching.duration import STEP
 from archgrad.searching.loop import search
@@ -60,7 +60,7 @@ def test_picks_the_planted_op_that_alphas_do_not():
 
     by_alphas = {
         (link.source, link.target): link.primitive
-        for link in strongest(m.readout(state), BASE.groups).cells[0].links
+        for link in strongest_genotype(m.readout(state), BASE.groups).cells[0].links
     }
     decisions = list(m.finalise(state, Planted()))
     found = {
@@ -369,9 +369,9 @@ def test_a_removed_edge_has_no_auxiliary_skip_either():
         features = state.nets["search"].eval()(torch.randn(2, 3, 8, 8), m.readout(state)).features
         assert not any(part.any() for part in features[:1])
     mixture = method("dartsminus", BASE).readout(state)
-    less = without(mixture, BASE.groups, "cell", 2).cell("cell", 0)
+    less = without_op(mixture, BASE.groups, "cell", 2).cell("cell", 0)
     assert not any(less.active[2]) and not less.weights[2, :5].any() and all(less.active[1])
-    one = without(mixture, BASE.groups, "cell", 2, 3).cell("cell", 0)
+    one = without_op(mixture, BASE.groups, "cell", 2, 3).cell("cell", 0)
     assert (
         one.active[2] == [True, True, True, False, True, *[True] * (len(one.active[2]) - 5)]
         and one.weights[2, 3] == 0

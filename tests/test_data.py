@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from archgrad.data import Preprocess, load, load_labelled, stem_for
-from archgrad.data.cache import facts
+from archgrad.data.cache import read_facts
 from archgrad.data.decode import decode
-from archgrad.data.sources import find
+from archgrad.data.sources import find_set
 from image_sets import folder, parquet, silent, write
 
 
@@ -263,11 +263,11 @@ def test_loading_leaves_the_global_generator_alone(tmp_path, read):
 
 
 def test_facts_of_a_source(tmp_path):
-    source = find(folder(tmp_path / "set", (2, 1), size=(30, 20)))["train"]()
+    source = find_set(folder(tmp_path / "set", (2, 1), size=(30, 20)))["train"]()
     said = []
     assert (
-        facts(source, tmp_path / "cache", said.append)
-        == facts(source, tmp_path / "cache", said.append)
+        read_facts(source, tmp_path / "cache", said.append)
+        == read_facts(source, tmp_path / "cache", said.append)
         == (False, 20.0)
     )
     assert not said

@@ -15,7 +15,7 @@ import pytest
 
 from archgrad import terminal
 from archgrad.compare import jobs
-from archgrad.compare.jobs import Home, Run
+from archgrad.compare.jobs import Run, StudyFolder
 from archgrad.cost import room
 from archgrad.data import load, load_labelled
 from archgrad.data.cache import Facts, _checksum
@@ -157,7 +157,7 @@ def test_an_evaluation_decodes_damaged_images_again_and_says_so(root, cache, cap
     said = f"the cached images of {root} were damaged: they are decoded again\n"
     assert path.read_bytes() == whole and capsys.readouterr() == ("", said)
     path.write_bytes(whole[:-1])
-    load(root, size=8, cache=cache, report=silent, warn=terminal.remark)
+    load(root, size=8, cache=cache, report=silent, warn=terminal.say_aside)
     assert capsys.readouterr() == ("", said)
 
 
@@ -205,7 +205,7 @@ def test_links_in_a_run_folder_are_never_written_through(tmp_path):
 
 
 def test_a_link_as_log_of_a_study_is_refused(tmp_path):
-    one, target = Run("darts", 1, Home(tmp_path / "study")), tmp_path / "letter"
+    one, target = Run("darts", 1, StudyFolder(tmp_path / "study")), tmp_path / "letter"
     one.log.parent.mkdir(parents=True)
     target.write_text(SECRET)
     one.log.symlink_to(target)
@@ -301,7 +301,7 @@ def test_another_user_s_is_refused(root, home, stranger):
     ):
         said(root)
     with pytest.raises(ValueError, match="belongs to another user"):
-        profile.place(profile.Setting("darts", {}, 8, 1, "cpu", "cpu", 1, "2"))
+        profile.default_file(profile.Setting("darts", {}, 8, 1, "cpu", "cpu", 1, "2"))
     assert load("digits", report=silent)  # keeps nothing
 
 
@@ -359,7 +359,7 @@ def test_without_leave_to_write_images_are_decoded_into_memory(root, cache, read
 
 def test_images_too_many_for_the_memory_need_another_cache(root, cache, read_only, monkeypatch):
     read_only()
-    monkeypatch.setattr(room, "room", lambda: room.resident() + 20_000)
+    monkeypatch.setattr(room, "available_bytes", lambda: room.used_bytes() + 20_000)
     with pytest.raises(
         ValueError,
         match=r"cannot write the cache .*: Read-only file system; choose another with --data\.cache",

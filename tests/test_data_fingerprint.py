@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from archgrad import data, run
-from archgrad.data.fingerprint import first
+from archgrad.data.fingerprint import first_version
 from archgrad.run import execute
 from archgrad.run.config import SearchConfig
 from archgrad.run.folder import RunFolder
@@ -57,8 +57,8 @@ def test_every_image_counts(tmp_path, read):
     before = read(root)
     black(root / "a" / f"{before.train.rows[1]:03}.png")
     after = read(root)
-    assert first(after) == first(before) and after.fingerprint != before.fingerprint
-    assert data.same_images(first(before), after) and not data.same_images(
+    assert first_version(after) == first_version(before) and after.fingerprint != before.fingerprint
+    assert data.same_images(first_version(before), after) and not data.same_images(
         before.fingerprint, after
     )
 
@@ -76,7 +76,7 @@ def test_every_byte_counts_though_no_pixel_changes(tmp_path, read):
 def test_class_names_and_their_order_count(tmp_path, read, names):
     before = read(parquet(tmp_path / "before.parquet", [0, 1] * 5, ["cat", "dog"]))
     after = read(parquet(tmp_path / "after.parquet", [0, 1] * 5, names))
-    assert first(after) == first(before) and after.fingerprint != before.fingerprint
+    assert first_version(after) == first_version(before) and after.fingerprint != before.fingerprint
 
 
 def test_labels_splits_size_and_seed_count(tmp_path, read):
@@ -103,7 +103,7 @@ def test_a_parquet_file_that_was_copied_has_its_fingerprint(tmp_path, read):
 
 
 def test_the_first_version_is_as_it_was():
-    assert first(digits()) == DIGITS_1 and data.same_images(DIGITS_1, digits())
+    assert first_version(digits()) == DIGITS_1 and data.same_images(DIGITS_1, digits())
     assert (
         data.fingerprint_like(DIGITS_1, digits()) == DIGITS_1
         and data.fingerprint_like("2:0", digits()) == digits().fingerprint
@@ -139,7 +139,7 @@ def again(begun: Path, home: Path) -> Path:
 
 
 def resumed(home: Path) -> Any:
-    return run.recorded(RunFolder(home / "run"), silent)
+    return run.prepare_recorded(RunFolder(home / "run"), silent)
 
 
 def rerecord(home: Path, **changed: Any) -> None:
@@ -181,7 +181,7 @@ def test_a_fingerprint_that_is_no_text_is_named(begun, tmp_path):
 
 def test_a_run_recorded_with_the_first_version_goes_on(begun, tmp_path):
     home = again(begun, tmp_path / "moved")
-    rerecord(home, fingerprint=first(resumed(home)[0].data.dataset))
+    rerecord(home, fingerprint=first_version(resumed(home)[0].data.dataset))
     assert resumed(home)
     black(home / "set" / "a" / "000.png")
     with pytest.raises(ValueError, match="have changed"):

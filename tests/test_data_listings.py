@@ -51,7 +51,7 @@ def table(
 )
 def test_paths_are_relative_to_the_file(tmp_path, read, monkeypatch, ending, header, mark):
     file = table(tmp_path / "set", ending, header, mark)
-    places.check(file)
+    places.check_images(file)
     dataset = read(file)
     assert dataset.classes == ("cat", "dog") and (len(dataset.train), len(dataset.test)) == (8, 2)
     assert dataset.train.store[3, :, 5, 5].tolist() == [
@@ -170,7 +170,7 @@ def test_a_flat_folder_with_a_table_is_told_to_name_it(tmp_path):
     with pytest.raises(
         ValueError, match=r"no class folders in .* \(if .*labels\.csv lists the classes, write"
     ):
-        places.check(tmp_path / "set")
+        places.check_images(tmp_path / "set")
 
 
 def test_the_folder_in_use_is_told_of_no_readme(tmp_path, monkeypatch):
@@ -179,8 +179,8 @@ def test_the_folder_in_use_is_told_of_no_readme(tmp_path, monkeypatch):
     for name in ("README.txt", "LICENSE.txt", "requirements.txt", "../other.json"):
         Path(name).write_text("")
     with pytest.raises(ValueError) as caught:
-        places.check(".")
+        places.check_images(".")
     assert "lists the classes" not in str(caught.value)
     Path("../set_labels.json").write_text("{}")
     with pytest.raises(ValueError, match=r"set_labels\.json lists the classes"):
-        places.check(".")
+        places.check_images(".")

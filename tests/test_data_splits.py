@@ -69,7 +69,7 @@ def test_a_class_called_train_beside_other_classes_is_a_class(tmp_path, read_ima
         for index in range(5):
             write(tmp_path / "set" / name / f"{index}.png")
     assert read_images(tmp_path / "set").classes == ("bus", "test", "train")
-    places.check(tmp_path / "set")
+    places.check_images(tmp_path / "set")
 
 
 @pytest.mark.parametrize("beside", ["unlabelled", "annotations"])
@@ -111,7 +111,7 @@ def test_splits_that_hold_images_and_no_classes_are_refused(tmp_path, name):
     for split in (name, "Test"):
         write(tmp_path / "set" / split / "0.png")
     with pytest.raises(ValueError, match=f"no class folders in .*{name}"):
-        places.check(tmp_path / "set")
+        places.check_images(tmp_path / "set")
 
 
 def test_archives_of_a_mac_bring_no_class(tmp_path, read_images):
@@ -227,14 +227,14 @@ def test_a_run_records_its_validation_images(tmp_path):
         "val": 6,
         "test": 4,
     }
-    assert run.recorded(folder, silent)[0].data.count("val") == 6
+    assert run.prepare_recorded(folder, silent)[0].data.count("val") == 6
 
 
 def test_a_run_recorded_without_goes_on_without(tmp_path):
     folder = RunFolder(begun(tmp_path, val="none"))
     folder.config.write_text(folder.config.read_text().replace("  val: none\n", ""))
     assert "val" not in read_yaml(folder.config)[1]["data"]  # as earlier versions wrote it
-    prepared, _ = run.recorded(folder, silent)
+    prepared, _ = run.prepare_recorded(folder, silent)
     assert {name: prepared.data.count(name) for name in ("train", "val", "test")} == {
         "train": 4,
         "val": 4,
@@ -278,7 +278,7 @@ def test_a_run_that_took_splits_for_classes_is_told_so(tmp_path):
         ValueError,
         match=r"have changed .* \(the class 'Test' is gone; Test and Train in .* are splits, which earlier versions",
     ):
-        run.recorded(folder, silent)
+        run.prepare_recorded(folder, silent)
 
 
 def test_a_study_says_which_images_validate():

@@ -169,7 +169,7 @@ def test_a_run_that_left_images_out_goes_on(tmp_path):
         run.search(settings, console=Console(quiet=True))
     recorded = RunFolder(tmp_path / "run")
     assert len(json.loads(recorded.data.read_text())["unreadable"]) == 7
-    assert run.recorded(recorded, silent)[0].data.count("test") == 3
+    assert run.prepare_recorded(recorded, silent)[0].data.count("test") == 3
 
 
 def test_labelled_images_are_left_out_too(tmp_path, read):
@@ -206,7 +206,7 @@ def test_other_endings_of_jpeg(tmp_path, read, suffix):
 
 def test_avif(tmp_path, read):
     folder(tmp_path / "set", (4, 4), suffix="avif")
-    if formats.lacking("x.avif"):
+    if formats.missing_reader("x.avif"):
         with pytest.raises(ValueError, match="AVIF is read by an extra"):
             read(tmp_path / "set")
     else:
@@ -237,14 +237,14 @@ def test_heic_by_an_extra(tmp_path, read, monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "pillow_heif", library)
     monkeypatch.setattr(formats, "find_spec", lambda name: library)
-    formats.register.cache_clear()
+    formats.register_heic.cache_clear()
     formats._is_supported.cache_clear()
     try:
         for skip in (False, True):  # what could not be read before is read now
             dataset = read(root, skip_unreadable=skip)
             assert len(dataset.train) + len(dataset.test) == 13 and not dataset.unreadable
     finally:
-        formats.register.cache_clear()
+        formats.register_heic.cache_clear()
         formats._is_supported.cache_clear()
         Image.ID.remove("HEIF")
         Image.OPEN.pop("HEIF")

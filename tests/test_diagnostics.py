@@ -22,7 +22,7 @@ from archgrad.arch.passes import Batch, Output
 from archgrad.components.schedules import geometric
 from archgrad.diagnostics import entropy
 from archgrad.diagnostics.gap import gap
-from archgrad.diagnostics.sharpness import estimate, sharpness, supernet_sharpness
+from archgrad.diagnostics.sharpness import mean_interval, sharpness, supernet_sharpness
 from archgrad.methods import method as build
 from archgrad.observers import probes
 from archgrad.observers.recording import Checkpoints, Interrupted
@@ -32,7 +32,7 @@ from archgrad.searching.compose import compose
 from archgrad.searching.loop import search
 from archgrad.searching.method import Method
 from archgrad.searching.patch import Patch
-from archgrad.storage.records import rows
+from archgrad.storage.records import read_measured
 from fakes import Noise
 from watching import Rows, Several, assert_equal, trace
 
@@ -55,10 +55,10 @@ def test_entropies_and_margins_by_hand():
     assert entropy.margins(mixture, {"g": GROUP}) == {"g": [pytest.approx(0.25)]}
     assert (
         entropy.mean_entropy(mixture, {"g": GROUP})
-        == entropy.mean(found)
+        == entropy.mean_over_edges(found)
         == pytest.approx(0.75 * math.log(2))
     )
-    assert entropy.mean({"g": []}) == 0
+    assert entropy.mean_over_edges({"g": []}) == 0
 
 
 def test_a_second_op_of_weight_zero_is_not_padding():
@@ -212,10 +212,10 @@ def test_sharpness_refuses(wrong):
 
 
 def test_the_interval_is_students():
-    assert estimate([1.0, 2.0, 3.0]) == (2.0, pytest.approx(4.302652729911275 / math.sqrt(3)))
-    assert estimate([4.0]) == (4.0, None)
+    assert mean_interval([1.0, 2.0, 3.0]) == (2.0, pytest.approx(4.302652729911275 / math.sqrt(3)))
+    assert mean_interval([4.0]) == (4.0, None)
     with pytest.raises(ValueError, match="no batches"):
-        estimate([])
+        mean_interval([])
 
 
 @pytest.mark.parametrize("over", ["weights", "alphas", "both"])
@@ -399,7 +399,9 @@ def test_schedules_read_the_epoch_that_ended():
     )
     search(m, Several(), 3, observers=[*ALL, kept])
     for row in kept.kept:
-        assert entropy.mean(row["entropy_edges"]) == pytest.approx(row["entropy"], abs=1e-4)
+        assert entropy.mean_over_edges(row["entropy_edges"]) == pytest.approx(
+            row["entropy"], abs=1e-4
+        )
     assert set(read) == {
         (0, 3),
         (1, 3),
@@ -421,7 +423,7 @@ def test_random_search_has_no_gap():
 
 
 def test_what_overflows_is_null():
-    assert [probes.finite(value) for value in (1.5, math.inf, math.nan, None)] == [
+    assert [probes.finite_or_none(value) for value in (1.5, math.inf, math.nan, None)] == [
         1.5,
         None,
         None,
@@ -481,7 +483,7 @@ def test_off_is_off(tmp_path, monkeypatch):
     quiet = Console(quiet=True)
     run.search(small(tmp_path / "off", gap=False, entropy=False), console=quiet)
     assert calls == ["edge_entropies"] * 2  # the one mean of every row
-    assert not COLUMNS & rows(tmp_path / "off" / "run" / "metrics.jsonl")[-1].keys()
+    assert not COLUMNS & read_measured(tmp_path / "off" / "run" / "metrics.jsonl")[-1].keys()
     calls.clear()
     run.search(small(tmp_path / "on", sharpness=True, sharpness_over="both"), console=quiet)
     assert {name: calls.count(name) for name in calls} == {
@@ -490,7 +492,7 @@ def test_off_is_off(tmp_path, monkeypatch):
         "gap": 2,
         "supernet_sharpness": 1,
     }
-    last = rows(tmp_path / "on" / "run" / "metrics.jsonl")[-1]
+    last = read_measured(tmp_path / "on" / "run" / "metrics.jsonl")[-1]
     assert COLUMNS - last.keys() == {
         f"sharpness_{name}{end}" for name in ("weights", "alphas") for end in ("", "_interval")
     }

@@ -9,12 +9,18 @@ from torch.distributions import Dirichlet, kl_divergence
 from archgrad import run as run_module
 from archgrad.arch.edges import Edge, EdgeGroup
 from archgrad.components.context import Context, Progress
-from archgrad.components.relax import LEAST, concentration, dirichlet, dirichlet_mean, softmax
+from archgrad.components.relax import (
+    LEAST_CONCENTRATION,
+    concentration,
+    dirichlet,
+    dirichlet_mean,
+    softmax,
+)
 from archgrad.methods import method
 from archgrad.methods.drnas import drnas
 from archgrad.run import config
 from archgrad.run.folder import RunFolder
-from archgrad.searching.loop import begin
+from archgrad.searching.loop import initial_state
 from archgrad.searching.steps import alpha_step
 from archgrad.seeds import generator
 from archgrad.spaces import space
@@ -54,7 +60,10 @@ def test_concentrations_are_elu_plus_one():
     assert torch.allclose(c, F.elu(a) + 1, atol=1e-15)
     ours, theirs = (torch.autograd.grad(out.sum(), a)[0] for out in (c, F.elu(a) + 1))
     assert torch.allclose(ours, theirs, atol=1e-15)
-    assert concentration(torch.tensor([-30.0, -1e4])).tolist() == [pytest.approx(LEAST)] * 2
+    assert (
+        concentration(torch.tensor([-30.0, -1e4])).tolist()
+        == [pytest.approx(LEAST_CONCENTRATION)] * 2
+    )
 
 
 @pytest.mark.parametrize("phase", ["weight", "alpha"])
@@ -133,7 +142,7 @@ def test_the_alpha_gradient_is_the_papers(anchor):
     ``dL/dc = D (g - sum over ops of p g)``, ``dc/da = exp(a)`` below 0 and 1 above; then the anchor's."""
     strength = 0.1
     m = method("drnas", space("nasbench201", **BASE), anchor=anchor, strength=strength)
-    state = begin(m, DATA, 4, seed=3)
+    state = initial_state(m, DATA, 4, seed=3)
     state.nets["search"].double()
     a = torch.randn(6, 5, dtype=torch.double, generator=generator(2, "alphas"))
     state.alphas = {"cell": a.clone().requires_grad_()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from archgrad.searching.duration import RECENT, Costs, Part, Term, span
+from archgrad.searching.duration import RECENT, Costs, KindEstimate, Part, duration_text
 
 
 def test_what_is_to_come_costs_what_such_parts_took():
@@ -13,7 +13,10 @@ def test_what_is_to_come_costs_what_such_parts_took():
         costs.add("steps", seconds)
     costs.add("gap", 10.0)
     left = costs.left([Part("steps", 30), Part("gap", 2), Part("front", 0)])
-    assert left.terms == (Term("steps", 30, 60.0, False), Term("gap", 2, 20.0, False))
+    assert left.terms == (
+        KindEstimate("steps", 30, 60.0, False),
+        KindEstimate("gap", 2, 20.0, False),
+    )
     assert (left.seconds, left.unknown) == (80.0, ())
 
 
@@ -28,7 +31,7 @@ def test_a_kind_not_seen_yet_is_guessed_by_what_it_is_like_and_named_where_it_is
         Part("front", 1),
     ]
     left = costs.left(parts)
-    assert left.terms == (Term("gap", 2, pytest.approx(20.0), True),) and left.unknown == (
+    assert left.terms == (KindEstimate("gap", 2, pytest.approx(20.0), True),) and left.unknown == (
         "ranking",
         "front",
     )
@@ -56,7 +59,7 @@ def test_costs_follow_what_happens_now():
 
 
 def test_spans_are_said_in_one_unit():
-    assert [span(seconds) for seconds in (0, 119, 120, 7199, 7200, 2 * 86400)] == [
+    assert [duration_text(seconds) for seconds in (0, 119, 120, 7199, 7200, 2 * 86400)] == [
         "0 s",
         "119 s",
         "2 min",

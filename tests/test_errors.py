@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from archgrad.cli import main
-from archgrad.errors import edits, listed, match, nearest, unknown
+from archgrad.errors import edit_distance, find_name, listed, nearest, unknown_name
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 
@@ -22,7 +22,7 @@ COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
     ],
 )
 def test_edits(one, other, count):
-    assert edits(one, other) == edits(other, one) == count
+    assert edit_distance(one, other) == edit_distance(other, one) == count
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_edits(one, other, count):
 )
 def test_hints_are_near(name, choices, meant):
     assert nearest(name, choices) == meant
-    assert ("did you mean" in str(unknown("name", name, choices))) == (meant is not None)
+    assert ("did you mean" in str(unknown_name("name", name, choices))) == (meant is not None)
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_hints_of_flags_are_near(capsys, arguments, hint):
 
 def test_names_in_either_form_of_unicode_are_one():
     assert (
-        match(COMPOSED, [DECOMPOSED]) == DECOMPOSED
-        and match(COMPOSED, [DECOMPOSED, COMPOSED]) == COMPOSED
+        find_name(COMPOSED, [DECOMPOSED]) == DECOMPOSED
+        and find_name(COMPOSED, [DECOMPOSED, COMPOSED]) == COMPOSED
     )
-    assert match("tea", [COMPOSED]) is None
+    assert find_name("tea", [COMPOSED]) is None
 
 
 def test_of_many_names_the_first_are_listed():

@@ -15,7 +15,7 @@ from archgrad.cli import main
 from archgrad.cli.estimating import lines
 from archgrad.cost import room
 from archgrad.run import config, estimating
-from archgrad.run.estimating import Tried, smaller
+from archgrad.run.estimating import StepMemory, smaller
 from archgrad.searching import progress
 from archgrad.searching.duration import Costs
 from running import SMALL
@@ -79,16 +79,16 @@ def test_the_command_writes_nothing_and_refuses_as_search_does(tmp_path, monkeyp
 
 def test_it_gives_signs_of_life_beside_its_answer(monkeypatch, capsys):
     """A step of a large supernet takes minutes, and programs read the answer."""
-    life, lives = progress.life, []
+    life, lives = progress.signs_of_life, []
     answer = estimating.answer(
-        "search", Costs().left([]), 3, " steps", Tried(0, None, "cpu", 20), {}
+        "search", Costs().left([]), 3, " steps", StepMemory(0, None, "cpu", 20), {}
     )
     monkeypatch.setattr(
         progress,
-        "life",
+        "signs_of_life",
         lambda console, place: lives.append((console.stderr, place)) or life(console, place),
     )
-    monkeypatch.setattr(estimating, "apart", lambda what, sources: answer)
+    monkeypatch.setattr(estimating, "estimate_in_process", lambda what, sources: answer)
     assert main(["estimate", *SMALL, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == answer and lives == [
         (True, "running a few steps")
@@ -124,7 +124,7 @@ def test_a_retraining_is_estimated_with_its_tests():
 
 def test_what_would_fit_is_as_much_of_the_batch_as_memory_allows():
     """Steps take 800 MB beside the 200 there were; of 700 they may take 0.9 x 700 - 200 = 430."""
-    tried = Tried(200 * MB, 700 * MB, "cpu", 64, 1000 * MB)
+    tried = StepMemory(200 * MB, 700 * MB, "cpu", 64, 1000 * MB)
     assert tried.share() == pytest.approx(430 / 800)
     assert smaller(tried.share(), 64, 2, 1) == 34
     assert smaller(tried.share(), 16, 1, 1) == 8
@@ -137,8 +137,8 @@ def test_what_would_fit_is_as_much_of_the_batch_as_memory_allows():
         and smaller(0.01, 1, 16, -1) is None
     )
     assert (
-        Tried(200, 1200, "cpu", 64, 1000).share() > 1
-        and Tried(200, None, "cpu", 64, 1000).share() > 1
+        StepMemory(200, 1200, "cpu", 64, 1000).share() > 1
+        and StepMemory(200, None, "cpu", 64, 1000).share() > 1
     )
 
 
@@ -152,9 +152,9 @@ def test_a_batch_that_would_not_fit_is_not_tried(monkeypatch):
         yield found
         found.process = (100 + 10 * sizes[-1]) * MB
 
-    monkeypatch.setattr(room, "peak", peak)
+    monkeypatch.setattr(room, "peak_memory", peak)
     images = Batch(torch.zeros(64, 1, 8, 8), torch.zeros(64, dtype=torch.long), torch.arange(64))
-    tried, costs = Tried(100 * MB, 400 * MB, "cpu", 64), Costs()
+    tried, costs = StepMemory(100 * MB, 400 * MB, "cpu", 64), Costs()
     tried.step(
         costs,
         "search steps",
@@ -165,7 +165,7 @@ def test_a_batch_that_would_not_fit_is_not_tried(monkeypatch):
     assert not tried.whole and tried.peak == 740 * MB and "search steps" in costs.each
     assert tried.to_json()["fits"] is False
     sizes.clear()
-    tried = Tried(100 * MB, 4000 * MB, "cpu", 64)
+    tried = StepMemory(100 * MB, 4000 * MB, "cpu", 64)
     tried.step(
         Costs(),
         "search steps",
@@ -178,7 +178,7 @@ def test_a_batch_that_would_not_fit_is_not_tried(monkeypatch):
         range(0, 1000, 25)
     )  # each step takes 25: one of an eighth of the batch says enough
     monkeypatch.setattr(estimating, "monotonic", lambda: next(seconds))
-    slow, costs = Tried(100 * MB, 4000 * MB, "cpu", 64), Costs()
+    slow, costs = StepMemory(100 * MB, 4000 * MB, "cpu", 64), Costs()
     slow.step(
         costs,
         "search steps",
@@ -189,7 +189,7 @@ def test_a_batch_that_would_not_fit_is_not_tried(monkeypatch):
 
 
 def test_the_words_name_what_would_fit():
-    tried = Tried(200 * MB, 700 * MB, "cpu", 64, 1000 * MB, whole=False)
+    tried = StepMemory(200 * MB, 700 * MB, "cpu", 64, 1000 * MB, whole=False)
     found = {"what": "search", "seconds": 7200.0, "seconds_an_epoch": 100.0, "epochs": 50, "parts": {"search steps": 7000.0, "front": 1.0},
              "not_known": ["draws"], **tried.to_json(), "would_fit": {"--search.batch": 34, "--space.channels": 8}}  # fmt: skip
     time, parts, memory, fits = lines(found)
@@ -211,24 +211,24 @@ def test_room_is_what_the_machine_has_and_the_group_allows(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    assert room.room(tmp_path) is None
+    assert room.available_bytes(tmp_path) is None
     write("proc/self/status", "Name:\tpython\nVmRSS:\t   1000 kB\n")
     write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    4000 kB\n")
-    assert room.room(tmp_path) == 5000 * 1024
+    assert room.available_bytes(tmp_path) == 5000 * 1024
     write("sys/fs/cgroup/memory.max", "max\n")
-    assert room.room(tmp_path) == 5000 * 1024
+    assert room.available_bytes(tmp_path) == 5000 * 1024
     write("sys/fs/cgroup/memory.max", f"{3000 * 1024}\n")
     write("sys/fs/cgroup/memory.current", f"{2500 * 1024}\n")
     write("sys/fs/cgroup/memory.stat", f"file 12\ninactive_file {500 * 1024}\n")
-    assert room.room(tmp_path) == (3000 - 2500 + 500 + 1000) * 1024
-    assert Path("/proc/self/status").exists() is False or room.resident() > 20 * MB
+    assert room.available_bytes(tmp_path) == (3000 - 2500 + 500 + 1000) * 1024
+    assert Path("/proc/self/status").exists() is False or room.used_bytes() > 20 * MB
 
 
 def test_the_peak_is_of_what_happened_inside():
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("only Linux forgets an earlier peak")
-    with room.peak(torch.device("cpu")) as high:
+    with room.peak_memory(torch.device("cpu")) as high:
         torch.ones(50 * MB // 4).sum()
-    with room.peak(torch.device("cpu")) as low:
+    with room.peak_memory(torch.device("cpu")) as low:
         pass
     assert high.process - low.process > 30 * MB and low.gpu == 0

@@ -17,13 +17,13 @@ from rich.console import Console
 from archgrad.arch.genotype import Genotype
 from archgrad.observers.interrupts import Interrupted
 from archgrad.retraining import evaluating
-from archgrad.retraining.card import home, load, read_card
+from archgrad.retraining.card import load, network_folder, read_card
 from archgrad.retraining.evaluating import Evaluation, evaluate, show
 from archgrad.retraining.execute import retrain
 from archgrad.retraining.predicting import predict, to_csv
 from archgrad.retraining.predicting import show as show_predictions
 from archgrad.spaces import space
-from archgrad.storage.records import rows
+from archgrad.storage.records import read_measured
 from retraining import digits, stop_at, tiny, trained
 
 
@@ -55,7 +55,7 @@ def text(draw: Any, *arguments: Any) -> str:
 
 
 def last_row(run: Path) -> dict[str, Any]:
-    return rows(run / "retrain" / "metrics.jsonl")[-1]
+    return read_measured(run / "retrain" / "metrics.jsonl")[-1]
 
 
 def test_a_fresh_process_gives_the_accuracy_that_the_training_printed(run: Path) -> None:
@@ -245,8 +245,8 @@ def test_changed_images_are_not_evaluated_in_silence(
 
 
 def test_a_network_is_found_in_its_folder_and_in_the_run_s(run: Path, tmp_path: Path) -> None:
-    assert home(run) == home(run / "retrain") == run / "retrain"
-    assert home(tmp_path) == tmp_path
+    assert network_folder(run) == network_folder(run / "retrain") == run / "retrain"
+    assert network_folder(tmp_path) == tmp_path
 
 
 def test_a_gpu_that_is_not_there_is_one_line(run: Path) -> None:

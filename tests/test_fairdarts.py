@@ -11,9 +11,9 @@ from archgrad.arch.links import Link
 from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context, Progress
 from archgrad.components.relax import sigmoid
-from archgrad.components.select import strongest
+from archgrad.components.select import strongest_genotype
 from archgrad.methods import method
-from archgrad.methods.fairdarts import above, zero_one
+from archgrad.methods.fairdarts import select_above, zero_one
 from archgrad.spaces import space
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.primitives import Style, primitive
@@ -123,7 +123,7 @@ def test_a_node_keeps_its_two_strongest_above_the_threshold_and_may_keep_none():
         ("normal", 2, 4, "max_pool_3x3"): 0.87,
         ("reduce", 1, 3, "dil_conv_3x3"): 0.95,
     }
-    genotype = above(0.85)(rows(darts, strong), darts.groups)
+    genotype = select_above(0.85)(rows(darts, strong), darts.groups)
     assert links(genotype, "normal") == (
         Link(0, 2, "sep_conv_3x3"),
         Link(1, 2, "sep_conv_5x5"),
@@ -154,7 +154,7 @@ def test_a_cell_nothing_would_reach_is_selected_without_the_threshold(strong):
         darts,
         strong | {("reduce", 0, 2, "skip_connect"): 0.9, ("normal", 0, 3, "sep_conv_3x3"): 0.5},
     )
-    genotype = above(0.85)(mixture, darts.groups)
+    genotype = select_above(0.85)(mixture, darts.groups)
     assert len(links(genotype, "normal")) == 4 and Link(0, 3, "sep_conv_3x3") in links(
         genotype, "normal"
     )
@@ -169,10 +169,10 @@ def test_in_nasbench201_an_edge_below_the_threshold_is_none():
         ("cell", 1, 2, "none"): 0.8,
         ("cell", 1, 2, "skip_connect"): 0.7,
     }
-    genotype = above(0.85)(rows(bench, strong), bench.groups)
+    genotype = select_above(0.85)(rows(bench, strong), bench.groups)
     assert str(genotype) == "|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"
     bench.derive(genotype)
-    none = above(0.85)(rows(bench, {("cell", 1, 2, "skip_connect"): 0.7}), bench.groups)
+    none = select_above(0.85)(rows(bench, {("cell", 1, 2, "skip_connect"): 0.7}), bench.groups)
     assert (
         str(none)
         == "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
@@ -181,7 +181,7 @@ def test_in_nasbench201_an_edge_below_the_threshold_is_none():
         primitives=("skip_connect", "nor_conv_3x3")
     )  # without `none` every edge keeps its strongest
     assert "none" not in str(
-        above(0.85)(rows(fewer, {("cell", 0, 3, "nor_conv_3x3"): 0.9}), fewer.groups)
+        select_above(0.85)(rows(fewer, {("cell", 0, 3, "nor_conv_3x3"): 0.9}), fewer.groups)
     )
 
 
@@ -191,7 +191,7 @@ def test_threshold_0_is_darts_selection_of_visible_ops():
     mixture = Mixture(
         {name: torch.rand(len(group.edges), group.width) for name, group in darts.groups.items()}
     )
-    assert above(0.0)(mixture, darts.groups) == strongest(mixture, darts.groups)
+    assert select_above(0.0)(mixture, darts.groups) == strongest_genotype(mixture, darts.groups)
 
 
 def test_settings_of_the_authors_and_the_loss_drives_apart():

@@ -11,14 +11,14 @@ import pytest
 
 from archgrad.cli import main
 from archgrad.cli.searching import next_commands
-from archgrad.compare.jobs import Home, Run
+from archgrad.compare.jobs import Run, StudyFolder
 from archgrad.observers.recording import Metrics
 from archgrad.retraining.card import CARD, WEIGHTS
 from archgrad.run import finished
 from archgrad.run.folder import RunFolder
 from archgrad.searching import progress
 from archgrad.searching.method import Method
-from archgrad.searching.progress import Life
+from archgrad.searching.progress import SignsOfLife
 from archgrad.storage.files import append
 from running import SMALL, STEPS, after, outcome, same
 from studying import TWO, here
@@ -135,11 +135,11 @@ def test_it_gives_signs_of_life(halfway, tmp_path, monkeypatch):
     """Where many paths are to be judged it takes minutes."""
     places = []
 
-    class Noted(Life):
+    class Noted(SignsOfLife):
         def at(self, place, left=None):
             places.append(place)
 
-    monkeypatch.setattr(progress, "Life", Noted)
+    monkeypatch.setattr(progress, "SignsOfLife", Noted)
     assert main(["finish", str(copied(halfway, tmp_path, "before"))]) == 0
     assert places == ["reading the images", "cost and accuracy of what was seen"]
 
@@ -280,7 +280,7 @@ def test_a_method_that_decides_later_says_what_was_taken(tmp_path, capsys):
 
 def test_a_study_leaves_it_out(tmp_path, capsys):
     out = tmp_path / "study"
-    one = Run("darts", 1, Home(out))
+    one = Run("darts", 1, StudyFolder(out))
     assert (
         main(["compare", *TWO, "--out", str(out), "--print-commands"]) == 0
     )  # writes what the search is told
@@ -310,7 +310,7 @@ def test_a_study_leaves_it_out(tmp_path, capsys):
 
 
 def test_reading_a_finished_run_is_reading_it_as_it_ended(halfway):
-    method, state = finished.restored(RunFolder(halfway / "run"))
+    method, state = finished.read_method_and_state(RunFolder(halfway / "run"))
     assert (
         str(method.genotype(state))
         == json.loads((halfway / "run" / "genotype.json").read_text())["text"]

@@ -13,7 +13,7 @@ from archgrad.components.losses import task
 from archgrad.methods import METHODS, method
 from archgrad.observers.recording import Checkpoints
 from archgrad.searching import checkpoint
-from archgrad.searching.finite import LARGEST, Trace, largest
+from archgrad.searching.finite import LARGEST, Trace, largest_value
 from archgrad.spaces import space
 from running import SMALL
 from searching import Watch, run
@@ -145,7 +145,7 @@ def test_a_loaded_state_is_read_only_where_its_alphas_are_numbers(tmp_path):
 def test_alphas_that_are_large_and_right_are_read():
     m = made("darts")
     state = run(m, epochs=1).state
-    state.alphas["cell"].data.mul_(0.5 * LARGEST / largest(state.alphas.values()).item())
+    state.alphas["cell"].data.mul_(0.5 * LARGEST / largest_value(state.alphas.values()).item())
     assert m.selected(state)
 
 

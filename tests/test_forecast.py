@@ -7,8 +7,8 @@ import json
 import pytest
 
 from archgrad.compare import forecast, summary
-from archgrad.compare.forecast import Ahead, Herald, look, study
-from archgrad.compare.jobs import Home, Run
+from archgrad.compare.forecast import Ahead, StudyProgress, parts_of, time_left
+from archgrad.compare.jobs import Run, StudyFolder
 
 
 def test_a_study_takes_what_its_arms_take():
@@ -19,19 +19,19 @@ def test_a_study_takes_what_its_arms_take():
         Ahead("b searches", None, 1.0),
         Ahead("b searches", None, 1.0),
     ]
-    left = study(parts, jobs=2)
+    left = time_left(parts, jobs=2)
     assert left.seconds == pytest.approx((0.5 * 120 + 2 * 120) / 2) and [
         term.guessed for term in left.terms
     ] == [False, True]
     retrained = [*parts, Ahead("a retrainings", None, 1.0)]
-    assert study(retrained, jobs=2).unknown == ("a retrainings",)
+    assert time_left(retrained, jobs=2).unknown == ("a retrainings",)
     retrained += [Ahead("b retrainings", 1000.0, 1.0)]
-    assert study(retrained, jobs=2).seconds == pytest.approx(left.seconds + 2 * 1000 / 2)
-    assert study([Ahead("a searches", None, 1.0)], jobs=1).terms == ()
+    assert time_left(retrained, jobs=2).seconds == pytest.approx(left.seconds + 2 * 1000 / 2)
+    assert time_left([Ahead("a searches", None, 1.0)], jobs=1).terms == ()
 
 
 def run_of(home, arm, seed=1, **given):
-    return Run(arm, seed, Home(home), **given)
+    return Run(arm, seed, StudyFolder(home), **given)
 
 
 def expect(one, left, total, when):
@@ -45,12 +45,12 @@ def test_a_run_is_seen_by_its_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(summary, "read", lambda path: {"seconds": 30.0})
     done.summary.parent.mkdir()
     done.summary.write_text("{}")
-    assert look([new, begun, done], now=1010.0) == [
+    assert parts_of([new, begun, done], now=1010.0) == [
         Ahead("a searches", None, 1.0), Ahead("b searches", 80.0, 0.5), Ahead("c searches", 30.0, 0.0)
     ]  # fmt: skip
     begun.folder.estimate.write_text("{")
-    assert look([begun]) == [Ahead("b searches", None, 1.0)]  # the study goes on
-    assert [one.kind for one in look([run_of(tmp_path, "a", retrain_seeds=2)])] == [
+    assert parts_of([begun]) == [Ahead("b searches", None, 1.0)]  # the study goes on
+    assert [one.kind for one in parts_of([run_of(tmp_path, "a", retrain_seeds=2)])] == [
         "a searches",
         "a retrainings",
         "a retrainings",
@@ -63,7 +63,7 @@ def test_the_whole_is_said_as_soon_as_it_is_known_and_then_a_sign_of_life_every_
     now = [0.0]
     monkeypatch.setattr(forecast, "time", lambda: 0.0)
     one, other = run_of(tmp_path, "a"), run_of(tmp_path, "a", 2)
-    herald = Herald([one, other], 1, clock=lambda: now[0])
+    herald = StudyProgress([one, other], 1, clock=lambda: now[0])
     now[0] = 5.0
     assert herald.lines([one]) == []
     expect(one, 2400.0, 2400.0, when=0.0)
@@ -77,7 +77,7 @@ def test_the_whole_is_said_as_soon_as_it_is_known_and_then_a_sign_of_life_every_
     now[0] = 36.0
     assert [line.split(",")[0] for line in herald.lines([one])] == ["running: a-seed1"]
     assert herald.ended(one, failed=True) == ""  # nothing is known of the other
-    quiet = Herald([one], 1, signs=False, clock=lambda: now[0])
+    quiet = StudyProgress([one], 1, signs=False, clock=lambda: now[0])
     now[0] = 37.0
     assert len(quiet.lines([one])) == 1
     now[0] = 100.0

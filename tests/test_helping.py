@@ -117,6 +117,6 @@ def test_spaces_describe_an_option_alike():
     """``--space.X`` has one help for all spaces, so it must be true of each."""
     found: dict[str, set[str]] = {}
     for entry in SPACES.values():
-        for name, one in field_types.described(catalogue.model_of(entry)).items():
+        for name, one in field_types.field_data(catalogue.model_of(entry)).items():
             found.setdefault(name, set()).add(one.get("help", ""))
     assert {name: texts for name, texts in found.items() if len(texts) > 1 or "" in texts} == {}

@@ -15,7 +15,7 @@ import pytest
 from archgrad import data
 from archgrad.cli import main
 from archgrad.observers import interrupts
-from archgrad.observers.interrupts import UNLESS_IGNORED, obeyed, stop_requests
+from archgrad.observers.interrupts import UNLESS_IGNORED, exit_code_of, stop_requests
 from archgrad.run import front
 from running import SMALL, outcome, same
 
@@ -96,11 +96,11 @@ def test_a_request_that_was_swallowed_is_remembered(capsys):
         return 0
 
     for work in (broken, late, done, ask):
-        assert obeyed(work) == 130
+        assert exit_code_of(work) == 130
         assert capsys.readouterr().err == "archgrad: stopped\n"
-    assert obeyed(lambda: 0) == 0 and obeyed(lambda: 2) == 2
+    assert exit_code_of(lambda: 0) == 0 and exit_code_of(lambda: 2) == 2
     with pytest.raises(AttributeError):
-        obeyed(lambda: broken_without_request())
+        exit_code_of(lambda: broken_without_request())
 
 
 def broken_without_request():

@@ -13,7 +13,7 @@ import torch
 
 from archgrad import spaces
 from archgrad.cli import main
-from archgrad.compare import comparison, markdown, tables
+from archgrad.compare import comparison, tables, to_markdown
 from archgrad.compare.tidy import tidy_csv
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.errors import counted
@@ -22,9 +22,9 @@ from archgrad.run import finished
 from archgrad.run.folder import RunFolder
 from archgrad.run.judgement import Judgement, Part, percent
 from archgrad.run.judgement_text import higher, unmoved, unstable
-from archgrad.run.judging import beyond, initial, judge
+from archgrad.run.judging import initial, judge, least_above_chance
 from archgrad.searching.types import Decision
-from archgrad.tabular import elsewhere
+from archgrad.tabular import other_images_note
 from fakes import Noise
 from running import SMALL
 from searching import run
@@ -189,8 +189,8 @@ def test_groups_are_judged_apart_and_layers_together():
 
 
 def test_chance_by_hand():
-    assert beyond(0.1, 100) == pytest.approx(0.16)
-    assert beyond(0.1, 100, tries=4) == pytest.approx(0.1 + 2.53 * 0.03, abs=1e-4)
+    assert least_above_chance(0.1, 100) == pytest.approx(0.16)
+    assert least_above_chance(0.1, 100, tries=4) == pytest.approx(0.1 + 2.53 * 0.03, abs=1e-4)
     assert [percent(share) for share in (0.81, 0.0512, 0.0996)] == ["81 %", "5.1 %", "10 %"]
     m = method("darts", BASE)
     state = moved(started(m))
@@ -280,7 +280,9 @@ def test_decisions_are_judged_by_what_they_found(name, options):
     assert one.what.startswith(what[name])
     if name == "random":
         assert one.accuracy == pytest.approx(found.state.decisions[-1].note["accuracy"], abs=1e-6)
-        assert one.least == pytest.approx(beyond(0.25, 100, 4), abs=1e-6)  # the best of so many
+        assert one.least == pytest.approx(
+            least_above_chance(0.25, 100, 4), abs=1e-6
+        )  # the best of so many
     else:
         assert one.lines()[0].startswith(
             "The search passes its checks: it decided after its epochs, the supernet is right on "
@@ -389,7 +391,7 @@ def test_a_run_recorded_before_is_judged_from_its_files(short, tmp_path, capsys)
     for one in content["budget"]:
         del one["wanted"]
     (folder / "genotype.json").write_text(json.dumps(content))
-    made = finished.searched(RunFolder(folder))
+    made = finished.read_judgement(RunFolder(folder))
     assert made is not None and json.loads(json.dumps(made.to_json())) == stored
     assert all(line in said(capsys, "show", folder) for line in fails_of(short))
     (folder / "checkpoint.pt").unlink()
@@ -411,12 +413,15 @@ def test_an_idle_budget_is_said(short, capsys):
 
 
 def test_where_the_table_is_of_other_images():
-    assert elsewhere("uoft-cs/cifar10", 32) is None and elsewhere("CIFAR-10", 32) is None
     assert (
-        elsewhere("cifar10", 16)
+        other_images_note("uoft-cs/cifar10", 32) is None
+        and other_images_note("CIFAR-10", 32) is None
+    )
+    assert (
+        other_images_note("cifar10", 16)
         == "True accuracies are those of CIFAR-10 with 32x32 images; this search had images of 16x16."
     )
-    assert "they say little about a search on photos" in (elsewhere("photos", 32) or "")
+    assert "they say little about a search on photos" in (other_images_note("photos", 32) or "")
 
 
 def made(arm: str, seed: int, *fails: str) -> dict:
@@ -445,8 +450,8 @@ def test_a_table_marks_the_arms_and_says_why(capsys):
     assert "1 of 5 searches were recorded by a version that did not judge searches." in " ".join(
         shown.split()
     )
-    assert f"* {note}" in " ".join(shown.split()) and f"\\* {note}" in markdown(runs, "darts")
-    assert "| darts | 1 to 3\\* |" in markdown(runs, "darts")
+    assert f"* {note}" in " ".join(shown.split()) and f"\\* {note}" in to_markdown(runs, "darts")
+    assert "| darts | 1 to 3\\* |" in to_markdown(runs, "darts")
     numbers = comparison(runs, "darts").to_json()["searched"]
     assert (
         numbers["darts"]["1"]
@@ -456,7 +461,7 @@ def test_a_table_marks_the_arms_and_says_why(capsys):
     assert {"darts,1,searched,0", "cold,2,searched,1"} <= {*tidy_csv(runs, "darts").splitlines()}
     for one in runs:
         one.pop("searched", None)
-    assert "searched" not in comparison(runs, "darts").to_json() and "*" not in markdown(
+    assert "searched" not in comparison(runs, "darts").to_json() and "*" not in to_markdown(
         runs, "darts"
     )
 

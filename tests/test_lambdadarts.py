@@ -12,7 +12,7 @@ from torch import Tensor
 from archgrad.arch.mixture import Mixture
 from archgrad.components.gradients import gradients
 from archgrad.methods import method
-from archgrad.methods.lambdadarts import alike
+from archgrad.methods.lambdadarts import mean_similarity
 from archgrad.searching.method import Method
 from archgrad.searching.steps import weight_loss
 from archgrad.spaces import space
@@ -56,17 +56,17 @@ def test_alignment_is_the_mean_over_pairs(measure):
     expected = torch.stack(
         [by_hand(g[i], g[j], measure) for i, j in combinations(range(5), 2)]
     ).mean()
-    assert alike(g, measure).item() == pytest.approx(expected.item(), abs=1e-12)
-    assert alike(g[:1].repeat(4, 1), measure).item() == pytest.approx(1) and alike(
-        torch.stack([g[0], -g[0]]), measure
-    ).item() == pytest.approx(-1)
+    assert mean_similarity(g, measure).item() == pytest.approx(expected.item(), abs=1e-12)
+    assert mean_similarity(g[:1].repeat(4, 1), measure).item() == pytest.approx(
+        1
+    ) and mean_similarity(torch.stack([g[0], -g[0]]), measure).item() == pytest.approx(-1)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_alignment_without_a_gradient_is_finite(measure):
     g = torch.zeros(3, 4).requires_grad_()
-    (found,) = torch.autograd.grad(alike(torch.cat([g, torch.ones(1, 4)]), measure), g)
-    assert torch.isfinite(found).all() and alike(g, measure) == 0
+    (found,) = torch.autograd.grad(mean_similarity(torch.cat([g, torch.ones(1, 4)]), measure), g)
+    assert torch.isfinite(found).all() and mean_similarity(g, measure) == 0
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -166,7 +166,7 @@ def test_it_aligns():
         (g,) = torch.autograd.grad(
             F.cross_entropy(net(batch.images, Mixture({name: p})).logits, batch.labels), p
         )
-        return alike(g.flatten(1), "cosine").item()
+        return mean_similarity(g.flatten(1), "cosine").item()
 
     assert alignment(3.0) > alignment(0.0) + 0.1
 

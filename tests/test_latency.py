@@ -14,11 +14,11 @@ import torch
 
 from archgrad import latency, spaces
 from archgrad.arch.genotype import Genotype
-from archgrad.components.select import uniform
+from archgrad.components.select import uniform_genotype
 from archgrad.cost.cost import Cost
 from archgrad.cost.counting import _Flops, costs
 from archgrad.latency import measuring, timing
-from archgrad.latency.profile import Net, Profile
+from archgrad.latency.profile import MeasuredNetwork, Profile
 from archgrad.spaces.nasbench201 import ENDS, FIVE
 
 
@@ -35,8 +35,10 @@ def wanted():
 
 def profile(wanted) -> Profile:
     ops = {"cell": {(s, t, k): 0.25 * i for s, t in ENDS for i, k in enumerate(FIVE)}}
-    genotype = uniform(spaces.space("nasbench201").groups, 1)
-    return Profile(wanted, ops, 2.0, 1.5, 0.99, 0.03, (Net(genotype, 3.0, 6.5),), "2025-01-01")
+    genotype = uniform_genotype(spaces.space("nasbench201").groups, 1)
+    return Profile(
+        wanted, ops, 2.0, 1.5, 0.99, 0.03, (MeasuredNetwork(genotype, 3.0, 6.5),), "2025-01-01"
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_with_multiply_adds_for_a_clock_the_measurement_is_exact(name, options, 
     macs = costs(made, 16, **options)["macs"]
     assert found.scale == pytest.approx(1) and found.r2 == pytest.approx(1) and found.worst < 1e-6
     for place in range(3):
-        genotype = uniform(made.groups, place)
+        genotype = uniform_genotype(made.groups, place)
         assert found.cost().of(genotype) == pytest.approx(macs.of(genotype) / 1e6)
     assert told[-1] == ("networks", 150, 150) and {what for what, *_ in told} == {"ops", "networks"}
     assert len([what for what, *_ in told if what == "ops"]) < sum(
@@ -72,8 +74,8 @@ def test_networks_take_turns_and_the_median_of_their_rounds_counts(wanted, monke
         lambda call, device, threads, seconds: (order.append(call()), next(times))[1],
     )
     made = spaces.space("nasbench201", channels=4, cells=1)
-    genotypes = [uniform(made.groups, place) for place in (1, 2)]
-    assert latency.networks_ms(
+    genotypes = [uniform_genotype(made.groups, place) for place in (1, 2)]
+    assert latency.measure_networks(
         [made.derive(genotype, **wanted.spec) for genotype in genotypes], wanted
     ) == [3.0, 10.0]
     assert torch.equal(order[0], order[2]) and not torch.equal(order[0], order[1])
@@ -86,7 +88,7 @@ def test_chosen_networks_span_the_range():
         for n, g in groups.items()
     }
     cost = Cost("c", "ms", 1.0, ops)
-    found = [cost.added(genotype) for genotype in latency.chosen(cost, groups, 12)]
+    found = [cost.added(genotype) for genotype in latency.choose_genotypes(cost, groups, 12)]
     assert len(set(found)) >= 11 and found == sorted(found)
     assert (found[0], found[-1]) == (1 + 16 * 1.0, 1 + 16 * 7.0)
     steps = torch.tensor(found[1:-1]).diff()
@@ -117,7 +119,7 @@ def test_on_one_thread_the_clock_is_the_process_own():
 
 def test_the_line_has_the_least_squares_of_relative_errors():
     x, y = [1.0, 2.0, 5.0, 9.0], [3.0, 4.0, 12.0, 17.0]
-    base, scale = measuring.line(x, y)
+    base, scale = measuring.fit_line(x, y)
 
     def squares(base, scale):
         return sum(((base + scale * a - b) / b) ** 2 for a, b in zip(x, y))
@@ -194,10 +196,10 @@ def test_files_are_found_by_their_setting(wanted, tmp_path, monkeypatch):
         match=r"no latency of these networks was measured on .* yet: measure it with `archgrad latency --space nasbench201",
     ):
         latency.find(wanted)
-    latency.write(profile(wanted), latency.place(wanted))
-    assert latency.find(wanted).base == 2.0 and latency.place(wanted) != latency.place(
-        replace(wanted, batch=2)
-    )
+    latency.write(profile(wanted), latency.default_file(wanted))
+    assert latency.find(wanted).base == 2.0 and latency.default_file(
+        wanted
+    ) != latency.default_file(replace(wanted, batch=2))
 
 
 def test_what_is_no_such_file_is_refused(wanted, tmp_path):
@@ -216,7 +218,7 @@ def test_too_few_networks_and_sums_that_say_nothing_are_refused(wanted, monkeypa
     monkeypatch.setattr(measuring, "milliseconds", by_macs)
     monkeypatch.setattr(
         measuring,
-        "networks_ms",
+        "measure_networks",
         lambda networks, wanted, **_: [20.0 - i for i, _ in enumerate(networks)],
     )
     with pytest.raises(ValueError, match="measure again while nothing else runs"):

@@ -12,9 +12,9 @@ from archgrad.arch.edges import Edge, EdgeGroup
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
 from archgrad.arch.mixture import Mixture
-from archgrad.components.select import score, strongest, uniform
-from archgrad.cost.cost import Cost, written
-from archgrad.cost.limits import Limit, cheapest, check, dearest, fit
+from archgrad.components.select import score, strongest_genotype, uniform_genotype
+from archgrad.cost.cost import Cost, cost_text
+from archgrad.cost.limits import Limit, cheapest, check_feasible, is_feasible, most_expensive
 
 OPS = ("none", "skip_connect", "sep_conv_3x3", "sep_conv_5x5")
 CHAIN = {f"layer{k}": EdgeGroup(f"layer{k}", (Edge(0, 1, OPS),), (1,), hidden=()) for k in range(4)}
@@ -112,19 +112,19 @@ def test_the_best_within_limits_is_that_of_brute_force(groups, count, scale):
             for g, s in zip(everything, scores)
             if all(limit.cost.added(g) <= limit.bound for limit in limits)
         ]
-        assert fit(groups, limits) == bool(within)
+        assert is_feasible(groups, limits) == bool(within)
         if not within:
             continue
-        found = strongest(mixture, groups, limits)
+        found = strongest_genotype(mixture, groups, limits)
         assert all(limit.holds(found) for limit in limits)
         assert score(found, mixture, groups) == pytest.approx(max(within), abs=1e-9)
         assert (
             score(found, mixture, groups) >= last - 1e-9
         )  # a larger budget never has a smaller score
         last = score(found, mixture, groups)
-    assert strongest(mixture, groups, limits) == strongest(mixture, groups)
+    assert strongest_genotype(mixture, groups, limits) == strongest_genotype(mixture, groups)
     assert one.added(cheapest(one, groups)) == pytest.approx(min(values["macs"]))
-    assert one.added(dearest(one, groups)) == pytest.approx(max(values["macs"]))
+    assert one.added(most_expensive(one, groups)) == pytest.approx(max(values["macs"]))
 
 
 def test_a_fitted_cost_is_held_by_its_exact_number():
@@ -138,20 +138,20 @@ def test_a_fitted_cost_is_held_by_its_exact_number():
         r2=0.9,
     )
     mixture = random_mixture(CHAIN, 5)
-    limit = Limit(exact, guide.added(strongest(mixture, CHAIN)) - 0.2)
-    assert exact.of(strongest(mixture, CHAIN, (limit,))) <= limit.bound
+    limit = Limit(exact, guide.added(strongest_genotype(mixture, CHAIN)) - 0.2)
+    assert exact.of(strongest_genotype(mixture, CHAIN, (limit,))) <= limit.bound
 
 
 def test_draws_keep_to_limits():
     c = cost(CHAIN)
     numbers = sorted(c.added(g) for g in every(CHAIN))
     loose, tight = Limit(c, numbers[len(numbers) // 2]), Limit(c, numbers[0])
-    draws = [uniform(CHAIN, seed, limits=(loose,)) for seed in range(40)]
+    draws = [uniform_genotype(CHAIN, seed, limits=(loose,)) for seed in range(40)]
     assert all(loose.holds(g) for g in draws) and len({str(g) for g in draws}) > 20
-    assert uniform(CHAIN, 1, limits=(Limit(c, numbers[-1]),)) == uniform(
+    assert uniform_genotype(CHAIN, 1, limits=(Limit(c, numbers[-1]),)) == uniform_genotype(
         CHAIN, 1
     )  # a limit that excludes nothing changes no draw
-    assert c.added(uniform(CHAIN, 1, limits=(tight,))) == pytest.approx(numbers[0])
+    assert c.added(uniform_genotype(CHAIN, 1, limits=(tight,))) == pytest.approx(numbers[0])
 
 
 def test_what_cannot_be_is_said():
@@ -159,9 +159,9 @@ def test_what_cannot_be_is_said():
     least = cheapest(c, CHAIN)
     with pytest.raises(
         ValueError,
-        match=rf"budget macs=1 is below the smallest network, which has {written(c.added(least), '')}: ",
+        match=rf"budget macs=1 is below the smallest network, which has {cost_text(c.added(least), '')}: ",
     ):
-        check(CHAIN, (Limit(c, 1.0),))
+        check_feasible(CHAIN, (Limit(c, 1.0),))
     both = (
         Limit(c, c.added(least) + 1e-6),
         Limit(other, other.added(cheapest(other, CHAIN)) + 1e-6),
@@ -170,10 +170,10 @@ def test_what_cannot_be_is_said():
         ValueError,
         match=r"budgets exclude each other: no network has macs=.* under params=.*, where the least is",
     ):
-        check(CHAIN, both)
-    check(CHAIN, both[:1])
+        check_feasible(CHAIN, both)
+    check_feasible(CHAIN, both[:1])
     with pytest.raises(ValueError, match="no network that can still be selected keeps to macs=1"):
-        strongest(random_mixture(CHAIN, 0), CHAIN, (Limit(c, 1.0),))
+        strongest_genotype(random_mixture(CHAIN, 0), CHAIN, (Limit(c, 1.0),))
 
 
 @pytest.mark.parametrize(
@@ -187,4 +187,4 @@ def test_what_cannot_be_is_said():
     ],
 )
 def test_numbers_as_they_are_typed(value, unit, text):
-    assert written(value, unit) == text
+    assert cost_text(value, unit) == text

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 
 from archgrad.arch.mixture import Mixture
 from archgrad.components.gradients import gradients
-from archgrad.components.losses import logsumexp, of_labels, task, weighted
+from archgrad.components.losses import label_loss, logsumexp, task, weighted
 from archgrad.components.relax import softmax
 from archgrad.components.schedules import constant
-from archgrad.components.select import strongest
+from archgrad.components.select import strongest_genotype
 from archgrad.diagnostics.accuracy import accuracy
 from archgrad.methods import method
 from archgrad.observers.probes import Curvature, Gap, Sharpness
@@ -52,7 +52,7 @@ def test_both_halves_read_it():
     train, val = batches()
     loss, passed = weight_loss(made, state, train, state.alphas, None)
     assert torch.equal(loss, smooth(passed.output, train)) and not torch.equal(
-        loss, of_labels(passed.output, train)
+        loss, label_loss(passed.output, train)
     )
     before = state.alphas["cell"].detach().clone()
     at = forward(made, state, "search", "alpha", val, state.alphas)
@@ -132,7 +132,7 @@ def test_only_one_loss():
         compose(OWN, Patch("other", loss=lambda output, batch: output.logits.sum()))
     assert (
         method("stdarts+sddarts", NB, patches=[OWN]).loss is smooth
-        and method("darts", NB).loss is of_labels
+        and method("darts", NB).loss is label_loss
     )
     with pytest.raises(ValueError, match="patch 'own': loss must be a function, not 'smooth'"):
         Patch("own", loss="smooth")
@@ -154,7 +154,7 @@ def test_terms_on_training_images_add_to_any_gradient_of_the_alphas(names, order
     further = train_gradients(mixed, own, train)
     assert same(statistics, dict(own.nets["search"].named_buffers())), "the pass only looks"
     passed = forward(mixed, own, "search", "alpha", train, own.alphas)
-    expected = gradients(0.5 * of_labels(passed.output, train), own.alphas, zeros=True)
+    expected = gradients(0.5 * label_loss(passed.output, train), own.alphas, zeros=True)
     assert same(further, expected) and further["cell"].abs().sum() > 0
     (plain, its), (mixed, own) = started(names, **given), started(names, MIXED, **given)
     for made, state in ((plain, its), (mixed, own)):
@@ -191,7 +191,7 @@ def test_the_step_of_cdarts_does_not_read_them():
 
 def weakest(mixture, groups, limits=()):
     turned = Mixture({name: -rows for name, rows in mixture.weights.items()})
-    return strongest(turned, groups, limits)
+    return strongest_genotype(turned, groups, limits)
 
 
 def test_a_selection_for_any_mixture_composes_with_any_relaxation():
@@ -222,7 +222,7 @@ def test_a_selection_for_any_mixture_composes_with_any_relaxation():
         ),
         (
             "gdas",
-            Patch("mine", readout=strongest, any_mixture=True),
+            Patch("mine", readout=strongest_genotype, any_mixture=True),
             "gdas and mine both set readout",
         ),
         ("gdas", Patch("mine", select=weakest), "gdas and mine both set relax/readout/select"),

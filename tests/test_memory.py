@@ -7,7 +7,7 @@ import torch
 
 from archgrad.arch.edges import Edge, EdgeGroup, groups_of
 from archgrad.methods import method
-from archgrad.searching.carry import along
+from archgrad.searching.carry import carried
 from archgrad.searching.loop import search
 from archgrad.searching.patch import Patch
 from archgrad.spaces import space
@@ -19,16 +19,16 @@ NEW = groups_of([EdgeGroup("cell", (Edge(0, 1, ("c", "a")), Edge(0, 2, ("b",))))
 
 def test_columns_of_what_stays():
     table = {"cell": torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])}
-    found = along(OLD, NEW, table)
+    found = carried(OLD, NEW, table)
     assert found["cell"].tolist() == [[3.0, 1.0], [5.0, 0.0]]
     found["cell"].zero_()
     assert table["cell"].sum() == 21
-    whole = along(
+    whole = carried(
         OLD, NEW, {"cell": torch.stack([table["cell"], 10 * table["cell"]])}
     )  # (cells, edges, ops)
     assert whole["cell"][1].tolist() == [[30.0, 10.0], [50.0, 0.0]]
-    assert along(OLD, OLD, table)["cell"].tolist() == table["cell"].tolist()
-    assert along(OLD, NEW, {"cell/edge": torch.tensor([7.0, 8.0])})["cell/edge"].tolist() == [
+    assert carried(OLD, OLD, table)["cell"].tolist() == table["cell"].tolist()
+    assert carried(OLD, NEW, {"cell/edge": torch.tensor([7.0, 8.0])})["cell/edge"].tolist() == [
         7.0,
         8.0,
     ]
@@ -40,9 +40,9 @@ def test_what_the_old_space_had_not_is_refused():
         ValueError,
         match="cell: the space that begins has edges or primitives the one before had not",
     ):
-        along(NEW, OLD, table)
+        carried(NEW, OLD, table)
     with pytest.raises(ValueError, match="the table has 'other'"):
-        along(OLD, NEW, {"other": torch.zeros(2, 3)})
+        carried(OLD, NEW, {"other": torch.zeros(2, 3)})
 
 
 class Wins:
@@ -58,7 +58,7 @@ class Wins:
                 for name, group in state.space.groups.items()
             }
         else:
-            self.table = along(self.groups, state.space.groups, self.table)
+            self.table = carried(self.groups, state.space.groups, self.table)
         self.groups = state.space.groups
 
     def size(self):

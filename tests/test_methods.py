@@ -10,12 +10,12 @@ from itertools import combinations, product
 import pytest
 import torch
 
-from archgrad.components.select import uniform
+from archgrad.components.select import uniform_genotype
 from archgrad.methods import METHODS, method
 from archgrad.run.judgement import Judgement
 from archgrad.run.judging import judge
 from archgrad.searching import checkpoint
-from archgrad.searching.compose import claims, compose, idle
+from archgrad.searching.compose import claims, compose, idle_patches
 from archgrad.searching.loop import search
 from archgrad.searching.method import Method
 from archgrad.searching.patch import SETTLED, Patch
@@ -207,7 +207,7 @@ def of_pair(pair: tuple[str, str]) -> tuple[str | None, dict]:
     for what in shared:
         kind, _, key = what.partition(".")
         word |= {kind: word[kind] | {key: first[what]}} if key else {kind: first[what]}
-    if idle(*patches):
+    if idle_patches(*patches):
         return r"acts in alpha steps alone, and .* has an alpha_from that never comes", word
     stepper = next((patch.stepper for patch in patches if patch.stepper), Bilevel())
     unread = set.union(*(set(patch.sets()) for patch in patches)) - stepper.reads
@@ -276,9 +276,9 @@ def test_methods_of_one_seed_start_from_the_same_weights():
         assert same(dict(state.nets["search"].state_dict()), dict(first))
         assert torch.equal(state.alphas["normal"], states[0].alphas["normal"])
     pruned = space("darts", **SPACES["darts"]).resized(primitives=("skip_connect", "sep_conv_3x3"))
-    from archgrad.searching.start import seeded
+    from archgrad.searching.start import initialise
 
-    fewer = seeded(pruned.supernet(), 5).state_dict()
+    fewer = initialise(pruned.supernet(), 5).state_dict()
     assert fewer and all(torch.equal(value, first[name]) for name, value in fewer.items())
 
 
@@ -415,7 +415,7 @@ def test_bf16_runs_everywhere(space_name):
 def test_a_genotypes_mixture_runs_on_the_nets_device(space_name, partial):
     """It is made on the host; the meta device tells as a GPU would."""
     base = space(space_name, **SPACES[space_name] | {"partial_channels": partial})
-    mixture = uniform(base.groups, 0).one_hot(base.groups)
+    mixture = uniform_genotype(base.groups, 0).one_hot(base.groups)
     images = torch.empty(2, 3, 8, 8, device="meta")
     assert base.supernet().to("meta")(images, mixture).logits.device.type == "meta"
 

@@ -18,7 +18,7 @@ from archgrad.retraining.execute import resume, retrain
 from archgrad.retraining.measure import logits
 from archgrad.retraining.predicting import predict
 from archgrad.searching import checkpoint
-from archgrad.seeds import forked
+from archgrad.seeds import seeded
 from archgrad.spaces import space
 from retraining import digits, stop_at, tiny
 
@@ -95,7 +95,7 @@ def test_weights_without_draws_behave_as_before(noisy: Path, tmp_path: Path) -> 
     network, card = load(tmp_path / "run")
     assert not noises_drawn(network)
     images = card.preprocess.images(digits().test.pixels(torch.arange(3)))
-    with torch.no_grad(), forked(card.seed, "evaluation", 0):
+    with torch.no_grad(), seeded(card.seed, "evaluation", 0):
         expected = network.eval()(images)
     (found,) = logits(network.network, iter([images]), card.seed)
     assert torch.equal(found, expected)

@@ -10,13 +10,13 @@ import torch
 import archgrad
 from archgrad.observers.interrupts import Interrupted, stop_requests
 from archgrad.observers.probes import Curvature
-from archgrad.observers.recording import Checkpoints, Metrics, Reading
+from archgrad.observers.recording import Checkpoints, InterruptibleData, Metrics
 from archgrad.searching import checkpoint
 from archgrad.searching.checks import check_observers
 from archgrad.searching.loop import search
 from archgrad.searching.observer import Observer
 from archgrad.searching.types import Memory
-from archgrad.storage.records import rows
+from archgrad.storage.records import read_measured
 from fakes import Noise
 from watching import Several, assert_equal, trace
 
@@ -32,7 +32,7 @@ def test_metrics_lines_newer_than_the_checkpoint_are_cut(tmp_path):
     path.write_text(
         '{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2}\n{"epo'
     )  # the last line was cut by a kill
-    assert [row["epoch"] for row in rows(path)] == [0, 1, 2]
+    assert [row["epoch"] for row in read_measured(path)] == [0, 1, 2]
     Metrics(path, epoch=2)
     assert path.read_text() == '{"epoch": 0}\n{"epoch": 1}\n'
 
@@ -128,7 +128,7 @@ def test_a_measurement_ends_within_a_batch_and_is_done_again_on_resume(tmp_path)
         Interrupted,
         match=r"^stopped after the steps of epoch 1; all earlier work is saved\. Go on with: archgrad resume x$",
     ):
-        search(m, Reading(Broken(), saves.measuring, saves.tuning), 2, observers=[saves])
+        search(m, InterruptibleData(Broken(), saves.measuring, saves.tuning), 2, observers=[saves])
     assert seen == [0, 1]  # of three batches
     state = checkpoint.restore(m, checkpoint.read(path))
     assert (state.epoch, state.step) == (0, 3)
@@ -168,7 +168,7 @@ def test_a_finalisation_ends_within_a_batch_and_goes_on_from_its_last_decision(
     read = []
     saves = Checkpoints(path, stopping=asked)
     with pytest.raises(Interrupted, match=r"after the steps of epoch 2|after decision"):
-        search(m, Reading(Broken(), saves.measuring, saves.tuning), 2, observers=[saves])
+        search(m, InterruptibleData(Broken(), saves.measuring, saves.tuning), 2, observers=[saves])
     assert len(read) == 4
     state = checkpoint.restore(m, checkpoint.read(path))
     again, whole = search(m, Noise(), 2, state=state), search(m, Noise(), 2)
@@ -192,7 +192,12 @@ def test_a_request_between_two_steps_is_heard_by_the_step_that_saves(tmp_path):
 
     saves = Checkpoints(path, stopping=asked)
     with pytest.raises(Interrupted, match="stopped at epoch 2, step 2; everything is saved"):
-        search(m, Reading(Noise(), saves.measuring, saves.tuning), 3, observers=[saves, Asks()])
+        search(
+            m,
+            InterruptibleData(Noise(), saves.measuring, saves.tuning),
+            3,
+            observers=[saves, Asks()],
+        )
     assert checkpoint.read(path)["step"] == 2
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context, Progress
 from archgrad.methods import method
-from archgrad.methods.oles_gradients import MEASURES, Matches, cosine
+from archgrad.methods.oles_gradients import MEASURES, GradientMatches, cosine_match
 from archgrad.searching import checkpoint
 from archgrad.searching.method import Method
 from archgrad.spaces import space
@@ -75,10 +75,10 @@ def test_matches_and_the_alphas_gradient_are_the_papers(order, measure):
 
 def test_a_gradient_of_nothing_matches_nothing():
     zero, one = torch.zeros(3), torch.ones(3)
-    assert cosine([[zero], [one, one]], [[one], [one, one]]).tolist() == pytest.approx([0, 1])
+    assert cosine_match([[zero], [one, one]], [[one], [one, one]]).tolist() == pytest.approx([0, 1])
 
 
-class Given(Matches):
+class Given(GradientMatches):
     """Matches as told, by the op."""
 
     def __init__(self, threshold: float, interval: int, ops: list[list[str]], of) -> None:

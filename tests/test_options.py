@@ -6,8 +6,8 @@ import pytest
 from pydantic import Field
 
 from archgrad.arch.space import AlphaSettings
-from archgrad.errors import unknown
-from archgrad.options import about, call, model
+from archgrad.errors import unknown_name
+from archgrad.options import call, description, model
 
 
 def function(*, count: Annotated[int, Field(ge=1)] = 2, names: tuple[str, ...] | None = None):
@@ -40,7 +40,7 @@ def test_what_is_wrong_is_said_in_one_line(given, message):
 
 def test_nothing_close_is_not_guessed():
     assert (
-        str(unknown("method", "zzz", ["darts", "random"]))
+        str(unknown_name("method", "zzz", ["darts", "random"]))
         == "unknown method 'zzz' (there are: darts, random)"
     )
 
@@ -66,7 +66,10 @@ def test_an_option_means_what_the_docstring_says_of_it_unless_its_type_does():
     assert fields["count"].description == "number of things, each of them counted once"
     assert fields["names"].description == "their names"
     assert model(function).model_fields["count"].description is None
-    assert about(documented) == "The first line,\nand the second." and about(function) == ""
+    assert (
+        description(documented) == "The first line,\nand the second."
+        and description(function) == ""
+    )
 
 
 def test_the_attributes_of_a_dataclass_are_described():

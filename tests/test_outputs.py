@@ -25,7 +25,7 @@ from archgrad.retraining import evaluating
 from archgrad.retraining.card import Card
 from archgrad.retraining.evaluating import Evaluation, evaluate
 from archgrad.retraining.execute import retrain
-from archgrad.retraining.training import balanced
+from archgrad.retraining.training import balanced_weights
 from archgrad.run import catalogue
 from retraining import darts, tiny, trained
 
@@ -217,10 +217,10 @@ def test_balanced_weights_are_those_of_scikit_learn_and_change_the_training(tmp_
 
     counts = [60, 30, 10]
     labels = numpy.repeat(numpy.arange(3), counts)
-    assert balanced(counts).tolist() == pytest.approx(
+    assert balanced_weights(counts).tolist() == pytest.approx(
         compute_class_weight("balanced", classes=numpy.arange(3), y=labels)
     )
-    assert balanced([4, 0]).tolist() == [0.5, 0.0]
+    assert balanced_weights([4, 0]).tolist() == [0.5, 0.0]
     equal, weighted = (
         trained(tmp_path / "equal"),
         trained(tmp_path / "weighted", class_weights="balanced"),

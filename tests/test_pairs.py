@@ -10,7 +10,7 @@ import pytest
 from archgrad.components.losses import logsumexp
 from archgrad.methods import METHODS, method
 from archgrad.methods.budget import budget
-from archgrad.methods.pairs import Pair, markdown, pair, pairs
+from archgrad.methods.pairs import Pair, compare_all, compare_patches, matrix_as_markdown
 from archgrad.searching.compose import compose
 from archgrad.searching.patch import Patch
 from archgrad.spaces import space
@@ -21,14 +21,14 @@ PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
 def test_the_page_shows_the_matrix():
     lines = PAGE.read_text().split("### Which methods compose")[1].splitlines()
     shown = "".join(f"{line}\n" for line in lines if line.startswith("|"))
-    assert shown == markdown(space("darts")), (
-        "archgrad.methods.pairs.markdown(space('darts')) is the matrix now"
+    assert shown == matrix_as_markdown(space("darts")), (
+        "archgrad.methods.pairs.matrix_as_markdown(space('darts')) is the matrix now"
     )
 
 
 @pytest.mark.parametrize("name", ["darts", "nasbench201"])
 def test_what_it_says_is_what_happens(name):
-    found = pairs(space(name))
+    found = compare_all(space(name))
     assert set(found) == set(combinations(METHODS, 2))
     for (one, other), said in found.items():
         if said.composes:
@@ -68,17 +68,24 @@ def test_a_part_that_can_never_act_is_refused(idler):
 
 def test_a_budget_acts_where_no_alphas_move():
     limits = budget((), rate=0.1)
-    assert pair(limits, Patch("late", alpha_from=lambda epochs: epochs)).idle == (
+    assert compare_patches(limits, Patch("late", alpha_from=lambda epochs: epochs)).idle == (
         "alpha_from",
     )  # without a limit it has its term alone
     whole = Patch("budget", alpha_terms=limits.alpha_terms, limits=(max,))  # type: ignore[arg-type]
-    assert pair(whole, Patch("late", alpha_from=lambda epochs: epochs)).composes
+    assert compare_patches(whole, Patch("late", alpha_from=lambda epochs: epochs)).composes
 
 
 def test_marks():
     relaxed, other = Patch("a", relax=max), Patch("b", relax=min)  # type: ignore[arg-type]
-    assert pair(relaxed, other).mark == "relax" and not pair(relaxed, other).settled
-    assert pair(relaxed, Patch("b", weights={"lr": 1.0})) == Pair() and Pair().mark == "+"
-    rates = pair(Patch("a", weights={"lr": 0.1}), Patch("b", weights={"lr": 0.2}))
+    assert (
+        compare_patches(relaxed, other).mark == "relax"
+        and not compare_patches(relaxed, other).settled
+    )
+    assert (
+        compare_patches(relaxed, Patch("b", weights={"lr": 1.0})) == Pair() and Pair().mark == "+"
+    )
+    rates = compare_patches(Patch("a", weights={"lr": 0.1}), Patch("b", weights={"lr": 0.2}))
     assert (rates.both, rates.mark, rates.settled) == (("weights.lr",), "?", True)
-    assert pair(Patch("a", weights={"lr": 0.1}), Patch("b", weights={"lr": 0.1})) == Pair()
+    assert (
+        compare_patches(Patch("a", weights={"lr": 0.1}), Patch("b", weights={"lr": 0.1})) == Pair()
+    )

@@ -9,7 +9,7 @@ from torch import nn
 
 from archgrad.arch.edges import Edge, EdgeGroup
 from archgrad.arch.mixture import Mixture
-from archgrad.components.select import uniform
+from archgrad.components.select import uniform_genotype
 from archgrad.methods import method
 from archgrad.spaces import SPACES, space
 from archgrad.spaces.cells import Cell
@@ -171,7 +171,7 @@ def test_it_is_an_option_of_every_space(name):
 @pytest.mark.parametrize("name", SPACES)
 def test_a_derived_network_is_whole(name):
     base = space(name)
-    genotype = uniform(base.groups, 3)
+    genotype = uniform_genotype(base.groups, 3)
     depth = {"cells": 1} if "cells" in base.spec() else {}
     derived = [
         made.derive(genotype, channels=8, **depth)

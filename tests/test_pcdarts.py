@@ -6,10 +6,10 @@ import torch.nn.functional as F
 
 from archgrad.arch.edges import Edge, EdgeGroup
 from archgrad.components.context import Context, Progress
-from archgrad.components.select import strongest
+from archgrad.components.select import strongest_genotype
 from archgrad.methods import method
 from archgrad.methods.pcdarts import edge_softmax
-from archgrad.searching.loop import begin
+from archgrad.searching.loop import initial_state
 from archgrad.searching.steps import alpha_step
 from archgrad.spaces import space
 from fakes import Noise
@@ -74,7 +74,7 @@ def test_selection_is_on_alpha_times_edge():
             mixture = reshape(mixture, alphas, readout(group))
         chosen[edges] = [
             (link.source, link.primitive)
-            for link in strongest(mixture, {"one": group}).cells[0].links
+            for link in strongest_genotype(mixture, {"one": group}).cells[0].links
         ]
     assert chosen == {
         True: [(1, "sep_conv_3x3"), (2, "max_pool_3x3")],
@@ -90,7 +90,7 @@ def test_alphas_rest_in_the_first_epochs(frozen, epochs, first):
     assert m.alpha_from(epochs) == first
     if epochs > 4:
         return
-    start = begin(m, Noise(), epochs, seed=1)
+    start = initial_state(m, Noise(), epochs, seed=1)
     moved = []
 
     def look(method, state, done):
@@ -112,12 +112,12 @@ def test_too_late_is_refused():
     with pytest.raises(
         ValueError, match=r"pcdarts.frozen is 4, but the search has 4 epochs: choose at most 3"
     ):
-        begin(made(frozen=4), Noise(), 4)
+        initial_state(made(frozen=4), Noise(), 4)
     with pytest.raises(
         ValueError,
         match="pcdarts does not fit space 'nasbench201': channels is 4, which is no multiple of partial_channels 3",
     ):
-        begin(made(partial=3), Noise(), 4)
+        initial_state(made(partial=3), Noise(), 4)
 
 
 @pytest.mark.parametrize("space_name", SMALL)
@@ -134,7 +134,7 @@ def test_alpha_gradients_are_the_papers(space_name):
     """Float64. With p = softmax(a), q = softmax over a node's inputs and the edge's weights p q: dL/da = q J(p) g and dL/db = J(q) h, where
     g = dL/d(p q) and h = the sum over ops of p g."""
     m = made(space_name, frozen=0, partial=2)
-    state = begin(m, Noise(), 4, seed=3)
+    state = initial_state(m, Noise(), 4, seed=3)
     state.nets["search"].double()
     rng = torch.Generator().manual_seed(0)
     state.alphas = {

@@ -13,12 +13,12 @@ from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context, Progress
 from archgrad.components.relax import softmax
 from archgrad.components.schedules import constant
-from archgrad.components.select import strongest
+from archgrad.components.select import strongest_genotype
 from archgrad.methods import method
-from archgrad.methods.pdarts import at_most, dropout_behind_skips
-from archgrad.methods.stages import Cells, pruned
-from archgrad.searching.start import normal_alphas, seeded
-from archgrad.searching.steps import set_rate
+from archgrad.methods.pdarts import dropout_behind_skips, select_with_few_skips
+from archgrad.methods.stages import InitialCells, strongest_primitives
+from archgrad.searching.start import initial_alphas, initialise
+from archgrad.searching.steps import set_learning_rate
 from archgrad.spaces import space
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.primitives import Style, primitive
@@ -84,14 +84,14 @@ def test_what_an_edge_keeps():
             [-1.0, -5.0, -2.0, -3.0, -4.0],
         ]
     )
-    assert pruned(group, alphas, 3) == (
+    assert strongest_primitives(group, alphas, 3) == (
         ("a", "b", "c"),
         ("none", "a", "b"),
         ("a", "b"),
         (),
         ("none", "b", "c"),
     )
-    assert pruned(group, alphas, 5) == (five, five, ("a", "b"), (), five)
+    assert strongest_primitives(group, alphas, 5) == (five, five, ("a", "b"), (), five)
 
 
 @pytest.mark.parametrize(
@@ -113,11 +113,11 @@ def test_depth_and_ops_of_the_stages(name, cells, depths, sizes):
     base = space(name, cells=cells)
     made, state = (
         method("pdarts", base),
-        SimpleNamespace(space=base, alphas={}, memory={"pdarts": Cells()}),
+        SimpleNamespace(space=base, alphas={}, memory={"pdarts": InitialCells()}),
     )
     state.memory["pdarts"].bind(state)
     for stage, depth, size in zip(made.stages, depths, sizes, strict=True):
-        state.alphas = normal_alphas(state.space, {}, 1.0, 0, torch.device("cpu"))
+        state.alphas = initial_alphas(state.space, {}, 1.0, 0, torch.device("cpu"))
         state.space = stage.change(made, state)
         assert state.space.cells == depth and all(
             group.cells for group in state.space.groups.values()
@@ -141,15 +141,15 @@ def test_a_stage_starts_anew():
         before, alphas = state.space, {name: a.detach() for name, a in state.alphas.items()}
         made.begin_epoch(state)
         moves.append(made.moves_alphas(state))
-        set_rate(made, state, "weights")
+        set_learning_rate(made, state, "weights")
         rates.append(state.optimizers["weights"].param_groups[0]["lr"])
         if epoch in (5, 10):
-            fresh = seeded(state.space.supernet(), 1)
+            fresh = initialise(state.space.supernet(), 1)
             assert same(dict(state.nets["search"].state_dict()), dict(fresh.state_dict()))
-            assert same(state.alphas, normal_alphas(state.space, {}, 1e-3, 1, state.device))
+            assert same(state.alphas, initial_alphas(state.space, {}, 1e-3, 1, state.device))
             assert not state.optimizers["alphas"].state
             for name, group in state.space.groups.items():
-                assert tuple(edge.primitives for edge in group.edges) == pruned(
+                assert tuple(edge.primitives for edge in group.edges) == strongest_primitives(
                     before.groups[name], alphas[name], {5: 5, 10: 3}[epoch]
                 )
         with torch.no_grad():
@@ -201,31 +201,31 @@ def test_at_most_two_skips():
     Then 0_2 (0.6): it must stay as its node's second input, with its convolution."""
     mixture, groups = cell_of(ROWS)
     skip, sep = "skip_connect", "sep_conv_3x3"
-    assert strongest(mixture, groups).cells[0].links == (
+    assert strongest_genotype(mixture, groups).cells[0].links == (
         Link(0, 2, skip),
         Link(1, 2, skip),
         Link(0, 3, skip),
         Link(1, 3, skip),
     )
-    assert at_most(3)(mixture, groups).cells[0].links == (
+    assert select_with_few_skips(3)(mixture, groups).cells[0].links == (
         Link(0, 2, skip),
         Link(1, 2, skip),
         Link(1, 3, skip),
         Link(2, 3, sep),
     )
-    assert at_most(2)(mixture, groups).cells[0].links == (
+    assert select_with_few_skips(2)(mixture, groups).cells[0].links == (
         Link(0, 2, sep),
         Link(1, 2, skip),
         Link(1, 3, skip),
         Link(2, 3, sep),
     )
-    assert at_most(0)(mixture, groups).cells[0].links == (
+    assert select_with_few_skips(0)(mixture, groups).cells[0].links == (
         Link(0, 2, sep),
         Link(1, 2, sep),
         Link(0, 3, sep),
         Link(2, 3, sep),
     )
-    assert at_most(4)(mixture, groups) == strongest(mixture, groups)
+    assert select_with_few_skips(4)(mixture, groups) == strongest_genotype(mixture, groups)
     assert (
         mixture.weights["normal"].tolist() == torch.tensor(ROWS).tolist()
     )  # looked at, not touched
@@ -233,20 +233,20 @@ def test_at_most_two_skips():
 
 def test_reduction_cells_keep_their_skips_and_an_edge_that_has_nothing_else_too():
     mixture, groups = cell_of(ROWS, "reduce")
-    assert at_most(2)(mixture, groups) == strongest(mixture, groups)
+    assert select_with_few_skips(2)(mixture, groups) == strongest_genotype(mixture, groups)
     only = {
         "normal": EdgeGroup(
             "normal", tuple(Edge(s, 3, ("skip_connect",)) for s in range(3)), (3,), keep=2
         )
     }
-    assert at_most(0)(Mixture({"normal": torch.ones(3, 1)}), only) == strongest(
+    assert select_with_few_skips(0)(
         Mixture({"normal": torch.ones(3, 1)}), only
-    )
+    ) == strongest_genotype(Mixture({"normal": torch.ones(3, 1)}), only)
 
 
 def test_where_every_edge_stays_its_next_op_takes_over():
     mixture, groups = cell_of(ROWS, "cell", keep=None, hidden=())
-    found = [link.primitive for link in at_most(2)(mixture, groups).cells[0].links]
+    found = [link.primitive for link in select_with_few_skips(2)(mixture, groups).cells[0].links]
     assert found == ["sep_conv_3x3", "skip_connect", "sep_conv_3x3", "skip_connect", "sep_conv_3x3"]
 
 

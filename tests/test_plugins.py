@@ -284,7 +284,7 @@ def test_a_method_named_as_a_section_is_refused(here):
     ],
 )
 def test_the_flag_is_for_every_command(here, tokens, left):
-    assert extending.extended(tokens, settings=("search", "retrain")) == left
+    assert extending.import_plugins(tokens, settings=("search", "retrain")) == left
     assert ("pulled" in METHODS) == (tokens != left)
 
 

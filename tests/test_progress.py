@@ -10,16 +10,23 @@ import pytest
 from rich.console import Console
 
 import archgrad
-from archgrad.observers.probes import Curvature, Gap, Ranking, Sharpness, moments
-from archgrad.observers.timing import Estimate, Timed, Timing, expected, phases, shorter
+from archgrad.observers.probes import Curvature, Gap, Ranking, Sharpness, measurement_count
+from archgrad.observers.timing import (
+    Estimate,
+    Timed,
+    Timing,
+    estimate_text,
+    phase_runs,
+    shorter_search_lines,
+)
 from archgrad.searching.compose import compose
-from archgrad.searching.duration import Left, Term
+from archgrad.searching.duration import KindEstimate, Remaining
 from archgrad.searching.loop import search
 from archgrad.searching.method import Method
 from archgrad.searching.patch import Patch
-from archgrad.searching.progress import Bar, Life, to_go
+from archgrad.searching.progress import Bar, SignsOfLife, time_left_text
 from archgrad.searching.types import Decision
-from archgrad.storage.records import rows
+from archgrad.storage.records import read_measured
 from fakes import Noise
 
 
@@ -86,7 +93,7 @@ def test_the_time_left_is_right_at_each_point():
     m = Method(compose(archgrad.method("darts", space()).patch, watches.patch()), space())
     state = m.start(seed=0, epochs=10, steps=3, images=(24, 24))
     timing = Timing(m, state, [watches], clock=watches.clock)
-    timed = Timed(watches, timing, Life(None, clock=watches.clock))
+    timed = Timed(watches, timing, SignsOfLife(None, clock=watches.clock))
     watch = Sees(lambda state: timing.left(state).seconds)
     search(m, Noise(), 10, state=state, observers=[timed, timing, watch])
     total = 30 + 50 + 20
@@ -169,9 +176,10 @@ def test_what_comes_beside_the_steps_falls_to_nothing(name, options):
 def test_probes_say_how_often_they_measure_and_how_much():
     state = archgrad.method("cdarts", space()).start(seed=0, epochs=10, steps=3, images=(24, 20))
     assert [
-        moments(probe, 10) for probe in (Gap(), Gap(3), Sharpness(), Curvature(4), Ranking())
+        measurement_count(probe, 10)
+        for probe in (Gap(), Gap(3), Sharpness(), Curvature(4), Ranking())
     ] == [5, 4, 1, 3, 5]
-    assert [moments(probe, 10, 8) for probe in (Gap(), Gap(3), Sharpness())] == [1, 2, 1]
+    assert [measurement_count(probe, 10, 8) for probe in (Gap(), Gap(3), Sharpness())] == [1, 2, 1]
     assert Gap().passes(state) == 40 and Ranking().passes(state) == 2 * 32 * 20
 
 
@@ -212,32 +220,36 @@ def test_the_whole_is_said_after_three_steps_or_ten_seconds_and_kept():
 
 
 def test_what_is_not_known_is_named_and_what_is_guessed_is_marked():
-    left = Left(
+    left = Remaining(
         (
-            Term("search steps", 5, 600.0, False),
-            Term("front", 1, 60.0, True),
-            Term("entropies", 9, 0.1, False),
+            KindEstimate("search steps", 5, 600.0, False),
+            KindEstimate("front", 1, 60.0, True),
+            KindEstimate("entropies", 9, 0.1, False),
         ),
         ("draws",),
     )
     assert (
-        expected(left).split(": ", 1)[1]
+        estimate_text(left).split(": ", 1)[1]
         == "search steps 10 min, front 60 s (guessed); not known yet: draws"
     )
     now = datetime(2026, 1, 1, 12, 30)
-    assert to_go(95 * 60, now) == "about 95 min to go, until 14:05"
-    assert to_go(24 * 3600, now) == "about 24.0 h to go, until 2026-01-02 12:30"
-    assert to_go(-3, now) == "about 0 s to go, until 12:30"
+    assert time_left_text(95 * 60, now) == "about 95 min to go, until 14:05"
+    assert time_left_text(24 * 3600, now) == "about 24.0 h to go, until 2026-01-02 12:30"
+    assert time_left_text(-3, now) == "about 0 s to go, until 12:30"
 
 
 def test_what_shortens_a_search_says_by_how_much():
-    left = Left((Term("search steps", 5, 7200.0, False), Term("front", 1, 3600.0, True)), ())
-    (line,) = shorter(left, {"--search.epochs": (25, True), "--space.channels": (8, False)})
+    left = Remaining(
+        (KindEstimate("search steps", 5, 7200.0, False), KindEstimate("front", 1, 3600.0, True)), ()
+    )
+    (line,) = shorter_search_lines(
+        left, {"--search.epochs": (25, True), "--space.channels": (8, False)}
+    )
     assert (
         line
         == "a shorter search: --search.epochs 25 (about 2.0 h), --space.channels 8 (about half)"
     )
-    assert shorter(left, {}) == []
+    assert shorter_search_lines(left, {}) == []
 
 
 def test_the_time_left_stands_on_every_line():
@@ -263,7 +275,7 @@ def test_the_time_left_stands_on_every_line():
 
 def test_a_sign_of_life_says_the_place_and_counts_down():
     now = [0.0]
-    life = Life(None, clock=lambda: now[0])
+    life = SignsOfLife(None, clock=lambda: now[0])
     now[0] = 31
     assert life.sign() is None  # nobody said what goes on
     life.at("epoch 2/5, step 7/9", left=100)
@@ -283,7 +295,7 @@ def test_signs_of_life_come_while_the_main_thread_is_busy():
     from threading import Event
 
     spoke, said = Event(), []
-    with Life(lambda line: (said.append(line), spoke.set()), seconds=0.01) as life:
+    with SignsOfLife(lambda line: (said.append(line), spoke.set()), seconds=0.01) as life:
         life.at("reading the images")
         assert spoke.wait(20)
     assert said[0] == "reading the images"
@@ -292,9 +304,9 @@ def test_signs_of_life_come_while_the_main_thread_is_busy():
 def test_phases_are_found_whatever_their_lengths():
     m = archgrad.method("cdarts", space(), pretrain=1, joint=2, warmup=1)
     state = m.start(seed=0, epochs=3, steps=7)
-    assert [(phase, count) for phase, _, count in phases(m, state)] == [("pretraining", 7)]
+    assert [(phase, count) for phase, _, count in phase_runs(m, state)] == [("pretraining", 7)]
     state.epoch = 1
-    assert [(phase, count) for phase, _, count in phases(m, state)] == [
+    assert [(phase, count) for phase, _, count in phase_runs(m, state)] == [
         ("warm-up", 7),
         ("joint", 14),
     ]
@@ -314,4 +326,4 @@ def test_an_unfinished_run_keeps_what_it_expects(tmp_path, monkeypatch):
     )
     assert main(["search", *SMALL, "--out", str(folder.path)]) == 0
     assert kept[0].keys() == {"left", "total", "when"} and not folder.estimate.exists()
-    assert len(rows(folder.metrics)) == 3
+    assert len(read_measured(folder.metrics)) == 3

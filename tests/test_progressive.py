@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from archgrad.components.schedules import exactly, share
+from archgrad.components.schedules import epoch_at_share, exact_epoch
 from archgrad.methods import method
 from archgrad.methods.progressive import progressive
 from archgrad.methods.progressive_carry import widened
 from archgrad.searching import checkpoint
-from archgrad.searching.carry import chosen
-from archgrad.searching.loop import begin
+from archgrad.searching.carry import column_selector
+from archgrad.searching.loop import initial_state
 from archgrad.searching.method import Method
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Stage
@@ -34,7 +34,7 @@ def made(space_name="nasbench201", names="drnas+progressive", **options):
 
 def at_the_border(m, epochs=4):
     """A state just before its second stage, and copies of what it holds."""
-    state = begin(m, DATA, epochs, seed=1)
+    state = initial_state(m, DATA, epochs, seed=1)
     for epoch in range(epochs // 2):
         m.begin_epoch(state)
         for train, val in zip(
@@ -150,7 +150,7 @@ def test_other_logits_keep_their_place():
             before[:, e, [group.edges[e].primitives.index(p) for p in edge.primitives]],
         )
     logits = torch.randn(6, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(chosen(group, state.space.groups["cell"])(logits), logits)
+    assert torch.equal(column_selector(group, state.space.groups["cell"])(logits), logits)
 
 
 @pytest.mark.parametrize("names", ["drnas+progressive", "pcdarts+progressive"])
@@ -191,7 +191,11 @@ def test_a_stage_that_continues_is_no_new_life():
 
     def rates(continues):
         stage = Stage(
-            share(1, of=2), lambda method, state: state.space, None, exactly(3, "later"), continues
+            epoch_at_share(1, of=2),
+            lambda method, state: state.space,
+            None,
+            exact_epoch(3, "later"),
+            continues,
         )
         m, seen = (
             Method(Patch("one", stages=(stage,)), space("nasbench201", **SMALL["nasbench201"])),
@@ -223,7 +227,7 @@ def test_what_cannot_be_is_refused_before_the_first_step():
         ValueError,
         match="progressive does not fit space 'darts': channels is 16, which is no multiple of partial_channels 6",
     ):
-        begin(method("progressive", space("darts", classes=4), partial=(6, 4)), DATA, 4)
+        initial_state(method("progressive", space("darts", classes=4), partial=(6, 4)), DATA, 4)
     later = method("progressive", space("darts", classes=4, channels=6, cells=3), partial=(6, 4))
     record = Record()
     with pytest.raises(
@@ -239,7 +243,7 @@ def test_what_cannot_be_is_refused_before_the_first_step():
         ValueError,
         match=r"no room for its 2 stages: more epochs, or fewer stages by --progressive\.keep",
     ):
-        begin(made(), DATA, 1)
+        initial_state(made(), DATA, 1)
 
 
 @pytest.mark.parametrize("name", ["darts", "s1", "nasbench201"])

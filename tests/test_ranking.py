@@ -18,7 +18,7 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch, Output
-from archgrad.compare import comparison, markdown, study, tables
+from archgrad.compare import comparison, study, tables, to_markdown
 from archgrad.diagnostics.ranking import accuracies, correlation
 from archgrad.methods import method as build
 from archgrad.observers import probes
@@ -28,7 +28,7 @@ from archgrad.searching import checkpoint
 from archgrad.searching.loop import search
 from archgrad.searching.method import Method
 from archgrad.searching.types import Plan, State
-from archgrad.storage.records import rows
+from archgrad.storage.records import read_measured
 from watching import Rows, Several, assert_equal, trace
 
 OPS = "abcd"
@@ -308,19 +308,19 @@ def test_a_run_says_its_cost_and_looks_up_the_table(tmp_path):
         small(tmp_path, ranking=True, ranking_architectures=4, ranking_images=20), console=says
     )
     assert "\nranking: 4 architectures on 20 images in 2 networks, 1 time\n" in says.file.getvalue()
-    (row,) = rows(tmp_path / "run" / "metrics.jsonl")
+    (row,) = read_measured(tmp_path / "run" / "metrics.jsonl")
     assert row.keys() >= OF_BOTH | OF_SEARCH | OF_EVALUATION
 
 
 def test_the_table_is_asked_for_test_accuracy():
     known = run.true_accuracies(archgrad.space("nasbench201"))["cifar10"]
-    assert known(tabular.lookup("nasbench201").conv3x3()) == 93.76
+    assert known(tabular.benchmark_of("nasbench201").conv3x3()) == 93.76
     assert run.true_accuracies(archgrad.space("darts")) == {}
 
 
 def test_a_blind_study_ranks_without_the_table(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        tabular.lookup("nasbench201"), "query", lambda genotype: pytest.fail("looked up")
+        tabular.benchmark_of("nasbench201"), "query", lambda genotype: pytest.fail("looked up")
     )
     own = {"diagnostics": {"ranking": True, "ranking_architectures": 4, "ranking_images": 20}}
     shared = {
@@ -333,7 +333,7 @@ def test_a_blind_study_ranks_without_the_table(tmp_path, monkeypatch):
     )
     settings = asked.settings("cdarts", 1).model_copy(update={"out": tmp_path / "blind"})
     run.search(settings, console=Console(quiet=True))
-    (row,) = rows(tmp_path / "blind" / "metrics.jsonl")
+    (row,) = read_measured(tmp_path / "blind" / "metrics.jsonl")
     assert {name for name in row if name.startswith("ranking")} == OF_BOTH
     assert (
         study.read(("", shared | {"arms": {"cdarts": {"method": "cdarts", **own}}, "seeds": 1}))
@@ -360,7 +360,7 @@ def test_tables_show_it_where_it_was_measured():
         made("cdarts", seed, entropy=1.0, ranking_tau=0.25, ranking_search_tau_cifar10=0.75)
         for seed in (1, 2)
     ]
-    text = markdown(summaries, "darts")
+    text = to_markdown(summaries, "darts")
     assert (
         "| arm | seeds | tau, search and evaluation network | tau, search network and table |\n"
         in text

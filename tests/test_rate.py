@@ -18,7 +18,7 @@ from archgrad.run.preparing import build
 from archgrad.searching import rate
 from archgrad.searching.method import Method
 from archgrad.searching.patch import Patch
-from archgrad.searching.rate import Length, alpha_steps, factor, fitting, sentences
+from archgrad.searching.rate import Length, alpha_steps, fitted_rate, rate_factor, rate_lines
 from archgrad.searching.types import Plan
 from archgrad.spaces import SPACES, space
 from fakes import Noise
@@ -58,7 +58,7 @@ def test_published_lengths_are_those_of_the_recipes(recipe):
 def test_at_full_length_every_setting_is_the_literatures(name, where):
     made = method(name, space(where))
     (full,) = made.published.lengths
-    assert factor(made, full) == 1.0
+    assert rate_factor(made, full) == 1.0
     assert made.alpha_settings(full) == made.alphas
     twice = full._replace(epochs=2 * full.epochs)
     assert (
@@ -90,7 +90,11 @@ def test_the_published_rate_is_the_methods_own():
             name, NB if name != "pcdarts" else space("nasbench201"), **{"alphas": {"lr": "auto"}}
         )
         assert made.published.lr == made.alphas.lr == lr
-        assert made.alpha_settings(DIGITS).lr == fitting(made, DIGITS) == lr * factor(made, DIGITS)
+        assert (
+            made.alpha_settings(DIGITS).lr
+            == fitted_rate(made, DIGITS)
+            == lr * rate_factor(made, DIGITS)
+        )
 
 
 COUNTED = [
@@ -117,7 +121,7 @@ def test_alpha_steps_are_those_that_a_search_takes(name, given, monkeypatch):
 def test_a_composition_is_at_full_length_where_its_shortest_is():
     both = method("gdas+betadarts", NB)
     assert both.published.lengths == (Length(100).plan, Length(250).plan)
-    assert factor(both, Length(100).plan) == 1.0 < factor(both, Length(50).plan)
+    assert rate_factor(both, Length(100).plan) == 1.0 < rate_factor(both, Length(50).plan)
     assert (
         method("darts+gdas", NB).published == method("gdas", NB).published
     )  # darts changes nothing
@@ -133,7 +137,7 @@ def test_where_methods_disagree_the_user_says_the_rate():
         weights={"lr": 0.1, "lr_end": 0.0},
     )
     assert made.published is None and made.alpha_settings(DIGITS).lr == 0.01
-    assert sentences(made, DIGITS) == [f"alphas: {alpha_steps(made, DIGITS)} steps at 0.01"]
+    assert rate_lines(made, DIGITS) == [f"alphas: {alpha_steps(made, DIGITS)} steps at 0.01"]
 
 
 def test_a_rate_that_an_option_of_a_method_sets_is_the_users_word():
@@ -144,13 +148,16 @@ def test_a_rate_that_an_option_of_a_method_sets_is_the_users_word():
 
 def test_an_epoch_beyond_the_published_length_counts_over_the_length_of_this_search():
     made = method("stdarts", NB, warmup=60)
-    assert rate.published_steps(made, Plan(100, 10)) == 40 * 390 and factor(made, Plan(100, 10)) > 1
+    assert (
+        rate.published_steps(made, Plan(100, 10)) == 40 * 390
+        and rate_factor(made, Plan(100, 10)) > 1
+    )
 
 
 def test_init_of_stdarts_grows_with_the_rate():
     """So its temperature keeps its proportion to a step, as it is at full length."""
     made = method("stdarts", NB)
-    short, usual, by = made.alpha_settings(DIGITS), made.alphas, factor(made, DIGITS)
+    short, usual, by = made.alpha_settings(DIGITS), made.alphas, rate_factor(made, DIGITS)
     assert (short.lr, short.init, short.decay) == (usual.lr * by, usual.init * by, 0.0)
     assert made.start(seed=0, epochs=25, steps=22).alphas["cell"].std().item() == pytest.approx(
         short.init, rel=0.4
@@ -179,7 +186,7 @@ def test_the_optimizer_has_the_fitted_rate():
     for name in ("darts", "cdarts"):
         made = method(name, NB)
         state = made.start(seed=0, epochs=25, steps=22)
-        assert state.optimizers["alphas"].param_groups[0]["lr"] == fitting(made, DIGITS) > 3e-3
+        assert state.optimizers["alphas"].param_groups[0]["lr"] == fitted_rate(made, DIGITS) > 3e-3
 
 
 @pytest.mark.parametrize(("name", "given"), [("stdarts", {}), ("progressive", {}), ("cdarts", {})])
@@ -225,8 +232,8 @@ def test_a_run_records_the_numbers_and_they_give_the_same_run(tmp_path, capsys):
     recorded = yaml.safe_load((first / "config.yaml").read_text())["alphas"]
     made = method("stdarts", NB)
     assert (recorded["lr"], recorded["init"]) == (
-        fitting(made, Plan(3, 3)),
-        1e-3 * factor(made, Plan(3, 3)),
+        fitted_rate(made, Plan(3, 3)),
+        1e-3 * rate_factor(made, Plan(3, 3)),
     )
     assert main(["search", "--config", str(first / "config.yaml"), "--out", str(second)]) == 0
     assert same(outcome(first), outcome(second))
@@ -238,24 +245,24 @@ def test_a_config_recorded_before_keeps_its_number(tmp_path):
 
 
 def test_a_search_says_its_alpha_steps_and_its_rate():
-    (line,) = sentences(method("darts", NB), DIGITS)
+    (line,) = rate_lines(method("darts", NB), DIGITS)
     assert (
         line
-        == f"alphas: 550 steps at {fitting(method('darts', NB), DIGITS):.3g} (published: 19,500 at 0.0003)"
+        == f"alphas: 550 steps at {fitted_rate(method('darts', NB), DIGITS):.3g} (published: 19,500 at 0.0003)"
     )
-    (line,) = sentences(method("stdarts", NB), DIGITS)
+    (line,) = rate_lines(method("stdarts", NB), DIGITS)
     assert ", from 0." in line and "(published: 15,600 at 0.0003)" in line
-    assert sentences(method("random", NB), DIGITS) == sentences(method("rsws", NB), DIGITS) == []
-    assert sentences(Method(stdarts(**HERE), NB), DIGITS) == [
+    assert rate_lines(method("random", NB), DIGITS) == rate_lines(method("rsws", NB), DIGITS) == []
+    assert rate_lines(Method(stdarts(**HERE), NB), DIGITS) == [
         "alphas: 506 steps at 0.0003"
     ]  # a default of the method alone, not of the space
 
 
 def test_a_rate_far_below_what_fits_is_said_before_the_first_step(capsys, tmp_path):
-    fits = fitting(method("darts", NB), DIGITS)
+    fits = fitted_rate(method("darts", NB), DIGITS)
     for lr, lines in ((fits / 3.01, 2), (fits / 2.99, 1), (fits * 10, 1)):
-        assert len(sentences(method("darts", NB, alphas={"lr": lr}), DIGITS)) == lines
-    *_, said = sentences(method("darts", NB, alphas={"lr": 3e-4}), DIGITS)
+        assert len(rate_lines(method("darts", NB, alphas={"lr": lr}), DIGITS)) == lines
+    *_, said = rate_lines(method("darts", NB, alphas={"lr": 3e-4}), DIGITS)
     assert said.startswith(
         f"alphas.lr 0.0003 is less than a third of {fits:.3g}, the rate that fits 550 alpha steps"
     )

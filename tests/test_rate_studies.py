@@ -13,11 +13,11 @@ import yaml
 
 from archgrad.cli import comparing, main
 from archgrad.compare import study
-from archgrad.compare.jobs import Home
+from archgrad.compare.jobs import StudyFolder
 from archgrad.compare.summary import read_all
 from archgrad.methods import method
 from archgrad.run.config import read_yaml
-from archgrad.searching.rate import fitting
+from archgrad.searching.rate import fitted_rate
 from archgrad.searching.types import Plan
 from archgrad.spaces import space
 from studying import SHARED, here, refused
@@ -33,7 +33,7 @@ COMMANDS = re.findall(
 )
 SMALL = [*SHARED[: SHARED.index("--alphas.lr")], "--no-controls", "--seeds", "1"]
 FITS = {
-    name: fitting(method(name, space("nasbench201", channels=4, cells=1)), Plan(2, 3))
+    name: fitted_rate(method(name, space("nasbench201", channels=4, cells=1)), Plan(2, 3))
     for name in ("darts", "pcdarts", "random")
 }
 
@@ -42,7 +42,7 @@ def rates(out: Path) -> dict[str, float]:
     """What each finished run recorded."""
     return {
         f"{one['arm']} {one['seed']}": one["config"]["alphas"]["lr"]
-        for one in read_all(Home(out).summaries)
+        for one in read_all(StudyFolder(out).summaries)
     }
 
 
@@ -135,7 +135,7 @@ def test_a_file_without_a_rate_is_automatic_but_for_the_arms_that_name_one(tmp_p
     asked = study.read(("file", file))
     assert [asked.resolved(arm)["alphas.lr"] for arm in ("darts", "slow")] == ["auto", 3e-4]
     assert asked.resolved("darts", steps=3)["alphas.lr"] == pytest.approx(
-        fitting(method("darts", space("nasbench201")), Plan(50, 3))
+        fitted_rate(method("darts", space("nasbench201")), Plan(50, 3))
     )
     assert asked.to_mapping()["alphas"] == {"lr": "auto"}
     assert (
@@ -146,7 +146,7 @@ def test_a_file_without_a_rate_is_automatic_but_for_the_arms_that_name_one(tmp_p
 
 def test_a_rule_that_gives_another_number_now_is_refused(new, tmp_path, capsys):
     out = Path(shutil.copytree(new, tmp_path / "new"))
-    file = next(Home(out).summaries.glob("*.json"))
+    file = next(StudyFolder(out).summaries.glob("*.json"))
     found = json.loads(file.read_text())
     found["config"]["alphas"]["lr"] = 0.5
     file.write_text(json.dumps(found))
@@ -197,7 +197,7 @@ def test_an_old_study_does_not_become_automatic(copied, capsys):
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
 def test_our_own_studies_resolve_to_what_they_recorded(folder):
     before = study.read(read_yaml(folder / "study.yaml"), recorded=True)
-    comparing.check_settings(before, Home(folder))
+    comparing.check_settings(before, StudyFolder(folder))
     now = {arm: before.resolved(arm) for arm in before.arms}
     for one in read_all(folder / "summaries"):
         for name in ("lr", "init", "decay"):

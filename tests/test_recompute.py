@@ -15,7 +15,7 @@ from archgrad.searching import checkpoint, loop
 from archgrad.searching.loop import search
 from archgrad.searching.method import Method
 from archgrad.searching.patch import Patch
-from archgrad.searching.steps import forward, total, weight_loss
+from archgrad.searching.steps import forward, total_loss, weight_loss
 from archgrad.spaces import space
 from fakes import Noise
 from running import SMALL, outcome
@@ -97,7 +97,7 @@ def exact(m: Method, recompute: str, hypergradient):
 
     def upper(alphas, weights):
         passed = forward(m, state, "search", "alpha", val, alphas, weights)
-        return total(m.alpha_terms, passed, state.trace), passed
+        return total_loss(m.alpha_terms, passed, state.trace), passed
 
     def lower(alphas, weights):
         return weight_loss(m, state, train, alphas, weights)

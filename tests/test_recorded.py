@@ -23,12 +23,12 @@ def run(tmp_path) -> RunFolder:
 
 
 def test_a_search_goes_on_from_a_recorded_checkpoint(run):
-    before = records.rows(run.metrics)
+    before = records.read_measured(run.metrics)
     run.before.rename(run.checkpoint)
     for path in (run.genotype, run.front):
         path.unlink()
     assert main(["resume", str(run.path)]) == 0
-    after = records.rows(run.metrics)
+    after = records.read_measured(run.metrics)
     assert after[0] == before[0]
     assert [row["epoch"] for row in after] == [0, 1]
     assert after[1]["train_loss"] == pytest.approx(before[1]["train_loss"], rel=1e-3)
@@ -43,7 +43,7 @@ def test_a_recorded_run_is_shown_and_its_network_evaluated(run, capsys):
     capsys.readouterr()
     assert main(["evaluate", str(run.path), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    measured = records.rows(run.path / "retrain" / "metrics.jsonl")[-1]
+    measured = records.read_measured(run.path / "retrain" / "metrics.jsonl")[-1]
     assert said["accuracy"] == pytest.approx(measured["test_accuracy"], abs=0.01)
 
 

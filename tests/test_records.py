@@ -17,7 +17,7 @@ from archgrad.compare.trajectory import of_run
 from archgrad.observers.interrupts import Interrupted
 from archgrad.report import curves_svg
 from archgrad.run.folder import RunFolder
-from archgrad.run.repairing import mend_metrics
+from archgrad.run.repairing import repair_metrics
 from archgrad.searching.method import Method
 from archgrad.storage import records
 from pictures import DRAWN, pictures
@@ -34,7 +34,7 @@ def written(path: Path, *epochs: int, more: str = "") -> Path:
 
 
 def epochs(path: Path) -> list[int]:
-    return [row["epoch"] for row in records.every(path)]
+    return [row["epoch"] for row in records.read_all(path)]
 
 
 # One file.
@@ -43,7 +43,7 @@ def epochs(path: Path) -> list[int]:
 @pytest.mark.parametrize("end", ["", '{"epo', '{"epoch": 2, "seconds"\n', "\n", "\x00\x00\x00"])
 def test_a_last_line_that_a_kill_cut_is_left_out(tmp_path, end):
     path = written(tmp_path / "m.jsonl", 0, 1, more=end)
-    assert epochs(path) == [0, 1] and len(records.kept(path, 2)) == 2
+    assert epochs(path) == [0, 1] and len(records.read_epochs(path, 2)) == 2
 
 
 def test_a_last_row_without_its_newline_is_whole(tmp_path):
@@ -68,7 +68,7 @@ def test_a_damaged_line_is_named(tmp_path, line, why):
     with pytest.raises(
         ValueError, match=rf"m\.jsonl, line 2: .*{why}.*archgrad resume {tmp_path} --repair"
     ) as error:
-        records.rows(path)
+        records.read_measured(path)
     assert "\n" not in str(error.value)
 
 
@@ -76,7 +76,7 @@ def test_a_flipped_byte_is_named(tmp_path):
     path = written(tmp_path / "m.jsonl", 0, 1, 2)
     path.write_bytes(path.read_bytes().replace(b'"epoch": 1', b'"epoc\xff": 1'))
     with pytest.raises(ValueError, match="line 2: "):
-        records.rows(path)
+        records.read_measured(path)
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,15 @@ def test_a_flipped_byte_is_named(tmp_path):
 )
 def test_each_epoch_has_one_row_in_order(tmp_path, there, line):
     with pytest.raises(ValueError, match=rf"m\.jsonl, line {line}: "):
-        records.kept(written(tmp_path / "m.jsonl", *there), 3)
+        records.read_epochs(written(tmp_path / "m.jsonl", *there), 3)
 
 
 def test_a_missing_file_is_named_where_epochs_ended(tmp_path):
     with pytest.raises(ValueError, match=r"m\.jsonl: it is missing, and 1 epoch ended"):
-        records.kept(tmp_path / "m.jsonl", 1)
+        records.read_epochs(tmp_path / "m.jsonl", 1)
     assert (
-        records.kept(tmp_path / "m.jsonl", 0) == [] and records.first(tmp_path / "d.jsonl", 2) == []
+        records.read_epochs(tmp_path / "m.jsonl", 0) == []
+        and records.read_decisions(tmp_path / "d.jsonl", 2) == []
     )
 
 
@@ -105,7 +106,9 @@ def test_a_repair_keeps_every_good_row_and_the_damaged_file(tmp_path):
     before, wanted = path.read_bytes(), [{"epoch": epoch} for epoch in range(4)]
     lost = records.repair(path, wanted, lambda row: row.get("epoch"))
     assert lost == [{"epoch": 1, "missing": True}, {"epoch": 3, "missing": True}]
-    assert epochs(path) == [0, 1, 2, 3] and [row["epoch"] for row in records.rows(path)] == [0, 2]
+    assert epochs(path) == [0, 1, 2, 3] and [
+        row["epoch"] for row in records.read_measured(path)
+    ] == [0, 2]
     assert (tmp_path / "m.jsonl.damaged").read_text() == "of another day"
     assert (tmp_path / "m.jsonl.damaged2").read_bytes() == before
     path.write_bytes(before)  # a kill between the copy and the repair
@@ -119,16 +122,18 @@ def test_a_row_without_a_column_that_readers_need_is_damaged(tmp_path):
         '{"epoch": 0, "genotype": "a"}\n{"epoch": 1}\n{"epoch": 2, "missing": true}\n{"epoch": 3, "genotype": "d"}\n'
     )
     with pytest.raises(ValueError, match=r"m\.jsonl, line 2: it has no genotype"):
-        records.kept(path, 4, *records.SEARCH)
+        records.read_epochs(path, 4, *records.SEARCH)
     said = []
-    mend_metrics(path, 4, said.append, "early", columns=records.SEARCH)
+    repair_metrics(path, 4, said.append, "early", columns=records.SEARCH)
     assert said == [f"{path} is repaired: 2 of 4 rows were lost and are marked as missing"]
-    assert [row["epoch"] for row in records.measured(records.kept(path, 4, *records.SEARCH))] == [
+    assert [
+        row["epoch"] for row in records.measured(records.read_epochs(path, 4, *records.SEARCH))
+    ] == [
         0,
         3,
     ]
-    mend_metrics(path, 5, said.append, "early", columns=records.SEARCH)
-    assert records.kept(path, 5)[-1] == {"epoch": 4, "stop": "early", "missing": True}
+    repair_metrics(path, 5, said.append, "early", columns=records.SEARCH)
+    assert records.read_epochs(path, 5)[-1] == {"epoch": 4, "stop": "early", "missing": True}
 
 
 # A search.
@@ -238,7 +243,7 @@ def test_readers_of_a_finished_search_refuse_damage_and_cope_with_what_is_missin
 
     assert of_run(whole, nasbench201) and of_run(found, nasbench201) == []
     with pictures(DRAWN):
-        curves_svg(records.every(folder.metrics), tmp_path / "curves.svg")
+        curves_svg(records.read_all(folder.metrics), tmp_path / "curves.svg")
 
 
 def test_a_finished_search_without_its_metrics_is_named_unless_it_is_cut_down(
@@ -264,12 +269,12 @@ def test_a_lost_decision_has_its_note_from_the_checkpoint(tmp_path, capsys):
         main(["search", *TINY, "--method", "random", "--random.draws", "2", "--out", str(out)]) == 0
     )
     folder = RunFolder(out)
-    whole = records.every(folder.decisions)
+    whole = records.read_all(folder.decisions)
     folder.decisions.write_text("damaged\n" + folder.decisions.read_text().partition("\n")[2])
     folder.genotype.unlink()
     assert f"{folder.decisions}, line 1: " in refused(capsys, "resume", str(out))
     assert main(["resume", str(out), "--repair"]) == 0
-    found = records.every(folder.decisions)
+    found = records.read_all(folder.decisions)
     assert found[0] == {"note": whole[0]["note"], "missing": True} and found[1:] == whole[1:]
     assert summary.summarise(folder, "random", 1)["final"]["validation"] == pytest.approx(
         whole[-1]["note"]["accuracy"], rel=1e-5
@@ -289,13 +294,13 @@ def test_a_retraining_with_a_damaged_row_is_mended_when_asked(tmp_path, capsys):
     assert bytes_of(folder) == before
     assert main(["resume", str(folder.path), "--repair"]) == 0
     assert epochs(folder.metrics) == [0, 1, 2] and [
-        row["epoch"] for row in records.rows(folder.metrics)
+        row["epoch"] for row in records.read_measured(folder.metrics)
     ] == [1, 2]
-    found = records.tested(folder.metrics, 3)
+    found = records.read_tested(folder.metrics, 3)
     assert found[-1]["test_accuracy"] > 0
     folder.metrics.write_text("".join(folder.metrics.read_text().splitlines(keepends=True)[:2]))
     assert main(["resume", str(folder.path), "--repair"]) == 0
     with pytest.raises(
         ValueError, match="lost the test accuracy of the last epoch: `archgrad evaluate"
     ):
-        records.tested(folder.metrics, 3)
+        records.read_tested(folder.metrics, 3)

@@ -26,7 +26,7 @@ from archgrad.retraining.settings import PRESETS, RetrainSettings, retrain_setti
 from archgrad.retraining.training import Training
 from archgrad.searching import checkpoint
 from archgrad.spaces import space
-from archgrad.storage.records import rows
+from archgrad.storage.records import read_measured
 from retraining import DIGITS_1, TINY, darts, digits, stop_at, tiny, trained
 
 
@@ -44,7 +44,7 @@ def outcome(folder: Path) -> Any:
     """All that a training leaves, but for its seconds."""
     metrics = [
         {key: value for key, value in row.items() if key != "seconds"}
-        for row in rows(folder / "metrics.jsonl")
+        for row in read_measured(folder / "metrics.jsonl")
     ]
     return metrics, (folder / "weights.safetensors").read_bytes()
 
@@ -346,7 +346,7 @@ def test_a_stopped_training_ends_as_the_whole_one(
     assert (saved["epoch"], saved["step"]) == at
     found = resume(folder, digits(), report=quiet)
     assert outcome(folder) == outcome(whole)
-    assert found.accuracy == rows(whole / "metrics.jsonl")[-1]["test_accuracy"]
+    assert found.accuracy == read_measured(whole / "metrics.jsonl")[-1]["test_accuracy"]
     assert (
         resume(folder, digits(), report=quiet).accuracy == found.accuracy
     )  # a finished one gives its result

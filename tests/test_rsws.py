@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from rich.console import Console
 
 from archgrad.components.gradients import gradients
-from archgrad.components.select import uniform
+from archgrad.components.select import uniform_genotype
 from archgrad.diagnostics.ranking import accuracies
 from archgrad.methods import method
 from archgrad.methods.pcdarts import edge_softmax
@@ -27,7 +27,7 @@ BASE = space("nasbench201", channels=4, cells=1, classes=4)
 
 
 def drawn(state, name: str, *place: object):
-    return uniform(state.space.groups, state.seed, name, *place)
+    return uniform_genotype(state.space.groups, state.seed, name, *place)
 
 
 class Look(Watch):

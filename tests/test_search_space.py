@@ -9,7 +9,7 @@ import pytest
 from archgrad import spaces
 from archgrad.arch.space import check_cells
 from archgrad.cli import main
-from archgrad.components.select import uniform
+from archgrad.components.select import uniform_genotype
 from archgrad.methods import method
 from archgrad.retraining import execute as retraining
 from archgrad.run import execute
@@ -72,7 +72,7 @@ def test_python_refuses_a_search_without_a_normal_cell_and_still_derives_one():
     space = spaces.space("darts", channels=2, cells=2, classes=4)
     with pytest.raises(ValueError, match="no normal cell in space darts: cells must be at least 3"):
         loop.search(method("darts", space), Noise(), 1)
-    assert space.derive(uniform(space.groups, 0), channels=2, cells=1)
+    assert space.derive(uniform_genotype(space.groups, 0), channels=2, cells=1)
 
 
 @pytest.mark.parametrize(

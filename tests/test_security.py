@@ -189,4 +189,4 @@ def test_yaml_makes_plain_values_alone():
         "!!python/tuple [1]",
     ):
         with pytest.raises(ValueError, match="could not determine a constructor"):
-            yaml_files.parsed(text)
+            yaml_files.parse(text)

@@ -14,7 +14,7 @@ import torch
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
 from archgrad.arch.mixture import Mixture
-from archgrad.components.select import uniform
+from archgrad.components.select import uniform_genotype
 from archgrad.cost.cost import expected
 from archgrad.cost.counting import costs, count
 from archgrad.spaces import SPACES, space
@@ -27,7 +27,7 @@ def test_what_ops_add_up_to_is_what_the_derived_network_has(name):
     options = {"channels": 8} | ({"cells": 4} if "cells" in made.spec() else {})
     found = costs(made, (20, 33), **options)
     for place in range(3):
-        genotype = uniform(made.groups, place)
+        genotype = uniform_genotype(made.groups, place)
         with torch.device("meta"):
             counted = count(made.derive(genotype, **options), (20, 33), 2)
         assert {kind: cost.added(genotype) for kind, cost in found.items()} == counted
@@ -37,7 +37,7 @@ def test_what_ops_add_up_to_is_what_the_derived_network_has(name):
 def test_options_are_those_of_derive():
     made = space("darts", channels=8, partial_channels=2, extras=("skip_connect",))
     options = {"channels": 6, "cells": 5, "classes": 100, "stem": "imagenet"}
-    genotype, found = uniform(made.groups, 1), costs(made, 64, **options)
+    genotype, found = uniform_genotype(made.groups, 1), costs(made, 64, **options)
     with torch.device("meta"):
         counted = count(made.derive(genotype, **options), 64)
     assert {kind: cost.added(genotype) for kind, cost in found.items()} == counted

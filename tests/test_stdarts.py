@@ -13,7 +13,7 @@ import torch
 from archgrad import run
 from archgrad.arch.edges import Edge, EdgeGroup
 from archgrad.components.context import Context, Progress
-from archgrad.components.schedules import share
+from archgrad.components.schedules import epoch_at_share
 from archgrad.methods import method
 from archgrad.methods.stdarts import EntropyAdaptive
 from archgrad.run.config import SearchConfig
@@ -106,7 +106,11 @@ def test_five_updates_worked_by_hand(over):
         ),  # an edge that is no more counts nowhere
     }
     base = [[1e-3, -2e-3, 0.5e-3], [0.3e-3, -0.1e-3], [2e-3, 1e-3, 1.5e-3]]
-    memory = {"temperature": EntropyAdaptive(0.06, over, share(0.1, of=1), share(0.1, of=1), 1.0)}
+    memory = {
+        "temperature": EntropyAdaptive(
+            0.06, over, epoch_at_share(0.1, of=1), epoch_at_share(0.1, of=1), 1.0
+        )
+    }
     t, delta = 1.0, 0.0
     for k in range(1, 6):
         rows = [[a * k for a in row] for row in base]  # the alphas grow
@@ -131,7 +135,11 @@ def test_five_updates_worked_by_hand(over):
 def test_the_first_temperatures_by_numbers():
     """One edge of two undecided ops: H = ln 2, delta = 0.03 ln 2 = 0.020794, T = 3.9894e-4 / ln(1.020794) = 0.019384."""
     groups = {"one": EdgeGroup("one", (Edge(0, 1, ("a", "b")),))}
-    memory = {"temperature": EntropyAdaptive(0.06, "mean", share(1, of=10), share(1, of=10), 1.0)}
+    memory = {
+        "temperature": EntropyAdaptive(
+            0.06, "mean", epoch_at_share(1, of=10), epoch_at_share(1, of=10), 1.0
+        )
+    }
     state = SimpleNamespace(alphas={"one": torch.zeros(1, 2)})
     for epoch in range(2):
         memory["temperature"].after_epoch(
@@ -145,7 +153,11 @@ def test_the_first_temperatures_by_numbers():
 
 def test_decided_alphas_do_not_cool():
     groups = {"one": EdgeGroup("one", (Edge(0, 1, ("a",)),))}
-    memory = {"temperature": EntropyAdaptive(0.06, "mean", share(1, of=10), share(1, of=10), 1.0)}
+    memory = {
+        "temperature": EntropyAdaptive(
+            0.06, "mean", epoch_at_share(1, of=10), epoch_at_share(1, of=10), 1.0
+        )
+    }
     memory["temperature"].after_epoch(
         None,
         SimpleNamespace(alphas={"one": torch.zeros(1, 1)}),

@@ -15,12 +15,12 @@ from archgrad.observers import probes
 from archgrad.observers.stopping import (
     Stopping,
     StopSettings,
-    curved,
-    decided,
-    early,
-    mismatched,
-    skipping,
-    stable,
+    curvature_rule,
+    entropy_rule,
+    match_rule,
+    skips_rule,
+    stable_rule,
+    stopping_observers,
 )
 from archgrad.run import config
 from archgrad.searching.loop import search
@@ -28,7 +28,7 @@ from archgrad.searching.method import Method
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Stage
 from archgrad.spaces import space
-from archgrad.storage.records import rows
+from archgrad.storage.records import read_measured
 from fakes import Noise
 from running import SMALL, STEPS, after, outcome, same
 from watching import Rows
@@ -58,21 +58,21 @@ def made(name="darts", **options):
     ("rule", "column", "holds", "holds_not"),
     [
         (
-            curved(0.75, 2),
+            curvature_rule(0.75, 2),
             "eigenvalue",
             [[1, 1, 2, 2], [9, 1, 1, 2, 2]],
             [[1, 1, 1, 1], [1, 2, 2], [1, 1, None, None]],
         ),
         (
-            skipping(2),
+            skips_rule(2),
             "genotype",
             [[cell(2)], [cell(3)], [cell(0), cell(2)]],
             [[cell(1)], [cell(2), cell(1)]],
         ),
-        (skipping(2), "genotype", [[of_darts(2, 0)]], [[of_darts(1, 8)]]),
-        (stable(3), "genotype", [[*"aaa"], [*"baaa"]], [[*"aa"], [*"aba"], [*"aaab"]]),
-        (decided(0.5), "entropy", [[0.49], [2, 0.1]], [[0.5], [0.1, 2]]),
-        (mismatched(0.3), "gradient_match", [[0.29], [-1.0]], [[0.3], [None], [0.1, 0.9]]),
+        (skips_rule(2), "genotype", [[of_darts(2, 0)]], [[of_darts(1, 8)]]),
+        (stable_rule(3), "genotype", [[*"aaa"], [*"baaa"]], [[*"aa"], [*"aba"], [*"aaab"]]),
+        (entropy_rule(0.5), "entropy", [[0.49], [2, 0.1]], [[0.5], [0.1, 2]]),
+        (match_rule(0.3), "gradient_match", [[0.29], [-1.0]], [[0.3], [None], [0.1, 0.9]]),
     ],
 )
 def test_each_rule_by_hand(rule, column, holds, holds_not):
@@ -85,11 +85,11 @@ def test_each_rule_by_hand(rule, column, holds, holds_not):
 
 def test_a_match_that_is_missing_says_nothing():
     """OLES has none once every op rests."""
-    assert mismatched(0.3)([{}]) is None and curved(0.5, 1)([{}, {}]) is None
+    assert match_rule(0.3)([{}]) is None and curvature_rule(0.5, 1)([{}, {}]) is None
 
 
 def test_settings_make_their_rules():
-    assert StopSettings().rules(10) == () and early(StopSettings(), made(), 10) == ()
+    assert StopSettings().rules(10) == () and stopping_observers(StopSettings(), made(), 10) == ()
     assert len(StopSettings(skips=1, stable=2, entropy=0.1, eigenvalue=0.5, match=0).rules(10)) == 5
 
 
@@ -119,7 +119,9 @@ def test_epochs_in_which_alphas_rest_do_not_count():
     later = Method(Patch("later", alpha_from=lambda epochs: 2), space("nasbench201", **BASE))
     assert shown(later, 0)[0] == [[2], [2, 3]]
     assert shown(made("random", draws=2), 0)[0] == []
-    assert [one.after for one in early(StopSettings(skips=1, after=0), later, 5)] == [2]
+    assert [one.after for one in stopping_observers(StopSettings(skips=1, after=0), later, 5)] == [
+        2
+    ]
 
 
 @pytest.mark.parametrize("continues", [False, True])
@@ -178,7 +180,7 @@ def planted():
 
 def searched(folder, *arguments):
     assert main(["search", *LONG, "--stop.after", "1", *arguments, "--out", str(folder)]) == 0
-    return rows(folder / "metrics.jsonl")
+    return read_measured(folder / "metrics.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +255,7 @@ def test_robustdarts_through_the_command_line(tmp_path, capsys):
         "0",
     )
     assert [row.get("stop") for row in found] == [None] * 3 + [RULES["eigenvalue"][2]]
-    (decision,) = rows(tmp_path / "run" / "decisions.jsonl")
+    (decision,) = read_measured(tmp_path / "run" / "decisions.jsonl")
     assert decision["note"] == {"after_epochs": 3}
     assert "decided 1: after_epochs 3" in capsys.readouterr().out
 
@@ -298,5 +300,5 @@ def test_oles_reports_what_the_match_rule_reads():
     settings.stop.check(run.build(settings), 3)
     m = made("oles")
     last = Rows()
-    search(m, Noise(), 3, observers=[*early(settings.stop, m, 3), last])
+    search(m, Noise(), 3, observers=[*stopping_observers(settings.stop, m, 3), last])
     assert last.kept[-1]["stop"].startswith("the gradient match is ") and len(last.kept) == 1

@@ -21,7 +21,7 @@ from archgrad.components.context import Context, Forward, Progress
 from archgrad.components.relax import softmax
 from archgrad.methods import method
 from archgrad.methods.sddarts import sddarts
-from archgrad.methods.sddarts_teachers import Remembered
+from archgrad.methods.sddarts_teachers import RememberedLogits
 from archgrad.searching import checkpoint, steps
 from archgrad.searching.compose import compose
 from archgrad.searching.method import Method
@@ -256,8 +256,8 @@ def bound(
     limit: float = 4.0,
     phases=("weight",),
     alpha_split="val",
-) -> Remembered:
-    memory = Remembered(k, 1, phases, top, limit)
+) -> RememberedLogits:
+    memory = RememberedLogits(k, 1, phases, top, limit)
     plan, groups = Plan(50, 3, images, alpha_split), space("nasbench201").groups
     memory.bind(
         SimpleNamespace(

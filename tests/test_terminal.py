@@ -19,7 +19,7 @@ from archgrad import data, terminal
 from archgrad.arch.genotype import Genotype
 from archgrad.cli import main
 from archgrad.compare.tidy import tidy_csv
-from archgrad.errors import LONGEST, command, complaint
+from archgrad.errors import LONGEST, command, error_line
 from archgrad.report import cells_svg
 from archgrad.retraining.predicting import Prediction, Predictions, show, to_csv
 from archgrad.terminal import say_on
@@ -31,9 +31,11 @@ FORMULA = '=HYPERLINK("http://example.org")'
 
 
 def test_control_characters_are_written_as_escapes():
-    assert terminal.visible("a\x1b[2J \x9b \u202e \r \x00") == r"a\x1b[2J \x9b \u202e \r \x00"
-    assert terminal.visible("caf\udce9") == r"caf\udce9"  # a byte that is no UTF-8
-    assert terminal.visible("café 猫\tb\nc\r\n") == "café 猫\tb\nc\r\n"
+    assert (
+        terminal.escape_controls("a\x1b[2J \x9b \u202e \r \x00") == r"a\x1b[2J \x9b \u202e \r \x00"
+    )
+    assert terminal.escape_controls("caf\udce9") == r"caf\udce9"  # a byte that is no UTF-8
+    assert terminal.escape_controls("café 猫\tb\nc\r\n") == "café 猫\tb\nc\r\n"
 
 
 def test_a_console_shows_them_in_lines_and_tables():
@@ -90,7 +92,7 @@ def test_a_command_in_a_complaint_can_be_typed(tmp_path, capsys):
     assert shlex.split(quoted) == ["archgrad", "resume", str(folder)] and quoted == command(
         "resume", folder
     )
-    assert len(complaint("x" * 400)) == LONGEST
+    assert len(error_line("x" * 400)) == LONGEST
 
 
 def test_errors_do_not_reach_the_terminal_raw(capsys):

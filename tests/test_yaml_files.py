@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from archgrad.run import config
-from archgrad.storage.yaml_files import VALUES, parsed
+from archgrad.storage.yaml_files import VALUES, parse
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
@@ -15,7 +15,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(
 
 def test_aliases_and_merged_mappings_mean_what_they_meant():
     text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, z: [*a, *a]}\n"
-    assert parsed(text) == yaml.safe_load(text) and parsed(text)["b"] == {"x": 3, "y": 2}
+    assert parse(text) == yaml.safe_load(text) and parse(text)["b"] == {"x": 3, "y": 2}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_aliases_and_merged_mappings_mean_what_they_meant():
 )
 def test_what_is_refused(text, message):
     with pytest.raises(ValueError, match=message) as caught:
-        parsed(text)
+        parse(text)
     assert "\n" not in str(caught.value)
 
 

@@ -5,12 +5,12 @@ It obeys a request to stop even while its commands are still being imported.
 
 import sys
 
-from archgrad.observers.interrupts import obeyed
+from archgrad.observers.interrupts import exit_code_of
 
 
 def main() -> int:
     """Run one command, and return its exit code."""
-    return obeyed(_command)
+    return exit_code_of(_command)
 
 
 def _command() -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from archgrad.errors import shown, unknown
+from archgrad.errors import short_repr, unknown_name
 
 WHOLE = 2**63 - 1
 """Any whole number, the largest integer of torch."""
@@ -61,11 +61,11 @@ def check_device(name: str) -> str:
             "archgrad adds losses in float64, which torch does not have there"
         )
     if not DEVICE.fullmatch(name):
-        raise unknown("device", name, (AUTO, "cpu", "cuda", "cuda:1"))
+        raise unknown_name("device", name, (AUTO, "cpu", "cuda", "cuda:1"))
     return name
 
 
 def check_option(name: str, value: int) -> None:
     """Raise ValueError for an option of a space above its bound."""
     if name in OPTIONS and value > OPTIONS[name]:
-        raise ValueError(f"{name} must be at most {OPTIONS[name]:,}, not {shown(value)}")
+        raise ValueError(f"{name} must be at most {OPTIONS[name]:,}, not {short_repr(value)}")

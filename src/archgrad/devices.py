@@ -22,22 +22,22 @@ def device_named(name: torch.device | str) -> str:
     """
     name = check_device(str(name))
     if name == AUTO:
-        return "cuda" if gpus() else "cpu"
-    if not is_here(name):
+        return "cuda" if gpu_count() else "cpu"
+    if not device_exists(name):
         here = (
-            f"this machine has {counted(gpus(), 'GPU')}, of which cuda:0 is the first"
-            if gpus()
+            f"this machine has {counted(gpu_count(), 'GPU')}, of which cuda:0 is the first"
+            if gpu_count()
             else "this machine has no CUDA GPU"
         )
         raise ValueError(f"device {name}: {here}; use another one, such as cpu")
     return name
 
 
-def is_here(name: str) -> bool:
+def device_exists(name: str) -> bool:
     """Return whether this machine has the device ``cpu``, ``cuda`` or ``cuda:1``."""
-    return name == "cpu" or int(name.partition(":")[2] or 0) < gpus()
+    return name == "cpu" or int(name.partition(":")[2] or 0) < gpu_count()
 
 
-def gpus() -> int:
+def gpu_count() -> int:
     """Return the number of GPUs that torch can use on this machine."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -27,7 +27,7 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, NAMED, N
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = _SHORT.maxfrozenset = 6
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Return the ``repr`` of a value in at most 120 characters.
 
     >>> shown([1, [2, [3, [4]]], "x"])
@@ -56,7 +56,7 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     return f"{text[: longest - 5 - end]} ... {text[-end:]}"
 
 
-def words(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Return the message of an error on one line of at most 120 characters, or else its type."""
     return shortened(" ".join(str(error).split()), 2 * NAMED) or type(error).__name__
 
@@ -79,7 +79,7 @@ def command(*words: Any) -> str:
     return shlex.join(["archgrad", *map(str, words)])
 
 
-def complaint(text: str) -> str:
+def error_line(text: str) -> str:
     """Return a message on one line of at most `LONGEST` characters, not counting its paths.
 
     Paths stay whole, because a command with a shortened path does not work.
@@ -101,7 +101,7 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(shown_names)
 
 
-def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
+def unknown_name(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
     """Return the error of an unknown name, with the nearest choice and a list of the choices.
 
     Args:
@@ -115,7 +115,7 @@ def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
     choices = list(choices)
     close = nearest(str(name), choices)
     hint = f": did you mean {close!r}?" if close is not None else ""
-    text = f"unknown {kind} {shown(name)}{hint}"
+    text = f"unknown {kind} {short_repr(name)}{hint}"
     there: list[str] = []
     for choice in choices[:24]:
         # 40 characters are left for the name of a file before the message.
@@ -133,7 +133,7 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
     A choice is similar if at most a third of the letters differ, or if it begins like the name.
     """
     typed = name[:NAMED].casefold()
-    found = [(edits(typed, choice[:NAMED].casefold()), choice) for choice in choices]
+    found = [(edit_distance(typed, choice[:NAMED].casefold()), choice) for choice in choices]
     close = [
         (count, choice)
         for count, choice in found
@@ -153,7 +153,7 @@ def _is_slip(typed: str, choice: str, count: int) -> bool:
     )
 
 
-def edits(one: str, other: str) -> int:
+def edit_distance(one: str, other: str) -> int:
     """Return the distance of two texts by optimal string alignment, in Unicode's composed form.
 
     It is the number of letters to insert, delete, replace or swap with their neighbour.
@@ -161,7 +161,7 @@ def edits(one: str, other: str) -> int:
     >>> edits("drats", "darts")
     1
     """
-    one, other = composed(one), composed(other)
+    one, other = composed_unicode(one), composed_unicode(other)
     before, row = [0] * (len(other) + 1), list(range(len(other) + 1))
     for i, letter in enumerate(one):
         new = [i + 1]
@@ -174,7 +174,7 @@ def edits(one: str, other: str) -> int:
     return row[-1]
 
 
-def match(name: str, choices: Iterable[str]) -> str | None:
+def find_name(name: str, choices: Iterable[str]) -> str | None:
     """Return the choice with a name; None where there is none.
 
     The form of Unicode does not count, because macOS decomposes accented letters.
@@ -182,15 +182,17 @@ def match(name: str, choices: Iterable[str]) -> str | None:
     choices = list(choices)
     if name in choices:
         return name
-    return next((choice for choice in choices if composed(choice) == composed(name)), None)
+    return next(
+        (choice for choice in choices if composed_unicode(choice) == composed_unicode(name)), None
+    )
 
 
-def composed(name: str) -> str:
+def composed_unicode(name: str) -> str:
     """Return a name in Unicode's composed form (NFC), in which names are compared."""
     return normalize("NFC", name)
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that no memory is left.
 
     On the CPU torch raises plain RuntimeErrors.

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from archgrad.bounds import WHOLE
-from archgrad.errors import shown, unknown
+from archgrad.errors import short_repr, unknown_name
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ def model(function: Callable[..., Any], **more: Any) -> type[BaseModel]:
     return _model(function, tuple(more.items()))
 
 
-def about(function: Callable[..., Any]) -> str:
+def description(function: Callable[..., Any]) -> str:
     """Return the docstring of a function before its "Args:"; empty if it has none."""
     return (_docstring(function).description or "").strip()
 
@@ -115,13 +115,13 @@ def values(owner: str, kind: type[BaseModel], options: Mapping[str, Any]) -> dic
     try:
         checked = kind(**options)
     except ValidationError as error:
-        raise ValueError(one_line(error, owner)) from None
+        raise ValueError(error_line(error, owner)) from None
     found = {name: getattr(checked, name) for name in options}
     for name, given in options.items():
         if _turned(given, found[name]):
             where = ".".join(filter(None, [owner, name]))
             raise ValueError(
-                f"{where}: true and false have no meaning for this option, not {shown(given)}"
+                f"{where}: true and false have no meaning for this option, not {short_repr(given)}"
             )
     return found
 
@@ -130,7 +130,7 @@ def check_names(owner: str, kind: type[BaseModel], names: Iterable[str]) -> None
     """Raise ValueError for a name that is no field of a model."""
     for name in names:
         if name not in kind.model_fields:
-            raise unknown(f"option of {owner}", name, kind.model_fields)
+            raise unknown_name(f"option of {owner}", name, kind.model_fields)
 
 
 def check_sizes(where: str, given: Any) -> None:
@@ -141,7 +141,7 @@ def check_sizes(where: str, given: Any) -> None:
         given: The value; numbers within lists and mappings are checked too.
     """
     if isinstance(given, int) and abs(given) > WHOLE:
-        raise ValueError(f"{where}: this number is too large, {shown(given)}")
+        raise ValueError(f"{where}: this number is too large, {short_repr(given)}")
     inner: Iterable[Any] = ()
     if isinstance(given, Mapping):
         inner = given.values()
@@ -162,11 +162,11 @@ def _turned(given: Any, made: Any) -> bool:
     return False
 
 
-def one_line(error: ValidationError, owner: str) -> str:
+def error_line(error: ValidationError, owner: str) -> str:
     """Return the first error of pydantic as one line with the option, the reason and the value."""
     first = error.errors(include_url=False)[0]
     # Deeper parts of the location are branches of a union.
     where = ".".join([owner, *map(str, first["loc"][:1])]).strip(".")
-    reason, given = first["msg"].removeprefix("Value error, "), shown(first["input"])
+    reason, given = first["msg"].removeprefix("Value error, "), short_repr(first["input"])
     ours = first["type"] == "value_error"  # these messages may contain the value already
     return f"{where}: {reason}" if ours and given in reason else f"{where}: {reason}, not {given}"

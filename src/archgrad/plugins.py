@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from archgrad import errors, terminal
-from archgrad.errors import shown, words
+from archgrad.errors import one_line, short_repr
 
 TABLES = {
     "method": ("archgrad.methods", "METHODS"),
@@ -52,7 +52,7 @@ def load(named: Iterable[str], *, recorded: bool = False) -> None:
             names it where a method, space or primitive of it is needed.
 
     Raises:
-        ValueError: A plugin is missing (unless ``recorded``), its import fails, or it uses a name
+        ValueError: A plugin is missing (unless ``to_record``), its import fails, or it uses a name
             that exists already.
     """
     for text in named:
@@ -70,13 +70,13 @@ def load(named: Iterable[str], *, recorded: bool = False) -> None:
         _loaded[name] = _written_form(name, _version_of(name))
         here = _loaded[name].partition("==")[2]
         if version and version != here:
-            terminal.remark(
+            terminal.say_aside(
                 f"plugin {name} has version {here or 'unknown'} here; "
                 f"the record was made with version {version}"
             )
 
 
-def find() -> None:
+def load_entry_points() -> None:
     """Add the methods and spaces of installed packages' entry points to the tables, once.
 
     An entry point that fails is left out, and a remark is printed.
@@ -90,7 +90,7 @@ def find() -> None:
                 with _restoring_tables(point.module):
                     _table_of(kind)[point.name] = _make_entry(kind, point)
             except ValueError as error:
-                terminal.remark(f"{kind} {point.name} is left out: {error}")
+                terminal.say_aside(f"{kind} {point.name} is left out: {error}")
                 continue
             _found[kind, point.name] = _written_form(
                 point.module, point.dist.version if point.dist else None
@@ -102,7 +102,7 @@ def loaded() -> tuple[str, ...]:
     return tuple(_loaded.values())
 
 
-def recorded(named: Iterable[str], *, methods: Iterable[str] = (), space: str) -> tuple[str, ...]:
+def to_record(named: Iterable[str], *, methods: Iterable[str] = (), space: str) -> tuple[str, ...]:
     """Return the plugins to record for a run.
 
     Args:
@@ -119,10 +119,10 @@ def recorded(named: Iterable[str], *, methods: Iterable[str] = (), space: str) -
         for key in (*(("method", name) for name in methods), ("space", space))
         if key in _found
     ]
-    return joined((_loaded.get(text.partition("==")[0], text) for text in named), used)
+    return join((_loaded.get(text.partition("==")[0], text) for text in named), used)
 
 
-def joined(*several: Iterable[str]) -> tuple[str, ...]:
+def join(*several: Iterable[str]) -> tuple[str, ...]:
     """Return the plugins of several lists, once each; the last mentioned version counts.
 
     >>> joined(["a==1", "b"], ["a==2"])
@@ -131,23 +131,23 @@ def joined(*several: Iterable[str]) -> tuple[str, ...]:
     return tuple({text.partition("==")[0]: text for texts in several for text in texts}.values())
 
 
-def missing() -> bool:
+def are_missing() -> bool:
     """Return whether a record named a plugin that is missing here."""
     return bool(_missing)
 
 
 def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
-    """Return the error of `errors.unknown`, or one that names a missing plugin as the cause."""
+    """Return the error of `errors.unknown_name`, or one that names a missing plugin as the cause."""
     if not _missing:
-        return errors.unknown(kind, name, choices)
+        return errors.unknown_name(kind, name, choices)
     reasons = "; ".join(_missing.values())
-    return ValueError(f"{kind} {shown(name)} is not known here, because {reasons}")
+    return ValueError(f"{kind} {short_repr(name)} is not known here, because {reasons}")
 
 
 def _import_plugin(name: str) -> None:
     if not all(part.isidentifier() for part in name.split(".")):
         raise ValueError(
-            f"plugin {shown(name)}: the name of a module is expected, such as mypackage.nas"
+            f"plugin {short_repr(name)}: the name of a module is expected, such as mypackage.nas"
         )
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last, so that no file here replaces a module of Python
@@ -179,12 +179,12 @@ def _restoring_tables(name: str) -> Iterator[None]:
             if error.name and error.name.partition(".")[0] == top:
                 raise  # the plugin itself is missing
             raise ValueError(
-                f"plugin {name} needs a package that is missing ({words(error)}): install it"
+                f"plugin {name} needs a package that is missing ({one_line(error)}): install it"
             ) from None
         except Exception as error:
             raise ValueError(
                 f"plugin {name} fails when it is imported "
-                f"({type(error).__name__}: {words(error)}, {_place_of(error)})"
+                f"({type(error).__name__}: {one_line(error)}, {_place_of(error)})"
             ) from error
         for kind, table in tables.items():
             if replaced := [
@@ -196,7 +196,7 @@ def _restoring_tables(name: str) -> Iterator[None]:
             if odd := [key for key in table if key not in before[kind] and not NAME.fullmatch(key)]:
                 raise ValueError(
                     f"plugin {name}: the name of a {kind} has letters, digits and _, "
-                    f"not {shown(odd[0])}"
+                    f"not {short_repr(odd[0])}"
                 )
     except BaseException:
         for kind, table in tables.items():

@@ -42,7 +42,7 @@ def generator(*place: object, device: torch.device | str = "cpu") -> torch.Gener
 
 
 @contextmanager
-def forked(*place: object, device: torch.device | str = "cpu") -> Iterator[None]:
+def seeded(*place: object, device: torch.device | str = "cpu") -> Iterator[None]:
     """Seed the global generators for a place inside the block, and restore them after it.
 
     It is for code that takes no generator (dropout, kornia).
@@ -60,7 +60,7 @@ def forked(*place: object, device: torch.device | str = "cpu") -> Iterator[None]
         yield
 
 
-def deterministic() -> None:
+def use_deterministic_algorithms() -> None:
     """Switch torch to deterministic algorithms, so that a GPU repeats results bit for bit."""
     import torch
 

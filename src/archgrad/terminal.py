@@ -22,7 +22,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of a cell that a spreadsheet executes."""
 
 
-def visible(text: str) -> str:
+def escape_controls(text: str) -> str:
     r"""Return a text with each control character written as its escape.
 
     The text ``\x1b[2J`` is then printed and does not clear the screen.
@@ -54,10 +54,10 @@ def say(text: str, *, error: bool = False) -> None:
     """
     if QUIET.get() and not error:
         return
-    print(visible(text), file=sys.stderr if error else sys.stdout)
+    print(escape_controls(text), file=sys.stderr if error else sys.stdout)
 
 
-def remark(text: str) -> None:
+def say_aside(text: str) -> None:
     """Print a text for people on stderr, beside output for programs on stdout.
 
     A quiet command prints nothing.
@@ -66,13 +66,13 @@ def remark(text: str) -> None:
         say(text, error=True)
 
 
-def say_exactly(text: str, end: str = "\n") -> None:
+def print_output(text: str, end: str = "\n") -> None:
     """Print a text for programs on stdout, unchanged and in UTF-8, also in a quiet command.
 
     On a terminal control characters are printed as escapes.
     """
     if sys.stdout.isatty() or not hasattr(sys.stdout, "buffer"):
-        print(visible(text) if sys.stdout.isatty() else text, end=end)
+        print(escape_controls(text) if sys.stdout.isatty() else text, end=end)
         return
     sys.stdout.flush()
     sys.stdout.buffer.write((text + end).encode("utf-8", "surrogateescape"))
@@ -110,7 +110,9 @@ class _Visible:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for segment in console.render(self.inner, options):
-            yield segment if segment.control else segment._replace(text=visible(segment.text))
+            yield (
+                segment if segment.control else segment._replace(text=escape_controls(segment.text))
+            )
 
 
 Say = Callable[[str], Any]

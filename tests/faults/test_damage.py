@@ -280,7 +280,7 @@ def test_a_retraining_that_cannot_be_is_refused(stopped_training, tmp_path, plac
     content = checkpoint.read(path)
     put(content, place, value)
     checkpoint.save(path, content)
-    files.previous(path).unlink()
+    files.previous_path(path).unlink()
     with pytest.raises(ValueError) as error:
         resume(folder, digits(), report=quiet)
     assert str(error.value).startswith(f"checkpoint {path} does not fit its run ({says}"), (
@@ -354,11 +354,11 @@ def test_without_a_checkpoint_before_it_there_is_nothing_to_go_back_to(stopped, 
     shutil.copytree(stopped / "run", folder)
     damage(folder / "checkpoint.pt")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    files.previous(folder / "checkpoint.pt").write_bytes(b"cut")
+    files.previous_path(folder / "checkpoint.pt").write_bytes(b"cut")
     assert (
         main(["resume", str(folder), "--previous"]) == 2 and "is damaged" in capsys.readouterr().err
     )
-    files.previous(folder / "checkpoint.pt").unlink()
+    files.previous_path(folder / "checkpoint.pt").unlink()
     assert (
         main(["resume", str(folder), "--previous"]) == 2
         and "leave out --previous" in capsys.readouterr().err
@@ -393,13 +393,16 @@ def test_a_whole_checkpoint_is_there_at_every_instant(tmp_path, monkeypatch, lin
     for step in (0, 1, 2):
         state.step = step
         checkpoint.save(path, checkpoint.pack(one, state))
-    assert checkpoint.read(path)["step"] == 2 and checkpoint.read(files.previous(path))["step"] == 1
+    assert (
+        checkpoint.read(path)["step"] == 2
+        and checkpoint.read(files.previous_path(path))["step"] == 1
+    )
     assert seen == [None, 0, *(links * [0, 0]), 0, 0, 0, 1, *(links * [1, 1]), 1, 1, 1, 2]
     assert sorted(one.name for one in tmp_path.iterdir()) == [
         "checkpoint.previous.pt",
         "checkpoint.pt",
     ]
-    checkpoint.go_back(path)
+    checkpoint.restore_previous(path)
     checkpoint.save(
         path, checkpoint.pack(one, state)
     )  # of two names of one file a rename leaves both
@@ -414,8 +417,8 @@ def test_a_seal_is_that_of_the_bytes_before_it(tmp_path):
     with seals.sealed(path) as file:
         file.write(b"some bytes")
     with path.open("rb") as read:
-        seals.check(read)
+        seals.check_seal(read)
         assert read.tell() == 0 and read.read().startswith(b"some bytes" + seals.MARK)
     path.write_bytes(path.read_bytes().replace(b"some", b"same"))
     with path.open("rb") as read, pytest.raises(ValueError, match="not those that were written"):
-        seals.check(read)
+        seals.check_seal(read)

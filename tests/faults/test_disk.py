@@ -26,7 +26,7 @@ from archgrad import run
 from archgrad.cli import faults, main
 from archgrad.searching import checkpoint
 from archgrad.searching.method import Method
-from archgrad.searching.progress import Life
+from archgrad.searching.progress import SignsOfLife
 from archgrad.storage import files
 from faults.crashing import Written
 from running import outcome, same
@@ -273,7 +273,7 @@ def test_a_study_on_a_disk_that_fills_at_any_write(tmp_path, capsys, monkeypatch
     (OSError(errno.ENOENT, "x", "a/b"), None), (OSError("of no number"), None), (ValueError("x"), None), (RuntimeError("a bug"), None),
 ])  # fmt: skip
 def test_what_an_error_says_of_the_machine(error, says):
-    found = faults.sentence(error)
+    found = faults.fault_line(error)
     assert (
         found is None
         if says is None
@@ -288,7 +288,7 @@ def test_only_the_files_of_a_run_are_gone_on_with_by_resume(tmp_path):
         ("metrics.jsonl", f"archgrad resume '{tmp_path / 'my run'}'"),
         ("picture.svg", "the same command again"),
     ):
-        assert onward in faults.sentence(
+        assert onward in faults.fault_line(
             OSError(errno.ENOSPC, "x", str(tmp_path / "my run" / name))
         )
 
@@ -340,7 +340,7 @@ def test_a_sign_of_life_that_cannot_be_printed_is_no_traceback():
     with pytest.MonkeyPatch.context() as patched:
         seen: list[Any] = []
         patched.setattr(threading, "excepthook", seen.append)
-        with Life(say, seconds=0.01) as alive:
+        with SignsOfLife(say, seconds=0.01) as alive:
             alive.at("reading")
             assert tried.wait(10)
             tried.clear()

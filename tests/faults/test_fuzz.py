@@ -77,14 +77,14 @@ class Home:
         settings = config.read(config.read_yaml(self.path / "latency.yaml"))
         space = run.space_from(settings)
         wanted = latency.setting(
-            space, 8, threads=1, **budgets.costs_of(settings, space, 8).built()
+            space, 8, threads=1, **budgets.retrainable_costs(settings, space, 8).built()
         )
         ops = {
             name: {(e.source, e.target, p): 0.1 for e in group.edges for p in e.primitives}
             for name, group in space.groups.items()
         }
         genotype = Genotype.parse(fuzzing.GENOTYPES[3])
-        nets = (profile.Net(genotype, 1.0, 2.0),)
+        nets = (profile.MeasuredNetwork(genotype, 1.0, 2.0),)
         latency.write(
             profile.Profile(wanted, ops, 1.0, 1.0, 1.0, 0.0, nets, "2026-01-01"),
             self.path / "latency.json",

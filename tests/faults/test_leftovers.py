@@ -12,7 +12,7 @@ import pytest
 
 from archgrad.cli import main
 from archgrad.cli.comparing import recorded
-from archgrad.compare.jobs import Home
+from archgrad.compare.jobs import StudyFolder
 from archgrad.retraining.card import CARD, check_free
 from archgrad.run.folder import RunFolder
 from archgrad.storage import files
@@ -95,7 +95,7 @@ def test_what_no_beginning_leaves_is_refused(tmp_path, name):
     for check in (
         RunFolder(folder).check_free,
         partial(check_free, folder),
-        partial(recorded, Home(folder)),
+        partial(recorded, StudyFolder(folder)),
     ):
         with pytest.raises(ValueError, match="is not empty"):
             check()
@@ -162,17 +162,17 @@ def test_a_kill_at_any_place_before_the_card_is_no_obstacle(tmp_path):
 
 @pytest.mark.parametrize("name", ["study.yaml.part", "study.yaml.0123abcd.part"])
 def test_a_study_begins_over_its_draft(tmp_path, name):
-    home = Home(put(tmp_path / "study", name, lock=None))
+    home = StudyFolder(put(tmp_path / "study", name, lock=None))
     assert recorded(home) is None
 
 
 def test_drafts_of_a_study_are_removed_by_whoever_comes_first(tmp_path):
     summaries, draft = put(tmp_path / "summaries", lock=None), "darts-seed1.json.0123abcd.part"
     put(summaries, draft, "film.mkv.part", lock=None)
-    with files.shared(tmp_path):
+    with files.sharing(tmp_path):
         assert [path.name for path in summaries.iterdir()] == ["film.mkv.part"]
         put(summaries, draft, lock=None)  # which is being written now
-        with files.shared(tmp_path):
+        with files.sharing(tmp_path):
             assert (summaries / draft).exists()
 
 
@@ -182,7 +182,7 @@ def test_a_draft_that_a_process_still_writes_stays(tmp_path):
         run / "checkpoint.pt"
     ) as file:  # by a process that resumes this run of a study
         file.write(b"half")
-        with files.shared(tmp_path):
+        with files.sharing(tmp_path):
             assert [re.sub(r"\.[0-9a-f]{8}\.", ".", path.name) for path in run.iterdir()] == [
                 "checkpoint.pt.part"
             ]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from archgrad import data
 from archgrad.cli import main
-from archgrad.compare.jobs import Home, Run, start
+from archgrad.compare.jobs import Run, StudyFolder, start
 from archgrad.observers.interrupts import Interrupted
 from archgrad.searching.method import Method
 from retraining import stop_at, trained
@@ -130,7 +130,7 @@ def test_images(home, capsys):
 
 
 def test_a_log_of_a_study(home):
-    one = Run("darts", 1, Home(home / "study"))
+    one = Run("darts", 1, StudyFolder(home / "study"))
     one.log.parent.mkdir(parents=True)
     pipe(str(one.log))
     with pytest.raises(OSError, match="it is no plain file"):

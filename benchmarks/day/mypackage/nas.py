@@ -22,7 +22,7 @@ from archgrad.components.relax import masked_softmax
 from archgrad.components.schedules import constant, geometric
 from archgrad.methods import METHODS
 from archgrad.methods import Entry as Method
-from archgrad.searching.carry import along
+from archgrad.searching.carry import carried
 from archgrad.spaces import SPACES, options
 from archgrad.spaces import Entry as Space
 from archgrad.spaces.cells import Cell
@@ -83,7 +83,7 @@ class Leads:
                 for name, group in state.space.groups.items()
             }
         else:
-            self.table = along(self.groups, state.space.groups, self.table)
+            self.table = carried(self.groups, state.space.groups, self.table)
         self.groups = state.space.groups
 
     def size(self) -> int:
@@ -137,14 +137,14 @@ class Chain:
     name: str = "chain"
     channels: int = 8
     cells: int = 3
-    primitives: options.Sets = None
+    primitives: options.PrimitiveSets = None
     in_channels: int = 3
     classes: int = 10
 
     defaults = Defaults()
 
     def __post_init__(self) -> None:
-        options.whole(self, 1, "channels", "cells", "in_channels", "classes")
+        options.check_whole(self, 1, "channels", "cells", "in_channels", "classes")
         object.__setattr__(
             self, "primitives", options.primitive_sets(self.primitives, {"layers": self.cells})
         )
@@ -157,7 +157,7 @@ class Chain:
         return groups_of([EdgeGroup("layers", edges, concat=(self.cells,), hidden=(), free=FREE)])
 
     def resized(self, **changes: Any) -> Chain:
-        return options.changed(self, changes)
+        return options.with_changes(self, changes)
 
     def spec(self) -> dict[str, Any]:
         return options.spec(self)

@@ -10,7 +10,7 @@ from archgrad.arch import notation, published
 from archgrad.arch.edges import Groups, Primitives
 from archgrad.arch.links import CellGenotype
 from archgrad.arch.mixture import Mixture
-from archgrad.errors import shown
+from archgrad.errors import short_repr
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ class Genotype:
         if isinstance(given, Mapping):
             return cls.from_json(given)
         if not isinstance(given, cls):
-            raise ValueError(f"a genotype, its text or its name is expected, not {shown(given)}")
+            raise ValueError(
+                f"a genotype, its text or its name is expected, not {short_repr(given)}"
+            )
         return given
 
     def __str__(self) -> str:

@@ -35,12 +35,12 @@ from typing import Any
 from archgrad.arch import chain, nasbench201, spellings
 from archgrad.arch.links import CellGenotype, Cells, Link
 from archgrad.arch.nasbench201 import CELL
-from archgrad.errors import shortened, shown
+from archgrad.errors import short_repr, shortened
 
 WORD = re.compile(r"[A-Za-z]\w*", re.ASCII)
 NODES = 64
 """The most nodes of a cell. Published cells have at most 8; the limit refuses range(2, 10**9)."""
-LONGEST = 200_000
+MOST_CHARACTERS = 200_000
 """The most characters of a genotype.
 
 64 nodes that all read each other take fewer, and Python's parser takes a second for a megabyte.
@@ -62,7 +62,7 @@ NUMPY = (
 """Types whose values numpy prints as calls."""
 
 
-class Unspelled(ValueError):
+class NotAGenotype(ValueError):
     """A text is not a genotype as a whole, but a part of it may be one."""
 
 
@@ -78,15 +78,15 @@ def parse(text: str) -> Cells | None:
     Raises:
         ValueError: The text is damaged; the message names the place and the reason in one line.
     """
-    if len(text) > LONGEST:
+    if len(text) > MOST_CHARACTERS:
         raise ValueError(
-            f"a genotype has at most {LONGEST:,} characters, "
+            f"a genotype has at most {MOST_CHARACTERS:,} characters, "
             f"this one has {len(text):,}: {_short(text)}"
         )
     text = text.strip()
     if INDEX.fullmatch(text):
         return nasbench201.cells_at(int(text))
-    if numbers := spellings.owned(text):
+    if numbers := spellings.split_owner(text):
         return _read_arch_string(spellings.by_numbers(_literal(numbers[1]), numbers[0]))
     if text.startswith("|") or text.startswith(("{", "[")) or "(" in text or "~" in text:
         return _spelled(text)
@@ -97,8 +97,8 @@ def _spelled(text: str) -> Cells:
     """Read a text that is a genotype, or that contains one among other words."""
     try:
         return _read(text)
-    except Unspelled:
-        found = {_read(part) for part in spellings.within(text) if part != text}
+    except NotAGenotype:
+        found = {_read(part) for part in spellings.genotypes_in(text) if part != text}
         if not found:
             raise
     if len(found) > 1:
@@ -110,7 +110,7 @@ def _read(text: str) -> Cells:
     """Read a text that is a genotype as a whole."""
     if text.startswith("|"):
         return _read_arch_string(text)
-    data = spellings.plain(_literal(text))
+    data = spellings.converted(_literal(text))
     return _read(data) if isinstance(data, str) else from_mapping(data)
 
 
@@ -280,7 +280,7 @@ def _read_arch_string(text: str) -> Cells:
             re.fullmatch(r"([^|~+]+)~(\d{1,2})", op) for op in node.strip().strip("|").split("|")
         ]
         if None in inputs or not (node.strip().startswith("|") and node.strip().endswith("|")):
-            raise Unspelled(
+            raise NotAGenotype(
                 f"node {target} of a NAS-Bench-201 string has the form '|primitive~input|...|', "
                 f"not {_short(node)}"
             )
@@ -345,13 +345,13 @@ def _literal(text: str) -> Any:
                 return _value(value)
         raise _Foreign(f"this text has {len(parsed.body)} statements")
     except SyntaxError as error:
-        raise Unspelled(
+        raise NotAGenotype(
             f"not a genotype: {error.msg} at character {error.offset} of {_short(text)}"
         ) from None
     except _Foreign as error:
-        raise Unspelled(f"not a genotype: {ALLOWED}, and {error}: {_short(text)}") from None
+        raise NotAGenotype(f"not a genotype: {ALLOWED}, and {error}: {_short(text)}") from None
     except (ValueError, TypeError, RecursionError, MemoryError):
-        raise Unspelled(f"not a genotype: {ALLOWED}: {_short(text)}") from None
+        raise NotAGenotype(f"not a genotype: {ALLOWED}: {_short(text)}") from None
 
 
 class _Foreign(Exception):
@@ -397,4 +397,4 @@ def _is_entry(value: Any, *types: type) -> bool:
 
 
 def _short(value: Any) -> str:
-    return shortened(shown(value), 60)
+    return shortened(short_repr(value), 60)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from archgrad.arch.links import Cells
 from archgrad.arch.notation import from_mapping, parse
-from archgrad.errors import unknown
+from archgrad.errors import unknown_name
 
 SHORTEST = 3
 """The fewest characters of a part of a name that `find` searches for."""
@@ -95,7 +95,7 @@ def find(name: str) -> Cells:
     """
     entries = _entries(name) or _meant(name)
     if not entries:
-        raise unknown("genotype", name[:60], known())
+        raise unknown_name("genotype", name[:60], known())
     meant = {entry.cells: entry for entry in reversed(entries)}  # cells -> the first such entry
     if len(meant) > 1:
         names = [

@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from archgrad.errors import shown
+from archgrad.errors import short_repr
 
 TARGETS = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """The edges of a NAS-Bench-201 cell, (source, target), in the order of its strings."""
@@ -53,7 +53,7 @@ INPUTS = r"\|(?:[^|~+\s]+~\d{1,2}\|)+"
 STRING = re.compile(rf"(?<![\w|~+]){INPUTS}(?:\+{INPUTS})*(?![\w|~+])")
 
 
-def owned(text: str) -> tuple[str, str] | None:
+def split_owner(text: str) -> tuple[str, str] | None:
     """Split a text such as ``NASLib:(...)``.
 
     Args:
@@ -71,7 +71,7 @@ def owned(text: str) -> tuple[str, str] | None:
     names = {_key(name): name for name in NUMBERED}
     if _key(found[1]) not in names:
         raise ValueError(
-            f"op numbers can be read for {' and '.join(NUMBERED)}, not for {shown(found[1])}"
+            f"op numbers can be read for {' and '.join(NUMBERED)}, not for {short_repr(found[1])}"
         )
     return names[_key(found[1])], found[2]
 
@@ -93,7 +93,7 @@ def by_numbers(numbers: Any, owner: str) -> str:
     if not _are_numbers(numbers):
         raise ValueError(
             f"{owner}: {len(edges)} op numbers from 0 to {len(ops) - 1} are expected, "
-            f"not {shown(numbers)}"
+            f"not {short_repr(numbers)}"
         )
     chosen = {edge: ops[number] for edge, number in zip(edges, numbers, strict=True)}
     nodes = {
@@ -103,7 +103,7 @@ def by_numbers(numbers: Any, owner: str) -> str:
     return "+".join(f"|{'|'.join(node)}|" for node in nodes.values())
 
 
-def plain(data: Any) -> Any:
+def converted(data: Any) -> Any:
     """Convert the data of another project for `archgrad.arch.notation`.
 
     Args:
@@ -137,7 +137,7 @@ def plain(data: Any) -> Any:
     return data
 
 
-def within(text: str) -> list[str]:
+def genotypes_in(text: str) -> list[str]:
     """Return the genotypes in a longer text: each ``Genotype(...)``, else NAS-Bench-201 strings."""
     return list(_calls(text)) or STRING.findall(text)
 

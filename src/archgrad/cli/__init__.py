@@ -16,7 +16,7 @@ from archgrad import __version__, terminal
 from archgrad.cli import extending, faults, helping
 from archgrad.cli.helping import SETTINGS
 from archgrad.cli.process import compile_nothing, wait_asleep
-from archgrad.errors import command, complaint, nearest
+from archgrad.errors import command, error_line, nearest
 from archgrad.observers import interrupts
 
 HELP = """Neural architecture search by gradient: search, derive, retrain, evaluate, show.
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminal.escape_unprintable()
     wait_asleep()
     compile_nothing()
-    return interrupts.obeyed(lambda: _run(arguments))
+    return interrupts.exit_code_of(lambda: _run(arguments))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -133,18 +133,18 @@ def _run(arguments: Sequence[str] | None) -> int:
     kept = terminal.QUIET.set(QUIET in tokens)
     tokens = [token for token in tokens if token != QUIET]
     try:
-        tokens = spelled(extending.extended(tokens, settings=SETTINGS))
-        with helping.helped(app, tokens):
+        tokens = spelled(extending.import_plugins(tokens, settings=SETTINGS))
+        with helping.with_help(app, tokens):
             code = app(tokens, exit_on_error=False, print_error=False) or 0
         faults.flush()
         return code
     except (CycloptsError, ValueError) as error:
-        return _complain(_message(error, tokens), 1 if faults.behind(error) else 2)
+        return _complain(_message(error, tokens), 1 if faults.caused_by_fault(error) else 2)
     except BrokenPipeError:  # ... | head
         faults.leave_stdout()
         return 1
     except Exception as error:
-        if (fault := faults.sentence(error)) is not None:
+        if (fault := faults.fault_line(error)) is not None:
             return _complain(fault, 1)
         if not isinstance(error, OSError) or error.filename is None:
             raise
@@ -208,7 +208,7 @@ def _reworded(message: str) -> str:
 
 def _complain(message: str, code: int) -> int:
     with suppress(OSError):  # stderr may be a file on the full disk
-        terminal.say(f"archgrad: {complaint(terminal.visible(message))}", error=True)
+        terminal.say(f"archgrad: {error_line(terminal.escape_controls(message))}", error=True)
     try:
         faults.flush()
     except OSError:

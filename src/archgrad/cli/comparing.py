@@ -11,12 +11,12 @@ from rich.console import Console
 
 from archgrad import terminal
 from archgrad.cli import study_checks
-from archgrad.cli.flags import flags, said, some
+from archgrad.cli.flags import flags, given_flags, part_of
 from archgrad.cli.searching import ABOUT, FLOATING
 from archgrad.compare import forecast, summary, tables
 from archgrad.compare import study as studies
 from archgrad.compare.comparing import comparison
-from archgrad.compare.jobs import Ending, Home, Run, execute, runs_of, write_settings
+from archgrad.compare.jobs import Ending, Run, StudyFolder, execute, runs_of, write_settings
 from archgrad.compare.schemas import ComparisonFile
 from archgrad.compare.study import Study
 from archgrad.compare.tidy import tidy_csv
@@ -24,7 +24,7 @@ from archgrad.data import places
 from archgrad.errors import command
 from archgrad.observers.interrupts import stop_requests
 from archgrad.run import config
-from archgrad.searching.progress import bar
+from archgrad.searching.progress import progress_bar
 from archgrad.storage import files, typed_json
 from archgrad.storage.folder import leftovers
 from archgrad.terminal import say_on
@@ -34,7 +34,7 @@ RECIPE = (
 )
 Flags: Any = flags(
     config.sections(),
-    some(config.scalars(), "device", "deterministic", "threads", "plugins"),
+    part_of(config.scalars(), "device", "deterministic", "threads", "plugins"),
     ABOUT | {"retrain": RECIPE},
     floating=FLOATING,
 )
@@ -113,9 +113,9 @@ def compare(
         raise ValueError(f"--jobs must be at least 1, not {jobs}")
     if out is None:
         raise ValueError("which folder? name the folder of the study by --out")
-    if not dry_run and (place := said(given).get("data", {}).get("path")):
-        places.check(place)
-    home = Home(out)
+    if not dry_run and (place := given_flags(given).get("data", {}).get("path")):
+        places.check_images(place)
+    home = StudyFolder(out)
     before = recorded(home)
     own = {
         "seeds": seeds,
@@ -124,7 +124,9 @@ def compare(
         "blind": blind or None,
         "controls": False if no_controls else None,
     }
-    flags_given = said(given) | {name: value for name, value in own.items() if value is not None}
+    flags_given = given_flags(given) | {
+        name: value for name, value in own.items() if value is not None
+    }
     names = methods.split(",") if methods else ()
     asked = studies.read(
         *sources(home, config_file, before, named=bool(names)),
@@ -141,7 +143,7 @@ def compare(
     if missing := [one for one in runs if not one.done and not one.left_out]:
         study_checks.check(asked, home, missing, console)
     out.mkdir(parents=True, exist_ok=True)
-    with files.shared(out):
+    with files.sharing(out):
         files.write(home.study, whole.to_yaml())
         write_settings(asked, missing)
         print_left_out(runs, console)
@@ -155,7 +157,7 @@ def compare(
 
 
 def sources(
-    home: Home, config_file: Path | None, before: Study | None, *, named: bool
+    home: StudyFolder, config_file: Path | None, before: Study | None, *, named: bool
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return the settings below the flags: those of a file, or of the study that was begun here.
 
@@ -194,7 +196,7 @@ def print_commands_of(missing: list[Run]) -> list[Run]:
     """Print the commands of the unfinished runs, and return these runs."""
     unfinished = [one for one in missing if not one.record()]
     for one in unfinished:
-        terminal.say_exactly(one.command())
+        terminal.print_output(one.command())
     return unfinished
 
 
@@ -219,7 +221,7 @@ def begun(before: Study, named: bool) -> dict[str, Any]:
     }
 
 
-def recorded(home: Home) -> Study | None:
+def recorded(home: StudyFolder) -> Study | None:
     """Return the study that was begun in a folder, or None if there is none.
 
     Raises:
@@ -255,8 +257,8 @@ def run_all(runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending],
         The runs that failed in every attempt, and whether the user stopped the study.
     """
     failed: list[Ending] = []
-    say, herald = say_on(console), forecast.Herald(runs, jobs, signs=not console.is_terminal)
-    with bar(console) as progress, stop_requests(STOPPING) as stopping:
+    say, herald = say_on(console), forecast.StudyProgress(runs, jobs, signs=not console.is_terminal)
+    with progress_bar(console) as progress, stop_requests(STOPPING) as stopping:
         task = progress.add_task("searches", total=len(runs))
 
         def tick(alive: list[Run]) -> None:
@@ -301,7 +303,7 @@ def short_result(found: summary.Summary) -> str:
     )
 
 
-def report(whole: Study, home: Home, failed: list[Ending], console: Console) -> None:
+def report(whole: Study, home: StudyFolder, failed: list[Ending], console: Console) -> None:
     """Print the tables of a study, and write all its numbers as JSON and as CSV."""
     say = say_on(console)
     found, lost = summary.read_all(home.summaries), failures(whole, home, failed)
@@ -323,7 +325,7 @@ def report(whole: Study, home: Home, failed: list[Ending], console: Console) -> 
     say(f"all numbers: {home.numbers} and {home.table}")
 
 
-def failures(whole: Study, home: Home, failed: list[Ending]) -> dict[str, dict[int, str]]:
+def failures(whole: Study, home: StudyFolder, failed: list[Ending]) -> dict[str, dict[int, str]]:
     """Return arm -> seed -> reason of each failed run.
 
     A run that failed in an earlier call stays in the table until it is done.

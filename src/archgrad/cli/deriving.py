@@ -60,10 +60,10 @@ def derive(
     reasons = ended.ended()
     settings = ended.settings()
     from archgrad.cli.verdict import next_step
-    from archgrad.cost.limits import check
+    from archgrad.cost.limits import check_feasible
     from archgrad.run import finished, preparing  # take torch
 
-    method, state = finished.restored(ended)
+    method, state = finished.read_method_and_state(ended)
     if method.alpha_from(settings.search.epochs or 1) >= (settings.search.epochs or 1):
         raise ValueError(
             f"{settings.method} moves no alphas, so no other architecture can be derived: "
@@ -76,13 +76,13 @@ def derive(
         )
     asked = settings.budget.model_copy(update=limited)
     own, size = None if latency else ended.latencies, ended.images()["preprocess"]["size"]
-    limits = budgets.costs_of(
+    limits = budgets.retrainable_costs(
         settings.model_copy(update={"budget": asked}), preparing.space_from(settings), size, own
     ).limits()
-    check(state.space.groups, limits)  # the stages may have removed ops from the space
+    check_feasible(state.space.groups, limits)  # the stages may have removed ops from the space
     genotype = method.selected(state, limits)
-    within = budgets.kept(limits, genotype, method.selected(state, ()))
-    judgement = finished.searched(ended)
+    within = budgets.budget_results(limits, genotype, method.selected(state, ()))
+    judgement = finished.read_judgement(ended)
     judged = {"searched": judgement.to_json()} if judgement else {}
     found = {
         "genotype": genotype.to_json(),
@@ -94,16 +94,16 @@ def derive(
     if out:
         write_json(out, found)
     if as_json:
-        terminal.say_exactly(json.dumps(found))
+        terminal.print_output(json.dumps(found))
         return
     say = say_on(terminal.console(soft_wrap=True))
     shown = (
         *reasons,
-        *budgets.ranges(limits, state.space.groups),
+        *budgets.range_lines(limits, state.space.groups),
         f"genotype: {genotype}",
-        *budgets.sentences(within),
+        *budgets.result_lines(within),
     )
-    for line in (*shown, *finished.said(judgement)):
+    for line in (*shown, *finished.judgement_lines(judgement)):
         say(line)
     follow = (
         command("retrain", out)

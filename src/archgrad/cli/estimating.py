@@ -12,12 +12,12 @@ from rich.filesize import decimal
 
 from archgrad import terminal
 from archgrad.cli import training
-from archgrad.cli.flags import AsJson, said
+from archgrad.cli.flags import AsJson, given_flags
 from archgrad.cli.searching import Flags
 from archgrad.errors import counted
 from archgrad.run import config, preparing_training
 from archgrad.run.checking import check_search
-from archgrad.searching.duration import span
+from archgrad.searching.duration import duration_text
 
 NOTHING = Flags()
 TRYING = "running a few steps"
@@ -43,7 +43,7 @@ def estimate(
         what: run folder, genotype or file to retrain, as for `archgrad retrain`; without it the
             command estimates a search
     """
-    here = said(given)
+    here = given_flags(given)
     sources = [*([config.read_yaml(config_file)] if config_file else []), ("", here)]
     if what is None:
         settings = config.read(*sources)
@@ -64,33 +64,33 @@ def estimate(
                         f"{flag} is a setting of a search, but {what} is to be retrained: "
                         "leave out one of them"
                     )
-        preparing_training.asked(what, sources)
+        preparing_training.read_subject_and_settings(what, sources)
     from archgrad.run import estimating
     from archgrad.searching import progress
 
     waiting = terminal.console(stderr=True)  # programs read the answer from stdout
-    with progress.life(waiting, TRYING), waiting.status(TRYING):
-        found = estimating.apart(what, sources)
+    with progress.signs_of_life(waiting, TRYING), waiting.status(TRYING):
+        found = estimating.estimate_in_process(what, sources)
     if as_json:
-        terminal.say_exactly(json.dumps(found))
+        terminal.print_output(json.dumps(found))
     else:
         for line in lines(found):
             terminal.console(soft_wrap=True).print(line, markup=False)
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """Return the lines that tell a user the result of `archgrad.run.estimating.apart`."""
+    """Return the lines that tell a user the result of `archgrad.run.estimating.estimate_in_process`."""
     parts = ", ".join(
-        f"{name} {span(seconds)}"
+        f"{name} {duration_text(seconds)}"
         for name, seconds in found["parts"].items()
         if seconds >= 0.005 * found["seconds"]
     )
     unknown = f"; unknown: {', '.join(found['not_known'])}" if found["not_known"] else ""
     kind = "search" if found["what"] == "search" else "retraining"
     told = [
-        f"time: about {span(found['seconds'])} for the {kind} "
+        f"time: about {duration_text(found['seconds'])} for the {kind} "
         f"of {counted(found['epochs'], 'epoch')}; "
-        f"the steps of one epoch take {span(found['seconds_an_epoch'])}",
+        f"the steps of one epoch take {duration_text(found['seconds_an_epoch'])}",
         f"parts: {parts}{unknown}",
     ]
     room = f"; {decimal(found['room_bytes'])} are available" if found["room_bytes"] else ""

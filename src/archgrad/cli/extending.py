@@ -16,7 +16,7 @@ FLAG, LONG = "--plugin", "--plugins"
 """``--plugin`` takes plugins separated by commas; ``--plugins`` also allows spaces."""
 
 
-def extended(tokens: Sequence[str], *, settings: Sequence[str]) -> list[str]:
+def import_plugins(tokens: Sequence[str], *, settings: Sequence[str]) -> list[str]:
     """Import the plugins of a command line and return its other words.
 
     Args:

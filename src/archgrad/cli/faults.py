@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from archgrad.errors import command, out_of_memory, words
+from archgrad.errors import command, is_out_of_memory, one_line
 
 MISTAKES = {
     errno.ENOENT,
@@ -50,16 +50,16 @@ WORDS = {
 STDOUT = "standard output"
 
 
-def sentence(error: BaseException | None) -> str | None:
+def fault_line(error: BaseException | None) -> str | None:
     """Return one line with the fault of the machine and its remedy.
 
     The result is None if the error is no fault of the machine.
     """
     if error is None:
         return None
-    if out_of_memory(error):
+    if is_out_of_memory(error):
         return (
-            f"memory has run out ({words(error)}): close other programs, or use smaller batches "
+            f"memory has run out ({one_line(error)}): close other programs, or use smaller batches "
             "or networks; the saved files are intact"
         )
     number = error.errno if isinstance(error, OSError) else _number_in_text(error)
@@ -70,10 +70,10 @@ def sentence(error: BaseException | None) -> str | None:
     return ": ".join(part for part in parts if part)
 
 
-def behind(error: BaseException) -> bool:
+def caused_by_fault(error: BaseException) -> bool:
     """Return whether a fault of the machine caused an error whose text names something else."""
     cause = error.__cause__
-    return cause is not None and (sentence(cause) is not None or behind(cause))
+    return cause is not None and (fault_line(cause) is not None or caused_by_fault(cause))
 
 
 def leave_stdout() -> None:

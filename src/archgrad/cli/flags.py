@@ -64,7 +64,7 @@ def flags(
     return _dataclass("Flags", own)
 
 
-def some(
+def part_of(
     model: type[BaseModel], *names: str, about: Mapping[str, str] | None = None
 ) -> type[BaseModel]:
     """Return a model with some of the fields of another: those that a command reads.
@@ -82,17 +82,19 @@ def some(
     return create_model(model.__name__, **parts)
 
 
-def said(value: Any) -> Given:
+def given_flags(value: Any) -> Given:
     """Return the given flags of such a dataclass, as `archgrad.run.config.read` takes them."""
     found = {each.name: getattr(value, each.name) for each in fields(value)}
-    nested = {name: said(part) if is_dataclass(part) else part for name, part in found.items()}
+    nested = {
+        name: given_flags(part) if is_dataclass(part) else part for name, part in found.items()
+    }
     return {name: part for name, part in nested.items() if part is not None and part != {}}
 
 
 def _fields(model: type[BaseModel], shared: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     found = []
     for name, info in model.model_fields.items():
-        kind = plain(info.annotation)
+        kind = flag_type(info.annotation)
         if kind is not None:
             shown = (
                 {"show_default": _default_text(info.default)}
@@ -126,7 +128,7 @@ def _default_text(default: Any) -> Any:
     return False if default in (None, ()) else lambda value: str(default)
 
 
-def plain(annotation: Any) -> Any:
+def flag_type(annotation: Any) -> Any:
     """Return the type of a flag from the annotation of a setting.
 
     Numbers, texts, booleans and choices keep their type, and tuples become lists. The result is
@@ -134,16 +136,18 @@ def plain(annotation: Any) -> Any:
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return plain(arguments[0])
+        return flag_type(arguments[0])
     if origin in (Union, UnionType):
         kinds = [
-            kind for one in arguments if one is not NoneType and (kind := plain(one)) is not None
+            kind
+            for one in arguments
+            if one is not NoneType and (kind := flag_type(one)) is not None
         ]
         # a union of a number and a choice takes the number, or a word in its place
         words = [kind for kind in kinds[1:] if get_origin(kind) is Literal]
         return Union[(kinds[0], *words)] if kinds else None
     if origin is tuple:
-        kind = plain(arguments[0])
+        kind = flag_type(arguments[0])
         return GenericAlias(list, (kind,)) if kind in (int, float, str) else None
     if hasattr(annotation, "parse"):
         return str  # a type that is written as text, such as a budget

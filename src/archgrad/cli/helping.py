@@ -40,7 +40,7 @@ NAMED_BY = {"search": "--method", "estimate": "--method", "compare": "--methods"
 
 
 @contextmanager
-def helped(app: App, tokens: Sequence[str]) -> Iterator[None]:
+def with_help(app: App, tokens: Sequence[str]) -> Iterator[None]:
     """Prepare the help of a command line; the help is printed inside this context on request.
 
     The help shows the usual options, and whole sections for the methods that the command line

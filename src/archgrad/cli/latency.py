@@ -15,10 +15,10 @@ from archgrad import terminal
 from archgrad.arch.space import Space
 from archgrad.cli.flags import AsJson, overwriting
 from archgrad.data import places
-from archgrad.errors import unknown
+from archgrad.errors import unknown_name
 from archgrad.run import budgets, catalogue, config
 from archgrad.run.subject import check_size
-from archgrad.searching.progress import bar
+from archgrad.searching.progress import progress_bar
 
 if TYPE_CHECKING:
     from archgrad.latency import Profile
@@ -95,7 +95,7 @@ def latency(
     spec = catalogue.spaces()[named].options
     for name, value in options.items():
         if value is not None and name not in spec:
-            raise unknown(f"option of space {named!r}", name, spec)
+            raise unknown_name(f"option of space {named!r}", name, spec)
     from archgrad import latency as latencies
     from archgrad.data import stem_for
     from archgrad.devices import device_named
@@ -103,14 +103,14 @@ def latency(
 
     made = preparing.space_from(settings)
     options |= {"stem": stem_for(size, catalogue.spaces()[named].stems)} if "stem" in spec else {}
-    usual = budgets.costs_of(settings, made, size).built() if config_file else {}
+    usual = budgets.retrainable_costs(settings, made, size).built() if config_file else {}
     options = usual | {name: value for name, value in options.items() if value is not None}
     wanted = latencies.setting(
         made, size, batch=batch, device=device_named(device), threads=threads, **options
     )
-    path = out or latencies.place(wanted)
+    path = out or latencies.default_file(wanted)
     console = terminal.console(soft_wrap=True, stderr=as_json)
-    with bar(console) as progress:
+    with progress_bar(console) as progress:
         tasks = {kind: progress.add_task(kind, total=None) for kind in ("ops", "networks")}
         found = latencies.measure(
             made,
@@ -120,7 +120,7 @@ def latency(
         )
     latencies.write(found, path)
     if as_json:
-        terminal.say_exactly(json.dumps({"path": str(path), **found.to_json()}))
+        terminal.print_output(json.dumps({"path": str(path), **found.to_json()}))
     else:
         show(found, made, console)
         console.print(f"written to {path}", markup=False)

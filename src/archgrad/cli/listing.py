@@ -37,7 +37,7 @@ def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
             }
             for one in found
         }
-        terminal.say_exactly(json.dumps(listed))
+        terminal.print_output(json.dumps(listed))
         return
     table = Table(
         Column("repository:name", no_wrap=True), "parameters, M", "CIFAR-10 test error, %"
@@ -81,7 +81,7 @@ def methods(
             }
             for name, one in listed.items()
         }
-        terminal.say_exactly(json.dumps(about))
+        terminal.print_output(json.dumps(about))
         return
     table = Table("method", "summary", "paper", "options", show_lines=True)
     for name, one in listed.items():
@@ -105,7 +105,7 @@ def spaces(*, as_json: AsJson = False) -> None:
             }
             for name, one in listed.items()
         }
-        terminal.say_exactly(json.dumps(about))
+        terminal.print_output(json.dumps(about))
         return
     name_width = max(map(len, listed))
     for name, one in listed.items():
@@ -133,11 +133,11 @@ def _shape(cells: Sequence[str]) -> str:
 
 def _pairs(name: str, as_json: bool) -> None:
     catalogue.check_space(name, {})
-    from archgrad.methods.pairs import pairs
+    from archgrad.methods.pairs import compare_all
     from archgrad.spaces import SPACES
 
     rows: list[tuple[str, str, str]] = []
-    for (one, other), found in pairs(SPACES[name].build()).items():
+    for (one, other), found in compare_all(SPACES[name].build()).items():
         if found.composes:
             result = "composes"
         elif found.settled:
@@ -147,7 +147,7 @@ def _pairs(name: str, as_json: bool) -> None:
         rows.append((one, other, result))
     if as_json:
         keys: Any = ("one", "other", "how")
-        terminal.say_exactly(
+        terminal.print_output(
             json.dumps({"pairs": [dict(zip(keys, row, strict=True)) for row in rows]})
         )
         return

@@ -9,11 +9,11 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from archgrad import terminal
-from archgrad.cli.flags import flags, said
-from archgrad.cli.training import go_on
+from archgrad.cli.flags import flags, given_flags
+from archgrad.cli.training import continue_retraining
 from archgrad.errors import command
 from archgrad.observers.interrupts import Interrupted
-from archgrad.retraining.card import CARD, WEIGHTS, home
+from archgrad.retraining.card import CARD, WEIGHTS, network_folder
 from archgrad.run import budgets, catalogue, config
 from archgrad.run.checking import check_search
 from archgrad.run.folder import RunFolder, default_out
@@ -66,7 +66,7 @@ def search(
     `--budget.targets X`.
     """
     sources = [config.read_yaml(config_file)] if config_file else []
-    settings = config.read(*sources, ("", said(given)))
+    settings = config.read(*sources, ("", given_flags(given)))
     console = terminal.console(soft_wrap=True)
     check_search(settings, reads=not dry_run, writes=not dry_run)
     from archgrad.run import execute, preparing  # takes torch
@@ -79,7 +79,7 @@ def search(
         return 0
     folder = settings.out or default_out(settings)
     try:
-        conclude(RunFolder(folder), execute.search(settings, console=console), console)
+        print_result(RunFolder(folder), execute.search(settings, console=console), console)
     except Interrupted as stop:
         say_on(console)(str(stop))
         return 130
@@ -116,7 +116,7 @@ def resume(
     """
     console = terminal.console(soft_wrap=True)
     run_folder, say = RunFolder(folder), say_on(console)
-    if not (home(folder) / CARD).exists():
+    if not (network_folder(folder) / CARD).exists():
         run_folder.settings()  # raises an error if there is no run
     if reopen:
         run_folder.check_reopen()
@@ -128,9 +128,9 @@ def resume(
                 folder, reopen=reopen, repair=repair, previous=previous, console=console
             )
         ):
-            conclude(run_folder, found, console)
-        elif (network := home(folder)) and (network / CARD).exists():
-            go_on(network, say, repair=repair, previous=previous)
+            print_result(run_folder, found, console)
+        elif (network := network_folder(folder)) and (network / CARD).exists():
+            continue_retraining(network, say, repair=repair, previous=previous)
         elif not repair and (by_hand := run_folder.finished_by_hand()):
             raise ValueError(
                 f"the search in {folder} was ended by `archgrad finish` {by_hand}: "
@@ -160,7 +160,7 @@ def finish(folder: Path, *, previous: Previous = False) -> int:
 
     console = terminal.console(soft_wrap=True)
     if found := finished.finish(folder, previous=previous, console=console):
-        conclude(RunFolder(folder), found, console)
+        print_result(RunFolder(folder), found, console)
     else:
         say_finished(folder, say_on(console))
     return 0
@@ -173,21 +173,21 @@ def say_finished(folder: Path, say: Say) -> None:
 
     RunFolder(folder).history()  # raises an error that names a damaged file
     by_hand = RunFolder(folder).finished_by_hand()
-    judgement = finished.searched(RunFolder(folder))
+    judgement = finished.read_judgement(RunFolder(folder))
     already = f" already, {by_hand}" if by_hand else ""
     say(f"the search in {folder} is finished{already}: see `{command('show', folder)}`")
-    for line in (*finished.said(judgement), next_step(judgement, next_commands(folder))):
+    for line in (*finished.judgement_lines(judgement), next_step(judgement, next_commands(folder))):
         say(line)
 
 
 def next_commands(folder: Path) -> str:
     """Return the remaining commands that lead from this search to a tested network."""
-    if not (home(folder) / CARD).exists():
+    if not (network_folder(folder) / CARD).exists():
         return f"{command('retrain', folder)}  and then  {command('evaluate', folder)}"
-    return command("evaluate" if (home(folder) / WEIGHTS).exists() else "resume", folder)
+    return command("evaluate" if (network_folder(folder) / WEIGHTS).exists() else "resume", folder)
 
 
-def conclude(folder: RunFolder, found: Found, console: Console) -> None:
+def print_result(folder: RunFolder, found: Found, console: Console) -> None:
     """Print the result of a search: genotype, files, judgement, benchmark and the next command."""
     from archgrad.cli.verdict import next_step, show_verdict
     from archgrad.report import cell_table, front_table
@@ -198,7 +198,7 @@ def conclude(folder: RunFolder, found: Found, console: Console) -> None:
         say(why)
     console.print(cell_table(found.genotype))
     say(f"genotype: {found.genotype}")
-    for line in budgets.sentences(folder.found_within()):
+    for line in budgets.result_lines(folder.found_within()):
         say(line)
     if folder.front.exists():
         console.print(front_table(**typed_json.read(folder.front, FrontFile)))
@@ -207,8 +207,8 @@ def conclude(folder: RunFolder, found: Found, console: Console) -> None:
         if folder.curves.exists()
         else f"picture: {folder.cells}"
     )
-    judgement = finished.searched(folder)
-    for line in finished.said(judgement):
+    judgement = finished.read_judgement(folder)
+    for line in finished.judgement_lines(judgement):
         say(line)
     if table := watchers.benchmark(found.state.space):
         show_verdict(console, table, found.genotype, folder.found_within(), folder)

@@ -11,10 +11,10 @@ from cyclopts import Parameter
 from archgrad import tabular, terminal
 from archgrad.cli.flags import AsJson, overwriting
 from archgrad.data import places
-from archgrad.errors import counted, unknown
+from archgrad.errors import counted, unknown_name
 from archgrad.run import budgets, catalogue
 from archgrad.run.catalogue import Count
-from archgrad.run.subject import Subject, check_size, otherwise, subject
+from archgrad.run.subject import Subject, check_size, other_shape_remark, subject
 from archgrad.terminal import say_on
 
 Space = Annotated[str | None, Parameter(help="space of a genotype; by default that of its cells")]
@@ -64,7 +64,7 @@ def show(
     if picture and (svg or not picture.exists()):
         save_svg(found.genotype, picture)
     if as_json:
-        terminal.say_exactly(json.dumps(_facts(found, built, picture)))
+        terminal.print_output(json.dumps(_facts(found, built, picture)))
         return
     console = terminal.console(soft_wrap=True)
     say = say_on(console)
@@ -78,9 +78,9 @@ def show(
     say(f"derived network ({shape}): {built.params:,} parameters, {built.macs:,} multiply-adds")
     if random := noise_note(found.genotype):
         say(random)
-    if note := otherwise(found, built.channels, built.cells, built.size):
+    if note := other_shape_remark(found, built.channels, built.cells, built.size):
         say(note)
-    for line in budgets.sentences(found.within):
+    for line in budgets.result_lines(found.within):
         say(line)
     say(f"picture: {picture}" if picture else "picture: add --svg FILE")
     for line in found.judged():
@@ -131,7 +131,7 @@ def count(
     )
     costs = {"params": built.params, "macs": built.macs}
     if as_json:
-        terminal.say_exactly(json.dumps(costs))
+        terminal.print_output(json.dumps(costs))
     else:
         terminal.say(f"{built.params:,} parameters, {built.macs:,} multiply-adds")
 
@@ -154,13 +154,13 @@ def query(
         what: genotype, file with one, or run folder; a genotype is written as 02012100 or
             |nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|
     """
-    table = tabular.lookup(benchmark)
+    table = tabular.benchmark_of(benchmark)
     if table is None:
-        raise unknown("benchmark", benchmark, tabular.BY_SPACE)
+        raise unknown_name("benchmark", benchmark, tabular.BY_SPACE)
     asked = subject(what, benchmark)
     found, within = table.query(asked.genotype), asked.within
     if device is not None:
-        latencies = tabular.latencies(benchmark)
+        latencies = tabular.latency_table(benchmark)
         if latencies is None:
             raise ValueError(
                 f"--device: no latencies of {benchmark} are bundled, only those of "
@@ -169,13 +169,13 @@ def query(
         # None for the few measurements that the benchmark discarded
         found[f"{device}_ms"] = latencies.latency(device, asked.genotype)
     if as_json:
-        terminal.say_exactly(
+        terminal.print_output(
             json.dumps(found | ({"budget": [one.to_json() for one in within]} if within else {}))
         )
         return
     for name, value in found.items():
         terminal.say(f"{name:24} {value}")
-    for line in budgets.sentences(within):
+    for line in budgets.result_lines(within):
         terminal.say(line)
 
 

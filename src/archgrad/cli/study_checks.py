@@ -6,7 +6,7 @@ from rich.console import Console
 
 from archgrad.compare import study as studies
 from archgrad.compare import summary
-from archgrad.compare.jobs import Home, Run
+from archgrad.compare.jobs import Run, StudyFolder
 from archgrad.compare.study import Study
 from archgrad.run import checking
 from archgrad.terminal import say_on
@@ -23,7 +23,7 @@ BY_IMAGES = {
 """Settings that are unknown until a run has read its images."""
 
 
-def check(asked: Study, home: Home, missing: list[Run], console: Console) -> None:
+def check(asked: Study, home: StudyFolder, missing: list[Run], console: Console) -> None:
     """Check the images and settings of a study, and the folders of the runs that it still needs.
 
     Raises:
@@ -35,7 +35,7 @@ def check(asked: Study, home: Home, missing: list[Run], console: Console) -> Non
     check_depths(asked, missing)
 
 
-def check_images(asked: Study, home: Home, console: Console) -> None:
+def check_images(asked: Study, home: StudyFolder, console: Console) -> None:
     """Read the images once before any search reads them.
 
     Raises:
@@ -54,9 +54,9 @@ def check_images(asked: Study, home: Home, console: Console) -> None:
     from archgrad.run import preparing  # imports torch
     from archgrad.searching import progress
 
-    with progress.life(console):
-        images = data.load(**preparing.loading(given), report=say_on(console))
-    preparing.fitted(settings, images)
+    with progress.signs_of_life(console):
+        images = data.load(**preparing.loading_arguments(given), report=say_on(console))
+    preparing.fit_space_settings(settings, images)
     for one in summary.read_all(home.summaries):
         was = one["data"]["fingerprint"]
         if not data.same_images(was, images):
@@ -67,13 +67,13 @@ def check_images(asked: Study, home: Home, console: Console) -> None:
             )
 
 
-def check_settings(asked: Study, home: Home) -> None:
+def check_settings(asked: Study, home: StudyFolder) -> None:
     """Compare the settings of finished runs with those of the arms now.
 
     Raises:
         ValueError: A finished run had another setting, because a default has changed since.
     """
-    from archgrad.searching.checks import differing  # imports torch
+    from archgrad.searching.checks import differing_settings  # imports torch
 
     for one in summary.read_all(home.summaries):
         arm = one["arm"]
@@ -82,7 +82,7 @@ def check_settings(asked: Study, home: Home) -> None:
         was, images = studies.flat(one["config"]), one["data"]["splits"]["train"]
         steps = images // min(was["search.batch"], images)
         fixed = {name: value for name, value in was.items() if name not in BY_IMAGES}
-        for name, (then, now) in differing(fixed, asked.resolved(arm, steps)).items():
+        for name, (then, now) in differing_settings(fixed, asked.resolved(arm, steps)).items():
             raise ValueError(
                 f"arm {arm}: {name} was {then!r} in seed {one['seed']} and is {now!r} now: "
                 "set it, or choose another --out"

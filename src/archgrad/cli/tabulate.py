@@ -28,8 +28,8 @@ def content() -> dict[str, Any]:
         "spaces": {
             name: catalogue.space_listing(entry)._asdict() for name, entry in SPACES.items()
         },
-        "space_options": field_types.described(
-            catalogue.together(*map(catalogue.model_of, SPACES.values()))
+        "space_options": field_types.field_data(
+            catalogue.joined_model(*map(catalogue.model_of, SPACES.values()))
         ),
     }
     plain: dict[str, Any] = json.loads(json.dumps(whole))

@@ -10,10 +10,10 @@ from cyclopts import Parameter
 
 from archgrad import terminal
 from archgrad.bounds import check_device
-from archgrad.cli.flags import AsJson, flags, said, some
+from archgrad.cli.flags import AsJson, flags, given_flags, part_of
 from archgrad.errors import command
 from archgrad.observers.interrupts import Interrupted, stop_requests
-from archgrad.retraining.card import WEIGHTS, check_free, home, read_card
+from archgrad.retraining.card import WEIGHTS, check_free, network_folder, read_card
 from archgrad.run import config, preparing_training
 from archgrad.run.config import SearchConfig
 from archgrad.run.folder import default_out
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 SECTIONS = config.sections()
 Flags: Any = flags(
     {
-        "data": some(DataSettings, *LOADING, *READING),
-        "space": some(SECTIONS["space"], "name", "nodes"),
+        "data": part_of(DataSettings, *LOADING, *READING),
+        "space": part_of(SECTIONS["space"], "name", "nodes"),
         "retrain": SECTIONS["retrain"],
     },
-    some(
+    part_of(
         config.scalars(),
         "seed",
         "device",
@@ -80,8 +80,8 @@ def retrain(
     Args:
         what: run folder, name of a published architecture, genotype in any notation, or its file
     """
-    found, settings = preparing_training.asked(
-        what, [*([config.read_yaml(config_file)] if config_file else []), ("", said(given))]
+    found, settings = preparing_training.read_subject_and_settings(
+        what, [*([config.read_yaml(config_file)] if config_file else []), ("", given_flags(given))]
     )
     out = settings.out or _default_out(found, what, settings)
     check_free(out)
@@ -117,7 +117,9 @@ def retrain(
     return 0
 
 
-def go_on(folder: Path, say: Say, *, repair: bool = False, previous: bool = False) -> None:
+def continue_retraining(
+    folder: Path, say: Say, *, repair: bool = False, previous: bool = False
+) -> None:
     """Continue the retraining in a folder where it stopped.
 
     Args:
@@ -129,7 +131,7 @@ def go_on(folder: Path, say: Say, *, repair: bool = False, previous: bool = Fals
     if repair:
         from archgrad.run import repairing  # takes torch
 
-        repairing.mend_retraining(folder, say, previous=previous)
+        repairing.repair_retraining(folder, say, previous=previous)
     if (folder / WEIGHTS).exists():
         say(f"the training in {folder} is finished: see `{command('evaluate', folder)}`")
         return
@@ -182,16 +184,16 @@ def evaluate(
         ("label_column", label_column),
         ("skip_unreadable", skip_unreadable or None),
     )
-    read_card(home(folder))  # raises an error if there is no retrained network
+    read_card(network_folder(folder))  # raises an error if there is no retrained network
     from archgrad.devices import device_named  # takes torch
     from archgrad.retraining import evaluating as evaluation
 
     columns: dict[str, Any] = {name: value for name, value in given if value is not None}
     found = evaluation.evaluate(
-        home(folder), data, split=split, device=device and device_named(device), **columns
+        network_folder(folder), data, split=split, device=device and device_named(device), **columns
     )
     if as_json:
-        terminal.say_exactly(json.dumps(found.to_json()))
+        terminal.print_output(json.dumps(found.to_json()))
     else:
         evaluation.show(found, terminal.console())
 
@@ -228,7 +230,7 @@ def predict(
     """
     if not images:
         raise ValueError("which images? add files or folders behind the run folder")
-    read_card(home(folder))
+    read_card(network_folder(folder))
     check_device(device or "auto")
     if as_json and (csv or csv_raw):
         raise ValueError("--json and --csv exclude each other: leave out one of them")
@@ -238,12 +240,12 @@ def predict(
     from archgrad.retraining import predicting as prediction
 
     found = prediction.predict(
-        home(folder), images, top=top, device=device and device_named(device)
+        network_folder(folder), images, top=top, device=device and device_named(device)
     )
     if as_json:
-        terminal.say_exactly(json.dumps(found.to_json()))
+        terminal.print_output(json.dumps(found.to_json()))
     elif csv or csv_raw:
-        terminal.say_exactly(prediction.to_csv(found, raw=csv_raw), end="")
+        terminal.print_output(prediction.to_csv(found, raw=csv_raw), end="")
         for line in found.refused:
             terminal.say(line, error=True)
     else:

@@ -38,7 +38,7 @@ def show_verdict(
     """
     from archgrad.report import verdict_table
 
-    bounds = budgets.bounds(within, table.query(genotype))
+    bounds = budgets.table_budgets(within, table.query(genotype))
     console.print(verdict_table(table.verdict(genotype, bounds), table.MEASURED))
     if folder and (note := note_on_images(folder)):
         say_on(console)(note)
@@ -47,7 +47,7 @@ def show_verdict(
 def note_on_images(folder: RunFolder) -> str | None:
     """Return a sentence if a search saw other images than those of the tables, otherwise None."""
     images = folder.images()
-    return tabular.elsewhere(Path(images["name"]).name, images["preprocess"]["size"])
+    return tabular.other_images_note(Path(images["name"]).name, images["preprocess"]["size"])
 
 
 def next_step(judgement: Judgement | None, follow: str) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from archgrad.errors import unknown
+from archgrad.errors import unknown_name
 from archgrad.run import catalogue, config
 from archgrad.run.config import Given, SearchConfig
 
@@ -125,6 +125,6 @@ def _arm(arm: str, given: Mapping[str, Any], shared: Given, every: Iterable[str]
     method: str = own.get("method") or shared.get("method") or SearchConfig().method
     for one in method.split("+"):
         if one not in catalogue.methods():
-            raise unknown("method", one, [*catalogue.methods(), *every])
+            raise unknown_name("method", one, [*catalogue.methods(), *every])
     theirs = {name: shared[name] for name in (*method.split("+"), "darts") if name in shared}
     return {"method": method, **config.merged(theirs, own)}

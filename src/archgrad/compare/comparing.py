@@ -137,7 +137,7 @@ def comparison(
     )
 
 
-def brief(searched: Mapping[str, Any]) -> dict[str, Any]:
+def verdict_of(searched: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a judgement that a comparison keeps."""
     return {"ok": not searched["fails"], "fails": dict(searched["fails"])}
 
@@ -176,7 +176,7 @@ def _trajectory(by_arm: Mapping[str, Sequence[Summary]]) -> Trajectory | None:
 
 def _judged(by_arm: Mapping[str, Sequence[Summary]]) -> Judged:
     judged = {
-        arm: {one["seed"]: brief(one["searched"]) for one in runs if "searched" in one}
+        arm: {one["seed"]: verdict_of(one["searched"]) for one in runs if "searched" in one}
         for arm, runs in by_arm.items()
     }
     return {arm: own for arm, own in judged.items() if own}

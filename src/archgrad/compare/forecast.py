@@ -10,10 +10,10 @@ from time import monotonic, time
 
 from archgrad.compare import retrained, summary
 from archgrad.compare.jobs import Run
-from archgrad.observers.timing import LONG, expected
+from archgrad.observers.timing import LONG, estimate_text
 from archgrad.run.folder import RunFolder
-from archgrad.searching.duration import Costs, Left, Part, span
-from archgrad.searching.progress import to_go
+from archgrad.searching.duration import Costs, Part, Remaining, duration_text
+from archgrad.searching.progress import time_left_text
 from archgrad.storage import typed_json
 from archgrad.storage.folder import EstimateFile
 
@@ -33,7 +33,7 @@ class Ahead:
     left: float
 
 
-def study(parts: Iterable[Ahead], jobs: int) -> Left:
+def time_left(parts: Iterable[Ahead], jobs: int) -> Remaining:
     """Return the time that a study still takes.
 
     A run of an arm takes the mean time of the known runs of this arm. If there is none, it takes
@@ -58,7 +58,7 @@ def study(parts: Iterable[Ahead], jobs: int) -> Left:
     return costs.left(found)
 
 
-def look(runs: Iterable[Run], now: float | None = None) -> list[Ahead]:
+def parts_of(runs: Iterable[Run], now: float | None = None) -> list[Ahead]:
     """Return all searches and retrainings of these runs, read from their folders.
 
     Args:
@@ -100,7 +100,7 @@ def _ahead(
     return Ahead(kind, None, 1.0)
 
 
-class Herald:
+class StudyProgress:
     """The lines that a study prints while its runs write to their own logs.
 
     It prints the expected time of the whole study as soon as one run has an estimate. After that it
@@ -132,10 +132,10 @@ class Herald:
         )
         self.whole, self.spoken, self.looked = False, clock(), clock()
 
-    def left(self) -> Left:
+    def left(self) -> Remaining:
         """Return the time that the study still takes."""
         self.looked = self.clock()
-        return study(look(self.runs), self.jobs)
+        return time_left(parts_of(self.runs), self.jobs)
 
     def ended(self, one: Run, *, failed: bool) -> str:
         """Return the remaining time as the end of a line about a run that ended.
@@ -145,7 +145,7 @@ class Herald:
         self.spoken = self.clock()
         self.runs = [other for other in self.runs if not failed or other != one]
         left = self.left()
-        return f"; {to_go(left.seconds)}" if left.terms else ""
+        return f"; {time_left_text(left.seconds)}" if left.terms else ""
 
     def lines(self, alive: Sequence[Run]) -> list[str]:
         """Return the lines to print now."""
@@ -155,16 +155,16 @@ class Herald:
         left = self.left()
         if left.terms and not self.whole:
             self.whole, self.spoken = True, self.clock()
-            return [expected(left), *(self._shorter(left) if left.seconds > LONG else ())]
+            return [estimate_text(left), *(self._shorter(left) if left.seconds > LONG else ())]
         if not due or not self.signs:
             return []
         self.spoken = self.clock()
-        end = f", {to_go(left.seconds)}" if left.terms else ""
+        end = f", {time_left_text(left.seconds)}" if left.terms else ""
         return [f"running: {', '.join(one.name for one in alive) or 'nothing'}{end}"]
 
-    def _shorter(self, left: Left) -> list[str]:
+    def _shorter(self, left: Remaining) -> list[str]:
         """Return a line with settings that halve the time of the study."""
-        seeds, half = {one.seed for one in self.runs}, span(left.seconds / 2)
+        seeds, half = {one.seed for one in self.runs}, duration_text(left.seconds / 2)
         ways = [f"--seeds {len(seeds) // 2} (about {half})"] if len(seeds) > 1 else []
         ways.append(
             "half of --search.epochs, of --search.limit or, about, of --space.channels "

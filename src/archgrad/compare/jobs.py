@@ -30,7 +30,7 @@ PROGRAM = (sys.executable, "-P", "-m", "archgrad")
 
 
 @dataclass(frozen=True)
-class Home:
+class StudyFolder:
     """The folder of a study.
 
     The summaries are small and may be committed; the run folders contain checkpoints and stay on
@@ -79,7 +79,7 @@ class Run:
 
     arm: str
     seed: int
-    home: Home
+    home: StudyFolder
     blind: bool = False
     retrain_seeds: int = 0
 
@@ -194,7 +194,7 @@ def _locked(folder: RunFolder) -> bool:
         return True
 
 
-def runs_of(study: Study, home: Home) -> list[Run]:
+def runs_of(study: Study, home: StudyFolder) -> list[Run]:
     """Return the runs of a study: all arms of the first seed, then of the second, and so on.
 
     In this order a study that is cut short is balanced.
@@ -213,7 +213,7 @@ def write_settings(study: Study, runs: Iterable[Run]) -> None:
     for one in runs:
         one.settings.parent.mkdir(parents=True, exist_ok=True)
         settings = study.settings(one.arm, one.seed)
-        whole = settings.model_copy(update={"data": preparing.settled(settings.data)})
+        whole = settings.model_copy(update={"data": preparing.with_absolute_paths(settings.data)})
         files.write(one.settings, whole.to_yaml())
 
 

@@ -90,7 +90,7 @@ def table_of(one: Summary) -> ModuleType | None:
 
     It is None if no benchmark contains the space, or the study is blind.
     """
-    return tabular.lookup(one["config"]["space"]["name"]) if one["benchmark"] else None
+    return tabular.benchmark_of(one["config"]["space"]["name"]) if one["benchmark"] else None
 
 
 def values(summaries: Iterable[Summary], control: str) -> Table:

@@ -21,7 +21,7 @@ from archgrad.compare.wording import (
 )
 
 
-def markdown(
+def to_markdown(
     summaries: Iterable[Summary],
     control: str,
     arms: Sequence[str] = (),

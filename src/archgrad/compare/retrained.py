@@ -48,7 +48,7 @@ class Retraining:
         Raises:
             ValueError: The metrics are damaged.
         """
-        own = records.tested(self.folder.metrics, read_card(self.folder.path).settings.epochs)
+        own = records.read_tested(self.folder.metrics, read_card(self.folder.path).settings.epochs)
         return {
             "seed": self.seed,
             "test": 100 * own[-1]["test_accuracy"],

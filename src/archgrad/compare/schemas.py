@@ -8,7 +8,7 @@ from pydantic import AfterValidator, with_config
 from typing_extensions import TypedDict
 
 from archgrad.arch.schemas import GenotypeJson
-from archgrad.errors import shown
+from archgrad.errors import short_repr
 from archgrad.option_types import NotNegativeFloat, PositiveInt
 from archgrad.run.schemas import EnvironmentFile, JudgementFile
 from archgrad.storage.typed_json import OPEN, Count, Number
@@ -21,7 +21,7 @@ def _check_row(row: dict[str, Any]) -> dict[str, Any]:
         if name.endswith("_test") and (
             isinstance(value, bool) or not isinstance(value, int | float)
         ):
-            raise ValueError(f"{name} is a number, not {shown(value)}")
+            raise ValueError(f"{name} is a number, not {short_repr(value)}")
     return row
 
 

@@ -26,7 +26,7 @@ import yaml
 from archgrad import bounds, plugins
 from archgrad.arch.space import AUTO
 from archgrad.compare.arms import arms_of, check_equal, check_used, searches_randomly
-from archgrad.errors import shown, unknown
+from archgrad.errors import short_repr, unknown_name
 from archgrad.retraining.settings import retrain_settings
 from archgrad.run import catalogue, config, earlier
 from archgrad.run.config import Given, SearchConfig
@@ -276,7 +276,7 @@ def _control(given: Any, arms: Mapping[str, Mapping[str, Any]], before: Study | 
     known = {**(before.arms if before else {}), **arms}
     control: str = given or (before.control if before else usual_control(arms))
     if str(control) not in known:
-        raise unknown("control arm", control, known)
+        raise unknown_name("control arm", control, known)
     return control
 
 
@@ -301,10 +301,10 @@ def _plugins(shared: Given, arms: Mapping[str, Mapping[str, Any]]) -> tuple[str,
     They are the named plugins, and those that define the space or the method of an arm.
     """
     methods = [name for own in arms.values() for name in own["method"].split("+")]
-    named = plugins.joined(
+    named = plugins.join(
         shared.get("plugins", ()), *(own.get("plugins", ()) for own in arms.values())
     )
-    return plugins.recorded(
+    return plugins.to_record(
         named,
         methods=methods,
         space=shared.get("space", SearchConfig().space).get("name", SearchConfig().space["name"]),
@@ -338,14 +338,14 @@ def seeds_of(given: Any) -> tuple[int, ...]:
     found = range(1, value + 1) if counts else value
     # a slice, because len() fails for a range of 10**30
     if isinstance(found, range | list | tuple) and found[bounds.SEEDS :]:
-        raise ValueError(f"seeds: at most {bounds.SEEDS:,}, not {shown(given)}")
+        raise ValueError(f"seeds: at most {bounds.SEEDS:,}, not {short_repr(given)}")
     if (
         not isinstance(found, list | tuple | range)
         or not found
         or any(type(seed) is not int or not 0 <= seed <= bounds.WHOLE for seed in found)
     ):
         raise ValueError(
-            f"seeds: a number of at least 1, or a list of seeds such as 1,2,5, not {shown(given)}"
+            f"seeds: a number of at least 1, or a list of seeds such as 1,2,5, not {short_repr(given)}"
         )
     return tuple(dict.fromkeys(found))
 
@@ -371,7 +371,7 @@ def joined(before: Study, asked: Study) -> Study:
                 f"not {now!r}: choose another --out"
             )
     arms, seeds = {**before.arms, **asked.arms}, tuple(dict.fromkeys([*before.seeds, *asked.seeds]))
-    own = plugins.joined(before.shared.get("plugins", ()), asked.shared.get("plugins", ()))
+    own = plugins.join(before.shared.get("plugins", ()), asked.shared.get("plugins", ()))
     shared = {**before.shared, **({"plugins": own} if own else {})}
     whole = replace(
         asked,
@@ -388,7 +388,7 @@ def joined(before: Study, asked: Study) -> Study:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return (name, value before, value now) of each setting that differs.
 
-    Both mappings are flat, and a missing value is None. Unlike `archgrad.searching.checks.differing`
+    Both mappings are flat, and a missing value is None. Unlike `archgrad.searching.checks.differing_settings`
     this function reports settings that only one of them has.
     """
     names = dict.fromkeys([*before, *now])
@@ -419,7 +419,7 @@ def local(name: str, value: Any) -> bool:
     """Return whether a setting of the images is a path on this machine.
 
     The name of a split is no path, even if the current folder has a file of this name. As in
-    `archgrad.run.preparing.settled`, a slash distinguishes a separate set from a split.
+    `archgrad.run.preparing.with_absolute_paths`, a slash distinguishes a separate set from a split.
 
     Args:
         name: The setting in section ``data``.
@@ -444,7 +444,7 @@ def _elsewhere(images: Mapping[str, Any]) -> Given:
 def _truth(name: str, given: Any) -> bool:
     """Return a boolean entry of the file, or raise an error."""
     if not isinstance(given, bool):
-        raise ValueError(f"{name}: true or false, not {shown(given)}")
+        raise ValueError(f"{name}: true or false, not {short_repr(given)}")
     return given
 
 
@@ -453,6 +453,6 @@ def _count(given: Any) -> int:
     if type(given) is not int or not 0 <= given <= bounds.SEEDS:
         raise ValueError(
             f"retrain_seeds: a number of retrainings from 0 to {bounds.SEEDS:,} is expected, "
-            f"not {shown(given)}"
+            f"not {short_repr(given)}"
         )
     return given

@@ -61,7 +61,7 @@ def summarise(
     genotype, settings, history = folder.found(), folder.settings(), folder.history()
     metrics = records.measured(history)
     lost = [row["epoch"] for row in history if row.get(records.MISSING)]
-    decisions = records.every(folder.decisions) if folder.decisions.exists() else []
+    decisions = records.read_all(folder.decisions) if folder.decisions.exists() else []
     validation = selection.validation(str(genotype), history, decisions)
     spent = [*metrics, *records.measured(decisions)]
     whole, images = settings.to_mapping(), folder.images()
@@ -74,10 +74,12 @@ def summarise(
     table = None if blind else watchers.benchmark(preparing.space_from(settings))
     within = folder.found_within()
     verdict = (
-        table.verdict(genotype, budgets.bounds(within, table.query(genotype))) if table else None
+        table.verdict(genotype, budgets.table_budgets(within, table.query(genotype)))
+        if table
+        else None
     )
     results = retrained.results(folder, retrain_seeds)
-    judgement = finished.searched(folder)
+    judgement = finished.read_judgement(folder)
     summary = {
         "arm": arm,
         "seed": seed,

@@ -25,7 +25,7 @@ from archgrad.compare.wording import (
     shown,
     signed,
 )
-from archgrad.tabular import elsewhere
+from archgrad.tabular import other_images_note
 
 INTERVAL = f"{LEVEL:.0%}".replace("%", " %")
 NAMED = ("True test accuracy, %", "Discretisation gap and sharpness", "Rank correlation")
@@ -90,7 +90,7 @@ def table(found: Comparison) -> Group:
             f"{missing} of {sum(map(len, found.seeds.values()))} searches were recorded by a "
             "version that did not judge searches."
         )
-    if shown(found, TRUE) and found.images and (note := elsewhere(*found.images)):
+    if shown(found, TRUE) and found.images and (note := other_images_note(*found.images)):
         notes.append(note)
     if found.failed:
         notes.append("Failed: " + "; ".join(failures(found)) + ".")

@@ -7,5 +7,5 @@ from .losses import Term as Term
 from .losses import task as task
 from .losses import weighted as weighted
 from .relax import softmax as softmax
-from .select import strongest as strongest
-from .select import uniform as uniform
+from .select import strongest_genotype as strongest_genotype
+from .select import uniform_genotype as uniform_genotype

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-Named = Mapping[str, Tensor]
+NamedTensors = Mapping[str, Tensor]
 """Name -> tensor."""
 Gradients = dict[str, Tensor | None]
 """Name of a tensor -> its gradient, or None where the loss does not reach the tensor."""
@@ -22,7 +22,7 @@ Gradients = dict[str, Tensor | None]
 @overload
 def gradients(
     loss: Tensor,
-    named: Named,
+    named: NamedTensors,
     *,
     create_graph: bool = ...,
     retain: bool = ...,
@@ -33,7 +33,7 @@ def gradients(
 @overload
 def gradients(
     loss: Tensor,
-    named: Named,
+    named: NamedTensors,
     *,
     create_graph: bool = ...,
     retain: bool = ...,
@@ -43,7 +43,7 @@ def gradients(
 
 def gradients(
     loss: Tensor,
-    named: Named,
+    named: NamedTensors,
     *,
     create_graph: bool = False,
     retain: bool = False,
@@ -84,10 +84,10 @@ def gradients(
             for tensor, gradient, hit in zip(tensors, found, reached.tolist(), strict=True)
         )
     by_name = dict(zip(named, found, strict=True))
-    return present(by_name, named) if zeros else by_name
+    return with_zeros(by_name, named) if zeros else by_name
 
 
-def present(found: Mapping[str, Tensor | None], named: Named) -> dict[str, Tensor]:
+def with_zeros(found: Mapping[str, Tensor | None], named: NamedTensors) -> dict[str, Tensor]:
     """Return the gradients of the tensors ``named``, with 0 where ``found`` has None."""
     return {
         name: torch.zeros_like(tensor) if (gradient := found[name]) is None else gradient
@@ -114,7 +114,7 @@ def clip(found: Mapping[str, Tensor | None], norm: float) -> None:
 
 
 def update(
-    optimizer: torch.optim.Optimizer, named: Named, found: Mapping[str, Tensor | None]
+    optimizer: torch.optim.Optimizer, named: NamedTensors, found: Mapping[str, Tensor | None]
 ) -> None:
     """Take one step of ``optimizer`` on exactly the tensors ``named``, by their gradients."""
     for name, tensor in named.items():

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from archgrad.arch.edges import Alphas
 from archgrad.components.context import Forward
-from archgrad.components.gradients import Named, frozen, gradients, present, probing
+from archgrad.components.gradients import NamedTensors, frozen, gradients, probing, with_zeros
 
-HalfLoss = Callable[[Alphas, Named | None], tuple[Tensor, Forward]]
+HalfLoss = Callable[[Alphas, NamedTensors | None], tuple[Tensor, Forward]]
 """(alphas, weights, or None for the network's own) -> the loss, and the pass that gave it."""
 
 
@@ -58,7 +58,7 @@ def second_order(problem: Problem) -> AlphaGradients:
     It is ``d L_val(w', a)/da - xi * d2 L_train(w, a)/da dw . d L_val(w', a)/dw'``.
     """
 
-    def product(vector: Named) -> dict[str, Tensor]:
+    def product(vector: NamedTensors) -> dict[str, Tensor]:
         loss, _ = problem.lower(problem.alphas, None)
         reached = gradients(loss, problem.weights, create_graph=True)
         along = [
@@ -79,7 +79,7 @@ def finite_differences(problem: Problem) -> AlphaGradients:
     initialisation.
     """
 
-    def product(vector: Named) -> dict[str, Tensor]:
+    def product(vector: NamedTensors) -> dict[str, Tensor]:
         norm = nn.utils.get_total_norm(list(vector.values()))
         sides = []
         for eps in (0.01 / norm, -0.01 / norm):
@@ -96,7 +96,9 @@ def finite_differences(problem: Problem) -> AlphaGradients:
     return _unrolled(problem, product)
 
 
-def _unrolled(problem: Problem, product: Callable[[Named], dict[str, Tensor]]) -> AlphaGradients:
+def _unrolled(
+    problem: Problem, product: Callable[[NamedTensors], dict[str, Tensor]]
+) -> AlphaGradients:
     """Return the second-order gradient: the gradient after one virtual step w -> w', corrected.
 
     The correction is ``xi * product(d L_val/dw')``.
@@ -109,11 +111,11 @@ def _unrolled(problem: Problem, product: Callable[[Named], dict[str, Tensor]]) -
         )
         loss, forward = problem.upper(problem.alphas, ahead)
         found = gradients(loss, {**problem.alphas, **ahead})
-        vector = present(found, ahead)
+        vector = with_zeros(found, ahead)
         correction = product(
             {name: slopes[name] * value for name, value in vector.items()} if slopes else vector
         )
-    direct = present(found, problem.alphas)
+    direct = with_zeros(found, problem.alphas)
     return {name: direct[name] - xi * correction[name] for name in direct}, forward
 
 
@@ -136,7 +138,7 @@ class VirtualStep(NamedTuple):
 
 def step_of(
     optimizer: torch.optim.Optimizer,
-) -> Callable[[torch.optim.Optimizer, Named, Mapping[str, Tensor | None]], VirtualStep]:
+) -> Callable[[torch.optim.Optimizer, NamedTensors, Mapping[str, Tensor | None]], VirtualStep]:
     """Return the function that computes a virtual step of an optimizer.
 
     Raises:
@@ -164,7 +166,7 @@ def step_of(
 
 
 def adam_step(
-    optimizer: torch.optim.Optimizer, weights: Named, found: Mapping[str, Tensor | None]
+    optimizer: torch.optim.Optimizer, weights: NamedTensors, found: Mapping[str, Tensor | None]
 ) -> VirtualStep:
     """Return the virtual step of Adam, or of AdamW, whose decay is apart from the gradient.
 
@@ -198,7 +200,7 @@ def adam_step(
 
 
 def sgd_step(
-    optimizer: torch.optim.Optimizer, weights: Named, found: Mapping[str, Tensor | None]
+    optimizer: torch.optim.Optimizer, weights: NamedTensors, found: Mapping[str, Tensor | None]
 ) -> VirtualStep:
     """Return the virtual step of SGD with momentum and decay.
 

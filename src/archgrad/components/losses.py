@@ -16,19 +16,19 @@ from archgrad.components.schedules import Scalar
 Term = Callable[[Forward], Tensor]
 
 
-def of_labels(output: Output, batch: Batch) -> Tensor:
+def label_loss(output: Output, batch: Batch) -> Tensor:
     """Return the mean cross-entropy of logits (B, K) and labels (B,), in float32 or float64."""
     return F.cross_entropy(output.exact, batch.labels)
 
 
 def cross_entropy(forward: Forward) -> Tensor:
-    """Return `of_labels` of a pass, even if the method has another loss."""
-    return of_labels(forward.output, forward.batch)
+    """Return `label_loss` of a pass, even if the method has another loss."""
+    return label_loss(forward.output, forward.batch)
 
 
 def task(forward: Forward) -> Tensor:
     """Return the first term of every loss: the cross-entropy, or the patch's own (`Patch.loss`)."""
-    return (forward.loss or of_labels)(forward.output, forward.batch)
+    return (forward.loss or label_loss)(forward.output, forward.batch)
 
 
 def soft_divergence(targets: Tensor, logits: Tensor, tau: float) -> Tensor:

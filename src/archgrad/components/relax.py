@@ -18,7 +18,7 @@ from archgrad.arch.edges import Alphas, EdgeGroup
 from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context
 from archgrad.components.schedules import Scalar
-from archgrad.seeds import forked
+from archgrad.seeds import seeded
 
 
 @lru_cache(maxsize=256)
@@ -253,7 +253,7 @@ def _drawn(alphas: Alphas, context: Context) -> dict[str, tuple[Tensor, Tensor]]
     return drawn
 
 
-LEAST = 1e-3
+LEAST_CONCENTRATION = 1e-3
 """The smallest concentration.
 
 With a smaller one all draws of a row may underflow in float32, and their gradient is noise.
@@ -261,8 +261,10 @@ With a smaller one all draws of a row may underflow in float32, and their gradie
 
 
 def concentration(logits: Tensor) -> Tensor:
-    """Return ``elu(a) + 1``, at least `LEAST`, computed without the cancellation in that sum."""
-    return torch.where(logits > 0, logits + 1, logits.clamp(max=0).exp()).clamp(min=LEAST)
+    """Return ``elu(a) + 1``, at least `LEAST_CONCENTRATION`, computed without the cancellation in that sum."""
+    return torch.where(logits > 0, logits + 1, logits.clamp(max=0).exp()).clamp(
+        min=LEAST_CONCENTRATION
+    )
 
 
 def dirichlet(alphas: Alphas, context: Context) -> Mixture:
@@ -277,10 +279,10 @@ def dirichlet(alphas: Alphas, context: Context) -> Mixture:
         device = logits.device
         drawn = cached_mask(group, device).to(logits.dtype)
         # The generator is forked because rsample takes none.
-        with forked(
+        with seeded(
             context.seed, f"dirichlet/{name}", context.phase, *context.t.place, device=device
         ):
-            for rows, size in choices(group, device):
+            for rows, size in edges_by_size(group, device):
                 part = Dirichlet(concentration(logits[rows, :size]), validate_args=False).rsample()
                 drawn = drawn.index_put((rows[:, None], torch.arange(size, device=device)), part)
         weights[name] = drawn
@@ -294,12 +296,15 @@ def dirichlet_mean(alphas: Alphas, context: Context) -> Mixture:
         for name, group in context.groups.items()
     }
     return Mixture(
-        {name: mass / mass.sum(-1, keepdim=True).clamp(min=LEAST) for name, mass in masses.items()}
+        {
+            name: mass / mass.sum(-1, keepdim=True).clamp(min=LEAST_CONCENTRATION)
+            for name, mass in masses.items()
+        }
     )
 
 
 @lru_cache(maxsize=256)
-def choices(group: EdgeGroup, device: torch.device) -> list[tuple[Tensor, int]]:
+def edges_by_size(group: EdgeGroup, device: torch.device) -> list[tuple[Tensor, int]]:
     """Return the edges that have a choice, by their number of ops.
 
     A distribution that cannot be padded is drawn for each number of ops separately.

@@ -83,7 +83,7 @@ When = Callable[[int], int]
 """Number of epochs of the whole search -> the epoch at which something begins."""
 
 
-def share(part: float, of: float) -> When:
+def epoch_at_share(part: float, of: float) -> When:
     """Return epoch ``part`` of a search of ``of`` epochs, scaled to the length of the search.
 
     It is at least 1, unless ``part`` is 0.
@@ -91,7 +91,7 @@ def share(part: float, of: float) -> When:
     return lambda epochs: max(1, round(epochs * part / of)) if part > 0 else 0
 
 
-def exactly(epoch: int, what: str) -> When:
+def exact_epoch(epoch: int, what: str) -> When:
     """Return the epoch that the user named.
 
     Args:
@@ -135,7 +135,7 @@ Interval = Annotated[float, AfterValidator(_checked_length(1))]
 """A duration, as users write it: whole epochs, or a share of the search."""
 
 
-def span(length: float, what: str) -> When:
+def epoch_of_span(length: float, what: str) -> When:
     """Return the epoch of a `Span`.
 
     A share of the search is at least one epoch, and leaves at least one epoch.
@@ -148,11 +148,11 @@ def span(length: float, what: str) -> When:
         ValueError: The search does not have the epoch. The returned function raises it.
     """
     if isinstance(length, int):
-        return exactly(length, what)
-    return lambda epochs: min(share(length, of=1)(epochs), epochs - 1)
+        return exact_epoch(length, what)
+    return lambda epochs: min(epoch_at_share(length, of=1)(epochs), epochs - 1)
 
 
-def lasting(length: float, what: str) -> When:
+def epochs_of_interval(length: float, what: str) -> When:
     """Return the number of epochs of an `Interval`; a share of the search is at least one epoch.
 
     Args:
@@ -165,7 +165,7 @@ def lasting(length: float, what: str) -> When:
     """
     if length == 1:
         return lambda epochs: 1
-    return exactly(length, what) if isinstance(length, int) else share(length, of=1)
+    return exact_epoch(length, what) if isinstance(length, int) else epoch_at_share(length, of=1)
 
 
 def never(epochs: int) -> int:

@@ -9,14 +9,14 @@ from archgrad.arch.edges import EdgeGroup, Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
 from archgrad.arch.mixture import Mixture
-from archgrad.cost.limits import Limits, best, keeps
+from archgrad.cost.limits import Limits, best, is_within
 from archgrad.seeds import generator
 
 TRIES = 100
 """The number of draws, after which the best genotype within the limits is computed instead."""
 
 
-def strongest(mixture: Mixture, groups: Groups, limits: Limits = ()) -> Genotype:
+def strongest_genotype(mixture: Mixture, groups: Groups, limits: Limits = ()) -> Genotype:
     """Return the genotype of the strongest ops.
 
     Each node keeps its ``keep`` edges whose strongest visible op is strongest, each with that op
@@ -37,7 +37,7 @@ def strongest(mixture: Mixture, groups: Groups, limits: Limits = ()) -> Genotype
     found = Genotype(
         tuple(_strongest(mixture.cell(name, None).weights, group) for name, group in groups.items())
     )
-    if keeps(found, limits):
+    if is_within(found, limits):
         return found
     within = best(log_weights(mixture, groups), groups, limits)
     if within is None:
@@ -92,7 +92,7 @@ def _strongest(weights: Tensor, group: EdgeGroup) -> CellGenotype:
     return CellGenotype(group.name, tuple(links), group.concat)
 
 
-def uniform(groups: Groups, *place: object, limits: Limits = ()) -> Genotype:
+def uniform_genotype(groups: Groups, *place: object, limits: Limits = ()) -> Genotype:
     """Draw a genotype uniformly.
 
     Each node draws its inputs among its edges, and each edge its op among the ops that can be
@@ -108,10 +108,12 @@ def uniform(groups: Groups, *place: object, limits: Limits = ()) -> Genotype:
         ValueError: No genotype is within the limits.
     """
     for again in range(TRIES):
-        found = strongest(_ranked(groups, *place, *(("again", again) if again else ())), groups)
-        if keeps(found, limits):
+        found = strongest_genotype(
+            _ranked(groups, *place, *(("again", again) if again else ())), groups
+        )
+        if is_within(found, limits):
             return found
-    return strongest(_ranked(groups, *place), groups, limits)
+    return strongest_genotype(_ranked(groups, *place), groups, limits)
 
 
 def _ranked(groups: Groups, *place: object) -> Mixture:

@@ -1,10 +1,10 @@
 from .cost import Added as Added
 from .cost import Cost as Cost
+from .cost import bounds_text as bounds_text
 from .cost import by_primitive as by_primitive
+from .cost import cost_text as cost_text
 from .cost import expected as expected
 from .cost import fitted as fitted
-from .cost import spelled as spelled
-from .cost import written as written
 from .counting import costs as costs
 from .counting import count as count
 from .limits import Limit as Limit

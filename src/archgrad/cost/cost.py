@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from archgrad.arch.edges import EdgeGroup, Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
-from archgrad.errors import unknown
+from archgrad.errors import unknown_name
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,7 @@ class Cost:
 
     def _op(self, group: str, source: int, target: int, primitive: str) -> float:
         if group not in self.ops:
-            raise unknown(f"cell for the cost {self.name!r}", group, self.ops)
+            raise unknown_name(f"cell for the cost {self.name!r}", group, self.ops)
         known = self.ops[group]
         if (source, target, primitive) in known:
             return known[source, target, primitive]
@@ -91,7 +91,7 @@ class Cost:
             return 0.0
         here = [name for begin, end, name in known if (begin, end) == (source, target)]
         if here:
-            raise unknown(
+            raise unknown_name(
                 f"primitive of {group}, edge {source} -> {target}, for the cost {self.name!r}",
                 primitive,
                 here,
@@ -219,7 +219,7 @@ def by_primitive(
     )
     for primitive in primitives:
         if primitive not in present:
-            raise unknown(f"primitive in the cost {name!r}", primitive, present)
+            raise unknown_name(f"primitive in the cost {name!r}", primitive, present)
     if missing := [
         primitive for primitive in present if primitive not in primitives and primitive != NOTHING
     ]:
@@ -258,7 +258,7 @@ def fitted(
         groups: The edge groups of the space.
         function: Returns the cost of a genotype; it becomes ``exact``.
         draw: ``draw(groups, *place)`` returns a random genotype, such as
-            `archgrad.components.select.uniform`.
+            `archgrad.components.select.uniform_genotype`.
         samples: Number of architectures in the fit. A quarter more are drawn for ``r2``.
         seed: Seed of the draw.
 
@@ -373,12 +373,12 @@ def _number(name: str, value: float, genotype: Genotype) -> float:
     return float(value)
 
 
-def spelled(bounds: Mapping[str, float]) -> str:
+def bounds_text(bounds: Mapping[str, float]) -> str:
     """Return bounds of counts in the form of a budget option, such as ``macs=300M, params=2M``."""
-    return ", ".join(f"{name}={written(bound, '')}" for name, bound in bounds.items())
+    return ", ".join(f"{name}={cost_text(bound, '')}" for name, bound in bounds.items())
 
 
-def written(value: float, unit: str) -> str:
+def cost_text(value: float, unit: str) -> str:
     """Return a cost in the form of a budget option, with four digits.
 
     Args:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from archgrad.arch.edges import Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
-from archgrad.cost.cost import Cost, written
+from archgrad.cost.cost import Cost, cost_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Scores = Mapping[str, "Tensor"]
 """Group -> (edges, ops), the score of each link."""
 
-LEAST = -1e6
+HIDDEN_SCORE = -1e6
 """Score of a hidden op: so low that it is selected only if an edge has no other op."""
 
 
@@ -59,13 +59,13 @@ class Limit:
 
     def __str__(self) -> str:
         """Return the limit in the form of a budget option, such as ``macs=300M``."""
-        return f"{self.cost.name}={written(self.bound, self.cost.unit)}"
+        return f"{self.cost.name}={cost_text(self.bound, self.cost.unit)}"
 
 
 Limits = tuple[Limit, ...]
 
 
-def keeps(genotype: Genotype, limits: Iterable[Limit]) -> bool:
+def is_within(genotype: Genotype, limits: Iterable[Limit]) -> bool:
     """Return whether a genotype is within all limits."""
     return all(limit.holds(genotype) for limit in limits)
 
@@ -144,7 +144,7 @@ def _first(
         found = _genotype(
             groups, [places[k] for places, k in zip(edges, np.unravel_index(place, sizes))]
         )
-        if keeps(found, limits):
+        if is_within(found, limits):
             return found
     return None
 
@@ -158,7 +158,7 @@ def _solved(scores: Scores, groups: Groups, limits: Sequence[Limit]) -> Genotype
     rows = {name: scores[name].detach().double().cpu() for name in groups}
     for index, (name, edge, column) in enumerate(variables.columns):
         hidden = groups[name].edges[edge].primitives[column] in groups[name].hidden
-        worth[index] = LEAST if hidden else float(rows[name][edge, column])
+        worth[index] = HIDDEN_SCORE if hidden else float(rows[name][edge, column])
     constraints = _structure(groups, variables)
     for limit in limits:
         costs = limit.cost.on(groups)
@@ -231,7 +231,7 @@ def _structure(
 
 
 def _genotype(groups: Groups, chosen: Sequence[tuple[str, int, int]]) -> Genotype:
-    """Return the genotype of chosen ops, with links in the order of `select.strongest`."""
+    """Return the genotype of chosen ops, with links in the order of `select.strongest_genotype`."""
     taken: dict[tuple[str, int], list[int]] = {}
     for name, edge, column in chosen:
         taken.setdefault((name, edge), []).append(column)
@@ -253,7 +253,7 @@ def cheapest(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genoty
     return best({name: -rows / scale for name, rows in cost.on(groups).items()}, groups, limits)
 
 
-def dearest(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
+def most_expensive(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
     """Return the genotype of the highest cost within limits; None if none is within them."""
     scale = _scale(cost, groups)
     return best({name: rows / scale for name, rows in cost.on(groups).items()}, groups, limits)
@@ -270,7 +270,7 @@ def _scale(cost: Cost, groups: Groups) -> float:
     )
 
 
-def fit(groups: Groups, limits: Limits) -> bool:
+def is_feasible(groups: Groups, limits: Limits) -> bool:
     """Return whether any genotype is within all limits."""
     import torch
 
@@ -283,7 +283,7 @@ def fit(groups: Groups, limits: Limits) -> bool:
     )
 
 
-def check(groups: Groups, limits: Limits) -> None:
+def check_feasible(groups: Groups, limits: Limits) -> None:
     """Check that some network is within all limits.
 
     Args:
@@ -295,17 +295,19 @@ def check(groups: Groups, limits: Limits) -> None:
             exclude each other.
     """
     for limit in limits:
-        if not fit(groups, (limit,)):
+        if not is_feasible(groups, (limit,)):
             least = cheapest(limit.cost, groups)
             assert least is not None  # without limits there always is one
-            has = written(limit.of(least), limit.cost.unit)
+            has = cost_text(limit.of(least), limit.cost.unit)
             raise ValueError(
                 f"budget {limit} is below the smallest network, which has {has}: {least}"
             )
-    if not fit(groups, limits):
+    if not is_feasible(groups, limits):
         first, *others = limits
         least = cheapest(first.cost, groups, others)
-        reach = f", where the least is {written(first.of(least), first.cost.unit)}" if least else ""
+        reach = (
+            f", where the least is {cost_text(first.of(least), first.cost.unit)}" if least else ""
+        )
         raise ValueError(
             "budgets exclude each other: "
             f"no network has {first} under {' and '.join(map(str, others))}{reach}"

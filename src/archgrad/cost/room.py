@@ -34,7 +34,7 @@ CGROUPS = (
 )
 
 
-def room(root: Path = SYSTEM) -> int | None:
+def available_bytes(root: Path = SYSTEM) -> int | None:
     """Return how many bytes this process may use in all, including those it uses now.
 
     Args:
@@ -44,7 +44,7 @@ def room(root: Path = SYSTEM) -> int | None:
         The smaller of the machine's available memory and the limit of the control group; None if
         the system reports neither.
     """
-    own = resident(root)
+    own = used_bytes(root)
     found = [own + 1024 * kib for kib in _numbers(root / "proc/meminfo", "MemAvailable")]
     for limit, use, statistics, cache in CGROUPS:
         with suppress(OSError, ValueError):  # the limit may be "max", and files may be missing
@@ -53,12 +53,12 @@ def room(root: Path = SYSTEM) -> int | None:
     return min(found, default=None)
 
 
-def resident(root: Path = SYSTEM) -> int:
+def used_bytes(root: Path = SYSTEM) -> int:
     """Return how many bytes this process uses now; 0 if the system does not report it."""
     return 1024 * sum(_numbers(root / "proc/self/status", "VmRSS"))
 
 
-def check(space: Space) -> None:
+def check_memory(space: Space) -> None:
     """Check that the weights of a network fit into memory.
 
     No memory is allocated, and a network of usual size is not built at all.
@@ -79,7 +79,7 @@ def check(space: Space) -> None:
         need = sum(
             value.numel() * value.element_size() for value in space.supernet().state_dict().values()
         )
-    free = room()
+    free = available_bytes()
     if free is not None and need > free:
         wide = ", ".join(
             f"{spec[name]:,} {name.replace('_', ' ')}" for name in USUAL if name in spec
@@ -99,7 +99,7 @@ class Peak:
 
 
 @contextmanager
-def peak(device: torch.device) -> Iterator[Peak]:
+def peak_memory(device: torch.device) -> Iterator[Peak]:
     """Measure the peak memory inside the block.
 
     Systems other than Linux cannot reset the peak, so there it is the peak since the process began.

@@ -14,10 +14,10 @@ from torch import Tensor
 from archgrad.data import fingerprint, places
 from archgrad.data.dataset import Dataset, Images
 from archgrad.data.decode import decode
-from archgrad.data.loading import TEST_SHARE, measured
+from archgrad.data.loading import TEST_SHARE, measure_channels
 from archgrad.data.preprocess import stored_side
 from archgrad.data.split import others, stratified
-from archgrad.errors import shown
+from archgrad.errors import short_repr
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -88,7 +88,7 @@ def dataset(
         )
         for part in kept
     ]
-    mean, std = measured(kept[0])
+    mean, std = measure_channels(kept[0])
     return Dataset(
         name,
         kept[0],
@@ -99,7 +99,7 @@ def dataset(
         mean,
         std,
         "measured",
-        fingerprint.second(names, side, channels, marks),
+        fingerprint.fingerprint(names, side, channels, marks),
     )
 
 
@@ -169,7 +169,7 @@ def _as_pixels(image: Any) -> Pixels:
         if not np.isfinite(found).all() or found.min() < 0 or found.max() > 1:
             raise ValueError(
                 "floating-point pixels are from 0 to 1, "
-                f"not from {shown(float(found.min()))} to {shown(float(found.max()))}"
+                f"not from {short_repr(float(found.min()))} to {short_repr(float(found.max()))}"
             )
         found = (found * 255).round().astype(np.uint8)
     if found.dtype != np.uint8:

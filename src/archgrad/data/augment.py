@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from archgrad.data.preprocess import Preprocess
-from archgrad.seeds import forked, generator
+from archgrad.seeds import generator, seeded
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def photographic(pixels: Tensor, size: int, resized: bool, jitter: float, *place
     import kornia.augmentation as K
 
     values = pixels.float() / 255
-    with forked(*place, "photographic", device=pixels.device):
+    with seeded(*place, "photographic", device=pixels.device):
         if resized:
             values = K.RandomResizedCrop((size, size), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))(
                 values

@@ -14,7 +14,7 @@ from torch import Tensor
 from archgrad import errors
 from archgrad.arch.passes import Batch
 from archgrad.data.augment import Augment
-from archgrad.data.dataset import Dataset, Images, absent, check_dataset
+from archgrad.data.dataset import Dataset, Images, absence_notes, check_dataset
 from archgrad.data.preprocess import LARGE, Preprocess
 from archgrad.data.split import others, stratified
 from archgrad.seeds import generator
@@ -192,7 +192,7 @@ class Data:
 
     def _split_named(self, name: str) -> Split:
         if name not in self.splits:
-            raise errors.unknown("split", name, self.splits)
+            raise errors.unknown_name("split", name, self.splits)
         return self.splits[name]
 
     def _batch_indices(self, split: str, epoch: int, plan: range) -> Iterator[Tensor]:
@@ -291,7 +291,8 @@ def search_data(
     for name, (images, chosen) in splits.items():
         where = f"the {name} half" if dataset.val is None else name
         notes += [
-            f"{line} in {where}" for line in absent("image", images.subset(chosen), dataset.classes)
+            f"{line} in {where}"
+            for line in absence_notes("image", images.subset(chosen), dataset.classes)
         ]
     reading = _augmentation(dataset, augment, cutout, flip, jitter)
     return _make_data(

@@ -27,7 +27,7 @@ from archgrad.data.decode import GREY, RULE, BadImage, decode, opened, read
 from archgrad.data.source import Source
 from archgrad.data.stored import Decoded, Stored
 from archgrad.storage import files
-from archgrad.storage.cache_folder import ReadOnly, checked, draft
+from archgrad.storage.cache_folder import ReadOnly, check_owner, draft
 from archgrad.terminal import Say
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Unreadable(ValueError):
         self.images = dict(sorted(images.items()))
 
 
-def facts(source: Source, cache: Path, report: Say) -> Facts:
+def read_facts(source: Source, cache: Path, report: Say) -> Facts:
     """Return facts from the headers of all images, which are read once and cached.
 
     Images without a readable header are ignored here; `pixels` names them.
@@ -117,7 +117,7 @@ def unreadable(source: Source, index: int) -> BadImage | None:
     return None
 
 
-def listing(source: Source, cache: Path) -> Path | None:
+def unreadable_list(source: Source, cache: Path) -> Path | None:
     """Return the text file of unreadable images; None for a source that is not cached."""
     return _cache_file(source, cache, "unreadable", "txt")
 
@@ -156,8 +156,11 @@ def pixels(source: Source, channels: int, side: int, cache: Path, report: Say) -
         with draft(file) as out:
             stored.write(out, file.name, shape, decoded())
     except ReadOnly as error:
-        memory, needed = room.room(), 2 * math.prod(shape)  # the images, and a copy while stacking
-        if memory is not None and needed > memory - room.resident():
+        memory, needed = (
+            room.available_bytes(),
+            2 * math.prod(shape),
+        )  # the images, and a copy while stacking
+        if memory is not None and needed > memory - room.used_bytes():
             raise
         report(
             f"{str(error).partition(';')[0]}: "
@@ -228,7 +231,7 @@ def _apply_in_blocks(
     # Threads, not processes: decoding and resizing release the interpreter lock without pickling.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(block, starts)
-        title = escape(terminal.visible(f"{doing} {source.name}"))
+        title = escape(terminal.escape_controls(f"{doing} {source.name}"))
         yield from track(
             done, title, total=len(starts), console=console, transient=True, disable=quiet
         )
@@ -238,7 +241,7 @@ def _cache_file(source: Source, cache: Path, name: str, suffix: str) -> Path | N
     if source.key is None:
         return None
     key = hashlib.sha256(f"{RULE} {source.key}".encode()).hexdigest()[:20]
-    return checked(cache) / f"{key}-{name}.{suffix}"
+    return check_owner(cache) / f"{key}-{name}.{suffix}"
 
 
 def _check_room(folder: Path, needed: int) -> None:

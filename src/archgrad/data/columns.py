@@ -19,7 +19,7 @@ LOOKED_AT = 100
 """Number of rows that are read to recognise a column of paths."""
 
 
-def chosen(
+def choose_column(
     where: str,
     columns: Sequence[str],
     wanted: str | None,
@@ -41,8 +41,8 @@ def chosen(
         ValueError: There is no such column, or several ones pass the same test.
     """
     if wanted is not None:
-        if (named := errors.match(wanted, columns)) is None:
-            raise ValueError(f"{where}: {errors.unknown('column', wanted, columns)}")
+        if (named := errors.find_name(wanted, columns)) is None:
+            raise ValueError(f"{where}: {errors.unknown_name('column', wanted, columns)}")
         return named
     for test in tests:
         found = [column for column in columns if test(column)]
@@ -67,7 +67,7 @@ def are_paths(values: Sequence[Any]) -> bool:
     )
 
 
-def classed(where: str, column: str, values: Sequence[Any]) -> tuple[tuple[str, ...], Tensor]:
+def read_classes(where: str, column: str, values: Sequence[Any]) -> tuple[tuple[str, ...], Tensor]:
     """Return the classes of a column of labels.
 
     Args:
@@ -136,7 +136,7 @@ def from_paths(
         where,
         classes,
         labels,
-        open=lambda index: files.opened(Path(place(index))),
+        open=lambda index: files.open_regular(Path(place(index))),
         where=place,
         key=listing_key(root, names),
     )

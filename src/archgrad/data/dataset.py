@@ -60,7 +60,7 @@ class Images:
         return torch.bincount(self.labels, minlength=classes).tolist()
 
 
-def absent(what: str, images: Images, classes: Sequence[str]) -> list[str]:
+def absence_notes(what: str, images: Images, classes: Sequence[str]) -> list[str]:
     """Return a line that names the classes without an image; an empty list where there are none.
 
     Args:
@@ -89,7 +89,7 @@ class Dataset:
         std: Standard deviation of each channel, of values from 0 to 1.
         statistics: ``"known"`` for published ``mean`` and ``std``, else ``"measured"``.
         fingerprint: Digest of class names, labels and image files as they are split, by
-            `archgrad.data.fingerprint.second`.
+            `archgrad.data.fingerprint.fingerprint`.
         alike: Fingerprints of the same set whose class names Unicode writes in another form.
         notes: Remarks on the set, for people.
         val: Images that train the alphas and validate a retraining. None: a half of ``train``
@@ -151,5 +151,5 @@ def check_dataset(given: object) -> None:
     """
     if not isinstance(given, Dataset):
         raise ValueError(
-            f"images are expected as archgrad.load gives them, not {errors.shown(given)}"
+            f"images are expected as archgrad.load gives them, not {errors.short_repr(given)}"
         )

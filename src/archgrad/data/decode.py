@@ -58,7 +58,7 @@ def read(where: str, opened: Callable[[], AbstractContextManager[S]], what: Call
             return what(image)
     except UnidentifiedImageError:
         raise BadImage(
-            where, formats.lacking(where) or "Pillow does not support its format"
+            where, formats.missing_reader(where) or "Pillow does not support its format"
         ) from None
     except Exception as error:  # for a damaged file Pillow's plugins raise any type
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FAULTS):
@@ -68,7 +68,7 @@ def read(where: str, opened: Callable[[], AbstractContextManager[S]], what: Call
 
 def opened(file: BinaryIO) -> Image.Image:
     """Open an image of any installed format."""
-    formats.register()
+    formats.register_heic()
     return Image.open(file)
 
 

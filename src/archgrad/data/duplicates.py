@@ -21,7 +21,7 @@ class Part(NamedTuple):
     digests: np.ndarray
 
 
-def shared(part: Part, others: Iterable[Part]) -> Tensor:
+def are_shared(part: Part, others: Iterable[Part]) -> Tensor:
     """Return which images (N,), bool, of a part also occur in the other parts."""
     known = {digest.tobytes() for other in others for digest in other.digests}
     return torch.tensor([digest.tobytes() in known for digest in part.digests], dtype=torch.bool)
@@ -37,7 +37,7 @@ def duplicate_notes(parts: Sequence[Part]) -> list[str]:
     for one, other in ((1, 0), (2, 0), (1, 2)):
         if max(one, other) >= len(parts):
             continue
-        if count := int(shared(parts[one], [parts[other]]).sum()):
+        if count := int(are_shared(parts[one], [parts[other]]).sum()):
             notes.append(
                 f"{count:,} of {len(parts[one].images):,} {NAMES[one]} images are {NAMES[other]} "
                 "images as well, byte for byte: --data.drop-duplicates leaves them out of the "
@@ -63,7 +63,7 @@ def without_duplicates(parts: Sequence[Part]) -> tuple[list[Part], list[str]]:
     kept, notes = list(parts), []
     for place, others in ((0, parts[1:]), (2, parts[1:2])):
         if place < len(parts):
-            twice = shared(parts[place], others)
+            twice = are_shared(parts[place], others)
             rest = torch.nonzero(~twice).flatten()
             if not len(rest):
                 raise ValueError(

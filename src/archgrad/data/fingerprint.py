@@ -20,12 +20,12 @@ from torch import Tensor
 
 from archgrad.data.dataset import Dataset
 from archgrad.data.decode import RULE
-from archgrad.errors import composed
+from archgrad.errors import composed_unicode
 
 SECOND = "2:"
 
 
-def second(
+def fingerprint(
     classes: Sequence[str], size: int, channels: int, parts: Iterable[tuple[Tensor, np.ndarray]]
 ) -> str:
     """Return the fingerprint of version 2.
@@ -48,7 +48,7 @@ def second(
     return SECOND + digest.hexdigest()[:32]
 
 
-def first(dataset: Dataset) -> str:
+def first_version(dataset: Dataset) -> str:
     """Return the fingerprint of version 1."""
     digest = hashlib.sha256()
     for images in (dataset.train, dataset.test):
@@ -63,7 +63,7 @@ def first(dataset: Dataset) -> str:
 
 def fingerprint_like(recorded: str, dataset: Dataset) -> str:
     """Return the fingerprint of a data set in the version of a recorded one."""
-    return dataset.fingerprint if recorded.startswith(SECOND) else first(dataset)
+    return dataset.fingerprint if recorded.startswith(SECOND) else first_version(dataset)
 
 
 def same_images(recorded: str, dataset: Dataset) -> bool:
@@ -73,7 +73,11 @@ def same_images(recorded: str, dataset: Dataset) -> bool:
 
 def spellings(classes: Sequence[str]) -> list[list[str]]:
     """Return the class names as given, composed and decomposed: file systems differ in this."""
-    return [list(classes), [*map(composed, classes)], [normalize("NFD", name) for name in classes]]
+    return [
+        list(classes),
+        [*map(composed_unicode, classes)],
+        [normalize("NFD", name) for name in classes],
+    ]
 
 
 def difference(was: Mapping[str, Any], dataset: Dataset) -> str:
@@ -103,7 +107,7 @@ def _first_difference(was: Mapping[str, Any], dataset: Dataset) -> str:
 
 
 def _class_difference(then: list[str], now: list[str]) -> str:
-    if [*map(composed, then)] == [*map(composed, now)]:
+    if [*map(composed_unicode, then)] == [*map(composed_unicode, now)]:
         return "Unicode writes the names of the classes in another form"
     if sorted(then) == sorted(now):
         return "the classes have another order"

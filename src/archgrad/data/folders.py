@@ -50,7 +50,7 @@ def _source_beside(train: Path, root: Path) -> Source:
     own, known = (places.subfolders(folder) for folder in (root, train))
     if (
         own
-        and not any(errors.match(name, known) for name in own)
+        and not any(errors.find_name(name, known) for name in own)
         and (hint := places.table_hint(root))
     ):
         raise ValueError(f"{root} has no class folder of {train}, but {errors.listed(own)}{hint}")
@@ -94,7 +94,7 @@ def _folder_source(root: Path, *, layout: str = "", notes: tuple[str, ...] = ())
         name=str(root),
         classes=tuple(classes),
         labels=torch.tensor(labels),
-        open=lambda index: files.opened(Path(where(index))),
+        open=lambda index: files.open_regular(Path(where(index))),
         where=where,
         key=listing_key(root, names),
         layout=layout,

@@ -43,7 +43,7 @@ def is_image(name: str) -> bool:
     return ending(name) in READ or ending(name) in BY_EXTRA
 
 
-def lacking(name: str) -> str | None:
+def missing_reader(name: str) -> str | None:
     """Return the reason why this installation cannot read a format, with advice; None if it can."""
     kind = BY_EXTRA.get(ending(name))
     if kind is None or _is_supported(kind):
@@ -59,7 +59,7 @@ def kind_of(name: str) -> str:
 
 
 @cache
-def register() -> None:
+def register_heic() -> None:
     """Enable HEIC in Pillow where the extra is installed."""
     if find_spec("pillow_heif"):
         from pillow_heif import register_heif_opener

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from archgrad import errors
 from archgrad.data import formats
-from archgrad.data.columns import are_paths, chosen, classed, columns_of, from_paths
+from archgrad.data.columns import are_paths, choose_column, columns_of, from_paths, read_classes
 from archgrad.data.source import Source, Splits
 from archgrad.storage import files
 
@@ -38,16 +38,16 @@ def _table_source(file: Path, image: str | None, label: str | None) -> Source:
     header, rows = _read_table(file)
     columns = columns_of(header, rows)
     where = str(file)
-    pictures = chosen(where, header, image, "image", [lambda name: are_paths(columns[name])])
+    pictures = choose_column(where, header, image, "image", [lambda name: are_paths(columns[name])])
     others = header if label else [name for name in header if name != pictures]
-    names = chosen(
+    names = choose_column(
         where,
         others,
         label,
         "label",
         [lambda name: name.casefold() in LABEL_COLUMNS, lambda name: True],
     )
-    classes, labels = classed(where, names, columns[names])
+    classes, labels = read_classes(where, names, columns[names])
     return from_paths(
         where, file.parent, pictures, [str(path) for path in columns[pictures]], classes, labels
     )
@@ -58,7 +58,7 @@ def _read_table(file: Path) -> tuple[list[str], list[list[str]]]:
 
     A file whose first line holds the path of an image has no header. Its columns are 1, 2, ...
     """
-    text = files.text(file, LIMIT).removeprefix("\ufeff")
+    text = files.read_text(file, LIMIT).removeprefix("\ufeff")
     first = text.partition("\n")[0]
     mark = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
     try:
@@ -75,7 +75,7 @@ def _read_table(file: Path) -> tuple[list[str], list[list[str]]]:
     header = [name.strip() for name in header]
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise ValueError(
-            f"{file} has two columns called {errors.shown(twice[0])}: rename one of them"
+            f"{file} has two columns called {errors.short_repr(twice[0])}: rename one of them"
         )
     for number, row in enumerate(rows):
         if len(row) != len(header):

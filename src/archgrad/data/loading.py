@@ -9,13 +9,13 @@ import torch
 
 from archgrad import errors, terminal
 from archgrad.data import fingerprint, places
-from archgrad.data.dataset import Dataset, Images, absent
+from archgrad.data.dataset import Dataset, Images, absence_notes
 from archgrad.data.duplicates import NAMES, Part, duplicate_notes, without_duplicates
-from archgrad.data.parts import NONE, parts, split_called
+from archgrad.data.parts import NONE, choose_parts, split_called
 from archgrad.data.preprocess import Preprocess
 from archgrad.data.reading import SKIP, Pixels, read_parts
 from archgrad.data.source import Source, Splits
-from archgrad.data.sources import find
+from archgrad.data.sources import find_set
 from archgrad.data.split import others, stratified
 from archgrad.data.stored import Stored
 from archgrad.storage.cache_folder import default_cache
@@ -83,15 +83,15 @@ def load(
             "streaming is not supported: a search reads every image by its index "
             "(split, order, teachers)"
         )
-    places.checked(path, "images")
+    places.as_path(path, "images")
     places.check_side(size)
     folder = default_cache() if cache is None else Path(cache)
 
     def find_splits(place: str | Path) -> Splits:
-        return find(place, image_column=image_column, label_column=label_column, cache=folder)
+        return find_set(place, image_column=image_column, label_column=label_column, cache=folder)
 
     splits = find_splits(path)
-    chosen = parts(path, splits, test, val, find_splits)
+    chosen = choose_parts(path, splits, test, val, find_splits)
     read = read_parts(chosen.sources, size, folder, warn or report, skip=skip_unreadable, flag=flag)
     kept, test_notes = _labelled_parts(read, chosen.test is None, seed)
     if drop_duplicates:
@@ -100,12 +100,12 @@ def load(
         twice_notes = duplicate_notes(kept)
     train, (training, testing, *validating) = read.sources[0], (part.images for part in kept)
     own, *alike = _fingerprints(kept, train.classes, read)
-    mean, std = train.statistics or measured(training)
+    mean, std = train.statistics or measure_channels(training)
     is_split = test is not None and str(test) in splits
     arguments = {
-        "path": places.settled(path),
+        "path": places.absolute(path),
         "size": size,
-        "test": test if test is None or is_split else places.settled(test),
+        "test": test if test is None or is_split else places.absolute(test),
         "val": chosen.validation or (val if val == NONE else None),
         "image_column": image_column,
         "label_column": label_column,
@@ -180,7 +180,7 @@ def _absence_notes(kept: Sequence[Part], classes: Sequence[str]) -> list[str]:
     return [
         line
         for name, part in zip(NAMES, kept)
-        for line in absent(f"{name} image", part.images, classes)
+        for line in absence_notes(f"{name} image", part.images, classes)
     ]
 
 
@@ -188,7 +188,7 @@ def _fingerprints(kept: Sequence[Part], classes: Sequence[str], read: Pixels) ->
     """Return the fingerprint, then those of other Unicode forms of the class names."""
     marks = [(part.images.labels, part.digests) for part in kept]
     return [
-        fingerprint.second(names, read.size, read.channels, marks)
+        fingerprint.fingerprint(names, read.size, read.channels, marks)
         for names in fingerprint.spellings(classes)
     ]
 
@@ -202,7 +202,7 @@ def load_labelled(
     label_column: str | None = None,
     skip_unreadable: bool = False,
     cache: str | Path | None = None,
-    report: Say = terminal.remark,
+    report: Say = terminal.say_aside,
     flag: str = "--skip-unreadable",
 ) -> Images:
     """Load labelled images for the evaluation of a network.
@@ -226,14 +226,14 @@ def load_labelled(
         ValueError: The images cannot be used, or a class is unknown to the network.
     """
     folder = default_cache() if cache is None else Path(cache)
-    splits = find(path, image_column=image_column, label_column=label_column, cache=folder)
+    splits = find_set(path, image_column=image_column, label_column=label_column, cache=folder)
     usual = next(
         (name for name in (*places.TESTS, *places.VALIDATIONS) if name in splits),
         next(iter(splits)),
     )
     name = usual if split is None else split_called(split, splits)
     if name is None:
-        raise errors.unknown("split", split, splits)
+        raise errors.unknown_name("split", split, splits)
     source = splits[name]().relabelled(preprocess.classes)
     read = read_parts(
         [source],
@@ -263,7 +263,7 @@ def _hold_out(images: Images, source: Source, seed: int) -> list[Images]:
     return [images.subset(others(test, len(images))), images.subset(test)]
 
 
-def measured(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def measure_channels(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Measure mean and standard deviation of each channel, of values from 0 to 1.
 
     They are computed on evenly spaced images from counts of the 256 levels. Counts are integers, so

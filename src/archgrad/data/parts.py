@@ -39,7 +39,7 @@ class Parts(NamedTuple):
         return [source for source in (self.train, self.test, self.val) if source is not None]
 
 
-def parts(
+def choose_parts(
     path: str | Path,
     splits: Splits,
     test: str | Path | None,
@@ -143,7 +143,7 @@ def _source_named(
         return splits[split](), split
     if split is None:
         raise ValueError(
-            f"{errors.unknown(f'{kind} split', str(name), splits)}; "
+            f"{errors.unknown_name(f'{kind} split', str(name), splits)}; "
             "nor is there a file or folder of that name"
         )
     other = found(name)

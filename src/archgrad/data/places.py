@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from archgrad.errors import shown
+from archgrad.errors import short_repr
 
 Kind = Literal["digits", "parquet", "listing", "folder", "hub"]
 
@@ -62,25 +62,25 @@ def kind(path: str | Path) -> Kind:
             "(an archive has to be unpacked first)"
         )
     if not HUB_NAME.fullmatch(str(path)):
-        raise ValueError(missing(path))
+        raise ValueError(missing_message(path))
     return "hub"
 
 
-def settled(path: str | Path) -> str:
+def absolute(path: str | Path) -> str:
     """Return the absolute path of a file or folder; return a hub name and ``digits`` unchanged."""
     place = Path(path).expanduser()
     return str(place.resolve()) if str(path) != "digits" and place.exists() else str(path)
 
 
-def settled_split(name: str | Path) -> str:
+def absolute_split(name: str | Path) -> str:
     """Return the absolute path of another data set; return the name of a split unchanged.
 
     A path contains a slash: a set in the current folder is written ``./NAME``.
     """
-    return settled(name) if os.sep in str(name) else str(name)
+    return absolute(name) if os.sep in str(name) else str(name)
 
 
-def checked(path: object, what: str) -> Path:
+def as_path(path: object, what: str) -> Path:
     """Return an argument as a path.
 
     Args:
@@ -91,16 +91,16 @@ def checked(path: object, what: str) -> Path:
         ValueError: The argument is no path, or is empty, which would mean the current folder.
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
-        raise ValueError(f"{what}: a path is expected, not {shown(path)}")
+        raise ValueError(f"{what}: a path is expected, not {short_repr(path)}")
     return Path(path)
 
 
-def is_gone(path: str | Path) -> bool:
+def is_missing(path: str | Path) -> bool:
     """Return whether nothing exists at an absolute path. A hub name is no such path."""
     return Path(path).is_absolute() and not Path(path).exists()
 
 
-def missing(path: str | Path) -> str:
+def missing_message(path: str | Path) -> str:
     """Return the message for a path that does not exist."""
     return f"no such file or folder: {path}, and not a hub name we can reach"
 
@@ -206,7 +206,7 @@ def split_folders(root: Path) -> dict[str, Path]:
     return found if whole else {}
 
 
-def check(path: str | Path) -> None:
+def check_images(path: str | Path) -> None:
     """Check that a path may hold images.
 
     Raises:

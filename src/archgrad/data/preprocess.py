@@ -96,7 +96,10 @@ class Preprocess:
             raise ValueError("no image files given")
         return torch.from_numpy(
             np.stack(
-                [read(str(path), partial(files.opened, Path(path)), self._decode) for path in paths]
+                [
+                    read(str(path), partial(files.open_regular, Path(path)), self._decode)
+                    for path in paths
+                ]
             )
         )
 

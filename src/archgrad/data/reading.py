@@ -13,12 +13,12 @@ from archgrad.data import formats
 from archgrad.data.cache import (
     Say,
     Unreadable,
-    facts,
-    listing,
     pixels,
+    read_facts,
     record_bad,
     recorded_bad,
     unreadable,
+    unreadable_list,
 )
 from archgrad.data.decode import BadImage
 from archgrad.data.preprocess import stored_side
@@ -117,7 +117,7 @@ def read_parts(
 def _decode_sources(
     sources: list[Source], size: int | None, channels: int | None, cache: Path, report: Say
 ) -> Pixels:
-    heads = [] if size and channels else [facts(source, cache, report) for source in sources]
+    heads = [] if size and channels else [read_facts(source, cache, report) for source in sources]
     side = size or sources[0].size or (32 if heads[0].side <= 48 else 64)
     channels = channels or (1 if all(head.grey for head in heads) else 3)
     stores: list[Stored] = []
@@ -143,10 +143,10 @@ def check_formats(sources: Sequence[Source], flag: str = SKIP) -> None:
         where
         for source in sources
         for where in map(source.where, range(len(source)))
-        if formats.lacking(where)
+        if formats.missing_reader(where)
     ]
     if lacking:
-        kinds = Counter(formats.lacking(where) for where in lacking)
+        kinds = Counter(formats.missing_reader(where) for where in lacking)
         raise ValueError(
             f"{errors.listed(lacking)}: {'; '.join(map(str, kinds))}{_advice(';', flag)}"
         )
@@ -172,10 +172,11 @@ def complaint(
     ]
     text = f"cannot read {len(bad):,} of {sum(map(len, sources)):,} images: {errors.listed(first)}"
     with suppress(ValueError):  # the cache cannot be written
-        if (file := listing(sources[0], cache)) is not None:
+        if (file := unreadable_list(sources[0], cache)) is not None:
             with draft(file) as out:
                 out.writelines(
-                    f"{terminal.visible(f'{image.where}: {image.why}')}\n".encode() for image in bad
+                    f"{terminal.escape_controls(f'{image.where}: {image.why}')}\n".encode()
+                    for image in bad
                 )
             text += f" (all of them: {file})"
     return ValueError(f"{text}; mend or remove them{_advice(',', flag)}")

@@ -75,16 +75,19 @@ class Source:
         Raises:
             ValueError: A class of an image is not among ``classes``.
         """
-        places = {errors.composed(name): place for place, name in enumerate(classes)} | {
+        places = {errors.composed_unicode(name): place for place, name in enumerate(classes)} | {
             name: place for place, name in enumerate(classes)
         }
         table = torch.tensor(
-            [places.get(name, places.get(errors.composed(name), -1)) for name in self.classes]
+            [
+                places.get(name, places.get(errors.composed_unicode(name), -1))
+                for name in self.classes
+            ]
         )
         for label in self.labels.unique().tolist():
             if table[label] < 0:
                 raise ValueError(
-                    f"{self.name}: {errors.unknown('class', self.classes[label], classes)}"
+                    f"{self.name}: {errors.unknown_name('class', self.classes[label], classes)}"
                 )
         return replace(self, classes=tuple(classes), labels=table[self.labels])
 

@@ -14,7 +14,7 @@ from archgrad.data import folders, listings, places, tables
 from archgrad.data.source import Source, Splits
 
 
-def find(
+def find_set(
     path: str | Path,
     *,
     image_column: str | None = None,
@@ -44,7 +44,7 @@ def find(
             return tables.parquet(
                 place, places.parquet_files(place), image_column, label_column, cache
             )
-    return tables.hub(str(path), image_column, label_column, places.missing(path))
+    return tables.hub(str(path), image_column, label_column, places.missing_message(path))
 
 
 def digits() -> Source:

@@ -13,10 +13,17 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from archgrad.data.columns import LOOKED_AT, are_paths, check_labelled, chosen, classed, from_paths
+from archgrad.data.columns import (
+    LOOKED_AT,
+    are_paths,
+    check_labelled,
+    choose_column,
+    from_paths,
+    read_classes,
+)
 from archgrad.data.source import Source, Splits, listing_key
 from archgrad.storage import files
-from archgrad.storage.cache_folder import made, private
+from archgrad.storage.cache_folder import create, create_private
 
 SHORT = {
     "cifar10": "uoft-cs/cifar10",
@@ -56,10 +63,10 @@ def parquet(
     place: dict[str, Any] = {"data_files": str(root)} if root.is_file() else {"data_dir": str(root)}
     own = None
     if cache is not None:
-        made(cache)
+        create(cache)
         # A private folder for each user, also in a shared cache: the library follows links and
         # verifies nothing.
-        own = str(private(cache / f"datasets-{os.getuid()}"))
+        own = str(create_private(cache / f"datasets-{os.getuid()}"))
     try:
         parts = load_dataset("parquet", **place, cache_dir=own)
     except Exception as error:
@@ -153,9 +160,9 @@ def _table_sources(
         ]
         if root is not None:
             kinds.append(partial(_holds_paths, table))
-        pictures = chosen(where, list(features), image, "image", kinds)
+        pictures = choose_column(where, list(features), image, "image", kinds)
         others = [column for column in features if label or column != pictures]
-        names = chosen(
+        names = choose_column(
             where,
             others,
             label,
@@ -202,7 +209,9 @@ def _open_cell(cell: dict[str, Any] | None) -> BinaryIO:
     if cell is None:
         raise ValueError("the cell is empty")
     return (
-        io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else files.opened(Path(cell["path"]))
+        io.BytesIO(cell["bytes"])
+        if cell["bytes"] is not None
+        else files.open_regular(Path(cell["path"]))
     )
 
 
@@ -216,7 +225,7 @@ def _read_labels(
                 f"{name}: column {column!r} is {feature}, "
                 "a label is a class, a string or a whole number"
             )
-        return classed(name, column, values)
+        return read_classes(name, column, values)
     check_labelled(name, column, values)
     return tuple(feature.names), torch.tensor(values)
 

@@ -1,5 +1,5 @@
 from .accuracy import accuracy as accuracy
-from .curvature import rise as rise
+from .curvature import describe_rise as describe_rise
 from .curvature import supernet_curvature as supernet_curvature
 from .entropy import edge_entropies as edge_entropies
 from .entropy import margins as margins

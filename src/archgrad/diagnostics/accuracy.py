@@ -11,7 +11,7 @@ from torch import nn
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch, Loss
 from archgrad.diagnostics.measuring import measuring
-from archgrad.seeds import forked
+from archgrad.seeds import seeded
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def accuracy(
     right = total = count = 0.0
     with measuring(net, training=batch_statistics):
         for number, batch in enumerate(batches):
-            with forked(*place, "accuracy", number, device=batch.images.device):
+            with seeded(*place, "accuracy", number, device=batch.images.device):
                 output = net(batch.images, mixture)
             right += (output.exact.argmax(1) == batch.labels).sum().item()
             total += (

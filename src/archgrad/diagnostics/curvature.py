@@ -23,10 +23,10 @@ from archgrad.arch.edges import Alphas, Groups
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch, Loss
 from archgrad.components.gradients import frozen, gradients
-from archgrad.components.losses import of_labels
+from archgrad.components.losses import label_loss
 from archgrad.diagnostics.measuring import measuring
 from archgrad.errors import counted
-from archgrad.seeds import forked, generator
+from archgrad.seeds import generator, seeded
 
 BASIS = 10
 """The number of vectors of the method of Lanczos. Up to twice as many unknowns it is not used."""
@@ -91,7 +91,7 @@ def supernet_curvature(
     batches: Iterable[Batch],
     *place: object,
     between: Callable[[], object] = lambda: None,
-    of: Loss = of_labels,
+    of: Loss = label_loss,
 ) -> float:
     """Return the largest eigenvalue of the Hessian of a supernet's loss over its alphas.
 
@@ -133,7 +133,7 @@ def supernet_curvature(
     with measuring(net, training=True), frozen(net.parameters()):
         slopes = []
         for number, batch in enumerate(batches):
-            with forked(*place, "curvature", number, device=batch.images.device):
+            with seeded(*place, "curvature", number, device=batch.images.device):
                 output = net(batch.images, mixture(padded).whole())
             slopes.append(_derivative(of(output, batch), flat, create_graph=True))
     if not slopes:
@@ -151,7 +151,7 @@ def supernet_curvature(
     )
 
 
-def rise(values: Sequence[float | None], window: int, ratio: float) -> str | None:
+def describe_rise(values: Sequence[float | None], window: int, ratio: float) -> str | None:
     """Describe a rise of the curvature, or return None where it did not rise.
 
     The curvature rose if its mean over the window before is below ``ratio`` times its mean over the

@@ -44,7 +44,7 @@ def margins(mixture: Mixture, groups: Groups) -> Edges:
     }
 
 
-def mean(edges: Mapping[str, list[float]]) -> float:
+def mean_over_edges(edges: Mapping[str, list[float]]) -> float:
     """Return the mean over the edges of all groups; 0 if there are no edges."""
     flat = torch.tensor(
         [value for values in edges.values() for value in values], dtype=torch.float64
@@ -54,7 +54,7 @@ def mean(edges: Mapping[str, list[float]]) -> float:
 
 def mean_entropy(mixture: Mixture, groups: Groups) -> float:
     """Return the mean of `edge_entropies` over all edges."""
-    return mean(edge_entropies(mixture, groups))
+    return mean_over_edges(edge_entropies(mixture, groups))
 
 
 def _shares(mixture: Mixture, groups: Groups) -> dict[str, Tensor]:

@@ -20,20 +20,20 @@ from torch.func import functional_call
 from archgrad.arch.edges import Alphas
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch, Loss
-from archgrad.components.gradients import Named, gradients
-from archgrad.components.losses import of_labels
+from archgrad.components.gradients import NamedTensors, gradients
+from archgrad.components.losses import label_loss
 from archgrad.diagnostics.measuring import measuring
-from archgrad.errors import unknown
-from archgrad.seeds import forked
+from archgrad.errors import unknown_name
+from archgrad.seeds import seeded
 
-TensorLoss = Callable[[Named], Tensor]
+TensorLoss = Callable[[NamedTensors], Tensor]
 """tensors by name -> the loss there."""
 
-MOVED = {"weights": ("weights",), "alphas": ("alphas",), "both": ("weights", "alphas")}
+BALLS = {"weights": ("weights",), "alphas": ("alphas",), "both": ("weights", "alphas")}
 """Name of a ball -> the kinds of tensors in it. "both" is one ball in the joint space."""
 
 
-class Estimate(NamedTuple):
+class MeanInterval(NamedTuple):
     """Hold a mean over batches, and the half-width of its 95 % interval by Student's t.
 
     The interval of a single batch is None.
@@ -43,7 +43,7 @@ class Estimate(NamedTuple):
     interval: float | None
 
 
-def sharpness(loss: TensorLoss, at: Named, rho: float, steps: int = 1) -> float:
+def sharpness(loss: TensorLoss, at: NamedTensors, rho: float, steps: int = 1) -> float:
     """Return the largest rise of a loss that gradient ascent finds within a ball.
 
     Each step has the length ``rho`` and is projected onto the ball. The norm is that of all tensors
@@ -93,11 +93,11 @@ def supernet_sharpness(
     mixture: Callable[[Alphas], Mixture],
     batches: Iterable[Batch],
     *place: object,
-    over: Sequence[str] = tuple(MOVED),
+    over: Sequence[str] = tuple(BALLS),
     rho: float = 0.05,
     steps: int = 1,
-    of: Loss = of_labels,
-) -> dict[str, Estimate]:
+    of: Loss = label_loss,
+) -> dict[str, MeanInterval]:
     """Return the `sharpness` of a supernet's loss under ``mixture(alphas)``.
 
     Each batch has its own maximum and its own BatchNorm statistics (training mode). No op is
@@ -121,8 +121,8 @@ def supernet_sharpness(
         ValueError: A ball has another name, there are no batches, or `sharpness` raises it.
     """
     for name in over:
-        if name not in MOVED:
-            raise unknown("part to measure sharpness over", name, MOVED)
+        if name not in BALLS:
+            raise unknown_name("part to measure sharpness over", name, BALLS)
     named: dict[str, dict[str, Tensor]] = {
         "weights": dict(net.named_parameters()),
         "alphas": alphas,
@@ -136,12 +136,12 @@ def supernet_sharpness(
     with measuring(net, training=True):
         for number, batch in enumerate(batches):
 
-            def loss(moved: Named, number: int = number, batch: Batch = batch) -> Tensor:
+            def loss(moved: NamedTensors, number: int = number, batch: Batch = batch) -> Tensor:
                 now = {
                     kind: {name: {**here, **moved}[f"{kind}/{name}"] for name in tensors}
                     for kind, tensors in named.items()
                 }
-                with forked(*place, "sharpness", number, device=batch.images.device):
+                with seeded(*place, "sharpness", number, device=batch.images.device):
                     mixed = mixture(now["alphas"]).whole()
                     output = functional_call(net, now["weights"], (batch.images, mixed))
                 return of(output, batch)
@@ -150,13 +150,13 @@ def supernet_sharpness(
                 at = {
                     key: tensor
                     for key, tensor in here.items()
-                    if key.partition("/")[0] in MOVED[name]
+                    if key.partition("/")[0] in BALLS[name]
                 }
                 found[name].append(sharpness(loss, at, rho, steps))
-    return {name: estimate(values) for name, values in found.items()}
+    return {name: mean_interval(values) for name, values in found.items()}
 
 
-def estimate(values: Sequence[float]) -> Estimate:
+def mean_interval(values: Sequence[float]) -> MeanInterval:
     """Return the mean and the 95 % t-interval of independent values.
 
     Raises:
@@ -166,15 +166,15 @@ def estimate(values: Sequence[float]) -> Estimate:
         raise ValueError("no batches to measure on")
     each = torch.tensor(values, dtype=torch.float64)
     if len(values) == 1:
-        return Estimate(each.item(), None)
+        return MeanInterval(each.item(), None)
     from scipy.stats import t  # the import takes half a second
 
     quantile = float(t.ppf(0.975, len(values) - 1))
-    return Estimate(each.mean().item(), quantile * each.std().item() / math.sqrt(len(values)))
+    return MeanInterval(each.mean().item(), quantile * each.std().item() / math.sqrt(len(values)))
 
 
 def _slope(
-    loss: TensorLoss, at: Named, *, ascending: bool = True
+    loss: TensorLoss, at: NamedTensors, *, ascending: bool = True
 ) -> tuple[float, dict[str, Tensor]]:
     """Return the loss, and, if ``ascending``, the gradient of each tensor that it reaches."""
     leaves = {name: tensor.detach().requires_grad_(ascending) for name, tensor in at.items()}
@@ -186,7 +186,7 @@ def _slope(
     }
 
 
-def _norm(tensors: Named) -> float:
+def _norm(tensors: NamedTensors) -> float:
     return math.sqrt(sum(tensor.double().square().sum().item() for tensor in tensors.values()))
 
 

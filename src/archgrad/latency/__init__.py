@@ -3,20 +3,29 @@
 The file of a measurement names the device, the software and the networks that it is valid for.
 """
 
-from archgrad.latency.measuring import Tick, chosen, measure, networks_ms
-from archgrad.latency.profile import Profile, Setting, find, place, read, recorded, setting, write
+from archgrad.latency.measuring import Tick, choose_genotypes, measure, measure_networks
+from archgrad.latency.profile import (
+    Profile,
+    Setting,
+    default_file,
+    find,
+    read,
+    read_unchecked,
+    setting,
+    write,
+)
 
 __all__ = [
     "Profile",
     "Setting",
     "Tick",
-    "chosen",
+    "choose_genotypes",
     "find",
     "measure",
-    "networks_ms",
-    "place",
+    "measure_networks",
+    "default_file",
     "read",
-    "recorded",
+    "read_unchecked",
     "setting",
     "write",
 ]

@@ -18,10 +18,10 @@ from archgrad.arch.edges import Edge, EdgeGroup, Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.space import Space, Supernet
-from archgrad.components.select import strongest, uniform
+from archgrad.components.select import strongest_genotype, uniform_genotype
 from archgrad.cost import room
 from archgrad.cost.cost import Cost, r_squared
-from archgrad.latency.profile import Net, Profile, Setting
+from archgrad.latency.profile import MeasuredNetwork, Profile, Setting
 from archgrad.latency.timing import keep_memory, milliseconds, threads
 
 Tick = Callable[[str, int, int], None]
@@ -77,15 +77,15 @@ def measure(
     whole, report = space.resized(**wanted.spec), tick or (lambda part, done, of: None)
     with threads(wanted.threads), torch.no_grad():
         raw = Cost("latency", "ms", 0.0, _ops_ms(whole, wanted, seconds, report))
-        genotypes = chosen(raw, whole.groups, nets, seed)
-        measured = networks_ms(
+        genotypes = choose_genotypes(raw, whole.groups, nets, seed)
+        measured = measure_networks(
             [whole.derive(genotype, **wanted.spec) for genotype in genotypes],
             wanted,
             seconds=seconds,
             tick=report,
         )
     added = [raw.added(genotype) for genotype in genotypes]
-    base, scale = line(added, measured)
+    base, scale = fit_line(added, measured)
     predicted = [base + scale * one for one in added]
     r2 = r_squared(
         torch.tensor(measured, dtype=torch.float64), torch.tensor(predicted, dtype=torch.float64)
@@ -96,11 +96,11 @@ def measure(
             "measure again while nothing else runs"
         )
     worst = max(abs(one - true) / true for one, true in zip(predicted, measured))
-    found = tuple(Net(*one) for one in zip(genotypes, added, measured))
+    found = tuple(MeasuredNetwork(*one) for one in zip(genotypes, added, measured))
     return Profile(wanted, raw.ops, base, scale, r2, worst, found, date.today().isoformat())
 
 
-def chosen(
+def choose_genotypes(
     cost: Cost, groups: Groups, nets: int, seed: int = 0, draws: int = 400
 ) -> list[Genotype]:
     """Choose genotypes whose costs are spread evenly over the range of a space.
@@ -118,11 +118,12 @@ def chosen(
     """
     tables = cost.on(groups)
     ends = [
-        strongest(Mixture({name: sign * table for name, table in tables.items()}), groups)
+        strongest_genotype(Mixture({name: sign * table for name, table in tables.items()}), groups)
         for sign in (-1, 1)
     ]
     drawn = sorted(
-        {uniform(groups, seed, "latency", i) for i in range(draws)} - set(ends), key=cost.added
+        {uniform_genotype(groups, seed, "latency", i) for i in range(draws)} - set(ends),
+        key=cost.added,
     )
     low, high = cost.added(drawn[0]), cost.added(drawn[-1])
     found: list[Genotype] = []
@@ -137,7 +138,7 @@ def chosen(
     return [ends[0], *found, ends[1]]
 
 
-def networks_ms(
+def measure_networks(
     networks: Sequence[nn.Module],
     wanted: Setting,
     *,
@@ -158,12 +159,12 @@ def networks_ms(
     images = _images(wanted)
     calls = [partial(network.to(wanted.device).eval(), images) for network in networks]
     with threads(wanted.threads), torch.no_grad():
-        return in_turns(
+        return measure_in_turns(
             calls, wanted, seconds, lambda done, of: tick("networks", done, of) if tick else None
         )
 
 
-def in_turns(
+def measure_in_turns(
     calls: Sequence[Callable[[], Tensor]],
     wanted: Setting,
     seconds: float,
@@ -189,7 +190,7 @@ def in_turns(
     return [median(times) for times in rounds]
 
 
-def line(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
+def fit_line(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
     """Fit a line ``y = intercept + slope * x`` by the least squares of relative errors.
 
     With absolute errors the largest network would decide the line almost alone.
@@ -209,7 +210,7 @@ def line(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
 def _ops_ms(
     space: Space, wanted: Setting, seconds: float, tick: Tick
 ) -> dict[str, dict[tuple[int, int, str], float]]:
-    room.check(space)
+    room.check_memory(space)
     network = space.supernet().to(wanted.device).eval()
     supernet = cast("Supernet", network)
     places = [
@@ -239,7 +240,7 @@ def _ops_ms(
         _call(module, filled(shape.reads), filled(shape.gives) if adds else None)
         for module, shape, adds in jobs.values()
     ]
-    ms = dict(zip(jobs, in_turns(calls, wanted, seconds / ROUNDS, partial(tick, "ops"))))
+    ms = dict(zip(jobs, measure_in_turns(calls, wanted, seconds / ROUNDS, partial(tick, "ops"))))
     found: dict[str, dict[tuple[int, int, str], float]] = {name: {} for name in space.groups}
     for group, edge, primitive, keys in uses:
         found[group.name][edge.source, edge.target, primitive] = sum(ms[key] for key in keys)

@@ -15,11 +15,11 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import Space
 from archgrad.bounds import BATCH, SIDE, THREADS
 from archgrad.cost.cost import Added, Cost
-from archgrad.errors import command, shown
+from archgrad.errors import command, short_repr
 from archgrad.latency.schemas import LatencyFile
 from archgrad.latency.timing import hardware
 from archgrad.storage import files, typed_json
-from archgrad.storage.cache_folder import checked, default_cache, made
+from archgrad.storage.cache_folder import check_owner, create, default_cache
 
 NAMES = {"hardware": "device", "spec": "options of the space", "size": "image size"}
 OPTIONS = ("channels", "cells", "classes", "in_channels")
@@ -91,7 +91,7 @@ def setting(
     ):
         if value is not None and not 1 <= value <= most:
             bound = "least 1" if value < 1 else f"most {most:,}"
-            raise ValueError(f"{name} must be at {bound}, not {shown(value)}")
+            raise ValueError(f"{name} must be at {bound}, not {short_repr(value)}")
     spec = json.loads(json.dumps(space.evaluation(**options).spec()))
     number = torch.get_num_threads() if threads is None else threads
     return Setting(
@@ -99,7 +99,7 @@ def setting(
     )
 
 
-class Net(NamedTuple):
+class MeasuredNetwork(NamedTuple):
     """A derived network that was measured whole: the sum of its ops and its latency, both in ms."""
 
     genotype: Genotype
@@ -117,7 +117,7 @@ class Profile:
     scale: float
     r2: float
     worst: float  # largest relative error among ``nets``
-    nets: tuple[Net, ...]  # the networks to which ``base`` and ``scale`` are fitted
+    nets: tuple[MeasuredNetwork, ...]  # the networks to which ``base`` and ``scale`` are fitted
     date: str
 
     def cost(self) -> Cost:
@@ -149,7 +149,7 @@ class Profile:
             for group, rows in data["ops"].items()
         }
         nets = tuple(
-            Net(Genotype.from_json(net["genotype"]), net["added"], net["measured"])
+            MeasuredNetwork(Genotype.from_json(net["genotype"]), net["added"], net["measured"])
             for net in data["nets"]
         )
         setting = Setting(**data["setting"])
@@ -158,7 +158,7 @@ class Profile:
         )
 
 
-def place(wanted: Setting) -> Path:
+def default_file(wanted: Setting) -> Path:
     """Return the default file of a measurement, in ``~/.cache/archgrad/latency``.
 
     Args:
@@ -171,12 +171,12 @@ def place(wanted: Setting) -> Path:
         ValueError: The cache folder belongs to another user.
     """
     key = sha256(json.dumps(asdict(wanted), sort_keys=True).encode()).hexdigest()[:12]
-    return checked(default_cache()) / "latency" / f"{wanted.space}-{wanted.device}-{key}.json"
+    return check_owner(default_cache()) / "latency" / f"{wanted.space}-{wanted.device}-{key}.json"
 
 
 def write(found: Profile, path: Path) -> None:
     """Write a profile to a file, and make its folder if it is missing."""
-    made(path.parent)
+    create(path.parent)
     files.write(path, json.dumps(found.to_json()) + "\n")
 
 
@@ -196,7 +196,7 @@ def read(path: Path, wanted: Setting) -> Profile:
             that measures again.
     """
     try:
-        found = recorded(path)
+        found = read_unchecked(path)
     except ValueError as error:
         why = str(error).removeprefix(f"{path} is damaged: ")
         raise ValueError(
@@ -221,7 +221,7 @@ def read(path: Path, wanted: Setting) -> Profile:
     return found
 
 
-def recorded(path: Path) -> Profile:
+def read_unchecked(path: Path) -> Profile:
     """Read a profile without a check of its setting, such as the one a run began with.
 
     Args:
@@ -249,7 +249,7 @@ def find(wanted: Setting) -> Profile:
         ValueError: There is no such file, or its setting differs. The message names the command
             that measures.
     """
-    path = place(wanted)
+    path = default_file(wanted)
     if not path.exists():
         raise ValueError(
             f"no latency of these networks was measured on {wanted.hardware!r} yet: "

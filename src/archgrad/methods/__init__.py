@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from archgrad import options, plugins
 from archgrad.arch.space import ALPHAS, AUTO, Space, WeightSettings
-from archgrad.errors import shown, unknown
+from archgrad.errors import short_repr, unknown_name
 from archgrad.methods.betadarts import PRESETS as betadarts_presets
 from archgrad.methods.betadarts import betadarts
 from archgrad.methods.cdarts import PRESETS as cdarts_presets
@@ -89,7 +89,7 @@ class Entry(NamedTuple):
         chosen = {name: value for name, value in given.items() if name != "preset"}
         named = given.get("preset")
         if named is not None and named not in self.presets:
-            raise unknown("preset", named, self.presets)
+            raise unknown_name("preset", named, self.presets)
         return {**self.presets.get(space_name, {}), **self.presets.get(named or "", {}), **chosen}
 
     def made(self, name: str, space_name: str, given: Mapping[str, Any]) -> Patch:
@@ -305,11 +305,11 @@ def method(
     >>> method("stdarts+sddarts", "nasbench201", sddarts={"k": 2}).name
     'stdarts+sddarts'
     """
-    plugins.find()
+    plugins.load_entry_points()
     space = space_of(space)
     if not isinstance(name, str):
         raise ValueError(
-            f"the name of a method is expected, such as darts or stdarts+sddarts, not {shown(name)}"
+            f"the name of a method is expected, such as darts or stdarts+sddarts, not {short_repr(name)}"
         )
     names = name.split("+")
     for one in names:
@@ -331,11 +331,11 @@ def method(
     usual = {one: METHODS[one].usual(one, space.name, sections.get(one, {})) for one in changing}
     whole = replace(patch, with_rate=with_rate)
     # A patch of the user or a budget has functions, which no name and no option can make again.
-    recipe = None if further or budget else Made(again, name, given, whole, space)
-    return Method(whole, space, published(usual, space, patch, auto), recipe)
+    recipe = None if further or budget else Made(method_again, name, given, whole, space)
+    return Method(whole, space, published_rate(usual, space, patch, auto), recipe)
 
 
-def again(name: str, space: Space, given: Mapping[str, Any]) -> Method:
+def method_again(name: str, space: Space, given: Mapping[str, Any]) -> Method:
     """Return the method that a pickled one was, made of the same names and options."""
     return method(name, space, **given)
 
@@ -350,7 +350,7 @@ def _sections(names: list[str], given: Mapping[str, Any]) -> dict[str, dict[str,
     }
     direct = {key: value for key, value in given.items() if key not in sections}
     if direct and len(names) > 1:
-        raise unknown("section of options", next(iter(direct)), owners)
+        raise unknown_name("section of options", next(iter(direct)), owners)
     sections.setdefault(names[0], {}).update(direct)
     return sections
 
@@ -360,7 +360,9 @@ def _checked_patches(patches: Iterable[Patch], names: Iterable[str]) -> tuple[Pa
     checked = tuple(patches) if isinstance(patches, Iterable) else (patches,)
     for one in checked:
         if not callable(getattr(one, "sets", None)):
-            raise ValueError(f"patches: a list of archgrad.Patch is expected, not {shown(one)}")
+            raise ValueError(
+                f"patches: a list of archgrad.Patch is expected, not {short_repr(one)}"
+            )
         for twice in (known.name for known in one.origins if known.name in names):
             raise ValueError(
                 f"patch {one.name!r} is of the method {twice}, which is named, too: "
@@ -369,7 +371,7 @@ def _checked_patches(patches: Iterable[Patch], names: Iterable[str]) -> tuple[Pa
     return checked
 
 
-def published(
+def published_rate(
     usual: Mapping[str, Patch], space: Space, patch: Patch, auto: bool
 ) -> Published | None:
     """Return the published learning rate of the alphas, and the lengths of the searches it is for.

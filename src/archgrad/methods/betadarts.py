@@ -11,14 +11,14 @@ from typing import Any
 from archgrad.components.losses import logsumexp, weighted
 from archgrad.components.schedules import toward
 from archgrad.option_types import NotNegativeFloat
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 
 # [author code] The strength grows by 0.5 an epoch, over the authors' 100 epochs.
 PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"end": 50.0}}
 
 
-@marked(PRESETS)
+@with_origin(PRESETS)
 def betadarts(*, start: NotNegativeFloat = 0.0, end: NotNegativeFloat = 5.0) -> Patch:
     """Pull the alphas of an edge towards each other, by a loss that grows linearly with the epochs.
 

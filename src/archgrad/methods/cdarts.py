@@ -17,7 +17,7 @@ from torch import Tensor
 from archgrad.arch.edges import EdgeGroup
 from archgrad.components.context import Context, Forward
 from archgrad.components.losses import Term, weighted
-from archgrad.components.schedules import Scalar, Span, When, lasting, span
+from archgrad.components.schedules import Scalar, Span, When, epoch_of_span, epochs_of_interval
 from archgrad.methods.cdarts_heads import DISTANCES, Heads
 from archgrad.methods.cdarts_stepper import DISTILLATION, Cyclic
 from archgrad.option_types import (
@@ -27,7 +27,7 @@ from archgrad.option_types import (
     PositiveInt,
     PositiveShare,
 )
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 
 Window = Annotated[int, Field(ge=2)]
@@ -57,7 +57,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-@marked(PRESETS)
+@with_origin(PRESETS)
 def cdarts(
     *,
     pretrain: Span = 0.0625,
@@ -126,7 +126,7 @@ def cdarts(
     Returns:
         The patch of the method.
     """
-    begin = span(pretrain, "cdarts.pretrain")
+    begin = epoch_of_span(pretrain, "cdarts.pretrain")
     coefficient = fading_strength(
         3 * regular if per_stage and regular_on == "free" else regular, begin, warmup, joint, fade
     )
@@ -147,7 +147,7 @@ def cdarts(
         stepper=stepper,
         needs_alphas=True,  # before the first alpha step the evaluation network does not exist
         alpha_from=begin,
-        lengths=(lasting(warmup, "cdarts.warmup"),),
+        lengths=(epochs_of_interval(warmup, "cdarts.warmup"),),
         alpha_terms=(pull,),
         drives={
             DISTILLATION: f"--cdarts.strength below {strength:g}",

@@ -22,21 +22,21 @@ from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch
 from archgrad.arch.space import Space
 from archgrad.components.context import Forward
-from archgrad.components.gradients import frozen, gradients, present
+from archgrad.components.gradients import frozen, gradients, with_zeros
 from archgrad.components.losses import task
 from archgrad.methods.cdarts_heads import Distance, Heads
 from archgrad.searching.steps import (
     Bilevel,
-    adam,
+    alpha_optimizer,
     autocast,
-    descend,
     forward,
-    measures,
     move_alphas,
-    remember,
-    set_rate,
-    sgd,
-    total,
+    move_weights,
+    pass_metrics,
+    set_learning_rate,
+    show_to_memories,
+    total_loss,
+    weight_optimizer,
     weight_step,
 )
 from archgrad.searching.types import Method, Plan, State, Values
@@ -155,9 +155,9 @@ class Cyclic:
         The shared stem is in two of them, with a momentum in each.
         """
         return {
-            "weights": sgd(state.nets["search"].parameters(), method),
-            "alphas": adam(method, state),
-            "evaluation": sgd(evaluation_parameters(state).values(), method),
+            "weights": weight_optimizer(state.nets["search"].parameters(), method),
+            "alphas": alpha_optimizer(method, state),
+            "evaluation": weight_optimizer(evaluation_parameters(state).values(), method),
         }
 
     def lap(self, plan: Plan) -> int:
@@ -189,7 +189,7 @@ class Cyclic:
     def step(self, method: Method, state: State, train: Batch, val: Batch) -> Values:
         """Take one step of the present phase, and return its metrics."""
         for name in ("weights", "evaluation"):
-            set_rate(method, state, name)
+            set_learning_rate(method, state, name)
         phase = self.phase(method, state)
         if phase == "warm-up":
             return self.warm_up(method, state, val)
@@ -200,9 +200,9 @@ class Cyclic:
         """Take one SGD step of the parameters of E by the cross-entropy of E."""
         passed = evaluation_pass(method, state, "weight", val)
         moved = evaluation_parameters(state)
-        loss = total((task,), passed, state.trace)
-        descend(method, state, "evaluation", moved, gradients(loss, moved))
-        return measures("warmup", passed)
+        loss = total_loss((task,), passed, state.trace)
+        move_weights(method, state, "evaluation", moved, gradients(loss, moved))
+        return pass_metrics("warmup", passed)
 
     def joint_step(self, method: Method, state: State, val: Batch) -> Values:
         """Take one SGD step of the parameters of E and one Adam step of the alphas, by one loss.
@@ -213,12 +213,12 @@ class Cyclic:
         with frozen(set(state.nets["search"].parameters()) - set(moved.values())):
             joint = self.joint_loss(method, state, val)
             found = gradients(joint.loss, {**moved, **state.alphas})
-        descend(method, state, "evaluation", moved, {name: found[name] for name in moved})
-        move_alphas(state, present(found, state.alphas))
-        remember(state, joint.search)
+        move_weights(method, state, "evaluation", moved, {name: found[name] for name in moved})
+        move_alphas(state, with_zeros(found, state.alphas))
+        show_to_memories(state, joint.search)
         return {
-            **measures("val", joint.search),
-            **measures("evaluation", joint.evaluation),
+            **pass_metrics("val", joint.search),
+            **pass_metrics("evaluation", joint.evaluation),
             "distillation": joint.distillation.detach(),
             "regulariser": joint.further.detach(),
         }
@@ -227,12 +227,14 @@ class Cyclic:
         """Return the joint loss, CE(S) + CE(E) + strength * distance(S, E) + further terms."""
         search = forward(method, state, "search", "alpha", val, state.alphas)
         evaluation = evaluation_pass(method, state, "alpha", val)
-        labels = total((task,), search, state.trace) + total((task,), evaluation, state.trace)
+        labels = total_loss((task,), search, state.trace) + total_loss(
+            (task,), evaluation, state.trace
+        )
         further = distillation = labels.new_zeros(())
         if self.divide and self.strength:
             labels = labels / self.strength
         if terms := method.alpha_terms[1:]:
-            further = total(terms, search, state.trace)
+            further = total_loss(terms, search, state.trace)
         if self.strength:
             distillation = self.strength * self.distillation(state, search, evaluation)
         state.trace.note((DISTILLATION,), distillation.view(1))

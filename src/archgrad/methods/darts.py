@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Literal
 
 from archgrad.components import hypergradient as hypergradients
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 
 
-@marked()
+@with_origin()
 def darts(
     *,
     order: Literal["alpha_first", "weight_first"] | None = None,

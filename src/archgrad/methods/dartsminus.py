@@ -17,14 +17,14 @@ from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context
 from archgrad.components.schedules import Scalar, constant, toward
 from archgrad.option_types import NotNegativeFloat
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Reshape
 
 SKIP = "skip_connect"
 
 
-@marked()
+@with_origin()
 def dartsminus(
     *,
     beta: NotNegativeFloat = 1.0,

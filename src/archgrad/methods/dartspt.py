@@ -12,22 +12,22 @@ from typing import Any, Literal
 
 from archgrad.arch.mixture import Mixture
 from archgrad.components.schedules import Span, never
-from archgrad.components.select import strongest
-from archgrad.cost.limits import fit
+from archgrad.components.select import strongest_genotype
+from archgrad.cost.limits import is_feasible
 from archgrad.diagnostics.accuracy import accuracy
 from archgrad.methods.dartspt_projection import (
     Choice,
     Projection,
     choices,
-    columns,
     inputs,
     projected,
+    selectable_columns,
     with_fixed,
-    without,
+    without_op,
 )
 from archgrad.option_types import PositiveFloat, PositiveInt, PositiveShare
 from archgrad.searching.duration import STEP
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Ahead, Data, Decision, Finalise, Method, State
 
@@ -37,7 +37,7 @@ from archgrad.searching.types import Ahead, Data, Decision, Finalise, Method, St
 PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"tune": 0.05, "last": 0.8}}
 
 
-@marked(PRESETS)
+@with_origin(PRESETS)
 def dartspt(
     *,
     fixed: bool = False,
@@ -103,7 +103,7 @@ def perturbation(
             """Return the accuracy of the supernet without this op or edge, or minus its loss."""
             right, loss = accuracy(
                 state.nets["search"],
-                without(mixture, groups, group, edge, column),
+                without_op(mixture, groups, group, edge, column),
                 data.evaluation("val", limit=images),
                 state.seed,
                 "dartspt",
@@ -117,7 +117,7 @@ def perturbation(
             name, group, mixture = choice.group, groups[choice.group], method.readout(state).whole()
 
             def allowed(fixed: dict[int, int]) -> bool:
-                return fit(
+                return is_feasible(
                     with_fixed(
                         groups,
                         {**projection.fixed, name: {**projection.fixed.get(name, {}), **fixed}},
@@ -129,7 +129,7 @@ def perturbation(
                 source, target, primitives = group.edges[choice.place]
                 open_columns = [
                     column
-                    for column in columns(group, choice.place)
+                    for column in selectable_columns(group, choice.place)
                     if allowed({choice.place: column})
                 ]
                 left = {
@@ -170,10 +170,11 @@ def perturbation(
                 tuned += taken
                 if tuned < wanted[turn]:
                     yield Decision(
-                        strongest(method.readout(state), groups, method.limits), {"tuned": tuned}
+                        strongest_genotype(method.readout(state), groups, method.limits),
+                        {"tuned": tuned},
                     )
             tuned, note = 0, decide(agenda[turn])
-            yield Decision(strongest(method.readout(state), groups, method.limits), note)
+            yield Decision(strongest_genotype(method.readout(state), groups, method.limits), note)
 
     return finalise
 
@@ -216,7 +217,7 @@ def remaining_work(tune: float, last: float, order: str, images: int | None) -> 
         agenda = choices(groups, order, state.seed)
         left = agenda[turn:]
         tried = sum(
-            len((columns if one.what == "op" else inputs)(groups[one.group], one.place))
+            len((selectable_columns if one.what == "op" else inputs)(groups[one.group], one.place))
             for one in left
         )
         lengths = pauses(agenda, tuning(method, state, tune)[1], last)

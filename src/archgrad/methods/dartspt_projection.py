@@ -60,7 +60,7 @@ def running(mixture: Mixture, groups: Groups) -> dict[str, Tensor]:
     return dict(mixture.active or {name: group.mask() for name, group in groups.items()})
 
 
-def without(
+def without_op(
     mixture: Mixture, groups: Groups, group: str, edge: int, column: int | None = None
 ) -> Mixture:
     """Return the mixture without one op, or without a whole edge: weight 0, and not executed.
@@ -143,7 +143,7 @@ def choices(groups: Groups, order: str, seed: int) -> list[Choice]:
 
 def open_edges(group: EdgeGroup) -> list[int]:
     """Return the edges with more than one selectable op."""
-    return [edge for edge in range(len(group.edges)) if len(columns(group, edge)) > 1]
+    return [edge for edge in range(len(group.edges)) if len(selectable_columns(group, edge)) > 1]
 
 
 def open_nodes(group: EdgeGroup) -> list[int]:
@@ -155,7 +155,7 @@ def open_nodes(group: EdgeGroup) -> list[int]:
     ]
 
 
-def columns(group: EdgeGroup, edge: int) -> list[int]:
+def selectable_columns(group: EdgeGroup, edge: int) -> list[int]:
     """Return the columns of the ops that may be selected on an edge."""
     return [
         k
@@ -166,4 +166,4 @@ def columns(group: EdgeGroup, edge: int) -> list[int]:
 
 def inputs(group: EdgeGroup, node: int) -> list[int]:
     """Return the edges into a node that have a selectable op."""
-    return [edge for edge in group.nodes()[node] if columns(group, edge)]
+    return [edge for edge in group.nodes()[node] if selectable_columns(group, edge)]

@@ -14,10 +14,16 @@ from torch.distributions import Dirichlet, kl_divergence
 
 from archgrad.components.context import Forward
 from archgrad.components.losses import weighted
-from archgrad.components.relax import choices, concentration, dirichlet, dirichlet_mean, softmax
+from archgrad.components.relax import (
+    concentration,
+    dirichlet,
+    dirichlet_mean,
+    edges_by_size,
+    softmax,
+)
 from archgrad.components.schedules import constant
 from archgrad.option_types import NotNegativeFloat
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 
 # [author code] A space without a line has the options of the DARTS space.
@@ -26,7 +32,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-@marked(PRESETS)
+@with_origin(PRESETS)
 def drnas(
     *,
     anchor: Literal["l2", "kl"] = "l2",
@@ -71,7 +77,7 @@ def kl_to_uniform(forward: Forward) -> Tensor:
     """
     total = torch.zeros((), device=forward.output.logits.device)
     for name, group in forward.context.groups.items():
-        for rows, size in choices(group, forward.alphas[name].device):
+        for rows, size in edges_by_size(group, forward.alphas[name].device):
             learned = concentration(forward.alphas[name][rows, :size])
             masses = (learned, torch.ones_like(learned))
             q, p = (Dirichlet(each, validate_args=False) for each in masses)

@@ -21,15 +21,15 @@ from archgrad.components.context import Forward
 from archgrad.components.losses import Term, weighted
 from archgrad.components.relax import sigmoid
 from archgrad.components.schedules import constant
-from archgrad.components.select import strongest
-from archgrad.cost.limits import Limits, keeps
+from archgrad.components.select import strongest_genotype
+from archgrad.cost.limits import Limits, is_within
 from archgrad.option_types import NotNegativeFloat, Share
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Select
 
 
-@marked()
+@with_origin()
 def fairdarts(
     *,
     strength: NotNegativeFloat = 10.0,
@@ -53,7 +53,7 @@ def fairdarts(
     return Patch(
         "fairdarts",
         relax=sigmoid,
-        select=above(threshold),
+        select=select_above(threshold),
         alpha_terms=(push,),
         drives={push: f"--fairdarts.strength below {strength:g}"},
         weights={"lr": 0.005},  # [author code] for a batch of 128
@@ -86,7 +86,7 @@ def _counted(group: EdgeGroup, device: torch.device) -> tuple[Tensor, int]:
     return mask.to(device), int(mask.sum())
 
 
-def above(threshold: float) -> Select:
+def select_above(threshold: float) -> Select:
     """Return a selection: DARTS's inputs and ops, without the ops below ``threshold``.
 
     Where every edge must stay (NAS-Bench-201), `none` replaces such an op, if the edge has `none`.
@@ -100,7 +100,7 @@ def above(threshold: float) -> Select:
             name: rows[name].masked_fill(group.columns(("none",)), -1.0)
             for name, group in groups.items()
         }
-        dense = strongest(Mixture(rows), groups, limits)
+        dense = strongest_genotype(Mixture(rows), groups, limits)
         sparse = Genotype(
             tuple(
                 _without_weak_ops(cell, groups[cell.group], rows[cell.group].tolist(), threshold)
@@ -108,7 +108,7 @@ def above(threshold: float) -> Select:
             )
         )
         # Without an op a measured cost can be higher, so the sparse genotype may exceed a limit.
-        return sparse if keeps(sparse, limits) else dense
+        return sparse if is_within(sparse, limits) else dense
 
     return select
 

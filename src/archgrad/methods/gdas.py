@@ -15,7 +15,7 @@ from archgrad.components.context import Context
 from archgrad.components.relax import Draw, Surrogate, one_path, softmax, tempered_softmax
 from archgrad.components.schedules import Scalar, linear
 from archgrad.option_types import PositiveFloat
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 
 Idle = Literal["scalar", "nothing", "run"]
@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-@marked(PRESETS)
+@with_origin(PRESETS)
 def gdas(*, hot: PositiveFloat = 10.0, cold: PositiveFloat = 0.1, idle: Idle = "scalar") -> Patch:
     """Run one op per edge, drawn by softmax(a) anew in each half of a step.
 

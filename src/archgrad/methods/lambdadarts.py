@@ -21,14 +21,14 @@ from archgrad.components.gradients import gradients
 from archgrad.components.losses import Term, task, weighted
 from archgrad.components.schedules import Scalar, linear
 from archgrad.option_types import NotNegativeFloat, PositiveFloat
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Reshape
 
 PRESETS: dict[str, dict[str, Any]] = {"nasbench201": {"alpha_lr": 1e-4}}  # [author code]
 
 
-@marked(PRESETS)
+@with_origin(PRESETS)
 def lambdadarts(
     *,
     strength: NotNegativeFloat = 0.25,
@@ -102,13 +102,13 @@ def disagreement(measure: str, least: int) -> Term:
             return loss.new_zeros(())
         found = gradients(loss, mixtures, create_graph=True)
         return -torch.stack(
-            [alike(g.flatten(1), measure) for g in found.values() if g is not None]
+            [mean_similarity(g.flatten(1), measure) for g in found.values() if g is not None]
         ).mean()
 
     return term
 
 
-def alike(g: Tensor, measure: str) -> Tensor:
+def mean_similarity(g: Tensor, measure: str) -> Tensor:
     """Return the mean similarity of two rows of ``g``.
 
     Args:

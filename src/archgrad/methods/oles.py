@@ -13,15 +13,15 @@ from pydantic import Field
 from torch import Tensor
 
 from archgrad.components.context import Forward
-from archgrad.components.gradients import gradients, present
+from archgrad.components.gradients import gradients, with_zeros
 from archgrad.components.hypergradient import AlphaGradients, Problem
-from archgrad.methods.oles_gradients import MEASURES, Matches
+from archgrad.methods.oles_gradients import MEASURES, GradientMatches
 from archgrad.option_types import PositiveInt
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 
 
-@marked()
+@with_origin()
 def oles(
     *,
     threshold: Annotated[float, Field(ge=-1, le=1)] = 0.4,
@@ -49,7 +49,7 @@ def oles(
         hypergradient=first_order,
         transforms=(without_stopped_ops,),
         needs_alphas=True,  # a match compares the gradients of both halves of a step
-        memory={"oles": lambda: Matches(threshold, interval, MEASURES[measure], stop)},
+        memory={"oles": lambda: GradientMatches(threshold, interval, MEASURES[measure], stop)},
     )
 
 
@@ -61,18 +61,18 @@ def first_order(problem: Problem) -> AlphaGradients:
     ops on validation images too.
     """
     loss, forward = problem.upper(problem.alphas, None)
-    memory: Matches = forward.context.memory["oles"]
+    memory: GradientMatches = forward.context.memory["oles"]
     found = gradients(
         loss, {**problem.alphas, **{name: problem.weights[name] for name in memory.learning()}}
     )
     memory.see("alpha", found, forward.context)
-    return present(found, problem.alphas), forward
+    return with_zeros(found, problem.alphas), forward
 
 
 def without_stopped_ops(
     found: dict[str, Tensor | None], forward: Forward
 ) -> dict[str, Tensor | None]:
     """Return the weight gradients, with None for stopped ops, and show them to the memory."""
-    memory: Matches = forward.context.memory["oles"]
+    memory: GradientMatches = forward.context.memory["oles"]
     memory.see("weight", found, forward.context)
     return {**found, **dict.fromkeys(memory.resting())}

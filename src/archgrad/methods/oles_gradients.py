@@ -23,7 +23,7 @@ Measure = Callable[[PerOp, PerOp], Tensor]
 """Training and validation gradients of the ops -> the match of each op, (ops,)."""
 
 
-def cosine(train: PerOp, val: PerOp) -> Tensor:
+def cosine_match(train: PerOp, val: PerOp) -> Tensor:
     """Return the cosine of the two gradients of each op, (ops,), with all weights as one vector.
 
     This is the measure of the paper. An op with a gradient of 0 has the match 0.
@@ -37,7 +37,7 @@ def cosine(train: PerOp, val: PerOp) -> Tensor:
     return inner / scale.where(scale > 0, 1.0)
 
 
-def released(train: PerOp, val: PerOp) -> Tensor:
+def released_match(train: PerOp, val: PerOp) -> Tensor:
     """Return the match of each op as the authors' code computes it, (ops,).
 
     It is the cosine of the training gradient and the sum of both gradients, along the output
@@ -53,10 +53,10 @@ def released(train: PerOp, val: PerOp) -> Tensor:
     return torch.stack([match(*both) for both in zip(train, val, strict=True)])
 
 
-MEASURES: dict[str, Measure] = {"paper": cosine, "released": released}
+MEASURES: dict[str, Measure] = {"paper": cosine_match, "released": released_match}
 
 
-class Matches(Memory):
+class GradientMatches(Memory):
     """The match of the two gradients of every op, and the list of ops that rest.
 
     An op is a module here, so each cell has its own. An op is judged by its mean match over

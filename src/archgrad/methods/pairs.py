@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from archgrad.arch.space import Space
 from archgrad.methods import METHODS
-from archgrad.searching.compose import conflicts, idle
+from archgrad.searching.compose import conflicts, idle_patches
 from archgrad.searching.patch import SETTLED, Patch
 from archgrad.searching.steps import Bilevel
 
@@ -58,25 +58,30 @@ class Pair(NamedTuple):
         return next(undecidable, ", ".join(self.unread or self.idle))
 
 
-def pair(first: Patch, second: Patch) -> Pair:
+def compare_patches(first: Patch, second: Patch) -> Pair:
     """Return the reasons why two patches do not compose, empty where they do."""
     stepper = first.stepper or second.stepper or Bilevel()
     unread = tuple(sorted((first.sets() | second.sets()) - stepper.reads))
     return Pair(
-        tuple(conflicts(first, second)), unread, ("alpha_from",) if idle(first, second) else ()
+        tuple(conflicts(first, second)),
+        unread,
+        ("alpha_from",) if idle_patches(first, second) else (),
     )
 
 
-def pairs(space: Space, names: Iterable[str] = METHODS) -> dict[tuple[str, str], Pair]:
-    """Return the result of `pair` for every two methods, with their default options in a space."""
+def compare_all(space: Space, names: Iterable[str] = METHODS) -> dict[tuple[str, str], Pair]:
+    """Return the result of `compare_patches` for every two methods, with their default options in a space."""
     made = {name: METHODS[name].made(name, space.name, {}) for name in names}
-    return {(one, other): pair(made[one], made[other]) for one, other in combinations(made, 2)}
+    return {
+        (one, other): compare_patches(made[one], made[other])
+        for one, other in combinations(made, 2)
+    }
 
 
-def markdown(space: Space) -> str:
+def matrix_as_markdown(space: Space) -> str:
     """Return the matrix of ``docs/methods.md``: one row a method, one column for each before it."""
     names = [name for name in METHODS if name != "darts"]  # darts composes with all others
-    found = pairs(space, names)
+    found = compare_all(space, names)
     rows = [["", *names[:-1]], ["---"] * len(names)]
     for number, row in enumerate(names[1:], 1):
         cells = [f"**{row}**", *(found[column, row].mark for column in names[:number]), ""]

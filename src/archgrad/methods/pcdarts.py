@@ -16,13 +16,13 @@ from torch import Tensor
 from archgrad.arch.edges import Alphas, EdgeGroup
 from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context
-from archgrad.components.schedules import Span, span
+from archgrad.components.schedules import Span, epoch_of_span
 from archgrad.option_types import PositiveInt
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 
 
-@marked()
+@with_origin()
 def pcdarts(*, partial: PositiveInt = 4, edges: bool = True, frozen: Span = 0.3) -> Patch:
     """Send 1/K of the channels through the ops, and weigh the inputs of each node by a softmax.
 
@@ -42,7 +42,7 @@ def pcdarts(*, partial: PositiveInt = 4, edges: bool = True, frozen: Span = 0.3)
         "pcdarts",
         reshape=(weigh_edges,) if edges else (),
         extra_alphas={"edge": lambda group: (len(group.edges),)} if edges else {},
-        alpha_from=span(frozen, "pcdarts.frozen"),
+        alpha_from=epoch_of_span(frozen, "pcdarts.frozen"),
         space={"partial_channels": partial},
         weights={"lr": 0.1, "lr_end": 0.0},  # [author code]
         alphas={"lr": 6e-4},  # [author code]

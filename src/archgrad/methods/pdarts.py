@@ -20,13 +20,13 @@ from archgrad.arch.links import CellGenotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.space import Space
 from archgrad.components.context import Context
-from archgrad.components.schedules import Scalar, When, never, share
-from archgrad.components.select import strongest
+from archgrad.components.schedules import Scalar, When, epoch_at_share, never
+from archgrad.components.select import strongest_genotype
 from archgrad.cost.cost import Cost
-from archgrad.cost.limits import Limit, Limits, fit, keeps
-from archgrad.methods.stages import Cells, end_of_rest, epochs_of_rest, survivors, with_depth
+from archgrad.cost.limits import Limit, Limits, is_feasible, is_within
+from archgrad.methods.stages import InitialCells, end_of_rest, epochs_of_rest, survivors, with_depth
 from archgrad.option_types import NotNegativeInt, PositiveFloat, PositiveInt, Share
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Method, Reshape, Select, Stage, State
 
@@ -41,7 +41,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-@marked(PRESETS)
+@with_origin(PRESETS)
 def pdarts(
     *,
     keep: tuple[PositiveInt, ...] = (5, 3),
@@ -77,15 +77,15 @@ def pdarts(
             "that pdarts.keep makes"
         )
     count = len(depth)
-    begins = [share(k, of=count) for k in range(count)]
+    begins = [epoch_at_share(k, of=count) for k in range(count)]
     ends = [*begins[1:], never]
     changes = [to_first_stage(depth), *(to_next_stage(*stage) for stage in zip(keep, depth[1:]))]
     rate = fading_dropout(begins, dropout, rest)
     return Patch(
         "pdarts",
-        select=at_most(skips) if skips is not None else None,
+        select=select_with_few_skips(skips) if skips is not None else None,
         reshape=(dropout_behind_skips(rate),),
-        memory={"pdarts": Cells},
+        memory={"pdarts": InitialCells},
         scalars={"skip_dropout": rate},
         stages=tuple(
             Stage(begin, change, alpha_from=end_of_rest(begin, end, rest), set_by="pdarts.keep")
@@ -155,7 +155,7 @@ def dropout_behind_skips(rate: Scalar) -> Reshape:
     return reshape
 
 
-def at_most(skips: int) -> Select:
+def select_with_few_skips(skips: int) -> Select:
     """Return a selection of at most ``skips`` skips in each cell that does not reduce.
 
     It selects as DARTS does. While a cell has too many skips, the weakest of them gets the weight 0
@@ -171,13 +171,13 @@ def at_most(skips: int) -> Select:
         found = Genotype(
             tuple(_select_cell(group, rows[name], counted[name]) for name, group in groups.items())
         )
-        if keeps(found, limits):
+        if is_within(found, limits):
             return found
         both = (
             *limits,
             *(Limit(_number_of_skips(name, groups), count) for name, count in counted.items()),
         )
-        return strongest(mixture, groups, both if fit(groups, both) else limits)
+        return strongest_genotype(mixture, groups, both if is_feasible(groups, both) else limits)
 
     return select
 
@@ -203,7 +203,7 @@ def _select_cell(group: EdgeGroup, weights: Tensor, skips: int) -> CellGenotype:
         if SKIP in edge.primitives
     }
     while True:
-        (cell,) = strongest(Mixture({group.name: weights}), {group.name: group}).cells
+        (cell,) = strongest_genotype(Mixture({group.name: weights}), {group.name: group}).cells
         taken = [
             place_of[link.source, link.target] for link in cell.links if link.primitive == SKIP
         ]

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from archgrad.arch.space import Space
-from archgrad.components.schedules import never, share
+from archgrad.components.schedules import epoch_at_share, never
 from archgrad.methods.progressive_carry import carry
 from archgrad.methods.stages import end_of_rest, survivors
 from archgrad.option_types import PositiveInt, Share
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Method, Stage, State
 
@@ -26,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-@marked(PRESETS)
+@with_origin(PRESETS)
 def progressive(
     *,
     partial: tuple[PositiveInt, ...] = (4, 2),
@@ -54,7 +54,7 @@ def progressive(
             f"progressive.partial needs a value for each of the {len(keep) + 1} stages "
             "that progressive.keep makes"
         )
-    begins = [share(k, of=len(partial)) for k in range(len(partial))]
+    begins = [epoch_at_share(k, of=len(partial)) for k in range(len(partial))]
     changes = [to_first_stage(partial), *(to_next_stage(*both) for both in zip(partial[1:], keep))]
     return Patch(
         "progressive",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from archgrad.searching.carry import Change, chosen
+from archgrad.searching.carry import Change, column_selector
 from archgrad.searching.types import State
 from archgrad.seeds import generator
 
@@ -26,7 +26,7 @@ def carry(old: State, new: State) -> None:
                 moved[before[key]] = value, change
     for name, a in new.alphas.items():
         groups = (state.space.groups[name.split("/")[0]] for state in (old, new))
-        change = chosen(*groups)
+        change = column_selector(*groups)
         a.data.copy_(change(old.alphas[name].data))
         moved[old.alphas[name]] = a, change
     for name, optimizer in new.optimizers.items():

@@ -13,16 +13,16 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
 from archgrad.arch.space import Space
 from archgrad.components.context import Context
-from archgrad.components.schedules import never, share
-from archgrad.components.select import uniform
+from archgrad.components.schedules import epoch_at_share, never
+from archgrad.components.select import uniform_genotype
 from archgrad.diagnostics.accuracy import accuracy
 from archgrad.option_types import PositiveInt
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Ahead, Data, Decision, Memory, Method, Stage, State
 
 
-@marked()
+@with_origin()
 def random(*, draws: PositiveInt = 4) -> Patch:
     """Draw k architectures, train each from scratch, and keep the best on the validation half.
 
@@ -39,7 +39,7 @@ def random(*, draws: PositiveInt = 4) -> Patch:
     return Patch(
         "random",
         stages=tuple(
-            Stage(share(k, of=draws), draw(k), set_by="random.draws") for k in range(draws)
+            Stage(epoch_at_share(k, of=draws), draw(k), set_by="random.draws") for k in range(draws)
         ),
         memory={"draws": Draws},
         finalise=best_draw,
@@ -60,7 +60,7 @@ def draw(k: int) -> Callable[[Method, State], Space]:
 
     def change(method: Method, state: State) -> Space:
         whole = method.space
-        drawn = uniform(whole.groups, state.seed, "random/draw", k, limits=method.limits)
+        drawn = uniform_genotype(whole.groups, state.seed, "random/draw", k, limits=method.limits)
         return whole.resized(primitives=drawn.primitives(whole.groups))
 
     return change

@@ -23,11 +23,11 @@ from archgrad.components.relax import (
     tempered_softmax,
 )
 from archgrad.methods.gdas import PRESETS, Idle
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 
 
-@marked(PRESETS)
+@with_origin(PRESETS)
 def reinmax(
     *, tau: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0, idle: Idle = "scalar"
 ) -> Patch:

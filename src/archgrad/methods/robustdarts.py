@@ -16,11 +16,18 @@ from pydantic import Field
 from archgrad.arch.edges import Alphas
 from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context
-from archgrad.components.schedules import Interval, Scalar, Span, lasting, linear, span
+from archgrad.components.schedules import (
+    Interval,
+    Scalar,
+    Span,
+    epoch_of_span,
+    epochs_of_interval,
+    linear,
+)
 from archgrad.methods.robustdarts_curvature import EigenvalueHistory, before_the_rise
 from archgrad.option_types import NotNegativeFloat, Share
 from archgrad.searching.duration import EIGENVALUE
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Ahead, Method, Reshape, State
 
@@ -31,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-@marked(PRESETS)
+@with_origin(PRESETS)
 def robustdarts(
     *,
     stop: bool = True,
@@ -67,7 +74,10 @@ def robustdarts(
     """
     patch = Patch("robustdarts", weights={} if decay is None else {"decay": decay})
     if stop:
-        width, begin = lasting(window, "robustdarts.window"), span(start, "robustdarts.start")
+        width, begin = (
+            epochs_of_interval(window, "robustdarts.window"),
+            epoch_of_span(start, "robustdarts.start"),
+        )
         patch = replace(
             patch,
             memory={"curvature": lambda: EigenvalueHistory(width, ratio, begin, images)},

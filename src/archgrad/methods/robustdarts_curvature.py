@@ -13,7 +13,7 @@ from typing import Any
 from archgrad.arch.genotype import Genotype
 from archgrad.components.context import Context
 from archgrad.components.schedules import When
-from archgrad.diagnostics.curvature import rise, supernet_curvature
+from archgrad.diagnostics.curvature import describe_rise, supernet_curvature
 from archgrad.searching.types import Data, Decision, Memory, Method, State
 
 
@@ -50,7 +50,7 @@ class EigenvalueHistory(Memory):
         value = self.measure(method, state, data, context)
         self.values = [*self.values, value][-2 * window :]
         self.genotypes = [*self.genotypes, method.genotype(state).to_json()][-2 * window :]
-        reason = rise(self.values, window, self.ratio)
+        reason = describe_rise(self.values, window, self.ratio)
         if not reason or t.epoch - back < self.start(t.epochs) or t.epoch + 1 == t.epochs:
             return {"eigenvalue": value}
         self.found = {"after_epochs": t.epoch - back + 1, "genotype": self.genotypes[-1 - back]}

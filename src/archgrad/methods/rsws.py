@@ -15,10 +15,10 @@ from archgrad.arch.mixture import Mixture
 from archgrad.components.context import Context
 from archgrad.components.relax import softmax
 from archgrad.components.schedules import never
-from archgrad.components.select import uniform
+from archgrad.components.select import uniform_genotype
 from archgrad.diagnostics.accuracy import accuracy
 from archgrad.option_types import PositiveInt
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Ahead, Data, Decision, Finalise, Method, State
 
@@ -29,7 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-@marked(PRESETS)
+@with_origin(PRESETS)
 def rsws(
     *, samples: PositiveInt = 100, images: PositiveInt = 512, finalists: PositiveInt = 10
 ) -> Patch:
@@ -77,7 +77,9 @@ def remaining_images(samples: int, images: int, finalists: int) -> Ahead:
 def one_path(alphas: Alphas, context: Context) -> Mixture:
     """Return the one-hot mixture of the architecture that this step draws."""
     place = context.t.place
-    drawn = uniform(context.groups, context.seed, "rsws/step", *place, limits=context.limits)
+    drawn = uniform_genotype(
+        context.groups, context.seed, "rsws/step", *place, limits=context.limits
+    )
     return one_hot_mixture(drawn, alphas, context)
 
 
@@ -102,7 +104,7 @@ def best_of(samples: int, images: int, finalists: int) -> Finalise:
         groups, net = state.space.groups, state.nets["search"]
 
         def drawn(sample: int) -> Genotype:
-            return uniform(groups, state.seed, "rsws/sample", sample, limits=method.limits)
+            return uniform_genotype(groups, state.seed, "rsws/sample", sample, limits=method.limits)
 
         def judge(sample: int, limit: int | None = None) -> float:
             judged = method.changed(readout=partial(one_hot_mixture, drawn(sample)))

@@ -15,15 +15,15 @@ from torch import Tensor
 
 from archgrad.components.context import Forward
 from archgrad.components.losses import Term, soft_divergence, weighted
-from archgrad.components.schedules import Span, from_epoch, lasting, span
-from archgrad.methods.sddarts_teachers import Average, Remembered, Snapshots
+from archgrad.components.schedules import Span, epoch_of_span, epochs_of_interval, from_epoch
+from archgrad.methods.sddarts_teachers import Average, RememberedLogits, Snapshots
 from archgrad.option_types import NotNegativeFloat, PositiveFloat, PositiveInt, PositiveOrInfinite
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Memory
 
 
-@marked()
+@with_origin()
 def sddarts(
     *,
     teachers: Literal["snapshots", "remembered", "average"] = "snapshots",
@@ -80,10 +80,10 @@ def sddarts(
     phases = {"weights": ("weight",), "alphas": ("alpha",), "both": ("weight", "alpha")}[level]
     makes: dict[str, Callable[[], Memory]] = {
         "snapshots": lambda: Snapshots(k, interval, unit, max_gb),
-        "remembered": lambda: Remembered(k, interval, phases, top, max_gb),
+        "remembered": lambda: RememberedLogits(k, interval, phases, top, max_gb),
         "average": lambda: Average(interval, unit, max_gb),
     }
-    begin = span(first, "sddarts.first")
+    begin = epoch_of_span(first, "sddarts.first")
     term = weighted(from_epoch(begin, strength), self_distillation(VOTES[vote], tau))
     return Patch(
         "sddarts",
@@ -91,7 +91,9 @@ def sddarts(
         alpha_terms=(term,) if "alpha" in phases else (),
         drives={term: f"--sddarts.strength below {strength:g}"},
         memory={"teachers": makes[teachers]},
-        lengths=(begin, lasting(interval, "sddarts.interval")) if unit == "epoch" else (begin,),
+        lengths=(begin, epochs_of_interval(interval, "sddarts.interval"))
+        if unit == "epoch"
+        else (begin,),
     )
 
 

@@ -193,7 +193,7 @@ class Average(Memory):
 HALVES = ("weight", "alpha")
 
 
-class Remembered(Memory):
+class RememberedLogits(Memory):
     """The logits that each image had the last ``k`` times, ``interval`` epochs apart.
 
     They are kept in half precision. No forward pass is needed. But the logits belong to another

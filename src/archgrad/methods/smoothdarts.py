@@ -13,13 +13,13 @@ from pydantic import Field
 from archgrad.components.perturb import attack, clamped, noise, normalised
 from archgrad.components.schedules import toward
 from archgrad.option_types import PositiveInt
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 
 Radius = Annotated[float, Field(ge=0, le=1)]
 
 
-@marked()
+@with_origin()
 def smoothdarts(
     *,
     form: Literal["random", "adversarial"] = "random",

@@ -9,11 +9,11 @@ from __future__ import annotations
 from archgrad.components.relax import concrete, softmax
 from archgrad.components.schedules import linear
 from archgrad.option_types import PositiveFloat
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 
 
-@marked()
+@with_origin()
 def snas(*, hot: PositiveFloat = 1.0, cold: PositiveFloat = 0.03) -> Patch:
     """Draw the mixture from a concrete distribution that comes ever closer to one-hot.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from archgrad.arch.edges import EdgeGroup, Primitives
 from archgrad.arch.space import Space, absent
 from archgrad.components.schedules import When
-from archgrad.components.select import strongest
+from archgrad.components.select import strongest_genotype
 from archgrad.searching.types import Memory, Method, State
 
 
@@ -28,7 +28,7 @@ def survivors(method: Method, state: State, keep: int) -> Primitives:
     groups, alphas = state.space.groups, dict(state.alphas)
     if method.limits:
         for genotype in (
-            strongest(method.readout(state), groups, method.limits),
+            strongest_genotype(method.readout(state), groups, method.limits),
             method.selected(state),
         ):
             selected = genotype.one_hot(groups).weights
@@ -38,10 +38,12 @@ def survivors(method: Method, state: State, keep: int) -> Primitives:
                 .masked_fill(selected[name].bool().to(alphas[name].device), math.inf)
                 for name in groups
             }
-    return {name: pruned(group, alphas[name], keep) for name, group in groups.items()}
+    return {name: strongest_primitives(group, alphas[name], keep) for name, group in groups.items()}
 
 
-def pruned(group: EdgeGroup, alphas: Tensor, keep: int) -> tuple[tuple[str, ...], ...]:
+def strongest_primitives(
+    group: EdgeGroup, alphas: Tensor, keep: int
+) -> tuple[tuple[str, ...], ...]:
     """Return, for each edge, the primitives with the ``keep`` largest alphas, in their order.
 
     Args:
@@ -107,7 +109,7 @@ def with_every_group(space: Space, cells: int) -> Space:
     return with_every_group(space, cells + 1) if absent(resized) else resized
 
 
-class Cells(Memory):
+class InitialCells(Memory):
     """The number of cells that the search began with, or None in a space whose depth is searched.
 
     The depth of every stage is a multiple of this number, so rounding errors do not add up.

@@ -26,15 +26,15 @@ from archgrad.components.schedules import (
     Span,
     When,
     constant,
+    epoch_at_share,
+    epoch_of_span,
+    epochs_of_interval,
     geometric,
-    lasting,
     remembered,
-    share,
-    span,
 )
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.option_types import PositiveFloat
-from archgrad.searching.origin import marked
+from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Data, Memory, Method, State
 
@@ -49,7 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-@marked(PRESETS)
+@with_origin(PRESETS)
 def stdarts(
     *,
     noise: Literal["gradient", "gaussian", "gumbel", "none"] = "gradient",
@@ -94,7 +94,10 @@ def stdarts(
     Returns:
         The patch of the method.
     """
-    begin, updates = span(warmup, "stdarts.warmup"), lasting(interval, "stdarts.interval")
+    begin, updates = (
+        epoch_of_span(warmup, "stdarts.warmup"),
+        epochs_of_interval(interval, "stdarts.interval"),
+    )
     rules: dict[str, Scalar] = {
         "adaptive": remembered("temperature"),
         "exponential": exponential(begin, delta, hot),
@@ -213,7 +216,7 @@ class EntropyAdaptive(Memory):
         self, method: Method, state: State, data: Data, context: Context
     ) -> dict[str, Any]:
         coming, epochs = context.t.epoch + 1, context.t.epochs
-        first, late = max(self.begin(epochs), 1), share(4, of=5)(epochs)
+        first, late = max(self.begin(epochs), 1), epoch_at_share(4, of=5)(epochs)
         if first <= coming < epochs and (
             (coming - first) % self.every(epochs) == 0 or coming >= late
         ):

@@ -8,4 +8,4 @@ from .recording import Checkpoints as Checkpoints
 from .recording import Decisions as Decisions
 from .recording import Metrics as Metrics
 from .stopping import StopSettings as StopSettings
-from .stopping import early as early
+from .stopping import stopping_observers as stopping_observers

@@ -4,7 +4,7 @@ This module imports nothing heavy, because it must be active before anything els
 
 Where nothing can be lost (in imports, while images are read, after the loop) a request raises
 KeyboardInterrupt at once. Python may swallow that exception inside an import, so the request is
-remembered, and `check` raises it again. Inside `stop_requests` a request only sets a flag, and a
+remembered, and `check_requests` raises it again. Inside `stop_requests` a request only sets a flag, and a
 second request raises.
 """
 
@@ -39,7 +39,7 @@ class Interrupted(Exception):
     """
 
 
-def check() -> None:
+def check_requests() -> None:
     """Raise KeyboardInterrupt if the user asked to stop.
 
     Call it after an import, or after a call that may have swallowed the exception.
@@ -48,7 +48,7 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
-def obeyed(work: Callable[[], int]) -> int:
+def exit_code_of(work: Callable[[], int]) -> int:
     """Return the exit code of ``work``, or 130 if a request to stop ended it.
 
     It is 130 also if the request was swallowed and another exception followed.
@@ -57,7 +57,7 @@ def obeyed(work: Callable[[], int]) -> int:
         try:
             code = work()
             if not code:
-                check()
+                check_requests()
             return code
         except KeyboardInterrupt:
             pass
@@ -78,7 +78,7 @@ def stop_requests(words: str = AFTER_STEP) -> Iterator[Callable[[], bool]]:
     Yields:
         A function that returns whether the user asked to stop.
     """
-    check()
+    check_requests()
 
     def ask(number: int, frame: FrameType | None) -> None:
         _requests.append(number)

@@ -17,12 +17,12 @@ from archgrad.arch.edges import Alphas, Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch
-from archgrad.components.select import uniform
+from archgrad.components.select import uniform_genotype
 from archgrad.diagnostics import entropy
 from archgrad.diagnostics.curvature import supernet_curvature
 from archgrad.diagnostics.gap import gap
 from archgrad.diagnostics.ranking import accuracies, correlation
-from archgrad.diagnostics.sharpness import MOVED, supernet_sharpness
+from archgrad.diagnostics.sharpness import BALLS, supernet_sharpness
 from archgrad.errors import counted
 from archgrad.searching.duration import EIGENVALUE
 from archgrad.searching.observer import Observer
@@ -73,12 +73,12 @@ class Gap(Probe):
         return self.every or Fraction(epochs, TIMES)
 
     def passes(self, state: State) -> float:
-        return 2 * validation(state, self.images)
+        return 2 * validation_images(state, self.images)
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        if not due(self.interval(state.plan.epochs), state, row):
+        if not is_due(self.interval(state.plan.epochs), state, row):
             return None
-        past = at_end(method, state, row)
+        past = state_at_end(method, state, row)
         single = method.genotype(past).one_hot(state.space.groups)
         batches = partial(data.evaluation, "val", limit=self.images)
         found = gap(
@@ -91,7 +91,7 @@ class Gap(Probe):
             row["epoch"],
             loss=method.patch.loss,
         )
-        return {name: finite(value) for name, value in found.items()}
+        return {name: finite_or_none(value) for name, value in found.items()}
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Sharpness(Probe):
     """
 
     every: int | None = None
-    over: tuple[str, ...] = tuple(MOVED)
+    over: tuple[str, ...] = tuple(BALLS)
     rho: float = 0.05
     steps: int = 1
     batches: int = 8
@@ -125,10 +125,12 @@ class Sharpness(Probe):
         return float(self.batches * self.batch * len(self.over) * (3 * self.steps + 1))
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        if not due(self.interval(state.plan.epochs), state, row):
+        if not is_due(self.interval(state.plan.epochs), state, row):
             return None
-        mixture = reading(method, at_end(method, state, row))
-        images = whole(data.evaluation("train", self.batch, self.batches * self.batch), self.batch)
+        mixture = readout_of(method, state_at_end(method, state, row))
+        images = whole_batches(
+            data.evaluation("train", self.batch, self.batches * self.batch), self.batch
+        )
         net, place = state.nets["search"], (state.seed, "sharpness", row["epoch"])
         found = supernet_sharpness(
             net,
@@ -143,7 +145,7 @@ class Sharpness(Probe):
         )
         named = {f"sharpness_{name}": one for name, one in found.items()}
         return {
-            column: finite(value)
+            column: finite_or_none(value)
             for name, (mean, half) in named.items()
             for column, value in ((name, mean), (f"{name}_interval", half))
         }
@@ -177,16 +179,18 @@ class Curvature(Probe):
         return EIGENVALUE * self.batches * self.batch
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        if "eigenvalue" in row or not due(self.every, state, row):
+        if "eigenvalue" in row or not is_due(self.every, state, row):
             return None
-        mixture, groups = reading(method, at_end(method, state, row)), state.space.groups
-        images = whole(data.evaluation("val", self.batch, self.batches * self.batch), self.batch)
+        mixture, groups = readout_of(method, state_at_end(method, state, row)), state.space.groups
+        images = whole_batches(
+            data.evaluation("val", self.batch, self.batches * self.batch), self.batch
+        )
         place = (state.seed, "curvature", row["epoch"])
         net, alphas = state.nets["search"], state.alphas
         value = supernet_curvature(
             net, alphas, mixture, groups, images, *place, between=self.between, of=method.loss
         )
-        return {"eigenvalue": finite(value)}
+        return {"eigenvalue": finite_or_none(value)}
 
 
 @dataclass(frozen=True)
@@ -207,13 +211,15 @@ class Entropies(Probe):
         return 0.0
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        if not due(self.every, state, row):
+        if not is_due(self.every, state, row):
             return None
-        mixture, groups = method.readout(at_end(method, state, row)), state.space.groups
+        mixture, groups = method.readout(state_at_end(method, state, row)), state.space.groups
         ahead = entropy.margins(mixture, groups)
-        edges = rounded(entropy.edge_entropies(mixture, groups))
-        margin = entropy.mean(ahead) if any(ahead.values()) else None  # no edge has a choice
-        return {"entropy_edges": edges, "margin": margin, "margin_edges": rounded(ahead)}
+        edges = rounded_edges(entropy.edge_entropies(mixture, groups))
+        margin = (
+            entropy.mean_over_edges(ahead) if any(ahead.values()) else None
+        )  # no edge has a choice
+        return {"entropy_edges": edges, "margin": margin, "margin_edges": rounded_edges(ahead)}
 
 
 @dataclass(frozen=True)
@@ -260,14 +266,14 @@ class Ranking(Probe):
 
     def passes(self, state: State) -> float:
         nets = 2 if "evaluation" in state.nets else 1
-        return nets * self.architectures * validation(state, self.images)
+        return nets * self.architectures * validation_images(state, self.images)
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        if not due(self.interval(state.plan.epochs), state, row):
+        if not is_due(self.interval(state.plan.epochs), state, row):
             return None
         groups = state.space.groups
         sample = self.sample(groups, state.seed)
-        batches = Again(partial(data.evaluation, "val", limit=self.images))
+        batches = Rereadable(partial(data.evaluation, "val", limit=self.images))
         # An evaluation network has a genotype from the first cycle on.
         judges = ("search", "evaluation") if state.genotype else ("search",)
         by_net = {
@@ -294,14 +300,17 @@ class Ranking(Probe):
 
     def sample(self, groups: Groups, seed: int) -> tuple[Genotype, ...]:
         """Return the architectures that are ranked, each once."""
-        draws = (uniform(groups, seed, "ranking", number) for number in range(self.architectures))
+        draws = (
+            uniform_genotype(groups, seed, "ranking", number)
+            for number in range(self.architectures)
+        )
         return tuple(dict.fromkeys(draws))
 
     def cost(self, state: State) -> str:
         """Return a line about the work in a whole search."""
-        times = moments(self, state.plan.epochs)
+        times = measurement_count(self, state.plan.epochs)
         nets = "2 networks" if "evaluation" in state.nets else "1 network"
-        images = int(validation(state, self.images))
+        images = int(validation_images(state, self.images))
         return (
             f"ranking: {self.architectures} architectures on {images:,} images in {nets}, "
             f"{counted(times, 'time')}"
@@ -309,7 +318,7 @@ class Ranking(Probe):
 
 
 @dataclass(frozen=True)
-class Again:
+class Rereadable:
     """Read batches again for each iteration, so that a request to stop works before each batch."""
 
     read: Callable[[], Iterable[Batch]]
@@ -318,19 +327,19 @@ class Again:
         return iter(self.read())
 
 
-def moments(probe: Probe, epochs: int, begin: int = 0) -> int:
+def measurement_count(probe: Probe, epochs: int, begin: int = 0) -> int:
     """Return the number of measurements of a probe from epoch ``begin`` on."""
     every = probe.interval(epochs)
     return sum(is_multiple(every, epoch) or epoch == epochs - 1 for epoch in range(begin, epochs))
 
 
-def validation(state: State, images: int) -> float:
+def validation_images(state: State, images: int) -> float:
     """Return the number of images of the validation half, at most ``images``."""
     return float(min(images, state.plan.images[1] or images))
 
 
-def at_end(method: Method, state: State, row: Row) -> State:
-    """Return the state at the end of the epoch of ``row``, as `loop.summary` reads it.
+def state_at_end(method: Method, state: State, row: Row) -> State:
+    """Return the state at the end of the epoch of ``row``, as `loop.epoch_row` reads it.
 
     Schedules must not read the next epoch yet.
     """
@@ -338,20 +347,20 @@ def at_end(method: Method, state: State, row: Row) -> State:
     return replace(past, step=method.steps(past))
 
 
-def reading(method: Method, state: State) -> Callable[[Alphas], Mixture]:
+def readout_of(method: Method, state: State) -> Callable[[Alphas], Mixture]:
     """Return the function alphas -> the mixture that discretisation reads, in this state."""
     context = method.context(state, "readout")
     return lambda alphas: method.mixture(alphas, context)
 
 
-def whole(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+def whole_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
     """Return the first batch and all others of full size, because each counts the same."""
     return (
         batch for number, batch in enumerate(batches) if not number or len(batch.labels) == size
     )
 
 
-def due(every: int | Fraction, state: State, row: Row) -> bool:
+def is_due(every: int | Fraction, state: State, row: Row) -> bool:
     """Return whether a measurement is due: a multiple of ``every`` epochs, or the last epoch."""
     return (
         state.epoch == state.plan.epochs
@@ -365,11 +374,11 @@ def is_multiple(every: int | Fraction, epoch: int) -> bool:
     return (epoch + 1) // every > epoch // every
 
 
-def finite(value: float | None) -> float | None:
+def finite_or_none(value: float | None) -> float | None:
     """Return the value, or None if it is not finite, because JSON has no infinity."""
     return value if value is None or math.isfinite(value) else None
 
 
-def rounded(edges: entropy.Edges) -> entropy.Edges:
+def rounded_edges(edges: entropy.Edges) -> entropy.Edges:
     """Return the values rounded to four digits."""
     return {name: [round(value, 4) for value in values] for name, values in edges.items()}

@@ -37,7 +37,7 @@ class Metrics(Observer):
 
     def __init__(self, path: Path, *, epoch: int = 0) -> None:
         self.path = path
-        records.write(path, records.kept(path, epoch))
+        records.write(path, records.read_epochs(path, epoch))
 
     def append(self, row: Row) -> None:
         """Append one row."""
@@ -57,7 +57,7 @@ class Decisions(Observer):
     def __init__(self, path: Path, *, taken: int = 0) -> None:
         self.path, self.since = path, (monotonic(), process_time())
         if path.exists():
-            records.write(path, records.first(path, taken))
+            records.write(path, records.read_decisions(path, taken))
 
     def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
         self.since = monotonic(), process_time()
@@ -148,7 +148,7 @@ class Checkpoints(Observer):
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class InterruptibleData:
     """Give the same data, and call a function before each batch.
 
     Attributes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, Field
 
 from archgrad.arch.genotype import Genotype
-from archgrad.components.schedules import Interval, Span, lasting, span
+from archgrad.components.schedules import Interval, Span, epoch_of_span, epochs_of_interval
 from archgrad.errors import counted
 from archgrad.searching.observer import Observer
 
@@ -87,14 +87,14 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         Raises:
             ValueError: A window or a beginning does not fit the search.
         """
-        span(self.after, "stop.after")(epochs)
-        window = lasting(self.window, "stop.window")(epochs)
+        epoch_of_span(self.after, "stop.after")(epochs)
+        window = epochs_of_interval(self.window, "stop.window")(epochs)
         makes: tuple[tuple[float | None, Callable[[float], Rule]], ...] = (
-            (self.eigenvalue, lambda ratio: curved(ratio, window)),
-            (self.skips, skipping),
-            (self.stable, stable),
-            (self.entropy, decided),
-            (self.match, mismatched),
+            (self.eigenvalue, lambda ratio: curvature_rule(ratio, window)),
+            (self.skips, skips_rule),
+            (self.stable, stable_rule),
+            (self.entropy, entropy_rule),
+            (self.match, match_rule),
         )
         return tuple(make(value) for value, make in makes if value is not None)
 
@@ -116,14 +116,14 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
             )
 
 
-def curved(ratio: float, window: int) -> Rule:
+def curvature_rule(ratio: float, window: int) -> Rule:
     """Return the rule that stops at a `rise` of the curvature (DARTS-ES, arXiv 1909.09656)."""
-    from archgrad.diagnostics.curvature import rise
+    from archgrad.diagnostics.curvature import describe_rise
 
-    return lambda rows: rise([row.get("eigenvalue") for row in rows], window, ratio)
+    return lambda rows: describe_rise([row.get("eigenvalue") for row in rows], window, ratio)
 
 
-def skipping(least: float) -> Rule:
+def skips_rule(least: float) -> Rule:
     """Return the rule that stops at ``least`` skips in the first kind of cell.
 
     In DARTS this is the normal cell. DARTS+ (Liang et al. 2019, arXiv 1909.06035) stops at 2.
@@ -137,7 +137,7 @@ def skipping(least: float) -> Rule:
     return rule
 
 
-def stable(epochs: float) -> Rule:
+def stable_rule(epochs: float) -> Rule:
     """Return the rule that stops after ``epochs`` epochs in a row with the same genotype.
 
     DARTS+ stops after 10 epochs with the same ranking of the ops.
@@ -152,7 +152,7 @@ def stable(epochs: float) -> Rule:
     return rule
 
 
-def decided(nats: float) -> Rule:
+def entropy_rule(nats: float) -> Rule:
     """Return the rule that stops at a mean entropy below ``nats``."""
 
     def rule(rows: Sequence[Row]) -> str | None:
@@ -162,7 +162,7 @@ def decided(nats: float) -> Rule:
     return rule
 
 
-def mismatched(least: float) -> Rule:
+def match_rule(least: float) -> Rule:
     """Return the rule that stops at a gradient match below ``least``.
 
     OLES (Jiang et al. 2023, arXiv 2311.04591) has 0.3 for one op; here it is that of the whole
@@ -212,9 +212,9 @@ class Stopping(Observer):
         return {"stop": reason} if reason else None
 
 
-def early(
+def stopping_observers(
     settings: StopSettings, method: Method, epochs: int, rows: Iterable[Row] = ()
 ) -> tuple[Stopping, ...]:
     """Return the observer of these settings as a tuple, which is empty if no rule is set."""
-    rules, after = settings.rules(epochs), span(settings.after, "stop.after")(epochs)
+    rules, after = settings.rules(epochs), epoch_of_span(settings.after, "stop.after")(epochs)
     return (Stopping(rules, max(after, method.alpha_from(epochs)), rows),) if rules else ()

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from archgrad.searching.duration import STEP, Costs, Left, Part, span
+from archgrad.searching.duration import STEP, Costs, Part, Remaining, duration_text
 from archgrad.searching.observer import Observer
-from archgrad.searching.progress import Clock, Life, to_go
+from archgrad.searching.progress import Clock, SignsOfLife, time_left_text
 
 if TYPE_CHECKING:
     from archgrad.observers.probes import Probe
@@ -31,7 +31,7 @@ Steps of other phases are taken to be equally long.
 """
 
 
-def phases(method: Method, state: State) -> list[tuple[str, str, int]]:
+def phase_runs(method: Method, state: State) -> list[tuple[str, str, int]]:
     """Return the steps of the current epoch as (phase, kind, count), in their order.
 
     Steps of one kind take the same time: they are of one phase and one supernet.
@@ -85,7 +85,7 @@ class Timing(Observer):
         self.probes = {probe.name: probe for probe in probes}
         self.costs, self.steps, self.measured = Costs(), 0, 0.0
         self.epochs = [
-            phases(method, replace(state, epoch=epoch)) for epoch in range(state.plan.epochs)
+            phase_runs(method, replace(state, epoch=epoch)) for epoch in range(state.plan.epochs)
         ]
         self.began, self.past = clock(), past
         self.at, self.ahead = clock(), self._ahead(state)
@@ -109,7 +109,7 @@ class Timing(Observer):
     def on_decision(self, method: Method, state: State, decision: Decision) -> None:
         self._done(state, None)
 
-    def left(self, state: State) -> Left:
+    def left(self, state: State) -> Remaining:
         """Return the estimate of the work after the last step, epoch or decision."""
         return self.costs.left(self.parts(state))
 
@@ -124,7 +124,7 @@ class Timing(Observer):
         image, and such a pass by the steps.
         """
         # The import needs torch, and `compare` refuses a study without it.
-        from archgrad.observers.probes import moments
+        from archgrad.observers.probes import measurement_count
 
         epochs = state.plan.epochs
         over = state.stopped is not None or state.epoch >= epochs
@@ -154,7 +154,9 @@ class Timing(Observer):
         begin = epochs if over else state.epoch
         for probe in self.probes.values():
             if passes := probe.passes(state):
-                found.append(Part(probe.name, moments(probe, epochs, begin), PASS, passes))
+                found.append(
+                    Part(probe.name, measurement_count(probe, epochs, begin), PASS, passes)
+                )
         found += [Part(name, count, PASS) for name, count in self._ahead(state).items()]
         if ENDS in self.costs.each:
             found.append(Part(ENDS, epochs - begin))
@@ -196,7 +198,7 @@ class Timed(Observer):
 
     probe: Probe
     timing: Timing
-    life: Life
+    life: SignsOfLife
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
         self.probe.on_step(method, state, values)
@@ -230,7 +232,7 @@ class Estimate(Observer):
         self,
         timing: Timing,
         say: Callable[[str], Any],
-        long: Callable[[Left], Sequence[str]] = lambda left: (),
+        long: Callable[[Remaining], Sequence[str]] = lambda left: (),
         keep: Callable[[float, float], Any] = lambda left, total: None,
         *,
         steps: int = 3,
@@ -245,7 +247,7 @@ class Estimate(Observer):
             self.timing.steps >= self.steps or self.timing.at - self.timing.began >= self.soon
         ):
             self.announced, left = True, self.timing.left(state)
-            self.say(expected(left))
+            self.say(estimate_text(left))
             for line in self.long(left) if left.seconds > LONG else ():
                 self.say(line)
             self.keep(left.seconds, self.timing.total(state))
@@ -254,7 +256,7 @@ class Estimate(Observer):
         self.keep(self.timing.left(state).seconds, self.timing.total(state))
 
 
-def expected(left: Left) -> str:
+def estimate_text(left: Remaining) -> str:
     """Return an estimate as text, with its parts.
 
     An example is "about 12 min to go, until 14:05: search steps 11 min, discretisation gap 60 s
@@ -262,13 +264,14 @@ def expected(left: Left) -> str:
     """
     shown = [term for term in left.terms if term.seconds >= 0.005 * left.seconds]
     terms = ", ".join(
-        f"{term.kind} {span(term.seconds)}{' (guessed)' if term.guessed else ''}" for term in shown
+        f"{term.kind} {duration_text(term.seconds)}{' (guessed)' if term.guessed else ''}"
+        for term in shown
     )
     unknown = f"; not known yet: {', '.join(left.unknown)}" if left.unknown else ""
-    return f"{to_go(left.seconds)}: {terms}{unknown}"
+    return f"{time_left_text(left.seconds)}: {terms}{unknown}"
 
 
-def shorter(left: Left, flags: Mapping[str, tuple[object, bool]]) -> list[str]:
+def shorter_search_lines(left: Remaining, flags: Mapping[str, tuple[object, bool]]) -> list[str]:
     """Return a line of settings that would shorten a search whose steps take most of its time.
 
     Args:
@@ -277,7 +280,7 @@ def shorter(left: Left, flags: Mapping[str, tuple[object, bool]]) -> list[str]:
             do for epochs and images, and about half for channels.
     """
     steps = sum(term.seconds for term in left.terms if " steps" in term.kind)
-    half = span(left.seconds - steps / 2)
+    half = duration_text(left.seconds - steps / 2)
     shorter_runs = [
         f"{flag} {value} (about {half if exact else 'half'})"
         for flag, (value, exact) in flags.items()

@@ -13,7 +13,7 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
 from archgrad.arch.placement import inputs_of
 from archgrad.arch.style import colour
-from archgrad.cost.cost import written
+from archgrad.cost.cost import cost_text
 
 
 def cell_table(genotype: Genotype) -> Table:
@@ -117,7 +117,7 @@ def front_table(cost: str, unit: str, points: Iterable[Mapping[str, Any]]) -> Ta
     for point in best:
         accuracy = f"{100 * point['accuracy']:.2f} %"
         table.add_row(
-            written(point["cost"], unit),
+            cost_text(point["cost"], unit),
             accuracy,
             point["seen"],
             Text(point["genotype"], overflow="ellipsis", no_wrap=True),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from archgrad import plugins
 from archgrad.arch.genotype import Genotype
 from archgrad.data import places
-from archgrad.errors import command, shortened, shown
+from archgrad.errors import command, short_repr, shortened
 from archgrad.retraining.schemas import CardFile
 from archgrad.retraining.settings import RetrainSettings, settings_from
 from archgrad.storage import files, typed_json
@@ -107,7 +107,9 @@ class Card:
         if auxiliary and self.settings.auxiliary_bn:
             cast("Auxiliary", derived.network.auxiliary).normalise()
         if fixed:
-            noise.fix(derived.network, self.preprocess.size, self.spec["in_channels"], self.seed)
+            noise.fix_noise(
+                derived.network, self.preprocess.size, self.spec["in_channels"], self.seed
+            )
         return derived
 
     def place(self, device: torch.device | str | None = None) -> torch.device:
@@ -124,7 +126,7 @@ class Card:
 
         from archgrad import devices
 
-        trained = self.device if devices.is_here(self.device) else "cpu"
+        trained = self.device if devices.device_exists(self.device) else "cpu"
         return torch.device(devices.device_named(device or trained))
 
     def to_json(self) -> dict[str, Any]:
@@ -151,9 +153,9 @@ class Card:
         """
         if isinstance(data, Mapping) and data.get("version", VERSION) != VERSION:
             raise ValueError(
-                f"it has version {shown(data['version'])}, this archgrad reads version {VERSION}"
+                f"it has version {short_repr(data['version'])}, this archgrad reads version {VERSION}"
             )
-        data = typed_json.checked(data, CardFile)
+        data = typed_json.check(data, CardFile)
         from archgrad.data import Preprocess
 
         made: dict[str, Any] = {
@@ -177,14 +179,14 @@ class Network(NamedTuple):
     card: Card
 
 
-def home(path: str | Path) -> Path:
+def network_folder(path: str | Path) -> Path:
     """Return the folder of a network.
 
     Args:
         path: The folder itself, or the run folder of a search, which has the network's folder
             ``retrain`` in it.
     """
-    inside = places.checked(path, "folder") / "retrain"
+    inside = places.as_path(path, "folder") / "retrain"
     return inside if not (Path(path) / CARD).exists() and (inside / CARD).exists() else Path(path)
 
 
@@ -236,7 +238,7 @@ def read_card(folder: str | Path) -> Card:
     if not path.exists():
         raise ValueError(f"no network was trained in {folder} yet: {command('retrain', folder)}")
     try:
-        return Card.from_json(files.parsed(path, files.text(path, typed_json.LIMIT)))
+        return Card.from_json(files.parse_json(path, files.read_text(path, typed_json.LIMIT)))
     except ValueError as error:
         raise ValueError(
             f"{path} cannot be read ({' '.join(str(error).split())}): restore it from a copy"
@@ -284,7 +286,7 @@ def load(folder: str | Path) -> Network:
     from archgrad.spaces import noise
     from archgrad.storage import saved
 
-    folder = home(folder)
+    folder = network_folder(folder)
     card = read_card(folder)
     path = folder / WEIGHTS
     if not path.exists():
@@ -294,10 +296,10 @@ def load(folder: str | Path) -> Network:
         )
     state = read_weights(path)
     plugins.load(card.plugins, recorded=True)
-    if plugins.missing():
+    if plugins.are_missing():
         card.build()  # raises an error that names the missing plugin in full
     try:
-        with saved.naming("weights"):
+        with saved.naming_field("weights"):
             # A network whose weights were recorded without noise draws draws anew in every pass.
             derived = card.build(fixed=noise.are_fixed(state))
             saved.check_tensors("weights", state, derived.state_dict())

@@ -19,7 +19,7 @@ from torch import Tensor
 from archgrad import data, terminal
 from archgrad.data import Dataset, Images, places
 from archgrad.retraining.card import Card, load
-from archgrad.retraining.measure import fabric, measure, surroundings
+from archgrad.retraining.measure import fabric, measure, torch_settings
 
 WHOLE = 20
 """Largest number of classes for which the whole confusion matrix is printed."""
@@ -173,7 +173,7 @@ def evaluate(
         if device.type != "cuda" and card.settings.precision == "16-mixed"
         else card.settings.precision
     )
-    with surroundings(card.threads, card.deterministic):
+    with torch_settings(card.threads, card.deterministic):
         net = fabric(device, precision).setup_module(derived.network)
         found = measure(
             net,
@@ -212,7 +212,7 @@ def _test_images(
     own = card.data["path"]
     moved, otherwise = (
         _load_moved(card, images, columns)
-        if places.is_gone(own) and split is None and images is not None
+        if places.is_missing(own) and split is None and images is not None
         else (None, "")
     )
     if moved:
@@ -225,7 +225,7 @@ def _test_images(
             dataset = data.load(
                 **{**card.loading, **columns},
                 report=lambda line: None,
-                warn=terminal.remark,
+                warn=terminal.say_aside,
                 flag="",
             )
         except ValueError as error:
@@ -254,7 +254,7 @@ def _test_images(
     reading = {name: card.data[name] for name in keep if name in card.data} | columns
     labelled = data.load_labelled(images or own, card.preprocess, split, **reading)
     if otherwise:
-        terminal.remark(
+        terminal.say_aside(
             f"{own}, which the network was trained on, is gone, and the images in {images} differ "
             f"from it ({otherwise}). These images may have trained the network, "
             "and then its accuracy is too high."
@@ -272,7 +272,7 @@ def _load_moved(
     """
     reading = {**card.loading, **columns, "path": str(images)}
     try:
-        dataset = data.load(**reading, report=lambda line: None, warn=terminal.remark)
+        dataset = data.load(**reading, report=lambda line: None, warn=terminal.say_aside)
     except ValueError as error:  # such as labelled images of one class, which cannot train
         return None, str(error)
     if data.same_images(card.fingerprint, dataset):

@@ -31,21 +31,21 @@ from archgrad.retraining.card import (
     WEIGHTS,
     Card,
     check_free,
-    home,
+    network_folder,
     read_card,
     save_weights,
     write_card,
 )
-from archgrad.retraining.measure import BATCH, measure, surroundings
+from archgrad.retraining.measure import BATCH, measure, torch_settings
 from archgrad.retraining.progress import TrainingProgress
 from archgrad.retraining.settings import RetrainSettings, retrain_settings
 from archgrad.retraining.training import Training
 from archgrad.searching import checkpoint
-from archgrad.searching.duration import Left, span
-from archgrad.searching.progress import life
+from archgrad.searching.duration import Remaining, duration_text
+from archgrad.searching.progress import signs_of_life
 from archgrad.spaces import space_of
 from archgrad.storage import records
-from archgrad.storage.folder import CHECKPOINT, ESTIMATE, METRICS, expect, locked
+from archgrad.storage.folder import CHECKPOINT, ESTIMATE, METRICS, locked, write_estimate
 from archgrad.storage.records import Row
 from archgrad.terminal import Say
 
@@ -113,7 +113,7 @@ def retrain(
         ValueError: An argument is wrong, or the folder holds a network already.
         Interrupted: ``stopping`` returned True; `resume` continues the training.
     """
-    folder = places.checked(folder, "folder")
+    folder = places.as_path(folder, "folder")
     space, genotype = space_of(space), Genotype.of(genotype)
     check_dataset(dataset)
     if not isinstance(settings, RetrainSettings):
@@ -173,7 +173,7 @@ def card_of(
         data={**(origin or dataset.loading or {"path": dataset.name}), **_loading_choices(dataset)},
         reading=dict(reading or {}),
         fingerprint=dataset.fingerprint,
-        plugins=plugins.recorded(plugins.loaded(), space=space.name),
+        plugins=plugins.to_record(plugins.loaded(), space=space.name),
     )
 
 
@@ -212,9 +212,9 @@ def resume(
         ValueError: The images have changed, or a file is missing or damaged.
         Interrupted: ``stopping`` returned True.
     """
-    folder = home(folder)
+    folder = network_folder(folder)
     card = read_card(folder)
-    with life(terminal.console()):
+    with signs_of_life(terminal.console()):
         # An empty flag: the command `resume` has no flag that leaves out images.
         dataset = dataset or data.load(**card.loading, report=report, flag="")
     if not data.same_images(card.fingerprint, dataset):
@@ -228,12 +228,12 @@ def resume(
             return _report_result(folder, card, report)
         run = training_of(card, dataset, device)
         last, images = folder / CHECKPOINT, images_of(card, dataset, run.device, report)
-        if (saved := checkpoint.wanted(last, previous)).exists():
+        if (saved := checkpoint.checkpoint_to_resume(last, previous)).exists():
             content = checkpoint.read(saved, run.device)
-            with checkpoint.fitting(saved):
+            with checkpoint.naming_checkpoint(saved):
                 run.restore(content, images.steps("train"))
         if previous:
-            checkpoint.go_back(last)
+            checkpoint.restore_previous(last)
         return _train(run, images, folder, stopping, seconds, report)
 
 
@@ -272,7 +272,7 @@ def _train(
         for line in _headlines(run, images, folder):
             report(line)
     progress = _progress(run, images, metrics.path, report)
-    with surroundings(card.threads, card.deterministic), progress:
+    with torch_settings(card.threads, card.deterministic), progress:
         while run.epoch < epochs:
             began = monotonic()
             for batch in images.batches("train", run.epoch, run.step):
@@ -349,9 +349,9 @@ def _progress(run: Training, images: Data, metrics: Path, report: Say) -> Traini
         report,
         tests=tests,
         test_steps=sum(map(images.count, tested_splits(images))) / batch,
-        past=sum(row.get("seconds") or 0.0 for row in records.rows(metrics)),
+        past=sum(row.get("seconds") or 0.0 for row in records.read_measured(metrics)),
         long=lambda left: [] if run.epoch else _shorter_trainings(run, images, left),
-        keep=partial(expect, metrics.parent),
+        keep=partial(write_estimate, metrics.parent),
     )
 
 
@@ -429,18 +429,20 @@ def _headlines(run: Training, images: Data, folder: Path) -> Iterator[str]:
     )
 
 
-def _shorter_trainings(run: Training, images: Data, left: Left) -> list[str]:
+def _shorter_trainings(run: Training, images: Data, left: Remaining) -> list[str]:
     """Return advice on flags that shorten the training, with the time that each would take."""
     settings = run.card.settings
     ways = []
     if settings.epochs > 1:
-        ways.append(f"--retrain.epochs {settings.epochs // 2} (about {span(left.seconds / 2)})")
+        ways.append(
+            f"--retrain.epochs {settings.epochs // 2} (about {duration_text(left.seconds / 2)})"
+        )
     if settings.preset != "quick":
         quick = retrain_settings(run.derived.space, {"preset": "quick"})
         reduced = left.seconds * _relative_time(run, images, quick)
         ways.append(
             f"--retrain.preset quick (a small network for {quick.epochs} epochs, "
-            f"labelled as reduced: about {span(reduced)})"
+            f"labelled as reduced: about {duration_text(reduced)})"
         )
     return [f"a shorter training: {', '.join(ways)}"] if ways else []
 
@@ -466,7 +468,7 @@ def _relative_time(run: Training, images: Data, quick: RetrainSettings) -> float
 
 def _report_result(folder: Path, card: Card, report: Say) -> Retrained:
     """Read the result from the metrics and print it."""
-    found = records.tested(folder / METRICS, card.settings.epochs)
+    found = records.read_tested(folder / METRICS, card.settings.epochs)
     tested = [row for row in found if row.get("test_accuracy") is not None]
     validated = [row for row in tested if row.get("val_accuracy") is not None]
     best = max(

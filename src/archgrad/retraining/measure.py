@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from archgrad import seeds
 from archgrad.data import Images, Preprocess
 from archgrad.devices import device_named
-from archgrad.seeds import forked
+from archgrad.seeds import seeded
 
 BATCH = 256
 """Batch size of an evaluation."""
@@ -76,7 +76,7 @@ def fabric(device: torch.device | str, precision: str) -> Any:
 
 
 @contextmanager
-def surroundings(threads: int, deterministic: bool) -> Iterator[None]:
+def torch_settings(threads: int, deterministic: bool) -> Iterator[None]:
     """Set torch's number of threads and its determinism, and restore both afterwards.
 
     The last digits of results depend on them.
@@ -84,7 +84,7 @@ def surroundings(threads: int, deterministic: bool) -> Iterator[None]:
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
     if deterministic:
-        seeds.deterministic()
+        seeds.use_deterministic_algorithms()
     try:
         yield
     finally:
@@ -107,7 +107,7 @@ def logits(net: nn.Module, batches: Iterator[Tensor], seed: int) -> Iterator[Ten
     """
     net.eval()
     for place, images in enumerate(batches):
-        with torch.no_grad(), forked(seed, "evaluation", place, device=images.device):
+        with torch.no_grad(), seeded(seed, "evaluation", place, device=images.device):
             yield net(images).logits.float()
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from archgrad import terminal
 from archgrad.data import Preprocess, formats, places
 from archgrad.retraining.card import load
-from archgrad.retraining.measure import fabric, logits, surroundings
+from archgrad.retraining.measure import fabric, logits, torch_settings
 from archgrad.spaces import noise
 
 
@@ -96,7 +96,7 @@ def predict(
     rows: list[Prediction] = []
     if noise.are_fixed(derived.state_dict()):
         batch = 1  # so that a prediction does not depend on the other images of its batch
-    with surroundings(card.threads, card.deterministic):
+    with torch_settings(card.threads, card.deterministic):
         net = fabric(device, "32").setup_module(derived.network)
         for start in range(0, len(files), batch):
             names, pixels = _read_images(files[start : start + batch], card.preprocess, refused)
@@ -118,12 +118,12 @@ def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     """
     files: list[Path] = []
     refused: list[str] = []
-    for path in (places.checked(path, "image") for path in paths):
+    for path in (places.as_path(path, "image") for path in paths):
         if not path.exists():
             refused.append(f"no such file or folder: {path}")
             continue
         for file in map(Path, places.files_below(path)) if path.is_dir() else [path]:
-            if why := formats.lacking(file.name):
+            if why := formats.missing_reader(file.name):
                 refused.append(f"{file}: {why}")
             elif formats.is_image(file.name) or not path.is_dir():
                 files.append(file)

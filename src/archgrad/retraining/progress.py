@@ -8,9 +8,9 @@ from time import monotonic
 from typing import Any
 
 from archgrad import terminal
-from archgrad.observers.timing import LONG, expected
-from archgrad.searching.duration import Costs, Left, Part
-from archgrad.searching.progress import Clock, Life, bar, to_go
+from archgrad.observers.timing import LONG, estimate_text
+from archgrad.searching.duration import Costs, Part, Remaining
+from archgrad.searching.progress import Clock, SignsOfLife, progress_bar, time_left_text
 from archgrad.storage.records import Row
 from archgrad.terminal import Say
 
@@ -42,7 +42,7 @@ class TrainingProgress:
         tests: Sequence[int] = (),
         test_steps: float = 0.0,
         past: float = 0.0,
-        long: Callable[[Left], Sequence[str]] = lambda left: (),
+        long: Callable[[Remaining], Sequence[str]] = lambda left: (),
         keep: Callable[[float, float], Any] = lambda left, total: None,
         clock: Clock = monotonic,
     ) -> None:
@@ -50,8 +50,8 @@ class TrainingProgress:
         self.epochs, self.steps, self.say, self.tests = epochs, steps, say, tests
         self.test_steps = test_steps / STEP
         self.long, self.keep, self.clock = long, keep, clock
-        self.progress = bar(console, own=True)
-        self.life = Life(None if console.is_terminal else say)
+        self.progress = progress_bar(console, own=True)
+        self.life = SignsOfLife(None if console.is_terminal else say)
         self.task = self.progress.add_task("", total=epochs * steps, left="")
         self.costs, self.timed, self.announced = Costs(), 0, False
         self.began, self.past, self.last = clock(), past, clock()
@@ -83,11 +83,11 @@ class TrainingProgress:
             line = (
                 f"epoch {epoch + 1}/{self.epochs}  train {100 * averages()['train_accuracy']:.2f} %"
             )
-            self.progress.update(self.task, description=line, left=to_go(left.seconds))
+            self.progress.update(self.task, description=line, left=time_left_text(left.seconds))
         self.life.at(f"epoch {epoch + 1}/{self.epochs}, step {step}/{self.steps}", left.seconds)
         if not self.announced and (self.timed >= 3 or now - self.began >= 10):
             self.announced = True
-            for text in (expected(left), *(self.long(left) if left.seconds > LONG else ())):
+            for text in (estimate_text(left), *(self.long(left) if left.seconds > LONG else ())):
                 self.say(text)
             self._keep(left)
 
@@ -117,14 +117,14 @@ class TrainingProgress:
         left = self.left(row["epoch"] + 1, 0)
         parts += [
             f"lr {row['lr']:.4g}",
-            f"{row['seconds']:.0f} s{', ' + to_go(left.seconds) if left.terms else ''}",
+            f"{row['seconds']:.0f} s{', ' + time_left_text(left.seconds) if left.terms else ''}",
         ]
         self.say("  ".join(parts))
         self.life.spoke()
         self.last = self.clock()
         self._keep(left)
 
-    def left(self, epoch: int, step: int) -> Left:
+    def left(self, epoch: int, step: int) -> Remaining:
         """Return the expected work after a step."""
         tests = sum(one >= epoch for one in self.tests)
         return self.costs.left(
@@ -134,5 +134,5 @@ class TrainingProgress:
             ]
         )
 
-    def _keep(self, left: Left) -> None:
+    def _keep(self, left: Remaining) -> None:
         self.keep(left.seconds, self.past + self.clock() - self.began + left.seconds)

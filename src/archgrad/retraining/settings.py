@@ -11,7 +11,7 @@ from pydantic import Field
 
 from archgrad import options
 from archgrad.arch.space import Space
-from archgrad.errors import unknown
+from archgrad.errors import unknown_name
 from archgrad.option_types import (
     Epochs,
     NotNegativeFloat,
@@ -204,7 +204,7 @@ def retrain_settings(space: Space, given: Mapping[str, Any] | None = None) -> Re
     given = dict(given or {})
     name = given.get("preset") or default_preset(space)
     if name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
+        raise unknown_name("preset", name, PRESETS)
     smaller = SMALLER.get(space.name, {}) if name == "quick" else {}
     return settings_from(
         asdict(PRESETS[name]) | _chain_settings(space) | smaller | given | {"preset": name}

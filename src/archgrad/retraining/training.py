@@ -12,16 +12,16 @@ from torch import Tensor
 from archgrad.arch.passes import Batch
 from archgrad.retraining.card import Card
 from archgrad.retraining.measure import fabric
-from archgrad.searching.finite import whole
-from archgrad.searching.start import seeded
-from archgrad.seeds import forked
+from archgrad.searching.finite import all_finite
+from archgrad.searching.start import initialise
+from archgrad.seeds import seeded
 from archgrad.spaces import noise
 from archgrad.storage import saved
 
 SUMS = ("images", "train_loss", "train_accuracy")
 
 
-def balanced(counts: Sequence[int]) -> Tensor:
+def balanced_weights(counts: Sequence[int]) -> Tensor:
     """Return the weights of the classes in the loss.
 
     Args:
@@ -54,7 +54,7 @@ class Training:
         self.card, self.device = card, torch.device(device or card.device)
         self.fabric = fabric(self.device, settings.precision)
         self.derived = card.build(auxiliary=settings.auxiliary > 0, fixed=True)
-        seeded(self.derived, card.seed).to(self.device)
+        initialise(self.derived, card.seed).to(self.device)
         self.net = self.fabric.setup_module(self.derived.network)
         sgd: dict[str, Any] = {
             "momentum": settings.momentum,
@@ -66,7 +66,9 @@ class Training:
         )
         self.stepper = self.fabric.setup_optimizers(self.optimizer)
         self.class_weights = (
-            balanced(counts).to(self.device) if settings.class_weights == "balanced" else None
+            balanced_weights(counts).to(self.device)
+            if settings.class_weights == "balanced"
+            else None
         )
         self.epoch, self.step = 0, 0
         # Sums over the images of this epoch: their number, losses, correct predictions.
@@ -81,7 +83,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate(self.epoch)
         self.net.train()
-        with forked(self.card.seed, "retrain", self.epoch, self.step, device=self.device):
+        with seeded(self.card.seed, "retrain", self.epoch, self.step, device=self.device):
             output = self.net(batch.images, drop_path=settings.dropping(self.epoch))
         loss = self._loss(output.logits, batch.labels)
         if output.auxiliary is not None:
@@ -114,7 +116,7 @@ class Training:
         """
         if not (
             all(value.isfinite() for value in self.sums.values())
-            and whole([self.derived], [self.optimizer])
+            and all_finite([self.derived], [self.optimizer])
         ):
             raise ValueError(
                 f"the training diverged in epoch {self.epoch + 1}: "
@@ -151,14 +153,14 @@ class Training:
         """
         if content.get("kind") != "retrain":
             raise ValueError("the checkpoint is that of a search, not of a retraining")
-        plain = saved.plain(saved.SavedTraining, content)
+        plain = saved.check_plain_part(saved.SavedTraining, content)
         saved.check_bound("epoch", plain.epoch, self.card.settings.epochs)
         saved.check_bound(
             "step", plain.step, steps if plain.epoch < self.card.settings.epochs else 0
         )
         # A network without noise, or a training that began before noise draws were fixed.
         if not noise.are_fixed(content["net"]):
-            noise.free(self.derived)
+            noise.release_noise(self.derived)
         precision = self.fabric.strategy.precision
         saved.check_tensors("net", plain.net, self.derived.state_dict())
         saved.check_optimizer("optimizer", plain.optimizer, self.optimizer)
@@ -166,9 +168,9 @@ class Training:
         number = torch.zeros((), dtype=torch.float64)
         saved.check_tensors("sums", plain.sums, dict.fromkeys(SUMS if plain.step else (), number))
         self.derived.load_state_dict(content["net"])
-        with saved.naming("optimizer"):
+        with saved.naming_field("optimizer"):
             self.optimizer.load_state_dict(content["optimizer"])
-        with saved.naming("scaler"):
+        with saved.naming_field("scaler"):
             precision.load_state_dict(content["scaler"])
         self.epoch, self.step, self.sums = plain.epoch, plain.step, dict(content["sums"])
 

@@ -40,7 +40,7 @@ def alphas(run: str | Path) -> dict[int, Alphas]:
     Raises:
         ValueError: There is no run, no epoch of it has alphas, or their file is damaged.
     """
-    folder = RunFolder(places.checked(run, "run"))
+    folder = RunFolder(places.as_path(run, "run"))
     folder.settings()
     if not folder.alphas.exists():
         raise ValueError(
@@ -101,7 +101,7 @@ def set_aside(path: Path, say: Say) -> None:
         if path.exists():
             _read(path)
     except ValueError:
-        records.keep(path)
+        records.keep_damaged(path)
         path.unlink()
         say(f"{path} is damaged and was renamed: the alphas of the epochs so far are lost")
 

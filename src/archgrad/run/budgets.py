@@ -12,8 +12,8 @@ from archgrad import tabular
 from archgrad.arch.edges import Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import Space
-from archgrad.cost.cost import Cost, written
-from archgrad.errors import unknown
+from archgrad.cost.cost import Cost, cost_text
+from archgrad.errors import unknown_name
 from archgrad.retraining.settings import retrain_settings
 from archgrad.run.config import SearchConfig
 from archgrad.run.sections import BudgetSettings
@@ -50,19 +50,19 @@ def limit(target: Target, cost: Cost, groups: Groups) -> Limit:
     Raises:
         ValueError: The cost does not have the unit, or the share is above 100 %.
     """
-    from archgrad.cost.limits import Limit, dearest
+    from archgrad.cost.limits import Limit, most_expensive
 
     if target.unit == "%":
         if target.number > 100:
             raise ValueError(f"budget {target}: the largest network of the space is 100%")
-        largest = dearest(cost, groups)
+        largest = most_expensive(cost, groups)
         assert largest is not None  # no limit excludes it
         return Limit(cost, target.number / 100 * cost.added(largest))
     if target.unit in UNITS[cost.unit]:
         return Limit(cost, target.number * UNITS[cost.unit][target.unit])
     units = [*filter(None, UNITS[cost.unit]), "%"]
     if target.unit:
-        raise unknown(f"unit in budget {target}:", target.unit, units)
+        raise unknown_name(f"unit in budget {target}:", target.unit, units)
     raise ValueError(f"budget {target} needs a unit ({', '.join(units)})")
 
 
@@ -90,7 +90,7 @@ class Costs:
         The latencies of a table's devices are those of the table's own networks, whatever the
         images here are.
         """
-        table = tabular.latencies(self.space.name)
+        table = tabular.latency_table(self.space.name)
         devices = {name: partial(table.cost, name) for name in table.devices()} if table else {}
         return {
             "macs": partial(self._counted_cost, "macs"),
@@ -103,18 +103,18 @@ class Costs:
         """Return the cost of this name. A ValueError refuses a name that is not available here."""
         known = self.known()
         if name not in known:
-            raise unknown("cost in a budget:", name, known)
+            raise unknown_name("cost in a budget:", name, known)
         return known[name]()
 
     def limits(self) -> Limits:
         """Return the limits of the budgets. A ValueError says that no network keeps to them."""
-        from archgrad.cost.limits import check
+        from archgrad.cost.limits import check_feasible
 
         found = tuple(
             limit(target, self.cost(target.name), self.space.groups)
             for target in self.settings.targets
         )
-        check(self.space.groups, found)
+        check_feasible(self.space.groups, found)
         return found
 
     @cached_property
@@ -135,7 +135,7 @@ class Costs:
 
         settings = self.settings
         if self.recorded and self.recorded.exists():
-            return latency.recorded(self.recorded)
+            return latency.read_unchecked(self.recorded)
         wanted = latency.setting(
             self.space,
             self.size,
@@ -168,7 +168,9 @@ class Costs:
         return {name: value for name, value in shape.items() if value is not None}
 
 
-def costs_of(config: SearchConfig, space: Space, size: int, latencies: Path | None = None) -> Costs:
+def retrainable_costs(
+    config: SearchConfig, space: Space, size: int, latencies: Path | None = None
+) -> Costs:
     """Return the costs that the budgets of a search may limit.
 
     Args:
@@ -180,24 +182,24 @@ def costs_of(config: SearchConfig, space: Space, size: int, latencies: Path | No
     return Costs(space, config.budget.size or size, config.retrain, config.budget, latencies)
 
 
-def ranges(limits: Limits, groups: Groups) -> list[str]:
+def range_lines(limits: Limits, groups: Groups) -> list[str]:
     """Return a line for each limit: the bound, and the range of the cost in the space.
 
     A line reads ``budget macs=3M: networks of this space cost 0.9M to 6.6M``. The ends of a fitted
     cost are values of the fit.
     """
-    from archgrad.cost.limits import cheapest, dearest
+    from archgrad.cost.limits import cheapest, most_expensive
 
     lines = []
     for one in limits:
-        least, most = cheapest(one.cost, groups), dearest(one.cost, groups)
+        least, most = cheapest(one.cost, groups), most_expensive(one.cost, groups)
         assert least is not None and most is not None  # no limit excludes them
         low, high = one.of(least), one.of(most)
         loose = "; it excludes none" if one.cost.r2 is None and one.bound >= high else ""
         unit = one.cost.unit
         lines.append(
             f"budget {one}: networks of this space cost "
-            f"{written(low, unit)} to {written(high, unit)}{loose}"
+            f"{cost_text(low, unit)} to {cost_text(high, unit)}{loose}"
         )
     return lines
 
@@ -237,11 +239,11 @@ class BudgetResult:
 
         A second line follows if the network costs less than half of the budget.
         """
-        spare = written(self.budget - self.found, self.unit)
+        spare = cost_text(self.budget - self.found, self.unit)
         percent = 100 * (1 - self.found / self.budget)
         lines = [
-            f"{self.cost}: {written(self.found, self.unit)} of a budget of "
-            f"{written(self.budget, self.unit)}, {spare} ({percent:.1f} %) to "
+            f"{self.cost}: {cost_text(self.found, self.unit)} of a budget of "
+            f"{cost_text(self.budget, self.unit)}, {spare} ({percent:.1f} %) to "
             f"spare{self._network()}"
         ]
         if self.found < IDLE * self.budget:
@@ -256,10 +258,10 @@ class BudgetResult:
     def _free(self) -> str:
         if self.wanted is None:
             return ""
-        return f": without a budget the alphas select {written(self.wanted, self.unit)}"
+        return f": without a budget the alphas select {cost_text(self.wanted, self.unit)}"
 
 
-def kept(
+def budget_results(
     limits: Limits, genotype: Genotype, free: Genotype | None = None
 ) -> tuple[BudgetResult, ...]:
     """Return the cost of a genotype beside each budget.
@@ -281,7 +283,7 @@ def kept(
     )
 
 
-def bounds(found: Iterable[BudgetResult], known: Mapping[str, Any]) -> dict[str, float]:
+def table_budgets(found: Iterable[BudgetResult], known: Mapping[str, Any]) -> dict[str, float]:
     """Return the budgets to which the networks of a benchmark table can be held.
 
     Args:
@@ -301,6 +303,6 @@ def bounds(found: Iterable[BudgetResult], known: Mapping[str, Any]) -> dict[str,
     }
 
 
-def sentences(found: Iterable[BudgetResult]) -> list[str]:
+def result_lines(found: Iterable[BudgetResult]) -> list[str]:
     """Return the lines of all costs (`BudgetResult.lines`)."""
     return [line for one in found for line in one.lines()]

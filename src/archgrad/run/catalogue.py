@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 from archgrad import options, plugins
 from archgrad.arch.genotype import Genotype
 from archgrad.bounds import check_option
-from archgrad.errors import shown, unknown
+from archgrad.errors import short_repr, unknown_name
 from archgrad.run import field_types
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class MethodListing(NamedTuple):
         paper: Its source.
         about: The text above its section of the help.
         presets: The names of its sets of options.
-        options: Its options as plain data (`archgrad.run.field_types.described`).
+        options: Its options as plain data (`archgrad.run.field_types.field_data`).
     """
 
     summary: str
@@ -82,16 +82,16 @@ class SpaceListing(NamedTuple):
         """
         for name, value in given.items():
             if name not in self.options:
-                raise unknown("option", name, self.options)
+                raise unknown_name("option", name, self.options)
             if name in self.least and isinstance(value, int) and value < self.least[name]:
                 raise ValueError(
                     f"{name} must be a whole number of at least {self.least[name]}, "
-                    f"not {shown(value)}"
+                    f"not {short_repr(value)}"
                 )
             if isinstance(value, int):
                 check_option(name, value)
             if name == "stem" and self.stems and value not in self.stems:
-                raise unknown("stem", value, self.stems)
+                raise unknown_name("stem", value, self.stems)
             if name == "primitives" and self.primitives and not isinstance(value, Mapping):
                 _check_primitives(value or (), self.primitives)
 
@@ -145,7 +145,7 @@ def space_options() -> type[BaseModel]:
     """Return the options of all spaces in one model."""
     own = _own("spaces", _spaces())
     return (
-        together(_space_options(), *(model_of(entry) for entry in own.values()))
+        joined_model(_space_options(), *(model_of(entry) for entry in own.values()))
         if own
         else _space_options()
     )
@@ -189,9 +189,13 @@ def method_listing(entry: Any) -> MethodListing:
     Raises:
         TypeError: The type of an option has no form in the catalogue.
     """
-    described = field_types.described(entry.model())
+    described = field_types.field_data(entry.model())
     return MethodListing(
-        entry.summary, entry.paper, options.about(entry.patch), tuple(entry.presets), described
+        entry.summary,
+        entry.paper,
+        options.description(entry.patch),
+        tuple(entry.presets),
+        described,
     )
 
 
@@ -199,7 +203,7 @@ def _listed(entry: Any) -> MethodListing:
     """Return the listing of an entry of a plugin, without the types of its options."""
     names = dict.fromkeys(entry.model().model_fields, None)
     return MethodListing(
-        entry.summary, entry.paper, options.about(entry.patch), tuple(entry.presets), names
+        entry.summary, entry.paper, options.description(entry.patch), tuple(entry.presets), names
     )
 
 
@@ -228,7 +232,7 @@ def space_listing(entry: Any) -> SpaceListing:
         tuple(space.spec()),
         least,
         tuple(PRIMITIVES)
-        if refusal(space, primitives=("?",)) == str(unknown("primitive", "?", PRIMITIVES))
+        if refusal(space, primitives=("?",)) == str(unknown_name("primitive", "?", PRIMITIVES))
         else (),
         tuple(
             dict.fromkeys(
@@ -255,7 +259,7 @@ def model_of(entry: Any) -> type[BaseModel]:
     return options.model(getattr(entry.build, "func", entry.build))
 
 
-def together(*models: type[BaseModel]) -> type[BaseModel]:
+def joined_model(*models: type[BaseModel]) -> type[BaseModel]:
     """Return one model with the fields of all. If a name occurs twice, the later field wins."""
     fields: dict[str, Any] = {
         name: (field.annotation, field)
@@ -270,7 +274,7 @@ def _own(module: str, known: Mapping[str, Any]) -> dict[str, Any]:
 
     A table that no plugin has imported has no such entries, and is not imported here.
     """
-    plugins.find()
+    plugins.load_entry_points()
     table: Mapping[str, Any] = getattr(sys.modules.get(f"archgrad.{module}"), module.upper(), {})
     return {name: entry for name, entry in table.items() if name not in known}
 
@@ -310,13 +314,13 @@ def _method_options(name: str) -> type[BaseModel]:
     return create_model(
         "Options",
         __config__=ConfigDict(extra="forbid"),
-        **field_types.fields(_methods()[name].options),
+        **field_types.fields_of(_methods()[name].options),
     )
 
 
 @cache
 def _space_options() -> type[BaseModel]:
-    return create_model("Space", **field_types.fields(_content()["space_options"]))
+    return create_model("Space", **field_types.fields_of(_content()["space_options"]))
 
 
 @cache

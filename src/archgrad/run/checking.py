@@ -40,7 +40,7 @@ def check_images(settings: DataSettings) -> None:
     """
     check_named(settings)
     places.check_side(settings.size)
-    places.check(settings.path or "")
+    places.check_images(settings.path or "")
 
 
 def check_named(settings: DataSettings) -> None:

@@ -27,7 +27,7 @@ from pydantic import (
 from archgrad import options, plugins
 from archgrad.arch.space import ALPHAS, WeightSettings
 from archgrad.bounds import AUTO, check_device
-from archgrad.errors import shown, unknown
+from archgrad.errors import short_repr, unknown_name
 from archgrad.observers.stopping import StopSettings
 from archgrad.option_types import NotNegativeInt, Threads
 from archgrad.retraining.settings import RetrainSettings
@@ -177,7 +177,7 @@ def read(*sources: tuple[str, Mapping[str, Any]], recorded: bool = False) -> Sea
         given = merged(given, found)
         origin |= dict.fromkeys(found, where)
     used = given.get("method", SearchConfig().method).split("+")
-    lenient = recorded and plugins.missing()
+    lenient = recorded and plugins.are_missing()
     known = [*catalogue.methods(), *(used if lenient else ())]
     with _errors_from(origin.get("method", "")):
         for name in used:
@@ -204,14 +204,14 @@ def read_yaml(path: Path | str) -> tuple[str, Given]:
         ValueError: The file is missing, is not a YAML mapping, or has a name twice.
     """
     path = Path(path)
-    text = files.text(path, yaml_files.LIMIT)
+    text = files.read_text(path, yaml_files.LIMIT)
     try:
-        found = yaml_files.parsed(text)
+        found = yaml_files.parse(text)
     except ValueError as error:
         raise ValueError(f"{path} is not YAML: {error}") from None
     if not isinstance(found or {}, Mapping):
         raise ValueError(
-            f"{path}: settings are expected as 'name: value' lines, not {shown(found)}"
+            f"{path}: settings are expected as 'name: value' lines, not {short_repr(found)}"
         )
     return str(path), dict(found or {})
 
@@ -233,7 +233,7 @@ def checked(given: Mapping[str, Any], *, recorded: bool = False) -> Given:
     if spelled.get("plugins") is not None:
         spelled |= _converted("", top, {"plugins": spelled["plugins"]})
         plugins.load(spelled["plugins"], recorded=recorded)
-    parts, lenient = sections(), recorded and plugins.missing()
+    parts, lenient = sections(), recorded and plugins.are_missing()
     found: Given = {}
     for key, value in spelled.items():
         if value is None:
@@ -243,7 +243,7 @@ def checked(given: Mapping[str, Any], *, recorded: bool = False) -> Given:
                 value = {SHORT[key]: value}
             if not isinstance(value, Mapping):
                 raise ValueError(
-                    f"{key}: a section of settings is expected here, not {shown(value)}"
+                    f"{key}: a section of settings is expected here, not {short_repr(value)}"
                 )
             if lenient and key == "space" and value.get("name", "") not in catalogue.spaces():
                 raise plugins.unknown("space", value.get("name"), catalogue.spaces())
@@ -253,7 +253,7 @@ def checked(given: Mapping[str, Any], *, recorded: bool = False) -> Given:
         elif lenient and isinstance(value, Mapping):
             found[key] = dict(value)
         else:
-            raise unknown("setting", key, [*top.model_fields, *parts])
+            raise unknown_name("setting", key, [*top.model_fields, *parts])
     return found
 
 
@@ -262,7 +262,7 @@ def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> Given:
     both = {**first, **second}
     shared = [key for key in first if key in second and isinstance(first[key], Mapping)]
     if "plugins" in both:
-        both["plugins"] = plugins.joined(first.get("plugins", ()), second.get("plugins", ()))
+        both["plugins"] = plugins.join(first.get("plugins", ()), second.get("plugins", ()))
     return both | {key: {**first[key], **second[key]} for key in shared}
 
 
@@ -290,7 +290,7 @@ def _with_underscores(given: Mapping[Any, Any]) -> Given:
         name = str(key).replace("-", "_")
         if name in found:
             raise ValueError(
-                f"{shown(name)} is set twice, also as {shown(key)}: leave out one of them"
+                f"{short_repr(name)} is set twice, also as {short_repr(key)}: leave out one of them"
             )
         found[name] = value
     return found

@@ -17,7 +17,7 @@ EARLIER: dict[str, dict[str, Any]] = {"drnas": {"readout": "mean"}, "dartspt": {
 
 def as_recorded(given: Sections) -> dict[str, Any]:
     """Return the settings of a record, with the earlier value of each option they do not name."""
-    return named(given, EARLIER)
+    return with_options(given, EARLIER)
 
 
 def as_before(given: Sections, arm: Sections, others: Mapping[str, Sections]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def as_before(given: Sections, arm: Sections, others: Mapping[str, Sections]) ->
         for other in reversed([arm, *others.values()])
         for name, options in _said(other).items()
     }
-    return named(given, values)
+    return with_options(given, values)
 
 
 def as_today(given: Sections, resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,10 +56,10 @@ def as_today(given: Sections, resolved: Mapping[str, Any]) -> dict[str, Any]:
         name: {option: resolved[key] for option, key in own.items() if key in resolved}
         for name, own in keys.items()
     }
-    return named(given, values)
+    return with_options(given, values)
 
 
-def named(given: Sections, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def with_options(given: Sections, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the settings with these options of their methods, where they do not name them."""
     used = str(given.get("method", "")).split("+")
     filled = {

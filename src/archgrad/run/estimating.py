@@ -25,7 +25,7 @@ from archgrad.retraining.measure import measure
 from archgrad.retraining.progress import STEP
 from archgrad.run import config, preparing, preparing_training, watchers
 from archgrad.run.config import SearchConfig
-from archgrad.searching.duration import Costs, Left, Part
+from archgrad.searching.duration import Costs, Part, Remaining
 
 STEPS = 3
 """The number of steps of each kind. The first one includes the warm-up."""
@@ -38,7 +38,7 @@ JUDGED = 256
 
 
 @dataclass
-class Tried:
+class StepMemory:
     """The memory of a few steps in bytes, of the process or of its GPU.
 
     Attributes:
@@ -85,7 +85,7 @@ class Tried:
             train, val = (_part(batch, parts) for batch in batches())
             for _ in range(STEPS if parts == 1 else 1):
                 began = monotonic()
-                with room.peak(device) as peak:
+                with room.peak_memory(device) as peak:
                     step(train, val)
                     if device.type == "cuda":
                         torch.cuda.synchronize(device)
@@ -228,20 +228,20 @@ def retrain(card: Card, images: Any) -> dict[str, Any]:
     return answer("retrain", costs.left(parts), settings.epochs, "steps", tried, shapes)
 
 
-def _tried(device: torch.device, batch: int) -> Tried:
+def _tried(device: torch.device, batch: int) -> StepMemory:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         own = torch.cuda.memory_reserved(device)
-        return Tried(own, free + own, str(device), batch)
-    return Tried(room.resident(), room.room(), str(device), batch)
+        return StepMemory(own, free + own, str(device), batch)
+    return StepMemory(room.used_bytes(), room.available_bytes(), str(device), batch)
 
 
 def answer(
     what: str,
-    left: Left,
+    left: Remaining,
     epochs: int,
     ending: str,
-    tried: Tried,
+    tried: StepMemory,
     shapes: Mapping[str, tuple[int, int, int]],
 ) -> dict[str, Any]:
     """Return an estimate as plain data.
@@ -303,7 +303,9 @@ def smaller(share: float, value: int, end: int, sign: int) -> int | None:
     return found or None
 
 
-def apart(what: str | None, sources: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+def estimate_in_process(
+    what: str | None, sources: Sequence[tuple[str, Mapping[str, Any]]]
+) -> dict[str, Any]:
     """Run `search`, or `retrain` if there is a ``what``, in a separate process.
 
     Args:

@@ -17,15 +17,15 @@ from rich.filesize import decimal
 from archgrad import terminal
 from archgrad.errors import command, counted
 from archgrad.observers.interrupts import stop_requests
-from archgrad.observers.recording import Checkpoints, Decisions, Metrics, Reading
-from archgrad.observers.stopping import early
+from archgrad.observers.recording import Checkpoints, Decisions, InterruptibleData, Metrics
+from archgrad.observers.stopping import stopping_observers
 from archgrad.observers.timing import Estimate, Timed
 from archgrad.run import budgets, repairing, results, watchers
 from archgrad.run import config as configs
 from archgrad.run.alpha_record import AlphaRecord
 from archgrad.run.config import SearchConfig
 from archgrad.run.folder import RunFolder, default_out, environment
-from archgrad.run.preparing import Prepared, begin, check_depths, prepare, recorded
+from archgrad.run.preparing import Prepared, begin, check_depths, prepare, prepare_recorded
 from archgrad.run.watchers import curvature, diagnostics, ranking
 from archgrad.searching import checkpoint, loop, progress, rate
 from archgrad.searching.loop import Found, Observer
@@ -54,7 +54,7 @@ def search(config: SearchConfig | Mapping[str, Any], *, console: Console | None 
     folder = RunFolder(config.out or default_out(config))
     folder.check_free()
     check_depths(config)
-    with progress.life(console):
+    with progress.signs_of_life(console):
         prepared = prepare(config, say_on(console))
         state = begin(prepared)  # before anything is written, because it may raise
     with folder.locked():
@@ -104,13 +104,13 @@ def resume(
         return None
     with folder.locked():
         if repair:
-            repairing.mend(folder, say_on(console), previous=previous)
+            repairing.repair_search(folder, say_on(console), previous=previous)
         if folder.genotype.exists() and not reopen:
             return None
-        with progress.life(console):
-            prepared, state = recorded(folder, say_on(console), previous=previous)
+        with progress.signs_of_life(console):
+            prepared, state = prepare_recorded(folder, say_on(console), previous=previous)
         if previous:
-            checkpoint.go_back(folder.checkpoint)
+            checkpoint.restore_previous(folder.checkpoint)
         if reopen:
             folder.reopen()
         return _run(prepared, folder, state, console)
@@ -120,10 +120,10 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
     """Run the loop from a state with all observers, and write the result."""
     config, method, say = prepared.config, prepared.method, say_on(console)
     say(headline(prepared, folder, state))
-    past = results.past_of(folder, state)
+    past = results.read_past_rows(folder, state)
     probes = [*curvature(config), *diagnostics(config)]
     timing = watchers.timed(config, method, state, prepared.data, probes, past)
-    with stop_requests() as stopping, progress.life(console) as alive:
+    with stop_requests() as stopping, progress.signs_of_life(console) as alive:
         bar = Bar(console, timing, alive)
         checkpoints = Checkpoints(
             folder.checkpoint,
@@ -135,19 +135,21 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
             Timed(replace(probe, between=checkpoints.measuring), timing, alive)
             for probe in curvature(config)
         ]
-        images = Reading(prepared.data, checkpoints.measuring, checkpoints.tuning)
+        images = InterruptibleData(prepared.data, checkpoints.measuring, checkpoints.tuning)
         # The order matters: each observer acts after those before it.
         observers: Sequence[Observer] = (
             *measured,  # a rule for stopping reads their value
-            *early(
+            *stopping_observers(
                 config.stop, method, prepared.epochs, past
             ),  # a rule may make this epoch the last
             *measured,  # if so, they measure the epoch that they passed over
             *(Timed(probe, timing, alive) for probe in diagnostics(config)),
-            Metrics(folder.metrics, epoch=results.epochs_of(state)),  # takes the probes' columns
+            Metrics(
+                folder.metrics, epoch=results.count_ended_epochs(state)
+            ),  # takes the probes' columns
             # The checkpoint comes after the records: on resume a line too many is cut, while a
             # line too few would be lost.
-            AlphaRecord(folder.alphas, epoch=results.epochs_of(state)),
+            AlphaRecord(folder.alphas, epoch=results.count_ended_epochs(state)),
             Decisions(folder.decisions, taken=len(state.decisions)),
             checkpoints,
             timing,  # after everything that takes time
@@ -162,7 +164,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
         try:
             found = loop.search(method, images, prepared.epochs, state=state, observers=observers)
             alive.at("cost and accuracy of what was seen", timing.left(found.state).seconds)
-            points = results.seen(prepared, folder, found, images)
+            points = results.front_json(prepared, folder, found, images)
             checkpoints.measuring()  # a request to stop may have come meanwhile
         finally:
             bar.close()
@@ -187,8 +189,8 @@ def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:
         if size := memory.size():
             lines.append(f"extra memory for {name}: {decimal(size)}")
     if not (state.epoch or state.step):
-        lines += rate.sentences(method, state.plan)
-    lines += budgets.ranges(method.limits, state.space.groups)
+        lines += rate.rate_lines(method, state.plan)
+    lines += budgets.range_lines(method.limits, state.space.groups)
     lines += [probe.cost(state) for probe in ranking(config)]
     return "\n".join(lines)
 

@@ -33,7 +33,7 @@ CHECKED: dict[str, Any] = {"Span": Span, "Interval": Interval}
 BOUNDS = ("gt", "ge", "lt", "le", "allow_inf_nan")
 
 
-def described(model: type[BaseModel]) -> dict[str, Any]:
+def field_data(model: type[BaseModel]) -> dict[str, Any]:
     """Return the fields of a model as plain data.
 
     Args:
@@ -48,19 +48,19 @@ def described(model: type[BaseModel]) -> dict[str, Any]:
     return {name: _described(field) for name, field in model.model_fields.items()}
 
 
-def fields(described: Mapping[str, Any]) -> dict[str, Any]:
+def fields_of(described: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of plain data, the arguments of pydantic's ``create_model``.
 
     Args:
-        described: The result of `described`.
+        described: The result of `field_data`.
 
     Returns:
         Name of a field -> (type, field).
     """
-    return {name: (kind(one["type"]), _made(one)) for name, one in described.items()}
+    return {name: (type_of(one["type"]), _made(one)) for name, one in described.items()}
 
 
-def written(annotation: Any, metadata: tuple[Any, ...] = ()) -> Any:
+def type_data(annotation: Any, metadata: tuple[Any, ...] = ()) -> Any:
     """Return a type as plain data.
 
     Args:
@@ -82,10 +82,10 @@ def written(annotation: Any, metadata: tuple[Any, ...] = ()) -> Any:
         for name in BOUNDS
         if getattr(part, name, None) is not None
     }:
-        return {"of": written(annotation), **bounds}
+        return {"of": type_data(annotation), **bounds}
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return written(
+        return type_data(
             arguments[0],
             tuple(
                 part
@@ -96,15 +96,15 @@ def written(annotation: Any, metadata: tuple[Any, ...] = ()) -> Any:
     if origin is Literal:
         return {"choices": list(arguments)}
     if origin in (Union, UnionType):
-        return {"any": [written(one) for one in arguments]}
+        return {"any": [type_data(one) for one in arguments]}
     if origin is tuple:
         return (
-            {"tuple of": written(arguments[0])}
+            {"tuple of": type_data(arguments[0])}
             if arguments[1:] == (...,)
-            else {"tuple": [written(one) for one in arguments]}
+            else {"tuple": [type_data(one) for one in arguments]}
         )
     if origin in (dict, Mapping) and arguments[0] is str:
-        return {"dict of" if origin is dict else "mapping of": written(arguments[1])}
+        return {"dict of" if origin is dict else "mapping of": type_data(arguments[1])}
     for name, plain in PLAIN.items():
         if annotation is plain:
             return name
@@ -113,29 +113,29 @@ def written(annotation: Any, metadata: tuple[Any, ...] = ()) -> Any:
     )
 
 
-def kind(data: Any) -> Any:
-    """Return the type of plain data, the inverse of `written`."""
+def type_of(data: Any) -> Any:
+    """Return the type of plain data, the inverse of `type_data`."""
     if isinstance(data, str):
         return {**PLAIN, **CHECKED}[data]
     (form, inner), *bounds = data.items()
     match form:
         case "of":
-            return Annotated[kind(inner), Field(**dict(bounds))]
+            return Annotated[type_of(inner), Field(**dict(bounds))]
         case "choices":
             return Literal[tuple(inner)]
         case "any":
-            return Union[tuple(kind(one) for one in inner)]  # noqa: UP007
+            return Union[tuple(type_of(one) for one in inner)]  # noqa: UP007
         case "tuple of":
-            return GenericAlias(tuple, (kind(inner), ...))
+            return GenericAlias(tuple, (type_of(inner), ...))
         case "tuple":
-            return GenericAlias(tuple, tuple(kind(one) for one in inner))
+            return GenericAlias(tuple, tuple(type_of(one) for one in inner))
         case "dict of":
-            return GenericAlias(dict, (str, kind(inner)))
-    return Mapping[str, kind(inner)]  # type: ignore[misc]
+            return GenericAlias(dict, (str, type_of(inner)))
+    return Mapping[str, type_of(inner)]  # type: ignore[misc]
 
 
 def _described(field: FieldInfo) -> dict[str, Any]:
-    found = {"type": written(field.annotation, tuple(field.metadata))}
+    found = {"type": type_data(field.annotation, tuple(field.metadata))}
     found |= {} if field.is_required() else {"default": field.default}
     return found | ({"help": field.description} if field.description else {})
 

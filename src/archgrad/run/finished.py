@@ -21,7 +21,7 @@ from archgrad.storage import records
 from archgrad.terminal import Say, say_on
 
 
-def restored(folder: RunFolder) -> tuple[Method, State]:
+def read_method_and_state(folder: RunFolder) -> tuple[Method, State]:
     """Read the method of a run and the state of its checkpoint, on the CPU and without images.
 
     Raises:
@@ -30,14 +30,14 @@ def restored(folder: RunFolder) -> tuple[Method, State]:
     settings = folder.settings()
     space = preparing.space_from(settings)
     size = folder.images()["preprocess"]["size"]
-    costs = budgets.costs_of(settings, space, size, folder.latencies)
+    costs = budgets.retrainable_costs(settings, space, size, folder.latencies)
     method = preparing.build(settings, space, costs)
     state = checkpoint.load(folder.checkpoint, method)
     loop.check_plan(state, settings.search.epochs or method.base.defaults.epochs, state.plan.steps)
-    return method, as_ended(state) if folder.finished_by_hand() else state
+    return method, mark_as_ended(state) if folder.finished_by_hand() else state
 
 
-def as_ended(state: State) -> State:
+def mark_as_ended(state: State) -> State:
     """Mark a stopped search as ended, and return its state.
 
     Between two epochs the search then stands at the end of the first one, not before the second.
@@ -47,7 +47,7 @@ def as_ended(state: State) -> State:
     return state
 
 
-def searched(folder: RunFolder) -> Judgement | None:
+def read_judgement(folder: RunFolder) -> Judgement | None:
     """Return the judgement of a finished run.
 
     A run that was recorded before judgements existed is judged from its files now. The answer is
@@ -58,7 +58,7 @@ def searched(folder: RunFolder) -> Judgement | None:
         return Judgement.from_json(content["searched"])
     threads = torch.get_num_threads()
     try:
-        method, state = restored(folder)
+        method, state = read_method_and_state(folder)
         past = records.measured(folder.history())
         return judge(method, state, folder.found(), past, folder.images()["per_class"]["val"])
     except (ValueError, KeyError, RuntimeError, OSError):
@@ -68,7 +68,7 @@ def searched(folder: RunFolder) -> Judgement | None:
         torch.set_num_threads(threads)
 
 
-def said(judgement: Judgement | None) -> list[str]:
+def judgement_lines(judgement: Judgement | None) -> list[str]:
     """Return the lines of a judgement, or one line that there is none."""
     if judgement is None:
         return ["The search cannot be judged, because the run has no readable checkpoint."]
@@ -103,12 +103,12 @@ def finish(path: Path, *, previous: bool = False, console: Console | None = None
             f"the search in {path} has no checkpoint yet, so there is nothing to finish: "
             f"go on with `{command('resume', path)}`"
         )
-    with folder.locked(), progress.life(console) as alive:
+    with folder.locked(), progress.signs_of_life(console) as alive:
         if folder.genotype.exists():  # another process finished it in the meantime
             return None
-        prepared, state = preparing.recorded(folder, say, previous=previous)
+        prepared, state = preparing.prepare_recorded(folder, say, previous=previous)
         if previous:
-            checkpoint.go_back(folder.checkpoint)
+            checkpoint.restore_previous(folder.checkpoint)
         method, epochs = prepared.method, state.plan.epochs
         trains_alphas = method.alpha_from(epochs) < epochs
         if not trains_alphas and not state.decisions:
@@ -126,10 +126,16 @@ def finish(path: Path, *, previous: bool = False, console: Console | None = None
                 else "the present selection of its alphas"
             )
             say(f"{method.name} decides after its last epoch, so the result here is {taken}")
-        as_ended(state)
+        mark_as_ended(state)
         alive.at("cost and accuracy of what was seen")
         found = Found(method.genotype(state), state)
-        results.write(prepared, folder, found, results.seen(prepared, folder, found), place(state))
+        results.write(
+            prepared,
+            folder,
+            found,
+            results.front_json(prepared, folder, found),
+            progress_json(state),
+        )
     return found
 
 
@@ -145,7 +151,7 @@ def _decide(prepared: preparing.Prepared, state: State, say: Say) -> None:
         say(f"decided {len(state.decisions)}: {', '.join(notes)}")
 
 
-def place(state: State) -> dict[str, Any]:
+def progress_json(state: State) -> dict[str, Any]:
     """Return the place of a search: its whole epochs, ``of`` how many, and steps of the next."""
     return {
         "epochs": min(state.epoch, state.plan.epochs),

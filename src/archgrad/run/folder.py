@@ -22,15 +22,15 @@ from archgrad.run.budgets import BudgetResult
 from archgrad.run.config import SearchConfig
 from archgrad.run.schemas import GenotypeFile
 from archgrad.storage import records, typed_json
-from archgrad.storage.files import previous, read_json, write, write_json
+from archgrad.storage.files import previous_path, read_json, write, write_json
 from archgrad.storage.folder import (
     CHECKPOINT,
     ESTIMATE,
     METRICS,
     SETTINGS,
-    expect,
     leftovers,
     locked,
+    write_estimate,
 )
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class RunFolder:
     @property
     def before(self) -> Path:
         """Return the checkpoint before the last one."""
-        return previous(self.checkpoint)
+        return previous_path(self.checkpoint)
 
     @property
     def genotype(self) -> Path:
@@ -120,7 +120,7 @@ class RunFolder:
 
     def expect(self, left: float, total: float) -> None:
         """Write the expected seconds to `estimate`, where studies of several runs read them."""
-        expect(self.path, left, total)
+        write_estimate(self.path, left, total)
 
     @property
     def cells(self) -> Path:
@@ -223,13 +223,13 @@ class RunFolder:
         """
         if not self.metrics.exists() and not self.checkpoint.exists():
             return []
-        return records.kept(self.metrics, self.epochs(), *records.SEARCH)
+        return records.read_epochs(self.metrics, self.epochs(), *records.SEARCH)
 
     def epochs(self) -> int:
         """Return the number of epochs of a finished search. Damaged metrics are allowed."""
         if place := read_json(self.genotype, "genotype").get("finished"):
             return int(place["epochs"])
-        last = records.good(self.metrics)[-1:]
+        last = records.undamaged(self.metrics)[-1:]
         stops = next((row["epoch"] + 1 for row in last if row.get("stop")), None)
         return stops or self.settings().search.epochs or 0
 

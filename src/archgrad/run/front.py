@@ -11,7 +11,7 @@ from typing import NamedTuple
 from archgrad.arch.edges import Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.cost.cost import Cost
-from archgrad.cost.limits import Limit, cheapest, dearest, fit
+from archgrad.cost.limits import Limit, cheapest, is_feasible, most_expensive
 from archgrad.diagnostics.accuracy import accuracy
 from archgrad.searching.types import Data, Method, State
 from archgrad.storage.records import Row
@@ -79,10 +79,10 @@ def of_end(
     genotypes = {found: None}  # a dict, because it keeps the order and each network once
     if not state.decisions:
         for bound in spread(
-            cheapest(cost, groups, others), dearest(cost, groups, others), cost, count
+            cheapest(cost, groups, others), most_expensive(cost, groups, others), cost, count
         ):
             limits = (*others, Limit(cost, bound))
-            if fit(groups, limits):
+            if is_feasible(groups, limits):
                 genotypes[method.selected(state, limits)] = None
 
     def measured(genotype: Genotype) -> float:

@@ -20,9 +20,9 @@ from archgrad.arch.genotype import Genotype
 from archgrad.run import judgement_text
 from archgrad.run.judgement import Judgement, Part
 from archgrad.run.judgement_text import LAYERS
-from archgrad.searching.carry import chosen
-from archgrad.searching.rate import fitting
-from archgrad.searching.start import normal_alphas
+from archgrad.searching.carry import column_selector
+from archgrad.searching.rate import fitted_rate
+from archgrad.searching.start import initial_alphas
 from archgrad.searching.types import Method, State
 from archgrad.storage.records import Row
 
@@ -69,12 +69,12 @@ def judge(
     )
     over, last = _last_genotypes(state, rows, note) if by_alphas else (0, [])
     parts = parts_of(method, state, genotype, last) if by_alphas else {}
-    what, accuracy, tries = reached(rows, note)
+    what, accuracy, tries = accuracy_to_check(rows, note)
     chance = max(classes) / sum(classes) if classes else None
-    least = None if chance is None else beyond(chance, sum(classes), tries)
+    least = None if chance is None else least_above_chance(chance, sum(classes), tries)
     fails: dict[str, str] = {}
     if still := {name: part for name, part in parts.items() if part.edges and not part.moved}:
-        rate, fitted = method.alpha_settings(state.plan).lr, fitting(method, state.plan)
+        rate, fitted = method.alpha_settings(state.plan).lr, fitted_rate(method, state.plan)
         fits = fitted is None or rate >= fitted
         fails["alphas"] = judgement_text.unmoved(still, parts, rate, fits=fits)
     if chance is not None and least is not None and (accuracy is None or accuracy <= least):
@@ -135,7 +135,7 @@ def initial(method: Method, state: State) -> Alphas:
     epochs = state.plan.epochs
     carried = any(stage.carry for stage in method.stages if stage.begin(epochs) <= state.epoch)
     space, groups = method.space if carried else state.space, state.space.groups
-    drawn = normal_alphas(
+    drawn = initial_alphas(
         space,
         dict(method.patch.extra_alphas),
         method.alpha_settings(state.plan).init,
@@ -145,7 +145,7 @@ def initial(method: Method, state: State) -> Alphas:
 
     def remaining(name: str) -> torch.Tensor:
         group = name.split("/")[0]
-        return chosen(space.groups[group], groups[group])(drawn[name].detach())
+        return column_selector(space.groups[group], groups[group])(drawn[name].detach())
 
     return {name: remaining(name).double().to(state.device) for name in state.alphas}
 
@@ -191,7 +191,7 @@ def parts_of(
             if edges
             else (0.0, 0.0, 0.0)
         )
-        agrees = _rounded(held(genotype, last, names)) if last else None
+        agrees = _rounded(share_held(genotype, last, names)) if last else None
         cells = sum(groups[name].cells for name in names)
         found[part] = Part(len(edges), lead, gained, decided, agrees, cells)
     return found
@@ -240,7 +240,9 @@ def edge_of(
 # Is the accuracy above chance?
 
 
-def reached(rows: Sequence[Row], note: Mapping[str, Any]) -> tuple[str, float | None, int]:
+def accuracy_to_check(
+    rows: Sequence[Row], note: Mapping[str, Any]
+) -> tuple[str, float | None, int]:
     """Return the accuracy that shows whether the networks of the search learned.
 
     If the method decided between draws that were trained alone, it is the accuracy of the best
@@ -267,7 +269,7 @@ def reached(rows: Sequence[Row], note: Mapping[str, Any]) -> tuple[str, float | 
     return f"supernet % of {images} images", None if key is None else float(last[key]), 1
 
 
-def beyond(chance: float, images: int, tries: int = 1) -> float:
+def least_above_chance(chance: float, images: int, tries: int = 1) -> float:
     """Return the accuracy that guessing does not reach even with luck.
 
     It is `SIGMA` standard errors of a share above chance. For the best of several tries the number
@@ -286,7 +288,7 @@ def beyond(chance: float, images: int, tries: int = 1) -> float:
 # Is the selection stable?
 
 
-def held(genotype: Genotype, last: Iterable[Genotype], names: Iterable[str]) -> float:
+def share_held(genotype: Genotype, last: Iterable[Genotype], names: Iterable[str]) -> float:
     """Return the share of the links of these groups that each genotype of ``last`` has too.
 
     It is 1 if there are no links.

@@ -55,7 +55,9 @@ class Prepared:
         return self.config.search.epochs or self.method.base.defaults.epochs
 
 
-def recorded(folder: RunFolder, say: Say, *, previous: bool = False) -> tuple[Prepared, State]:
+def prepare_recorded(
+    folder: RunFolder, say: Say, *, previous: bool = False
+) -> tuple[Prepared, State]:
     """Prepare a run that began to go on.
 
     Args:
@@ -84,14 +86,14 @@ def recorded(folder: RunFolder, say: Say, *, previous: bool = False) -> tuple[Pr
 
     prepared = prepare(settings, say, folder.latencies, expect)
     device = prepared.config.device
-    if (saved := checkpoint.wanted(folder.checkpoint, previous)).exists():
+    if (saved := checkpoint.checkpoint_to_resume(folder.checkpoint, previous)).exists():
         state = checkpoint.load(saved, prepared.method, device)
         loop.check_plan(state, prepared.epochs, prepared.data.steps("train"))
         state.recompute = prepared.config.search.recompute
     else:
         state = begin(prepared)
-    records.kept(folder.metrics, results.epochs_of(state), *records.SEARCH)
-    records.first(folder.decisions, len(state.decisions))
+    records.read_epochs(folder.metrics, results.count_ended_epochs(state), *records.SEARCH)
+    records.read_decisions(folder.decisions, len(state.decisions))
     return prepared, state
 
 
@@ -120,11 +122,11 @@ def prepare(
     check_named(config.data)
     device = set_up(config)
     check_settings(config)
-    images = data.load(**loading(config.data), report=say)
+    images = data.load(**loading_arguments(config.data), report=say)
     expect(images)
-    interrupts.check()
-    space = space_from(config.model_copy(update={"space": fitted(config, images)}))
-    costs = budgets.costs_of(config, space, images.size, latencies)
+    interrupts.check_requests()
+    space = space_from(config.model_copy(update={"space": fit_space_settings(config, images)}))
+    costs = budgets.retrainable_costs(config, space, images.size, latencies)
     costs.networks()  # a network that cannot be retrained is refused before the search, not after
     method = build(config, space, costs)
     halves = _halves(config, space, images, device)
@@ -162,7 +164,7 @@ def _halves(config: SearchConfig, space: Space, images: Dataset, device: str) ->
 
 def _resolved_data(given: DataSettings, images: Dataset, halves: Data) -> DataSettings:
     augment = halves.splits["train"].augment
-    return settled(given).model_copy(
+    return with_absolute_paths(given).model_copy(
         update={
             "size": images.size,
             "flip": augment and augment.flip,
@@ -244,9 +246,11 @@ def resolve(config: SearchConfig, method: Method, plan: Plan | None = None) -> S
         update={
             "search": config.search.model_copy(update=length),
             "weights": asdict(method.weights),
-            "alphas": asdict(method.alpha_settings(plan)) if plan else rate.as_said(method),
+            "alphas": asdict(method.alpha_settings(plan))
+            if plan
+            else rate.settings_before_fit(method),
             "methods": sections,
-            "plugins": plugins.recorded(config.plugins, methods=sections, space=method.base.name),
+            "plugins": plugins.to_record(config.plugins, methods=sections, space=method.base.name),
         }
     )
 
@@ -273,7 +277,7 @@ def space_from(config: SearchConfig) -> Space:
         ValueError: There is no such space, or it does not have an option or its value.
     """
     name = config.space["name"]
-    plugins.find()
+    plugins.load_entry_points()
     if name not in spaces.SPACES:
         raise plugins.unknown("space", name, spaces.SPACES)
     try:
@@ -288,7 +292,7 @@ def set_up(config: SearchConfig) -> str:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if config.deterministic:
-        seeds.deterministic()
+        seeds.use_deterministic_algorithms()
     return device
 
 
@@ -299,7 +303,7 @@ def begin(prepared: Prepared) -> State:
         ValueError: The memory of the method is too large for so many epochs or images.
     """
     config = prepared.config
-    return loop.begin(
+    return loop.initial_state(
         prepared.method,
         prepared.data,
         prepared.epochs,
@@ -310,7 +314,7 @@ def begin(prepared: Prepared) -> State:
     )
 
 
-def fitted(config: SearchConfig, images: Dataset) -> dict[str, Any]:
+def fit_space_settings(config: SearchConfig, images: Dataset) -> dict[str, Any]:
     """Return the settings of the space, with the classes, channels and stem that fit the images.
 
     Raises:
@@ -326,7 +330,7 @@ def fitted(config: SearchConfig, images: Dataset) -> dict[str, Any]:
     return ({"stem": stem_for(images.size, stems)} if stems else {}) | given
 
 
-def loading(given: DataSettings) -> dict[str, Any]:
+def loading_arguments(given: DataSettings) -> dict[str, Any]:
     """Return the arguments of `archgrad.data.loading` that the settings name."""
     return {name: value for name in LOADING if (value := getattr(given, name)) is not None}
 
@@ -339,7 +343,7 @@ def no_validation(given: DataSettings) -> str | None:
     return NONE if given.val == NONE else None
 
 
-def settled(given: DataSettings) -> DataSettings:
+def with_absolute_paths(given: DataSettings) -> DataSettings:
     """Return the settings with absolute paths, so that a run can be resumed from any folder.
 
     Names of hub sets, names of splits and ``digits`` stay as they are. A test set in the current
@@ -347,9 +351,9 @@ def settled(given: DataSettings) -> DataSettings:
     """
     return given.model_copy(
         update={
-            "path": places.settled(given.path or ""),
-            "test": given.test and places.settled_split(given.test),
-            "val": given.val and places.settled_split(given.val),
+            "path": places.absolute(given.path or ""),
+            "test": given.test and places.absolute_split(given.test),
+            "val": given.val and places.absolute_split(given.val),
             "cache": given.cache and given.cache.expanduser().resolve(),
         }
     )

@@ -16,7 +16,7 @@ from archgrad.retraining.settings import RetrainSettings, retrain_settings
 from archgrad.run import config
 from archgrad.run.checking import check_images
 from archgrad.run.config import SearchConfig
-from archgrad.run.subject import Subject, otherwise, subject
+from archgrad.run.subject import Subject, other_shape_remark, subject
 from archgrad.terminal import say_on
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class PreparedTraining(NamedTuple):
     reading: dict[str, Any]
 
 
-def asked(what: str, users: Sequence[Source]) -> tuple[Subject, SearchConfig]:
+def read_subject_and_settings(what: str, users: Sequence[Source]) -> tuple[Subject, SearchConfig]:
     """Return the genotype to retrain, and the settings of its run with those of the user on top.
 
     Args:
@@ -83,24 +83,24 @@ def prepare(found: Subject, settings: SearchConfig, console: Console) -> Prepare
     from archgrad.searching import progress
 
     device, say = preparing.set_up(settings), say_on(console)
-    origin = preparing.loading(preparing.settled(settings.data))
-    with progress.life(console):
+    origin = preparing.loading_arguments(preparing.with_absolute_paths(settings.data))
+    with progress.signs_of_life(console):
         try:
             dataset = data.load(**origin, report=say)
         except ValueError as error:
-            if not places.is_gone(origin["path"]):
+            if not places.is_missing(origin["path"]):
                 raise
             raise ValueError(
                 f"{error}; if the images were moved, name their new place by --data"
             ) from None
     space = preparing.space_from(
-        settings.model_copy(update={"space": preparing.fitted(settings, dataset)})
+        settings.model_copy(update={"space": preparing.fit_space_settings(settings, dataset)})
     )
     recipe = retrain_settings(space, settings.retrain)
     if settings.threads is None:
         channels = recipe.channels or space.spec()["channels"]
         torch.set_num_threads(processors.threads(recipe.batch, channels, dataset.size))
-    if note := otherwise(found, recipe.channels, recipe.cells, dataset.size):
+    if note := other_shape_remark(found, recipe.channels, recipe.cells, dataset.size):
         say(note)
     return PreparedTraining(
         space,
@@ -116,11 +116,11 @@ def card_and_images(what: str, users: Sequence[Source]) -> tuple[Card, Dataset]:
     """Return the card and the images of a retraining that has not begun.
 
     Raises:
-        ValueError: As `asked` and `prepare`.
+        ValueError: As `read_subject_and_settings` and `prepare`.
     """
     from archgrad.retraining import execute as retraining
 
-    found, settings = asked(what, users)
+    found, settings = read_subject_and_settings(what, users)
     prepared = prepare(found, settings, terminal.console(quiet=True))
     card = retraining.card_of(
         prepared.space,

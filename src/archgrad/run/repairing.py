@@ -19,7 +19,7 @@ from archgrad.storage.records import Row
 from archgrad.terminal import Say
 
 
-def mend(folder: RunFolder, say: Say, *, previous: bool = False) -> None:
+def repair_search(folder: RunFolder, say: Say, *, previous: bool = False) -> None:
     """Repair the metrics and decisions of a search. The caller must hold the lock.
 
     Args:
@@ -31,7 +31,7 @@ def mend(folder: RunFolder, say: Say, *, previous: bool = False) -> None:
         ValueError: The checkpoint is damaged, so the necessary rows are unknown.
         OSError: A file cannot be written.
     """
-    place = checkpoint.wanted(folder.checkpoint, previous)
+    place = checkpoint.checkpoint_to_resume(folder.checkpoint, previous)
     saved = checkpoint.read(place) if place.exists() else None
     if saved is None and not folder.metrics.exists():
         say(
@@ -40,22 +40,24 @@ def mend(folder: RunFolder, say: Say, *, previous: bool = False) -> None:
         )
     elif saved is None:
         epochs = folder.epochs() if folder.genotype.exists() else 0  # 0: the search starts anew
-        mend_metrics(folder.metrics, epochs, say, columns=records.SEARCH)
+        repair_metrics(folder.metrics, epochs, say, columns=records.SEARCH)
     else:
-        epochs = records.ended(saved["epoch"], saved.get("ended"), saved["plan"]["epochs"])
-        mend_metrics(folder.metrics, epochs, say, saved["stopped"], columns=records.SEARCH)
+        epochs = records.finished_epochs(
+            saved["epoch"], saved.get("ended"), saved["plan"]["epochs"]
+        )
+        repair_metrics(folder.metrics, epochs, say, saved["stopped"], columns=records.SEARCH)
         notes = [json.loads(one["note"]) for one in saved["decisions"]]
         alpha_record.set_aside(folder.alphas, say)
-        mended(
+        repair_if_damaged(
             folder.decisions,
-            lambda: records.first(folder.decisions, len(notes)),
+            lambda: records.read_decisions(folder.decisions, len(notes)),
             [{"note": note} for note in notes],
             by_note,
             say,
         )
 
 
-def mend_retraining(folder: Path, say: Say, *, previous: bool = False) -> None:
+def repair_retraining(folder: Path, say: Say, *, previous: bool = False) -> None:
     """Repair the metrics of a retraining.
 
     Raises:
@@ -67,12 +69,12 @@ def mend_retraining(folder: Path, say: Say, *, previous: bool = False) -> None:
         if (folder / WEIGHTS).exists():
             epochs = read_card(folder).settings.epochs
         else:
-            place = checkpoint.wanted(home.checkpoint, previous)
+            place = checkpoint.checkpoint_to_resume(home.checkpoint, previous)
             epochs = checkpoint.read(place)["epoch"] if place.exists() else 0
-        mend_metrics(home.metrics, epochs, say)
+        repair_metrics(home.metrics, epochs, say)
 
 
-def mend_metrics(
+def repair_metrics(
     path: Path, epochs: int, say: Say, stopped: str | None = None, *, columns: Sequence[str] = ()
 ) -> None:
     """Repair a file of metrics.
@@ -89,12 +91,14 @@ def mend_metrics(
         wanted[-1]["stop"] = stopped
 
     def epoch_of(row: Row) -> int | None:
-        return None if records.lacking(row, columns) else row.get("epoch")
+        return None if records.missing_column(row, columns) else row.get("epoch")
 
-    mended(path, lambda: records.kept(path, epochs, *columns), wanted, epoch_of, say)
+    repair_if_damaged(
+        path, lambda: records.read_epochs(path, epochs, *columns), wanted, epoch_of, say
+    )
 
 
-def mended(
+def repair_if_damaged(
     path: Path,
     check: Callable[[], Any],
     wanted: Sequence[Row],

@@ -33,11 +33,11 @@ def write(
         prepared: The parts of the search.
         folder: Its run folder.
         found: The genotype and the last state.
-        points: The networks that the search saw, from `seen`.
+        points: The networks that the search saw, from `front_json`.
         finished: The place at which `archgrad finish` ended the search, if it did.
     """
     state, method = found.state, prepared.method
-    past = past_of(folder, state)
+    past = read_past_rows(folder, state)
     write_pictures(folder, found, past)
     if points is not None:
         write_json(folder.front, points)
@@ -46,7 +46,9 @@ def write(
     content = {
         "genotype": found.genotype.to_json(),
         "text": str(found.genotype),
-        "budget": [one.to_json() for one in budgets.kept(method.limits, found.genotype, free)],
+        "budget": [
+            one.to_json() for one in budgets.budget_results(method.limits, found.genotype, free)
+        ],
         "searched": judge(method, state, found.genotype, past, classes).to_json(),
     }
     folder.estimate.unlink(missing_ok=True)
@@ -54,7 +56,7 @@ def write(
     write_json(folder.genotype, content | ({"finished": finished} if finished else {}))
 
 
-def seen(
+def front_json(
     prepared: Prepared, folder: RunFolder, found: Found, images: Data | None = None
 ) -> dict[str, Any] | None:
     """Return the cost and the accuracy of the networks that a search saw.
@@ -73,7 +75,7 @@ def seen(
     if not settings.front:
         return None
     cost = method.limits[0].cost if method.limits else prepared.costs.cost("macs")
-    points = front.of_epochs(past_of(folder, state), cost)
+    points = front.of_epochs(read_past_rows(folder, state), cost)
     points += front.of_end(
         method,
         state,
@@ -91,18 +93,20 @@ def seen(
     }
 
 
-def past_of(folder: RunFolder, state: State) -> list[Row]:
+def read_past_rows(folder: RunFolder, state: State) -> list[Row]:
     """Return the rows of the epochs that ended, without those that were lost.
 
     Raises:
-        ValueError: The metrics are damaged (`archgrad.storage.records.kept`).
+        ValueError: The metrics are damaged (`archgrad.storage.records.read_epochs`).
     """
-    return records.measured(records.kept(folder.metrics, epochs_of(state), *records.SEARCH))
+    return records.measured(
+        records.read_epochs(folder.metrics, count_ended_epochs(state), *records.SEARCH)
+    )
 
 
-def epochs_of(state: State) -> int:
+def count_ended_epochs(state: State) -> int:
     """Return the number of epochs that ended. Each of them has a row in the metrics."""
-    return records.ended(state.epoch, state.ended, state.plan.epochs)
+    return records.finished_epochs(state.epoch, state.ended, state.plan.epochs)
 
 
 def write_pictures(folder: RunFolder, found: Found, past: list[Row]) -> None:

@@ -17,7 +17,7 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.nasbench201 import CELL
 from archgrad.arch.space import Space
 from archgrad.bounds import SIDE
-from archgrad.retraining.card import CARD, home, read_card
+from archgrad.retraining.card import CARD, network_folder, read_card
 from archgrad.retraining.settings import retrain_settings
 from archgrad.run import budgets, catalogue
 from archgrad.run.budgets import BudgetResult
@@ -72,7 +72,7 @@ class Subject:
             return []
         from archgrad.run import finished  # imports torch
 
-        return finished.said(finished.searched(self.run))
+        return finished.judgement_lines(finished.read_judgement(self.run))
 
     @cached_property
     def space(self) -> Space:
@@ -126,7 +126,7 @@ class Subject:
     def benchmark(self) -> ModuleType | None:
         """Return the benchmark table with all networks of its space, or None."""
         if not self.space_options:
-            return tabular.lookup(self.space_name)
+            return tabular.benchmark_of(self.space_name)
         from archgrad.run import watchers
 
         return watchers.benchmark(self.space)
@@ -149,12 +149,12 @@ def subject(what: str, space: str | None = None) -> Subject:
         folder = RunFolder(path)
         settings = folder.settings()
         genotype = folder.found()
-        about = named(space) if space else of_settings(settings)
+        about = named(space) if space else space_in_settings(settings)
         return Subject(
             genotype,
             *about,
-            side(folder),
-            recipe(folder, settings),
+            image_size(folder),
+            retraining_settings(folder, settings),
             folder,
             within=folder.found_within(),
         )
@@ -171,8 +171,8 @@ def subject(what: str, space: str | None = None) -> Subject:
     settings = searched.settings()
     return Subject(
         genotype,
-        *of_settings(settings),
-        side(searched),
+        *space_in_settings(settings),
+        image_size(searched),
         settings.retrain,
         searched,
         path,
@@ -197,7 +197,7 @@ def named(space: str, **options: Any) -> tuple[str, Mapping[str, Any]]:
     return space, options
 
 
-def of_settings(settings: SearchConfig) -> tuple[str, Mapping[str, Any]]:
+def space_in_settings(settings: SearchConfig) -> tuple[str, Mapping[str, Any]]:
     """Return the space of a search and its options."""
     return named(
         **{
@@ -207,12 +207,14 @@ def of_settings(settings: SearchConfig) -> tuple[str, Mapping[str, Any]]:
     )
 
 
-def side(folder: RunFolder) -> int:
+def image_size(folder: RunFolder) -> int:
     """Return the side of the images of a run, in pixels."""
     return folder.images()["preprocess"]["size"]
 
 
-def otherwise(found: Subject, channels: int | None, cells: int | None, size: int) -> str | None:
+def other_shape_remark(
+    found: Subject, channels: int | None, cells: int | None, size: int
+) -> str | None:
     """Return a remark if a network has another shape than the one its budgets were counted at.
 
     Args:
@@ -229,7 +231,7 @@ def otherwise(found: Subject, channels: int | None, cells: int | None, size: int
         deep = f"{spec['cells']} cells, " if "cells" in spec else ""
         return f"{spec['channels']} channels, {deep}{costs.size}x{costs.size} images"
 
-    costs = budgets.costs_of(found.run.settings(), found.space, found.size)
+    costs = budgets.retrainable_costs(found.run.settings(), found.space, found.size)
     recipe = {**costs.recipe, "channels": channels, "cells": cells}
     counted, built = shape(costs), shape(replace(costs, size=size, recipe=recipe))
     names = " and ".join(one.cost for one in found.within)
@@ -240,9 +242,9 @@ def otherwise(found: Subject, channels: int | None, cells: int | None, size: int
     )
 
 
-def recipe(folder: RunFolder, settings: SearchConfig) -> Mapping[str, Any]:
+def retraining_settings(folder: RunFolder, settings: SearchConfig) -> Mapping[str, Any]:
     """Return the retraining settings of the trained network, or those of the search without one."""
-    network = home(folder.path)
+    network = network_folder(folder.path)
     return asdict(read_card(network).settings) if (network / CARD).exists() else settings.retrain
 
 
@@ -258,7 +260,7 @@ def from_file(
     Raises:
         ValueError: The file holds no genotype, or its run is missing.
     """
-    text = files.text(path, typed_json.LIMIT)
+    text = files.read_text(path, typed_json.LIMIT)
     content = _object(text)
     if "genotype" not in content:
         try:
@@ -266,7 +268,7 @@ def from_file(
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     try:
-        found = typed_json.checked(content, GenotypeFile)
+        found = typed_json.check(content, GenotypeFile)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     genotype, searched = Genotype.from_json(found["genotype"]), found.get("run")

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from archgrad.errors import shown
+from archgrad.errors import short_repr
 
 FORM = re.compile(r"\s*([\w.-]+)\s*=\s*([-+]?[\d_.]+(?:e[-+]?\d+)?)\s*([A-Za-z%]*)\s*")
 
@@ -45,16 +45,16 @@ class Target:
         found = FORM.fullmatch(text)
         if not found:
             raise ValueError(
-                f"{shown(text)} is not of the form NAME=NUMBER with a unit, "
+                f"{short_repr(text)} is not of the form NAME=NUMBER with a unit, "
                 "such as macs=300M, params=60% or latency=15ms"
             )
         name, number, unit = found.groups()
         try:
             value = float(number)
         except ValueError:
-            raise ValueError(f"{shown(text)}: {number!r} is not a number") from None
+            raise ValueError(f"{short_repr(text)}: {number!r} is not a number") from None
         if not 0 < value < float("inf"):
-            raise ValueError(f"{shown(text)}: a budget must be a finite number above 0")
+            raise ValueError(f"{short_repr(text)}: a budget must be a finite number above 0")
         return cls(name, value, unit)
 
     def __str__(self) -> str:

@@ -9,11 +9,11 @@ from archgrad import spaces, tabular
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import Space
 from archgrad.data import Data
-from archgrad.diagnostics.sharpness import MOVED
+from archgrad.diagnostics.sharpness import BALLS
 from archgrad.observers.probes import Curvature, Entropies, Gap, Probe, Ranking, Sharpness
-from archgrad.observers.timing import Timing, shorter
+from archgrad.observers.timing import Timing, shorter_search_lines
 from archgrad.run.config import SearchConfig
-from archgrad.searching.duration import Left
+from archgrad.searching.duration import Remaining
 from archgrad.searching.types import Method, State
 from archgrad.storage.records import Row
 
@@ -45,7 +45,7 @@ def timed(
     return Timing(method, state, probes, float(front_images), past=seconds)
 
 
-def shorter_searches(config: SearchConfig, images: Data, begun: bool, left: Left) -> list[str]:
+def shorter_searches(config: SearchConfig, images: Data, begun: bool, left: Remaining) -> list[str]:
     """Return the settings that would make a search shorter, each with its time.
 
     Args:
@@ -65,7 +65,7 @@ def shorter_searches(config: SearchConfig, images: Data, begun: bool, left: Left
         halves["--search.limit"] = train // 2, True
     if width > 1:
         halves["--space.channels"] = width // 2, False
-    return shorter(left, halves)
+    return shorter_search_lines(left, halves)
 
 
 def diagnostics(config: SearchConfig) -> tuple[Probe, ...]:
@@ -87,7 +87,7 @@ def _sharpness(config: SearchConfig) -> Sharpness:
     assert config.search.batch is not None  # `resolve` sets it
     return Sharpness(
         settings.sharpness_every,
-        tuple(MOVED) if over == "all" else (over,),
+        tuple(BALLS) if over == "all" else (over,),
         settings.sharpness_rho,
         settings.sharpness_steps,
         settings.sharpness_batches,
@@ -127,7 +127,7 @@ def benchmark(space: Space) -> ModuleType | None:
         for name, group in space.groups.items()
         for edge in group.edges
     )
-    return tabular.lookup(space.name) if known else None
+    return tabular.benchmark_of(space.name) if known else None
 
 
 def true_accuracies(space: Space) -> dict[str, Callable[[Genotype], float]]:

@@ -1,4 +1,4 @@
-from .carry import along as along
+from .carry import carried as carried
 from .compose import compose as compose
 from .loop import search as search
 from .method import Method as Method

@@ -13,7 +13,7 @@ Change = Callable[[Tensor], Tensor]
 """A function of one tensor."""
 
 
-def along(old: Groups, new: Groups, table: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def carried(old: Groups, new: Groups, table: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a memory's table for the space of a new stage.
 
     The columns of the primitives that stay move to their new places. `Memory.bind` is the place to
@@ -38,7 +38,7 @@ def along(old: Groups, new: Groups, table: Mapping[str, Tensor]) -> dict[str, Te
         if group not in new:
             raise ValueError(f"the table has {name!r}, and the space that begins has no such group")
         try:
-            found[name] = chosen(old[group], new[group])(value).clone()
+            found[name] = column_selector(old[group], new[group])(value).clone()
         except ValueError:
             raise ValueError(
                 f"{group}: the space that begins has edges or primitives the one before had not"
@@ -46,7 +46,7 @@ def along(old: Groups, new: Groups, table: Mapping[str, Tensor]) -> dict[str, Te
     return found
 
 
-def chosen(old: EdgeGroup, new: EdgeGroup) -> Change:
+def column_selector(old: EdgeGroup, new: EdgeGroup) -> Change:
     """Return the function that selects the columns of the new group's primitives.
 
     It takes (..., edges, ops) of the old group; a tensor of another shape stays as it is.

@@ -17,9 +17,9 @@ import torch
 
 from archgrad.arch.genotype import Genotype
 from archgrad.devices import device_named
-from archgrad.errors import command, out_of_memory, shown
+from archgrad.errors import command, is_out_of_memory, short_repr
 from archgrad.searching import checks
-from archgrad.searching.finite import check_whole
+from archgrad.searching.finite import check_all_finite
 from archgrad.searching.types import Decision, Method, Plan, State
 from archgrad.storage import files, saved, seals
 from archgrad.storage.saved import VERSION
@@ -36,7 +36,7 @@ def pack(method: Method, state: State) -> dict[str, Any]:
             earlier checkpoint is worth more.
     """
     checks.check_state(method, state)
-    check_whole(method, state)
+    check_all_finite(method, state)
     return {
         "version": VERSION,
         "method": method.name,
@@ -75,11 +75,11 @@ def save(path: Path | str, content: dict[str, Any]) -> None:
     stays as the checkpoint before the last.
     """
     path = Path(path)
-    with seals.sealed(path, files.previous(path)) as file:
+    with seals.sealed(path, files.previous_path(path)) as file:
         torch.save(content, cast("IO[bytes]", file))  # it only writes and flushes
 
 
-def wanted(path: Path, back: bool) -> Path:
+def checkpoint_to_resume(path: Path, back: bool) -> Path:
     """Return the checkpoint to go on from.
 
     Args:
@@ -89,7 +89,7 @@ def wanted(path: Path, back: bool) -> Path:
     Raises:
         ValueError: The checkpoint before the last is missing, or only that one exists.
     """
-    found = files.previous(path)
+    found = files.previous_path(path)
     if back and not found.exists():
         raise ValueError(f"there is no checkpoint before the last ({found}): leave out --previous")
     if not back and found.exists() and not path.exists():
@@ -97,13 +97,13 @@ def wanted(path: Path, back: bool) -> Path:
     return found if back else path
 
 
-def go_back(path: Path) -> None:
+def restore_previous(path: Path) -> None:
     """Make the checkpoint before the last the last one.
 
     Raises:
         OSError: The file system refuses it. The error names ``path``.
     """
-    files.keep(files.previous(path), path)
+    files.keep(files.previous_path(path), path)
 
 
 def read(path: Path | str, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -129,13 +129,13 @@ def read(path: Path | str, device: torch.device | str = "cpu") -> dict[str, Any]
         )
     files.check_plain(path)
     try:
-        with files.named(path), files.opened(path) as file:
-            seals.check(file)
+        with files.naming_path(path), files.open_regular(path) as file:
+            seals.check_seal(file)
             content = torch.load(file, map_location=device, weights_only=True)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
-        if out_of_memory(error):
+        if is_out_of_memory(error):
             raise
         why = str(error) if type(error) is ValueError else type(error).__name__
         raise ValueError(
@@ -149,7 +149,7 @@ def read(path: Path | str, device: torch.device | str = "cpu") -> dict[str, Any]
 
 
 @contextmanager
-def fitting(path: Path) -> Iterator[None]:
+def naming_checkpoint(path: Path) -> Iterator[None]:
     """Turn a ValueError inside into one that names the checkpoint and a way to go on."""
     try:
         yield
@@ -168,7 +168,7 @@ def load(path: Path | str, method: Method, device: torch.device | str = "cpu") -
         OSError: The file cannot be read.
     """
     content = read(path, device)
-    with fitting(Path(path)):
+    with naming_checkpoint(Path(path)):
         return restore(method, content, device)
 
 
@@ -192,9 +192,9 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
     """
     if content.get("method") != method.name:
         raise ValueError(
-            f"the checkpoint belongs to method {shown(content.get('method'))}, not {method.name!r}"
+            f"the checkpoint belongs to method {short_repr(content.get('method'))}, not {method.name!r}"
         )
-    plain = saved.plain(saved.SavedSearch, content)
+    plain = saved.check_plain_part(saved.SavedSearch, content)
     plan = Plan(**plain.plan.model_dump())
     _check_place(method, plain, plan)
     if plain.identity is not None:
@@ -203,7 +203,7 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
         plain.seed, plan, torch.device(device_named(device)), plain.precision, method.space
     )
     state.epoch, state.step = plain.epoch, plain.step
-    with saved.naming("spec"):
+    with saved.naming_field("spec"):
         method.build(state, method.space.resized(**plain.spec))
     state.born, state.dies = plain.born, plain.dies
     _check_tensors(state, plain)
@@ -212,17 +212,17 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
     for name, rows in state.alphas.items():
         rows.data.copy_(content["alphas"][name])
     for name, optimizer in state.optimizers.items():
-        with saved.naming(f"optimizers.{name}"):
+        with saved.naming_field(f"optimizers.{name}"):
             optimizer.load_state_dict(content["optimizers"][name])
     for name, memory in state.memory.items():
-        with saved.naming(f"memory.{name}"):
+        with saved.naming_field(f"memory.{name}"):
             memory.load_state_dict(content["memory"][name])
     state.sums, state.counts = dict(content["sums"]), dict(content["counts"])
     state.stopped, state.ended = plain.stopped, plain.ended
-    with saved.naming("genotype"):
+    with saved.naming_field("genotype"):
         state.genotype = None if plain.genotype is None else Genotype.from_json(plain.genotype)
     for place, one in enumerate(plain.decisions):
-        with saved.naming(f"decisions.{place}"):
+        with saved.naming_field(f"decisions.{place}"):
             state.decisions.append(Decision(Genotype.from_json(one.genotype), one.note))
     torch.set_num_threads(plain.threads)
     return state
@@ -256,7 +256,7 @@ def _check_tensors(state: State, plain: saved.SavedSearch) -> None:
         saved.check_optimizer(f"optimizers.{name}", plain.optimizers[name], optimizer)
     saved.check_keys("memory", plain.memory, state.memory)
     for name, memory in state.memory.items():
-        with saved.naming(f"memory.{name}"):
+        with saved.naming_field(f"memory.{name}"):
             fresh = memory.state_dict()
             saved.check_keys(f"memory.{name}", plain.memory[name], fresh)
             saved.check_like(f"memory.{name}", plain.memory[name], fresh)
@@ -266,6 +266,6 @@ def _check_tensors(state: State, plain: saved.SavedSearch) -> None:
 
 def _advice(path: Path, otherwise: str = "restore it from a copy") -> str:
     """Return advice on how to go on without the checkpoint ``path``."""
-    if files.previous(path).exists():
+    if files.previous_path(path).exists():
         return f"go on from the one before it by `{command('resume', path.parent, '--previous')}`"
     return otherwise

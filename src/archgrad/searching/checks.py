@@ -13,7 +13,7 @@ import torch
 
 from archgrad.arch.passes import Batch
 from archgrad.arch.space import Space
-from archgrad.errors import shown
+from archgrad.errors import short_repr
 
 if TYPE_CHECKING:
     from archgrad.searching.types import Data, Method, State
@@ -22,7 +22,7 @@ Identity = Mapping[str, Any]
 """The identity of a search in JSON's types (`Method.identity`)."""
 
 
-def plain(identity: Mapping[str, Any]) -> dict[str, Any]:
+def in_json_types(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return an identity in JSON's types, so that a saved one and a new one compare."""
     found: dict[str, Any] = json.loads(json.dumps(identity, default=str))
     return found
@@ -40,16 +40,18 @@ def check_identity(whose: str, was: Identity, now: Identity) -> None:
         ValueError: They differ. The message names the first setting that differs; the name of the
             method comes first.
     """
-    for name, (then, new) in differing(was, now).items():
+    for name, (then, new) in differing_settings(was, now).items():
         if name == "method":
-            raise ValueError(f"the {whose} belongs to method {shown(then)}, not {shown(new)}")
+            raise ValueError(
+                f"the {whose} belongs to method {short_repr(then)}, not {short_repr(new)}"
+            )
         raise ValueError(
-            f"the {whose} belongs to a search with {name} {shown(then)}, and this method has "
-            f"{shown(new)}"
+            f"the {whose} belongs to a search with {name} {short_repr(then)}, and this method has "
+            f"{short_repr(new)}"
         )
 
 
-def differing(was: Identity, now: Identity, above: str = "") -> dict[str, tuple[Any, Any]]:
+def differing_settings(was: Identity, now: Identity, above: str = "") -> dict[str, tuple[Any, Any]]:
     """Return the settings in which two identities differ, ``section.name`` -> the two values.
 
     A setting that only one of them has does not count, because it belongs to another version of
@@ -59,7 +61,7 @@ def differing(was: Identity, now: Identity, above: str = "") -> dict[str, tuple[
     for name in (name for name in was if name in now):
         then, new = was[name], now[name]
         if isinstance(then, Mapping) and isinstance(new, Mapping):
-            found |= differing(then, new, f"{above}{name}.")
+            found |= differing_settings(then, new, f"{above}{name}.")
         elif then != new:
             found[f"{above}{name}"] = then, new
     return found
@@ -96,19 +98,21 @@ def check_parts(method: Any, data: Any, seed: Any = None, state: Any = None) -> 
         ValueError: The method, the data, the seed or the state is of another type.
     """
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise ValueError(f"seed: a whole number from 0 on is expected, not {shown(seed)}")
+        raise ValueError(f"seed: a whole number from 0 on is expected, not {short_repr(seed)}")
     if state is not None and not hasattr(state, "plan"):
         raise ValueError(
-            f"state: the state of a search or of a checkpoint is expected, not {shown(state)}"
+            f"state: the state of a search or of a checkpoint is expected, not {short_repr(state)}"
         )
     if not hasattr(method, "begin_epoch"):
-        raise ValueError(f"a method is expected, as archgrad.method makes it, not {shown(method)}")
+        raise ValueError(
+            f"a method is expected, as archgrad.method makes it, not {short_repr(method)}"
+        )
     if not all(
         callable(getattr(data, name, None)) for name in ("count", "steps", "batches", "evaluation")
     ):
         raise ValueError(
             "data with count, steps, batches and evaluation are expected, as archgrad.search_data "
-            f"makes them, not {shown(data)}"
+            f"makes them, not {short_repr(data)}"
         )
 
 

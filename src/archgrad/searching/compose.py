@@ -57,7 +57,7 @@ def conflicts(*patches: Patch) -> dict[str, list[Patch]]:
     }
 
 
-def idle(*patches: Patch) -> list[tuple[Patch, Patch]]:
+def idle_patches(*patches: Patch) -> list[tuple[Patch, Patch]]:
     """Return the patches that can never act, each with the patch that keeps it from acting.
 
     The second patch has an ``alpha_from`` that no search reaches, and the first one acts in alpha
@@ -101,7 +101,7 @@ def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
     """
     settle = settle or Patch("")
     _check_conflicts(patches, settle)
-    for one, never in idle(*patches):
+    for one, never in idle_patches(*patches):
         raise ValueError(
             f"{one.name} acts in alpha steps alone, and {never.name} has an alpha_from that never "
             "comes: leave out one of them"

@@ -41,7 +41,7 @@ class Part(NamedTuple):
     times: float = 1.0
 
 
-class Term(NamedTuple):
+class KindEstimate(NamedTuple):
     """Hold the estimated time of one kind of work.
 
     Attributes:
@@ -58,10 +58,10 @@ class Term(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Left:
+class Remaining:
     """Hold the work to come: the estimate of each kind, and the kinds without an estimate."""
 
-    terms: tuple[Term, ...]
+    terms: tuple[KindEstimate, ...]
     unknown: tuple[str, ...]
 
     @property
@@ -109,7 +109,7 @@ class Costs:
             times *= factor
         return None
 
-    def left(self, parts: Iterable[Part]) -> Left:
+    def left(self, parts: Iterable[Part]) -> Remaining:
         """Return the estimate of the work to come.
 
         A part of 0 units still tells by its ``like`` how kinds compare.
@@ -124,12 +124,14 @@ class Costs:
                     unknown.append(part.kind)
                 else:
                     terms.append(
-                        Term(part.kind, part.units, part.units * each, part.kind not in self.each)
+                        KindEstimate(
+                            part.kind, part.units, part.units * each, part.kind not in self.each
+                        )
                     )
-        return Left(tuple(terms), tuple(unknown))
+        return Remaining(tuple(terms), tuple(unknown))
 
 
-def span(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """Return a duration as text: "40 s", "12 min", "3.1 h" or "2.5 days"."""
     minutes = seconds / 60
     if minutes < 2:

@@ -65,7 +65,7 @@ class Trace:
         return parts[place] if moment < math.inf else None
 
 
-def largest(tensors: Iterable[Tensor]) -> Tensor:
+def largest_value(tensors: Iterable[Tensor]) -> Tensor:
     """Return the largest absolute value (1,) in any of the tensors, on their device.
 
     It is nan if one of them holds nan.
@@ -77,7 +77,7 @@ def largest(tensors: Iterable[Tensor]) -> Tensor:
     return torch.stack([norm.double() for norm in norms]).amax().view(1)
 
 
-def check(method: Method, state: State) -> None:
+def check_finite(method: Method, state: State) -> None:
     """Check that the alphas and the losses of a search have not diverged.
 
     Raises:
@@ -91,7 +91,7 @@ def check(method: Method, state: State) -> None:
     if not all(math.isfinite(value) for value in state.averages().values()):
         raise _diverged(method, state, task)
     # The trace of a state that was loaded is empty, so its alphas are checked here.
-    if not (largest(state.alphas.values()) < LARGEST).all():
+    if not (largest_value(state.alphas.values()) < LARGEST).all():
         raise ValueError(
             "the alphas of this search have diverged, so no genotype can be selected: search again "
             f"with an --alphas.lr below {method.alpha_settings(state.plan).lr:g} or a --weights.lr "
@@ -99,18 +99,18 @@ def check(method: Method, state: State) -> None:
         )
 
 
-def check_whole(method: Method, state: State) -> None:
-    """Check a state before it is saved: `check`, and every weight, statistic and momentum.
+def check_all_finite(method: Method, state: State) -> None:
+    """Check a state before it is saved: `check_finite`, and every weight, statistic and momentum.
 
     Raises:
         ValueError: A number is not finite, so the state is not worth saving.
     """
-    check(method, state)
-    if not whole(state.nets.values(), state.optimizers.values()):
+    check_finite(method, state)
+    if not all_finite(state.nets.values(), state.optimizers.values()):
         raise _diverged(method, state, task)
 
 
-def whole(nets: Iterable[nn.Module], optimizers: Iterable[torch.optim.Optimizer]) -> bool:
+def all_finite(nets: Iterable[nn.Module], optimizers: Iterable[torch.optim.Optimizer]) -> bool:
     """Return whether every weight, statistic and momentum is finite."""
     held = [value for net in nets for value in net.state_dict().values()]
     held += [
@@ -120,7 +120,9 @@ def whole(nets: Iterable[nn.Module], optimizers: Iterable[torch.optim.Optimizer]
         for value in slots.values()
         if torch.is_tensor(value)
     ]
-    return bool(largest(value for value in held if value.is_floating_point()).isfinite().all())
+    return bool(
+        largest_value(value for value in held if value.is_floating_point()).isfinite().all()
+    )
 
 
 def _diverged(method: Method, state: State, part: object) -> ValueError:

@@ -70,7 +70,7 @@ def search(
     checks.check_data(method.base, data)
     if state is None:
         check_cells(method.base, "cells")
-        state = begin(
+        state = initial_state(
             method,
             data,
             epochs,
@@ -83,9 +83,9 @@ def search(
     check_plan(state, epochs, data.steps("train"))
     if not progress:
         return _run(method, data, epochs, state, tuple(observers))
-    from archgrad.searching.progress import watched
+    from archgrad.searching.progress import visible_bars
 
-    with watched() as bars:
+    with visible_bars() as bars:
         return _run(method, data, epochs, state, (*observers, *bars))
 
 
@@ -105,13 +105,13 @@ def _run(
             values = method.step(state, train, val)
             for observer in observers:
                 observer.on_step(method, state, values)
-        row = summary(method, state)
+        row = epoch_row(method, state)
         row |= method.end_epoch(state, data)
         row |= {"seconds": monotonic() - began, "cpu_seconds": process_time() - busy}
         for observer in observers:
-            stop(state, row)
+            record_stop(state, row)
             row |= observer.on_epoch(method, state, data, row) or {}
-        stop(state, row)
+        record_stop(state, row)
     for decision in method.finalise(state, data):
         for observer in observers:
             observer.on_decision(method, state, decision)
@@ -132,13 +132,13 @@ def check_plan(state: State, epochs: int, steps: int) -> None:
         )
 
 
-def stop(state: State, row: Row) -> None:
+def record_stop(state: State, row: Row) -> None:
     """Record that the epochs end with this one, if the row has a reason in its column "stop"."""
     if row.get("stop"):
         state.stopped, state.ended = row["stop"], state.epoch
 
 
-def begin(
+def initial_state(
     method: Method,
     data: Data,
     epochs: int,
@@ -161,7 +161,7 @@ def begin(
     )
 
 
-def summary(method: Method, state: State) -> Row:
+def epoch_row(method: Method, state: State) -> Row:
     """Return the row of an epoch after its last step.
 
     It has the averages over the steps, and the entropy and the genotype of the current alphas.

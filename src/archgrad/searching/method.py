@@ -20,18 +20,18 @@ from archgrad.arch.passes import Batch, Loss
 from archgrad.arch.space import AlphaSettings, Space, WeightSettings
 from archgrad.components.context import Context, Progress
 from archgrad.components.hypergradient import Hypergradient, first_order
-from archgrad.components.losses import Term, of_labels, task
+from archgrad.components.losses import Term, label_loss, task
 from archgrad.components.relax import softmax
-from archgrad.components.schedules import share
-from archgrad.components.select import strongest
+from archgrad.components.schedules import epoch_at_share
+from archgrad.components.select import strongest_genotype
 from archgrad.cost import room
 from archgrad.cost.limits import Limits
 from archgrad.devices import device_named
-from archgrad.errors import counted, shown, unknown
+from archgrad.errors import counted, short_repr, unknown_name
 from archgrad.searching import checks, rate
-from archgrad.searching.finite import EVERY, check
+from archgrad.searching.finite import EVERY, check_finite
 from archgrad.searching.patch import Patch
-from archgrad.searching.start import normal_alphas, seeded
+from archgrad.searching.start import initial_alphas, initialise
 from archgrad.searching.steps import Bilevel
 from archgrad.searching.types import (
     Data,
@@ -104,7 +104,7 @@ class Method:
             ("alpha_split", ("val", "train")),
         ):
             if (given := getattr(self, name)) not in choices:
-                raise unknown(name, given, choices)
+                raise unknown_name(name, given, choices)
         for settings in ("weights", "alphas", "space"):
             getattr(self, settings)  # a wrong setting raises an error now, and not in the search
 
@@ -182,12 +182,12 @@ class Method:
     @property
     def select(self) -> Select:
         """The selection."""
-        return self.patch.select or strongest
+        return self.patch.select or strongest_genotype
 
     @property
     def loss(self) -> Loss:
         """The loss of a pass."""
-        return self.patch.loss or of_labels
+        return self.patch.loss or label_loss
 
     @property
     def weight_terms(self) -> tuple[Term, ...]:
@@ -249,9 +249,9 @@ class Method:
     def alpha_settings(self) -> Callable[[Plan], AlphaSettings]:
         """The function plan -> the alphas' settings in a search of this length.
 
-        It is `archgrad.searching.rate.settings`, cached because every pass calls it.
+        It is `archgrad.searching.rate.fitted_settings`, cached because every pass calls it.
         """
-        return cache(partial(rate.settings, self))
+        return cache(partial(rate.fitted_settings, self))
 
     @cached_property
     def identity(self) -> Callable[[Plan], dict[str, Any]]:
@@ -268,7 +268,7 @@ class Method:
             self.hypergradient, "__qualname__", type(self.hypergradient).__name__
         )
         settings = {"weights": asdict(self.weights), "alphas": asdict(self.alpha_settings(plan))}
-        return checks.plain(
+        return checks.in_json_types(
             {
                 "method": self.name,
                 "space": {"name": self.base.name, **self.base.spec()},
@@ -307,9 +307,9 @@ class Method:
         """
         self.check(epochs, steps)
         if precision not in ("32", "bf16"):
-            raise unknown("precision", precision, ("32", "bf16"))
+            raise unknown_name("precision", precision, ("32", "bf16"))
         if recompute not in ("none", "cells"):
-            raise unknown("recompute", recompute, ("none", "cells"))
+            raise unknown_name("recompute", recompute, ("none", "cells"))
         plan = Plan(epochs, steps, images, self.alpha_split)
         state = State(
             seed,
@@ -333,8 +333,8 @@ class Method:
         """
         if not all(isinstance(count, int) and count >= 1 for count in (epochs, steps)):
             raise ValueError(
-                f"a search needs whole epochs, at least 1 of 1 step, not {shown(epochs)} of "
-                f"{shown(steps)}"
+                f"a search needs whole epochs, at least 1 of 1 step, not {short_repr(epochs)} of "
+                f"{short_repr(steps)}"
             )
         begins = [stage.begin(epochs) for stage in self.stages]
         if len(set(begins)) < len(begins) or max(begins, default=0) >= epochs:
@@ -369,16 +369,16 @@ class Method:
         Nothing else builds them. It happens at the start, at a stage, and before a checkpoint is
         loaded.
         """
-        room.check(space)
+        room.check_memory(space)
         state.space, state.identity = space, self.identity(state.plan)
         state.nets = self.stepper.nets(space)
         # Every network is initialised before any moves, because modules that two networks share
         # must not be initialised again on a GPU.
         for net in state.nets.values():
-            seeded(net, state.seed)
+            initialise(net, state.seed)
         for net in state.nets.values():
             net.to(state.device).train()
-        state.alphas = normal_alphas(
+        state.alphas = initial_alphas(
             space,
             dict(self.patch.extra_alphas),
             self.alpha_settings(state.plan).init,
@@ -442,7 +442,7 @@ class Method:
         state.add(values)
         state.step += 1
         if state.step % EVERY == 0:
-            check(self, state)
+            check_finite(self, state)
         return values
 
     def steps(self, state: State) -> int:
@@ -493,14 +493,14 @@ class Method:
         finalise: Finalise | None = self.patch.finalise
         if finalise is not None:
             for decision in finalise(self, state, data, list(state.decisions)):
-                check(self, state)
+                check_finite(self, state)
                 state.decisions.append(decision)
                 yield decision
 
     # The values that the parts of a method read.
     def alpha_from(self, epochs: int) -> int:
         """Return the first epoch with alpha steps."""
-        return (self.patch.alpha_from or share(0, of=1))(epochs)
+        return (self.patch.alpha_from or epoch_at_share(0, of=1))(epochs)
 
     def moves_alphas(self, state: State) -> bool:
         """Return whether the current epoch has alpha steps."""
@@ -560,7 +560,7 @@ class Method:
         Raises:
             ValueError: The search has diverged.
         """
-        check(self, state)
+        check_finite(self, state)
         return self.mixture(state.alphas, self.context(state, "readout"))
 
     def genotype(self, state: State) -> Genotype:
@@ -581,7 +581,7 @@ class Method:
         Raises:
             ValueError: The search has diverged, or no genotype is within the limits.
         """
-        check(self, state)
+        check_finite(self, state)
         exact = {name: rows.double() for name, rows in state.alphas.items()}
         mixture = self.mixture(exact, self.context(state, "readout"))
         return self.select(mixture, state.space.groups, self.limits if limits is None else limits)

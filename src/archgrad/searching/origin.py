@@ -71,7 +71,9 @@ def origin(
     )
 
 
-def marked(presets: Presets | None = None) -> Callable[[Callable[P, Patch]], Callable[P, Patch]]:
+def with_origin(
+    presets: Presets | None = None,
+) -> Callable[[Callable[P, Patch]], Callable[P, Patch]]:
     """Return a decorator of a method's function, so that the patch has its `Origin`.
 
     Args:

@@ -17,7 +17,7 @@ from archgrad.components.hypergradient import Hypergradient
 from archgrad.components.losses import Term
 from archgrad.components.schedules import Scalar, When
 from archgrad.cost.limits import Limits
-from archgrad.errors import shown
+from archgrad.errors import short_repr
 from archgrad.searching.origin import Origin
 from archgrad.searching.types import (
     Ahead,
@@ -195,7 +195,7 @@ class Patch:
             return () if value is None else (value,)
         if not isinstance(value, Mapping):
             raise ValueError(
-                f"patch {self.name!r}: {name} must be a mapping by name, not {shown(value)}"
+                f"patch {self.name!r}: {name} must be a mapping by name, not {short_repr(value)}"
             )
         return value.values()
 
@@ -203,7 +203,7 @@ class Patch:
         for value in values:
             if not callable(value):
                 raise ValueError(
-                    f"patch {self.name!r}: {name} must be a function, not {shown(value)}"
+                    f"patch {self.name!r}: {name} must be a function, not {short_repr(value)}"
                 )
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from archgrad import terminal
-from archgrad.searching.duration import Left, span
+from archgrad.searching.duration import Remaining, duration_text
 from archgrad.searching.observer import Observer
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ Clock = Callable[[], float]
 """A function that returns the seconds of a clock."""
 
 
-class Timing(Protocol):
+class TimeLeft(Protocol):
     """Estimate the remaining time, as `archgrad.observers.timing.Timing` does."""
 
-    def left(self, state: State) -> Left:
+    def left(self, state: State) -> Remaining:
         """Return the estimate of the work to come."""
 
 
-class Life:
+class SignsOfLife:
     """Print a line with the place and the remaining time when nothing else was printed.
 
     A thread prints it; the thread reads only the place that the main thread set last, and nothing
@@ -67,9 +67,9 @@ class Life:
         self.spoke()
         if self.end is None:
             return self.place
-        return f"{self.place}, {to_go(self.end - self.clock())}"
+        return f"{self.place}, {time_left_text(self.end - self.clock())}"
 
-    def __enter__(self) -> Life:
+    def __enter__(self) -> SignsOfLife:
         if self.say is not None:
             threading.Thread(target=self._speak, args=(self.say,), daemon=True).start()
         return self
@@ -92,10 +92,10 @@ class Bar(Observer):
     """
 
     def __init__(
-        self, console: Console, timing: Timing | None = None, life: Life | None = None
+        self, console: Console, timing: TimeLeft | None = None, life: SignsOfLife | None = None
     ) -> None:
-        self.progress = bar(console, own=timing is not None)
-        self.timing, self.life = timing, life or Life(None)
+        self.progress = progress_bar(console, own=timing is not None)
+        self.timing, self.life = timing, life or SignsOfLife(None)
         self.task: Any = None
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
@@ -151,7 +151,7 @@ class Bar(Observer):
 
     def _left(self, state: State) -> str:
         left = self.timing.left(state) if self.timing else None
-        return f", {to_go(left.seconds)}" if left and left.terms else ""
+        return f", {time_left_text(left.seconds)}" if left and left.terms else ""
 
     def _line(self, method: Method, state: State, row: Row, epoch: int | None = None) -> str:
         shown = {
@@ -168,11 +168,11 @@ class Bar(Observer):
         return "  ".join([f"epoch {number}/{state.plan.epochs} {phase}", *parts])
 
 
-def to_go(seconds: float, now: datetime | None = None) -> str:
+def time_left_text(seconds: float, now: datetime | None = None) -> str:
     """Return a duration and its end as text, such as "about 12 min to go, until 14:05"."""
     until = (now or datetime.now()) + timedelta(seconds=max(seconds, 0))
     form = "%H:%M" if seconds < 12 * 3600 else "%Y-%m-%d %H:%M"
-    return f"about {span(max(seconds, 0))} to go, until {until:{form}}"
+    return f"about {duration_text(max(seconds, 0))} to go, until {until:{form}}"
 
 
 def is_watched(console: Console) -> bool:
@@ -181,7 +181,7 @@ def is_watched(console: Console) -> bool:
 
 
 @contextmanager
-def watched() -> Iterator[list[Bar]]:
+def visible_bars() -> Iterator[list[Bar]]:
     """Yield a list with a bar in a terminal or a notebook, and an empty list elsewhere."""
     console = terminal.console(soft_wrap=True)
     shown = Bar(console) if is_watched(console) else None
@@ -192,7 +192,7 @@ def watched() -> Iterator[list[Bar]]:
             shown.close()
 
 
-def bar(console: Console, *, own: bool = False) -> Progress:
+def progress_bar(console: Console, *, own: bool = False) -> Progress:
     """Return a bar that is visible in a terminal or a notebook only.
 
     Args:
@@ -210,9 +210,9 @@ def bar(console: Console, *, own: bool = False) -> Progress:
     )
 
 
-def life(console: Console, place: str = "reading the images") -> Life:
+def signs_of_life(console: Console, place: str = "reading the images") -> SignsOfLife:
     """Return signs of life for a console that is not a terminal; a terminal has a bar instead."""
-    alive = Life(
+    alive = SignsOfLife(
         None
         if console.is_terminal
         else lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)

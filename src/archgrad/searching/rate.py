@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 STRETCH = 3.0
 """The constant c of the rule. `benchmarks/alpha_rate.py` set it by the entropy of darts alone."""
 
-LOW = 3.0
+FAR_BELOW = 3.0
 """The factor below the fitting rate at which a rate of the user leads to a remark."""
 
 
@@ -76,7 +76,7 @@ def published_steps(method: Method, plan: Plan) -> int:
     )
 
 
-def factor(method: Method, plan: Plan) -> float:
+def rate_factor(method: Method, plan: Plan) -> float:
     """Return ``max(1, 1 + c * (published alpha steps / alpha steps here - 1))``.
 
     It is exactly 1 at the published length, and where no alphas move.
@@ -85,30 +85,30 @@ def factor(method: Method, plan: Plan) -> float:
     return max(1.0, 1.0 + STRETCH * (published_steps(method, plan) / here - 1.0)) if here else 1.0
 
 
-def fitting(method: Method, plan: Plan) -> float | None:
+def fitted_rate(method: Method, plan: Plan) -> float | None:
     """Return the rate that ``auto`` gives to a search of this length.
 
     It is None if no published rate is known.
     """
-    return method.published and method.published.lr * factor(method, plan)
+    return method.published and method.published.lr * rate_factor(method, plan)
 
 
-def settings(method: Method, plan: Plan) -> AlphaSettings:
+def fitted_settings(method: Method, plan: Plan) -> AlphaSettings:
     """Return the alphas' settings in a search of this length.
 
-    An automatic rate, and the settings that grow with it (`Patch.with_rate`), are `factor` times
+    An automatic rate, and the settings that grow with it (`Patch.with_rate`), are `rate_factor` times
     the published ones.
     """
     if not (method.published and method.published.auto):
         return method.alphas
-    by = factor(method, plan)
+    by = rate_factor(method, plan)
     return replace(
         method.alphas,
         **{name: getattr(method.alphas, name) * by for name in ("lr", *method.patch.with_rate)},
     )
 
 
-def as_said(method: Method) -> dict[str, Any]:
+def settings_before_fit(method: Method) -> dict[str, Any]:
     """Return the alphas' settings before the length of a search is known.
 
     An automatic rate is "auto", and settings that grow with it are left out.
@@ -122,7 +122,7 @@ def as_said(method: Method) -> dict[str, Any]:
     }
 
 
-def sentences(method: Method, plan: Plan) -> list[str]:
+def rate_lines(method: Method, plan: Plan) -> list[str]:
     """Return the lines about the alphas' rate that a search prints before its first step.
 
     There are none if no alphas move.
@@ -137,8 +137,8 @@ def sentences(method: Method, plan: Plan) -> list[str]:
     )
     wider = f", from {fitted.init:.3g} * N(0, 1)" if fitted.init != usual.init else ""
     lines = [f"alphas: {here:,} steps at {fitted.lr:.3g}{wider}{published}"]
-    fits = fitting(method, plan)
-    if fits is not None and fitted.lr * LOW < fits:
+    fits = fitted_rate(method, plan)
+    if fits is not None and fitted.lr * FAR_BELOW < fits:
         lines.append(
             f"alphas.lr {fitted.lr:g} is less than a third of {fits:.3g}, the rate that fits "
             f"{here:,} alpha steps, so the alphas may hardly move: set --alphas.lr auto"

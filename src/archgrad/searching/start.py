@@ -9,10 +9,10 @@ from torch import nn
 
 from archgrad.arch.edges import Alphas
 from archgrad.arch.space import Space
-from archgrad.seeds import forked, generator, place_seed
+from archgrad.seeds import generator, place_seed, seeded
 
 
-def seeded(net: nn.Module, seed: int) -> nn.Module:
+def initialise(net: nn.Module, seed: int) -> nn.Module:
     """Initialise every module again, by ``reset_parameters`` under a seed made of its name.
 
     Two networks of one seed agree in every module that both have.
@@ -20,7 +20,7 @@ def seeded(net: nn.Module, seed: int) -> nn.Module:
     Returns:
         The network.
     """
-    with forked(seed, "init"):
+    with seeded(seed, "init"):
         for name, module in net.named_modules():
             if module._parameters and callable(reset := getattr(module, "reset_parameters", None)):
                 torch.manual_seed(place_seed(seed, "init", name))
@@ -28,7 +28,7 @@ def seeded(net: nn.Module, seed: int) -> nn.Module:
     return net
 
 
-def normal_alphas(
+def initial_alphas(
     space: Space, extra: dict[str, Any], scale: float, seed: int, device: torch.device
 ) -> Alphas:
     """Return the first alphas, ``scale * N(0, 1)``, each seeded by its name, with padding 0.

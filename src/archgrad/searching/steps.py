@@ -21,22 +21,22 @@ from archgrad.arch.space import Space
 from archgrad.components.context import Forward
 from archgrad.components.gradients import (
     Gradients,
-    Named,
+    NamedTensors,
     clip,
     frozen,
     gradients,
-    present,
     probing,
     update,
+    with_zeros,
 )
 from archgrad.components.hypergradient import Problem
 from archgrad.components.losses import Term, task
 from archgrad.components.schedules import cosine
-from archgrad.errors import shown
-from archgrad.searching.finite import ALPHAS, Trace, largest
+from archgrad.errors import short_repr
+from archgrad.searching.finite import ALPHAS, Trace, largest_value
 from archgrad.searching.patch import CHANGES
 from archgrad.searching.types import Values
-from archgrad.seeds import forked
+from archgrad.seeds import seeded
 
 if TYPE_CHECKING:
     from archgrad.searching.types import Method, Plan, State
@@ -49,7 +49,7 @@ def forward(
     phase: str,
     batch: Batch,
     alphas: Alphas,
-    weights: Named | None = None,
+    weights: NamedTensors | None = None,
     mixture: Mixture | None = None,
 ) -> Forward:
     """Return one forward pass of ``state.nets[net]``.
@@ -72,16 +72,16 @@ def forward(
     module = state.nets[net]
     place = (state.seed, net, phase, state.epoch, state.step)
 
-    def run(mixture: Mixture, weights: Named | None) -> Output:
+    def run(mixture: Mixture, weights: NamedTensors | None) -> Output:
         mixture = replace(mixture, recompute=state.recompute == "cells")
-        with forked(*place, device=state.device), autocast(state):
+        with seeded(*place, device=state.device), autocast(state):
             arguments, drop = (batch.images, mixture), {"drop_path": mixture.drop_path}
             if weights is None:
                 return module(*arguments, **drop)
             return functional_call(module, dict(weights), arguments, drop)
 
     @torch.no_grad()
-    def again(alphas: Alphas, weights: Named | None) -> Output:
+    def again(alphas: Alphas, weights: NamedTensors | None) -> Output:
         with probing(module):
             return run(method.mixture(alphas, context).whole(), weights)
 
@@ -95,14 +95,14 @@ def autocast(state: State) -> torch.autocast:
     return torch.autocast(state.device.type, torch.bfloat16, enabled=state.precision == "bf16")
 
 
-def total(terms: tuple[Term, ...], passed: Forward, trace: Trace) -> Tensor:
+def total_loss(terms: tuple[Term, ...], passed: Forward, trace: Trace) -> Tensor:
     """Return the sum of the terms. The trace records their sizes."""
-    each = torch.stack([scalar(term, passed) for term in terms])
+    each = torch.stack([term_value(term, passed) for term in terms])
     trace.note(terms, each)
     return each.sum() if len(terms) > 1 else each[0]
 
 
-def scalar(term: Term, passed: Forward) -> Tensor:
+def term_value(term: Term, passed: Forward) -> Tensor:
     """Return the value of one term.
 
     Raises:
@@ -111,7 +111,9 @@ def scalar(term: Term, passed: Forward) -> Tensor:
     value = term(passed)
     if torch.is_tensor(value) and not value.dim():
         return value
-    given = f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else shown(value)
+    given = (
+        f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else short_repr(value)
+    )
     raise ValueError(
         f"term {getattr(term, '__name__', type(term).__name__)!r} of the loss gives {given}: a "
         "scalar tensor is expected"
@@ -119,7 +121,7 @@ def scalar(term: Term, passed: Forward) -> Tensor:
 
 
 @torch.no_grad()
-def measures(prefix: str, passed: Forward) -> Values:
+def pass_metrics(prefix: str, passed: Forward) -> Values:
     """Return the loss and the accuracy of one pass, named as in the metrics.
 
     The loss is that of the labels, without the further terms of the method.
@@ -128,7 +130,7 @@ def measures(prefix: str, passed: Forward) -> Values:
     return {f"{prefix}_loss": task(passed), f"{prefix}_accuracy": right}
 
 
-def sgd(parameters: Iterable[Tensor], method: Method) -> torch.optim.SGD:
+def weight_optimizer(parameters: Iterable[Tensor], method: Method) -> torch.optim.SGD:
     """Return SGD of supernet weights, with the method's weight settings."""
     settings = method.weights
     # The fused SGD of torch fails where an op did not run in the first step, because the op has no
@@ -143,7 +145,7 @@ def sgd(parameters: Iterable[Tensor], method: Method) -> torch.optim.SGD:
     )
 
 
-def set_rate(method: Method, state: State, optimizer: str) -> None:
+def set_learning_rate(method: Method, state: State, optimizer: str) -> None:
     """Set an optimizer of weights to the current learning rate of the method's settings."""
     settings = method.weights
     rate = cosine(settings.lr, settings.lr_end, settings.per)
@@ -151,7 +153,7 @@ def set_rate(method: Method, state: State, optimizer: str) -> None:
         group["lr"] = rate(method.context(state, "weight"))
 
 
-def adam(method: Method, state: State) -> torch.optim.Adam:
+def alpha_optimizer(method: Method, state: State) -> torch.optim.Adam:
     """Return Adam of the alphas, with the method's alpha settings for this length of search."""
     settings = method.alpha_settings(state.plan)
     return torch.optim.Adam(
@@ -174,8 +176,8 @@ class Bilevel:
 
     def optimizers(self, method: Method, state: State) -> dict[str, torch.optim.Optimizer]:
         return {
-            "weights": sgd(state.nets["search"].parameters(), method),
-            "alphas": adam(method, state),
+            "weights": weight_optimizer(state.nets["search"].parameters(), method),
+            "alphas": alpha_optimizer(method, state),
         }
 
     def steps(self, method: Method, plan: Plan, epoch: int) -> int:
@@ -191,7 +193,7 @@ class Bilevel:
         return "search" if method.moves_alphas(state) else "weights only"
 
     def step(self, method: Method, state: State, train: Batch, val: Batch) -> Values:
-        set_rate(method, state, "weights")
+        set_learning_rate(method, state, "weights")
         if not method.moves_alphas(state):
             return weight_step(method, state, train, val)
         if method.order == "weight_first":
@@ -205,11 +207,11 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
     """Take one step of Adam on the alphas, by the method's hypergradient, and return metrics."""
     net, images = state.nets["search"], {"train": train, "val": val}[method.alpha_split]
 
-    def upper(alphas: Alphas, weights: Named | None) -> tuple[Tensor, Forward]:
+    def upper(alphas: Alphas, weights: NamedTensors | None) -> tuple[Tensor, Forward]:
         passed = forward(method, state, "search", "alpha", images, alphas, weights)
-        return total(method.alpha_terms, passed, state.trace), passed
+        return total_loss(method.alpha_terms, passed, state.trace), passed
 
-    def lower(alphas: Alphas, weights: Named | None) -> tuple[Tensor, Forward]:
+    def lower(alphas: Alphas, weights: NamedTensors | None) -> tuple[Tensor, Forward]:
         return weight_loss(method, state, train, alphas, weights)
 
     problem = Problem(
@@ -220,11 +222,11 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
         further = train_gradients(method, state, train)
         found = {name: gradient + further[name] for name, gradient in found.items()}
     move_alphas(state, found)
-    remember(state, passed)
-    return measures(method.alpha_split, passed)
+    show_to_memories(state, passed)
+    return pass_metrics(method.alpha_split, passed)
 
 
-def train_gradients(method: Method, state: State, train: Batch) -> Named:
+def train_gradients(method: Method, state: State, train: Batch) -> NamedTensors:
     """Return the gradient of the alphas' terms on training images, at the current weights.
 
     It is added to the hypergradient. The statistics of BatchNorms stay as they were.
@@ -233,9 +235,11 @@ def train_gradients(method: Method, state: State, train: Batch) -> Named:
     with probing(net), frozen(net.parameters()):
         passed = forward(method, state, "search", "alpha", train, state.alphas)
         found = gradients(
-            total(method.patch.train_alpha_terms, passed, state.trace), state.alphas, zeros=True
+            total_loss(method.patch.train_alpha_terms, passed, state.trace),
+            state.alphas,
+            zeros=True,
         )
-    return present(found, state.alphas)
+    return with_zeros(found, state.alphas)
 
 
 def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Values:
@@ -250,31 +254,33 @@ def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Value
     found = gradients(loss, named)
     for transform in method.patch.transforms:
         found = transform(found, passed)
-    descend(method, state, "weights", named, found)
-    remember(state, passed)
-    return measures("train", passed)
+    move_weights(method, state, "weights", named, found)
+    show_to_memories(state, passed)
+    return pass_metrics("train", passed)
 
 
-def move_alphas(state: State, found: Named) -> None:
+def move_alphas(state: State, found: NamedTensors) -> None:
     """Take one step of Adam on the alphas. The trace records the largest of them."""
     update(state.optimizers["alphas"], state.alphas, found)
-    state.trace.note((ALPHAS,), largest(state.alphas.values()))
+    state.trace.note((ALPHAS,), largest_value(state.alphas.values()))
 
 
-def descend(method: Method, state: State, optimizer: str, named: Named, found: Gradients) -> None:
+def move_weights(
+    method: Method, state: State, optimizer: str, named: NamedTensors, found: Gradients
+) -> None:
     """Take one step of SGD on the weights ``named``, with clipped gradients."""
     clip(found, method.weights.clip)
     update(state.optimizers[optimizer], named, found)
 
 
-def remember(state: State, passed: Forward) -> None:
+def show_to_memories(state: State, passed: Forward) -> None:
     """Show a pass to the memories, after the update that it led to."""
     for memory in state.memory.values():
         memory.after_step(passed)
 
 
 def weight_loss(
-    method: Method, state: State, train: Batch, alphas: Alphas, weights: Named | None
+    method: Method, state: State, train: Batch, alphas: Alphas, weights: NamedTensors | None
 ) -> tuple[Tensor, Forward]:
     """Return the training loss at the mixture of ``alphas``, and its pass.
 
@@ -285,7 +291,7 @@ def weight_loss(
 
     def loss_at(mixture: Mixture) -> tuple[Tensor, Forward]:
         passed = forward(method, state, "search", "weight", train, alphas, weights, mixture)
-        return total(method.weight_terms, passed, state.trace), passed
+        return total_loss(method.weight_terms, passed, state.trace), passed
 
     context = method.context(state, "weight")
     mixture = method.mixture(alphas, context)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from archgrad import plugins
 from archgrad.arch.space import Space
-from archgrad.errors import shown
+from archgrad.errors import short_repr
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.darts import STEMS, Darts
 from archgrad.spaces.derived import Derived
@@ -93,7 +93,7 @@ def space(name: str, /, **options: Any) -> Space:
     >>> space("nasbench201", channels=8).groups["cell"].width
     5
     """
-    plugins.find()
+    plugins.load_entry_points()
     if name not in SPACES:
         raise plugins.unknown("space", name, SPACES)
     return SPACES[name].build().resized(**options)
@@ -121,6 +121,6 @@ def space_of(given: Any) -> Space:
         hasattr(type(given), name) or hasattr(given, name)
         for name in ("name", "groups", "defaults", "resized", "spec", "supernet")
     ):
-        raise ValueError(f"a space or the name of one is expected, not {shown(given)}")
+        raise ValueError(f"a space or the name of one is expected, not {short_repr(given)}")
     found: Space = given
     return found

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archgrad.errors import unknown
+from archgrad.errors import unknown_name
 from archgrad.spaces.primitives import PRIMITIVES, Conv, DepthwiseConv, Primitive, Style, batch_norm
 
 SKIP = "skip_connect"
@@ -122,7 +122,7 @@ def rounded(channels: float, divisor: int = 8) -> int:
     return nearest + divisor if nearest < 0.9 * channels else nearest
 
 
-def shape(name: str) -> tuple[int, int]:
+def expansion_and_kernel(name: str) -> tuple[int, int]:
     """Return the expansion and the kernel of a primitive.
 
     Args:
@@ -139,7 +139,7 @@ def shape(name: str) -> tuple[int, int]:
     """
     found = re.fullmatch(r"mb([1-9]\d*)_k([1-9]\d*)", name)
     if not found:
-        raise unknown("primitive", name, EXAMPLES)
+        raise unknown_name("primitive", name, EXAMPLES)
     expansion, kernel = map(int, found.groups())
     if kernel % 2 == 0:
         raise ValueError(
@@ -153,7 +153,7 @@ def check(names: Iterable[str]) -> None:
     names = list(names)
     for name in names:
         if name != SKIP:
-            shape(name)
+            expansion_and_kernel(name)
         if names.count(name) > 1:
             raise ValueError(
                 f"primitive {name!r} is given {names.count(name)} times for one layer, "
@@ -184,7 +184,7 @@ def primitives(layer: Layer, kind: Kind) -> Callable[[str, int], Primitive]:
                 scaled=True,
                 path="never",
             )
-        expansion, kernel = shape(name)
+        expansion, kernel = expansion_and_kernel(name)
 
         def build(channels: int, step: int, style: Style) -> nn.Module:
             # With partial channels (PC-DARTS) the block is a narrower one of the same kind.

@@ -89,7 +89,7 @@ def check(space: Any, stages: Stages) -> None:
 
 def groups(
     stages: Stages,
-    primitives: options.Sets,
+    primitives: options.PrimitiveSets,
     usual: tuple[str, ...],
     extras: tuple[str, ...],
     skips: bool,

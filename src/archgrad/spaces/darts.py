@@ -23,10 +23,10 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Output
 from archgrad.arch.space import Defaults
-from archgrad.errors import unknown
+from archgrad.errors import unknown_name
 from archgrad.spaces import options, partial_channels
 from archgrad.spaces.cells import Cell
-from archgrad.spaces.derived import Derived, connected
+from archgrad.spaces.derived import Derived, without_dead_nodes
 from archgrad.spaces.primitives import FREE, Conv, FactorizedReduce, Style
 from archgrad.spaces.stems import Auxiliary, CifarStem, ImageNetStem
 
@@ -84,7 +84,7 @@ class Darts:
     channels: int = 16
     cells: int = 8
     nodes: int = 4
-    primitives: options.Sets = None
+    primitives: options.PrimitiveSets = None
     concat: Mapping[str, tuple[int, ...]] | None = None
     extras: tuple[str, ...] = ()
     in_channels: int = 3
@@ -100,13 +100,13 @@ class Darts:
     option_help = options.HELP
 
     def __post_init__(self) -> None:
-        options.whole(
+        options.check_whole(
             self, 1, "channels", "cells", "nodes", "in_channels", "classes", "partial_channels"
         )
         partial_channels.check(self.channels, self.partial_channels)
-        options.flags(self, "affine", "pool_bn", "track", "auxiliary")
+        options.check_flags(self, "affine", "pool_bn", "track", "auxiliary")
         if self.stem not in STEMS:
-            raise unknown("stem", self.stem, STEMS)
+            raise unknown_name("stem", self.stem, STEMS)
         edges = dict.fromkeys(GROUPS, len(self._ends))
         object.__setattr__(self, "primitives", options.primitive_sets(self.primitives, edges))
         object.__setattr__(
@@ -167,7 +167,7 @@ class Darts:
 
         Primitives ``()`` remove an edge, and ``primitives=None`` restores the space's own.
         """
-        return options.changed(self, changes)
+        return options.with_changes(self, changes)
 
     def spec(self) -> dict[str, Any]:
         """Return all options as values for JSON."""
@@ -191,7 +191,7 @@ class Darts:
         """
         genotype = Genotype.of(genotype)
         genotype.check(self.groups)
-        built = connected(genotype, inputs=2)
+        built = without_dead_nodes(genotype, inputs=2)
         cells = {
             "primitives": built.primitives(self.groups),
             "concat": {cell.group: cell.concat for cell in built.cells},

@@ -22,7 +22,7 @@ class Derived(nn.Module):
         super().__init__()
         self.genotype = genotype
         self.space = space
-        room.check(space)
+        room.check_memory(space)
         self.network = space.supernet()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ class Derived(nn.Module):
         return self.network(images).features
 
 
-def connected(genotype: Genotype, inputs: int) -> Genotype:
+def without_dead_nodes(genotype: Genotype, inputs: int) -> Genotype:
     """Return a genotype without the nodes that have no inputs.
 
     Their outgoing links and their place in the concatenation are removed too. FairDARTS (arXiv

@@ -21,7 +21,7 @@ from archgrad.arch.edges import Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import Defaults
 from archgrad.bounds import CHAIN, OPTIONS
-from archgrad.errors import shown, unknown
+from archgrad.errors import short_repr, unknown_name
 from archgrad.spaces import blocks, chain, options
 from archgrad.spaces.blocks import InvertedResidual, Kind, rounded
 from archgrad.spaces.derived import Derived
@@ -66,7 +66,7 @@ class MBConv:
     )  # (channels, layers, stride)
     kernels: tuple[int, ...] = (3, 5, 7)
     expansions: tuple[int, ...] = (4, 6)
-    primitives: options.Sets = None
+    primitives: options.PrimitiveSets = None
     extras: tuple[str, ...] = ()
     in_channels: int = 3
     classes: int = 10
@@ -81,10 +81,10 @@ class MBConv:
     option_help = options.HELP
 
     def __post_init__(self) -> None:
-        options.whole(self, 1, "channels", "in_channels", "classes", "partial_channels")
-        options.flags(self, "affine", "track")
+        options.check_whole(self, 1, "channels", "in_channels", "classes", "partial_channels")
+        options.check_flags(self, "affine", "track")
         if self.stem not in STEMS:
-            raise unknown("stem", self.stem, STEMS)
+            raise unknown_name("stem", self.stem, STEMS)
         for option in ("kernels", "expansions"):
             object.__setattr__(self, option, _numbers(option, getattr(self, option)))
         object.__setattr__(self, "stages", _table(self.stages))
@@ -125,7 +125,7 @@ class MBConv:
 
     def resized(self, **changes: Any) -> MBConv:
         """Return the same space with other options; ``primitives=None`` restores its own."""
-        return options.changed(self, changes)
+        return options.with_changes(self, changes)
 
     def spec(self) -> dict[str, Any]:
         """Return all options as values for JSON."""
@@ -188,11 +188,11 @@ def _numbers(option: str, given: Any) -> tuple[int, ...]:
         or not all(type(number) is int and number >= 1 for number in given)
     ):
         raise ValueError(
-            f"{option} must be a list of whole numbers of at least 1, not {shown(given)}"
+            f"{option} must be a list of whole numbers of at least 1, not {short_repr(given)}"
         )
     if max(given) > CHAIN or len(given) > CHAIN:
         raise ValueError(
-            f"{option} must be at most {CHAIN} numbers of at most {CHAIN}, not {shown(given)}"
+            f"{option} must be at most {CHAIN} numbers of at most {CHAIN}, not {short_repr(given)}"
         )
     return tuple(given)
 
@@ -212,16 +212,18 @@ def _table(given: Any) -> tuple[tuple[int, int, int], ...]:
     for number, row in enumerate(rows, 1):
         if not _is_stage(row):
             raise ValueError(
-                f"stages: row {number} must be [channels, layers, stride 1 or 2], not {shown(row)}"
+                f"stages: row {number} must be [channels, layers, stride 1 or 2], not {short_repr(row)}"
             )
     if not rows:
-        raise ValueError(f"stages must be rows of [channels, layers, stride], not {shown(given)}")
+        raise ValueError(
+            f"stages must be rows of [channels, layers, stride], not {short_repr(given)}"
+        )
     if (
         sum(row[1] for row in rows) > OPTIONS["cells"]
         or max(row[0] for row in rows) > OPTIONS["channels"]
     ):
         raise ValueError(
             f"stages must have at most {OPTIONS['cells']} layers "
-            f"of at most {OPTIONS['channels']:,} channels, not {shown(given)}"
+            f"of at most {OPTIONS['channels']:,} channels, not {short_repr(given)}"
         )
     return tuple((row[0], row[1], row[2]) for row in rows)

@@ -50,7 +50,7 @@ class NasBench201:
     name: str = "nasbench201"
     channels: int = 16
     cells: int = 5
-    primitives: options.Sets = None
+    primitives: options.PrimitiveSets = None
     extras: tuple[str, ...] = ()
     in_channels: int = 3
     classes: int = 10
@@ -65,9 +65,11 @@ class NasBench201:
     option_help = options.HELP
 
     def __post_init__(self) -> None:
-        options.whole(self, 1, "channels", "cells", "in_channels", "classes", "partial_channels")
+        options.check_whole(
+            self, 1, "channels", "cells", "in_channels", "classes", "partial_channels"
+        )
         partial_channels.check(self.channels, self.partial_channels)
-        options.flags(self, "affine", "track", "auxiliary")
+        options.check_flags(self, "affine", "track", "auxiliary")
         edges = {"cell": len(ENDS)}
         object.__setattr__(self, "primitives", options.primitive_sets(self.primitives, edges))
         object.__setattr__(
@@ -99,7 +101,7 @@ class NasBench201:
 
         Primitives ``()`` remove an edge, and ``primitives=None`` restores all five.
         """
-        return options.changed(self, changes)
+        return options.with_changes(self, changes)
 
     def spec(self) -> dict[str, Any]:
         """Return all options as values for JSON."""

@@ -37,7 +37,7 @@ class NasBenchMacro:
 
     name: str = "nasbenchmacro"
     channels: int = 32
-    primitives: options.Sets = None
+    primitives: options.PrimitiveSets = None
     extras: tuple[str, ...] = ()
     in_channels: int = 3
     classes: int = 10
@@ -49,8 +49,8 @@ class NasBenchMacro:
     option_help = options.HELP
 
     def __post_init__(self) -> None:
-        options.whole(self, 1, "channels", "in_channels", "classes", "partial_channels")
-        options.flags(self, "affine", "track")
+        options.check_whole(self, 1, "channels", "in_channels", "classes", "partial_channels")
+        options.check_flags(self, "affine", "track")
         chain.check(self, self.stages)
 
     @cached_property
@@ -68,7 +68,7 @@ class NasBenchMacro:
 
     def resized(self, **changes: Any) -> NasBenchMacro:
         """Return the same space with other options; ``primitives=None`` restores all three."""
-        return options.changed(self, changes)
+        return options.with_changes(self, changes)
 
     def spec(self) -> dict[str, Any]:
         """Return all options as values for JSON."""

@@ -49,12 +49,12 @@ class Noise(nn.Module):
         return self.drawn.to(part).expand_as(part).contiguous(memory_format=torch.channels_last)
 
 
-def noises(network: nn.Module) -> dict[str, Noise]:
+def noise_ops(network: nn.Module) -> dict[str, Noise]:
     """Return the noise ops of a network by their names."""
     return {name: module for name, module in network.named_modules() if isinstance(module, Noise)}
 
 
-def fix(network: nn.Module, size: int, in_channels: int, seed: int) -> None:
+def fix_noise(network: nn.Module, size: int, in_channels: int, seed: int) -> None:
     """Give each noise op of a network a fixed draw for evaluation mode.
 
     A network without noise is not changed, and not run.
@@ -65,7 +65,7 @@ def fix(network: nn.Module, size: int, in_channels: int, seed: int) -> None:
         in_channels: Channels of its images.
         seed: Seed of the draws. A draw depends on the seed and the name of the op.
     """
-    ops = noises(network)
+    ops = noise_ops(network)
     if not ops:
         return
     shapes: dict[str, torch.Size] = {}
@@ -88,9 +88,9 @@ def fix(network: nn.Module, size: int, in_channels: int, seed: int) -> None:
         )
 
 
-def free(network: nn.Module) -> None:
+def release_noise(network: nn.Module) -> None:
     """Remove the fixed draws of the noise ops, so that every pass draws new noise."""
-    for op in noises(network).values():
+    for op in noise_ops(network).values():
         op.drawn = None
 
 

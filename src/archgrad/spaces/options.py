@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from archgrad.arch.edges import Primitives
 from archgrad.bounds import check_option
-from archgrad.errors import shown, unknown
+from archgrad.errors import short_repr, unknown_name
 from archgrad.spaces import primitives as table
 
 S = TypeVar("S")
-Sets = tuple[str, ...] | Primitives | None
+PrimitiveSets = tuple[str, ...] | Primitives | None
 """The option ``primitives``: None for those of the space, names for all edges, or names by edge."""
 
 HELP = {
@@ -43,7 +43,7 @@ def names(space: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(space) if field.name != "name")
 
 
-def changed(space: S, changes: Mapping[str, Any]) -> S:
+def with_changes(space: S, changes: Mapping[str, Any]) -> S:
     """Return a space with other options.
 
     Args:
@@ -58,7 +58,7 @@ def changed(space: S, changes: Mapping[str, Any]) -> S:
     """
     for option in changes:
         if option not in names(space):
-            raise unknown("option", option, names(space))
+            raise unknown_name("option", option, names(space))
     return replace(space, **changes)  # type: ignore[type-var]
 
 
@@ -73,7 +73,7 @@ def evaluated(space: S, published: Mapping[str, Any], given: Mapping[str, Any]) 
     Returns:
         The space.
     """
-    return changed(
+    return with_changes(
         space,
         {**published, **{option: value for option, value in given.items() if value is not None}},
     )
@@ -84,31 +84,33 @@ def spec(space: Any) -> dict[str, Any]:
     return {option: _plain(getattr(space, option)) for option in names(space)}
 
 
-def whole(space: Any, least: int, *options: str) -> None:
+def check_whole(space: Any, least: int, *options: str) -> None:
     """Raise ValueError for options that are no whole numbers of at least ``least``."""
     for option in options:
         value = getattr(space, option)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(
-                f"{option} must be a whole number of at least {least}, not {shown(value)}"
+                f"{option} must be a whole number of at least {least}, not {short_repr(value)}"
             )
         check_option(option, value)
 
 
-def flags(space: Any, *options: str) -> None:
+def check_flags(space: Any, *options: str) -> None:
     """Raise ValueError for options that are neither true nor false."""
     for option in options:
         if not isinstance(getattr(space, option), bool):
-            raise ValueError(f"{option} must be true or false, not {shown(getattr(space, option))}")
+            raise ValueError(
+                f"{option} must be true or false, not {short_repr(getattr(space, option))}"
+            )
 
 
 def primitive_sets(
     value: Any, edges: Mapping[str, int], check: Callable[[Iterable[str]], None] = table.check
-) -> Sets:
+) -> PrimitiveSets:
     """Check the option ``primitives`` (or ``extras``) of a space.
 
     Args:
-        value: The value of the option, a `Sets` with lists or tuples.
+        value: The value of the option, a `PrimitiveSets` with lists or tuples.
         edges: Group name -> number of its edges.
         check: Raises ValueError for names that are not allowed on an edge.
 
@@ -125,7 +127,7 @@ def primitive_sets(
         if odd := [group for group, sets in given.items() if not isinstance(sets, list | tuple)]:
             raise ValueError(
                 f"primitives of {odd[0]!r} must be a list with a list of names for each edge, "
-                f"not {shown(given[odd[0]])}"
+                f"not {short_repr(given[odd[0]])}"
             )
         per_edge = {
             group: tuple(_names(one, group, check) for one in sets) for group, sets in given.items()
@@ -176,7 +178,7 @@ def concats(
             or not all(type(node) is int and node in nodes for node in chosen)
         ):
             raise ValueError(
-                f"concat of {group!r} must name nodes among {list(nodes)}, not {shown(chosen)}"
+                f"concat of {group!r} must name nodes among {list(nodes)}, not {short_repr(chosen)}"
             )
     return {group: tuple(found[group]) for group in groups}
 
@@ -184,7 +186,7 @@ def concats(
 def _by_group(value: Mapping[str, Any], groups: Mapping[str, int], option: str) -> dict[str, Any]:
     for group in value:
         if group not in groups:
-            raise unknown(f"cell in {option}", group, groups)
+            raise unknown_name(f"cell in {option}", group, groups)
     if missing := [group for group in groups if group not in value]:
         raise ValueError(
             f"{option} must have entries for {', '.join(groups)}; it lacks {', '.join(missing)}"
@@ -194,7 +196,7 @@ def _by_group(value: Mapping[str, Any], groups: Mapping[str, int], option: str) 
 
 def _names(value: Any, where: str, check: Callable[[Iterable[str]], None]) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"primitives of {where} must be a list of names, not {shown(value)}")
+        raise ValueError(f"primitives of {where} must be a list of names, not {short_repr(value)}")
     check(value)
     return tuple(value)
 

@@ -28,7 +28,7 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "archgrad"
 
 
-def checked(folder: Path) -> Path:
+def check_owner(folder: Path) -> Path:
     """Return a folder of a cache after a check that it may be read.
 
     Raises:
@@ -40,7 +40,7 @@ def checked(folder: Path) -> Path:
     return folder
 
 
-def made(folder: Path) -> None:
+def create(folder: Path) -> None:
     """Create a folder of a cache. The default cache is private to its owner.
 
     Raises:
@@ -48,12 +48,12 @@ def made(folder: Path) -> None:
     """
     own = default_cache()
     if own in (folder, *folder.parents):
-        private(own)
+        create_private(own)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def private(folder: Path) -> Path:
+def create_private(folder: Path) -> Path:
     """Create a folder that only the user reads and writes.
 
     Args:
@@ -90,7 +90,7 @@ def draft(file: Path) -> Iterator[BinaryIO]:
     Raises:
         ValueError: The file cannot be written. The message names the folder and the flag to change.
     """
-    made(file.parent)
+    create(file.parent)
     with writing(file.parent):
         sweep(file.parent)
         with files.draft(file) as out:

@@ -46,7 +46,7 @@ def draft(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
         OSError: The file cannot be written. The error names ``path``.
     """
     beside = _draft_path(path)
-    with named(path):
+    with naming_path(path):
         descriptor = os.open(beside, ALONE, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -65,7 +65,7 @@ def draft(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
         sync(path.parent)
 
 
-def previous(path: Path) -> Path:
+def previous_path(path: Path) -> Path:
     """Return the path of a file's previous content.
 
     >>> previous(Path("run/checkpoint.pt")).name
@@ -81,7 +81,7 @@ def keep(path: Path, copy: Path) -> None:
         OSError: ``copy`` cannot be written. The error names it.
     """
     beside = _draft_path(copy)
-    with named(copy):
+    with naming_path(copy):
         try:
             os.link(path, beside)
         except OSError as error:
@@ -123,7 +123,7 @@ def append(path: Path, line: str) -> None:
     Raises:
         OSError: ``path`` is a link or cannot be written. The error names ``path``.
     """
-    with named(path), open_unlinked(path) as file:
+    with naming_path(path), open_unlinked(path) as file:
         file.write(line + "\n")
         file.flush()
         os.fsync(file.fileno())
@@ -149,7 +149,7 @@ def open_unlinked(path: Path, mode: Literal["a+", "r+"] = "a+") -> TextIO:
     return os.fdopen(descriptor, mode, encoding="utf-8")
 
 
-def text(path: Path, limit: int = LIMIT) -> str:
+def read_text(path: Path, limit: int = LIMIT) -> str:
     """Read the text of a regular file.
 
     Args:
@@ -160,12 +160,12 @@ def text(path: Path, limit: int = LIMIT) -> str:
         ValueError: The file is missing, a folder, a pipe, larger than ``limit``, or no UTF-8.
     """
     try:
-        return content(path, limit).decode()
+        return read_bytes(path, limit).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is damaged: it is no UTF-8 text (byte {error.start})") from None
 
 
-def content(path: Path, limit: int = LIMIT) -> bytes:
+def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
     """Read the bytes of a regular file.
 
     Args:
@@ -175,7 +175,7 @@ def content(path: Path, limit: int = LIMIT) -> bytes:
     Raises:
         ValueError: The file is missing, a folder, a pipe, or larger than ``limit``.
     """
-    with named(path), opened(path) as file:
+    with naming_path(path), open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > limit:
             raise ValueError(
                 f"{path} is too large to be a file of archgrad: more than {limit:,} bytes"
@@ -183,7 +183,7 @@ def content(path: Path, limit: int = LIMIT) -> bytes:
         return file.read(limit)
 
 
-def opened(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading.
 
     Raises:
@@ -219,13 +219,13 @@ def read_json(path: Path, *keys: str, limit: int = LIMIT) -> dict[str, Any]:
     Raises:
         ValueError: The file is missing, too large or damaged, or the object lacks one of ``keys``.
     """
-    found = parsed(path, text(path, limit))
+    found = parse_json(path, read_text(path, limit))
     if not isinstance(found, dict) or not set(keys) <= found.keys():
         raise ValueError(f"{path} is damaged: it lacks {' or '.join(keys) or 'an object'}")
     return found
 
 
-def parsed(path: Path, written: str) -> Any:
+def parse_json(path: Path, written: str) -> Any:
     """Parse JSON that was read from a file.
 
     Args:
@@ -269,7 +269,7 @@ def is_draft(path: Path, names: Collection[str]) -> bool:
 
 
 @contextmanager
-def shared(folder: Path) -> Iterator[None]:
+def sharing(folder: Path) -> Iterator[None]:
     """Work in a folder in which other processes may work as well.
 
     The first process removes the drafts that killed processes left there and in its subfolders.
@@ -325,7 +325,7 @@ def sync(folder: Path) -> None:
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def naming_path(path: Path) -> Iterator[None]:
     """Make an OSError of the block name ``path`` where it names no file or a draft."""
     try:
         yield

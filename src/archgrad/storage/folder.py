@@ -14,7 +14,7 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from archgrad.option_types import NotNegativeFloat
-from archgrad.storage.files import content, is_draft, open_unlinked, sweep, write_json
+from archgrad.storage.files import is_draft, open_unlinked, read_bytes, sweep, write_json
 from archgrad.storage.typed_json import OPEN, Number
 
 SETTINGS, METRICS, CHECKPOINT, ESTIMATE = (
@@ -66,7 +66,7 @@ class EstimateFile(TypedDict):
     when: Number
 
 
-def expect(folder: Path, left: float, total: float) -> None:
+def write_estimate(folder: Path, left: float, total: float) -> None:
     """Write ``estimate.json``, which a study reads to estimate the time of its jobs.
 
     Args:
@@ -96,7 +96,7 @@ def leftovers(folder: Path, mark: Path, before: Collection[Path] = ()) -> list[P
             raise ValueError(f"{folder} is a file: choose another --out")
         return []
     lock, found = folder / LOCK, []
-    owner = content(lock)[: len(OWNER)] if lock.is_file() and not lock.is_symlink() else None
+    owner = read_bytes(lock)[: len(OWNER)] if lock.is_file() and not lock.is_symlink() else None
     for item in folder.iterdir():
         if is_draft(item, [one.name for one in (mark, *before)]) or (
             owner == OWNER and item in before and item.is_file()

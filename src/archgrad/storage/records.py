@@ -52,13 +52,13 @@ class Line(BaseModel, extra="allow", strict=True):
     test_accuracy: Number = None
 
 
-def rows(path: Path) -> list[Row]:
+def read_measured(path: Path) -> list[Row]:
     """Read the rows with measurements.
 
     Raises:
         ValueError: The file is missing or damaged.
     """
-    return measured(every(path))
+    return measured(read_all(path))
 
 
 def measured(found: Sequence[Row]) -> list[Row]:
@@ -66,7 +66,7 @@ def measured(found: Sequence[Row]) -> list[Row]:
     return [row for row in found if not row.get(MISSING)]
 
 
-def every(path: Path) -> list[Row]:
+def read_all(path: Path) -> list[Row]:
     """Read all rows, also those marked as missing, without an incomplete last line.
 
     Args:
@@ -78,12 +78,12 @@ def every(path: Path) -> list[Row]:
     found = []
     for number, line in enumerate(lines(path), 1):
         if isinstance(line, str):
-            raise damaged(path, number, line)
+            raise damage_error(path, number, line)
         found.append(line)
     return found
 
 
-def ended(epoch: int, last: int | None, planned: int) -> int:
+def finished_epochs(epoch: int, last: int | None, planned: int) -> int:
     """Return the number of finished epochs of a state.
 
     Args:
@@ -94,7 +94,7 @@ def ended(epoch: int, last: int | None, planned: int) -> int:
     return min(epoch, last or planned)
 
 
-def kept(path: Path, epochs: int, *columns: str) -> list[Row]:
+def read_epochs(path: Path, epochs: int, *columns: str) -> list[Row]:
     """Read the rows of the first epochs.
 
     Args:
@@ -110,20 +110,20 @@ def kept(path: Path, epochs: int, *columns: str) -> list[Row]:
     """
     if not path.exists():
         if epochs:
-            raise damaged(path, None, f"it is missing, and {counted(epochs, 'epoch')} ended")
+            raise damage_error(path, None, f"it is missing, and {counted(epochs, 'epoch')} ended")
         return []
-    found = every(path)[:epochs]
+    found = read_all(path)[:epochs]
     for number, row in enumerate(found):
         if row.get("epoch") != number:
-            raise damaged(
+            raise damage_error(
                 path,
                 number + 1,
                 f'"epoch" is {json.dumps(row.get("epoch"))}, and {number} belongs there',
             )
-        if lacks := lacking(row, columns):
-            raise damaged(path, number + 1, f"it has no {lacks}")
+        if lacks := missing_column(row, columns):
+            raise damage_error(path, number + 1, f"it has no {lacks}")
     if len(found) < epochs:
-        raise damaged(
+        raise damage_error(
             path,
             len(found) + 1,
             f'the row whose "epoch" is {len(found)} is missing, and {epochs} epochs ended',
@@ -131,12 +131,12 @@ def kept(path: Path, epochs: int, *columns: str) -> list[Row]:
     return found
 
 
-def lacking(row: Row, columns: Sequence[str]) -> str | None:
+def missing_column(row: Row, columns: Sequence[str]) -> str | None:
     """Return the first of these columns that a row with measurements lacks, or None."""
     return next((name for name in columns if row.get(name) is None and not row.get(MISSING)), None)
 
 
-def tested(path: Path, epochs: int) -> list[Row]:
+def read_tested(path: Path, epochs: int) -> list[Row]:
     """Read the rows with measurements of a finished retraining.
 
     Args:
@@ -146,7 +146,7 @@ def tested(path: Path, epochs: int) -> list[Row]:
     Raises:
         ValueError: The file is damaged, or the last epoch, which has the result, is missing.
     """
-    found = kept(path, epochs)
+    found = read_epochs(path, epochs)
     if found[-1].get("test_accuracy") is None:
         raise ValueError(
             f"{path} lost the test accuracy of the last epoch: "
@@ -155,7 +155,7 @@ def tested(path: Path, epochs: int) -> list[Row]:
     return measured(found)
 
 
-def first(path: Path, count: int) -> list[Row]:
+def read_decisions(path: Path, count: int) -> list[Row]:
     """Read the first rows of the decisions.
 
     Args:
@@ -165,9 +165,11 @@ def first(path: Path, count: int) -> list[Row]:
     Raises:
         ValueError: The file is damaged, or has fewer rows.
     """
-    found = every(path)[:count] if path.exists() else None
+    found = read_all(path)[:count] if path.exists() else None
     if found is not None and len(found) < count:
-        raise damaged(path, len(found) + 1, f"the row is missing, and {count} decisions were taken")
+        raise damage_error(
+            path, len(found) + 1, f"the row is missing, and {count} decisions were taken"
+        )
     return found or []
 
 
@@ -189,12 +191,12 @@ def repair(path: Path, wanted: Sequence[Row], key: Callable[[Row], Hashable]) ->
         OSError: A file cannot be written.
     """
     known: dict[Hashable, list[Row]] = {}
-    for line in good(path):
+    for line in undamaged(path):
         known.setdefault(key(line), []).append(line)
     marked = [row | {MISSING: True} for row in wanted]
     found = [known[key(row)].pop(0) if known.get(key(row)) else row for row in marked]
     if path.exists():
-        keep(path)
+        keep_damaged(path)
     write(path, found)
     return [row for row in found if row.get(MISSING)]
 
@@ -208,12 +210,12 @@ def write(path: Path, found: Sequence[Row]) -> None:
     files.write(path, "".join(json.dumps(row) + "\n" for row in found))
 
 
-def keep(path: Path) -> None:
+def keep_damaged(path: Path) -> None:
     """Copy a file to the first free name that ends in `DAMAGED` and a number; overwrite nothing."""
-    content, number = files.content(path), 1
+    content, number = files.read_bytes(path), 1
     beside = path.with_name(f"{path.name}{DAMAGED}")
     while beside.exists():
-        if beside.is_file() and files.content(beside) == content:  # an earlier repair was killed
+        if beside.is_file() and files.read_bytes(beside) == content:  # an earlier repair was killed
             return
         number += 1
         beside = path.with_name(f"{path.name}{DAMAGED}{number}")
@@ -221,14 +223,14 @@ def keep(path: Path) -> None:
         file.write(content)
 
 
-def good(path: Path) -> list[Row]:
+def undamaged(path: Path) -> list[Row]:
     """Return the undamaged rows of a file, whatever else it holds; none for a missing file."""
     return [line for line in lines(path) if not isinstance(line, str)] if path.exists() else []
 
 
 def lines(path: Path) -> list[Row | str]:
     """Return the row of each line, or the reason why it is none; ignore an incomplete last line."""
-    *whole, last = files.content(path).split(b"\n")
+    *whole, last = files.read_bytes(path).split(b"\n")
     found = [parsed(line) for line in (*whole, *([last] if last else []))]
     return found[:-1] if found and found[-1] == CUT else found
 
@@ -249,7 +251,7 @@ def parsed(line: bytes) -> Row | str:
     return dict(row)
 
 
-def damaged(path: Path, number: int | None, why: str) -> ValueError:
+def damage_error(path: Path, number: int | None, why: str) -> ValueError:
     """Return the error of a damaged file, with the command that repairs it.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, Field, Json, ValidationError
 from torch import Tensor
 
-from archgrad.errors import out_of_memory, shortened, shown, words
+from archgrad.errors import is_out_of_memory, one_line, short_repr, shortened
 from archgrad.option_types import Threads
 
 VERSION = 3
@@ -83,7 +83,7 @@ class SavedTraining(BaseModel, strict=True, extra="forbid"):
     scaler: dict[str, float | int]
 
 
-def plain(kind: type[Part], content: Mapping[str, Any]) -> Part:
+def check_plain_part(kind: type[Part], content: Mapping[str, Any]) -> Part:
     """Check the plain part of a checkpoint.
 
     Args:
@@ -102,7 +102,7 @@ def plain(kind: type[Part], content: Mapping[str, Any]) -> Part:
         first = error.errors(include_url=False)[0]
         field = shortened(".".join(map(str, first["loc"])), 60)
         raise ValueError(
-            f"{field}: {shortened(first['msg'], 100)}, not {shown(first['input'])}"
+            f"{field}: {shortened(first['msg'], 100)}, not {short_repr(first['input'])}"
         ) from None
 
 
@@ -115,11 +115,11 @@ def check_bound(field: str, value: int, most: int) -> None:
 def check_keys(field: str, found: object, expected: Mapping[str, object]) -> None:
     """Raise a ValueError if ``found`` is no mapping with exactly the keys of ``expected``."""
     if not isinstance(found, Mapping):
-        raise ValueError(f"{field}: it should be a dictionary, not {shown(found)}")
+        raise ValueError(f"{field}: it should be a dictionary, not {short_repr(found)}")
     if missing := [name for name in expected if name not in found]:
-        raise ValueError(f"{field}: it lacks {shown(missing[0])}")
+        raise ValueError(f"{field}: it lacks {short_repr(missing[0])}")
     if foreign := [name for name in found if name not in expected]:
-        raise ValueError(f"{field}: nothing here is called {shown(foreign[0])}")
+        raise ValueError(f"{field}: nothing here is called {short_repr(foreign[0])}")
 
 
 def check_tensors(field: str, found: object, expected: Mapping[str, Tensor]) -> None:
@@ -137,7 +137,7 @@ def check_tensors(field: str, found: object, expected: Mapping[str, Tensor]) -> 
 def check_tensor(field: str, found: object, like: Tensor) -> None:
     """Raise a ValueError if ``found`` is no finite tensor of the shape and type of ``like``."""
     if not torch.is_tensor(found):
-        raise ValueError(f"{field}: it should be a tensor, not {shown(found)}")
+        raise ValueError(f"{field}: it should be a tensor, not {short_repr(found)}")
     if (found.dtype, found.layout, found.is_meta) != (
         like.dtype,
         like.layout,
@@ -157,32 +157,32 @@ def check_optimizer(field: str, found: object, optimizer: torch.optim.Optimizer)
     if not isinstance(groups, list) or len(groups) != len(fresh["param_groups"]):
         raise ValueError(
             f"{field}.param_groups: there should be {len(fresh['param_groups'])}, "
-            f"not {shown(groups)}"
+            f"not {short_repr(groups)}"
         )
     for place, (group, own) in enumerate(zip(groups, fresh["param_groups"], strict=True)):
         where = f"{field}.param_groups.{place}"
         if not isinstance(group, Mapping):
-            raise ValueError(f"{where}: it should be a dictionary, not {shown(group)}")
+            raise ValueError(f"{where}: it should be a dictionary, not {short_repr(group)}")
         # An older torch had fewer options.
         check_keys(
             where, group, {"params": [], **{name: own[name] for name in own if name in group}}
         )
         if group["params"] != own["params"]:
             raise ValueError(
-                f"{where}.params: it should be {shown(own['params'])}, not {shown(group['params'])}"
+                f"{where}.params: it should be {short_repr(own['params'])}, not {short_repr(group['params'])}"
             )
         for name, value in group.items():
             if isinstance(own[name], float) and not (
                 isinstance(value, int | float) and math.isfinite(value)
             ):
                 raise ValueError(
-                    f"{where}.{name}: it should be a finite number, not {shown(value)}"
+                    f"{where}.{name}: it should be a finite number, not {short_repr(value)}"
                 )
     tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
     check_keys(f"{field}.state", slots, slots if isinstance(slots, Mapping) else {})
     for index, own in slots.items():
         if not isinstance(index, int) or not 0 <= index < len(tensors):
-            raise ValueError(f"{field}.state: there is no tensor {shown(index)}")
+            raise ValueError(f"{field}.state: there is no tensor {short_repr(index)}")
         expected = {
             name: like if like.dim() == 0 else tensors[index]
             for name, like in _state_of_one_tensor(optimizer).items()
@@ -209,17 +209,17 @@ def check_like(field: str, found: object, fresh: object) -> None:
         if fresh and all(map(torch.is_tensor, fresh.values())):
             return check_tensors(field, found, dict(fresh))
         if not isinstance(found, Mapping):
-            raise ValueError(f"{field}: it should be a dictionary, not {shown(found)}")
+            raise ValueError(f"{field}: it should be a dictionary, not {short_repr(found)}")
         for name in found.keys() & fresh.keys():
             check_like(f"{field}.{name}", found[name], fresh[name])
     elif fresh is not None and not isinstance(found, _allowed_types(fresh)):
-        raise ValueError(f"{field}: it should be {type(fresh).__name__}, not {shown(found)}")
+        raise ValueError(f"{field}: it should be {type(fresh).__name__}, not {short_repr(found)}")
     if not all(_is_finite(tensor) for tensor in _tensors_in(found)):
         raise ValueError(f"{field}: it holds numbers that are not finite")
 
 
 @contextmanager
-def naming(field: str) -> Iterator[None]:
+def naming_field(field: str) -> Iterator[None]:
     """Turn an error of the block into a ValueError that names ``field``.
 
     Errors of files and of missing memory stay unchanged.
@@ -229,9 +229,9 @@ def naming(field: str) -> Iterator[None]:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # a wrong content may raise any type
-        if out_of_memory(error):
+        if is_out_of_memory(error):
             raise
-        message = words(error)
+        message = one_line(error)
         raise ValueError(message if message.startswith(field) else f"{field}: {message}") from None
 
 

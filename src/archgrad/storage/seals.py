@@ -72,7 +72,7 @@ def sealed(path: Path, previous: Path | None = None) -> Iterator[Sealing]:
         file.write(MARK + sealing.digest.digest())
 
 
-def check(file: BinaryIO) -> None:
+def check_seal(file: BinaryIO) -> None:
     """Check the bytes of a sealed file. An archive without a seal is checked by its own checksums.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar, cast
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from archgrad.bounds import WHOLE
-from archgrad.errors import shown
+from archgrad.errors import short_repr
 from archgrad.storage import files
 
 T = TypeVar("T")
@@ -48,12 +48,12 @@ def read(path: Path, kind: type[T]) -> T:
     """
     content = files.read_json(path, limit=LIMIT)
     try:
-        return checked(content, kind)
+        return check(content, kind)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
-def checked(content: Any, kind: type[T]) -> T:
+def check(content: Any, kind: type[T]) -> T:
     """Return ``content`` itself if it is of type ``kind``.
 
     Raises:
@@ -72,8 +72,10 @@ def complaint(error: ValidationError) -> str:
     *above, last = map(str, first["loc"] or ("it",))
     if first["type"] == "missing":
         return f"{'.'.join(above) or 'it'} lacks {last}"
-    place = shown(".".join([*above, last]))[1:-1]
-    return f"{place}: {first['msg'].removeprefix('Value error, ')}, not {shown(first['input'])}"
+    place = short_repr(".".join([*above, last]))[1:-1]
+    return (
+        f"{place}: {first['msg'].removeprefix('Value error, ')}, not {short_repr(first['input'])}"
+    )
 
 
 @cache

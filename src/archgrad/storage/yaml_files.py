@@ -30,7 +30,7 @@ class Loader(yaml.SafeLoader):
         return node
 
 
-def parsed(text: str) -> Any:
+def parse(text: str) -> Any:
     """Parse a text in YAML.
 
     Args:

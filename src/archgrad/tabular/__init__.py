@@ -21,7 +21,7 @@ BY_SPACE = {
 LATENCIES = {"nasbench201": "archgrad.tabular.nasbench201_latency"}
 
 
-def latencies(space_name: str) -> ModuleType | None:
+def latency_table(space_name: str) -> ModuleType | None:
     """Return the module of a space's latency table.
 
     Args:
@@ -34,12 +34,12 @@ def latencies(space_name: str) -> ModuleType | None:
     return import_module(LATENCIES[space_name]) if space_name in LATENCIES else None
 
 
-def lookup(space_name: str) -> ModuleType | None:
+def benchmark_of(space_name: str) -> ModuleType | None:
     """Return the benchmark module of a space, None for a space without a benchmark."""
     return import_module(BY_SPACE[space_name]) if space_name in BY_SPACE else None
 
 
-def elsewhere(name: str, size: int) -> str | None:
+def other_images_note(name: str, size: int) -> str | None:
     """Return a note that the tables were measured on other images than those of a search.
 
     Args:

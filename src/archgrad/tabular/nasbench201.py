@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from archgrad.arch import nasbench201 as space
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.nasbench201 import CELL, EDGES, OPS
-from archgrad.cost.cost import spelled
-from archgrad.errors import unknown
+from archgrad.cost.cost import bounds_text
+from archgrad.errors import unknown_name
 from archgrad.tabular.rows import best_row
 
 ACCURACIES = tuple(
@@ -154,7 +154,7 @@ def verdict(
     rows = [{"cell": "found", **query(genotype)}, {"cell": "all nor_conv_3x3", **query(conv3x3())}]
     top = best(bounds) if bounds else None
     return rows + (
-        [{"cell": f"best with {spelled(bounds)}", **query(top)}] if bounds and top else []
+        [{"cell": f"best with {bounds_text(bounds)}", **query(top)}] if bounds and top else []
     )
 
 
@@ -198,7 +198,7 @@ def index_of(genotype: Genotype) -> int:
         )
     for link in cell.links:
         if link.primitive not in OPS:
-            raise unknown(
+            raise unknown_name(
                 f"NAS-Bench-201 primitive on edge {link.source} -> {link.target}:",
                 link.primitive,
                 OPS,

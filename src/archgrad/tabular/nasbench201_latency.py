@@ -19,7 +19,7 @@ from archgrad.arch.edges import Edge, EdgeGroup, groups_of
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.nasbench201 import CELL, EDGES, OPS
 from archgrad.cost.cost import Cost, least_squares
-from archgrad.errors import unknown
+from archgrad.errors import unknown_name
 from archgrad.tabular.nasbench201 import index_of, table
 
 GROUPS = groups_of(
@@ -86,7 +86,7 @@ def latency(device: str, genotype: Genotype) -> float | None:
 
 def _column(device: str) -> NDArray[np.float64]:
     if device not in _columns():
-        raise unknown("device of the NAS-Bench-201 latencies", device, _columns())
+        raise unknown_name("device of the NAS-Bench-201 latencies", device, _columns())
     return _columns()[device]
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from archgrad.arch import chain
 from archgrad.arch.chain import MACRO, MACRO_STAGES
 from archgrad.arch.genotype import Genotype
-from archgrad.cost.cost import spelled
+from archgrad.cost.cost import bounds_text
 from archgrad.tabular.rows import best_row
 
 MEASURED = (
@@ -157,7 +157,7 @@ def verdict(
     rows = [{"cell": "found", **query(genotype)}, {"cell": "all mb6_k5", **query(largest())}]
     top = best(bounds) if bounds else None
     return rows + (
-        [{"cell": f"best with {spelled(bounds)}", **query(top)}] if bounds and top else []
+        [{"cell": f"best with {bounds_text(bounds)}", **query(top)}] if bounds and top else []
     )
 
 

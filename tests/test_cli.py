@@ -411,7 +411,7 @@ def test_a_genotype_longer_than_a_files_name(capsys):
     assert len(text) > 255
     for command in (["count", text], ["show", text]):
         assert main(command) == 0
-    assert "which images" in refused(capsys, "retrain", text)
+    assert "no images are named" in refused(capsys, "retrain", text)
 
 
 @pytest.mark.parametrize("value", ["1.5", "two"])

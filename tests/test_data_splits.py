@@ -329,7 +329,7 @@ def test_a_study_whose_validation_images_are_another_set_asks_for_them(tmp_path,
         main(["compare", "--out", str(tmp_path / "study"), "--data", str(three(tmp_path / "set"))])
         == 2
     )
-    assert "name them by --data.val" in capsys.readouterr().err
+    assert "name it by --data.val" in capsys.readouterr().err
 
 
 def retrained(

@@ -59,7 +59,7 @@ def test_the_command_writes_nothing_and_refuses_as_search_does(tmp_path, monkeyp
     for arguments, message in [
         (["--data", "digits", "--search.epochs", "0"], "search.epochs"),
         (["--data", "nowhere"], "no such file or folder: nowhere"),
-        ([], "which images"),
+        ([], "no images are named"),
         (
             ["--data", "digits", "--space", "darts", "--space.cells", "2"],
             "--space.cells must be at least 3",

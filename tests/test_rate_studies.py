@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from archgrad.cli import comparing, main
+from archgrad.cli import main, study_checks
 from archgrad.compare import study
 from archgrad.compare.jobs import StudyFolder
 from archgrad.compare.summary import read_all
@@ -197,7 +197,7 @@ def test_an_old_study_does_not_become_automatic(copied, capsys):
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
 def test_our_own_studies_resolve_to_what_they_recorded(folder):
     before = study.read(read_yaml(folder / "study.yaml"), recorded=True)
-    comparing.check_settings(before, StudyFolder(folder))
+    study_checks.check_settings(before, StudyFolder(folder))
     now = {arm: before.resolved(arm) for arm in before.arms}
     for one in read_all(folder / "summaries"):
         for name in ("lr", "init", "decay"):

@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 import torch
 
-from archgrad import run
 from archgrad.cli import faults, main
+from archgrad.run import execute
 from archgrad.searching import checkpoint
 from archgrad.searching.method import Method
 from archgrad.searching.progress import SignsOfLife
@@ -168,7 +168,7 @@ class Command:
             assert main([*self.arguments, "--out", str(folder)]) == 1, (place, number, step)
         said = line(capsys)
         name = Path(opened[place]).name.split(".")[0]
-        assert os.strerror(number) in said and f"{folder / name}" in said and "whole" in said, said
+        assert os.strerror(number) in said and f"{folder / name}" in said and "intact" in said, said
         whole_files(folder)
         assert (f"archgrad resume {folder}" in said) == begun(folder)
         self.go_on(folder)
@@ -277,7 +277,7 @@ def test_what_an_error_says_of_the_machine(error, says):
     assert (
         found is None
         if says is None
-        else found.startswith(says) and "whole" in found and "\n" not in found and len(found) < 300
+        else found.startswith(says) and "intact" in found and "\n" not in found and len(found) < 300
     )
 
 
@@ -427,7 +427,7 @@ def forked(
         for descriptor, place in ((1, stdout), (2, str(log))):
             os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT), descriptor)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
-        begin = run.begin
+        begin = execute.begin
 
         def limited(*given: Any) -> Any:
             state = begin(*given)
@@ -443,7 +443,7 @@ def forked(
             return state
 
         if limit:
-            run.begin = limited
+            execute.begin = limited
         code = main(arguments)
     except BaseException:
         traceback.print_exc()

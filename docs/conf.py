@@ -45,7 +45,7 @@ suppress_warnings = ["misc.highlighting_failure"]
 
 
 class Faces(SphinxDirective):
-    """Document the public names of archgrad and of each package that lists its own in ``__all__``."""
+    """Document the public names of archgrad and of each package that has an ``__all__``."""
 
     def run(self) -> list[nodes.Node]:
         packages = [

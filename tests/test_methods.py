@@ -451,7 +451,9 @@ def test_what_only_one_can_decide():
 def test_all_networks_are_drawn_before_any_moves(monkeypatch):
     """Two networks share a stem: drawn again after a move to a GPU, it would be another one than on a CPU."""
     done = []
-    monkeypatch.setattr("archgrad.searching.method.seeded", lambda net, seed: done.append("drawn"))
+    monkeypatch.setattr(
+        "archgrad.searching.method.initialise", lambda net, seed: done.append("drawn")
+    )
     monkeypatch.setattr(torch.nn.Module, "to", lambda net, *_, **__: done.append("moved") or net)
     made("cdarts", "nasbench201").start(seed=0, epochs=EPOCHS, steps=3)
     assert done[-6:] == ["drawn"] * 3 + ["moved"] * 3

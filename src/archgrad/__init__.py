@@ -1,10 +1,14 @@
-"""archgrad: neural architecture search by gradient. ``space``, ``method``, ``search``, ``Genotype`` are the whole of everyday use."""
+"""archgrad: neural architecture search by gradient.
+
+``space``, ``method``, ``search`` and ``Genotype`` are enough for everyday use.
+"""
 
 import lazy_loader
 
 __version__ = "0.1.0"
 
-# Each name is imported at its first use: `archgrad --help` must not wait for torch. `__init__.pyi` lists them.
+# Each name is imported at its first use, because `archgrad --help` must not wait for torch.
+# `__init__.pyi` lists the names.
 __getattr__, _, _names = lazy_loader.attach_stub(__name__, __file__)
 __all__ = ["__version__", *_names]
 

@@ -137,7 +137,7 @@ def are_missing() -> bool:
 
 
 def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
-    """Return the error of `errors.unknown_name`, or one that names a missing plugin as the cause."""
+    """Return the error of `unknown_name`, or one that names a missing plugin as the cause."""
     if not _missing:
         return errors.unknown_name(kind, name, choices)
     reasons = "; ".join(_missing.values())

@@ -79,7 +79,7 @@ def estimate(
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """Return the lines that tell a user the result of `archgrad.run.estimating.estimate_in_process`."""
+    """Return the lines that tell a user the result of `estimate_in_process`."""
     parts = ", ".join(
         f"{name} {duration_text(seconds)}"
         for name, seconds in found["parts"].items()

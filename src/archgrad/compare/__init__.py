@@ -5,4 +5,4 @@ from archgrad.compare.pages import to_markdown
 from archgrad.compare.statistics import difference, spread
 from archgrad.compare.study import Study
 
-__all__ = ["Study", "comparison", "difference", "to_markdown", "spread"]
+__all__ = ["Study", "comparison", "difference", "spread", "to_markdown"]

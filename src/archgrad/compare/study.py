@@ -345,7 +345,8 @@ def seeds_of(given: Any) -> tuple[int, ...]:
         or any(type(seed) is not int or not 0 <= seed <= bounds.WHOLE for seed in found)
     ):
         raise ValueError(
-            f"seeds: a number of at least 1, or a list of seeds such as 1,2,5, not {short_repr(given)}"
+            "seeds: a number of at least 1, or a list of seeds such as 1,2,5, not "
+            f"{short_repr(given)}"
         )
     return tuple(dict.fromkeys(found))
 
@@ -388,8 +389,9 @@ def joined(before: Study, asked: Study) -> Study:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return (name, value before, value now) of each setting that differs.
 
-    Both mappings are flat, and a missing value is None. Unlike `archgrad.searching.checks.differing_settings`
-    this function reports settings that only one of them has.
+    Both mappings are flat, and a missing value is None. Unlike
+    `archgrad.searching.checks.differing_settings` this function reports settings that only one of
+    them has.
     """
     names = dict.fromkeys([*before, *now])
     return [

@@ -261,7 +261,7 @@ With a smaller one all draws of a row may underflow in float32, and their gradie
 
 
 def concentration(logits: Tensor) -> Tensor:
-    """Return ``elu(a) + 1``, at least `LEAST_CONCENTRATION`, computed without the cancellation in that sum."""
+    """Return ``elu(a) + 1``, at least `LEAST_CONCENTRATION`, without cancellation."""
     return torch.where(logits > 0, logits + 1, logits.clamp(max=0).exp()).clamp(
         min=LEAST_CONCENTRATION
     )

@@ -12,7 +12,7 @@ from archgrad.data import places
 from archgrad.data.source import Source, Splits
 
 NONE = "none"
-"""The value of ``val`` that leaves out validation images. `AUTO` takes the usual split of the set."""
+"""The value of ``val`` that leaves out validation images. `AUTO` takes the set's usual split."""
 
 
 class Parts(NamedTuple):

@@ -309,7 +309,8 @@ def method(
     space = space_of(space)
     if not isinstance(name, str):
         raise ValueError(
-            f"the name of a method is expected, such as darts or stdarts+sddarts, not {short_repr(name)}"
+            "the name of a method is expected, such as darts or stdarts+sddarts, not "
+            f"{short_repr(name)}"
         )
     names = name.split("+")
     for one in names:

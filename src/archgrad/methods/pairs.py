@@ -70,7 +70,7 @@ def compare_patches(first: Patch, second: Patch) -> Pair:
 
 
 def compare_all(space: Space, names: Iterable[str] = METHODS) -> dict[tuple[str, str], Pair]:
-    """Return the result of `compare_patches` for every two methods, with their default options in a space."""
+    """Return the result of `compare_patches` for every two methods with defaults."""
     made = {name: METHODS[name].made(name, space.name, {}) for name in names}
     return {
         (one, other): compare_patches(made[one], made[other])

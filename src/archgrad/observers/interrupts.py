@@ -4,8 +4,8 @@ This module imports nothing heavy, because it must be active before anything els
 
 Where nothing can be lost (in imports, while images are read, after the loop) a request raises
 KeyboardInterrupt at once. Python may swallow that exception inside an import, so the request is
-remembered, and `check_requests` raises it again. Inside `stop_requests` a request only sets a flag, and a
-second request raises.
+remembered, and `check_requests` raises it again. Inside `stop_requests` a request only sets a
+flag, and a second request raises.
 """
 
 from __future__ import annotations

@@ -153,7 +153,8 @@ class Card:
         """
         if isinstance(data, Mapping) and data.get("version", VERSION) != VERSION:
             raise ValueError(
-                f"it has version {short_repr(data['version'])}, this archgrad reads version {VERSION}"
+                f"it has version {short_repr(data['version'])}, "
+                f"this archgrad reads version {VERSION}"
             )
         data = typed_json.check(data, CardFile)
         from archgrad.data import Preprocess

@@ -192,7 +192,8 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
     """
     if content.get("method") != method.name:
         raise ValueError(
-            f"the checkpoint belongs to method {short_repr(content.get('method'))}, not {method.name!r}"
+            f"the checkpoint belongs to method {short_repr(content.get('method'))}, "
+            f"not {method.name!r}"
         )
     plain = saved.check_plain_part(saved.SavedSearch, content)
     plan = Plan(**plain.plan.model_dump())

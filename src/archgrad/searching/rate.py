@@ -96,8 +96,8 @@ def fitted_rate(method: Method, plan: Plan) -> float | None:
 def fitted_settings(method: Method, plan: Plan) -> AlphaSettings:
     """Return the alphas' settings in a search of this length.
 
-    An automatic rate, and the settings that grow with it (`Patch.with_rate`), are `rate_factor` times
-    the published ones.
+    An automatic rate, and the settings that grow with it (`Patch.with_rate`), are `rate_factor`
+    times the published ones.
     """
     if not (method.published and method.published.auto):
         return method.alphas

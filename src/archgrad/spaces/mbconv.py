@@ -212,7 +212,8 @@ def _table(given: Any) -> tuple[tuple[int, int, int], ...]:
     for number, row in enumerate(rows, 1):
         if not _is_stage(row):
             raise ValueError(
-                f"stages: row {number} must be [channels, layers, stride 1 or 2], not {short_repr(row)}"
+                f"stages: row {number} must be [channels, layers, stride 1 or 2], "
+                f"not {short_repr(row)}"
             )
     if not rows:
         raise ValueError(

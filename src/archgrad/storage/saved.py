@@ -169,7 +169,8 @@ def check_optimizer(field: str, found: object, optimizer: torch.optim.Optimizer)
         )
         if group["params"] != own["params"]:
             raise ValueError(
-                f"{where}.params: it should be {short_repr(own['params'])}, not {short_repr(group['params'])}"
+                f"{where}.params: it should be {short_repr(own['params'])}, "
+                f"not {short_repr(group['params'])}"
             )
         for name, value in group.items():
             if isinstance(own[name], float) and not (

@@ -24,6 +24,7 @@ from archgrad.searching.method import Method
 from archgrad.searching.patch import Patch
 from archgrad.seeds import generator
 from archgrad.spaces import space
+from fakes import Noise
 from running import SMALL as CLI
 from searching import Saves, Watch, gone_on, run, same, values_of
 
@@ -231,8 +232,8 @@ def test_second_order_everywhere(name, space_name, hypergradient, tmp_path):
     m = method(
         name, space(space_name, **SPACES[space_name]), darts={"hypergradient": hypergradient}
     )
-    whole = Saves([("step", 1, 2)], tmp_path)
-    found = run(m, [whole], epochs=2)
+    data, whole = Noise(per_epoch=2), Saves([("step", 1, 1)], tmp_path)
+    found = run(m, [whole], epochs=2, data=data)
     assert all(
         math.isfinite(value)
         for row in whole.rows
@@ -240,7 +241,7 @@ def test_second_order_everywhere(name, space_name, hypergradient, tmp_path):
         if isinstance(value, float)
     )
     assert all(torch.isfinite(a).all() for a in found.state.alphas.values())
-    again, rows = gone_on(m, whole.files["step", 1, 2], epochs=2)
+    again, rows = gone_on(m, whole.files["step", 1, 1], epochs=2, data=data)
     assert rows == whole.rows[1:] and same(
         checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)
     )

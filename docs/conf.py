@@ -41,7 +41,9 @@ default_role = "code"
 # A link to a page, a heading or a function is still checked.
 nitpicky = True
 nitpick_ignore_regex = [("py:class", ".*")]
-suppress_warnings = ["misc.highlighting_failure"]
+# A name in single backquotes may stand for several objects: the text is then no link.
+suppress_warnings = ["misc.highlighting_failure", "ref.python"]
+napoleon_use_ivar = True  # fields are listed once, with their values
 
 
 class Faces(SphinxDirective):

@@ -30,7 +30,7 @@ _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = _SHORT.maxfr
 def short_repr(value: Any) -> str:
     """Return the ``repr`` of a value in at most 120 characters.
 
-    >>> shown([1, [2, [3, [4]]], "x"])
+    >>> short_repr([1, [2, [3, [4]]], "x"])
     "[1, [2, [3, [...]]], 'x']"
     """
     try:
@@ -109,7 +109,7 @@ def unknown_name(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
         name: The unknown name.
         choices: The valid names.
 
-    >>> unknown("method", "dart", ["darts", "random"])
+    >>> unknown_name("method", "dart", ["darts", "random"])
     ValueError("unknown method 'dart': did you mean 'darts'? (there are: darts, random)")
     """
     choices = list(choices)
@@ -158,7 +158,7 @@ def edit_distance(one: str, other: str) -> int:
 
     It is the number of letters to insert, delete, replace or swap with their neighbour.
 
-    >>> edits("drats", "darts")
+    >>> edit_distance("drats", "darts")
     1
     """
     one, other = composed_unicode(one), composed_unicode(other)

@@ -125,7 +125,7 @@ def to_record(named: Iterable[str], *, methods: Iterable[str] = (), space: str) 
 def join(*several: Iterable[str]) -> tuple[str, ...]:
     """Return the plugins of several lists, once each; the last mentioned version counts.
 
-    >>> joined(["a==1", "b"], ["a==2"])
+    >>> join(["a==1", "b"], ["a==2"])
     ('a==2', 'b')
     """
     return tuple({text.partition("==")[0]: text for texts in several for text in texts}.values())

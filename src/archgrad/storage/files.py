@@ -68,7 +68,7 @@ def draft(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
 def previous_path(path: Path) -> Path:
     """Return the path of a file's previous content.
 
-    >>> previous(Path("run/checkpoint.pt")).name
+    >>> previous_path(Path("run/checkpoint.pt")).name
     'checkpoint.previous.pt'
     """
     return path.with_stem(f"{path.stem}.previous")

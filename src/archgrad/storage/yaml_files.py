@@ -43,7 +43,7 @@ def parse(text: str) -> Any:
         ValueError: The text is no YAML, repeats a name in a mapping, or holds too many values. The
             message is one line without the name of a file.
 
-    >>> parsed("darts: {lr: 0.1}")
+    >>> parse("darts: {lr: 0.1}")
     {'darts': {'lr': 0.1}}
     """
     try:

@@ -388,7 +388,7 @@ def cost_text(value: float, unit: str) -> str:
     Returns:
         The text.
 
-    >>> written(12_345_678, ""), written(7.89, "ms")
+    >>> cost_text(12_345_678, ""), cost_text(7.89, "ms")
     ('12.35M', '7.89ms')
     """
     if unit:

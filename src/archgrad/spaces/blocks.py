@@ -134,7 +134,7 @@ def expansion_and_kernel(name: str) -> tuple[int, int]:
     Raises:
         ValueError: The name has another form, or the kernel is even.
 
-    >>> shape("mb6_k5")
+    >>> expansion_and_kernel("mb6_k5")
     (6, 5)
     """
     found = re.fullmatch(r"mb([1-9]\d*)_k([1-9]\d*)", name)

@@ -222,7 +222,9 @@ def begun(home: Path, **images: str) -> Path:
 
 def test_a_run_records_its_validation_images(tmp_path):
     folder = RunFolder(begun(tmp_path))
-    assert read_yaml(folder.config)[1]["data"]["val"] == "val" and folder.images()["splits"] == {
+    assert read_yaml(folder.config)[1]["data"]["val"] == "val" and folder.read_images()[
+        "splits"
+    ] == {
         "train": 8,
         "val": 6,
         "test": 4,

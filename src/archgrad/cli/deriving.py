@@ -56,9 +56,9 @@ def derive(
             f"--latency {latency} needs a budget of latency: add one, such as --budget latency=15ms"
         )
     ended = RunFolder(folder)
-    ended.found()  # raises an error that says how to finish the search
-    reasons = ended.ended()
-    settings = ended.settings()
+    ended.read_genotype()  # raises an error that says how to finish the search
+    reasons = ended.early_end_lines()
+    settings = ended.read_settings()
     from archgrad.cli.verdict import next_step
     from archgrad.cost.limits import check_feasible
     from archgrad.run import finished, preparing  # take torch
@@ -75,7 +75,7 @@ def derive(
             f"search again, with --budget {' '.join(budget)}"
         )
     asked = settings.budget.model_copy(update=limited)
-    own, size = None if latency else ended.latencies, ended.images()["preprocess"]["size"]
+    own, size = None if latency else ended.latencies, ended.read_images()["preprocess"]["size"]
     limits = budgets.retrainable_costs(
         settings.model_copy(update={"budget": asked}), preparing.space_from(settings), size, own
     ).limits()

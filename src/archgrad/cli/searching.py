@@ -117,7 +117,7 @@ def resume(
     console = terminal.console(soft_wrap=True)
     run_folder, say = RunFolder(folder), say_on(console)
     if not (network_folder(folder) / CARD).exists():
-        run_folder.settings()  # raises an error if there is no run
+        run_folder.read_settings()  # raises an error if there is no run
     if reopen:
         run_folder.check_reopen()
     from archgrad.run import execute  # takes torch
@@ -131,13 +131,13 @@ def resume(
             print_result(run_folder, found, console)
         elif (network := network_folder(folder)) and (network / CARD).exists():
             continue_retraining(network, say, repair=repair, previous=previous)
-        elif not repair and (by_hand := run_folder.finished_by_hand()):
+        elif not repair and (by_hand := run_folder.place_of_finish()):
             raise ValueError(
                 f"the search in {folder} was ended by `archgrad finish` {by_hand}: "
                 "add --reopen to remove that result and continue"
             )
         else:
-            run_folder.settings()
+            run_folder.read_settings()
             say_finished(folder, say)
     except Interrupted as stop:
         say(str(stop))
@@ -155,7 +155,7 @@ def finish(folder: Path, *, previous: Previous = False) -> int:
     Args:
         folder: run folder
     """
-    RunFolder(folder).settings()  # raises an error if there is no run
+    RunFolder(folder).read_settings()  # raises an error if there is no run
     from archgrad.run import finished  # takes torch
 
     console = terminal.console(soft_wrap=True)
@@ -171,8 +171,8 @@ def say_finished(folder: Path, say: Say) -> None:
     from archgrad.cli.verdict import next_step
     from archgrad.run import finished
 
-    RunFolder(folder).history()  # raises an error that names a damaged file
-    by_hand = RunFolder(folder).finished_by_hand()
+    RunFolder(folder).read_history()  # raises an error that names a damaged file
+    by_hand = RunFolder(folder).place_of_finish()
     judgement = finished.read_judgement(RunFolder(folder))
     already = f" already, {by_hand}" if by_hand else ""
     say(f"the search in {folder} is finished{already}: see `{command('show', folder)}`")
@@ -194,11 +194,11 @@ def print_result(folder: RunFolder, found: Found, console: Console) -> None:
     from archgrad.run import finished, watchers
 
     say = say_on(console)
-    for why in folder.ended():
+    for why in folder.early_end_lines():
         say(why)
     console.print(cell_table(found.genotype))
     say(f"genotype: {found.genotype}")
-    for line in budgets.result_lines(folder.found_within()):
+    for line in budgets.result_lines(folder.read_budget_results()):
         say(line)
     if folder.front.exists():
         console.print(front_table(**typed_json.read(folder.front, FrontFile)))
@@ -211,5 +211,5 @@ def print_result(folder: RunFolder, found: Found, console: Console) -> None:
     for line in finished.judgement_lines(judgement):
         say(line)
     if table := watchers.benchmark(found.state.space):
-        show_verdict(console, table, found.genotype, folder.found_within(), folder)
+        show_verdict(console, table, found.genotype, folder.read_budget_results(), folder)
     say(next_step(judgement, next_commands(folder.path)))

@@ -68,7 +68,7 @@ def show(
         return
     console = terminal.console(soft_wrap=True)
     say = say_on(console)
-    for why in found.run.ended() if found.run else ():
+    for why in found.run.early_end_lines() if found.run else ():
         say(why)
     console.print(cell_table(found.genotype))
     say(f"genotype: {found.genotype}")
@@ -80,13 +80,13 @@ def show(
         say(random)
     if note := other_shape_remark(found, built.channels, built.cells, built.size):
         say(note)
-    for line in budgets.result_lines(found.within):
+    for line in budgets.result_lines(found.budget_results):
         say(line)
     say(f"picture: {picture}" if picture else "picture: add --svg FILE")
-    for line in found.judged():
+    for line in found.judgement_lines():
         say(line)
     if table := found.benchmark():
-        show_verdict(console, table, found.genotype, found.within, found.run)
+        show_verdict(console, table, found.genotype, found.budget_results, found.run)
 
 
 def _facts(found: Subject, built: Count, picture: Path | None) -> dict[str, Any]:
@@ -100,9 +100,9 @@ def _facts(found: Subject, built: Count, picture: Path | None) -> dict[str, Any]
         "text": str(found.genotype),
         "space": found.space_name,
         "derived": built._asdict(),
-        "budget": [one.to_json() for one in found.within],
-        "ended": found.run.ended() if found.run else [],
-        "searched": found.judged(),
+        "budget": [one.to_json() for one in found.budget_results],
+        "ended": found.run.early_end_lines() if found.run else [],
+        "searched": found.judgement_lines(),
         "benchmark": table.query(found.genotype) if table else None,
         "picture": str(picture) if picture else None,
     }
@@ -158,7 +158,7 @@ def query(
     if table is None:
         raise unknown_name("benchmark", benchmark, tabular.BY_SPACE)
     asked = subject(what, benchmark)
-    found, within = table.query(asked.genotype), asked.within
+    found, within = table.query(asked.genotype), asked.budget_results
     if device is not None:
         latencies = tabular.latency_table(benchmark)
         if latencies is None:

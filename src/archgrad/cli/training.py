@@ -89,7 +89,7 @@ def retrain(
 
     console = terminal.console(soft_wrap=True)
     say = say_on(console)
-    for line in (*(found.run.ended() if found.run else ()), *found.judged()):
+    for line in (*(found.run.early_end_lines() if found.run else ()), *found.judgement_lines()):
         say(line)
     made = preparing_training.prepare(found, settings, console)
     try:

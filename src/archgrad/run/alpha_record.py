@@ -41,7 +41,7 @@ def alphas(run: str | Path) -> dict[int, Alphas]:
         ValueError: There is no run, no epoch of it has alphas, or their file is damaged.
     """
     folder = RunFolder(places.as_path(run, "run"))
-    folder.settings()
+    folder.read_settings()
     if not folder.alphas.exists():
         raise ValueError(
             f"there is no {folder.alphas}: no epoch has ended, or the run is older than "

@@ -73,8 +73,8 @@ def prepare_recorded(
         ValueError: The images have changed, or a checkpoint, the metrics or the decisions are
             damaged.
     """
-    settings = folder.settings()
-    was = folder.images()
+    settings = folder.read_settings()
+    was = folder.read_images()
 
     def expect(images: Dataset) -> None:
         if not data.same_images(was["fingerprint"], images):

@@ -6,7 +6,7 @@ In shapes, B is the number of images and K the number of classes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,12 +24,14 @@ class Batch(NamedTuple):
 class Output(NamedTuple):
     """Logits (B, K), features (B, C, H, W) of each stage, and logits (B, K) of the auxiliary head.
 
-    ``auxiliary`` is None in evaluation mode and for a network without that head.
+    ``auxiliary`` is None in evaluation mode and for a network without that head. ``raw`` is the
+    output of a module of the user's, which need not be a tensor.
     """
 
     logits: Tensor
     features: tuple[Tensor, ...] = ()
     auxiliary: Tensor | None = None
+    raw: Any = None
 
     @property
     def exact(self) -> Tensor:

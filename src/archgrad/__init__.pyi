@@ -17,5 +17,6 @@ from .searching.loop import search as search
 from .searching.method import Method as Method
 from .searching.patch import Patch as Patch
 from .spaces import space as space
+from .user_loop.search import Search as Search
 
 __version__: str

@@ -78,9 +78,7 @@ def blueprint(given: Any, example: tuple[Any, ...], arguments: Mapping[str, Any]
     """
     make, instance = maker(given, arguments)
     net = built(make)
-    found = {
-        path: module for path, module in net.named_modules() if isinstance(module, CHOICES)
-    }
+    found = {path: module for path, module in net.named_modules() if isinstance(module, CHOICES)}
     if not found:
         raise ValueError(
             f"{name_of(given)} has no choice: write archgrad.Choice, Repeat or InputChoice into it"
@@ -93,9 +91,7 @@ def blueprint(given: Any, example: tuple[Any, ...], arguments: Mapping[str, Any]
     for path, choice in found.items():
         choice.group = choice.label or path
     calls = dry_run(net, found, example)
-    places = tuple(
-        Place(path, choice.group, *calls[path]) for path, choice in found.items()
-    )
+    places = tuple(Place(path, choice.group, *calls[path]) for path, choice in found.items())
     return Blueprint(make, instance, example, places, _groups(found))
 
 
@@ -229,7 +225,9 @@ def name_of(given: Any) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def replaced(net: nn.Module, places: Sequence[Place], kept: Mapping[str, Sequence[str]]) -> nn.Module:
+def replaced(
+    net: nn.Module, places: Sequence[Place], kept: Mapping[str, Sequence[str]]
+) -> nn.Module:
     """Return a module in which each choice is replaced by what was selected.
 
     Args:

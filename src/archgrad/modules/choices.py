@@ -43,9 +43,7 @@ class Choice(nn.Module):
         for name, module in alternatives.items():
             _check_name("the name of an alternative", name)
             if not isinstance(module, nn.Module):
-                raise ValueError(
-                    f"alternative {name!r} must be a module, not {short_repr(module)}"
-                )
+                raise ValueError(f"alternative {name!r} must be a module, not {short_repr(module)}")
         if len({id(module) for module in alternatives.values()}) < len(alternatives):
             raise ValueError(
                 f"the alternatives {', '.join(alternatives)} share a module: make one for each"
@@ -108,9 +106,13 @@ class Repeat(nn.Module):
         made = [block() for _ in range(most)]
         for module in made:
             if not isinstance(module, nn.Module):
-                raise ValueError(f"the block of a Repeat must be a module, not {short_repr(module)}")
+                raise ValueError(
+                    f"the block of a Repeat must be a module, not {short_repr(module)}"
+                )
         if len(set(map(id, made))) < most:
-            raise ValueError("the function of a Repeat returns the same module again: make a new one")
+            raise ValueError(
+                "the function of a Repeat returns the same module again: make a new one"
+            )
         self.label, self.group, self.least = _checked_label(label), "", least
         self.primitives = tuple(f"depth{count}" for count in range(least, most + 1))
         self.blocks = nn.ModuleList(made)

@@ -191,4 +191,3 @@ def _without_fast_paths() -> Iterator[None]:
 
 def _parameters(modules: list[nn.Module]) -> int:
     return sum({id(p): p.numel() for module in modules for p in module.parameters()}.values())
-

@@ -207,5 +207,3 @@ def total_weight(decision: Decision) -> Tensor | int:
     """Return the sum of the weights of a choice in the present pass."""
     _, cell = present(decision)
     return len(decision.primitives) if cell is None else cell.weights[0].sum()
-
-

@@ -274,7 +274,9 @@ def _widened(mixture: Mixture | None, space: ModuleSpace) -> Mixture:
     for name, whole in space.plan.groups.items():
         names, kept = whole.edges[0].primitives, space.groups[name].edges[0].primitives
         columns = [names.index(one) for one in kept]
-        rows = torch.ones(1, len(kept)) if mixture is None else mixture.weights[name][:, : len(kept)]
+        rows = (
+            torch.ones(1, len(kept)) if mixture is None else mixture.weights[name][:, : len(kept)]
+        )
         full = rows.new_zeros(1, len(names))
         weights[name] = full.index_copy(1, torch.tensor(columns, device=rows.device), rows)
         runs = torch.zeros(1, len(names), dtype=torch.bool)

@@ -20,7 +20,7 @@ from archgrad.option_types import (
     PositiveOrInfinite,
     Threads,
 )
-from archgrad.run.target import Target, check_one_of_each, parse_target
+from archgrad.cost.target import Target, check_one_of_each, parse_target
 
 Budget = Annotated[Target, BeforeValidator(parse_target), PlainSerializer(str)]
 """A budget: text in files and on the command line, a `Target` in the settings."""

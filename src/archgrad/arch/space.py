@@ -155,11 +155,11 @@ class Space(Protocol):
 
     @property
     def classes(self) -> int:
-        """Return the number of classes."""
+        """Return the number of classes; 0 if a module of the user's decides it."""
 
     @property
     def in_channels(self) -> int:
-        """Return the number of channels of an image."""
+        """Return the number of channels of an image; 0 if a module of the user's decides it."""
 
     def resized(self, **changes: Any) -> Space:
         """Return the same space with other options.

@@ -9,10 +9,10 @@ from .steps import Bilevel as Bilevel
 from .steps import alpha_step as alpha_step
 from .steps import set_learning_rate as set_learning_rate
 from .steps import weight_step as weight_step
-from .types import Data as Data
 from .types import Decision as Decision
 from .types import Memory as Memory
 from .types import Plan as Plan
+from .types import SearchData as SearchData
 from .types import Stage as Stage
 from .types import State as State
 from .types import Stepper as Stepper

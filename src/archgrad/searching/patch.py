@@ -126,7 +126,7 @@ class Patch:
     reshape: tuple[Reshape, ...] = field(default=(), metadata=_rule(Merge.ADDED, functions=True))
     loss: Loss | None = field(default=None, metadata=_rule(Merge.ONE, functions=True))
     metrics: Mapping[str, Metric] | None = field(
-        default=None, metadata=_rule(Merge.ONE, aside=True)
+        default=None, metadata=_rule(Merge.ONE, descriptive=True)
     )
     weight_terms: tuple[Term, ...] = field(default=(), metadata=_rule(Merge.ADDED, functions=True))
     alpha_terms: tuple[Term, ...] = field(

@@ -181,7 +181,7 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
         BeforeValidator(_at_commas),
         Field(
             description="largest costs: macs=300M, params=60% (of the largest network), "
-            "latency=15ms, DEVICE=15ms; all of them hold"
+            "latency=15ms, DEVICE=15ms, ram=256k (peak memory in bytes); all of them hold"
         ),
     ] = ()
     rate: Annotated[

@@ -3,8 +3,8 @@
     cost of a genotype = base + sum over its links of the cost of each link
 
 The sum is exact for the parameters and multiply-adds of a network that has all its nodes. It is a
-model of other costs (latency, energy). The peak memory of a genotype is the largest of these numbers
-and not their sum.
+model of other costs (latency, energy). The peak memory of a genotype is the largest of these
+numbers and not their sum.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ class Method:
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """The metrics of a pass: the accuracy, unless the patch has others."""
-        return {"accuracy": accuracy} if self.patch.metrics is None else self.patch.metrics
+        return self.patch.metrics or {"accuracy": accuracy}
 
     @property
     def weight_terms(self) -> tuple[Term, ...]:

@@ -122,15 +122,11 @@ class Search:
         def loss(output: Output, batch: Batch) -> Tensor:
             return self._loss_of(output, batch)
 
-        measured = (
-            {"accuracy": known_accuracy}
-            if metrics is None
-            else {name: _metric(function) for name, function in metrics.items()}
-        )
+        measured = {name: _metric(function) for name, function in (metrics or {}).items()}
         return Patch(
             "own loop",
             loss=loss,
-            metrics=measured,
+            metrics=measured or {"accuracy": known_accuracy},
             stepper=Bilevel(optimizer) if optimizer else None,
         )
 

@@ -170,7 +170,7 @@ def test_defaults_by_space_are_as_shown(name):
     }
     for option, *shown in rows:
         of_spaces = {
-            space: METHODS[name].options(space, {}).get(option, usual[option])
+            space: METHODS[name].resolved_options(space, {}).get(option, usual[option])
             for space in spaces
             if space in SPACES
         }

@@ -80,8 +80,8 @@ def derive(
         settings.model_copy(update={"budget": asked}), preparing.space_from(settings), size, own
     ).limits()
     check_feasible(state.space.groups, limits)  # the stages may have removed ops from the space
-    genotype = method.selected(state, limits)
-    within = budgets.budget_results(limits, genotype, method.selected(state, ()))
+    genotype = method.selected_genotype(state, limits)
+    within = budgets.budget_results(limits, genotype, method.selected_genotype(state, ()))
     judgement = finished.read_judgement(ended)
     judged = {"searched": judgement.to_json()} if judgement else {}
     found = {

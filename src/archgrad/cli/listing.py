@@ -140,8 +140,8 @@ def _pairs(name: str, as_json: bool) -> None:
     for (one, other), found in compare_all(SPACES[name].build()).items():
         if found.composes:
             result = "composes"
-        elif found.settled:
-            result = f"composes once you set {', '.join(found.both)}"
+        elif found.user_can_settle:
+            result = f"composes once you set {', '.join(found.conflicting)}"
         else:
             result = f"refused: {found.mark}"
         rows.append((one, other, result))

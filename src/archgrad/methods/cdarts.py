@@ -208,15 +208,15 @@ def fading_strength(start: float, begin: When, warmup: int, joint: int, fade: fl
     """
 
     def strength_at(context: Context) -> float:
-        t = context.t
-        pretrain = begin(t.epochs)
-        if t.epoch < pretrain:
+        progress = context.progress
+        pretrain = begin(progress.epochs)
+        if progress.epoch < pretrain:
             return start
         # A method that is composed with CDARTS may train S alone for longer. Such an epoch is one
         # pass, which may have fewer steps than a cycle has passes.
-        lap = max(1, t.steps // (warmup + joint))
-        inner = min(max(t.step // lap - warmup, 0), joint - 1)
-        gone = t.epoch * joint + inner - pretrain
-        return start * max(0.0, 1 - gone / ((t.epochs - pretrain) * joint * fade))
+        lap = max(1, progress.steps // (warmup + joint))
+        inner = min(max(progress.step // lap - warmup, 0), joint - 1)
+        gone = progress.epoch * joint + inner - pretrain
+        return start * max(0.0, 1 - gone / ((progress.epochs - pretrain) * joint * fade))
 
     return strength_at

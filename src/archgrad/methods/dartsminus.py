@@ -45,7 +45,7 @@ def dartsminus(
     rules: dict[str, Scalar] = {
         "linear": toward(beta, 0.0),
         "cosine": lambda context: (
-            beta * (1 + math.cos(math.pi * context.t.epoch / context.t.epochs)) / 2
+            beta * (1 + math.cos(math.pi * context.progress.epoch / context.progress.epochs)) / 2
         ),
         "constant": constant(beta),
     }

@@ -16,7 +16,7 @@ from archgrad.errors import counted
 from archgrad.searching.observer import Observer
 
 if TYPE_CHECKING:
-    from archgrad.searching.types import Data, Method, State
+    from archgrad.searching.types import Method, SearchData, State
     from archgrad.storage.records import Row
 
 MATCH, REPORTER = "gradient_match", "oles"
@@ -198,7 +198,7 @@ class Stopping(Observer):
         """Return whether the rules read this row."""
         return row["epoch"] >= self.after and row.get("phase") != "weights only"
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
         if not self.counts(row):
             return None
         self.rows.append(row)

@@ -78,7 +78,7 @@ class RetrainSettings:
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     evaluate_every: PositiveInt = 1
 
-    def rate(self, epoch: int) -> float:
+    def learning_rate_at(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0.
 
         The cosine schedule is that of quark0/darts and AutoDL-Projects (whose code ignores the step
@@ -97,11 +97,11 @@ class RetrainSettings:
             1.0, (epoch + 1) / max(rising, 1)
         )
 
-    def dropping(self, epoch: int) -> float:
+    def drop_path_at(self, epoch: int) -> float:
         """Return the drop-path probability ``drop_path * epoch / epochs`` of quark0/darts."""
         return self.drop_path * epoch / self.epochs
 
-    def erased(self, size: int) -> int:
+    def cutout_side(self, size: int) -> int:
         """Return the side in pixels of cutout's square for images of side ``size``.
 
         The side is at most half of ``size``: CIFAR's 16 is half of 32.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from archgrad.arch.edges import Alphas
-    from archgrad.searching.types import Data, Method, State
+    from archgrad.searching.types import Method, SearchData, State
     from archgrad.storage.records import Row
     from archgrad.terminal import Say
 
@@ -69,7 +69,7 @@ class AlphaRecord(Observer):
         if len(self.epochs) < len(found):
             self._write()
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> None:
         self.epochs[row["epoch"]] = {
             name: logits.detach().cpu().clone() for name, logits in state.alphas.items()
         }

@@ -16,7 +16,7 @@ from archgrad.arch.space import Space
 from archgrad.errors import short_repr
 
 if TYPE_CHECKING:
-    from archgrad.searching.types import Data, Method, State
+    from archgrad.searching.types import Method, SearchData, State
 
 Identity = Mapping[str, Any]
 """The identity of a search in JSON's types (`Method.identity`)."""
@@ -156,7 +156,7 @@ def check_beside(
         )
 
 
-def check_images(state: State, data: Data) -> None:
+def check_images(state: State, data: SearchData) -> None:
     """Check that a state was planned for these numbers of images.
 
     Raises:
@@ -171,13 +171,13 @@ def check_images(state: State, data: Data) -> None:
         )
 
 
-def check_data(space: Space, data: Data) -> None:
+def check_data(space: Space, data: SearchData) -> None:
     """Check that data have the classes and channels of the space, if the data name them.
 
     Raises:
         ValueError: They have others.
     """
-    # These two attributes are not part of the protocol `Data`.
+    # These two attributes are not part of the protocol `SearchData`.
     classes, channels = (getattr(data, name, None) for name in ("classes", "in_channels"))
     if isinstance(classes, Sized) and len(classes) != space.classes:
         raise ValueError(

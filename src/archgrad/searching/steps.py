@@ -83,7 +83,7 @@ def forward(
     @torch.no_grad()
     def again(alphas: Alphas, weights: NamedTensors | None) -> Output:
         with probing(module):
-            return run(method.mixture(alphas, context).whole(), weights)
+            return run(method.mixture(alphas, context).without_dropout(), weights)
 
     return Forward(
         alphas, mixture, run(mixture, weights), batch, module, context, again, method.patch.loss

@@ -32,7 +32,7 @@ class Here:
     """What `execute` asks of a process."""
 
     def __init__(self, one: Run) -> None:
-        self.returncode = main(one.arguments())
+        self.returncode = main(one.next_arguments())
 
     def poll(self) -> int:
         return self.returncode

@@ -121,7 +121,7 @@ def test_retrainings_are_counted_apart(tmp_path, capsys, monkeypatch):
     out, began = tmp_path / "study", []
 
     def start(one: Run) -> Here:
-        began.append(" ".join(one.arguments()[:1] + one.arguments()[-1].split("/")[-1:]))
+        began.append(" ".join(one.next_arguments()[:1] + one.next_arguments()[-1].split("/")[-1:]))
         return Here(one)
 
     here(monkeypatch, start=start)
@@ -182,7 +182,7 @@ def test_a_retraining_that_fails_leaves_the_search_in_the_table(tmp_path, capsys
 
     class Breaks(Here):
         def __init__(self, one: Run) -> None:
-            if one.arguments()[0] == "search":
+            if one.next_arguments()[0] == "search":
                 super().__init__(one)
             else:
                 self.returncode = 1

@@ -19,7 +19,7 @@ OLD = {
 def options(found, arm):
     return {
         key: value
-        for key, value in found.resolved(arm).items()
+        for key, value in found.resolved_settings(arm).items()
         if key in ("drnas.readout", "dartspt.last")
     }
 
@@ -31,7 +31,7 @@ def test_a_new_study_names_them():
     ] == {"tune": 1, "last": 0.8}
     again = study.read(("", found.to_mapping()), recorded=True)
     assert again.arms == found.arms and not study.differences(
-        again.resolved("pt"), found.resolved("pt")
+        again.resolved_settings("pt"), found.resolved_settings("pt")
     )
 
 

@@ -81,7 +81,7 @@ def test_it_gives_signs_of_life_beside_its_answer(monkeypatch, capsys):
     """A step of a large supernet takes minutes, and programs read the answer."""
     life, lives = progress.signs_of_life, []
     answer = estimating.answer(
-        "search", Costs().left([]), 3, " steps", StepMemory(0, None, "cpu", 20), {}
+        "search", Costs().remaining([]), 3, " steps", StepMemory(0, None, "cpu", 20), {}
     )
     monkeypatch.setattr(
         progress,

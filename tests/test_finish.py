@@ -288,12 +288,12 @@ def test_a_study_leaves_it_out(tmp_path, capsys):
         patched.setattr(
             Method, "step", after(STEPS + 1, lambda: os.kill(os.getpid(), signal.SIGINT))
         )
-        assert main(one.arguments()) == 130
+        assert main(one.next_arguments()) == 130
     assert (
         main(["finish", str(one.folder.path)]) == 0
-        and one.left_out == "after epoch 1 of 2 and 1 step"
+        and one.place_of_finish == "after epoch 1 of 2 and 1 step"
     )
-    assert not one.record() and not one.summary.exists()
+    assert not one.write_summary() and not one.summary.exists()
     assert "darts-seed1: darts in nasbench201, 2 epochs, seed 1 (left out)" in told(
         capsys, "compare", *TWO, "--out", out, "--dry-run"
     )
@@ -305,7 +305,7 @@ def test_a_study_leaves_it_out(tmp_path, capsys):
         numbers = json.loads((out / "compare.json").read_text())
         assert numbers["seeds"] == {"darts": [2], "random": [1, 2]} and not numbers["failed"]
         assert main(["resume", str(one.folder.path), "--reopen"]) == 0
-        assert main(["compare", *TWO, "--out", str(out)]) == 0 and one.done
+        assert main(["compare", *TWO, "--out", str(out)]) == 0 and one.is_done
     assert json.loads((out / "compare.json").read_text())["seeds"]["darts"] == [1, 2]
 
 

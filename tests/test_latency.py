@@ -58,7 +58,7 @@ def test_with_multiply_adds_for_a_clock_the_measurement_is_exact(name, options, 
     assert found.scale == pytest.approx(1) and found.r2 == pytest.approx(1) and found.worst < 1e-6
     for place in range(3):
         genotype = uniform_genotype(made.groups, place)
-        assert found.cost().of(genotype) == pytest.approx(macs.of(genotype) / 1e6)
+        assert found.cost().value_of(genotype) == pytest.approx(macs.value_of(genotype) / 1e6)
     assert told[-1] == ("networks", 150, 150) and {what for what, *_ in told} == {"ops", "networks"}
     assert len([what for what, *_ in told if what == "ops"]) < sum(
         len(ops) * made.groups[group].cells for group, ops in found.ops.items()
@@ -88,7 +88,7 @@ def test_chosen_networks_span_the_range():
         for n, g in groups.items()
     }
     cost = Cost("c", "ms", 1.0, ops)
-    found = [cost.added(genotype) for genotype in latency.choose_genotypes(cost, groups, 12)]
+    found = [cost.sum_over_ops(genotype) for genotype in latency.choose_genotypes(cost, groups, 12)]
     assert len(set(found)) >= 11 and found == sorted(found)
     assert (found[0], found[-1]) == (1 + 16 * 1.0, 1 + 16 * 7.0)
     steps = torch.tensor(found[1:-1]).diff()
@@ -168,7 +168,7 @@ def test_a_file_is_what_was_measured(wanted, tmp_path):
     genotype = Genotype.parse(
         "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
     )
-    assert found.cost().of(genotype) == pytest.approx(2 + 1.5 * 0.25 * (3 + 1 + 4))
+    assert found.cost().value_of(genotype) == pytest.approx(2 + 1.5 * 0.25 * (3 + 1 + 4))
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,7 @@ def test_a_study_names_them_for_its_runs(here):
     asked = study.read(("", {**shared, "random": {"draws": 1}}), names=["pulled", "darts"])
     assert asked.to_mapping()["plugins"] == ["own_space", "mine.method==1.2"]
     assert asked.settings("pulled").plugins == ("own_space", "mine.method==1.2")
-    assert "plugins" not in asked.resolved("pulled")
+    assert "plugins" not in asked.resolved_settings("pulled")
     plain = study.read(
         ("", {name: value for name, value in shared.items() if name != "plugins"}),
         ("", {"controls": False}),

@@ -341,7 +341,7 @@ def test_a_sign_of_life_that_cannot_be_printed_is_no_traceback():
         seen: list[Any] = []
         patched.setattr(threading, "excepthook", seen.append)
         with SignsOfLife(say, seconds=0.01) as alive:
-            alive.at("reading")
+            alive.set_place("reading")
             assert tried.wait(10)
             tried.clear()
             assert tried.wait(10) and not seen

@@ -57,7 +57,7 @@ def limit(target: Target, cost: Cost, groups: Groups) -> Limit:
             raise ValueError(f"budget {target}: the largest network of the space is 100%")
         largest = most_expensive(cost, groups)
         assert largest is not None  # no limit excludes it
-        return Limit(cost, target.number / 100 * cost.added(largest))
+        return Limit(cost, target.number / 100 * cost.sum_over_ops(largest))
     if target.unit in UNITS[cost.unit]:
         return Limit(cost, target.number * UNITS[cost.unit][target.unit])
     units = [*filter(None, UNITS[cost.unit]), "%"]
@@ -194,7 +194,7 @@ def range_lines(limits: Limits, groups: Groups) -> list[str]:
     for one in limits:
         least, most = cheapest(one.cost, groups), most_expensive(one.cost, groups)
         assert least is not None and most is not None  # no limit excludes them
-        low, high = one.of(least), one.of(most)
+        low, high = one.cost_of(least), one.cost_of(most)
         loose = "; it excludes none" if one.cost.r2 is None and one.bound >= high else ""
         unit = one.cost.unit
         lines.append(
@@ -276,8 +276,8 @@ def budget_results(
             one.cost.name,
             one.cost.unit,
             one.bound,
-            one.cost.of(genotype),
-            None if free is None else one.cost.of(free),
+            one.cost.value_of(genotype),
+            None if free is None else one.cost.value_of(free),
         )
         for one in limits
     )

@@ -140,7 +140,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
     tried = _tried(state.device, config.search.batch or 1)
     kinds: set[str] = set()
     begins = {stage.begin(state.plan.epochs) for stage in method.stages}
-    parts = timing.parts(state)
+    parts = timing.remaining_parts(state)
     for epoch, runs in enumerate(epochs):
         new = [kind for _, kind, _ in runs if kind not in kinds]
         if not new and epoch not in begins:
@@ -179,7 +179,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
         )
         costs.add(PASS, monotonic() - began, images)
     shapes = {"--search.batch": (config.search.batch or 1, 2, 1), **_widths(config.space)}
-    return answer("search", costs.left(parts), state.plan.epochs, " steps", tried, shapes)
+    return answer("search", costs.remaining(parts), state.plan.epochs, " steps", tried, shapes)
 
 
 def _widths(space: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
@@ -225,7 +225,7 @@ def retrain(card: Card, images: Any) -> dict[str, Any]:
     shapes = {"--retrain.batch": (settings.batch, 2, 1)}
     if settings.channels:
         shapes["--retrain.channels"] = (settings.channels, 1, 1)
-    return answer("retrain", costs.left(parts), settings.epochs, "steps", tried, shapes)
+    return answer("retrain", costs.remaining(parts), settings.epochs, "steps", tried, shapes)
 
 
 def _tried(device: torch.device, batch: int) -> StepMemory:

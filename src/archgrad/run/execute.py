@@ -129,13 +129,15 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
             folder.checkpoint,
             seconds=config.search.checkpoint_seconds,
             stopping=stopping,
-            how=command("resume", folder.path),
+            resume_command=command("resume", folder.path),
         )
         measured = [
-            Timed(replace(probe, between=checkpoints.measuring), timing, alive)
+            Timed(replace(probe, between=checkpoints.before_measuring), timing, alive)
             for probe in curvature(config)
         ]
-        images = InterruptibleData(prepared.data, checkpoints.measuring, checkpoints.tuning)
+        images = InterruptibleData(
+            prepared.data, checkpoints.before_measuring, checkpoints.before_tuning
+        )
         # The order matters: each observer acts after those before it.
         observers: Sequence[Observer] = (
             *measured,  # a rule for stopping reads their value
@@ -163,9 +165,11 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
         )
         try:
             found = loop.search(method, images, prepared.epochs, state=state, observers=observers)
-            alive.at("cost and accuracy of what was seen", timing.left(found.state).seconds)
+            alive.set_place(
+                "cost and accuracy of what was seen", timing.remaining(found.state).seconds
+            )
             points = results.front_json(prepared, folder, found, images)
-            checkpoints.measuring()  # a request to stop may have come meanwhile
+            checkpoints.before_measuring()  # a request to stop may have come meanwhile
         finally:
             bar.close()
     results.write(prepared, folder, found, points)

@@ -50,7 +50,7 @@ def place(m: Method, state, phase: str) -> None:
     stepper = m.stepper
     state.epoch, state.step = (0 if phase == "pretraining" else m.alpha_from(EPOCHS)), 0
     m.begin_epoch(state)
-    state.step = stepper.warmup * stepper.lap(state.plan) if phase == "joint" else 0
+    state.step = stepper.warmup * stepper.pass_steps(state.plan) if phase == "joint" else 0
     assert m.phase(state) == phase
 
 

@@ -139,11 +139,11 @@ def test_order_is_of_the_seed_or_by_index():
         and plans["index", 0] == plans["index", 1] != plans["random", 0]
     )
     assert sorted(plans["random", 0][:18], key=lambda c: c[:3]) != plans["random", 0][:18]
-    assert [choice.first for choice in plans["random", 0]] == [True, False] * 11
+    assert [choice.begins_round for choice in plans["random", 0]] == [True, False] * 11
     assert {choice[:3] for choice in plans["random", 0]} == {
         choice[:3] for choice in plans["index", 0]
     }
-    assert all(choice.what == "op" for choice in dartspt.choices(BASE.groups, "random", 0))
+    assert all(choice.kind == "op" for choice in dartspt.choices(BASE.groups, "random", 0))
 
 
 def test_until_the_epochs_are_over_it_is_darts(tmp_path):

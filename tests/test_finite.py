@@ -151,18 +151,18 @@ def test_alphas_that_are_large_and_right_are_read():
 
 def test_a_trace_says_what_was_first():
     trace = Trace()
-    assert trace.earliest() is None
+    assert trace.first_diverged() is None
     trace.note(("a", "b"), torch.tensor([1.0, 2.0]))
-    assert trace.earliest() is None
+    assert trace.first_diverged() is None
     trace.note(("c",), torch.tensor([math.inf]))
     trace.note(("a", "b"), torch.tensor([math.nan, LARGEST]))
     trace.note(("c",), torch.tensor([0.0]))
-    assert trace.earliest() == "c"
+    assert trace.first_diverged() == "c"
     trace = Trace()
     trace.note(
         (task, "b"), torch.tensor([math.nan, math.nan])
     )  # the first of a sum is why the others follow
-    assert trace.earliest() is task
+    assert trace.first_diverged() is task
 
 
 def test_the_command_line_ends_with_2_and_a_finite_checkpoint(tmp_path, capsys):

@@ -318,7 +318,7 @@ def test_random_keeps_the_best_of_its_draws():
     m = method("random", space("nasbench201", **SPACES["nasbench201"]), draws=2)
     record = Record()
     found = run(m, [record])
-    tried = found.state.memory["draws"].tried
+    tried = found.state.memory["draws"].judged_draws
     assert len(tried) == 2 and tried[0]["genotype"] != tried[1]["genotype"]
     best = max(tried, key=lambda one: one["accuracy"])
     assert found.genotype.to_json() == best["genotype"]

@@ -247,9 +247,9 @@ def test_a_curvature_ends_within_a_product():
             raise Interrupted("now")
 
     with pytest.raises(Interrupted, match="now"):
-        search(m, Noise(), 1, observers=[Curvature(between=between)])
+        search(m, Noise(), 1, observers=[Curvature(before_product=between)])
     assert len(products) == 4
-    search(m, Noise(), 1, observers=[Curvature(between=lambda: products.append(0))])
+    search(m, Noise(), 1, observers=[Curvature(before_product=lambda: products.append(0))])
     assert len(products) > 4 + 10
 
 

@@ -37,7 +37,7 @@ def test_matches_and_the_alphas_gradient_are_the_papers(order, measure):
     net, memory = state.nets["search"].double(), state.memory["oles"]
     (name,), rng = state.alphas, torch.Generator().manual_seed(3)
     a = torch.randn(6, 5, dtype=torch.double, generator=rng).requires_grad_()
-    state.alphas, memory.sums = {name: a}, memory.sums.double()
+    state.alphas, memory.op_match_sums = {name: a}, memory.op_match_sums.double()
     state.optimizers = m.stepper.optimizers(m, state)
     batches = [next(data.batches(split, 0)) for split in ("train", "val")]
 
@@ -65,7 +65,7 @@ def test_matches_and_the_alphas_gradient_are_the_papers(order, measure):
         ).mean()
 
     assert len(memory.ops) == OPS and memory.counts == [1] * OPS
-    assert memory.sums.tolist() == pytest.approx(
+    assert memory.op_match_sums.tolist() == pytest.approx(
         [by_hand(names).item() for names in memory.ops], abs=1e-10
     )
     assert (
@@ -88,7 +88,7 @@ class Given(GradientMatches):
             lambda train, val: torch.tensor([of(float(op[0])) for op in train]),
             True,
         )
-        self.ops, self.counts, self.sums, self.epoch, self.steps = (
+        self.ops, self.counts, self.op_match_sums, self.match_sum, self.steps = (
             ops,
             [0] * len(ops),
             torch.zeros(len(ops)),
@@ -104,7 +104,7 @@ class Given(GradientMatches):
             for name in names
         }
         for half in (first, "alpha" if first == "weight" else "weight"):
-            self.see(half, found, context)
+            self.take_gradients(half, found, context)
 
 
 @pytest.mark.parametrize("first", ["weight", "alpha"])
@@ -113,15 +113,15 @@ def test_an_op_rests_when_the_mean_of_an_interval_is_too_low(first):
     memory = Given(0.25, 3, [["1"], ["2"], ["3"], ["4"]], lambda op: op / 10)
     for step in range(2):
         memory.step(step, "1234" if step % 2 == 0 else "124", first)
-    assert memory.rest == [] and memory.counts == [2, 2, 1, 2]
+    assert memory.resting_ops == [] and memory.counts == [2, 2, 1, 2]
     memory.step(2, "1234", first)
     assert (
-        memory.rest == [0, 1]
+        memory.resting_ops == [0, 1]
         and memory.counts == [0, 0, 2, 0]
-        and memory.sums.tolist() == pytest.approx([0, 0, 0.6, 0])
+        and memory.op_match_sums.tolist() == pytest.approx([0, 0, 0.6, 0])
     )
     memory.step(3, "1234", first)
-    assert memory.rest == [0, 1] and memory.counts == [
+    assert memory.resting_ops == [0, 1] and memory.counts == [
         0,
         0,
         0,
@@ -140,12 +140,12 @@ def test_an_op_rests_when_the_mean_of_an_interval_is_too_low(first):
 def test_a_half_without_its_other_counts_for_nothing():
     memory = Given(0.25, 1, [["1"]], lambda op: 0.0)
     for step in range(3):  # weights alone learn
-        memory.see(
+        memory.take_gradients(
             "weight",
             {"1": torch.tensor(1.0)},
             Context({}, Progress(0, step, 1, 99, 0, 1), "weight", {}, 0),
         )
-    assert memory.rest == [] and memory.counts == [0]
+    assert memory.resting_ops == [] and memory.counts == [0]
 
 
 @pytest.mark.parametrize("space_name", ["nasbench201", "darts"])
@@ -169,10 +169,10 @@ def test_what_rests_rests_and_the_rest_goes_on(space_name):
     record = Record()
     found = searched(m, [record, Watch(look)], epochs=2)
     memory = found.state.memory["oles"]
-    assert sorted(memory.rest) == list(range(len(memory.ops)))
+    assert sorted(memory.resting_ops) == list(range(len(memory.ops)))
     # The order of a step says whether the second one still moves them: nasbench201 compares behind its weights' half.
     after = 1 if space_name == "nasbench201" else 0
-    resting = set(memory.resting())
+    resting = set(memory.resting_parameters())
     assert all(
         torch.equal(seen[after][name], seen[-1][name]) == (name in resting) for name in seen[-1]
     )
@@ -215,7 +215,7 @@ def test_resumes_between_two_looks(order, place, tmp_path):
 def test_a_sampled_path_is_compared_where_it_ran():
     m = method("oles+gdas", space("nasbench201", **SMALL), oles={"interval": 2})
     memory = searched(m).state.memory["oles"]
-    assert len(set(memory.counts)) > 1 or memory.rest
+    assert len(set(memory.counts)) > 1 or memory.resting_ops
 
 
 @pytest.mark.parametrize("threshold", [1, 0.1])
@@ -231,16 +231,18 @@ def test_what_rests_rests_on_where_the_supernet_lives_on(threshold, tmp_path):
     state = checkpoint.restore(m, checkpoint.read(saves.files["epoch", 2, 0]))
     memory = state.memory["oles"]
     before, waits = (
-        set(memory.resting()),
+        set(memory.resting_parameters()),
         {
-            names[0]: (memory.counts[op], memory.sums[op].item())
+            names[0]: (memory.counts[op], memory.op_match_sums[op].item())
             for op, names in enumerate(memory.ops)
         },
     )
     m.begin_epoch(state)
     assert before and 0 < len(memory.ops) < len(waits)
-    assert set(memory.resting()) == before & {name for names in memory.ops for name in names}
-    assert [(count, total.item()) for count, total in zip(memory.counts, memory.sums)] == [
+    assert set(memory.resting_parameters()) == before & {
+        name for names in memory.ops for name in names
+    }
+    assert [(count, total.item()) for count, total in zip(memory.counts, memory.op_match_sums)] == [
         waits[names[0]] for names in memory.ops
     ]
     again, _ = gone_on(m, saves.files["epoch", 2, 0])
@@ -259,9 +261,9 @@ def test_a_new_supernet_learns_whole(tmp_path):
     searched(m, [saves], epochs=3)
     state = checkpoint.restore(m, checkpoint.read(saves.files["epoch", 1, 0]))
     memory = state.memory["oles"]
-    assert memory.rest
+    assert memory.resting_ops
     m.begin_epoch(state)
-    assert not memory.rest and not any(memory.counts)
+    assert not memory.resting_ops and not any(memory.counts)
 
 
 def test_the_users_own_hypergradient_is_refused():

@@ -281,7 +281,9 @@ def test_spaces_are_refused_in_their_own_words(name):
 
 def counted(entries) -> None:
     known = {
-        one.qualified: found for one in entries if (found := catalogue.counted(Genotype(one.cells)))
+        one.qualified_name: found
+        for one in entries
+        if (found := catalogue.counted(Genotype(one.cells)))
     }
     assert known == {name: subject(name).count() for name in known}
 

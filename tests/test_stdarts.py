@@ -253,7 +253,7 @@ def test_presets_of_the_spaces(monkeypatch, name, kappa, over, begins):
         return m.patch.memory["temperature"](), m
 
     rule, m = made()
-    assert (rule.kappa, rule.over, rule.begin(50), m.alpha_from(50), m.alphas.decay) == (
+    assert (rule.kappa, rule.reduction, rule.begin(50), m.alpha_from(50), m.alphas.decay) == (
         kappa,
         over,
         begins,
@@ -261,7 +261,7 @@ def test_presets_of_the_spaces(monkeypatch, name, kappa, over, begins):
         0,
     )
     rule, m = made(kappa=0.5, warmup=7)
-    assert (rule.kappa, rule.over, rule.begin(50), m.alpha_from(50)) == (0.5, over, 7, 7)
+    assert (rule.kappa, rule.reduction, rule.begin(50), m.alpha_from(50)) == (0.5, over, 7, 7)
     settings = SearchConfig(
         method="stdarts", space={"name": name}, methods={"stdarts": {"interval": 3}}
     )

@@ -77,7 +77,7 @@ class Home:
         settings = config.read(config.read_yaml(self.path / "latency.yaml"))
         space = run.space_from(settings)
         wanted = latency.setting(
-            space, 8, threads=1, **budgets.retrainable_costs(settings, space, 8).built()
+            space, 8, threads=1, **budgets.retrainable_costs(settings, space, 8).network_options()
         )
         ops = {
             name: {(e.source, e.target, p): 0.1 for e in group.edges for p in e.primitives}

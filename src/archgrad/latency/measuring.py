@@ -33,8 +33,8 @@ ROUNDS = 15
 class _Shape(NamedTuple):
     """The shapes of an op's input and output, (B, C, H, W) each."""
 
-    reads: tuple[int, ...]
-    gives: tuple[int, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
 
 
 def measure(
@@ -237,7 +237,7 @@ def _ops_ms(
         return torch.randn(shape, device=wanted.device).contiguous(memory_format=channels_last)
 
     calls = [
-        _call(module, filled(shape.reads), filled(shape.gives) if adds else None)
+        _call(module, filled(shape.inputs), filled(shape.outputs) if adds else None)
         for module, shape, adds in jobs.values()
     ]
     ms = dict(zip(jobs, measure_in_turns(calls, wanted, seconds / ROUNDS, partial(tick, "ops"))))

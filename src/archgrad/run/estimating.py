@@ -47,7 +47,8 @@ class StepMemory:
         device: The name of the device.
         batch: The full batch size.
         peak: The highest memory during the steps.
-        whole: Whether full batches were run. If not, the peak is extrapolated from smaller ones.
+        ran_whole_batches: Whether full batches were run. If not, the peak is extrapolated from
+            smaller ones.
     """
 
     base: int
@@ -55,15 +56,15 @@ class StepMemory:
     device: str
     batch: int
     peak: int = 0
-    whole: bool = True
+    ran_whole_batches: bool = True
 
-    def share(self) -> float:
+    def available_share(self) -> float:
         """Return the available share of the steps' memory above ``base``. From 1 on, all fits."""
         if self.room is None or self.peak <= self.base:
             return 2.0
         return (SPARE * self.room - self.base) / (self.peak - self.base)
 
-    def step(
+    def time_steps(
         self,
         costs: Costs,
         kind: str,
@@ -99,7 +100,7 @@ class StepMemory:
             doubled = self.base + 2 * max(here - self.base, 0)
             large = self.room is not None and doubled > SPARE * self.room
             if parts > 1 and (large or took > SLOW):
-                self.whole = False
+                self.ran_whole_batches = False
                 self.peak = max(self.peak, self.base + parts * max(here - self.base, 0))
                 costs.add(kind, parts * took)
                 return
@@ -112,8 +113,8 @@ class StepMemory:
             "peak_bytes": self.peak,
             "room_bytes": self.room,
             "base_bytes": self.base,
-            "fits": self.share() >= 1,
-            "ran_whole_batches": self.whole,
+            "fits": self.available_share() >= 1,
+            "ran_whole_batches": self.ran_whole_batches,
         }
 
 
@@ -163,9 +164,9 @@ def search(config: SearchConfig) -> dict[str, Any]:
                     )
                     return train, val
 
-                tried.step(costs, kind, step, batches)
+                tried.time_steps(costs, kind, step, batches)
             state.step = place + count
-    if tried.whole:
+    if tried.ran_whole_batches:
         began = monotonic()
         images = min(JUDGED, data.count("val"))
         judged = data.evaluation("val", limit=images)
@@ -200,13 +201,15 @@ def retrain(card: Card, images: Any) -> dict[str, Any]:
     data = retraining.images_of(card, images, training.device, lambda line: None)
     steps, costs, tried = data.steps("train"), Costs(), _tried(training.device, settings.batch)
     first = next(iter(data.batches("train", 0)))
-    tried.step(costs, "steps", lambda batch, _: training.advance(batch), lambda: (first, first))
+    tried.time_steps(
+        costs, "steps", lambda batch, _: training.advance(batch), lambda: (first, first)
+    )
     tests = sum(
         (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs
         for epoch in range(settings.epochs)
     )
     count = sum(map(data.count, retraining.tested_splits(data)))
-    if tried.whole:
+    if tried.ran_whole_batches:
         began = monotonic()
         some = data.splits["test"].images.subset(torch.arange(min(JUDGED, data.count("test"))))
         measure(
@@ -267,7 +270,7 @@ def answer(
     fitting = {
         flag: value
         for flag, shape in shapes.items()
-        if (value := smaller(tried.share(), *shape)) is not None
+        if (value := smaller(tried.available_share(), *shape)) is not None
     }
     return {
         "what": what,

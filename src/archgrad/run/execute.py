@@ -61,7 +61,7 @@ def search(config: SearchConfig | Mapping[str, Any], *, console: Console | None 
         folder.begin(
             environment(prepared.config.device),
             prepared.data.summary(),
-            prepared.costs.record,
+            prepared.costs.write_latencies,
             prepared.config.to_yaml(),
         )
         return _run(prepared, folder, state, console)
@@ -132,7 +132,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
             resume_command=command("resume", folder.path),
         )
         measured = [
-            Timed(replace(probe, between=checkpoints.before_measuring), timing, alive)
+            Timed(replace(probe, before_product=checkpoints.before_measuring), timing, alive)
             for probe in curvature(config)
         ]
         images = InterruptibleData(
@@ -195,7 +195,7 @@ def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:
     if not (state.epoch or state.step):
         lines += rate.rate_lines(method, state.plan)
     lines += budgets.range_lines(method.limits, state.space.groups)
-    lines += [probe.cost(state) for probe in ranking(config)]
+    lines += [probe.cost_line(state) for probe in ranking(config)]
     return "\n".join(lines)
 
 

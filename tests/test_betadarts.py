@@ -93,7 +93,7 @@ def test_strength_zero_is_darts_without_decay_bit_for_bit():
     assert same(a, b)
 
 
-def test_it_holds_the_alphas_together():
+def test_the_regulariser_keeps_the_alphas_closer():
     """Their spread within an edge, after the same few steps with a high rate of the alphas."""
 
     def spread(m):
@@ -105,7 +105,7 @@ def test_it_holds_the_alphas_together():
     )
 
 
-def test_cdarts_reads_it_too():
+def test_cdarts_adds_the_regulariser_to_its_joint_loss():
     record = Record()
     m = method(
         "cdarts+betadarts",

@@ -88,7 +88,7 @@ def test_p_values_by_hand_and_their_correction():
     assert holm({}) == {}
 
 
-def test_what_cannot_be_judged_is_not():
+def test_a_difference_without_a_test_has_no_p_value():
     assert difference({1: 1.0}, {2: 1.0}) is None
     one = difference({1: 3.0}, {1: 1.0})
     assert one is not None and (one.mean, one.low, one.is_clear) == (2.0, None, None)
@@ -266,7 +266,7 @@ def test_selection_is_by_validation_alone():
     )  # the first of equals, whatever the test says
 
 
-def test_a_tidy_file():
+def test_the_csv_has_a_row_for_each_arm_seed_and_measure():
     lines = tidy_csv(
         [MADE[0] | {"retrained": {"runs": [{"test": 80.0}, {"test": 82.0}]}}],
         "darts",

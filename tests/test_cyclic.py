@@ -128,7 +128,7 @@ def expected(options: dict, names: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize(("name", "options"), REACH, ids=str)
-def test_whom_each_loss_reaches(name, options):
+def test_each_loss_has_gradients_for_its_own_parameters_alone(name, options):
     m = made(name, **options)
     state = started(m)
     met = m.stepper.joint_loss(m, state, next(Noise().batches("val", 0)))
@@ -165,7 +165,7 @@ def moved(state, act) -> set[str]:
 
 
 @pytest.mark.parametrize(("name", "options"), UPDATE, ids=str)
-def test_whom_each_step_moves(name, options):
+def test_each_step_moves_its_own_parameters_alone(name, options):
     m = made(name, pretrain=1, **options)
     train, val = batches()
     every = SEARCH | EVALUATION | {"heads", "ensemble"}

@@ -61,7 +61,7 @@ def test_costs_follow_what_happens_now():
     assert costs.each["steps"] == pytest.approx(2.0, abs=0.01)
 
 
-def test_spans_are_said_in_one_unit():
+def test_durations_are_printed_in_one_unit():
     assert [duration_text(seconds) for seconds in (0, 119, 120, 7199, 7200, 2 * 86400)] == [
         "0 s",
         "119 s",

@@ -122,7 +122,7 @@ def test_a_retraining_is_estimated_with_its_tests():
     assert found["seconds_an_epoch"] == pytest.approx(found["parts"]["steps"] / 4)
 
 
-def test_what_would_fit_is_as_much_of_the_batch_as_memory_allows():
+def test_the_proposed_batch_or_width_fits_the_memory():
     """Steps take 800 MB beside the 200 there were; of 700 they may take 0.9 x 700 - 200 = 430."""
     tried = StepMemory(200 * MB, 700 * MB, "cpu", 64, 1000 * MB)
     assert tried.available_share() == pytest.approx(430 / 800)
@@ -188,7 +188,7 @@ def test_a_batch_that_would_not_fit_is_not_tried(monkeypatch):
     assert sizes == [8] and not slow.ran_whole_batches and slow.peak == 740 * MB
 
 
-def test_the_words_name_what_would_fit():
+def test_the_output_names_the_batch_that_would_fit():
     tried = StepMemory(200 * MB, 700 * MB, "cpu", 64, 1000 * MB, ran_whole_batches=False)
     found = {"what": "search", "seconds": 7200.0, "seconds_an_epoch": 100.0, "epochs": 50, "parts": {"search steps": 7000.0, "front": 1.0},
              "not_known": ["draws"], **tried.to_json(), "would_fit": {"--search.batch": 34, "--space.channels": 8}}  # fmt: skip
@@ -224,7 +224,7 @@ def test_room_is_what_the_machine_has_and_the_group_allows(tmp_path):
     assert Path("/proc/self/status").exists() is False or room.used_bytes() > 20 * MB
 
 
-def test_the_peak_is_of_what_happened_inside():
+def test_the_peak_memory_is_that_of_the_block():
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("only Linux forgets an earlier peak")
     with room.peak_memory(torch.device("cpu")) as high:

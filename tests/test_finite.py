@@ -47,7 +47,7 @@ def test_weights_that_diverge_are_named(name):
 
 
 @pytest.mark.parametrize("name", STILL)
-def test_a_rate_that_moves_nothing_harms_nothing(name):
+def test_a_large_rate_of_alphas_that_rest_is_accepted(name):
     m = made(
         name,
         alphas={"lr": FAR},
@@ -149,7 +149,7 @@ def test_alphas_that_are_large_and_right_are_read():
     assert m.selected_genotype(state)
 
 
-def test_a_trace_says_what_was_first():
+def test_a_trace_names_the_part_that_diverged_first():
     trace = Trace()
     assert trace.first_diverged() is None
     trace.note(("a", "b"), torch.tensor([1.0, 2.0]))

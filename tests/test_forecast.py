@@ -39,7 +39,7 @@ def expect(one, left, total, when):
     one.folder.estimate.write_text(json.dumps({"left": left, "total": total, "when": when}))
 
 
-def test_a_run_is_seen_by_its_folder(tmp_path, monkeypatch):
+def test_the_remaining_part_of_a_run_is_read_from_its_folder(tmp_path, monkeypatch):
     new, begun, done = (run_of(tmp_path, arm) for arm in "abc")
     expect(begun, 50.0, 80.0, when=1000.0)
     monkeypatch.setattr(summary, "read", lambda path: {"seconds": 30.0})
@@ -57,7 +57,7 @@ def test_a_run_is_seen_by_its_folder(tmp_path, monkeypatch):
     ]
 
 
-def test_the_whole_is_said_as_soon_as_it_is_known_and_then_a_sign_of_life_every_period(
+def test_the_estimate_of_a_study_is_printed_once_and_then_a_line_every_period(
     tmp_path, monkeypatch
 ):
     now = [0.0]

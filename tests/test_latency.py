@@ -117,7 +117,7 @@ def test_on_one_thread_the_clock_is_the_process_own():
     )
 
 
-def test_the_line_has_the_least_squares_of_relative_errors():
+def test_the_calibration_line_minimises_the_squared_relative_errors():
     x, y = [1.0, 2.0, 5.0, 9.0], [3.0, 4.0, 12.0, 17.0]
     base, scale = measuring.fit_line(x, y)
 
@@ -161,7 +161,7 @@ def test_threads_are_those_asked_for_inside_and_as_before_outside():
     assert torch.get_num_threads() == before
 
 
-def test_a_file_is_what_was_measured(wanted, tmp_path):
+def test_a_latency_file_reads_back_as_it_was_measured(wanted, tmp_path):
     found = profile(wanted)
     latency.write(found, tmp_path / "deep" / "a.json")
     assert latency.read(tmp_path / "deep" / "a.json", wanted) == found
@@ -202,7 +202,7 @@ def test_files_are_found_by_their_setting(wanted, tmp_path, monkeypatch):
     ) != latency.default_file(replace(wanted, batch=2))
 
 
-def test_what_is_no_such_file_is_refused(wanted, tmp_path):
+def test_a_file_that_is_no_latency_table_is_refused(wanted, tmp_path):
     for text in ("{", "[]", json.dumps({"ops": {}})):
         (tmp_path / "a.json").write_text(text)
         with pytest.raises(ValueError, match=r"a\.json is no latency file: write one with"):

@@ -155,7 +155,7 @@ def test_draws_keep_to_limits():
     assert c.sum_over_ops(uniform_genotype(CHAIN, 1, limits=(tight,))) == pytest.approx(numbers[0])
 
 
-def test_what_cannot_be_is_said():
+def test_impossible_budgets_are_refused():
     c, other = cost(CHAIN), cost(CHAIN, "params", seed=1)
     least = cheapest(c, CHAIN)
     with pytest.raises(
@@ -187,5 +187,5 @@ def test_what_cannot_be_is_said():
         (4e9, "", "4G"),
     ],
 )
-def test_numbers_as_they_are_typed(value, unit, text):
+def test_costs_are_written_as_a_budget_option_is_typed(value, unit, text):
     assert cost_text(value, unit) == text

@@ -437,7 +437,7 @@ def test_random_search_judges_a_draw_as_it_was_trained(other, monkeypatch):
     )
 
 
-def test_what_only_one_can_decide():
+def test_two_patches_that_set_one_field_must_agree():
     """Two that agree compose; two of one name that do not are refused like any two."""
     early, late = (Patch("same", order=order) for order in ("alpha_first", "weight_first"))
     with pytest.raises(ValueError, match="same and same both set order"):

@@ -60,7 +60,7 @@ def test_every_form_reads_the_same(text):
     assert Genotype.parse(text) == SMALL
 
 
-def test_nodes_of_a_flat_list_come_in_twos():
+def test_a_flat_list_has_two_links_for_each_node():
     cell = parse("DARTS_V2").cells[0]
     assert cell.group == "normal"
     assert [link.target for link in cell.links] == [2, 2, 3, 3, 4, 4, 5, 5]

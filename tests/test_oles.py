@@ -149,7 +149,7 @@ def test_a_half_without_its_other_counts_for_nothing():
 
 
 @pytest.mark.parametrize("space_name", ["nasbench201", "darts"])
-def test_what_rests_rests_and_the_rest_goes_on(space_name):
+def test_resting_ops_do_not_move_and_the_others_do(space_name):
     """Every op rests after the second step: convolutions stay what they are, stem, preprocessing, classifier, skips and alphas move."""
     m = method(
         "oles",
@@ -187,12 +187,12 @@ def test_what_rests_rests_and_the_rest_goes_on(space_name):
     assert found.state.epoch == 2
 
 
-def test_it_may_stop_the_search():
+def test_the_search_ends_when_every_op_rests():
     found = searched(oles(threshold=1, interval=2, measure="paper", stop=True))
     assert found.state.epoch == 1 and found.state.stopped == "every op has stopped learning"
 
 
-def test_nobody_rests_is_darts_bit_for_bit():
+def test_without_a_resting_op_it_is_darts_bit_for_bit():
     m, plain = oles(threshold=-1), method("darts", space("nasbench201", **SMALL))
     packed = [content(one, searched(one).state) for one in (m, plain)]
     for one in packed:
@@ -202,7 +202,7 @@ def test_nobody_rests_is_darts_bit_for_bit():
 
 @pytest.mark.parametrize("place", [("step", 1, 1), ("step", 1, 2)])
 @pytest.mark.parametrize("order", ORDERS)
-def test_resumes_between_two_looks(order, place, tmp_path):
+def test_a_search_resumes_within_an_interval(order, place, tmp_path):
     """Looks at steps 2, 4, 6 of two epochs of three steps; some rest by then, the others have half an interval."""
     m = oles(settings={"darts": {"order": order}}, interval=2, threshold=0.1, measure="paper")
     record = Record()
@@ -219,7 +219,7 @@ def test_a_sampled_path_is_compared_where_it_ran():
 
 
 @pytest.mark.parametrize("threshold", [1, 0.1])
-def test_what_rests_rests_on_where_the_supernet_lives_on(threshold, tmp_path):
+def test_ops_go_on_resting_in_a_stage_that_keeps_the_supernet(threshold, tmp_path):
     """Through the border of a stage that prunes and widens: the ops that are left, by name, and the matches of those not judged yet."""
     options = {
         "oles": {"threshold": threshold, "interval": 4, "measure": "paper"},
@@ -249,7 +249,7 @@ def test_what_rests_rests_on_where_the_supernet_lives_on(threshold, tmp_path):
     assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state))
 
 
-def test_a_new_supernet_learns_whole(tmp_path):
+def test_no_op_rests_in_a_new_supernet(tmp_path):
     """Also where the search was killed just before the stage."""
     m = method(
         "oles+pdarts",

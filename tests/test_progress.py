@@ -164,7 +164,7 @@ def steps_of(watches):
 @pytest.mark.parametrize("name, options", [
     ("random", {"draws": 2}), ("rsws", {"samples": 7, "images": 5, "finalists": 2}), ("dartspt", {"tune": 1}), ("robustdarts", {"window": 1}),
 ])  # fmt: skip
-def test_what_comes_beside_the_steps_falls_to_nothing(name, options):
+def test_the_work_outside_the_steps_falls_to_zero(name, options):
     m = archgrad.method(name, space(), **options)
     state = m.start(seed=0, epochs=2, steps=3, images=(24, 24))
     watch = Sees(lambda state: sum(count(m, state) for count in m.patch.ahead.values()))
@@ -183,7 +183,7 @@ def test_probes_say_how_often_they_measure_and_how_much():
     assert Gap().passes(state) == 40 and Ranking().passes(state) == 2 * 32 * 20
 
 
-def test_the_whole_is_said_after_three_steps_or_ten_seconds_and_kept():
+def test_the_estimate_is_printed_after_three_steps_or_ten_seconds_and_recorded():
     def lines(each, steps=6):
         said, kept, watches = [], [], Watches(each)
         m = archgrad.method("darts", space())

@@ -252,7 +252,7 @@ def test_an_evaluation_network_counts_from_its_first_cycle_on():
     assert first == OF_SEARCH and second == OF_BOTH | OF_SEARCH | OF_EVALUATION
 
 
-def test_it_ranks_five_times_or_as_often_as_asked_and_always_last():
+def test_ranking_happens_five_times_or_as_often_as_asked_and_after_the_last_epoch():
     def epochs(total: int, **options) -> list[int]:
         kept, ranking = (
             Rows(),

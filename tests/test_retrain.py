@@ -290,7 +290,9 @@ def test_every_second_epoch_and_the_last_are_tested(tmp_path: Path) -> None:
     assert ["test_accuracy" in row for row in found.rows] == [False, True, True]
 
 
-def test_it_says_what_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_has_the_cutout_the_time_left_and_a_mark_of_reduced_recipes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retrain_progress, "LONG", 0)
     lines: list[str] = []
     trained(tmp_path / "run", lines, batch=8)

@@ -160,7 +160,7 @@ def test_one_finalist_is_chosen_at_once_and_few_samples_are_few_decisions():
     )
 
 
-def test_goes_on_between_any_two_decisions(tmp_path):
+def test_a_search_resumes_between_any_two_decisions(tmp_path):
     m, data = method("rsws", BASE, samples=4, images=16, finalists=2), Many()
     saves = Saves([("decision", n, 0) for n in range(1, 7)], tmp_path)
     found = run(m, [saves], data=data)
@@ -170,7 +170,7 @@ def test_goes_on_between_any_two_decisions(tmp_path):
         assert again.genotype == found.genotype
 
 
-def test_the_terminal_says_numbers_not_lists():
+def test_the_terminal_prints_a_decision_as_numbers():
     console = Console(file=StringIO(), width=200)
     found = run(method("rsws", BASE, samples=3, finalists=2), [bar := Bar(console)])
     bar.close()

@@ -385,7 +385,7 @@ def test_a_preset_is_never_too_long(epochs):
         method("stdarts+sddarts", space(name)).check(epochs)
 
 
-def test_both_are_in_the_table():
+def test_the_methods_table_has_stdarts_and_sddarts():
     assert {"stdarts", "sddarts"} <= set(METHODS) and METHODS["stdarts"].presets["nasbench201"][
         "entropy"
     ] == "sum"

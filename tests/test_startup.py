@@ -140,7 +140,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("commands", "code"), [(LOOKS, 0), (REFUSED, 2)], ids=["looks", "refusals"]
 )
-def test_without_torch(folder, commands, code):
+def test_light_commands_do_not_import_torch(folder, commands, code):
     codes, imported = json.loads(python(CODE, json.dumps(commands), where=folder))
     assert [" ".join(one) for one, found in zip(commands, codes) if found != code] == []
     assert imported == {}  # by which command

@@ -151,7 +151,7 @@ def test_the_first_temperatures_by_numbers():
     )
 
 
-def test_decided_alphas_do_not_cool():
+def test_alphas_of_entropy_0_keep_the_temperature():
     groups = {"one": EdgeGroup("one", (Edge(0, 1, ("a",)),))}
     memory = {
         "temperature": EntropyAdaptive(

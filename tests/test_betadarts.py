@@ -60,7 +60,7 @@ def test_the_alpha_gradient_is_the_papers():
 
 
 def test_padding_and_removed_edges_count_for_nothing():
-    """Two groups, three edges of 3, 2 and 0 ops: the mean is over two."""
+    """Of three edges with 3, 2 and 0 ops in two groups, the mean is over the two with ops."""
     groups = {
         "one": EdgeGroup("one", (Edge(0, 1, ("a", "b", "c")), Edge(0, 2, ("a", "b")))),
         "two": EdgeGroup("two", (Edge(0, 1, ()), Edge(0, 2, ("a", "b", "c")))),
@@ -94,7 +94,7 @@ def test_strength_zero_is_darts_without_decay_bit_for_bit():
 
 
 def test_the_regulariser_keeps_the_alphas_closer():
-    """Their spread within an edge, after the same few steps with a high rate of the alphas."""
+    """The test compares the spread of the alphas within an edge after the same few steps at a high learning rate."""
 
     def spread(m):
         return torch.cat([a.std(1) for a in searched(m).state.alphas.values()]).mean().item()

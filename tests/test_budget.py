@@ -93,7 +93,7 @@ def test_multipliers_resume_bit_for_bit(name, tmp_path):
 
 
 def test_the_alphas_come_to_ask_for_what_the_budget_allows():
-    """By the multipliers alone, whatever the loss wants; and not for the least there is, though the mixture stays flat."""
+    """The multipliers alone move the alphas to the budget, and not to the smallest network, although the mixture stays flat."""
     limit, record = limited(0.15), Record()
     run(
         method("darts", NB, budget=budget((limit,), rate=1.0), alphas={"lr": 0.1, "decay": 0.0}),

@@ -332,7 +332,7 @@ def said(capsys, *arguments: str) -> str:
 
 
 def test_every_printed_result_has_its_judgement(short, tmp_path, capsys):
-    """Directly before the verdict, and before what to type next; in the files too."""
+    """The judgement stands directly before the verdict and before the next command, and in the files."""
     fails = fails_of(short)
     assert fails and "hardly moved" in fails[0]
     printed = short.with_suffix(".txt").read_text().splitlines()

@@ -41,7 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outcome(folder: Path) -> Any:
-    """All that a training leaves, but for its seconds."""
+    """Return the content of a training's folder without the seconds."""
     metrics = [
         {key: value for key, value in row.items() if key != "seconds"}
         for row in read_measured(folder / "metrics.jsonl")
@@ -64,7 +64,7 @@ def first_batch() -> Batch:
 
 
 def stepped(card: Card, **given: Any) -> Training:
-    """The same after its first step."""
+    """Return the tiny network after its first step."""
     run = fresh(card, **given)
     run.advance(first_batch())
     return run

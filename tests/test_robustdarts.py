@@ -1,4 +1,4 @@
-"""RobustDARTS: where it stops, what it then derives, and its two other forms."""
+"""RobustDARTS: the epoch at which it stops, the genotype that it derives, and its two other forms."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def short(observers=(), state=None, **options):
 
 
 def planted(monkeypatch, values):
-    """Eigenvalues by epoch, whatever the supernet's are."""
+    """Replace the eigenvalues of the supernet by given ones."""
     monkeypatch.setattr(
         robustdarts_curvature, "supernet_curvature", lambda *arguments, of: values[arguments[-1]]
     )

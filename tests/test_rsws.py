@@ -98,7 +98,7 @@ def test_the_gradient_is_that_of_the_path_alone():
 
 
 class Many(Noise):
-    """Validation images enough to tell architectures apart; a limit takes the first of them."""
+    """Enough validation images to distinguish architectures; a limit takes the first of them."""
 
     def evaluation(self, split, batch=256, limit=None):
         batches = [self._at(split, "evaluation", k) for k in range(6)]
@@ -135,7 +135,7 @@ def test_the_best_of_the_samples_then_of_the_finalists():
 
 
 def test_a_sample_is_judged_as_it_was_trained(monkeypatch):
-    """With all that other patches make of its mixture: the shares of PC-DARTS's edges."""
+    """The mixture of a sample has the changes of other patches, such as the edge weights of PC-DARTS."""
     m, seen = method("rsws+pcdarts", BASE, rsws={"samples": 2, "finalists": 1}), []
     monkeypatch.setattr(
         import_module("archgrad.methods.rsws"),

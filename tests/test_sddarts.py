@@ -108,7 +108,7 @@ def test_value_and_gradient_of_the_divergence(vote, tau):
 
 
 def voted(vote: str, logits: torch.Tensor, tau: float) -> torch.Tensor:
-    """Of one sample, teachers (K, C), by the words of the vote."""
+    """Return the vote of teachers (K, C) on one sample, computed as the paper describes it."""
     if vote == "mean_probability":
         return torch.stack([(one / tau).softmax(0) for one in logits]).mean(0)
     if vote == "mean_logit":

@@ -1,4 +1,4 @@
-"""What a command imports: it parses, lists, looks up and refuses without torch, and a search has nothing of which it makes no use."""
+"""The imports of commands: they parse, list, look up and refuse without torch, and a search imports only the modules that it uses."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def images(root):
 
 
 def searched(tmp_path, data: str) -> set[str]:
-    """The modules that are there after the last epoch of a search."""
+    """Return the modules that are imported after the last epoch of a search."""
     small = [
         "--space.channels",
         "2",

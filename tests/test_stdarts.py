@@ -46,7 +46,7 @@ def stdarts(name: str = "darts", settings: dict | None = None, **options) -> Met
 
 
 def temperatures(epochs: int = 50, init: float = 1e-3, **options) -> list[float]:
-    """Of every epoch, by a rule of time alone."""
+    """Return the temperatures of all epochs by a rule that depends on time alone."""
     rule = stdarts(**options).patch.scalars["temperature"]
     return [rule(at(epoch, epochs, init=init)) for epoch in range(epochs)]
 
@@ -347,7 +347,7 @@ def test_the_step_runs_at_the_temperature_of_its_epoch():
 
 @cache
 def packed(name: str = "stdarts", **options) -> dict:
-    """All of a searched state but its memory."""
+    """Return the content of a checkpoint without the memories."""
     m = method(name, space("nasbench201", **SMALL), alphas={"lr": 3e-4, "decay": 0}, **options)
     return {
         key: value

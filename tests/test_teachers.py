@@ -1,4 +1,4 @@
-"""What each kind of teachers keeps, says, costs and weighs."""
+"""The content, the logits, the passes and the bytes of each kind of teachers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_snapshots_are_the_last_supernets(options, kept):
 
 @pytest.fixture(scope="module")
 def searched():
-    """Mid-search: K = 2 snapshots, a batch, a dropout of ops that nearly always strikes."""
+    """A state in the middle of a search with K = 2 snapshots, a batch, and a dropout of ops close to 1."""
     m = made(dropout(), k=2, level="both")
     state = run(m, epochs=EPOCHS).state
     state.epoch = 2
@@ -111,7 +111,7 @@ def test_a_snapshot_has_the_logits_of_its_supernet(searched, phase):
 
 
 def test_a_teacher_takes_no_part_in_the_dropout(searched):
-    """The very weights of the student as teacher: with dropout of ops they say something else."""
+    """A teacher with the weights of the student has other logits than the student, whose ops are dropped."""
     m, state, batch = searched
     m = made(
         Patch(

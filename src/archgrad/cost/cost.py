@@ -49,7 +49,7 @@ class Cost:
     r2: float | None = None
 
     def value_of(self, genotype: Genotype) -> float:
-        """Return the cost of a genotype: the exact one if it is known, else `added`."""
+        """Return the cost of a genotype: the exact one if it is known, else `sum_over_ops`."""
         return self.sum_over_ops(genotype) if self.exact is None else self.exact(genotype)
 
     def sum_over_ops(self, genotype: Genotype) -> float:

@@ -87,7 +87,7 @@ def test_no_circle_among_files():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
-def test_methods_and_spaces_never_meet():
+def test_methods_and_spaces_never_import_each_other():
     """A method is written for any space: only the table of methods takes a space by its name."""
     for path in FILES:
         if part(path) == "methods" and path.name != "__init__.py":

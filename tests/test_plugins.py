@@ -209,7 +209,7 @@ def test_a_primitive_of_a_plugin_is_taken_by_any_space_of_cells(here, monkeypatc
         catalogue.check_space("nasbench201", {"primitives": space["primitives"]})
 
 
-def test_a_study_names_them_for_its_runs(here):
+def test_a_study_passes_its_plugins_to_its_runs(here):
     shared = {
         "space": {"channels": 2, "cells": 1},
         "search": SMALL["search"],
@@ -218,7 +218,7 @@ def test_a_study_names_them_for_its_runs(here):
     asked = study.read(("", {**shared, "random": {"draws": 1}}), names=["pulled", "darts"])
     assert asked.to_mapping()["plugins"] == ["own_space", "mine.method==1.2"]
     assert asked.settings("pulled").plugins == ("own_space", "mine.method==1.2")
-    assert "plugins" not in asked.resolved("pulled")
+    assert "plugins" not in asked.resolved_settings("pulled")
     plain = study.read(
         ("", {name: value for name, value in shared.items() if name != "plugins"}),
         ("", {"controls": False}),

@@ -78,7 +78,7 @@ def _figure(genotype: Genotype) -> Any:
 
 def _reach(cell: Placement, side: int) -> float:
     """Return the distance from the row of nodes to the end of the lanes on one side."""
-    lanes = cell.lanes(side)
+    lanes = cell.count_lanes(side)
     return FIRST + LANE * (lanes - 1) + 0.25 if lanes else RADIUS + 0.1
 
 

@@ -31,7 +31,7 @@ class Trajectory:
         """Number of epochs of the longest arm."""
         return max(map(len, self.spreads.values()))
 
-    def shown(self) -> list[int]:
+    def shown_epochs(self) -> list[int]:
         """Return a few epochs, evenly spaced and counted from 1; the last epoch is one of them."""
         count = min(SHOWN, self.epochs)
         return [-(-self.epochs * k // count) for k in range(1, count + 1)]

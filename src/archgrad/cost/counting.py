@@ -53,9 +53,9 @@ def count(network: nn.Module, size: int | tuple[int, int], channels: int = 3) ->
 def costs(space: Space, size: int | tuple[int, int], **options: Any) -> dict[str, Cost]:
     """Return the costs "params" and "macs" of the derived networks of a space, as in `count`.
 
-    One pass of the supernet counts all ops. `Cost.of` is always exact. `Cost.added` is exact except
-    for derived networks that leave out nodes without inputs (DARTS): the layers that read them are
-    then narrower, and the sum is an upper bound.
+    One pass of the supernet counts all ops. `Cost.value_of` is always exact. `Cost.sum_over_ops` is
+    exact except for derived networks that leave out nodes without inputs (DARTS): the layers that
+    read them are then narrower, and the sum is an upper bound.
 
     Args:
         space: The space.

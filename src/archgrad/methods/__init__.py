@@ -128,7 +128,7 @@ class Entry(NamedTuple):
         Args:
             name: Name of the method.
             space_name: Name of the space, for its preset.
-            given: Options of the user, as in `options`.
+            given: Options of the user, as in `resolved_options`.
 
         Raises:
             ValueError: An option is unknown or out of range.

@@ -92,7 +92,7 @@ class Multipliers(Memory):
         free = method.selected_genotype(state, ())
         if method.moves_alphas(state):
             over = self.multipliers.new_tensor(
-                [limit.cost.of(free) / limit.bound - 1 for limit in self.limits]
+                [limit.cost.value_of(free) / limit.bound - 1 for limit in self.limits]
             )
             self.multipliers = (
                 self.multipliers + self.rate * torch.where(over > 0, over, FALL * over)
@@ -100,7 +100,10 @@ class Multipliers(Memory):
         found: dict[str, Any] = {}
         for limit, multiplier in zip(self.limits, self.multipliers.tolist()):
             name = limit.cost.name
-            found |= {name: limit.cost.of(selected), f"{name}_free": limit.cost.of(free)}
+            found |= {
+                name: limit.cost.value_of(selected),
+                f"{name}_free": limit.cost.value_of(free),
+            }
             found[f"{name}_expected"] = float(expected(limit.cost, mixture, context.groups))
             found[f"{name}_multiplier"] = multiplier
         return found

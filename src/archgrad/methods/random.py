@@ -70,7 +70,7 @@ class Draws(Memory):
     """The draws so far, each with its final validation accuracy."""
 
     def __init__(self) -> None:
-        self.tried: list[dict[str, Any]] = []
+        self.judged_draws: list[dict[str, Any]] = []
 
     def after_epoch(
         self, method: Method, state: State, data: SearchData, context: Context
@@ -84,16 +84,16 @@ class Draws(Memory):
             state.seed,
             state.epoch,
         )
-        self.tried.append(
+        self.judged_draws.append(
             {"genotype": single_genotype(state.space.groups).to_json(), "accuracy": reached}
         )
         return {"draw_accuracy": reached}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"tried": self.tried}
+        return {"tried": self.judged_draws}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.tried = list(saved["tried"])
+        self.judged_draws = list(saved["tried"])
 
 
 def single_genotype(groups: Groups) -> Genotype:

@@ -163,7 +163,7 @@ def evaluate(
             `Dataset` is another one.
     """
     derived, card = load(folder)
-    device = card.place(device)
+    device = card.choose_device(device)
     if isinstance(images, Dataset):
         tested, where = _own_test_images(card, images, split, columns), f"{images.name}, test"
     else:

@@ -88,7 +88,7 @@ def predict(
     if top < 1:
         raise ValueError(f"top must be at least 1, not {top}")
     derived, card = load(folder)
-    device = card.place(device)
+    device = card.choose_device(device)
     several = [Path(paths)] if isinstance(paths, str | Path) else [*paths]
     files, refused = find_images(several)
     if not files and not refused:

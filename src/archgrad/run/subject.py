@@ -227,7 +227,7 @@ def other_shape_remark(
         return None
 
     def shape(costs: budgets.Costs) -> str:
-        spec = costs.networks().spec()
+        spec = costs.retrainable_space().spec()
         deep = f"{spec['cells']} cells, " if "cells" in spec else ""
         return f"{spec['channels']} channels, {deep}{costs.size}x{costs.size} images"
 

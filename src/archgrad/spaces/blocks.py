@@ -40,7 +40,7 @@ class Layer(NamedTuple):
     first: bool  # the first layer of its stage
 
     @property
-    def keeps(self) -> bool:
+    def keeps_shape(self) -> bool:
         """Return whether the output has the shape of the input."""
         return self.stride == 1 and self.inputs == self.outputs
 
@@ -175,7 +175,7 @@ def primitives(layer: Layer, kind: Kind) -> Callable[[str, int], Primitive]:
     """
 
     def lookup(name: str, stride: int) -> Primitive:
-        if name == SKIP and layer.keeps:
+        if name == SKIP and layer.keeps_shape:
             return PRIMITIVES[SKIP]
         if name == SKIP:
             return Primitive(
@@ -189,7 +189,7 @@ def primitives(layer: Layer, kind: Kind) -> Callable[[str, int], Primitive]:
         def build(channels: int, step: int, style: Style) -> nn.Module:
             # With partial channels (PC-DARTS) the block is a narrower one of the same kind.
             return InvertedResidual(
-                channels if layer.keeps else layer.inputs,
+                channels if layer.keeps_shape else layer.inputs,
                 channels,
                 kernel,
                 expansion,
@@ -198,6 +198,6 @@ def primitives(layer: Layer, kind: Kind) -> Callable[[str, int], Primitive]:
                 kind,
             )
 
-        return Primitive(build, rectified=False, path="residual" if layer.keeps else "never")
+        return Primitive(build, rectified=False, path="residual" if layer.keeps_shape else "never")
 
     return lookup

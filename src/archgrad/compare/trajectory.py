@@ -65,12 +65,12 @@ def of_run(one: Summary, table: ModuleType) -> list[float]:
         return []
     drawn = one["epochs"].get("draw_accuracy") or [None] * len(texts)
     best: tuple[float, str] | None = None
-    found = []
+    found: list[float] = []
     for text, accuracy in zip(texts, drawn):
         if accuracy is not None and (best is None or accuracy > best[0]):
             best = accuracy, text
         found.append(float(table.query(best[1] if best else text)[table.JUDGED_BY]))
-    planned = one["config"].get("search", {}).get("epochs", len(found))
+    planned: int = one["config"].get("search", {}).get("epochs", len(found))
     return found + found[-1:] * (planned - len(found))
 
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from archgrad import errors, terminal
 from archgrad.data import formats
 from archgrad.data.cache import (
-    Say,
     Unreadable,
     pixels,
     read_facts,
@@ -25,6 +24,7 @@ from archgrad.data.preprocess import stored_side
 from archgrad.data.source import Source
 from archgrad.data.stored import Stored
 from archgrad.storage.cache_folder import draft
+from archgrad.terminal import Say
 
 SKIP = "--data.skip-unreadable"
 """Flag of a search and a retraining that leaves out images that cannot be read."""

@@ -218,6 +218,6 @@ def parametric(net: nn.Module, groups: Groups) -> Iterator[list[str]]:
     for group_name, group in groups.items():
         for index, edge in enumerate(group.edges):
             for name in edge.primitives:
-                for module in net.ops(group_name, index, name) if name not in group.free else ():  # type: ignore[operator, union-attr]
+                for module in net.ops(group_name, index, name) if name not in group.free else ():  # type: ignore[operator]
                     if own := [names[id(parameter)] for parameter in module.parameters()]:
                         yield own

@@ -136,6 +136,8 @@ def self_distillation(vote: Vote, tau: float) -> Term:
         logits, known = found
         shares = known / known.sum(0).clamp_min(1)
         targets = vote(logits, shares[..., None], tau)
-        return (soft_divergence(targets, forward.output.exact, tau) * known.any(0)).mean()
+        divergences = soft_divergence(targets, forward.output.exact, tau)
+        mean: Tensor = (divergences * known.any(0)).mean()
+        return mean
 
     return term

@@ -28,7 +28,8 @@ from archgrad.run.folder import RunFolder, default_out, environment
 from archgrad.run.preparing import Prepared, begin, check_depths, prepare, prepare_recorded
 from archgrad.run.watchers import curvature, diagnostics, ranking
 from archgrad.searching import checkpoint, loop, progress, rate
-from archgrad.searching.loop import Found, Observer
+from archgrad.searching.loop import Found
+from archgrad.searching.observer import Observer
 from archgrad.searching.progress import Bar
 from archgrad.searching.types import State
 from archgrad.terminal import say_on

@@ -248,7 +248,7 @@ class Method:
         given = options.values(
             f"{self.name}: {name}", options.model(type(usual)), getattr(self.patch, name)
         )
-        return replace(usual, **given)  # type: ignore[type-var]
+        return replace(usual, **given)
 
     @cached_property
     def alpha_settings(self) -> Callable[[Plan], AlphaSettings]:

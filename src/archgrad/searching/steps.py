@@ -76,9 +76,12 @@ def forward(
         mixture = replace(mixture, recompute=state.recompute == "cells")
         with seeded(*place, device=state.device), autocast(state):
             arguments, drop = (batch.images, mixture), {"drop_path": mixture.drop_path}
-            if weights is None:
-                return module(*arguments, **drop)
-            return functional_call(module, dict(weights), arguments, drop)
+            output: Output = (
+                module(*arguments, **drop)
+                if weights is None
+                else functional_call(module, dict(weights), arguments, drop)
+            )
+            return output
 
     @torch.no_grad()
     def again(alphas: Alphas, weights: NamedTensors | None) -> Output:

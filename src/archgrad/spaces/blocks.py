@@ -92,7 +92,8 @@ class InvertedResidual(nn.Module):
         """Return (B, outputs, H', W') for x (B, inputs, H, W)."""
         hidden = x if self.expand is None else self.activation(self.expand(x))
         hidden = self.squeeze(self.activation(self.bn(self.depthwise(hidden))))
-        return self.project(hidden) + x if self.residual else self.project(hidden)
+        out: Tensor = self.project(hidden)
+        return out + x if self.residual else out
 
 
 class Downsample(nn.Module):
@@ -110,7 +111,8 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the convolution of x (B, C, H, W) times ``weight``, a scalar."""
-        return self.conv(x[:, :, :: self.stride, :: self.stride], weight)
+        out: Tensor = self.conv(x[:, :, :: self.stride, :: self.stride], weight)
+        return out
 
 
 def rounded(channels: float, divisor: int = 8) -> int:

@@ -167,7 +167,8 @@ class MobileStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (B, channels, H', W') for images (B, C, H, W)."""
-        return self.block(F.silu(self.conv(images)))
+        out: Tensor = self.block(F.silu(self.conv(images)))
+        return out
 
 
 class MobileHead(nn.Module):

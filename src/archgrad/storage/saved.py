@@ -271,7 +271,7 @@ def _state_of_one_tensor(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the state that such an optimizer has of a tensor, after a step on one number."""
     options = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
     number = torch.zeros(1, requires_grad=True)
-    trial = type(optimizer)([number], **options)  # type: ignore[call-arg]
+    trial = type(optimizer)([number], **options)
     number.grad = torch.zeros(1)
     trial.step()
     return {name: value for name, value in trial.state[number].items() if torch.is_tensor(value)}

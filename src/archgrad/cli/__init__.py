@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from cyclopts import App, CycloptsError, Group, MissingArgumentError
 
-from archgrad import __version__, terminal
+from archgrad import __version__, extras, terminal
 from archgrad.cli import extending, faults, helping
 from archgrad.cli.helping import SETTINGS
 from archgrad.cli.process import compile_nothing, wait_asleep
@@ -140,7 +140,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             code = app(tokens, exit_on_error=False, print_error=False) or 0
         faults.flush()
         return code
-    except (CycloptsError, ValueError) as error:
+    except (CycloptsError, ValueError, extras.MissingExtra) as error:
         return _complain(_message(error, tokens), 1 if faults.caused_by_fault(error) else 2)
     except BrokenPipeError:  # ... | head
         faults.leave_stdout()

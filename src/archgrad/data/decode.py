@@ -8,9 +8,12 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from archgrad import extras
 from archgrad.data import formats
+
+with extras.named():
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -235,7 +235,7 @@ def replaced(
     """
     for place in places:
         choice = choice_at(net, place.path)
-        module = choice.selected(kept[place.group], place.inputs, place.names)
+        module: nn.Module = choice.selected(kept[place.group], place.inputs, place.names)
         if not place.path:
             return module
         net.set_submodule(place.path, module)

@@ -30,36 +30,6 @@ MATCH = 1e-4
 """The relative difference up to which two counts of the same cost are taken for equal."""
 
 
-def limit(target: Target, cost: Cost, groups: Groups) -> Limit:
-    """Turn a budget into an upper bound on a cost.
-
-    Args:
-        target: The budget.
-        cost: The cost that it names.
-        groups: The edge groups of the space, of which ``%`` takes the largest network.
-
-    Returns:
-        The bound, in units of the cost.
-
-    Raises:
-        ValueError: The cost does not have the unit, or the share is above 100 %.
-    """
-    from archgrad.cost.limits import Limit, most_expensive
-
-    if target.unit == "%":
-        if target.number > 100:
-            raise ValueError(f"budget {target}: the largest network of the space is 100%")
-        largest = most_expensive(cost, groups)
-        assert largest is not None  # no limit excludes it
-        return Limit(cost, target.number / 100 * cost.sum_over_ops(largest))
-    if target.unit in UNITS[cost.unit]:
-        return Limit(cost, target.number * UNITS[cost.unit][target.unit])
-    units = [*filter(None, UNITS[cost.unit]), "%"]
-    if target.unit:
-        raise unknown_name(f"unit in budget {target}:", target.unit, units)
-    raise ValueError(f"budget {target} needs a unit ({', '.join(units)})")
-
-
 @dataclass(frozen=True)
 class Costs:
     """The costs of the networks that `retrain` would build. Each cost is computed on first use.

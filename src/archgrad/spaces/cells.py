@@ -199,7 +199,9 @@ class Cell(nn.Module):
         return self._module_of(found[0])
 
     def _module_of(self, op: Op) -> nn.Module:
-        return (self.shared if op.shared else self.edges)[op.place][op.key]  # type: ignore[index]
+        modules = (self.shared if op.shared else self.edges)[op.place]
+        found: nn.Module = modules[op.key]  # type: ignore[index]
+        return found
 
     def _sum_of_ops(
         self,
@@ -276,7 +278,8 @@ class Cell(nn.Module):
         if op.shared:
             return state.compute_once(op.primitive, module)
         value = state.compute_once("relu", F.relu) if op.rectified else state.part
-        return module(value, weight) if op.scaled else module(value)
+        out: Tensor = module(value, weight) if op.scaled else module(value)
+        return out
 
     def _drop_output(
         self, op: Op, state: Node, out: Tensor, dropout: Mapping[str, float], drop_path: float

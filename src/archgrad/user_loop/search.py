@@ -325,8 +325,8 @@ class Search:
         """Return the costs of the selected network, by name."""
         genotype = self.genotype
         counted_costs = costs(self.space, 0)
-        return {name: cost.of(genotype) for name, cost in counted_costs.items()} | {
-            one.cost.name: one.cost.of(genotype) for one in self._limits
+        return {name: cost.value_of(genotype) for name, cost in counted_costs.items()} | {
+            one.cost.name: one.cost.value_of(genotype) for one in self._limits
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -94,8 +94,10 @@ class Subject:
         check_size(size or self.size)
         from archgrad.data import stem_for
 
-        stems = catalogue.spaces()[self.space_name].stems
-        space = self.space.resized(stem=stem_for(size or self.size, stems)) if stems else self.space
+        side, stems = size or self.size, catalogue.spaces()[self.space_name].stems
+        fitting: dict[str, Any] = {"stem": stem_for(side, stems)} if stems else {}
+        fitting |= {"size": side} if "size" in self.space.spec() else {}
+        space = self.space.resized(**fitting)
         usual = retrain_settings(space, self.recipe)
         return cast(
             "Derived",
@@ -117,7 +119,7 @@ class Subject:
         return Count(
             found["params"],
             found["macs"],
-            spec["channels"],
+            spec.get("channels"),
             spec.get("cells"),
             spec["classes"],
             side,
@@ -219,8 +221,8 @@ def other_shape_remark(
 
     Args:
         found: The genotype.
-        channels: The width of the network that is built.
-        cells: Its depth, None for a chain.
+        channels: The width of the network that is built, None for a module of the user's own.
+        cells: Its depth, None for a chain or such a module.
         size: The side of its images, in pixels.
     """
     if not found.within or found.run is None:
@@ -229,7 +231,8 @@ def other_shape_remark(
     def shape(costs: budgets.Costs) -> str:
         spec = costs.networks().spec()
         deep = f"{spec['cells']} cells, " if "cells" in spec else ""
-        return f"{spec['channels']} channels, {deep}{costs.size}x{costs.size} images"
+        wide = f"{spec['channels']} channels, " if "channels" in spec else ""
+        return f"{wide}{deep}{costs.size}x{costs.size} images"
 
     costs = budgets.retrainable_costs(found.run.settings(), found.space, found.size)
     recipe = {**costs.recipe, "channels": channels, "cells": cells}

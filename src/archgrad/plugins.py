@@ -6,8 +6,8 @@ installed package may instead declare entry points in the groups ``archgrad.meth
 ``archgrad.spaces``, one for each name; archgrad finds them without a setting. Records write a
 plugin as ``mypackage.nas==1.2``.
 
-The space ``mypackage.nets:Net`` is the user's own module ``Net``. It joins the table when a setting, a
-record or a command names it, and records write ``mypackage.nets`` like a plugin.
+The space ``mypackage.nets:Net`` is the user's own module ``Net``. It joins the table when a
+setting, a record or a command names it, and records write ``mypackage.nets`` like a plugin.
 """
 
 from __future__ import annotations

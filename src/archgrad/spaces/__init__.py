@@ -82,8 +82,8 @@ def space(name: str, /, **options: Any) -> Space:
     """Return the search space of a name.
 
     Args:
-        name: Name of the space, as `archgrad spaces` lists it, or ``mypackage.nets:Net`` for a module
-            of your own.
+        name: Name of the space, as `archgrad spaces` lists it, or ``mypackage.nets:Net`` for a
+            module of your own.
         options: Options of the space, such as ``channels`` and ``cells``.
 
     Returns:

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from archgrad import tabular
-from archgrad.arch import chain
+from archgrad.arch import chain, decisions
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.nasbench201 import CELL
 from archgrad.arch.space import Space
@@ -308,7 +308,8 @@ def usual_space(genotype: Genotype) -> str:
     """Return the name of the space to which cells or layers of this shape belong.
 
     Raises:
-        ValueError: The space lacks one of the primitives, and another space has them all.
+        ValueError: The space lacks one of the primitives, and another space has them all. Or the
+            genotype is one of a module of the user's own.
     """
     name = _space_of_shape(genotype)
     used = {link.primitive for cell in genotype.cells for link in cell.links}
@@ -329,6 +330,12 @@ def usual_space(genotype: Genotype) -> str:
 
 
 def _space_of_shape(genotype: Genotype) -> str:
+    if decisions.are_decisions(genotype.cells) and not chain.stages(genotype.cells):
+        if [cell.group for cell in genotype.cells] != [CELL]:
+            raise ValueError(
+                f"the genotype {genotype} is one of a module of your own: name the module by "
+                "--space package.module:Name"
+            )
     if chain.stages(genotype.cells):
         return "nasbenchmacro" if chain.is_macro(genotype.cells) else "mbconv"
     return "nasbench201" if [cell.group for cell in genotype.cells] == [CELL] else "darts"

@@ -57,6 +57,8 @@ def _found(name: str, module: ModuleType) -> Callable[..., Any]:
     for part in name.partition(":")[2].split("."):
         if not hasattr(found, part):
             known = [one for one, value in vars(module).items() if callable(value)]
+            if not known:
+                raise ValueError(f"module {module.__name__} has no class and no function")
             raise unknown_name(f"class or function of module {module.__name__}:", part, known)
         found = getattr(found, part)
     if isinstance(found, nn.Module) or not callable(found):

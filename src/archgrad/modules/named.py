@@ -16,7 +16,7 @@ from archgrad.plugins import place_of
 from archgrad.spaces import Entry
 from archgrad.spaces.options import PrimitiveSets
 
-USUAL = {"classes": 10, "in_channels": 3}
+CLASSES, CHANNELS = 10, 3
 """The options before a search has read its images, as in the other spaces."""
 
 
@@ -35,14 +35,15 @@ def entry_of(name: str, module: ModuleType) -> Entry:
         ValueError: The module has no such class or function, or it makes no module with choices.
     """
     factory = _naming(name, _found(name, module))
-    base = ModuleSpace(name, factory, blueprint(factory, None, USUAL), **USUAL)
+    plan = blueprint(factory, None, {"classes": CLASSES, "in_channels": CHANNELS})
+    base = ModuleSpace(name, factory, plan, classes=CLASSES, in_channels=CHANNELS)
 
     def build(
         *,
         primitives: PrimitiveSets = None,
-        classes: int = USUAL["classes"],
-        in_channels: int = USUAL["in_channels"],
-        size: int | None = None,
+        classes: int = CLASSES,
+        in_channels: int = CHANNELS,
+        size: int = 0,
         discrete: bool = False,
     ) -> ModuleSpace:
         given = {"classes": classes, "in_channels": in_channels, "size": size}

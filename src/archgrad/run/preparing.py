@@ -73,8 +73,8 @@ def prepare_recorded(
         ValueError: The images have changed, or a checkpoint, the metrics or the decisions are
             damaged.
     """
-    settings = folder.settings()
-    was = folder.images()
+    settings = folder.read_settings()
+    was = folder.read_images()
 
     def expect(images: Dataset) -> None:
         if not data.same_images(was["fingerprint"], images):
@@ -264,7 +264,7 @@ def _options_by_method(config: SearchConfig, method: Method) -> dict[str, dict[s
     step: dict[str, Any] = {}
     if "order" in method.stepper.reads:
         step["order"] = method.order
-    if "hypergradient" in method.stepper.reads - method.patch.sets():
+    if "hypergradient" in method.stepper.reads - method.patch.set_fields():
         step["hypergradient"] = "first_order"
     sections["darts"] = step | config.methods.get("darts", {})
     return sections

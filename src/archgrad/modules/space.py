@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from archgrad.arch.edges import Groups, Primitives
+from archgrad.arch.edges import EdgeGroup, Groups, Primitives
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Output
@@ -32,6 +33,8 @@ from archgrad.seeds import seeded
 from archgrad.spaces.derived import Derived
 from archgrad.spaces.options import check_whole
 
+Select = Callable[[Sequence[str]], nn.Module]
+"""(selected primitives) -> the module that stands for a choice in a derived network."""
 ReadLogits = Callable[[Any], Tensor]
 """(output of the user's module) -> logits (B, K)."""
 HELP = {
@@ -168,6 +171,29 @@ class ModuleSpace:
     def output(self) -> tuple[int, ...] | None:
         """Return the shape of the output of `example`; None if it is unknown or no tensor."""
         return self.plan.output
+
+    def filled(
+        self, fill: Callable[[EdgeGroup, Select], nn.Module], size: int = 0
+    ) -> tuple[nn.Module, tuple[Any, ...]]:
+        """Return the module with other modules for its choices, as `archgrad.modules.ram` needs it.
+
+        Args:
+            fill: (edge group, function) -> the module for a choice. The function returns the module
+                of selected primitives.
+            size: Not used, because the example tells the shape of the inputs.
+
+        Returns:
+            The module, and the example of its inputs.
+        """
+        net, groups = self.plan.build(), self.groups
+        for place in self.plan.places:
+            choice = choice_at(net, place.path)
+            select = partial(choice.selected, inputs=place.inputs, names=place.names)
+            module = fill(groups[place.group], select)
+            if not place.path:
+                return module, self.example
+            net.set_submodule(place.path, module)
+        return net, self.example
 
 
 class ModuleNet(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -15,12 +16,14 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.passes import Batch, Output
 from archgrad.components.hypergradient import first_order
 from archgrad.components.losses import accuracy
+from archgrad.cost.cost import Cost
 from archgrad.cost.counting import costs
 from archgrad.cost.limits import Limits, check_feasible
 from archgrad.cost.target import limit, parse_target
 from archgrad.errors import counted, short_repr, unknown_name
 from archgrad.methods import method as make_method
 from archgrad.methods.budget import budget as make_budget
+from archgrad.modules import ram
 from archgrad.modules.blueprint import replaced
 from archgrad.modules.space import ModuleSpace
 from archgrad.searching import checkpoint
@@ -44,7 +47,8 @@ class Search:
         method: Name of a method, or several as "a+b".
         epochs: Number of epochs.
         steps: Number of calls of `step` in one epoch.
-        budget: Largest costs, such as "macs=60%" or ["params=1M", "macs=60%"].
+        budget: Largest costs, such as "macs=60%" or ["params=1M", "ram=256k"]. ``ram`` is the peak
+            memory of one run in bytes (`archgrad.modules.ram`).
         optimizer: Function (parameters) -> optimizer of the weights. You set its learning rate.
             Without it the weights have SGD by the settings of the method.
         loss: Function (output of the module, targets) -> scalar; the cross-entropy by default.
@@ -368,11 +372,16 @@ def limits_of(space: ModuleSpace, budget: str | Sequence[str]) -> Limits:
     targets = [parse_target(text) for text in texts]
     if not targets:
         return ()
-    known = costs(space, 0)
+    counted_costs = cache(partial(costs, space, 0))
+    known: dict[str, Callable[[], Cost]] = {
+        "params": lambda: counted_costs()["params"],
+        "macs": lambda: counted_costs()["macs"],
+        ram.NAME: partial(ram.peak, space),
+    }
     for target in targets:
         if target.name not in known:
             raise unknown_name("cost in a budget:", target.name, known)
-    found = tuple(limit(target, known[target.name], space.groups) for target in targets)
+    found = tuple(limit(target, known[target.name](), space.groups) for target in targets)
     check_feasible(space.groups, found)
     return found
 

@@ -168,7 +168,7 @@ def test_what_a_stub_cannot_say_is_refused(tmp_path, nets):
     with pytest.raises(ValueError, match="'first' and 'second' are copies of one"):
         write_stub(tmp_path / "choices.py", space, differing)
     write_stub(tmp_path / "choices.py", space, genotype({"first": ["skip"], "second": ["skip"]}))
-    with pytest.raises(ValueError, match="name that can be imported, not 'my-choices.py'"):
+    with pytest.raises(ValueError, match=r"name that can be imported, not 'my-choices\.py'"):
         write_stub(tmp_path / "my-choices.py", space, differing)
     with pytest.raises(ValueError, match="the genotype has the cells"):
         write_stub(tmp_path / "choices.py", space, genotype({"first": ["skip"]}))

@@ -17,7 +17,7 @@ from archgrad.errors import short_repr, unknown_name
 from archgrad.modules.mixing import mixed, total_weight
 
 MADE = count()
-"""The number of each choice that is made, so that their order is known (`archgrad.modules.stub`)."""
+"""The number of each choice that is made, so that the order is known (`archgrad.modules.stub`)."""
 
 
 class Choice(nn.Module):

@@ -18,6 +18,7 @@ BY_IMAGES = {
     "data.val",
     "space.classes",
     "space.in_channels",
+    "space.size",
     "space.stem",
 }
 """Settings that are unknown until a run has read its images."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,16 +46,18 @@ class Blueprint:
     Attributes:
         make: Function that makes the module; it is not called again for an instance.
         instance: Whether the user gave an instance, whose weights stay.
-        example: Arguments of a forward pass.
+        example: Arguments of a forward pass; None if no pass was run, because they are unknown.
         places: The choices.
         groups: The edge groups.
+        output: Shape of the output of that pass, if it is one tensor.
     """
 
     make: Callable[[], nn.Module]
     instance: bool
-    example: tuple[Any, ...]
+    example: tuple[Any, ...] | None
     places: tuple[Place, ...]
     groups: Groups
+    output: tuple[int, ...] | None = None
 
     def build(self) -> nn.Module:
         """Return a new module, whose choices know their groups."""
@@ -64,12 +67,15 @@ class Blueprint:
         return net
 
 
-def blueprint(given: Any, example: tuple[Any, ...], arguments: Mapping[str, Any]) -> Blueprint:
+def blueprint(
+    given: Any, example: tuple[Any, ...] | None, arguments: Mapping[str, Any]
+) -> Blueprint:
     """Return the blueprint of a module after one dry run.
 
     Args:
         given: A class or function that makes the module, or an instance.
-        example: Arguments of a forward pass; tensors have a batch of 1 or more.
+        example: Arguments of a forward pass; tensors have a batch of 1 or more. None leaves out the
+            run, so that the groups are known and the costs are not.
         arguments: Values of `ARGUMENTS`; the function gets those that it takes.
 
     Raises:
@@ -90,9 +96,13 @@ def blueprint(given: Any, example: tuple[Any, ...], arguments: Mapping[str, Any]
         )
     for path, choice in found.items():
         choice.group = choice.label or path
-    calls = dry_run(net, found, example)
+    groups = _groups(found)
+    if example is None:
+        places = tuple(Place(path, choice.group, 1, ()) for path, choice in found.items())
+        return Blueprint(make, instance, None, places, groups)
+    calls, output = dry_run(net, found, example)
     places = tuple(Place(path, choice.group, *calls[path]) for path, choice in found.items())
-    return Blueprint(make, instance, example, places, _groups(found))
+    return Blueprint(make, instance, example, places, groups, output)
 
 
 def maker(given: Any, arguments: Mapping[str, Any]) -> tuple[Callable[[], nn.Module], bool]:
@@ -111,7 +121,20 @@ def maker(given: Any, arguments: Mapping[str, Any]) -> tuple[Callable[[], nn.Mod
     chosen = {
         name: value for name, value in arguments.items() if value is not None and name in taken
     }
-    return (lambda: given(**chosen)), False
+
+    def make() -> nn.Module:
+        with with_numbers():
+            return given(**chosen)  # type: ignore[no-any-return]
+
+    return make, False
+
+
+def with_numbers() -> AbstractContextManager[Any]:
+    """Return a context in which tensors have numbers, also inside ``torch.device("meta")``.
+
+    A user's code may read them: ``torch.linspace(0, 0.2, 4).tolist()``.
+    """
+    return torch.device("cpu") if torch.empty(0).is_meta else nullcontext()
 
 
 def accepted_arguments(factory: Callable[..., Any]) -> tuple[str, ...]:
@@ -133,7 +156,7 @@ def built(make: Callable[[], nn.Module]) -> nn.Module:
 
 def dry_run(
     net: nn.Module, found: Mapping[str, AnyChoice], example: tuple[Any, ...]
-) -> dict[str, tuple[int, tuple[str, ...]]]:
+) -> tuple[dict[str, tuple[int, tuple[str, ...]]], tuple[int, ...] | None]:
     """Run the module once, and return the form of the call of each choice.
 
     Args:
@@ -142,7 +165,8 @@ def dry_run(
         example: Arguments of the pass.
 
     Returns:
-        Path -> number of positional arguments, and names of the other arguments.
+        Path -> number of positional arguments, and names of the other arguments. The second value
+        is the shape of the output, if it is one tensor.
 
     Raises:
         ValueError: The pass fails, does not reach a choice, or reaches one with different shapes.
@@ -165,7 +189,7 @@ def dry_run(
     was = net.training
     try:
         with torch.no_grad(), running(Pass()), seeded("module", "dry run"):
-            net.eval()(*example)
+            output = net.eval()(*example)
     except ValueError:
         raise
     except Exception as error:
@@ -187,7 +211,7 @@ def dry_run(
                 f"the forward pass reaches choice {path!r} with shapes {seen[0]} and {other[0]}: a "
                 "choice serves one shape, so make a second choice with the same label"
             )
-    return calls
+    return calls, tuple(output.shape) if isinstance(output, Tensor) else None
 
 
 def _groups(found: Mapping[str, AnyChoice]) -> Groups:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,10 +18,18 @@ from archgrad.arch.space import Defaults
 from archgrad.cost.cost import Cost
 from archgrad.errors import short_repr, unknown_name
 from archgrad.modules import counting
-from archgrad.modules.blueprint import ARGUMENTS, Blueprint, blueprint, choice_at, replaced
+from archgrad.modules.blueprint import (
+    ARGUMENTS,
+    Blueprint,
+    blueprint,
+    choice_at,
+    replaced,
+    with_numbers,
+)
 from archgrad.modules.blueprint import name_of as name_of
 from archgrad.modules.mixing import Pass, again_in_backward, running
 from archgrad.seeds import seeded
+from archgrad.spaces import options
 from archgrad.spaces.derived import Derived
 
 ReadLogits = Callable[[Any], Tensor]
@@ -46,7 +55,8 @@ class ModuleSpace:
         primitives: Group -> the alternatives that remain; None keeps all.
         classes: Number of classes that the factory gets; None leaves it out.
         in_channels: Number of channels of an image that the factory gets.
-        size: Side of an image that the factory gets.
+        size: Side of an image that the factory gets. None if the input is not an image, or not yet
+            known.
         discrete: Whether each choice is replaced by the module that was selected.
     """
 
@@ -88,13 +98,23 @@ class ModuleSpace:
         for option in changes:
             if option not in HELP:
                 raise unknown_name(f"option of the user's own module {self.name}:", option, HELP)
+        options.check_whole(
+            SimpleNamespace(**changes),
+            1,
+            *(one for one in ARGUMENTS if changes.get(one) is not None),
+        )
+        if not isinstance(changes.get("discrete", False), bool):
+            raise ValueError(
+                f"discrete must be true or false, not {short_repr(changes['discrete'])}"
+            )
         if changes.get("primitives") is not None:
             changes["primitives"] = _checked(changes["primitives"], self.plan.groups)
         found = replace(self, **changes)
         arguments = {name: getattr(found, name) for name in ARGUMENTS}
         if arguments == {name: getattr(self, name) for name in ARGUMENTS}:
             return found
-        example = _example(arguments) if self.size and found.size else self.plan.example
+        images = found.size and (self.size or self.plan.example is None)
+        example = _example(arguments) if images else self.plan.example
         return replace(found, plan=blueprint(self.factory, example, arguments))
 
     def spec(self) -> dict[str, Any]:
@@ -121,12 +141,35 @@ class ModuleSpace:
         """
         genotype = Genotype.of(genotype)
         kept = genotype.primitives(self.plan.groups)
+        self.example()  # raises an error if it is unknown, and with it the form of each call
         whole = self.evaluation(**given)
         return Derived(genotype, replace(whole.resized(primitives=kept), discrete=True))
 
-    def costs(self, **given: Any) -> dict[str, Cost]:
-        """Return the costs "params" and "macs" of the derived networks, exact by addition."""
+    def costs(self, size: Any = None, **given: Any) -> dict[str, Cost]:
+        """Return the costs "params" and "macs" of the derived networks, exact by addition.
+
+        Args:
+            size: Side of the image in pixels. It counts only if the space is one of images.
+            given: As in `evaluation`.
+        """
+        if self.size and size:
+            given = {"size": size} | given
         return counting.costs(self.evaluation(**given))
+
+    def example(self) -> tuple[Any, ...]:
+        """Return the arguments of a forward pass.
+
+        Raises:
+            ValueError: They are unknown, because the space is one of images without a size.
+        """
+        if self.plan.example is None:
+            raise ValueError(f"the images of {self.name} have no size yet: give its option size")
+        return self.plan.example
+
+    @property
+    def output(self) -> tuple[int, ...] | None:
+        """Return the shape of the output of `example`; None if it is unknown or no tensor."""
+        return self.plan.output
 
 
 class ModuleNet(nn.Module):
@@ -153,7 +196,7 @@ class ModuleNet(nn.Module):
     @property
     def example(self) -> tuple[Any, ...]:
         """Return the arguments of a forward pass of ``net``."""
-        return self.space.plan.example
+        return self.space.example()
 
     def initialise(self, seed: int) -> None:
         """Initialise the module by the user's own factory, under a seeded generator.
@@ -180,6 +223,8 @@ class ModuleNet(nn.Module):
         Returns:
             The logits, if they are known, and the output of the module as ``raw``.
         """
+        if self.space.size and isinstance(inputs, Tensor):
+            inputs = inputs.contiguous()  # channels_last images would end at a view of the user's
         now = Pass(self._full(mixture), drop_path)
         with running(now):
             raw = inputs() if callable(inputs) else self.net(inputs)
@@ -188,9 +233,13 @@ class ModuleNet(nn.Module):
 
     def _full(self, mixture: Mixture | None) -> Mixture | None:
         """Return a mixture over all alternatives of the module, with 0 for those that left."""
-        if mixture is None and self.space.primitives is None:
+        if mixture is None and (self.space.primitives is None or self.space.discrete):
             return None
         return mixture if self.space.primitives is None else _widened(mixture, self.space)
+
+    def counts(self) -> dict[str, int]:
+        """Return "params" and "macs" of the module for its example, as `archgrad.cost.counting`."""
+        return counting.count(self.net, self.example)
 
     def _logits(self, raw: Any) -> Any:
         return raw if self.space.logits is None else self.space.logits(raw)
@@ -247,7 +296,8 @@ def module_space(
 
 def _example(arguments: Mapping[str, Any]) -> tuple[Tensor]:
     side = arguments["size"]
-    return (torch.zeros(1, arguments["in_channels"], side, side),)
+    with with_numbers():
+        return (torch.zeros(1, arguments["in_channels"], side, side),)
 
 
 def _checked(given: Any, groups: Groups) -> Primitives:

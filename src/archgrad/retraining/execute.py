@@ -386,7 +386,8 @@ def _derived_space(
 ) -> Space:
     """Return the space of the network; raise a ValueError if the settings do not fit it."""
     size = {"channels": settings.channels, "cells": settings.cells}
-    bare = {"auxiliary": False} if "auxiliary" in space.spec() else {}
+    bare: dict[str, Any] = {"auxiliary": False} if "auxiliary" in space.spec() else {}
+    bare |= {"size": dataset.size} if "size" in space.spec() else {}
     derived = space.derive(
         genotype, **size, **bare, classes=len(dataset.classes), in_channels=dataset.in_channels
     )
@@ -411,7 +412,8 @@ def _headlines(run: Training, images: Data, folder: Path) -> Iterator[str]:
     spec = card.spec
     cells = f"{counted(spec['cells'], 'cell')}, " if "cells" in spec else ""
     macs = f"{cost['macs'] / 1e6:.2f} M multiply-adds"
-    size = f"{spec['channels']} channels, {cells}{cost['params']:,} parameters, {macs}"
+    width = f"{spec['channels']} channels, " if "channels" in spec else ""
+    size = f"{width}{cells}{cost['params']:,} parameters, {macs}"
     yield f"network: {card.space}, {size}"
     if random := noise_note(card.genotype):
         yield random

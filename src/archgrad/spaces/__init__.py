@@ -35,6 +35,7 @@ __all__ = [
     "NasBenchMacro",
     "Primitive",
     "Style",
+    "entry",
     "space",
     "space_of",
 ]
@@ -81,7 +82,8 @@ def space(name: str, /, **options: Any) -> Space:
     """Return the search space of a name.
 
     Args:
-        name: Name of the space, as `archgrad spaces` lists it.
+        name: Name of the space, as `archgrad spaces` lists it, or ``mypackage.nets:Net`` for a
+            module of your own.
         options: Options of the space, such as ``channels`` and ``cells``.
 
     Returns:
@@ -93,10 +95,26 @@ def space(name: str, /, **options: Any) -> Space:
     >>> space("nasbench201", channels=8).groups["cell"].width
     5
     """
+    return entry(name).build().resized(**options)
+
+
+def entry(name: str) -> Entry:
+    """Return the line of a space in the table.
+
+    Args:
+        name: Name of the space, or ``mypackage.nets:Net`` for a module of your own.
+
+    Returns:
+        The line.
+
+    Raises:
+        ValueError: There is no such space, or the module cannot be imported.
+    """
     plugins.load_entry_points()
+    plugins.load_space(name)
     if name not in SPACES:
         raise plugins.unknown("space", name, SPACES)
-    return SPACES[name].build().resized(**options)
+    return SPACES[name]
 
 
 def space_of(given: Any) -> Space:

@@ -22,3 +22,9 @@ def trained(network, batches, loss, epochs, rate=3e-3):
             optimizer.step()
             schedule.step()
     return network.eval()
+
+
+@torch.no_grad()
+def accuracy(network, inputs, targets):
+    """Return the share of inputs whose class is right."""
+    return (network(inputs).argmax(1) == targets).float().mean().item()

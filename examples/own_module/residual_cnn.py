@@ -10,14 +10,13 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from plain import loader, trained
+from plain import accuracy, loader, trained
 from torch import nn
 
 import archgrad
 
-EPOCHS, IMAGES, SEED = 15, 4000, 0
-BY_HAND = "blocks.0.choice=conv3, blocks.1.choice=conv3, blocks.2.choice=conv3, "
-BY_HAND += "blocks.3.choice=conv3, deep=depth2"
+METHOD, EPOCHS, IMAGES, SEED = "stdarts+sddarts", 10, 4000, 0
+BY_HAND = "".join(f"blocks.{n}.choice=conv3, " for n in range(4)) + "deep=depth2"
 
 
 def conv(width, kernel, groups=1):
@@ -55,9 +54,7 @@ class Net(nn.Module):
         return self.head(self.deep(x).mean((2, 3)))
 
 
-if len(sys.argv) < 2:
-    print("no folder of CIFAR-10 is given: the digits of scikit-learn take its place")
-images = archgrad.load(sys.argv[1] if len(sys.argv) > 1 else "digits")
+images = archgrad.load(sys.argv[1] if sys.argv[1:] else "digits")  # it says which images it has
 order = torch.randperm(len(images.train), generator=torch.Generator().manual_seed(SEED))[:IMAGES]
 x, y = images.train.pixels(order) / 255 - 0.5, images.train.labels[order]
 test_x, test_y = images.test.pixels(torch.arange(len(images.test))) / 255 - 0.5, images.test.labels
@@ -65,13 +62,18 @@ half = len(x) // 2
 train, val = loader(x[:half], y[:half], 64), loader(x[half:], y[half:], 64)
 
 space = archgrad.module_space(Net, x[:1], classes=len(images.classes), in_channels=x.shape[1])
-search = archgrad.Search(space, "stdarts", budget="macs=50%", epochs=EPOCHS, steps=len(train))
+search = archgrad.Search(space, METHOD, budget="macs=50%", epochs=EPOCHS, steps=len(train))
 for _ in range(EPOCHS):
     for batch, val_batch in zip(train, val):
         search.step(batch, val_batch)
 
-for name, genotype in {"found": search.genotype, "by hand": BY_HAND}.items():
+macs = space.costs()["macs"]
+print(f"budget: {search.bounds['macs']:,.0f} multiply-adds")
+for name, genotype in {"found": search.genotype, "by hand": archgrad.Genotype.of(BY_HAND)}.items():
     torch.manual_seed(SEED)
-    network = space.derive(genotype).network.net
+    network = space.derive(genotype).network.net  # a Net without a choice inside
     trained(network, loader(x, y, 64), F.cross_entropy, EPOCHS)
-    macs = space.costs()["macs"].of(search.genotype)
+    right = accuracy(network, test_x, test_y)
+    print(
+        f"{name}: {genotype}\n  {macs.of(genotype):,.0f} multiply-adds, test accuracy {right:.1%}"
+    )

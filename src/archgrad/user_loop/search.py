@@ -338,6 +338,11 @@ class Search:
         """
         write_stub(path, self.space, self.genotype)
 
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Return the largest allowed cost of each budget, by the name of the cost."""
+        return {one.cost.name: one.bound for one in self._limits}
+
     def costs(self) -> dict[str, float]:
         """Return the costs of the selected network, by name."""
         genotype = self.genotype

@@ -19,7 +19,7 @@ from archgrad.components.relax import softmax
 from archgrad.components.schedules import epoch_at_share, linear
 from archgrad.searching.method import Method
 from archgrad.searching.patch import Patch
-from archgrad.searching.types import Data, Stage, State
+from archgrad.searching.types import SearchData, Stage, State
 
 
 class Average:
@@ -45,7 +45,7 @@ class Average:
         )
 
     def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
+        self, method: Method, state: State, data: SearchData, context: Context
     ) -> dict[str, Any]:
         return {"remembered": self.loss}
 

@@ -175,7 +175,9 @@ def test_a_cold_softmax_keeps_the_order_of_what_it_leaves_at_0():
         for name, group in MACRO.groups.items()
     }
     assert all(int((rows > 0).sum()) == 1 for rows in m.readout(state).weights.values())
-    found = m.selected(state, (Limit(cost, cost.added(most_expensive(cost, MACRO.groups)) - 1),))
+    found = m.selected_genotype(
+        state, (Limit(cost, cost.added(most_expensive(cost, MACRO.groups)) - 1),)
+    )
     assert sorted(cell.links[0].primitive for cell in found.cells) == ["mb3_k3"] + 7 * ["mb6_k5"]
 
 
@@ -192,7 +194,7 @@ def test_what_a_stage_leaves_has_a_selection_with_all_its_links():
         )
         state.alphas[name][0, group.edges[0].primitives.index("skip_connect")] = 3.0
     left = DARTS.resized(primitives=survivors(m, state, 2)).groups
-    assert is_feasible(left, (limit,)) and limit.holds(m.selected(state))
+    assert is_feasible(left, (limit,)) and limit.holds(m.selected_genotype(state))
 
 
 def test_a_larger_budget_from_the_same_alphas_never_has_a_smaller_score():

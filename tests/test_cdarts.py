@@ -203,7 +203,7 @@ def test_presets_of_the_spaces(name):
 
 
 def options(space_name: str, preset: str | None) -> dict:
-    return METHODS["cdarts"].options(space_name, {"preset": preset} if preset else {})
+    return METHODS["cdarts"].resolved_options(space_name, {"preset": preset} if preset else {})
 
 
 def test_named_presets_stand_over_the_space_s():
@@ -260,7 +260,10 @@ def test_steps_of_an_epoch(given, pretraining, cycle):
     ] * 4
     state = m.start(seed=0, epochs=6, steps=10)
     state.epoch, state.step = 3, 1
-    assert (m.done(state), m.left(state)) == (2 * pretraining + cycle + 1, 3 * cycle - 1)
+    assert (m.steps_done(state), m.steps_left(state)) == (
+        2 * pretraining + cycle + 1,
+        3 * cycle - 1,
+    )
 
 
 class Phases(Record):

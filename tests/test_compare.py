@@ -371,7 +371,7 @@ def test_what_outlived_its_study_is_waited_for(done, tmp_path):
     shutil.copytree(done / "runs" / "darts-seed1", home.runs / "darts-seed1")
     one, ends = Run("darts", 1, home), []
     with ExitStack() as lock:
-        lock.enter_context(one.folder.locked())
+        lock.enter_context(one.folder.lock())
         execute(
             [one], jobs=1, stopping=lambda: False, ended=ends.append, say=lambda line: lock.close(),
             start=lambda one: pytest.fail("started"), pause=0.01,

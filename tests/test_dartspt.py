@@ -221,8 +221,8 @@ class Steps:
 
         def watched(m, state, train, val):
             context = m.context(state, "alpha")
-            self.fractions.append(context.t.fraction)
-            self.places.append(context.t.place)
+            self.fractions.append(context.progress.fraction)
+            self.places.append(context.progress.step_key)
             values = step(m, state, train, val)
             self.rates.append(state.optimizers["weights"].param_groups[0]["lr"])
             self.open.append(

@@ -194,7 +194,7 @@ def test_links_in_a_run_folder_are_never_written_through(tmp_path):
         "checkpoint.pt.part",
     ):
         (run.path / name).symlink_to(target)
-    with pytest.raises(OSError, match="lock"), run.locked():
+    with pytest.raises(OSError, match="lock"), run.lock():
         pass
     files.write_json(run.environment, {"a": 1})
     with pytest.raises(OSError, match=r"metrics\.jsonl"):

@@ -387,7 +387,7 @@ def test_schedules_read_the_epoch_that_ended():
 
     def relax(alphas, context):
         if context.phase == "readout":
-            read.append((context.t.epoch, context.t.step))
+            read.append((context.progress.epoch, context.progress.step))
         return Mixture({name: (a / fall(context)).softmax(-1) for name, a in alphas.items()})
 
     m, kept = (

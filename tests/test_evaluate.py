@@ -142,11 +142,11 @@ def expected(run: Path) -> tuple[torch.Tensor, torch.Tensor]:
     network = load(run / "retrain")
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         logits = network.derived(
-            network.card.preprocess.images(digits().test.pixels(torch.arange(60)))
+            network.card.preprocess.crop_and_normalise(digits().test.pixels(torch.arange(60)))
         ).float()
     with torch.no_grad():
         full = network.derived(
-            network.card.preprocess.images(digits().test.pixels(torch.arange(60)))
+            network.card.preprocess.crop_and_normalise(digits().test.pixels(torch.arange(60)))
         )
     return full.softmax(1), logits
 

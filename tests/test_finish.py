@@ -117,7 +117,7 @@ def test_between_two_epochs_it_is_what_the_last_row_says(tmp_path, capsys):
         and len(rows) == 2
         and content["finished"]["steps"] == 0
     )
-    assert RunFolder(folder).finished_by_hand() == "after epoch 2 of 3"
+    assert RunFolder(folder).place_of_finish() == "after epoch 2 of 3"
     assert "finished after epoch 2 of 3 as it was" in told(capsys, "show", folder)
 
 
@@ -154,7 +154,7 @@ def test_resume_wants_to_be_told(halfway, tmp_path, capsys):
     )
     assert main(["resume", str(folder), "--reopen"]) == 0
     assert same(outcome(folder), outcome(halfway / "whole"))
-    assert RunFolder(folder).finished_by_hand() is None
+    assert RunFolder(folder).place_of_finish() is None
     assert "leave out --reopen" in told(capsys, "resume", folder, "--reopen", code=2)
     assert "is finished: see" in told(capsys, "finish", folder)
 
@@ -219,7 +219,7 @@ def test_a_kill_while_it_is_reopened_leaves_a_stopped_run(halfway, tmp_path, mon
 def test_what_cannot_be_finished(halfway, tmp_path, capsys):
     assert "there is no run in" in told(capsys, "finish", tmp_path, code=2)
     folder = copied(halfway, tmp_path, "before")
-    with RunFolder(folder).locked():
+    with RunFolder(folder).lock():
         assert "another process" in told(capsys, "finish", folder, code=2)
     images = json.loads((folder / "data.json").read_text())
     (folder / "data.json").write_text(json.dumps(images | {"fingerprint": "other"}))
@@ -252,7 +252,7 @@ def test_random_search_needs_a_draw(tmp_path, capsys):
         "random has nothing to choose among yet" in told(capsys, "finish", first, code=2)
         and not (first / "genotype.json").exists()
     )
-    assert main(["resume", str(first)]) == 0 and RunFolder(first).finished_by_hand() is None
+    assert main(["resume", str(first)]) == 0 and RunFolder(first).place_of_finish() is None
     second = stopped(tmp_path / "second", 2 * STEPS + 1, *draws)
     assert "random trains no alphas, so it decides now" in told(capsys, "finish", second)
     rows = [json.loads(line) for line in (second / "metrics.jsonl").read_text().splitlines()]

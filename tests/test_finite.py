@@ -137,7 +137,7 @@ def test_a_loaded_state_is_read_only_where_its_alphas_are_numbers(tmp_path):
         checkpoint.restore(m, content)
     state.alphas["cell"].data[0, 0] = math.nan
     said = r"^the alphas of this search have diverged, .* an --alphas\.lr below 0\.0003 or a --weights\.lr below"
-    for read in (m.selected, m.genotype, m.readout):
+    for read in (m.selected_genotype, m.genotype, m.readout):
         with pytest.raises(ValueError, match=said):
             read(state)
 
@@ -146,7 +146,7 @@ def test_alphas_that_are_large_and_right_are_read():
     m = made("darts")
     state = run(m, epochs=1).state
     state.alphas["cell"].data.mul_(0.5 * LARGEST / largest_value(state.alphas.values()).item())
-    assert m.selected(state)
+    assert m.selected_genotype(state)
 
 
 def test_a_trace_says_what_was_first():

@@ -85,13 +85,15 @@ def test_the_door_refuses_conflicts_as_ever():
 def test_every_method_carries_its_origin(name):
     entry = METHODS[name]
     needed = {
-        option: 1 for option, field in entry.model().model_fields.items() if field.is_required()
+        option: 1
+        for option, field in entry.options_model().model_fields.items()
+        if field.is_required()
     }
     (origin,) = entry.patch(**needed).origins
     assert (origin.name, origin.presets, set(origin.options)) == (
         name,
         entry.presets,
-        set(origin.usual) | needed.keys(),
+        set(origin.defaults) | needed.keys(),
     )
     assert pickle.loads(pickle.dumps(origin)) == origin
 
@@ -101,8 +103,11 @@ def test_every_method_by_the_door_has_the_options_of_its_space(space_name):
     for name, entry in METHODS.items():
         for preset in {None, *entry.presets} - set(SPACES):
             given = {"preset": preset} if preset else {}
-            patch = entry.made(name, space_name, given)
-            assert not patch.origins or not patch.origins[0].differs(space_name), (name, preset)
+            patch = entry.make_patch(name, space_name, given)
+            assert not patch.origins or not patch.origins[0].differing_options(space_name), (
+                name,
+                preset,
+            )
 
 
 def test_an_option_said_as_the_preset_of_another_space_is_the_users():

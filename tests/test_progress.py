@@ -65,7 +65,7 @@ class Watches:
     def finalise(self, method, state, data, decisions):
         for k in range(len(decisions), 2):
             self.now += 10
-            yield Decision(method.selected(state), {"k": k})
+            yield Decision(method.selected_genotype(state), {"k": k})
 
     def patch(self):
         ahead = {"finalisation": lambda method, state: 100.0 * (2 - len(state.decisions))}

@@ -127,15 +127,15 @@ def test_bad_settings_are_one_line(given: dict[str, Any], message: str) -> None:
 
 def test_cosine_moves_once_an_epoch_as_in_quark0() -> None:
     cifar = PRESETS["cifar"]
-    assert [cifar.rate(e) for e in (0, 300, 599)] == pytest.approx(
+    assert [cifar.learning_rate_at(e) for e in (0, 300, 599)] == pytest.approx(
         [0.025, 0.0125, 0.0125 * (1 + math.cos(math.pi * 599 / 600))]
     )
 
 
 def test_linear_with_warmup_as_in_pdarts() -> None:
     imagenet = PRESETS["imagenet"]
-    assert [imagenet.rate(e) for e in (0, 1)] == pytest.approx([0.1, 0.2 * 244 / 245])
-    assert [imagenet.rate(e) for e in (5, 244, 245, 249)] == pytest.approx(
+    assert [imagenet.learning_rate_at(e) for e in (0, 1)] == pytest.approx([0.1, 0.2 * 244 / 245])
+    assert [imagenet.learning_rate_at(e) for e in (5, 244, 245, 249)] == pytest.approx(
         [0.5 * 240 / 245, 0.5 / 245, 0.5 / 245, 0.5 / (245 * 5)]
     )
 
@@ -144,13 +144,13 @@ def test_linear_with_warmup_as_in_pdarts() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_any_length_trains_at_a_positive_rate(name: str, epochs: int) -> None:
     settings = replace(PRESETS[name], epochs=epochs)
-    assert all(0 < settings.rate(epoch) <= settings.lr for epoch in range(epochs))
+    assert all(0 < settings.learning_rate_at(epoch) <= settings.lr for epoch in range(epochs))
 
 
 def test_drop_path_rises_linearly_and_cutout_is_at_most_half_the_image() -> None:
     cifar = PRESETS["cifar"]
-    assert [cifar.dropping(e) for e in (0, 300)] == pytest.approx([0.0, 0.1])
-    assert [cifar.erased(size) for size in (8, 28, 32, 64)] == [4, 14, 16, 16]
+    assert [cifar.drop_path_at(e) for e in (0, 300)] == pytest.approx([0.0, 0.1])
+    assert [cifar.cutout_side(size) for size in (8, 28, 32, 64)] == [4, 14, 16, 16]
 
 
 # What each setting does.

@@ -221,7 +221,8 @@ def test_without_its_parts_it_is_darts_bit_for_bit():
 def test_presets_are_the_papers_three():
     assert set(PRESETS) == {"es", "l2", "dp"}
     fields = {
-        name: METHODS["robustdarts"].patch(**preset).sets() for name, preset in PRESETS.items()
+        name: METHODS["robustdarts"].patch(**preset).set_fields()
+        for name, preset in PRESETS.items()
     }
     assert fields == {
         "es": {"memory", "finalise", "lengths", "ahead"},

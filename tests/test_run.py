@@ -192,7 +192,7 @@ def test_a_truncated_checkpoint_is_refused(finished, tmp_path):
 
 def test_two_processes_in_one_folder_are_refused(finished, tmp_path):
     folder = unfinished(finished, tmp_path / "run")
-    with RunFolder(folder).locked(), pytest.raises(ValueError, match="another process"):
+    with RunFolder(folder).lock(), pytest.raises(ValueError, match="another process"):
         run.resume(folder, console=QUIET)
     assert (
         run.resume(folder, console=QUIET) is not None

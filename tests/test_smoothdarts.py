@@ -201,7 +201,7 @@ def test_a_draw_is_by_its_place():
     perturb = noise(constant(0.2))
     found = [
         perturb(mixture(), uphill, place)[0][1].weights["one"]
-        for place in (AT, AT, AT._replace(t=AT.t._replace(step=1)))
+        for place in (AT, AT, AT._replace(progress=AT.progress._replace(step=1)))
     ]
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 

@@ -236,7 +236,7 @@ def test_options_of_the_catalogue_are_those_of_the_functions():
         return {name: part for name, part in model.model_json_schema().items() if name != "title"}
 
     for name, entry in METHODS.items():
-        assert schema(catalogue.method_options(name)) == schema(entry.model()), name
+        assert schema(catalogue.method_options(name)) == schema(entry.options_model()), name
     for entry in SPACES.values():
         own = options.model(getattr(entry.build, "func", entry.build))
         assert set(own.model_fields) <= set(config.sections()["space"].model_fields)

@@ -190,7 +190,7 @@ def test_remembered_is_what_the_student_said(k, interval):
     def spy(forward):
         phase, epoch, index = (
             forward.context.phase,
-            forward.context.t.epoch,
+            forward.context.progress.epoch,
             forward.batch.index.tolist(),
         )
         found = forward.context.memory["teachers"].recall(forward)
@@ -234,7 +234,7 @@ def test_a_second_order_asks_the_same_teachers():
     def spy(forward):
         found = forward.context.memory["teachers"].recall(forward)
         said = torch.zeros(()) if found is None else torch.cat([part.flatten() for part in found])
-        asked.setdefault(forward.context.t[:2], []).append(said)
+        asked.setdefault(forward.context.progress[:2], []).append(said)
         return forward.output.logits.new_zeros(())
 
     run(

@@ -121,7 +121,7 @@ def load_space(name: str) -> None:
         made = importlib.import_module("archgrad.modules.named")
         _table_of("space")[name] = made.entry_of(name, sys.modules[where])
     except ValueError as error:
-        raise ValueError(f"space {name}: {error}") from error
+        raise ValueError(str(error) if name in str(error) else f"space {name}: {error}") from error
 
 
 def loaded() -> tuple[str, ...]:

@@ -91,7 +91,7 @@ class Home:
         )
 
     def _study(self, folder: RunFolder) -> None:
-        settings = folder.settings().to_mapping()
+        settings = folder.read_settings().to_mapping()
         shared = {
             name: value
             for name, value in settings.items()
@@ -146,7 +146,7 @@ def home(tmp_path_factory) -> Any:
         patched.chdir(path)
         made = Home(path)
         patched.setattr(execute, "_run", never)
-        patched.setattr(RunFolder, "locked", lambda folder: contextlib.nullcontext())
+        patched.setattr(RunFolder, "lock", lambda folder: contextlib.nullcontext())
         patched.setattr(files, "draft", lambda path: contextlib.nullcontext(io.BytesIO()))
         for place, name in ((data, "load"), (study.Study, "resolved"), (spaces_cost, "costs")):
             patched.setattr(place, name, remembered(getattr(place, name)))

@@ -123,8 +123,8 @@ def write(cells: Cells) -> str:
 
     Returns:
         Layers or digits for a chain, a NAS-Bench-201 string for a complete ``cell``,
-        ``Genotype(...)`` if every node has two inputs, decisions for a module of the user's own, JSON
-        otherwise. `parse` is the inverse.
+        ``Genotype(...)`` if every node has two inputs, decisions for a module of the user's own,
+        JSON otherwise. `parse` is the inverse.
     """
     if layers := chain.write(cells):
         return layers

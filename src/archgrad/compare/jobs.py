@@ -122,7 +122,7 @@ class Run:
 
         Such a run is neither done nor failed, because it is shorter than the others.
         """
-        return None if self.done else self.folder.finished_by_hand()
+        return None if self.done else self.folder.place_of_finish()
 
     def state(self) -> str:
         """Return ``done``, ``left out``, ``goes on`` or ``new``."""
@@ -168,7 +168,7 @@ class Run:
         Raises:
             ValueError: A file of the run is damaged.
         """
-        if self.folder.genotype.exists() and not self.folder.finished_by_hand():
+        if self.folder.genotype.exists() and not self.folder.place_of_finish():
             found = summary.summarise(
                 self.folder, self.arm, self.seed, blind=self.blind, retrain_seeds=self.retrain_seeds
             )
@@ -188,7 +188,7 @@ class Run:
 def _locked(folder: RunFolder) -> bool:
     """Return whether another process holds the lock of a folder."""
     try:
-        with folder.locked():
+        with folder.lock():
             return False
     except ValueError:
         return True

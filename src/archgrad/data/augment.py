@@ -51,7 +51,7 @@ class Augment:
         pixels = padded_crop(pixels, self.padding, self.flip, rng)
         if self.resized or self.jitter:
             pixels = photographic(pixels, preprocess.size, self.resized, self.jitter, *place)
-        images = preprocess.normalised(pixels)
+        images = preprocess.normalise(pixels)
         return cutout(images, self.cutout, rng) if self.cutout else images
 
 

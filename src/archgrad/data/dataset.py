@@ -51,7 +51,7 @@ class Images:
         """Return the images at ``indices`` (n,)."""
         return replace(self, rows=self.rows[indices], labels=self.labels[indices])
 
-    def on(self, device: torch.device | str) -> Images:
+    def to(self, device: torch.device | str) -> Images:
         """Return the same images, on ``device`` where they take at most `RESIDENT` bytes."""
         return replace(self, store=self.store.to(device)) if self.store.nbytes <= RESIDENT else self
 

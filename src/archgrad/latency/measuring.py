@@ -125,7 +125,7 @@ def choose_genotypes(
 
     Returns:
         The genotype of least cost, ``nets - 2`` random ones by rising cost, and the one of most
-        cost.
+        cost. A space with fewer genotypes gives fewer.
     """
     tables = cost.on(groups)
     ends = [
@@ -136,9 +136,9 @@ def choose_genotypes(
         {uniform_genotype(groups, seed, "latency", i) for i in range(draws)} - set(ends),
         key=cost.added,
     )
-    low, high = cost.added(drawn[0]), cost.added(drawn[-1])
+    low, high = (cost.added(one) for one in (drawn[:1] + drawn[-1:] or ends))
     found: list[Genotype] = []
-    for i in range(nets - 2):
+    for i in range(min(nets - 2, len(drawn))):
         goal = low + (high - low) * i / max(1, nets - 3)
         found.append(
             min(

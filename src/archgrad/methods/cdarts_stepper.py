@@ -176,7 +176,7 @@ class Cyclic:
     def begin_epoch(self, method: Method, state: State) -> None:
         """Select the genotype of a new cycle, and make new optimizers unless they are kept."""
         if method.moves_alphas(state):
-            state.genotype = method.selected(state)
+            state.genotype = method.selected_genotype(state)
             if not self.keep:
                 state.optimizers = self.optimizers(method, state)
 

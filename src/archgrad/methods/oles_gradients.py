@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from archgrad.arch.edges import Groups
 from archgrad.components.context import Context, Forward
-from archgrad.searching.types import Data, Memory, Method, State
+from archgrad.searching.types import Memory, Method, SearchData, State
 
 PerOp = list[list[Tensor]]
 """A list for each op, of the gradients of its weights."""
@@ -122,7 +122,7 @@ class GradientMatches(Memory):
             found: Gradients by the name of the parameter.
             context: The context of the pass, which has the epoch and the step.
         """
-        place = context.t.place
+        place = context.progress.step_key
         if half == "alpha":
             self.shown = place
         if self.waiting and self.waiting[0] == place and self.waiting[1] != half:
@@ -165,14 +165,14 @@ class GradientMatches(Memory):
                 self.counts[op] = 0
 
     def after_step(self, forward: Forward) -> None:
-        if forward.context.phase == "alpha" and self.shown != forward.context.t.place:
+        if forward.context.phase == "alpha" and self.shown != forward.context.progress.step_key:
             raise ValueError(
                 "oles needs its own alpha step, in which it compares gradients: "
                 "leave out darts.hypergradient"
             )
 
     def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
+        self, method: Method, state: State, data: SearchData, context: Context
     ) -> dict[str, Any]:
         """Return as metrics the mean match of the learning ops and the fraction of resting ops."""
         row: dict[str, Any] = (

@@ -19,7 +19,7 @@ from archgrad.diagnostics.accuracy import accuracy
 from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
-from archgrad.searching.types import Ahead, Data, Decision, Memory, Method, Stage, State
+from archgrad.searching.types import Ahead, Decision, Memory, Method, SearchData, Stage, State
 
 
 @with_origin()
@@ -30,8 +30,8 @@ def random(*, draws: PositiveInt = 4) -> Patch:
     gradient.
 
     Args:
-        draws: number k of architectures that are drawn. Where k does not divide the epochs, their
-            numbers of epochs differ by one at most.
+        draws: number k of architectures that are drawn. If k does not divide the epochs, some
+            architectures train for one epoch more than others.
 
     Returns:
         The patch of the method.
@@ -73,7 +73,7 @@ class Draws(Memory):
         self.tried: list[dict[str, Any]] = []
 
     def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
+        self, method: Method, state: State, data: SearchData, context: Context
     ) -> dict[str, Any]:
         if state.epoch + 1 != state.dies:
             return {}
@@ -115,7 +115,7 @@ def single_genotype(groups: Groups) -> Genotype:
 
 
 def best_draw(
-    method: Method, state: State, data: Data, decisions: list[Decision]
+    method: Method, state: State, data: SearchData, decisions: list[Decision]
 ) -> Iterator[Decision]:
     """Yield one decision: the draw with the best validation accuracy, the earliest of equals."""
     tried = state.memory["draws"].state_dict()["tried"]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from archgrad.arch.edges import Alphas
 from archgrad.components.context import Context, Forward
-from archgrad.searching.types import Data, Memory, Method, State
+from archgrad.searching.types import Memory, Method, SearchData, State
 
 Recalled = tuple[Tensor, Tensor] | None
 Teacher = dict[str, dict[str, Tensor]]
@@ -114,9 +114,9 @@ class Snapshots(Memory):
                 self.keep(forward.supernet, forward.alphas)
 
     def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
+        self, method: Method, state: State, data: SearchData, context: Context
     ) -> dict[str, Any]:
-        if self.unit == "epoch" and (context.t.epoch + 1) % self.interval == 0:
+        if self.unit == "epoch" and (context.progress.epoch + 1) % self.interval == 0:
             self.keep(state.nets["search"], state.alphas)
         return {}
 
@@ -266,7 +266,7 @@ class RememberedLogits(Memory):
 
     def after_step(self, forward: Forward) -> None:
         table, index = self.tables.get(forward.context.phase), forward.batch.index
-        epoch = forward.context.t.epoch
+        epoch = forward.context.progress.epoch
         if table is None or epoch % self.interval:
             return
         slot = epoch // self.interval % self.k
@@ -280,11 +280,11 @@ class RememberedLogits(Memory):
 
     def recall(self, forward: Forward) -> Recalled:
         """Return the logits that the images of this pass had before the present epoch."""
-        t, phase = forward.context.t, forward.context.phase
-        place = (*t.place, phase)
+        progress, phase = forward.context.progress, forward.context.phase
+        place = (*progress.step_key, phase)
         if place not in self.recalled:
             other_half = {at: found for at, found in self.recalled.items() if at[:2] == place[:2]}
-            found = self.look_up(self.tables[phase], t.epoch, forward.batch.index)
+            found = self.look_up(self.tables[phase], progress.epoch, forward.batch.index)
             self.recalled = other_half | {place: found}
         return self.recalled[place]
 

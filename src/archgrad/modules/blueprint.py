@@ -118,9 +118,7 @@ def maker(given: Any, arguments: Mapping[str, Any]) -> tuple[Callable[[], nn.Mod
             f"a class or function that makes a module is expected, not {short_repr(given)}"
         )
     taken = accepted_arguments(given)
-    chosen = {
-        name: value for name, value in arguments.items() if value is not None and name in taken
-    }
+    chosen = {name: value for name, value in arguments.items() if value and name in taken}
 
     def make() -> nn.Module:
         with with_numbers():

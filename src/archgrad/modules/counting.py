@@ -81,7 +81,8 @@ def costs(space: ModuleSpace) -> dict[str, Cost]:
 
     @cache
     def exact(genotype: Genotype) -> dict[str, int]:
-        return count(space.derive(genotype).network.net, net.example)
+        derived: Any = space.derive(genotype).network
+        return count(derived.net, net.example)
 
     def cost(name: str) -> Cost:
         ops: dict[str, dict[tuple[int, int, str], float]] = {group: {} for group in whole.groups}

@@ -16,7 +16,7 @@ from archgrad.plugins import place_of
 from archgrad.spaces import Entry
 from archgrad.spaces.options import PrimitiveSets
 
-USUAL = {"classes": 10, "in_channels": 3}
+CLASSES, CHANNELS = 10, 3
 """The options before a search has read its images, as in the other spaces."""
 
 
@@ -35,14 +35,15 @@ def entry_of(name: str, module: ModuleType) -> Entry:
         ValueError: The module has no such class or function, or it makes no module with choices.
     """
     factory = _naming(name, _found(name, module))
-    base = ModuleSpace(name, factory, blueprint(factory, None, USUAL), **USUAL)
+    plan = blueprint(factory, None, {"classes": CLASSES, "in_channels": CHANNELS})
+    base = ModuleSpace(name, factory, plan, classes=CLASSES, in_channels=CHANNELS)
 
     def build(
         *,
         primitives: PrimitiveSets = None,
-        classes: int = USUAL["classes"],
-        in_channels: int = USUAL["in_channels"],
-        size: int | None = None,
+        classes: int = CLASSES,
+        in_channels: int = CHANNELS,
+        size: int = 0,
         discrete: bool = False,
     ) -> ModuleSpace:
         given = {"classes": classes, "in_channels": in_channels, "size": size}
@@ -57,6 +58,8 @@ def _found(name: str, module: ModuleType) -> Callable[..., Any]:
     for part in name.partition(":")[2].split("."):
         if not hasattr(found, part):
             known = [one for one, value in vars(module).items() if callable(value)]
+            if not known:
+                raise ValueError(f"module {module.__name__} has no class and no function")
             raise unknown_name(f"class or function of module {module.__name__}:", part, known)
         found = getattr(found, part)
     if isinstance(found, nn.Module) or not callable(found):

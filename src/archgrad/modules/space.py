@@ -29,8 +29,8 @@ from archgrad.modules.blueprint import (
 from archgrad.modules.blueprint import name_of as name_of
 from archgrad.modules.mixing import Pass, again_in_backward, running
 from archgrad.seeds import seeded
-from archgrad.spaces import options
 from archgrad.spaces.derived import Derived
+from archgrad.spaces.options import check_whole
 
 ReadLogits = Callable[[Any], Tensor]
 """(output of the user's module) -> logits (B, K)."""
@@ -53,10 +53,10 @@ class ModuleSpace:
         plan: The choices.
         logits: Function that reads the logits from the module's output; None if the output is them.
         primitives: Group -> the alternatives that remain; None keeps all.
-        classes: Number of classes that the factory gets; None leaves it out.
-        in_channels: Number of channels of an image that the factory gets.
-        size: Side of an image that the factory gets. None if the input is not an image, or not yet
-            known.
+        classes: Number of classes that the factory gets; 0 leaves it to the factory.
+        in_channels: Number of channels of an image that the factory gets; 0 as for ``classes``.
+        size: Side of an image that the factory gets. It is 0 if the input is no image, or the side
+            is not known yet.
         discrete: Whether each choice is replaced by the module that was selected.
     """
 
@@ -65,9 +65,9 @@ class ModuleSpace:
     plan: Blueprint
     logits: ReadLogits | None = None
     primitives: Primitives | None = None
-    classes: int | None = None
-    in_channels: int | None = None
-    size: int | None = None
+    classes: int = 0
+    in_channels: int = 0
+    size: int = 0
     discrete: bool = False
 
     defaults = Defaults()
@@ -98,11 +98,7 @@ class ModuleSpace:
         for option in changes:
             if option not in HELP:
                 raise unknown_name(f"option of the user's own module {self.name}:", option, HELP)
-        options.check_whole(
-            SimpleNamespace(**changes),
-            1,
-            *(one for one in ARGUMENTS if changes.get(one) is not None),
-        )
+        check_whole(SimpleNamespace(**changes), 0, *(one for one in ARGUMENTS if one in changes))
         if not isinstance(changes.get("discrete", False), bool):
             raise ValueError(
                 f"discrete must be true or false, not {short_repr(changes['discrete'])}"
@@ -119,9 +115,11 @@ class ModuleSpace:
 
     def spec(self) -> dict[str, Any]:
         """Return all options as values for JSON."""
-        kept = self.primitives and {
-            name: [list(names) for names in edges] for name, edges in self.primitives.items()
-        }
+        kept: dict[str, Any] | None = None
+        if self.primitives is not None:
+            kept = {
+                name: [list(names) for names in edges] for name, edges in self.primitives.items()
+            }
         found = {name: getattr(self, name) for name in ARGUMENTS}
         return {"primitives": kept, **found, "discrete": self.discrete}
 
@@ -129,12 +127,12 @@ class ModuleSpace:
         """Return a new supernet, with the initialisation of the user's factory."""
         return ModuleNet(self)
 
-    def evaluation(self, **given: Any) -> ModuleSpace:
+    def evaluation(self, **options: Any) -> ModuleSpace:
         """Return the space of the derived networks; only `ARGUMENTS` can replace an option."""
-        chosen = {name: value for name, value in given.items() if value is not None}
+        chosen = {name: value for name, value in options.items() if value is not None}
         return self.resized(**chosen)
 
-    def derive(self, genotype: Genotype | str, **given: Any) -> Derived:
+    def derive(self, genotype: Genotype | str, **options: Any) -> Derived:
         """Return the derived network of a genotype, as `Space.derive`.
 
         Its ``network.net`` is the user's module without a choice inside.
@@ -142,19 +140,19 @@ class ModuleSpace:
         genotype = Genotype.of(genotype)
         kept = genotype.primitives(self.plan.groups)
         self.example()  # raises an error if it is unknown, and with it the form of each call
-        whole = self.evaluation(**given)
+        whole = self.evaluation(**options)
         return Derived(genotype, replace(whole.resized(primitives=kept), discrete=True))
 
-    def costs(self, size: Any = None, **given: Any) -> dict[str, Cost]:
+    def costs(self, size: Any = None, **options: Any) -> dict[str, Cost]:
         """Return the costs "params" and "macs" of the derived networks, exact by addition.
 
         Args:
             size: Side of the image in pixels. It counts only if the space is one of images.
-            given: As in `evaluation`.
+            options: As in `evaluation`.
         """
         if self.size and size:
-            given = {"size": size} | given
-        return counting.costs(self.evaluation(**given))
+            options = {"size": size} | options
+        return counting.costs(self.evaluation(**options))
 
     def example(self) -> tuple[Any, ...]:
         """Return the arguments of a forward pass.
@@ -259,9 +257,9 @@ def module_space(
     example: Any = None,
     *,
     logits: ReadLogits | None = None,
-    classes: int | None = None,
-    in_channels: int | None = None,
-    size: int | None = None,
+    classes: int = 0,
+    in_channels: int = 0,
+    size: int = 0,
 ) -> ModuleSpace:
     """Return the search space of a module that has choices inside.
 
@@ -291,10 +289,18 @@ def module_space(
     else:
         given = example if isinstance(example, tuple) else (example,)
     plan = blueprint(module, given, arguments)
-    return ModuleSpace(name_of(module), module, plan, logits, **arguments)
+    return ModuleSpace(
+        name_of(module),
+        module,
+        plan,
+        logits,
+        classes=classes,
+        in_channels=in_channels,
+        size=size,
+    )
 
 
-def _example(arguments: Mapping[str, Any]) -> tuple[Tensor]:
+def _example(arguments: Mapping[str, int]) -> tuple[Tensor]:
     side = arguments["size"]
     with with_numbers():
         return (torch.zeros(1, arguments["in_channels"], side, side),)

@@ -26,7 +26,7 @@ from archgrad.diagnostics.sharpness import BALLS, supernet_sharpness
 from archgrad.errors import counted
 from archgrad.searching.duration import EIGENVALUE
 from archgrad.searching.observer import Observer
-from archgrad.searching.types import Data, Method, State
+from archgrad.searching.types import Method, SearchData, State
 from archgrad.storage.records import Row
 
 TIMES = 5
@@ -75,7 +75,7 @@ class Gap(Probe):
     def passes(self, state: State) -> float:
         return 2 * validation_images(state, self.images)
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
         if not is_due(self.interval(state.plan.epochs), state, row):
             return None
         past = state_at_end(method, state, row)
@@ -124,7 +124,7 @@ class Sharpness(Probe):
     def passes(self, state: State) -> float:
         return float(self.batches * self.batch * len(self.over) * (3 * self.steps + 1))
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
         if not is_due(self.interval(state.plan.epochs), state, row):
             return None
         mixture = readout_of(method, state_at_end(method, state, row))
@@ -178,7 +178,7 @@ class Curvature(Probe):
     def passes(self, state: State) -> float:
         return EIGENVALUE * self.batches * self.batch
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
         if "eigenvalue" in row or not is_due(self.every, state, row):
             return None
         mixture, groups = readout_of(method, state_at_end(method, state, row)), state.space.groups
@@ -210,7 +210,7 @@ class Entropies(Probe):
     def passes(self, state: State) -> float:
         return 0.0
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
         if not is_due(self.every, state, row):
             return None
         mixture, groups = method.readout(state_at_end(method, state, row)), state.space.groups
@@ -268,7 +268,7 @@ class Ranking(Probe):
         nets = 2 if "evaluation" in state.nets else 1
         return nets * self.architectures * validation_images(state, self.images)
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
         if not is_due(self.interval(state.plan.epochs), state, row):
             return None
         groups = state.space.groups

@@ -18,7 +18,7 @@ from archgrad.storage import files, records
 
 if TYPE_CHECKING:
     from archgrad.arch.passes import Batch
-    from archgrad.searching.types import Data, Decision, Method, State, Values
+    from archgrad.searching.types import Decision, Method, SearchData, State, Values
     from archgrad.storage.records import Row
 
 
@@ -43,7 +43,7 @@ class Metrics(Observer):
         """Append one row."""
         files.append(self.path, json.dumps(row))
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> None:
         self.append(row)
 
 
@@ -59,7 +59,7 @@ class Decisions(Observer):
         if path.exists():
             records.write(path, records.read_decisions(path, taken))
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> None:
         self.since = monotonic(), process_time()
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None:
@@ -106,7 +106,7 @@ class Checkpoints(Observer):
         if self.stopping() or monotonic() - self.last >= self.seconds / (10 if ends else 1):
             self._save(method, state)
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> None:
         self.over = bool(state.stopped) or state.epoch == state.plan.epochs
         self._save(method, state)
 
@@ -152,12 +152,12 @@ class InterruptibleData:
     """Give the same data, and call a function before each batch.
 
     Attributes:
-        data: Data.
+        data: SearchData.
         measuring: Function that is called before each batch of an evaluation.
         tuning: Function that is called before each batch that the search learns from.
     """
 
-    data: Data
+    data: SearchData
     measuring: Callable[[], object]
     tuning: Callable[[], object]
 
@@ -172,14 +172,14 @@ class InterruptibleData:
     def batches(
         self, split: str, epoch: int, start: int = 0, steps: int | None = None
     ) -> Iterator[Batch]:
-        """Yield batches to learn from, as `Data.batches` does."""
+        """Yield batches to learn from, as `SearchData.batches` does."""
         self.tuning()
         for batch in self.data.batches(split, epoch, start, steps):
             yield batch
             self.tuning()
 
     def evaluation(self, split: str, batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
-        """Yield batches to evaluate on, as `Data.evaluation` does."""
+        """Yield batches to evaluate on, as `SearchData.evaluation` does."""
         self.measuring()
         for found in self.data.evaluation(split, batch, limit):
             yield found

@@ -17,7 +17,7 @@ from archgrad.searching.progress import Clock, SignsOfLife, time_left_text
 
 if TYPE_CHECKING:
     from archgrad.observers.probes import Probe
-    from archgrad.searching.types import Data, Decision, Method, State, Values
+    from archgrad.searching.types import Decision, Method, SearchData, State, Values
     from archgrad.storage.records import Row
 
 ENDS = "ends of epochs"
@@ -103,7 +103,7 @@ class Timing(Observer):
             self.costs.add(PASS, seconds, probe.passes(state))
         self.measured += seconds
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> None:
         self._done(state, ENDS)
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None:
@@ -203,7 +203,7 @@ class Timed(Observer):
     def on_step(self, method: Method, state: State, values: Values) -> None:
         self.probe.on_step(method, state, values)
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
         began = self.timing.clock()
         self.life.at(f"epoch {row['epoch'] + 1}/{state.plan.epochs}, {self.probe.name}")
         found = self.probe.on_epoch(method, state, data, row)
@@ -252,7 +252,7 @@ class Estimate(Observer):
                 self.say(line)
             self.keep(left.seconds, self.timing.total(state))
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> None:
         self.keep(self.timing.left(state).seconds, self.timing.total(state))
 
 

@@ -177,7 +177,7 @@ def evaluate(
         net = fabric(device, precision).setup_module(derived.network)
         found = measure(
             net,
-            tested.on(device),
+            tested.to(device),
             card.preprocess,
             batch=batch or card.batch,
             seed=card.seed,

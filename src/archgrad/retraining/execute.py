@@ -254,7 +254,7 @@ def _train(
         nonlocal saved
         stop = stopping()
         if always or stop or monotonic() - saved >= seconds:
-            run.check()  # a diverged state must not replace a good checkpoint
+            run.check_finite()  # a diverged state must not replace a good checkpoint
             checkpoint.save(folder / CHECKPOINT, run.pack())
             saved = monotonic()
         if stop and run.epoch < epochs:
@@ -282,10 +282,10 @@ def _train(
             row = {
                 "epoch": run.epoch,
                 **run.averages(),
-                "lr": settings.rate(run.epoch),
-                "drop_path": settings.dropping(run.epoch),
+                "lr": settings.learning_rate_at(run.epoch),
+                "drop_path": settings.drop_path_at(run.epoch),
             }
-            run.check()
+            run.check_finite()
             if run.epoch in progress.tests:
                 row |= tested()
             row["seconds"] = monotonic() - began
@@ -317,7 +317,7 @@ def images_of(card: Card, dataset: Dataset, device: torch.device, report: Say) -
         report: Function that prints a line.
     """
     settings = card.settings
-    erased = settings.erased(dataset.size)
+    erased = settings.cutout_side(dataset.size)
     jitter = settings.jitter if dataset.in_channels == 3 else 0.0
     if erased < settings.cutout:
         report(

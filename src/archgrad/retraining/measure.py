@@ -142,7 +142,7 @@ def measure(
         raise ValueError("there is no image to evaluate on")
     classes = len(preprocess.classes)
     chunks = torch.arange(len(images)).split(batch)
-    pixels = (preprocess.images(images.pixels(chunk).to(device)) for chunk in chunks)
+    pixels = (preprocess.crop_and_normalise(images.pixels(chunk).to(device)) for chunk in chunks)
     loss, pairs = (
         torch.zeros((), dtype=torch.float64, device=device),
         torch.zeros(classes * classes, dtype=torch.int64, device=device),

@@ -57,7 +57,7 @@ def search(config: SearchConfig | Mapping[str, Any], *, console: Console | None 
     with progress.signs_of_life(console):
         prepared = prepare(config, say_on(console))
         state = begin(prepared)  # before anything is written, because it may raise
-    with folder.locked():
+    with folder.lock():
         folder.begin(
             environment(prepared.config.device),
             prepared.data.summary(),
@@ -97,12 +97,12 @@ def resume(
     """
     console = console or terminal.console(soft_wrap=True)
     folder = RunFolder(Path(path))
-    folder.settings()
+    folder.read_settings()
     if reopen:
         folder.check_reopen()
     elif folder.genotype.exists() and not repair:
         return None
-    with folder.locked():
+    with folder.lock():
         if repair:
             repairing.repair_search(folder, say_on(console), previous=previous)
         if folder.genotype.exists() and not reopen:
@@ -158,7 +158,7 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
                 timing,
                 say,
                 partial(watchers.shorter_searches, config, prepared.data, bool(past)),
-                folder.expect,
+                folder.write_estimate,
             ),
         )
         try:

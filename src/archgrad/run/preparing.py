@@ -73,8 +73,8 @@ def prepare_recorded(
         ValueError: The images have changed, or a checkpoint, the metrics or the decisions are
             damaged.
     """
-    settings = folder.settings()
-    was = folder.images()
+    settings = folder.read_settings()
+    was = folder.read_images()
 
     def expect(images: Dataset) -> None:
         if not data.same_images(was["fingerprint"], images):
@@ -264,7 +264,7 @@ def _options_by_method(config: SearchConfig, method: Method) -> dict[str, dict[s
     step: dict[str, Any] = {}
     if "order" in method.stepper.reads:
         step["order"] = method.order
-    if "hypergradient" in method.stepper.reads - method.patch.sets():
+    if "hypergradient" in method.stepper.reads - method.patch.set_fields():
         step["hypergradient"] = "first_order"
     sections["darts"] = step | config.methods.get("darts", {})
     return sections
@@ -312,12 +312,11 @@ def begin(prepared: Prepared) -> State:
     )
 
 
-def fitted_space(config: SearchConfig, images: Dataset) -> Space:
-    """Return the space of the settings, with the classes, channels, size and stem of the images.
+def fit_space_settings(config: SearchConfig, images: Dataset) -> dict[str, Any]:
+    """Return the settings of the space, with the classes, channels, size and stem of the images.
 
     Raises:
-        ValueError: The settings name others than the images have, or the network of the space does
-            not return a number for each class.
+        ValueError: The settings name other classes, channels or another size than the images have.
     """
     has = {"classes": len(images.classes), "in_channels": images.in_channels}
     if "size" in space_from(config).spec():
@@ -328,14 +327,24 @@ def fitted_space(config: SearchConfig, images: Dataset) -> Space:
                 f"space.{name} is {config.space[name]}, but {images.name} has {value}: leave it out"
             )
     stems = spaces.entry(config.space["name"]).stems
-    usual = {"stem": stem_for(images.size, stems)} if stems else {}
-    space = space_from(config.model_copy(update={"space": usual | config.space | has}))
-    returned = getattr(space, "output", None)  # only a module of the user's may return others
-    if returned not in (None, (1, has["classes"])):
+    return ({"stem": stem_for(images.size, stems)} if stems else {}) | config.space | has
+
+
+def fitted_space(config: SearchConfig, images: Dataset) -> Space:
+    """Return the space of the settings of `fit_space_settings`.
+
+    Raises:
+        ValueError: A setting does not fit, or the network does not return a number for each class.
+    """
+    fitted = fit_space_settings(config, images)
+    space = space_from(config.model_copy(update={"space": fitted}))
+    wanted = (1, fitted["classes"])
+    returned = getattr(space, "output", wanted)  # only a module of the user's may return others
+    if returned not in (None, wanted):
         raise ValueError(
             f"space {space.name}: the network returns {returned} for one image, and "
-            f"{images.name} has {has['classes']} classes: let it take the argument classes, and "
-            f"return {(1, has['classes'])}"
+            f"{images.name} has {fitted['classes']} classes: let it take the argument classes, and "
+            f"return {wanted}"
         )
     return space
 

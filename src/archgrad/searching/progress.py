@@ -17,7 +17,7 @@ from archgrad.searching.duration import Remaining, duration_text
 from archgrad.searching.observer import Observer
 
 if TYPE_CHECKING:
-    from archgrad.searching.types import Data, Decision, Method, State, Values
+    from archgrad.searching.types import Decision, Method, SearchData, State, Values
     from archgrad.storage.records import Row
 
 Clock = Callable[[], float]
@@ -102,7 +102,7 @@ class Bar(Observer):
         if self.task is None:
             self.progress.start()
             self.task = self.progress.add_task(
-                "", total=method.done(state) + method.left(state), left=""
+                "", total=method.steps_done(state) + method.steps_left(state), left=""
             )
         # The bar moves every ten steps, because reading a number waits for the GPU.
         if state.step % 10 == 0 or state.step == method.steps(state):
@@ -110,7 +110,7 @@ class Bar(Observer):
             self.progress.update(
                 self.task,
                 description=line,
-                completed=method.done(state),
+                completed=method.steps_done(state),
                 left=self._left(state).removeprefix(", "),
             )
         over = state.step == method.steps(state)
@@ -120,7 +120,7 @@ class Bar(Observer):
             left = self.timing.left(state).seconds
         self.life.at(f"epoch {state.epoch + 1}/{state.plan.epochs}, {place}", left)
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> None:
         self._print(
             state, self._line(method, state, row, row["epoch"]) + f"  {row['seconds']:.0f} s"
         )

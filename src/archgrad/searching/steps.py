@@ -83,7 +83,7 @@ def forward(
     @torch.no_grad()
     def again(alphas: Alphas, weights: NamedTensors | None) -> Output:
         with probing(module):
-            return run(method.mixture(alphas, context).whole(), weights)
+            return run(method.mixture(alphas, context).without_dropout(), weights)
 
     return Forward(
         alphas, mixture, run(mixture, weights), batch, module, context, again, method.patch.loss
@@ -319,16 +319,13 @@ def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Value
 
 def added(one: Gradients, other: Gradients) -> Gradients:
     """Return the sum of two sets of gradients; None counts as nothing."""
-    if not one:
-        return other
-    return {
-        name: gradient
-        if one[name] is None
-        else one[name]
-        if gradient is None
-        else one[name] + gradient
-        for name, gradient in other.items()
-    }
+    found = dict(other)
+    for name, gradient in one.items():
+        further = other[name]
+        found[name] = gradient if further is None else further
+        if gradient is not None and further is not None:
+            found[name] = gradient + further
+    return found
 
 
 def move_alphas(state: State, found: NamedTensors) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from archgrad import plugins
 from archgrad.arch.space import Space
 from archgrad.errors import short_repr
+from archgrad.spaces import options
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.darts import STEMS, Darts
 from archgrad.spaces.derived import Derived
@@ -36,6 +37,7 @@ __all__ = [
     "Primitive",
     "Style",
     "entry",
+    "options",
     "space",
     "space_of",
 ]

@@ -50,8 +50,8 @@ class Search:
         optimizer: Function (parameters) -> optimizer of the weights. You set its learning rate.
             Without it the weights have SGD by the settings of the method.
         loss: Function (output of the module, targets) -> scalar; the cross-entropy by default.
-        metrics: Name -> function (output of the module, targets) -> scalar. By default the accuracy,
-            where the output is logits and the targets are classes.
+        metrics: Name -> function (output of the module, targets) -> scalar. The default is the
+            accuracy, where the output is logits and the targets are classes.
         val: Loader of validation batches, for methods that measure networks at the end of an epoch.
         samples: Number of samples of the training and the validation split, for methods that
             remember each sample.

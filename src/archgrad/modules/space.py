@@ -191,9 +191,9 @@ class ModuleSpace:
             select = partial(choice.selected, inputs=place.inputs, names=place.names)
             module = fill(groups[place.group], select)
             if not place.path:
-                return module, self.example
+                return module, self.example()
             net.set_submodule(place.path, module)
-        return net, self.example
+        return net, self.example()
 
 
 class ModuleNet(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from archgrad.methods.budget import budget as make_budget
 from archgrad.modules import ram
 from archgrad.modules.blueprint import replaced
 from archgrad.modules.space import ModuleSpace
+from archgrad.modules.stub import write_stub
 from archgrad.searching import checkpoint
 from archgrad.searching.loop import epoch_row, record_stop
 from archgrad.searching.patch import Patch
@@ -324,6 +326,22 @@ class Search:
         for given in batches:
             inputs = given[0] if isinstance(given, tuple | list) else given
             yield inputs.to(self.state.device) if torch.is_tensor(inputs) else inputs
+
+    def write_stub(self, path: str | Path) -> None:
+        """Write a file, such as ``choices.py``, by which the selected module runs with torch alone.
+
+        Save the weights of `derive` beside it (`archgrad.modules.write_stub` says how both are
+        used).
+
+        Raises:
+            ValueError: The file cannot be imported by its name, or no genotype is selected yet.
+        """
+        write_stub(path, self.space, self.genotype)
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Return the largest allowed cost of each budget, by the name of the cost."""
+        return {one.cost.name: one.bound for one in self._limits}
 
     def costs(self) -> dict[str, float]:
         """Return the costs of the selected network, by name."""

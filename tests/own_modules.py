@@ -114,10 +114,11 @@ class Transformer(nn.Module):
             {"heads": Heads(8, 2), "products": Products(8, 4), "skip": nn.Identity()}
         )
         self.feed = archgrad.Choice({"mlp": mlp(8, 16), "narrow": mlp(8, 4), "skip": nn.Identity()})
+        self.again = archgrad.Choice({"products": Products(8, 2), "skip": nn.Identity()})
         self.head = nn.Linear(8, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.feed(self.mix(x)).mean(1))
+        return self.head(self.again(self.feed(self.mix(x))).mean(1))
 
 
 def mlp(width: int, inner: int) -> nn.Module:
@@ -145,7 +146,10 @@ class Recurrent(nn.Module):
     def __init__(self, classes: int = CLASSES) -> None:
         super().__init__()
         self.read = archgrad.Choice(
-            {"lstm": Last(nn.LSTM(8, 8, batch_first=True)), "gru": Last(nn.GRU(8, 8, 1, True, True))}
+            {
+                "lstm": Last(nn.LSTM(8, 8, batch_first=True)),
+                "gru": Last(nn.GRU(8, 8, 1, True, True)),
+            }
             | {"linear": Pair(8)}
         )
         self.head = nn.Linear(8, classes)

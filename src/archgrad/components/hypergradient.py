@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from archgrad.arch.edges import Alphas
 from archgrad.components.context import Forward
-from archgrad.components.gradients import NamedTensors, frozen, gradients, probing, with_zeros
+from archgrad.components.gradients import (
+    NamedTensors,
+    differentiable_twice,
+    frozen,
+    gradients,
+    probing,
+    with_zeros,
+)
 
 HalfLoss = Callable[[Alphas, NamedTensors | None], tuple[Tensor, Forward]]
 """(alphas, weights, or None for the network's own) -> the loss, and the pass that gave it."""
@@ -59,14 +66,17 @@ def second_order(problem: Problem) -> AlphaGradients:
     """
 
     def product(vector: NamedTensors) -> dict[str, Tensor]:
-        loss, _ = problem.lower(problem.alphas, None)
-        reached = gradients(loss, problem.weights, create_graph=True)
-        along = [
-            (gradient * vector[name]).sum()
-            for name, gradient in reached.items()
-            if gradient is not None
-        ]
-        return gradients(torch.stack(along).sum(), problem.alphas, zeros=True)
+        with differentiable_twice(
+            "darts.hypergradient second_order", "take finite_differences or first_order"
+        ):
+            loss, _ = problem.lower(problem.alphas, None)
+            reached = gradients(loss, problem.weights, create_graph=True)
+            along = [
+                (gradient * vector[name]).sum()
+                for name, gradient in reached.items()
+                if gradient is not None
+            ]
+            return gradients(torch.stack(along).sum(), problem.alphas, zeros=True)
 
     return _unrolled(problem, product)
 

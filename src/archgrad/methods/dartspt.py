@@ -75,6 +75,7 @@ def dartspt(
         finalise=perturbation(tune, last, rate, criterion, order, images),
         ahead={"finalisation": remaining_work(tune, last, order, images)},
         alpha_from=never if fixed else None,
+        reads_accuracy=("dartspt",) if criterion == "accuracy" else (),
     )
 
 
@@ -109,6 +110,7 @@ def perturbation(
                 "dartspt",
                 batch_statistics=True,
                 loss=method.patch.loss,
+                classes=criterion == "accuracy",
             )
             return right if criterion == "accuracy" else -loss
 

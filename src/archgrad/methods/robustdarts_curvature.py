@@ -68,6 +68,7 @@ class EigenvalueHistory(Memory):
             "curvature",
             context.t.epoch,
             of=method.loss,
+            way_out="set robustdarts.stop to false",
         )
         return value if math.isfinite(value) else None
 

@@ -46,6 +46,7 @@ class Blueprint:
         make: Function that makes the module; it is not called again for an instance.
         instance: Whether the user gave an instance, whose weights stay.
         example: Arguments of a forward pass.
+        output: Output of the module for the example.
         places: The choices.
         groups: The edge groups.
     """
@@ -53,6 +54,7 @@ class Blueprint:
     make: Callable[[], nn.Module]
     instance: bool
     example: tuple[Any, ...]
+    output: Any
     places: tuple[Place, ...]
     groups: Groups
 
@@ -90,9 +92,9 @@ def blueprint(given: Any, example: tuple[Any, ...], arguments: Mapping[str, Any]
         )
     for path, choice in found.items():
         choice.group = choice.label or path
-    calls = dry_run(net, found, example)
+    calls, output = dry_run(net, found, example)
     places = tuple(Place(path, choice.group, *calls[path]) for path, choice in found.items())
-    return Blueprint(make, instance, example, places, _groups(found))
+    return Blueprint(make, instance, example, output, places, _groups(found))
 
 
 def maker(given: Any, arguments: Mapping[str, Any]) -> tuple[Callable[[], nn.Module], bool]:
@@ -133,8 +135,8 @@ def built(make: Callable[[], nn.Module]) -> nn.Module:
 
 def dry_run(
     net: nn.Module, found: Mapping[str, AnyChoice], example: tuple[Any, ...]
-) -> dict[str, tuple[int, tuple[str, ...]]]:
-    """Run the module once, and return the form of the call of each choice.
+) -> tuple[dict[str, tuple[int, tuple[str, ...]]], Any]:
+    """Run the module once, and return the form of the call of each choice, and the output.
 
     Args:
         net: The module.
@@ -142,7 +144,8 @@ def dry_run(
         example: Arguments of the pass.
 
     Returns:
-        Path -> number of positional arguments, and names of the other arguments.
+        Path -> number of positional arguments, and names of the other arguments; and the output of
+        the module.
 
     Raises:
         ValueError: The pass fails, does not reach a choice, or reaches one with different shapes.
@@ -165,7 +168,7 @@ def dry_run(
     was = net.training
     try:
         with torch.no_grad(), running(Pass()), seeded("module", "dry run"):
-            net.eval()(*example)
+            output = net.eval()(*example)
     except ValueError:
         raise
     except Exception as error:
@@ -187,15 +190,13 @@ def dry_run(
                 f"the forward pass reaches choice {path!r} with shapes {seen[0]} and {other[0]}: a "
                 "choice serves one shape, so make a second choice with the same label"
             )
-    return calls
+    return calls, output
 
 
 def _groups(found: Mapping[str, AnyChoice]) -> Groups:
     first: dict[str, str] = {}
-    cells: dict[str, int] = {}
     for path, choice in found.items():
         same = found[first.setdefault(choice.group, path)]
-        cells[choice.group] = cells.get(choice.group, 0) + 1
         if (same.primitives, same.pick) != (choice.primitives, choice.pick):
             raise ValueError(
                 f"choices {first[choice.group]!r} and {path!r} have the label {choice.group!r} and "

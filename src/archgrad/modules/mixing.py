@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
 
@@ -151,6 +153,8 @@ def _sum(
                 idle.append(rows[column])
             continue
         out = op()
+        if cell is not None and (rate := cell.dropout.get(name, 0.0)):
+            out = tree_map_only(Tensor, partial(F.dropout, p=rate), out)
         if decision.training and drop_path > 0 and name not in decision.weightless:
             out = tree_map_only(Tensor, lambda leaf: _dropped(leaf, drop_path), out)
         names.append(name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Output
 from archgrad.arch.space import Defaults
 from archgrad.cost.cost import Cost
-from archgrad.errors import short_repr, unknown_name
+from archgrad.errors import listed, one_line, short_repr
 from archgrad.modules import counting
 from archgrad.modules.blueprint import ARGUMENTS, Blueprint, blueprint, choice_at, replaced
 from archgrad.modules.blueprint import name_of as name_of
@@ -87,7 +88,9 @@ class ModuleSpace:
         """
         for option in changes:
             if option not in HELP:
-                raise unknown_name(f"option of the user's own module {self.name}:", option, HELP)
+                raise ValueError(
+                    f"a module of your own has no option {option!r}; it has {listed(list(HELP))}"
+                )
         if changes.get("primitives") is not None:
             changes["primitives"] = _checked(changes["primitives"], self.plan.groups)
         found = replace(self, **changes)
@@ -104,6 +107,32 @@ class ModuleSpace:
         }
         found = {name: getattr(self, name) for name in ARGUMENTS}
         return {"primitives": kept, **found, "discrete": self.discrete}
+
+    def read_logits(self, outputs: Sequence[Any]) -> Any:
+        """Return the logits of one or more outputs of the module, one behind the other.
+
+        Without a function that reads them, an output that is no tensor is returned as it is.
+        """
+        found = outputs if self.logits is None else [self.logits(output) for output in outputs]
+        if not found:
+            return None
+        return torch.cat(list(found)) if len(found) > 1 and torch.is_tensor(found[0]) else found[0]
+
+    @property
+    def logit_shape(self) -> tuple[int, ...] | None:
+        """Return the shape of the logits for the example; None if the output is no tensor.
+
+        Raises:
+            ValueError: The function that reads the logits fails.
+        """
+        try:
+            found = self.read_logits([self.plan.output])
+        except Exception as error:
+            raise ValueError(
+                f"logits: the function fails on the output of the module ({type(error).__name__}: "
+                f"{one_line(error)})"
+            ) from error
+        return tuple(found.shape) if torch.is_tensor(found) else None
 
     def supernet(self) -> ModuleNet:
         """Return a new supernet, with the initialisation of the user's factory."""
@@ -140,7 +169,8 @@ class ModuleNet(nn.Module):
     def __init__(self, space: ModuleSpace) -> None:
         super().__init__()
         self.space = space
-        self.net = self._made()
+        with seeded("module", "supernet"):
+            self.net = self._made()
 
     def _made(self) -> nn.Module:
         space = self.space
@@ -178,22 +208,25 @@ class ModuleNet(nn.Module):
             drop_path: Probability of dropping the output of an alternative while it trains.
 
         Returns:
-            The logits, if they are known, and the output of the module as ``raw``.
+            The logits, if they are known, and the output of the module as ``raw``. The ``raw`` of a
+            function is its loss, and its logits are those of all its calls of the module.
         """
         now = Pass(self._full(mixture), drop_path)
-        with running(now):
-            raw = inputs() if callable(inputs) else self.net(inputs)
+        if callable(inputs):
+            with running(now), outputs_of(self.net) as outputs:
+                raw = inputs()
+        else:
+            with running(now):
+                raw = self.net(*arguments_of(inputs, self.example))
+            outputs = [raw]
         again_in_backward(raw, now)
-        return Output(self._logits(raw), raw=raw)
+        return Output(self.space.read_logits(outputs), raw=raw)
 
     def _full(self, mixture: Mixture | None) -> Mixture | None:
         """Return a mixture over all alternatives of the module, with 0 for those that left."""
         if mixture is None and self.space.primitives is None:
             return None
         return mixture if self.space.primitives is None else _widened(mixture, self.space)
-
-    def _logits(self, raw: Any) -> Any:
-        return raw if self.space.logits is None else self.space.logits(raw)
 
     def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:
         """Return the modules of an alternative in all choices of a group, as `Supernet.ops`."""
@@ -203,6 +236,30 @@ class ModuleNet(nn.Module):
             if place.group == group
             for module in choice_at(self.net, place.path).ops(primitive)
         ]
+
+
+def arguments_of(inputs: Any, example: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the inputs of a batch as the arguments of a module.
+
+    A tuple or list has one input for each argument, if the example has several arguments.
+    """
+    several = isinstance(inputs, tuple | list) and len(example) > 1
+    return tuple(inputs) if several else (inputs,)
+
+
+@contextmanager
+def outputs_of(net: nn.Module) -> Iterator[list[Any]]:
+    """Return a list in which the outputs of all calls of a module inside the block gather."""
+    found: list[Any] = []
+
+    def gather(module: nn.Module, arguments: Any, output: Any) -> None:
+        found.append(output)
+
+    hook = net.register_forward_hook(gather)
+    try:
+        yield found
+    finally:
+        hook.remove()
 
 
 def module_space(
@@ -242,7 +299,9 @@ def module_space(
     else:
         given = example if isinstance(example, tuple) else (example,)
     plan = blueprint(module, given, arguments)
-    return ModuleSpace(name_of(module), module, plan, logits, **arguments)
+    space = ModuleSpace(name_of(module), module, plan, logits, **arguments)
+    _ = space.logit_shape  # a function that fails raises an error now, and not in the search
+    return space
 
 
 def _example(arguments: Mapping[str, Any]) -> tuple[Tensor]:

@@ -13,15 +13,15 @@ from archgrad.arch.edges import Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import Space
 from archgrad.cost.cost import Cost, cost_text
+from archgrad.cost.target import limit
 from archgrad.errors import unknown_name
 from archgrad.retraining.settings import retrain_settings
 from archgrad.run.config import SearchConfig
 from archgrad.run.sections import BudgetSettings
-from archgrad.cost.target import limit
 
 if TYPE_CHECKING:
     from archgrad import latency
-    from archgrad.cost.limits import Limit, Limits
+    from archgrad.cost.limits import Limits
 
 IDLE = 0.5
 """A network that costs less than this share of its budget gets a remark."""

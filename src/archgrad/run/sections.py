@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer
 
 from archgrad.bounds import SIDE, THREADS
+from archgrad.cost.target import Target, check_one_of_each, parse_target
 from archgrad.option_types import (
     Epochs,
     NotNegativeFloat,
@@ -20,7 +21,6 @@ from archgrad.option_types import (
     PositiveOrInfinite,
     Threads,
 )
-from archgrad.cost.target import Target, check_one_of_each, parse_target
 
 Budget = Annotated[Target, BeforeValidator(parse_target), PlainSerializer(str)]
 """A budget: text in files and on the command line, a `Target` in the settings."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from itertools import chain, islice, repeat
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -53,8 +54,6 @@ def batch_of(given: Any, split: str, device: torch.device, parts: int = 1) -> Ba
             raise ValueError(
                 f"{split}: a batch of {min(sizes)} samples cannot be computed in {parts} parts"
             )
-        if not index:
-            batch = batch._replace(index=torch.full((min(sizes),), -1))
     return batch
 
 
@@ -108,8 +107,8 @@ class Loaders:
             found = batch_of(given, split, self.device)
             size = len(tree_leaves(found.labels)[0])
             if limit is not None and seen + size > limit:
-                room = limit - seen
-                found = Batch(*tree_map_only(Tensor, lambda x: x[:room], tuple(found[:3])))
+                first = itemgetter(slice(limit - seen))
+                found = Batch(*tree_map_only(Tensor, first, tuple(found[:3])))
             if limit is None or seen < limit:
                 yield found
             seen += size

@@ -179,6 +179,27 @@ class Pair(nn.Module):
         return outputs, outputs[:, -1]
 
 
+class Detector(nn.Module):
+    """A net for images that returns a mapping: logits (B, K) and a box (B, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.block = archgrad.Choice(blocks(4))
+        self.label, self.box = nn.Linear(4, CLASSES), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.block(self.stem(x)).mean((2, 3))
+        return {"label": self.label(x), "box": self.box(x)}
+
+
+def detect(output: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
+    """The loss of `Detector`."""
+    return F.cross_entropy(output["label"], targets["label"]) + F.l1_loss(
+        output["box"], targets["box"]
+    )
+
+
 def dice(output: Tensor, targets: Tensor) -> Tensor:
     """1 minus the overlap of the second class, a mean over the images."""
     found, wanted = output.softmax(1)[:, 1].flatten(1), targets.to(output).flatten(1)

@@ -168,6 +168,19 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 @contextmanager
+def in_place(weights: NamedTensors, values: NamedTensors) -> Iterator[None]:
+    """Give weights other values inside, also to activations that a backward pass recomputes."""
+    before = {name: weights[name].data for name in values}
+    try:
+        for name, value in values.items():
+            weights[name].data = value.detach()
+        yield
+    finally:
+        for name, value in before.items():
+            weights[name].data = value
+
+
+@contextmanager
 def probing(net: nn.Module) -> Iterator[None]:
     """Restore the net's buffers (BatchNorm statistics) at the end, also after an exception."""
     buffers = list(net.buffers())

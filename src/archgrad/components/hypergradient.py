@@ -19,6 +19,7 @@ from archgrad.components.gradients import (
     differentiable_twice,
     frozen,
     gradients,
+    in_place,
     probing,
     with_zeros,
 )
@@ -97,8 +98,9 @@ def finite_differences(problem: Problem) -> AlphaGradients:
                 name: weight.detach() + eps * vector[name]
                 for name, weight in problem.weights.items()
             }
-            loss, _ = problem.lower(problem.alphas, shifted)
-            sides.append(gradients(loss, problem.alphas, zeros=True))
+            with in_place(problem.weights, shifted), frozen(problem.net.parameters()):
+                loss, _ = problem.lower(problem.alphas, None)
+                sides.append(gradients(loss, problem.alphas, zeros=True))
         return {
             name: (sides[0][name] - sides[1][name]) / (2 * 0.01 / norm) for name in problem.alphas
         }
@@ -119,8 +121,9 @@ def _unrolled(
         ahead, xi, slopes = virtual_step(
             problem.optimizer, problem.weights, gradients(loss, problem.weights)
         )
-        loss, forward = problem.upper(problem.alphas, ahead)
-        found = gradients(loss, {**problem.alphas, **ahead})
+        with in_place(problem.weights, ahead):
+            loss, forward = problem.upper(problem.alphas, None)
+            found = gradients(loss, {**problem.alphas, **problem.weights})
         vector = with_zeros(found, ahead)
         correction = product(
             {name: slopes[name] * value for name, value in vector.items()} if slopes else vector

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -133,24 +132,23 @@ def supernet_curvature(
         name: rows.detach().masked_scatter(masks[name], part)
         for (name, rows), part in zip(alphas.items(), flat.split(sizes))
     }
-    twice = partial(differentiable_twice, "the curvature of the alphas", way_out)
-    with twice(), measuring(net, training=True), frozen(net.parameters()):
+    twice = differentiable_twice("the curvature of the alphas", way_out)
+    with twice, measuring(net, training=True), frozen(net.parameters()):
         slopes = []
         for number, batch in enumerate(batches):
             with seeded(*place, "curvature", number, device=batch.device):
                 output = net(batch.images, mixture(padded).whole())
             slopes.append(_derivative(of(output, batch), flat, create_graph=True))
-    if not slopes:
-        raise ValueError("no batches to measure curvature on")
-    slope = torch.stack(slopes).mean(0)
+        if not slopes:
+            raise ValueError("no batches to measure curvature on")
+        slope = torch.stack(slopes).mean(0)
 
-    def product(vector: np.ndarray) -> np.ndarray:
-        between()
-        along = torch.from_numpy(np.ravel(vector)).to(flat)
-        return _derivative(slope @ along, flat, retain=True).double().cpu().numpy()
+        def product(vector: np.ndarray) -> np.ndarray:
+            between()
+            along = torch.from_numpy(np.ravel(vector)).to(flat)
+            return _derivative(slope @ along, flat, retain=True).double().cpu().numpy()
 
-    precise = flat.dtype == torch.float64
-    with twice():
+        precise = flat.dtype == torch.float64
         return largest_eigenvalue(
             product, len(flat), *place, "curvature", tolerance=1e-7 if precise else 1e-3
         )

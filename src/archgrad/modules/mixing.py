@@ -111,12 +111,13 @@ def describe(decision: Decision) -> str:
     return f"a {kind} of {', '.join(decision.primitives)}"
 
 
-def mixed(decision: Decision, ops: Sequence[Callable[[], Any]]) -> Any:
+def mixed(decision: Decision, ops: Callable[[], Sequence[Callable[[], Any]]]) -> Any:
     """Return the sum of the ops' outputs by the weights of the present mixture.
 
     Args:
         decision: The choice.
-        ops: Functions that return the output of each op, a tensor or a tree of tensors.
+        ops: Function that returns a function for each op, which returns the output of the op, a
+            tensor or a tree of tensors. A backward pass that recomputes activations calls it again.
 
     Returns:
         The sum, in the form of the outputs.
@@ -129,7 +130,7 @@ def mixed(decision: Decision, ops: Sequence[Callable[[], Any]]) -> Any:
     def run() -> Any:
         token = _INSIDE.set(decision.group)
         try:
-            return _sum(decision, ops, cell, now.drop_path)
+            return _sum(decision, ops(), cell, now.drop_path)
         finally:
             _INSIDE.reset(token)
 

@@ -373,10 +373,10 @@ def weight_loss(
         return loss_at(mixture)
 
     def probe(moved: Mixture) -> Tensor:
-        with probing(net), frozen(net.parameters()):
-            return loss_at(moved)[0]
+        return loss_at(moved)[0]
 
-    parts = [
-        (share, *loss_at(moved)) for share, moved in method.patch.perturb(mixture, probe, context)
-    ]
+    # The gradients of a probe are taken inside too, where a module of the user's may recompute it.
+    with probing(net), frozen(net.parameters()):
+        perturbed = method.patch.perturb(mixture, probe, context)
+    parts = [(share, *loss_at(moved)) for share, moved in perturbed]
     return torch.stack([share * loss for share, loss, _ in parts]).sum(), parts[0][2]

@@ -53,7 +53,7 @@ def short(observers=(), state=None, **options):
 def planted(monkeypatch, values):
     """Replace the eigenvalues of the supernet by given ones."""
     monkeypatch.setattr(
-        robustdarts_curvature, "supernet_curvature", lambda *arguments, of: values[arguments[-1]]
+        robustdarts_curvature, "supernet_curvature", lambda *arguments, **_: values[arguments[-1]]
     )
 
 

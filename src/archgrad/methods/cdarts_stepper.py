@@ -115,6 +115,12 @@ class Cyclic:
             ValueError: The depth of the space is searched and ``depth`` is not 1, or the features
                 of S and E behind the first two stages differ in their channels.
         """
+        search: Any = space.supernet()  # a `Supernet`
+        if not hasattr(search, "feature_channels"):
+            raise ValueError(
+                "cdarts puts a head behind the first and the second stage of its networks, but a "
+                f"module of your own ({space.name}) has no stages: take another method"
+            )
         spec = space.spec()
         cells = spec.get("cells")  # None: the depth is searched
         deep = max(1, round(self.depth * spec.get("cells", 1)))
@@ -130,7 +136,6 @@ class Cyclic:
             changes["partial_channels"] = 1
         if self.affine:
             changes["affine"] = True
-        search: Any = space.supernet()  # a `Supernet`
         evaluation: Any = space.resized(**changes).supernet()
         channels, others = search.feature_channels, evaluation.feature_channels
         if len(channels) < 3 or channels[:2] != others[:2]:

@@ -76,6 +76,7 @@ def dartspt(
         finalise=perturbation(tune, last, rate, criterion, order, images),
         ahead={"finalisation": remaining_work(tune, last, order, images)},
         alpha_from=never if fixed else None,
+        reads_accuracy=("dartspt",) if criterion == "accuracy" else (),
     )
 
 
@@ -110,6 +111,7 @@ def perturbation(
                 "dartspt",
                 batch_statistics=True,
                 loss=method.patch.loss,
+                classes=criterion == "accuracy",
             )
             return right if criterion == "accuracy" else -loss
 

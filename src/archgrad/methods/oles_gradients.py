@@ -219,5 +219,5 @@ def parametric(net: nn.Module, groups: Groups) -> Iterator[list[str]]:
         for index, edge in enumerate(group.edges):
             for name in edge.primitives:
                 for module in net.ops(group_name, index, name) if name not in group.free else ():  # type: ignore[operator]
-                    if own := [names[id(parameter)] for parameter in module.parameters()]:
+                    if own := [names[id(p)] for p in module.parameters() if p.requires_grad]:
                         yield own

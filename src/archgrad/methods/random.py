@@ -45,6 +45,7 @@ def random(*, draws: PositiveInt = 4) -> Patch:
         finalise=best_draw,
         ahead={"draws": remaining_images(draws)},
         alpha_from=never,
+        reads_accuracy=("random",),
     )
 
 
@@ -83,6 +84,7 @@ class Draws(Memory):
             data.evaluation("val"),
             state.seed,
             state.epoch,
+            loss=method.patch.loss,
         )
         self.judged_draws.append(
             {"genotype": single_genotype(state.space.groups).to_json(), "accuracy": reached}

@@ -78,6 +78,7 @@ class EigenvalueHistory(Memory):
             "curvature",
             context.progress.epoch,
             of=method.loss,
+            way_out="set robustdarts.stop to false",
         )
         return value if math.isfinite(value) else None
 

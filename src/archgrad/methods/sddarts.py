@@ -91,6 +91,7 @@ def sddarts(
         alpha_terms=(term,) if "alpha" in phases else (),
         drives={term: f"--sddarts.strength below {strength:g}"},
         memory={"teachers": makes[teachers]},
+        reads_logits=("sddarts",),
         lengths=(begin, epochs_of_interval(interval, "sddarts.interval"))
         if unit == "epoch"
         else (begin,),

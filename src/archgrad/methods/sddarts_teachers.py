@@ -43,8 +43,14 @@ def logits_of(teachers: Iterable[Teacher], forward: Forward) -> Recalled:
     logits = [forward.again(teacher["alphas"], teacher["weights"]).exact for teacher in teachers]
     if not logits:
         return None
-    known = torch.ones(len(logits), len(forward.batch.labels), device=logits[0].device)
+    known = torch.ones(len(logits), len(logits[0]), device=logits[0].device)
     return torch.stack(logits), known
+
+
+def logit_columns(space: Any) -> int:
+    """Return the number of logits of a module of the user's."""
+    shape: tuple[int, ...] = space.logit_shape
+    return shape[1]
 
 
 def bytes_of_teacher(state: State) -> int:
@@ -220,15 +226,15 @@ class RememberedLogits(Memory):
         self.recalled: dict[tuple[int, int, str], Recalled] = {}
 
     def bind(self, state: State) -> None:
-        self.classes = state.space.classes
+        self.classes = state.space.classes or logit_columns(state.space)
         width = min(self.top or self.classes, self.classes)
         train, val = state.plan.images
         seen = {"weight": train, "alpha": train if state.plan.alpha_split == "train" else val}
         images = {phase: seen[phase] for phase in self.phases}
         if 0 in images.values():
             raise ValueError(
-                "remembered logits need the number of images: "
-                "start the search with images=(training half, validation half)"
+                "remembered logits need the number of images: start the search with "
+                "images=(training half, validation half), or Search with samples=(train, val)"
             )
         # Bytes of an image: half-precision logits, int16 classes if not all are kept, int32 epoch.
         each = width * (2 if width == self.classes else 2 + 2) + 4
@@ -260,6 +266,11 @@ class RememberedLogits(Memory):
         if width < self.classes:
             table["classes"] = torch.zeros(shape, dtype=torch.int16, device=device)
         return table
+
+    @property
+    def indexed(self) -> tuple[str, ...]:
+        """Return the halves of a step whose batches must have the index of each sample."""
+        return self.phases
 
     def size(self) -> int:
         return self.bytes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Output
 from archgrad.arch.space import Defaults
 from archgrad.cost.cost import Cost
-from archgrad.errors import short_repr, unknown_name
+from archgrad.errors import listed, one_line, short_repr
 from archgrad.modules import counting
 from archgrad.modules.blueprint import (
     ARGUMENTS,
@@ -100,7 +101,9 @@ class ModuleSpace:
         """
         for option in changes:
             if option not in HELP:
-                raise unknown_name(f"option of the user's own module {self.name}:", option, HELP)
+                raise ValueError(
+                    f"a module of your own has no option {option!r}; it has {listed(list(HELP))}"
+                )
         check_whole(SimpleNamespace(**changes), 0, *(one for one in ARGUMENTS if one in changes))
         if not isinstance(changes.get("discrete", False), bool):
             raise ValueError(
@@ -125,6 +128,32 @@ class ModuleSpace:
             }
         found = {name: getattr(self, name) for name in ARGUMENTS}
         return {"primitives": kept, **found, "discrete": self.discrete}
+
+    def read_logits(self, outputs: Sequence[Any]) -> Any:
+        """Return the logits of one or more outputs of the module, one behind the other.
+
+        Without a function that reads them, an output that is no tensor is returned as it is.
+        """
+        found = outputs if self.logits is None else [self.logits(output) for output in outputs]
+        if not found:
+            return None
+        return torch.cat(list(found)) if len(found) > 1 and torch.is_tensor(found[0]) else found[0]
+
+    @property
+    def logit_shape(self) -> tuple[int, ...] | None:
+        """Return the shape of the logits for the example; None if the output is no tensor.
+
+        Raises:
+            ValueError: The function that reads the logits fails.
+        """
+        try:
+            found = self.read_logits([self.plan.output])
+        except Exception as error:
+            raise ValueError(
+                f"logits: the function fails on the output of the module ({type(error).__name__}: "
+                f"{one_line(error)})"
+            ) from error
+        return tuple(found.shape) if torch.is_tensor(found) else None
 
     def supernet(self) -> ModuleNet:
         """Return a new supernet, with the initialisation of the user's factory."""
@@ -170,7 +199,8 @@ class ModuleSpace:
     @property
     def output(self) -> tuple[int, ...] | None:
         """Return the shape of the output of `example`; None if it is unknown or no tensor."""
-        return self.plan.output
+        found = self.plan.output
+        return tuple(found.shape) if isinstance(found, Tensor) else None
 
     def filled(
         self, fill: Callable[[EdgeGroup, Select], nn.Module], size: int = 0
@@ -207,7 +237,8 @@ class ModuleNet(nn.Module):
     def __init__(self, space: ModuleSpace) -> None:
         super().__init__()
         self.space = space
-        self.net = self._made()
+        with seeded("module", "supernet"):
+            self.net = self._made()
 
     def _made(self) -> nn.Module:
         space = self.space
@@ -245,15 +276,21 @@ class ModuleNet(nn.Module):
             drop_path: Probability of dropping the output of an alternative while it trains.
 
         Returns:
-            The logits, if they are known, and the output of the module as ``raw``.
+            The logits, if they are known, and the output of the module as ``raw``. The ``raw`` of a
+            function is its loss, and its logits are those of all its calls of the module.
         """
         if self.space.size and isinstance(inputs, Tensor):
             inputs = inputs.contiguous()  # channels_last images would end at a view of the user's
         now = Pass(self._full(mixture), drop_path)
-        with running(now):
-            raw = inputs() if callable(inputs) else self.net(inputs)
+        if callable(inputs):
+            with running(now), outputs_of(self.net) as outputs:
+                raw = inputs()
+        else:
+            with running(now):
+                raw = self.net(*arguments_of(inputs, self.example))
+            outputs = [raw]
         again_in_backward(raw, now)
-        return Output(self._logits(raw), raw=raw)
+        return Output(self.space.read_logits(outputs), raw=raw)
 
     def _full(self, mixture: Mixture | None) -> Mixture | None:
         """Return a mixture over all alternatives of the module, with 0 for those that left."""
@@ -276,6 +313,30 @@ class ModuleNet(nn.Module):
             if place.group == group
             for module in choice_at(self.net, place.path).ops(primitive)
         ]
+
+
+def arguments_of(inputs: Any, example: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the inputs of a batch as the arguments of a module.
+
+    A tuple or list has one input for each argument, if the example has several arguments.
+    """
+    several = isinstance(inputs, tuple | list) and len(example) > 1
+    return tuple(inputs) if several else (inputs,)
+
+
+@contextmanager
+def outputs_of(net: nn.Module) -> Iterator[list[Any]]:
+    """Return a list in which the outputs of all calls of a module inside the block gather."""
+    found: list[Any] = []
+
+    def gather(module: nn.Module, arguments: Any, output: Any) -> None:
+        found.append(output)
+
+    hook = net.register_forward_hook(gather)
+    try:
+        yield found
+    finally:
+        hook.remove()
 
 
 def module_space(

@@ -112,6 +112,9 @@ class Patch:
         stepper: Stepper in the place of `archgrad.searching.steps.Bilevel`.
         needs_alphas: Whether the method does nothing without alpha steps, even if one of its
             fields acts in weight steps.
+        reads_logits: Names of the methods that read the logits (B, K) of a classifier, which a
+            module of the user's need not have.
+        reads_accuracy: Names of the methods that judge networks by their accuracy.
         origins: Methods that made this patch, with their options.
 
     Raises:
@@ -179,6 +182,10 @@ class Patch:
     )
     stepper: Stepper | None = field(default=None, metadata=_rule(Merge.ONE))
     needs_alphas: bool = field(default=False, metadata=_rule(Merge.ALL, descriptive=True))
+    reads_logits: tuple[str, ...] = field(default=(), metadata=_rule(Merge.ADDED, descriptive=True))
+    reads_accuracy: tuple[str, ...] = field(
+        default=(), metadata=_rule(Merge.ADDED, descriptive=True)
+    )
     origins: tuple[Origin, ...] = field(default=(), metadata=_rule(Merge.ADDED, descriptive=True))
 
     def __post_init__(self) -> None:

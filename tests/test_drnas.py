@@ -233,5 +233,5 @@ def test_a_recorded_run_keeps_the_mean(tmp_path):
         ("drnas:\n  readout: softmax\n", softmax),
     ):
         folder.config.write_text(said + own)
-        assert run_module.build(folder.settings()).patch.readout is readout
+        assert run_module.build(folder.read_settings()).patch.readout is readout
     assert run_module.build(config.read(("", {"method": "drnas"}))).patch.readout is softmax

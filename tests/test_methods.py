@@ -78,7 +78,7 @@ def patch_of(name: str, space_name: str) -> Patch:
     return (
         PATCHES[name]()
         if name in PATCHES
-        else METHODS[name].patch(**METHODS[name].options(space_name, SHORT.get(name, {})))
+        else METHODS[name].patch(**METHODS[name].resolved_options(space_name, SHORT.get(name, {})))
     )
 
 
@@ -210,7 +210,7 @@ def of_pair(pair: tuple[str, str]) -> tuple[str | None, dict]:
     if idle_patches(*patches):
         return r"acts in alpha steps alone, and .* has an alpha_from that never comes", word
     stepper = next((patch.stepper for patch in patches if patch.stepper), Bilevel())
-    unread = set.union(*(set(patch.sets()) for patch in patches)) - stepper.reads
+    unread = set.union(*(set(patch.set_fields()) for patch in patches)) - stepper.reads
     return f"its stepper does not read {', '.join(sorted(unread))}" if unread else None, word
 
 
@@ -236,7 +236,7 @@ BEFORE = {"weights", "alphas", "lengths", "with_rate", "ahead", "scalars"}
 
 def covering() -> set[tuple[str, str]]:
     """So few pairs that any two fields that two patches set in any running pair meet in one of them, and that each method is in two."""
-    sets = {name: patch_of(name, "nasbench201").sets() - BEFORE for name in ENTRIES}
+    sets = {name: patch_of(name, "nasbench201").set_fields() - BEFORE for name in ENTRIES}
     meets = {
         pair: {*map(frozenset, product(*(sets[name] for name in pair)))}
         for pair in RUNNING
@@ -318,7 +318,7 @@ def test_random_keeps_the_best_of_its_draws():
     m = method("random", space("nasbench201", **SPACES["nasbench201"]), draws=2)
     record = Record()
     found = run(m, [record])
-    tried = found.state.memory["draws"].tried
+    tried = found.state.memory["draws"].judged_draws
     assert len(tried) == 2 and tried[0]["genotype"] != tried[1]["genotype"]
     best = max(tried, key=lambda one: one["accuracy"])
     assert found.genotype.to_json() == best["genotype"]
@@ -437,7 +437,7 @@ def test_random_search_judges_a_draw_as_it_was_trained(other, monkeypatch):
     )
 
 
-def test_what_only_one_can_decide():
+def test_two_patches_that_set_one_field_must_agree():
     """Two that agree compose; two of one name that do not are refused like any two."""
     early, late = (Patch("same", order=order) for order in ("alpha_first", "weight_first"))
     with pytest.raises(ValueError, match="same and same both set order"):

@@ -447,9 +447,9 @@ def test_optimizers_and_schedulers_of_the_user_resume_exactly(kind, schedule):
 def test_optimizers_that_cannot_be_used_are_refused_at_construction():
     with pytest.raises(ValueError, match="LBFGS needs a function"):
         made("signal", "darts", optimizer=torch.optim.LBFGS)
-    with pytest.raises(ValueError, match="function .parameters. -> torch optimizer"):
+    with pytest.raises(ValueError, match=r"function .parameters. -> torch optimizer"):
         made("signal", "darts", optimizer=lambda p: None)
-    with pytest.raises(ValueError, match="second order.*not for RMSprop"):
+    with pytest.raises(ValueError, match=r"second order.*not for RMSprop"):
         made("signal", "darts", optimizer=torch.optim.RMSprop, hypergradient="second_order")
 
 
@@ -486,7 +486,7 @@ def test_bad_use_is_one_error():
     batch = KINDS["signal"].batch(0)
     run = made("signal", "darts", epochs=1, steps=1)
     for wrong in (None, batch[0], (batch[0],), (*batch, 1), "train", 3):
-        with pytest.raises(ValueError, match="train: a batch .inputs, targets. or a function"):
+        with pytest.raises(ValueError, match=r"train: a batch .inputs, targets. or a function"):
             run.step(wrong, batch)
     with pytest.raises(ValueError, match=r"the loss must be a scalar tensor, not a tensor \(8,\)"):
         run.step(
@@ -507,7 +507,7 @@ def test_bad_use_is_one_error():
         made("signal", "darts", metrics={"vector": lambda output, targets: output}).step(
             batch, batch
         )
-    with pytest.raises(ValueError, match="space: a space of archgrad.module_space is expected"):
+    with pytest.raises(ValueError, match=r"space: a space of archgrad.module_space is expected"):
         Search(archgrad.space("nasbench201"), epochs=1, steps=1)
     with pytest.raises(ValueError, match="unknown method 'dart'"):
         made("signal", "dart")

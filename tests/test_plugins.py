@@ -120,7 +120,9 @@ def test_settings_name_plugins_and_the_run_records_them_with_versions(here, caps
     assert (
         recorded["pulled"] == {"strength": 0.25} and recorded["method"] == "pulled"
     )  # the preset of its space
-    assert "ghost_5x5" in str(recorded["space"]["primitives"]) and found.settings().plugins == (
+    assert "ghost_5x5" in str(
+        recorded["space"]["primitives"]
+    ) and found.read_settings().plugins == (
         "mine.method==1.2",
         "own_space",
     )
@@ -155,7 +157,7 @@ def test_a_finished_run_of_a_missing_method_is_shown_counted_retrained_and_not_g
         space={"name": "nasbench201", "channels": 2, "cells": 1},
     )
     without(monkeypatch, here / "mine" / "method.py")
-    assert found.settings().methods["pulled"] == {"strength": 0.5}
+    assert found.read_settings().methods["pulled"] == {"strength": 0.5}
     for command in ("show", "count", "retrain", "evaluate"):
         assert main([command, str(found.path)]) == 0, command
     assert read_card(found.path / "retrain").plugins == ()
@@ -207,7 +209,7 @@ def test_a_primitive_of_a_plugin_is_taken_by_any_space_of_cells(here, monkeypatc
         catalogue.check_space("nasbench201", {"primitives": space["primitives"]})
 
 
-def test_a_study_names_them_for_its_runs(here):
+def test_a_study_passes_its_plugins_to_its_runs(here):
     shared = {
         "space": {"channels": 2, "cells": 1},
         "search": SMALL["search"],
@@ -216,7 +218,7 @@ def test_a_study_names_them_for_its_runs(here):
     asked = study.read(("", {**shared, "random": {"draws": 1}}), names=["pulled", "darts"])
     assert asked.to_mapping()["plugins"] == ["own_space", "mine.method==1.2"]
     assert asked.settings("pulled").plugins == ("own_space", "mine.method==1.2")
-    assert "plugins" not in asked.resolved("pulled")
+    assert "plugins" not in asked.resolved_settings("pulled")
     plain = study.read(
         ("", {name: value for name, value in shared.items() if name != "plugins"}),
         ("", {"controls": False}),

@@ -87,7 +87,7 @@ class Mixture:
         """Return the same mixture with weights that carry no gradient."""
         return self.map(lambda weights: weights.detach())
 
-    def whole(self) -> Mixture:
+    def without_dropout(self) -> Mixture:
         """Return the same mixture without dropout and drop-path, for evaluation."""
         return replace(self, dropout={}, drop_path=0.0)
 

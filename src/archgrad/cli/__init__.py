@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from cyclopts import App, CycloptsError, Group, MissingArgumentError
 
-from archgrad import __version__, terminal
+from archgrad import __version__, extras, terminal
 from archgrad.cli import extending, faults, helping
 from archgrad.cli.helping import SETTINGS
 from archgrad.cli.process import compile_nothing, wait_asleep
@@ -39,7 +39,7 @@ app = App(
 )
 
 MAKE, LOOK = Group("Search and train", sort_key=1), Group("Read and print", sort_key=2)
-for name, home, group, summary in (
+COMMANDS = (
     (
         "search",
         "searching",
@@ -91,7 +91,9 @@ for name, home, group, summary in (
     ("genotypes", "listing", LOOK, "List the published architectures that have a name."),
     ("methods", "listing", LOOK, "List the search methods, each with its options and paper."),
     ("spaces", "listing", LOOK, "List the search spaces, each on one line."),
-):
+)
+"""Name, module, group and summary of each command. The summary is its docstring's first line."""
+for name, home, group, summary in COMMANDS:
     app.command(
         f"archgrad.cli.{home}:{name}", name=name, help=summary, group=group, sort_key=len(list(app))
     )
@@ -138,7 +140,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             code = app(tokens, exit_on_error=False, print_error=False) or 0
         faults.flush()
         return code
-    except (CycloptsError, ValueError) as error:
+    except (CycloptsError, ValueError, extras.MissingExtra) as error:
         return _complain(_message(error, tokens), 1 if faults.caused_by_fault(error) else 2)
     except BrokenPipeError:  # ... | head
         faults.leave_stdout()

@@ -45,17 +45,17 @@ class Limit:
     cost: Cost
     bound: float
 
-    def holds(self, genotype: Genotype) -> bool:
+    def allows(self, genotype: Genotype) -> bool:
         """Return whether a genotype is within the bound."""
-        return self.of(genotype) <= self.bound
+        return self.cost_of(genotype) <= self.bound
 
-    def of(self, genotype: Genotype) -> float:
+    def cost_of(self, genotype: Genotype) -> float:
         """Return the cost that is compared with the bound.
 
         It is the sum over ops, which is never below the cost of the derived network. If the ops are
         only fitted, it is the exact cost.
         """
-        return (self.cost.added if self.cost.r2 is None else self.cost.of)(genotype)
+        return (self.cost.sum_over_ops if self.cost.r2 is None else self.cost.value_of)(genotype)
 
     def __str__(self) -> str:
         """Return the limit in the form of a budget option, such as ``macs=300M``."""
@@ -67,7 +67,7 @@ Limits = tuple[Limit, ...]
 
 def is_within(genotype: Genotype, limits: Iterable[Limit]) -> bool:
     """Return whether a genotype is within all limits."""
-    return all(limit.holds(genotype) for limit in limits)
+    return all(limit.allows(genotype) for limit in limits)
 
 
 class _Variables(NamedTuple):
@@ -108,13 +108,17 @@ def best(scores: Scores, groups: Groups, limits: Iterable[Limit] = ()) -> Genoty
         found = _solved(
             scores, groups, [replace(limit, bound=bound) for limit, bound in zip(limits, bounds)]
         )
-        over = [k for k, limit in enumerate(limits) if found is not None and not limit.holds(found)]
+        over = [
+            k for k, limit in enumerate(limits) if found is not None and not limit.allows(found)
+        ]
         if found is None or not over:
             return found
         for k in over:
             cost = limits[k].cost
-            excess = max(limits[k].of(found) - limits[k].bound, TOLERANCE * _scale(cost, groups))
-            bounds[k] = cost.added(found) - excess
+            excess = max(
+                limits[k].cost_of(found) - limits[k].bound, TOLERANCE * _scale(cost, groups)
+            )
+            bounds[k] = cost.sum_over_ops(found) - excess
     return None
 
 
@@ -161,7 +165,7 @@ def _solved(scores: Scores, groups: Groups, limits: Sequence[Limit]) -> Genotype
         worth[index] = HIDDEN_SCORE if hidden else float(rows[name][edge, column])
     constraints = _structure(groups, variables)
     for limit in limits:
-        costs = limit.cost.on(groups)
+        costs = limit.cost.op_costs(groups)
         row = variables.row()
         row[: len(variables.columns)] = [
             float(costs[name][edge, column]) for name, edge, column in variables.columns
@@ -250,20 +254,24 @@ def _genotype(groups: Groups, chosen: Sequence[tuple[str, int, int]]) -> Genotyp
 def cheapest(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
     """Return the genotype of the lowest cost within limits; None if none is within them."""
     scale = _scale(cost, groups)
-    return best({name: -rows / scale for name, rows in cost.on(groups).items()}, groups, limits)
+    return best(
+        {name: -rows / scale for name, rows in cost.op_costs(groups).items()}, groups, limits
+    )
 
 
 def most_expensive(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
     """Return the genotype of the highest cost within limits; None if none is within them."""
     scale = _scale(cost, groups)
-    return best({name: rows / scale for name, rows in cost.on(groups).items()}, groups, limits)
+    return best(
+        {name: rows / scale for name, rows in cost.op_costs(groups).items()}, groups, limits
+    )
 
 
 def _scale(cost: Cost, groups: Groups) -> float:
     """Return the largest cost of an op, or 1 if all are 0."""
     return (
         max(
-            (float(rows.abs().max()) for rows in cost.on(groups).values() if rows.numel()),
+            (float(rows.abs().max()) for rows in cost.op_costs(groups).values() if rows.numel()),
             default=1.0,
         )
         or 1.0
@@ -298,7 +306,7 @@ def check_feasible(groups: Groups, limits: Limits) -> None:
         if not is_feasible(groups, (limit,)):
             least = cheapest(limit.cost, groups)
             assert least is not None  # without limits there always is one
-            has = cost_text(limit.of(least), limit.cost.unit)
+            has = cost_text(limit.cost_of(least), limit.cost.unit)
             raise ValueError(
                 f"budget {limit} is below the smallest network, which has {has}: {least}"
             )
@@ -306,7 +314,9 @@ def check_feasible(groups: Groups, limits: Limits) -> None:
         first, *others = limits
         least = cheapest(first.cost, groups, others)
         reach = (
-            f", where the least is {cost_text(first.of(least), first.cost.unit)}" if least else ""
+            f", where the least is {cost_text(first.cost_of(least), first.cost.unit)}"
+            if least
+            else ""
         )
         raise ValueError(
             "budgets exclude each other: "

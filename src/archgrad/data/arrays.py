@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from archgrad import extras
 from archgrad.data import fingerprint, places
 from archgrad.data.dataset import Dataset, Images
 from archgrad.data.decode import decode
@@ -18,6 +18,9 @@ from archgrad.data.loading import TEST_SHARE, measure_channels
 from archgrad.data.preprocess import stored_side
 from archgrad.data.split import others, stratified
 from archgrad.errors import short_repr
+
+with extras.named():
+    from PIL import Image
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 

@@ -127,7 +127,7 @@ def load(
         std=std,
         statistics="known" if train.statistics else "measured",
         fingerprint=own,
-        alike=tuple(other for other in alike if other != own),
+        equivalent_fingerprints=tuple(other for other in alike if other != own),
         notes=(
             *chosen.notes,
             *_reading_notes(read),
@@ -138,9 +138,9 @@ def load(
         # Empty and false values are the defaults of `load`.
         loading={name: value for name, value in arguments.items() if value},
         layout=next((source.layout for source in read.sources if source.layout), ""),
-        unreadable=tuple(f"{bad.where}: {bad.why}" for bad in read.left_out),
+        unreadable=tuple(f"{bad.place}: {bad.reason}" for bad in read.left_out),
     )
-    for line in (dataset.balance(), *dataset.notes):
+    for line in (dataset.describe_balance(), *dataset.notes):
         report(line)
     return dataset
 
@@ -164,7 +164,7 @@ def _reading_notes(read: Pixels) -> list[str]:
     """Return notes on unreadable images and on the change of size."""
     notes = []
     if read.left_out:
-        names = errors.listed([bad.where for bad in read.left_out])
+        names = errors.listed([bad.place for bad in read.left_out])
         count = errors.counted(len(read.left_out), "image")
         notes.append(f"left out because they cannot be read: {count} ({names})")
     if read.side != read.size:
@@ -234,7 +234,7 @@ def load_labelled(
     name = usual if split is None else split_called(split, splits)
     if name is None:
         raise errors.unknown_name("split", split, splits)
-    source = splits[name]().relabelled(preprocess.classes)
+    source = splits[name]().with_classes(preprocess.classes)
     read = read_parts(
         [source],
         preprocess.size,

@@ -137,7 +137,7 @@ def supernet_curvature(
         slopes = []
         for number, batch in enumerate(batches):
             with seeded(*place, "curvature", number, device=batch.device):
-                output = net(batch.images, mixture(padded).whole())
+                output = net(batch.images, mixture(padded).without_dropout())
             slopes.append(_derivative(of(output, batch), flat, create_graph=True))
         if not slopes:
             raise ValueError("no batches to measure curvature on")

@@ -142,7 +142,7 @@ def supernet_sharpness(
                     for kind, tensors in named.items()
                 }
                 with seeded(*place, "sharpness", number, device=batch.device):
-                    mixed = mixture(now["alphas"]).whole()
+                    mixed = mixture(now["alphas"]).without_dropout()
                     output = functional_call(net, now["weights"], (batch.images, mixed))
                 return of(output, batch)
 

@@ -33,8 +33,8 @@ ROUNDS = 15
 class _Shape(NamedTuple):
     """The shapes of an op's input and output, (B, C, H, W) each."""
 
-    reads: tuple[int, ...]
-    gives: tuple[int, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
 
 
 def measure(
@@ -84,7 +84,7 @@ def measure(
             seconds=seconds,
             tick=report,
         )
-    added = [raw.added(genotype) for genotype in genotypes]
+    added = [raw.sum_over_ops(genotype) for genotype in genotypes]
     base, scale = fit_line(added, measured)
     predicted = [base + scale * one for one in added]
     r2 = r_squared(
@@ -116,23 +116,23 @@ def choose_genotypes(
         The genotype of least cost, ``nets - 2`` random ones by rising cost, and the one of most
         cost.
     """
-    tables = cost.on(groups)
+    tables = cost.op_costs(groups)
     ends = [
         strongest_genotype(Mixture({name: sign * table for name, table in tables.items()}), groups)
         for sign in (-1, 1)
     ]
     drawn = sorted(
         {uniform_genotype(groups, seed, "latency", i) for i in range(draws)} - set(ends),
-        key=cost.added,
+        key=cost.sum_over_ops,
     )
-    low, high = cost.added(drawn[0]), cost.added(drawn[-1])
+    low, high = cost.sum_over_ops(drawn[0]), cost.sum_over_ops(drawn[-1])
     found: list[Genotype] = []
     for i in range(nets - 2):
         goal = low + (high - low) * i / max(1, nets - 3)
         found.append(
             min(
                 (one for one in drawn if one not in found),
-                key=lambda one: abs(cost.added(one) - goal),
+                key=lambda one: abs(cost.sum_over_ops(one) - goal),
             )
         )
     return [ends[0], *found, ends[1]]
@@ -237,7 +237,7 @@ def _ops_ms(
         return torch.randn(shape, device=wanted.device).contiguous(memory_format=channels_last)
 
     calls = [
-        _call(module, filled(shape.reads), filled(shape.gives) if adds else None)
+        _call(module, filled(shape.inputs), filled(shape.outputs) if adds else None)
         for module, shape, adds in jobs.values()
     ]
     ms = dict(zip(jobs, measure_in_turns(calls, wanted, seconds / ROUNDS, partial(tick, "ops"))))

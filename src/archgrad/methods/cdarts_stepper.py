@@ -165,23 +165,25 @@ class Cyclic:
             "evaluation": weight_optimizer(evaluation_parameters(state).values(), method),
         }
 
-    def lap(self, plan: Plan) -> int:
+    def pass_steps(self, plan: Plan) -> int:
         """Return the number of steps of one pass over the images."""
         return max(1, round(self.share * plan.steps))
 
     def steps(self, method: Method, plan: Plan, epoch: int) -> int:
         """Return the number of steps of an epoch: one pass in the pretraining, else a cycle."""
         pretrains = epoch < method.alpha_from(plan.epochs)
-        return self.lap(plan) * (1 if pretrains else self.warmup + self.joint)
+        return self.pass_steps(plan) * (1 if pretrains else self.warmup + self.joint)
 
     def alpha_steps(self, method: Method, plan: Plan, epoch: int) -> int:
         """Return the number of steps of an epoch that move the alphas: its joint passes."""
-        return self.lap(plan) * self.joint if method.moves_alphas_in(epoch, plan.epochs) else 0
+        return (
+            self.pass_steps(plan) * self.joint if method.moves_alphas_in(epoch, plan.epochs) else 0
+        )
 
     def begin_epoch(self, method: Method, state: State) -> None:
         """Select the genotype of a new cycle, and make new optimizers unless they are kept."""
         if method.moves_alphas(state):
-            state.genotype = method.selected(state)
+            state.genotype = method.selected_genotype(state)
             if not self.keep:
                 state.optimizers = self.optimizers(method, state)
 
@@ -189,7 +191,7 @@ class Cyclic:
         """Return the phase of the present step: "pretraining", "warm-up" or "joint"."""
         if not method.moves_alphas(state):
             return "pretraining"
-        return "warm-up" if state.step < self.warmup * self.lap(state.plan) else "joint"
+        return "warm-up" if state.step < self.warmup * self.pass_steps(state.plan) else "joint"
 
     def step(self, method: Method, state: State, train: Batch, val: Batch) -> Values:
         """Take one step of the present phase, and return its metrics."""

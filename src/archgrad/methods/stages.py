@@ -29,7 +29,7 @@ def survivors(method: Method, state: State, keep: int) -> Primitives:
     if method.limits:
         for genotype in (
             strongest_genotype(method.readout(state), groups, method.limits),
-            method.selected(state),
+            method.selected_genotype(state),
         ):
             selected = genotype.one_hot(groups).weights
             alphas = {

@@ -110,9 +110,7 @@ def maker(given: Any, arguments: Mapping[str, Any]) -> tuple[Callable[[], nn.Mod
             f"a class or function that makes a module is expected, not {short_repr(given)}"
         )
     taken = accepted_arguments(given)
-    chosen = {
-        name: value for name, value in arguments.items() if value is not None and name in taken
-    }
+    chosen = {name: value for name, value in arguments.items() if value and name in taken}
     return (lambda: given(**chosen)), False
 
 
@@ -238,7 +236,7 @@ def replaced(
     """
     for place in places:
         choice = choice_at(net, place.path)
-        module = choice.selected(kept[place.group], place.inputs, place.names)
+        module: nn.Module = choice.selected(kept[place.group], place.inputs, place.names)
         if not place.path:
             return module
         net.set_submodule(place.path, module)

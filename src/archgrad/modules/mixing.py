@@ -70,9 +70,12 @@ def again_in_backward(output: Any, now: Pass) -> None:
         now: The pass.
     """
 
+    def end() -> None:
+        _PASS.set(None)
+
     def begin(gradient: Tensor) -> None:
         _PASS.set(now)
-        torch.autograd.Variable._execution_engine.queue_callback(lambda: _PASS.set(None))
+        torch.autograd.Variable._execution_engine.queue_callback(end)
 
     def watch(leaf: Tensor) -> Tensor:
         if leaf.requires_grad:

@@ -45,9 +45,9 @@ class ModuleSpace:
         plan: The choices.
         logits: Function that reads the logits from the module's output; None if the output is them.
         primitives: Group -> the alternatives that remain; None keeps all.
-        classes: Number of classes that the factory gets; None leaves it out.
-        in_channels: Number of channels of an image that the factory gets.
-        size: Side of an image that the factory gets.
+        classes: Number of classes that the factory gets; 0 leaves it to the factory.
+        in_channels: Number of channels of an image that the factory gets; 0 as for ``classes``.
+        size: Side of an image that the factory gets; 0 as for ``classes``.
         discrete: Whether each choice is replaced by the module that was selected.
     """
 
@@ -56,9 +56,9 @@ class ModuleSpace:
     plan: Blueprint
     logits: ReadLogits | None = None
     primitives: Primitives | None = None
-    classes: int | None = None
-    in_channels: int | None = None
-    size: int | None = None
+    classes: int = 0
+    in_channels: int = 0
+    size: int = 0
     discrete: bool = False
 
     defaults = Defaults()
@@ -102,9 +102,11 @@ class ModuleSpace:
 
     def spec(self) -> dict[str, Any]:
         """Return all options as values for JSON."""
-        kept = self.primitives and {
-            name: [list(names) for names in edges] for name, edges in self.primitives.items()
-        }
+        kept: dict[str, Any] | None = None
+        if self.primitives is not None:
+            kept = {
+                name: [list(names) for names in edges] for name, edges in self.primitives.items()
+            }
         found = {name: getattr(self, name) for name in ARGUMENTS}
         return {"primitives": kept, **found, "discrete": self.discrete}
 
@@ -138,19 +140,19 @@ class ModuleSpace:
         """Return a new supernet, with the initialisation of the user's factory."""
         return ModuleNet(self)
 
-    def evaluation(self, **given: Any) -> ModuleSpace:
+    def evaluation(self, **options: Any) -> ModuleSpace:
         """Return the space of the derived networks; only `ARGUMENTS` can replace an option."""
-        chosen = {name: value for name, value in given.items() if value is not None}
+        chosen = {name: value for name, value in options.items() if value is not None}
         return self.resized(**chosen)
 
-    def derive(self, genotype: Genotype | str, **given: Any) -> Derived:
+    def derive(self, genotype: Genotype | str, **options: Any) -> Derived:
         """Return the derived network of a genotype, as `Space.derive`.
 
         Its ``network.net`` is the user's module without a choice inside.
         """
         genotype = Genotype.of(genotype)
         kept = genotype.primitives(self.plan.groups)
-        whole = self.evaluation(**given)
+        whole = self.evaluation(**options)
         return Derived(genotype, replace(whole.resized(primitives=kept), discrete=True))
 
     def costs(self, **given: Any) -> dict[str, Cost]:
@@ -267,9 +269,9 @@ def module_space(
     example: Any = None,
     *,
     logits: ReadLogits | None = None,
-    classes: int | None = None,
-    in_channels: int | None = None,
-    size: int | None = None,
+    classes: int = 0,
+    in_channels: int = 0,
+    size: int = 0,
 ) -> ModuleSpace:
     """Return the search space of a module that has choices inside.
 
@@ -299,12 +301,20 @@ def module_space(
     else:
         given = example if isinstance(example, tuple) else (example,)
     plan = blueprint(module, given, arguments)
-    space = ModuleSpace(name_of(module), module, plan, logits, **arguments)
+    space = ModuleSpace(
+        name_of(module),
+        module,
+        plan,
+        logits,
+        classes=classes,
+        in_channels=in_channels,
+        size=size,
+    )
     _ = space.logit_shape  # a function that fails raises an error now, and not in the search
     return space
 
 
-def _example(arguments: Mapping[str, Any]) -> tuple[Tensor]:
+def _example(arguments: Mapping[str, int]) -> tuple[Tensor]:
     side = arguments["size"]
     return (torch.zeros(1, arguments["in_channels"], side, side),)
 

@@ -254,7 +254,7 @@ def _train(
         nonlocal saved
         stop = stopping()
         if always or stop or monotonic() - saved >= seconds:
-            run.check()  # a diverged state must not replace a good checkpoint
+            run.check_finite()  # a diverged state must not replace a good checkpoint
             checkpoint.save(folder / CHECKPOINT, run.pack())
             saved = monotonic()
         if stop and run.epoch < epochs:
@@ -265,7 +265,7 @@ def _train(
 
     def tested() -> Row:
         # A test changes no state. An interrupted one is saved as the step before it, and repeated.
-        with progress.testing(run.epoch):
+        with progress.time_test(run.epoch):
             return _test(run, images, lambda: save(always=False))
 
     if run.epoch < epochs:
@@ -282,10 +282,10 @@ def _train(
             row = {
                 "epoch": run.epoch,
                 **run.averages(),
-                "lr": settings.rate(run.epoch),
-                "drop_path": settings.dropping(run.epoch),
+                "lr": settings.learning_rate_at(run.epoch),
+                "drop_path": settings.drop_path_at(run.epoch),
             }
-            run.check()
+            run.check_finite()
             if run.epoch in progress.tests:
                 row |= tested()
             row["seconds"] = monotonic() - began
@@ -317,7 +317,7 @@ def images_of(card: Card, dataset: Dataset, device: torch.device, report: Say) -
         report: Function that prints a line.
     """
     settings = card.settings
-    erased = settings.erased(dataset.size)
+    erased = settings.cutout_side(dataset.size)
     jitter = settings.jitter if dataset.in_channels == 3 else 0.0
     if erased < settings.cutout:
         report(
@@ -350,8 +350,8 @@ def _progress(run: Training, images: Data, metrics: Path, report: Say) -> Traini
         tests=tests,
         test_steps=sum(map(images.count, tested_splits(images))) / batch,
         past=sum(row.get("seconds") or 0.0 for row in records.read_measured(metrics)),
-        long=lambda left: [] if run.epoch else _shorter_trainings(run, images, left),
-        keep=partial(write_estimate, metrics.parent),
+        advise=lambda left: [] if run.epoch else _shorter_trainings(run, images, left),
+        record=partial(write_estimate, metrics.parent),
     )
 
 

@@ -88,7 +88,7 @@ def predict(
     if top < 1:
         raise ValueError(f"top must be at least 1, not {top}")
     derived, card = load(folder)
-    device = card.place(device)
+    device = card.choose_device(device)
     several = [Path(paths)] if isinstance(paths, str | Path) else [*paths]
     files, refused = find_images(several)
     if not files and not refused:
@@ -101,7 +101,7 @@ def predict(
         for start in range(0, len(files), batch):
             names, pixels = _read_images(files[start : start + batch], card.preprocess, refused)
             if names:
-                images = card.preprocess.images(pixels.to(device))
+                images = card.preprocess.crop_and_normalise(pixels.to(device))
                 rows += _make_rows(
                     names,
                     next(logits(net, iter([images]), card.seed)).softmax(1),
@@ -136,7 +136,7 @@ def _read_images(
     readable, pixels = [], []
     for file in files:
         try:
-            pixels.append(preprocess.files([file]))
+            pixels.append(preprocess.read_files([file]))
             readable.append(file)
         except ValueError as error:
             refused.append(str(error))

@@ -81,17 +81,17 @@ class Training:
         """
         settings = self.card.settings
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.rate(self.epoch)
+            group["lr"] = settings.learning_rate_at(self.epoch)
         self.net.train()
         with seeded(self.card.seed, "retrain", self.epoch, self.step, device=self.device):
-            output = self.net(batch.images, drop_path=settings.dropping(self.epoch))
+            output = self.net(batch.images, drop_path=settings.drop_path_at(self.epoch))
         loss = self._loss(output.logits, batch.labels)
         if output.auxiliary is not None:
             loss = loss + settings.auxiliary * self._loss(output.auxiliary, batch.labels)
         self.fabric.backward(loss)
         if settings.clip:
             # Gradients may be infinite. Under 16-mixed the scaler then skips the step; with other
-            # precisions `check` finds the diverged loss at the end of the epoch.
+            # precisions `check_finite` finds the diverged loss at the end of the epoch.
             self.fabric.clip_gradients(
                 self.net, self.stepper, max_norm=settings.clip, error_if_nonfinite=False
             )
@@ -108,7 +108,7 @@ class Training:
         images = self.sums["images"].item()
         return {name: self.sums[name].item() / images for name in ("train_loss", "train_accuracy")}
 
-    def check(self) -> None:
+    def check_finite(self) -> None:
         """Check that the training has not diverged.
 
         Raises:

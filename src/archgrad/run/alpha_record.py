@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from archgrad.arch.edges import Alphas
-    from archgrad.searching.types import Data, Method, State
+    from archgrad.searching.types import Method, SearchData, State
     from archgrad.storage.records import Row
     from archgrad.terminal import Say
 
@@ -41,7 +41,7 @@ def alphas(run: str | Path) -> dict[int, Alphas]:
         ValueError: There is no run, no epoch of it has alphas, or their file is damaged.
     """
     folder = RunFolder(places.as_path(run, "run"))
-    folder.settings()
+    folder.read_settings()
     if not folder.alphas.exists():
         raise ValueError(
             f"there is no {folder.alphas}: no epoch has ended, or the run is older than "
@@ -69,7 +69,7 @@ class AlphaRecord(Observer):
         if len(self.epochs) < len(found):
             self._write()
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> None:
         self.epochs[row["epoch"]] = {
             name: logits.detach().cpu().clone() for name, logits in state.alphas.items()
         }

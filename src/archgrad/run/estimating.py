@@ -47,7 +47,8 @@ class StepMemory:
         device: The name of the device.
         batch: The full batch size.
         peak: The highest memory during the steps.
-        whole: Whether full batches were run. If not, the peak is extrapolated from smaller ones.
+        ran_whole_batches: Whether full batches were run. If not, the peak is extrapolated from
+            smaller ones.
     """
 
     base: int
@@ -55,15 +56,15 @@ class StepMemory:
     device: str
     batch: int
     peak: int = 0
-    whole: bool = True
+    ran_whole_batches: bool = True
 
-    def share(self) -> float:
+    def available_share(self) -> float:
         """Return the available share of the steps' memory above ``base``. From 1 on, all fits."""
         if self.room is None or self.peak <= self.base:
             return 2.0
         return (SPARE * self.room - self.base) / (self.peak - self.base)
 
-    def step(
+    def time_steps(
         self,
         costs: Costs,
         kind: str,
@@ -99,7 +100,7 @@ class StepMemory:
             doubled = self.base + 2 * max(here - self.base, 0)
             large = self.room is not None and doubled > SPARE * self.room
             if parts > 1 and (large or took > SLOW):
-                self.whole = False
+                self.ran_whole_batches = False
                 self.peak = max(self.peak, self.base + parts * max(here - self.base, 0))
                 costs.add(kind, parts * took)
                 return
@@ -112,8 +113,8 @@ class StepMemory:
             "peak_bytes": self.peak,
             "room_bytes": self.room,
             "base_bytes": self.base,
-            "fits": self.share() >= 1,
-            "ran_whole_batches": self.whole,
+            "fits": self.available_share() >= 1,
+            "ran_whole_batches": self.ran_whole_batches,
         }
 
 
@@ -140,7 +141,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
     tried = _tried(state.device, config.search.batch or 1)
     kinds: set[str] = set()
     begins = {stage.begin(state.plan.epochs) for stage in method.stages}
-    parts = timing.parts(state)
+    parts = timing.remaining_parts(state)
     for epoch, runs in enumerate(epochs):
         new = [kind for _, kind, _ in runs if kind not in kinds]
         if not new and epoch not in begins:
@@ -163,9 +164,9 @@ def search(config: SearchConfig) -> dict[str, Any]:
                     )
                     return train, val
 
-                tried.step(costs, kind, step, batches)
+                tried.time_steps(costs, kind, step, batches)
             state.step = place + count
-    if tried.whole:
+    if tried.ran_whole_batches:
         began = monotonic()
         images = min(JUDGED, data.count("val"))
         judged = data.evaluation("val", limit=images)
@@ -179,7 +180,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
         )
         costs.add(PASS, monotonic() - began, images)
     shapes = {"--search.batch": (config.search.batch or 1, 2, 1), **_widths(config.space)}
-    return answer("search", costs.left(parts), state.plan.epochs, " steps", tried, shapes)
+    return answer("search", costs.remaining(parts), state.plan.epochs, " steps", tried, shapes)
 
 
 def _widths(space: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
@@ -200,13 +201,15 @@ def retrain(card: Card, images: Any) -> dict[str, Any]:
     data = retraining.images_of(card, images, training.device, lambda line: None)
     steps, costs, tried = data.steps("train"), Costs(), _tried(training.device, settings.batch)
     first = next(iter(data.batches("train", 0)))
-    tried.step(costs, "steps", lambda batch, _: training.advance(batch), lambda: (first, first))
+    tried.time_steps(
+        costs, "steps", lambda batch, _: training.advance(batch), lambda: (first, first)
+    )
     tests = sum(
         (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs
         for epoch in range(settings.epochs)
     )
     count = sum(map(data.count, retraining.tested_splits(data)))
-    if tried.whole:
+    if tried.ran_whole_batches:
         began = monotonic()
         some = data.splits["test"].images.subset(torch.arange(min(JUDGED, data.count("test"))))
         measure(
@@ -225,7 +228,7 @@ def retrain(card: Card, images: Any) -> dict[str, Any]:
     shapes = {"--retrain.batch": (settings.batch, 2, 1)}
     if settings.channels:
         shapes["--retrain.channels"] = (settings.channels, 1, 1)
-    return answer("retrain", costs.left(parts), settings.epochs, "steps", tried, shapes)
+    return answer("retrain", costs.remaining(parts), settings.epochs, "steps", tried, shapes)
 
 
 def _tried(device: torch.device, batch: int) -> StepMemory:
@@ -267,7 +270,7 @@ def answer(
     fitting = {
         flag: value
         for flag, shape in shapes.items()
-        if (value := smaller(tried.share(), *shape)) is not None
+        if (value := smaller(tried.available_share(), *shape)) is not None
     }
     return {
         "what": what,

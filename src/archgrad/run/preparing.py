@@ -73,8 +73,8 @@ def prepare_recorded(
         ValueError: The images have changed, or a checkpoint, the metrics or the decisions are
             damaged.
     """
-    settings = folder.settings()
-    was = folder.images()
+    settings = folder.read_settings()
+    was = folder.read_images()
 
     def expect(images: Dataset) -> None:
         if not data.same_images(was["fingerprint"], images):
@@ -127,7 +127,7 @@ def prepare(
     interrupts.check_requests()
     space = space_from(config.model_copy(update={"space": fit_space_settings(config, images)}))
     costs = budgets.retrainable_costs(config, space, images.size, latencies)
-    costs.networks()  # a network that cannot be retrained is refused before the search, not after
+    costs.retrainable_space()  # refuses a network that cannot be retrained before the search begins
     method = build(config, space, costs)
     halves = _halves(config, space, images, device)
     for note in halves.notes:
@@ -264,7 +264,7 @@ def _options_by_method(config: SearchConfig, method: Method) -> dict[str, dict[s
     step: dict[str, Any] = {}
     if "order" in method.stepper.reads:
         step["order"] = method.order
-    if "hypergradient" in method.stepper.reads - method.patch.sets():
+    if "hypergradient" in method.stepper.reads - method.patch.set_fields():
         step["hypergradient"] = "first_order"
     sections["darts"] = step | config.methods.get("darts", {})
     return sections

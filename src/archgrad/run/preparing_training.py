@@ -143,7 +143,7 @@ def _origin(found: Subject, other_images: bool) -> Source:
     """
     if found.run is None:
         return "", {"space": {"name": found.space_name}}
-    settings = found.run.settings().to_mapping()
+    settings = found.run.read_settings().to_mapping()
     if other_images:
         settings["data"] = {
             name: value

@@ -76,14 +76,17 @@ def forward(
         mixture = replace(mixture, recompute=state.recompute == "cells")
         with seeded(*place, device=state.device), autocast(state):
             arguments, drop = (batch.images, mixture), {"drop_path": mixture.drop_path}
-            if weights is None:
-                return module(*arguments, **drop)
-            return functional_call(module, dict(weights), arguments, drop)
+            output: Output = (
+                module(*arguments, **drop)
+                if weights is None
+                else functional_call(module, dict(weights), arguments, drop)
+            )
+            return output
 
     @torch.no_grad()
     def again(alphas: Alphas, weights: NamedTensors | None) -> Output:
         with probing(module):
-            return run(method.mixture(alphas, context).whole(), weights)
+            return run(method.mixture(alphas, context).without_dropout(), weights)
 
     return Forward(
         alphas, mixture, run(mixture, weights), batch, module, context, again, method.patch.loss
@@ -321,16 +324,13 @@ def trained(net: nn.Module) -> dict[str, Tensor]:
 
 def added(one: Gradients, other: Gradients) -> Gradients:
     """Return the sum of two sets of gradients; None counts as nothing."""
-    if not one:
-        return other
-    return {
-        name: gradient
-        if one[name] is None
-        else one[name]
-        if gradient is None
-        else one[name] + gradient
-        for name, gradient in other.items()
-    }
+    found = dict(other)
+    for name, gradient in one.items():
+        further = other[name]
+        found[name] = gradient if further is None else further
+        if gradient is not None and further is not None:
+            found[name] = gradient + further
+    return found
 
 
 def move_alphas(state: State, found: NamedTensors) -> None:

@@ -79,7 +79,7 @@ def check(space: Any, stages: Stages) -> None:
                 raise ValueError(
                     f"primitives of {name!r} must name at least one, or the chain would end there"
                 )
-    for layer in (layer for stage in stages for layer in stage if layer.keeps):
+    for layer in (layer for stage in stages for layer in stage if layer.keeps_shape):
         if layer.outputs % space.partial_channels:
             raise ValueError(
                 f"{layer.name} has {layer.outputs} channels, "
@@ -219,5 +219,11 @@ def _cell(group: EdgeGroup, layer: Layer, style: Style, kind: Kind, k: int) -> C
     """
     lookup = blocks.primitives(layer, kind)
     return Cell(
-        group, [nn.Identity()], layer.outputs, layer.stride, style, k if layer.keeps else 1, lookup
+        group,
+        [nn.Identity()],
+        layer.outputs,
+        layer.stride,
+        style,
+        k if layer.keeps_shape else 1,
+        lookup,
     )

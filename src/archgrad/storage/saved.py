@@ -283,7 +283,7 @@ def _state_of(optimizer: torch.optim.Optimizer, tensor: Tensor) -> dict[str, Ten
     trial_tensor = torch.zeros_like(tensor, requires_grad=True)
     trial_tensor.grad = torch.zeros_like(tensor)
     try:
-        trial = type(optimizer)([trial_tensor], **options)  # type: ignore[call-arg]
+        trial = type(optimizer)([trial_tensor], **options)
         trial.step()
     except (TypeError, ValueError):
         return None

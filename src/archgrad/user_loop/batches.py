@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from itertools import chain, islice, repeat
-from operator import itemgetter
 from typing import Any
 
 import torch
@@ -58,7 +57,7 @@ def batch_of(given: Any, split: str, device: torch.device, parts: int = 1) -> Ba
 
 
 class Loaders:
-    """Loaders in the place of a search's images (`archgrad.searching.types.Data`).
+    """Loaders in the place of a search's images (`archgrad.searching.types.SearchData`).
 
     Args:
         loaders: Split -> iterable of batches; each pass over it begins anew.
@@ -107,10 +106,13 @@ class Loaders:
             found = batch_of(given, split, self.device)
             size = len(tree_leaves(found.labels)[0])
             if limit is not None and seen + size > limit:
-                first = itemgetter(slice(limit - seen))
-                found = Batch(*tree_map_only(Tensor, first, tuple(found[:3])))
+                found = _first(found, limit - seen)
             if limit is None or seen < limit:
                 yield found
             seen += size
             if limit is not None and seen >= limit:
                 return
+
+
+def _first(batch: Batch, count: int) -> Batch:
+    return Batch(*tree_map_only(Tensor, lambda x: x[:count], tuple(batch[:3])))

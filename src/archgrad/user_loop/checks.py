@@ -151,6 +151,6 @@ def scalar(value: Any, name: str) -> Tensor:
         ValueError: It is not.
     """
     if torch.is_tensor(value) and not value.dim():
-        return value  # type: ignore[no-any-return]
+        return value
     given = f"a tensor {tuple(value.shape)}" if torch.is_tensor(value) else short_repr(value)
     raise ValueError(f"{name} must be a scalar tensor, not {given}: take its mean")

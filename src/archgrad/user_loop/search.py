@@ -57,7 +57,7 @@ class Search:
         optimizer: Function (parameters) -> optimizer of the weights. You set its learning rate.
             Without it the weights have SGD by the settings of the method.
         loss: Function (output of the module, targets) -> scalar; the cross-entropy by default.
-        metrics: Name -> function (output of the module, targets) -> scalar. By default it is the
+        metrics: Name -> function (output of the module, targets) -> scalar. The default is the
             accuracy, where the output is logits and the targets are classes.
         val: Loader of validation batches, for methods that measure networks at the end of an epoch.
         samples: Number of samples of the training and the validation split, for methods that
@@ -103,7 +103,7 @@ class Search:
         limiting = make_budget(self._limits) if self._limits else None
         made = make_method(method, space, budget=limiting, **options)
         self._loss_of_patch = made.patch.loss or default_loss
-        self.method = made.changed(
+        self.method = made.with_patch_fields(
             loss=self._loss_of, metrics=_metrics(metrics), stepper=_stepper(made, optimizer)
         )
         check_logits(self.method, space)
@@ -326,8 +326,8 @@ class Search:
         """Return the costs of the selected network, by name."""
         genotype = self.genotype
         counted_costs = costs(self.space, 0)
-        return {name: cost.of(genotype) for name, cost in counted_costs.items()} | {
-            one.cost.name: one.cost.of(genotype) for one in self._limits
+        return {name: cost.value_of(genotype) for name, cost in counted_costs.items()} | {
+            one.cost.name: one.cost.value_of(genotype) for one in self._limits
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -376,7 +376,7 @@ def module_space(
     else:
         given = example if isinstance(example, tuple) else (example,)
     plan = blueprint(module, given, arguments)
-    return ModuleSpace(
+    space = ModuleSpace(
         name_of(module),
         module,
         plan,
@@ -385,6 +385,8 @@ def module_space(
         in_channels=in_channels,
         size=size,
     )
+    _ = space.logit_shape  # a function that fails raises an error now, and not in the search
+    return space
 
 
 def _example(arguments: Mapping[str, int]) -> tuple[Tensor]:

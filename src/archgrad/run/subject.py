@@ -330,12 +330,13 @@ def usual_space(genotype: Genotype) -> str:
 
 
 def _space_of_shape(genotype: Genotype) -> str:
-    if decisions.are_decisions(genotype.cells) and not chain.stages(genotype.cells):
-        if [cell.group for cell in genotype.cells] != [CELL]:
-            raise ValueError(
-                f"the genotype {genotype} is one of a module of your own: name the module by "
-                "--space package.module:Name"
-            )
+    groups = [cell.group for cell in genotype.cells]
+    own = decisions.are_decisions(genotype.cells) and not chain.stages(genotype.cells)
+    if own and groups != [CELL]:
+        raise ValueError(
+            f"the genotype {genotype} is one of a module of your own: name the module by "
+            "--space package.module:Name"
+        )
     if chain.stages(genotype.cells):
         return "nasbenchmacro" if chain.is_macro(genotype.cells) else "mbconv"
-    return "nasbench201" if [cell.group for cell in genotype.cells] == [CELL] else "darts"
+    return "nasbench201" if groups == [CELL] else "darts"

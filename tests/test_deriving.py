@@ -7,9 +7,9 @@ import json
 import pytest
 
 from archgrad.cli import main
+from archgrad.cost.target import Target
 from archgrad.run.front import Point, front, of_epochs
 from archgrad.run.sections import BudgetSettings
-from archgrad.run.target import Target
 from running import SMALL
 
 

@@ -6,30 +6,51 @@ In shapes, B is the number of images and K the number of classes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Images (B, C, H, W) float, labels (B,) int64, and the index in their split (B,) int64."""
+    """Images (B, C, H, W) float, labels (B,) int64, and the index in their split (B,) int64.
+
+    A step computes a batch in ``parts``, which takes less memory. A module of the user's may take
+    any tree of tensors in the place of the images, and its loss any in the place of the labels.
+    """
 
     images: Tensor
     labels: Tensor
     # A tuple has a method of this name, which a batch does not need.
     index: Tensor  # type: ignore[assignment]
+    parts: int = 1
+
+    def split(self) -> list[tuple[float, Batch]]:
+        """Return the parts of the batch, each behind its share of the samples."""
+        if self.parts == 1:
+            return [(1.0, self)]
+        from torch.utils._pytree import tree_flatten, tree_unflatten
+
+        leaves, form = tree_flatten(self[:3])
+        size = len(leaves[0])
+        columns = [leaf.tensor_split(self.parts) for leaf in leaves]
+        found = [Batch(*tree_unflatten(list(row), form)) for row in zip(*columns)]
+        return [
+            (len(row[0]) / size, batch) for row, batch in zip(zip(*columns), found) if len(row[0])
+        ]
 
 
 class Output(NamedTuple):
     """Logits (B, K), features (B, C, H, W) of each stage, and logits (B, K) of the auxiliary head.
 
-    ``auxiliary`` is None in evaluation mode and for a network without that head.
+    ``auxiliary`` is None in evaluation mode and for a network without that head. ``raw`` is the
+    output of a module of the user's, which need not be a tensor.
     """
 
     logits: Tensor
     features: tuple[Tensor, ...] = ()
     auxiliary: Tensor | None = None
+    raw: Any = None
 
     @property
     def exact(self) -> Tensor:
@@ -41,3 +62,5 @@ class Output(NamedTuple):
 
 Loss = Callable[[Output, Batch], "Tensor"]
 """(output, batch) -> scalar, a mean over the images."""
+Metric = Callable[[Output, Batch], "Tensor | None"]
+"""(output, batch) -> scalar, or None where it is not known."""

@@ -39,7 +39,7 @@ app = App(
 )
 
 MAKE, LOOK = Group("Search and train", sort_key=1), Group("Read and print", sort_key=2)
-for name, home, group, summary in (
+COMMANDS = (
     (
         "search",
         "searching",
@@ -91,7 +91,9 @@ for name, home, group, summary in (
     ("genotypes", "listing", LOOK, "List the published architectures that have a name."),
     ("methods", "listing", LOOK, "List the search methods, each with its options and paper."),
     ("spaces", "listing", LOOK, "List the search spaces, each on one line."),
-):
+)
+"""Name, module, group and summary of each command. The summary is its docstring's first line."""
+for name, home, group, summary in COMMANDS:
     app.command(
         f"archgrad.cli.{home}:{name}", name=name, help=summary, group=group, sort_key=len(list(app))
     )

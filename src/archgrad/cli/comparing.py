@@ -30,7 +30,8 @@ from archgrad.storage.folder import leftovers
 from archgrad.terminal import say_on
 
 RECIPE = (
-    "The recipe of --retrain-seeds. The preset sets the defaults, and the space chooses the preset."
+    "This is the recipe of --retrain-seeds. "
+    "The preset sets the defaults, and the space chooses the preset."
 )
 Flags: Any = flags(
     config.sections(),
@@ -50,7 +51,8 @@ def compare(
     methods: Annotated[
         str | None,
         Parameter(
-            help="arms: methods (a,b+c) or arms of the file; by default all arms of the file"
+            help="names of the arms: methods (a,b+c), or arms of the --config file, which are all "
+            "taken by default"
         ),
     ] = None,
     seeds: Annotated[
@@ -69,24 +71,28 @@ def compare(
     ] = None,
     control: Annotated[
         str | None,
-        Parameter(help="arm that others are compared to; by default darts, otherwise random"),
+        Parameter(
+            help="arm to which the others are compared; by default darts if it is an arm, "
+            "else random"
+        ),
     ] = None,
     no_controls: Annotated[
-        bool, Parameter(help="leave out the arm of random search", negative="", show_default=False)
+        bool,
+        Parameter(help="study without the arm of random search", negative="", show_default=False),
     ] = False,
     blind: Annotated[
         bool,
         Parameter(
-            help="leave the benchmark's accuracies unread, so that they cannot guide a choice",
+            help="study without the benchmark's accuracies, so that they cannot guide a choice",
             negative="",
             show_default=False,
         ),
     ] = False,
-    jobs: Annotated[int, Parameter(help="number of runs at the same time")] = 1,
+    jobs: Annotated[int, Parameter(help="number of runs that run at the same time")] = 1,
     dry_run: Annotated[
         bool,
         Parameter(
-            help="print one line for each run, without reading images or writing files",
+            help="list of the runs, one a line; no image is read and no file is written",
             negative="",
             show_default=False,
         ),
@@ -94,20 +100,20 @@ def compare(
     print_commands: Annotated[
         bool,
         Parameter(
-            help="print the command of each unfinished run, and run nothing",
+            help="list of the commands of the unfinished runs, none of which is run",
             negative="",
             show_default=False,
         ),
     ] = False,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
 ) -> int:
-    """Search with several methods and several seeds, and test which differences are significant.
+    """Search with several methods and seeds, and test which differences are significant.
 
-    The arms share all settings of a search. Each run is an ordinary run folder in OUT/runs and a
-    separate process with one thread. The same command again continues with the unfinished runs, and
-    `--out OUT --methods NEW --data DATA` adds an arm. OUT/summaries has a small file for each
-    finished run; a run with such a file counts as done on any machine. The study contains an arm of
-    random search unless `--no-controls` is given.
+    Each run is an ordinary run folder in OUT/runs and a separate process. The same command again
+    continues with the unfinished runs, and `--out OUT --methods NEW --data DATA` adds an arm. The
+    study contains an arm of random search unless `--no-controls` is given.
+
+    Example: `archgrad compare --methods darts,gdas --data digits --out study`
     """
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, not {jobs}")

@@ -25,24 +25,27 @@ def derive(
     budget: Annotated[
         list[str],
         Parameter(
-            help="largest costs, such as macs=300M, params=60% or latency=15ms; all must hold",
+            help="largest costs of the new network, which keeps to all of them, such as macs=300M, "
+            "params=60% or latency=15ms",
             consume_multiple=True,
             negative="",
         ),
     ],
     latency: Annotated[
         Path | None,
-        Parameter(help="table of `archgrad latency`; by default that of this device and space"),
+        Parameter(help="file from `archgrad latency`; by default that of this device and space"),
     ] = None,
     out: Annotated[
-        Path | None, Parameter(help="file for the genotype, for use by retrain, show and count")
+        Path | None, Parameter(help="file for the genotype, which retrain, show and count can read")
     ] = None,
     overwrite: Annotated[bool, overwriting("--out")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Derive another architecture from the last alphas of a finished search, under another budget.
+    """Derive another architecture from a finished search, under another budget.
 
-    Nothing is searched again.
+    The last alphas of the search select the architecture, and nothing is searched again.
+
+    Example: `archgrad derive runs/a --budget macs=60% --out small.json`
 
     Args:
         folder: run folder of the search

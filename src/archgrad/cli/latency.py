@@ -40,24 +40,27 @@ def latency(
     size: Annotated[int, Parameter(help="side of the images in pixels")] = 32,
     channels: Annotated[
         int | None,
-        Parameter(help="channels of the derived networks; by default the published number"),
+        Parameter(help="number of channels of the derived networks; by default the published one"),
     ] = None,
     cells: Annotated[
-        int | None, Parameter(help="depth of the derived networks; by default the published one")
+        int | None,
+        Parameter(help="number of cells of the derived networks; by default the published one"),
     ] = None,
     classes: Annotated[int | None, Parameter(help="number of classes; by default 10")] = None,
-    in_channels: Annotated[int | None, Parameter(help="channels of an image; by default 3")] = None,
+    in_channels: Annotated[
+        int | None, Parameter(help="number of channels of an image; by default 3")
+    ] = None,
     batch: Annotated[int, Parameter(help="batch size of the measurement")] = 1,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Parameter(help="device to measure on")
     ] = "cpu",
     threads: Annotated[int, Parameter(help="number of threads of the processor")] = 1,
     nets: Annotated[
-        int, Parameter(help="number of derived networks to measure whole, at least 10")
+        int, Parameter(help="number of derived networks that are measured as a whole, at least 10")
     ] = 12,
     out: Annotated[
         Path | None,
-        Parameter(help="file for the result; by default the one that budgets read"),
+        Parameter(help="file for the result; by default the one that --budget latency reads"),
     ] = None,
     overwrite: Annotated[bool, overwriting("--out")] = False,
     as_json: AsJson = False,
@@ -66,7 +69,9 @@ def latency(
 
     Each op is measured alone, and the sum of the ops is calibrated on whole networks. The result
     is valid only for this device, number of threads, version of torch, and size of networks, images
-    and batch. No other program should run during the measurement, above all with several threads.
+    and batch. No other program should run during the measurement.
+
+    Example: `archgrad latency --space mbconv --size 32`
     """
     check_size(size)
     if space is None and config_file is None:

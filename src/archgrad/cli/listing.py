@@ -17,10 +17,14 @@ from archgrad.run import catalogue
 
 
 def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
-    """List the published architectures, with the numbers that their repositories state.
+    """List the published architectures that have a name.
+
+    The table has the numbers that their repositories state.
+
+    Example: `archgrad genotypes cdarts`
 
     Args:
-        containing: part of a repository:name; by default all are listed
+        containing: part of a name of the form repository:name; by default all are listed
     """
     found = [one for one in published() if containing.lower() in one.qualified_name.lower()]
     if not found:
@@ -56,17 +60,21 @@ def methods(
     pairs: Annotated[
         bool,
         Parameter(
-            help="list for each pair of methods whether they compose",
+            help="table of all pairs of methods, which says whether they compose",
             negative="",
             show_default=False,
         ),
     ] = False,
-    space: Annotated[str, Parameter(help="space whose defaults are compared by --pairs")] = "darts",
+    space: Annotated[
+        str, Parameter(help="name of the space whose defaults --pairs compares")
+    ] = "darts",
     as_json: AsJson = False,
 ) -> None:
     """List the search methods, each with its options and paper.
 
-    Several methods compose by ``--method a+b``.
+    Several methods compose by `--method a+b`, and `--pairs` says which pairs do.
+
+    Example: `archgrad methods --pairs --space nasbench201`
     """
     if pairs:
         return _pairs(space, as_json)
@@ -90,9 +98,12 @@ def methods(
 
 
 def spaces(*, as_json: AsJson = False) -> None:
-    """List the search spaces, each on one line with the edges and primitives of its cells.
+    """List the search spaces, each on one line.
 
-    With ``--json`` the list also has the options and papers.
+    The line has the edges and primitives of the cells. With `--json` the list also has the options
+    and papers.
+
+    Example: `archgrad spaces --json`
     """
     listed = catalogue.spaces()
     if as_json:

@@ -18,9 +18,12 @@ from archgrad.run.subject import Subject, check_size, other_shape_remark, subjec
 from archgrad.terminal import say_on
 
 Space = Annotated[str | None, Parameter(help="space of a genotype; by default that of its cells")]
-Channels = Annotated[int | None, Parameter(help="channels of the derived network's first cell")]
+Channels = Annotated[
+    int | None, Parameter(help="number of channels of the derived network's first cell")
+]
 Cells = Annotated[
-    int | None, Parameter(help="depth of the derived network (NAS-Bench-201: cells per stage)")
+    int | None,
+    Parameter(help="number of cells of the derived network (in NAS-Bench-201, of each stage)"),
 ]
 Classes = Annotated[
     int | None, Parameter(help="number of classes; by default that of the run, or 10")
@@ -47,6 +50,8 @@ def show(
     """Show a genotype as a table and a picture, with its parameters and multiply-adds.
 
     If a benchmark contains the architecture, its measured accuracies are shown too.
+
+    Example: `archgrad show DARTS_V2 --svg cells.svg`
 
     Args:
         what: run folder, name of a published architecture, genotype in any notation, or its file
@@ -122,6 +127,8 @@ def count(
 
     The network has no auxiliary head, and the multiply-adds are those of one image.
 
+    Example: `archgrad count DARTS_V2 --channels 36 --cells 20`
+
     Args:
         what: run folder, name of a published architecture, genotype in any notation, or its file
     """
@@ -141,13 +148,16 @@ def query(
     what: str,
     *,
     device: Annotated[
-        str | None, Parameter(help="device of a latency, one of the 27 of nasbench201")
+        str | None,
+        Parameter(help="name of a device whose latency is added, one of the 27 of nasbench201"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Look up an architecture in a bundled benchmark.
 
     The result has accuracies in percent, the rank, the parameters and the multiply-adds.
+
+    Example: `archgrad query nasbench201 runs/a`
 
     Args:
         benchmark: name of the benchmark: nasbench201 or nasbenchmacro

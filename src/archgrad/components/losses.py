@@ -21,6 +21,11 @@ def label_loss(output: Output, batch: Batch) -> Tensor:
     return F.cross_entropy(output.exact, batch.labels)
 
 
+def accuracy(output: Output, batch: Batch) -> Tensor:
+    """Return the share of the images whose largest logit is that of their label, a scalar."""
+    return (output.logits.argmax(1) == batch.labels).float().mean()
+
+
 def cross_entropy(forward: Forward) -> Tensor:
     """Return `label_loss` of a pass, even if the method has another loss."""
     return label_loss(forward.output, forward.batch)

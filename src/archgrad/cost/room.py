@@ -71,7 +71,7 @@ def check_memory(space: Space) -> None:
     """
     spec = space.spec()
     if (
-        all(int(spec.get(name, 1)) <= most for name, most in USUAL.items())
+        all(int(spec.get(name) or 1) <= most for name, most in USUAL.items())
         or torch.empty(0).is_meta
     ):
         return

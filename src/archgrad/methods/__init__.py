@@ -16,6 +16,7 @@ from archgrad.arch.space import ALPHAS, AUTO, Space, WeightSettings
 from archgrad.errors import short_repr, unknown_name
 from archgrad.methods.betadarts import PRESETS as betadarts_presets
 from archgrad.methods.betadarts import betadarts
+from archgrad.methods.budget import budget
 from archgrad.methods.cdarts import PRESETS as cdarts_presets
 from archgrad.methods.cdarts import cdarts
 from archgrad.methods.darts import darts
@@ -52,6 +53,35 @@ from archgrad.searching.origin import origin
 from archgrad.searching.patch import Patch
 from archgrad.searching.rate import Length, Published
 from archgrad.spaces import space_of
+
+__all__ = [
+    "METHODS",
+    "Entry",
+    "betadarts",
+    "budget",
+    "cdarts",
+    "darts",
+    "dartsminus",
+    "dartspt",
+    "drnas",
+    "fairdarts",
+    "gdas",
+    "lambdadarts",
+    "method",
+    "oles",
+    "pcdarts",
+    "pdarts",
+    "progressive",
+    "published_rate",
+    "random",
+    "reinmax",
+    "robustdarts",
+    "rsws",
+    "sddarts",
+    "smoothdarts",
+    "snas",
+    "stdarts",
+]
 
 
 class Entry(NamedTuple):
@@ -292,7 +322,7 @@ def method(
         name: Name of a method, or several as "a+b".
         space: A space, or the name of one.
         patches: Further patches of yours, composed after the named methods in this order.
-        budget: A budget, made of limits by `archgrad.methods.budget.budget`.
+        budget: A budget, made of limits by `archgrad.methods.budget`.
         given: Options, as a mapping under the name of their method: ``darts={"order":
             "weight_first"}``. The options of a single method may also stand directly. ``weights``
             and ``alphas`` set the optimizers (`WeightSettings`, `AlphaSettings`).

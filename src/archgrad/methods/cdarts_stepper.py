@@ -204,7 +204,7 @@ class Cyclic:
         moved = evaluation_parameters(state)
         loss = total_loss((task,), passed, state.trace)
         move_weights(method, state, "evaluation", moved, gradients(loss, moved))
-        return pass_metrics("warmup", passed)
+        return pass_metrics(method, "warmup", [(1.0, passed)])
 
     def joint_step(self, method: Method, state: State, val: Batch) -> Values:
         """Take one SGD step of the parameters of E and one Adam step of the alphas, by one loss.
@@ -219,8 +219,8 @@ class Cyclic:
         move_alphas(state, with_zeros(found, state.alphas))
         show_to_memories(state, joint.search)
         return {
-            **pass_metrics("val", joint.search),
-            **pass_metrics("evaluation", joint.evaluation),
+            **pass_metrics(method, "val", [(1.0, joint.search)]),
+            **pass_metrics(method, "evaluation", [(1.0, joint.evaluation)]),
             "distillation": joint.distillation.detach(),
             "regulariser": joint.further.detach(),
         }

@@ -36,8 +36,8 @@ def dartsminus(
 
     Args:
         beta: weight of the second skip in the first epoch.
-        decay: rule by which that weight falls: linear or cosine, to 0 one epoch after the last; or
-            constant, for a weight that does not fall.
+        decay: course of the second skip's weight: a fall to 0 one epoch after the last (linear,
+            cosine), or none (constant).
 
     Returns:
         The patch of the method.

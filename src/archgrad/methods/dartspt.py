@@ -55,11 +55,12 @@ def dartspt(
     removal costs most.
 
     Args:
-        fixed: never move the alphas, as in the paper's DARTS-PT-fix.
+        fixed: alphas that never move, as in the paper's DARTS-PT-fix.
         tune: training time of the supernet between two decisions: epochs (5), or a fraction of the
             search (0.1).
-        last: fraction of that time before the last decision.
-        rate: learning rate of that training, in multiples of the first rate of the search.
+        last: training time before the last decision, as a fraction of tune.
+        rate: learning rate of the training between decisions, in multiples of the first rate of the
+            search.
         criterion: measure of a removal, on validation images: accuracy, or loss.
         order: order of the edges and of the nodes: drawn (random), or by their number (index).
         images: number of validation images of a measurement; the default is the whole validation

@@ -52,7 +52,7 @@ def drnas(
         strength: factor of the penalty.
         readout: mixture that the selection reads: softmax(a), as in the authors' code (softmax), or
             the mean of the distribution (mean).
-        weights_lr: learning rates of the weights, the first and the last one.
+        weights_lr: first and last learning rate of the weights.
         alphas_lr: learning rate of the alphas.
 
     Returns:

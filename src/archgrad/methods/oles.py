@@ -39,7 +39,7 @@ def oles(
         measure: match of the two gradients: their cosine (paper), or the cosine of the training
             gradient and the sum of both, column by column (released). The authors' code computes
             the second one, and the threshold was chosen for it.
-        stop: end the search when every op has stopped learning.
+        stop: end of the search once every op has stopped learning.
 
     Returns:
         The patch of the method.

@@ -61,8 +61,8 @@ def pdarts(
         depth: depths of the stages, each in multiples of the space's cells.
         dropout: rates p of the dropout behind skips, each at the start of its stage.
         rest: fraction of each stage, at its start, in which the alphas do not move.
-        skips: largest number of skips in a selected cell that does not reduce. None, in Python, is
-            any number, and the selection is then that of DARTS.
+        skips: largest number of skips in a selected cell that does not reduce. None, in Python,
+            allows any number and selects as DARTS does.
 
     Returns:
         The patch of the method.

@@ -30,8 +30,8 @@ def random(*, draws: PositiveInt = 4) -> Patch:
     gradient.
 
     Args:
-        draws: number k of architectures that are drawn. Where k does not divide the epochs, their
-            numbers of epochs differ by one at most.
+        draws: number k of architectures that are drawn. If k does not divide the epochs, some
+            architectures train for one epoch more than others.
 
     Returns:
         The patch of the method.

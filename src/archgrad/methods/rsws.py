@@ -40,9 +40,9 @@ def rsws(
 
     Args:
         samples: number of architectures that are drawn after the last epoch.
-        images: number of validation images on which each of them is judged.
-        finalists: number of the best that are judged again, on the whole validation half; 1 takes
-            the best without a second judgement.
+        images: number of validation images on which each drawn architecture is judged.
+        finalists: number of the best architectures that are judged again, on the whole validation
+            half; 1 takes the best without a second judgement.
 
     Returns:
         The patch of the method.

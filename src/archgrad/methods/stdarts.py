@@ -81,15 +81,15 @@ def stdarts(
             sum.
         interval: time between two updates of the adaptive rule: epochs (5), or a fraction of the
             search (0.1).
-        delta: growth in the exponential rule per epoch of a search of 50; with a larger one T falls
-            faster.
-        cyclic_delta: growth in the cyclic rule per epoch of a search of 50; with a larger one T
-            falls further in each cycle.
+        delta: growth per epoch in the exponential rule, for a search of 50 epochs; with a larger
+            one T falls faster.
+        cyclic_delta: growth per epoch in the cyclic rule, for a search of 50 epochs; with a larger
+            one T falls further in each cycle.
         hot: temperature at the start; the constant rule keeps it.
         cold: temperature that the geometric rule would reach one epoch after the last.
         warmup: time at the start in which the adaptive and the exponential rule keep the
             temperature hot: epochs (5), or a fraction of the search (0.1).
-        freeze: keep the alphas unmoved in the warm-up.
+        freeze: alphas that do not move in the warm-up.
 
     Returns:
         The patch of the method.

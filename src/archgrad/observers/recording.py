@@ -154,7 +154,7 @@ class InterruptibleData:
     """Give the same data, and call a function before each batch.
 
     Attributes:
-        data: SearchData.
+        data: Data.
         before_measuring: Function that is called before each batch of an evaluation.
         before_tuning: Function that is called before each batch that the search learns from.
     """

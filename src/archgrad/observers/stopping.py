@@ -37,15 +37,15 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             gt=0,
             lt=1,
-            description="ratio of the curvature's mean before to its mean now, below which the "
-            "search ends",
+            description="ratio of the curvature's earlier mean to its present mean, below which "
+            "the search ends",
         ),
     ] = None
     window: Annotated[
         Interval,
         Field(
-            description="length of each of the two means: a number of epochs, or a share of the "
-            "search"
+            description="number of epochs that each of the two means covers: a count (5), or a "
+            "fraction of the search (0.1)"
         ),
     ] = 0.1
     skips: Annotated[
@@ -60,8 +60,8 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         int | None,
         Field(
             ge=2,
-            description="number of epochs in a row with the same genotype, after which the search "
-            "ends",
+            description="number of successive epochs with the same genotype, after which the "
+            "search ends",
         ),
     ] = None
     entropy: Annotated[
@@ -73,12 +73,16 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             gt=-1,
             lt=1,
-            description="gradient match below which the search ends (only with oles, which reports "
-            "it)",
+            description="match of the training and validation gradients below which the search "
+            "ends (only with oles, which measures it)",
         ),
     ] = None
     after: Annotated[
-        Span, Field(description="first epoch that counts: its number, or a share of the search")
+        Span,
+        Field(
+            description="earliest epoch that the rules read: an epoch (10), or a fraction "
+            "of the search (0.2)"
+        ),
     ] = 0.2
 
     def rules(self, epochs: int) -> tuple[Rule, ...]:

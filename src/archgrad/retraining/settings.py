@@ -27,25 +27,27 @@ class RetrainSettings:
     """SGD of all weights of a derived network. The defaults are those of DARTS on CIFAR-10.
 
     Attributes:
-        preset: recipe to start from: cifar, imagenet, pdarts, that of a benchmark, or quick (for a
-            laptop).
+        preset: name of the recipe that sets the defaults: cifar, imagenet, pdarts, nasbench201,
+            nasbenchmacro, or quick (for a laptop).
         epochs: number of passes over the training images.
         batch: batch size of each training step.
         limit: number of training images to use, drawn at random so that each class keeps its share.
         lr: highest learning rate.
         lr_end: learning rate at the end of the schedule.
         schedule: curve of the learning rate, which changes once an epoch.
-        warmup: number of epochs in which the learning rate rises; at most half of all are used.
+        warmup: number of epochs in which the learning rate rises at the start; at most half of all
+            are used.
         momentum: momentum of SGD.
-        nesterov: Nesterov momentum in place of classical momentum.
+        nesterov: Nesterov momentum instead of plain momentum.
         decay: weight decay of all parameters.
-        clip: largest norm of all gradients together; 0 turns clipping off.
-        drop_path: probability of dropping a path at the end; it rises linearly from 0.
+        clip: largest norm of all gradients together; 0 is off.
+        drop_path: probability of dropping a path at the end of the training; it rises linearly from
+            0.
         cutout: side of the erased square in pixels; at most half of the image's side is used.
         jitter: strength of colour jitter, for RGB images only.
         auxiliary: weight of the auxiliary head's loss; 0 removes the head.
         auxiliary_bn: second BatchNorm in the auxiliary head of the imagenet stem, as in P-DARTS.
-        label_smoothing: share of each label that is spread over all classes.
+        label_smoothing: fraction of each label that is spread over all classes.
         class_weights: weights of the classes in the loss; balanced divides by the number of
             training images of each class.
         channels: number of channels of the first cell, or of a chain's stem.

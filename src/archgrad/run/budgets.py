@@ -13,57 +13,21 @@ from archgrad.arch.edges import Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import Space
 from archgrad.cost.cost import Cost, cost_text
+from archgrad.cost.target import limit
 from archgrad.errors import unknown_name
 from archgrad.retraining.settings import retrain_settings
 from archgrad.run.config import SearchConfig
 from archgrad.run.sections import BudgetSettings
-from archgrad.run.target import Target
 
 if TYPE_CHECKING:
     from archgrad import latency
-    from archgrad.cost.limits import Limit, Limits
-
-UNITS = {"": {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}, "ms": {"ms": 1.0, "us": 1e-3, "s": 1e3}}
-"""Unit of a cost -> unit of a budget -> its size in units of the cost.
-
-Every cost also takes ``%``, a share of the cost of the largest network.
-"""
+    from archgrad.cost.limits import Limits
 
 IDLE = 0.5
 """A network that costs less than this share of its budget gets a remark."""
 
 MATCH = 1e-4
 """The relative difference up to which two counts of the same cost are taken for equal."""
-
-
-def limit(target: Target, cost: Cost, groups: Groups) -> Limit:
-    """Turn a budget into an upper bound on a cost.
-
-    Args:
-        target: The budget.
-        cost: The cost that it names.
-        groups: The edge groups of the space, of which ``%`` takes the largest network.
-
-    Returns:
-        The bound, in units of the cost.
-
-    Raises:
-        ValueError: The cost does not have the unit, or the share is above 100 %.
-    """
-    from archgrad.cost.limits import Limit, most_expensive
-
-    if target.unit == "%":
-        if target.number > 100:
-            raise ValueError(f"budget {target}: the largest network of the space is 100%")
-        largest = most_expensive(cost, groups)
-        assert largest is not None  # no limit excludes it
-        return Limit(cost, target.number / 100 * cost.sum_over_ops(largest))
-    if target.unit in UNITS[cost.unit]:
-        return Limit(cost, target.number * UNITS[cost.unit][target.unit])
-    units = [*filter(None, UNITS[cost.unit]), "%"]
-    if target.unit:
-        raise unknown_name(f"unit in budget {target}:", target.unit, units)
-    raise ValueError(f"budget {target} needs a unit ({', '.join(units)})")
 
 
 @dataclass(frozen=True)

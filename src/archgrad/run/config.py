@@ -57,7 +57,8 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     seed: Annotated[
         NotNegativeInt,
         Field(
-            description="seed of split, order, augmentation, first weights and every random draw"
+            description="seed of the split, the order, the augmentation, the initial weights and "
+            "every other random draw"
         ),
     ] = 0
     device: Annotated[
@@ -66,14 +67,13 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
         Field(description="device to compute on: auto (a GPU if there is one), cpu, cuda, cuda:1"),
     ] = AUTO
     deterministic: Annotated[
-        bool, Field(description="choice of bit-identical results on a GPU too, which is slower")
+        bool, Field(description="bit-identical results on a GPU too, at a lower speed")
     ] = False
     threads: Annotated[
         Threads | None,
         Field(
-            description="number of torch's threads; by default from the size of the feature maps "
-            "and the "
-            "processors; a resumed run keeps its number"
+            description="number of torch's threads, which a resumed run keeps; by default it "
+            "follows from the size of the feature maps and the processors"
         ),
     ] = None
     out: Annotated[
@@ -83,8 +83,8 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
         tuple[str, ...],
         BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
         Field(
-            description="modules with further methods, spaces or primitives; --plugin X is short "
-            "for it"
+            description="names of modules with your own methods, spaces or primitives; --plugin X "
+            "is the short form"
         ),
     ] = ()
     search: SearchSettings = SearchSettings()

@@ -179,12 +179,12 @@ def check_data(space: Space, data: SearchData) -> None:
     """
     # These two attributes are not part of the protocol `SearchData`.
     classes, channels = (getattr(data, name, None) for name in ("classes", "in_channels"))
-    if isinstance(classes, Sized) and len(classes) != space.classes:
+    if isinstance(classes, Sized) and space.classes not in (0, len(classes)):
         raise ValueError(
             f"space {space.name} has {space.classes} classes, but these data have {len(classes)}: "
             f"make the space with classes={len(classes)}"
         )
-    if isinstance(channels, int) and channels != space.in_channels:
+    if isinstance(channels, int) and space.in_channels not in (0, channels):
         raise ValueError(
             f"space {space.name} has in_channels {space.in_channels}, but these data have "
             f"{channels}: make the space with in_channels={channels}"
@@ -197,6 +197,8 @@ def check_batch(space: Space, batch: Batch, split: str) -> None:
     Raises:
         ValueError: They have another shape or type, or a label is not a class of the space.
     """
+    if not (space.classes and space.in_channels):
+        return  # a module of the user's may take anything
     images, labels = batch.images, batch.labels
     if images.dim() != 4 or images.shape[1] != space.in_channels:
         raise ValueError(

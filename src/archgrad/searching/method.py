@@ -16,11 +16,11 @@ from archgrad import options
 from archgrad.arch.edges import Alphas
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
-from archgrad.arch.passes import Batch, Loss
+from archgrad.arch.passes import Batch, Loss, Metric
 from archgrad.arch.space import AlphaSettings, Space, WeightSettings
 from archgrad.components.context import Context, Progress
 from archgrad.components.hypergradient import Hypergradient, first_order
-from archgrad.components.losses import Term, label_loss, task
+from archgrad.components.losses import Term, accuracy, label_loss, task
 from archgrad.components.relax import softmax
 from archgrad.components.schedules import epoch_at_share
 from archgrad.components.select import strongest_genotype
@@ -188,6 +188,11 @@ class Method:
     def loss(self) -> Loss:
         """The loss of a pass."""
         return self.patch.loss or label_loss
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics of a pass: the accuracy, unless the patch has others."""
+        return self.patch.metrics or {"accuracy": accuracy}
 
     @property
     def weight_terms(self) -> tuple[Term, ...]:

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archgrad.arch.edges import EdgeGroup
-from archgrad.arch.passes import Loss
+from archgrad.arch.passes import Loss, Metric
 from archgrad.components.hypergradient import Hypergradient
 from archgrad.components.losses import Term
 from archgrad.components.schedules import Scalar, When
@@ -81,6 +81,8 @@ class Patch:
             compose with it.
         reshape: Changes of the mixture, in order, in the readout too.
         loss: Loss in the place of the cross-entropy, in both halves of a step.
+        metrics: Name -> function (output, batch) -> scalar or None, recorded for each half of a
+            step; without any the records have the accuracy.
         weight_terms: Terms added to the loss of the weights.
         alpha_terms: Terms added to the loss of the alphas.
         train_alpha_terms: Terms of the alphas that are computed on training images.
@@ -123,6 +125,9 @@ class Patch:
     any_mixture: bool = field(default=False, metadata=_rule(Merge.OF_UNIT, descriptive=True))
     reshape: tuple[Reshape, ...] = field(default=(), metadata=_rule(Merge.ADDED, functions=True))
     loss: Loss | None = field(default=None, metadata=_rule(Merge.ONE, functions=True))
+    metrics: Mapping[str, Metric] = field(
+        default_factory=dict, metadata=_rule(Merge.KEYS, functions=True, descriptive=True)
+    )
     weight_terms: tuple[Term, ...] = field(default=(), metadata=_rule(Merge.ADDED, functions=True))
     alpha_terms: tuple[Term, ...] = field(
         default=(), metadata=_rule(Merge.ADDED, functions=True, in_alpha_steps=True)

@@ -15,11 +15,15 @@ from archgrad.seeds import generator, place_seed, seeded
 def initialise(net: nn.Module, seed: int) -> nn.Module:
     """Initialise every module again, by ``reset_parameters`` under a seed made of its name.
 
-    Two networks of one seed agree in every module that both have.
+    Two networks of one seed agree in every module that both have. A network with a method
+    ``initialise`` is the user's own and keeps the initialisation of its factory.
 
     Returns:
         The network.
     """
+    if own := getattr(net, "initialise", None):
+        own(seed)
+        return net
     with seeded(seed, "init"):
         for name, module in net.named_modules():
             if module._parameters and callable(reset := getattr(module, "reset_parameters", None)):

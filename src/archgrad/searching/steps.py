@@ -6,7 +6,7 @@ images, in either order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -121,13 +121,31 @@ def term_value(term: Term, passed: Forward) -> Tensor:
 
 
 @torch.no_grad()
-def pass_metrics(prefix: str, passed: Forward) -> Values:
-    """Return the loss and the accuracy of one pass, named as in the metrics.
+def pass_metrics(method: Method, prefix: str, passes: Sequence[tuple[float, Forward]]) -> Values:
+    """Return the loss and the metrics of one half of a step, named as in the records.
 
     The loss is that of the labels, without the further terms of the method.
+
+    Args:
+        method: Method of the search.
+        prefix: Name of the half.
+        passes: Passes of the parts of the batch, each behind its share of the samples.
     """
-    right = (passed.output.logits.argmax(1) == passed.batch.labels).float().mean()
-    return {f"{prefix}_loss": task(passed), f"{prefix}_accuracy": right}
+    found: Values = {}
+    for share, passed in passes:
+        values = {"loss": task(passed)}
+        for name, metric in method.metrics.items():
+            if (value := metric(passed.output, passed.batch)) is not None:
+                values[name] = value
+        for name, value in values.items():
+            part = value if len(passes) == 1 else share * value
+            key = f"{prefix}_{name}"
+            found[key] = found[key] + part if key in found else part
+    return found
+
+
+MakeOptimizer = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
+"""(parameters) -> optimizer."""
 
 
 def weight_optimizer(parameters: Iterable[Tensor], method: Method) -> torch.optim.SGD:
@@ -167,16 +185,25 @@ def alpha_optimizer(method: Method, state: State) -> torch.optim.Adam:
 
 @dataclass(frozen=True)
 class Bilevel:
-    """Take the step of DARTS (arXiv 1806.09055, algorithm 1)."""
+    """Take the step of DARTS (arXiv 1806.09055, algorithm 1).
 
+    Attributes:
+        optimizer: Function that makes the optimizer of the weights, whose learning rate is then
+            the user's; None is SGD by the method's settings.
+    """
+
+    optimizer: MakeOptimizer | None = None
     reads = CHANGES
 
     def nets(self, space: Space) -> dict[str, nn.Module]:
         return {"search": space.supernet()}
 
     def optimizers(self, method: Method, state: State) -> dict[str, torch.optim.Optimizer]:
+        weights = state.nets["search"].parameters()
         return {
-            "weights": weight_optimizer(state.nets["search"].parameters(), method),
+            "weights": self.optimizer(weights)
+            if self.optimizer
+            else weight_optimizer(weights, method),
             "alphas": alpha_optimizer(method, state),
         }
 
@@ -193,7 +220,8 @@ class Bilevel:
         return "search" if method.moves_alphas(state) else "weights only"
 
     def step(self, method: Method, state: State, train: Batch, val: Batch) -> Values:
-        set_learning_rate(method, state, "weights")
+        if self.optimizer is None:
+            set_learning_rate(method, state, "weights")
         if not method.moves_alphas(state):
             return weight_step(method, state, train, val)
         if method.order == "weight_first":
@@ -205,7 +233,33 @@ class Bilevel:
 
 def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values:
     """Take one step of Adam on the alphas, by the method's hypergradient, and return metrics."""
-    net, images = state.nets["search"], {"train": train, "val": val}[method.alpha_split]
+    images = {"train": train, "val": val}[method.alpha_split]
+    found: dict[str, Tensor] = {}
+    passes = []
+    for (share, of_images), (_, of_train) in zip(images.split(), train.split()):
+        part, passed = part_hypergradient(method, state, of_train, of_images)
+        if images.parts > 1:
+            part = {name: share * gradient for name, gradient in part.items()}
+        found = {name: found[name] + g if name in found else g for name, g in part.items()}
+        passes.append((share, passed))
+    move_alphas(state, found)
+    for _, passed in passes:
+        show_to_memories(state, passed)
+    return pass_metrics(method, method.alpha_split, passes)
+
+
+def part_hypergradient(
+    method: Method, state: State, train: Batch, images: Batch
+) -> tuple[dict[str, Tensor], Forward]:
+    """Return the gradient of the alphas on ``images``, and its pass.
+
+    Args:
+        method: Method of the search.
+        state: State of the search.
+        train: Batch of training images, for a virtual step of the weights.
+        images: Batch that the alphas learn from.
+    """
+    net = state.nets["search"]
 
     def upper(alphas: Alphas, weights: NamedTensors | None) -> tuple[Tensor, Forward]:
         passed = forward(method, state, "search", "alpha", images, alphas, weights)
@@ -221,9 +275,7 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
     if method.patch.train_alpha_terms:
         further = train_gradients(method, state, train)
         found = {name: gradient + further[name] for name, gradient in found.items()}
-    move_alphas(state, found)
-    show_to_memories(state, passed)
-    return pass_metrics(method.alpha_split, passed)
+    return dict(found), passed
 
 
 def train_gradients(method: Method, state: State, train: Batch) -> NamedTensors:
@@ -250,13 +302,30 @@ def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Value
     net = state.nets["search"]
     named = dict(net.named_parameters())
     alphas = {name: rows.detach() for name, rows in state.alphas.items()}
-    loss, passed = weight_loss(method, state, train, alphas, None)
-    found = gradients(loss, named)
+    found: Gradients = {}
+    passes = []
+    for share, part in train.split():
+        loss, passed = weight_loss(method, state, part, alphas, None)
+        loss = loss if train.parts == 1 else share * loss
+        found = added(found, gradients(loss, named))
+        passes.append((share, passed))
     for transform in method.patch.transforms:
         found = transform(found, passed)
     move_weights(method, state, "weights", named, found)
-    show_to_memories(state, passed)
-    return pass_metrics("train", passed)
+    for _, passed in passes:
+        show_to_memories(state, passed)
+    return pass_metrics(method, "train", passes)
+
+
+def added(one: Gradients, other: Gradients) -> Gradients:
+    """Return the sum of two sets of gradients; None counts as nothing."""
+    found = dict(other)
+    for name, gradient in one.items():
+        further = other[name]
+        found[name] = gradient if further is None else further
+        if gradient is not None and further is not None:
+            found[name] = gradient + further
+    return found
 
 
 def move_alphas(state: State, found: NamedTensors) -> None:

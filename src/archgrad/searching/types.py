@@ -5,7 +5,7 @@ They stand in one file because they refer to each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from archgrad.arch.edges import Alphas, Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
-from archgrad.arch.passes import Batch, Loss
+from archgrad.arch.passes import Batch, Loss, Metric
 from archgrad.arch.space import AlphaSettings, Space, WeightSettings
 from archgrad.components.context import Context, Forward, Progress
 from archgrad.components.gradients import Gradients
@@ -180,6 +180,9 @@ class Method(Protocol):
 
     @property
     def loss(self) -> Loss: ...
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]: ...
 
     @property
     def weight_terms(self) -> tuple[Term, ...]: ...

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from archgrad import plugins
 from archgrad.arch.space import Space
 from archgrad.errors import short_repr
+from archgrad.spaces import options
 from archgrad.spaces.cells import Cell
 from archgrad.spaces.darts import STEMS, Darts
 from archgrad.spaces.derived import Derived
@@ -35,6 +36,7 @@ __all__ = [
     "NasBenchMacro",
     "Primitive",
     "Style",
+    "options",
     "space",
     "space_of",
 ]

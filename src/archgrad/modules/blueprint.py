@@ -1,0 +1,242 @@
+"""The user's module as a search space sees it: its choices, and the shapes that reach them."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from archgrad.arch.edges import Edge, EdgeGroup, Groups, groups_of
+from archgrad.errors import one_line, short_repr
+from archgrad.modules.choices import CHOICES, AnyChoice, are_nested, linked
+from archgrad.modules.mixing import Pass, running
+from archgrad.seeds import seeded
+
+ARGUMENTS = ("classes", "in_channels", "size")
+"""The arguments of a factory that a search sets, if the factory takes them."""
+
+
+class Place(NamedTuple):
+    """A choice in the user's module.
+
+    Attributes:
+        path: Path of the module.
+        group: Name of its edge group: its label, or its path.
+        inputs: Number of positional arguments of its calls.
+        names: Names of the other arguments of its calls.
+    """
+
+    path: str
+    group: str
+    inputs: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A user's module and its choices.
+
+    Attributes:
+        make: Function that makes the module; it is not called again for an instance.
+        instance: Whether the user gave an instance, whose weights stay.
+        example: Arguments of a forward pass.
+        places: The choices.
+        groups: The edge groups.
+    """
+
+    make: Callable[[], nn.Module]
+    instance: bool
+    example: tuple[Any, ...]
+    places: tuple[Place, ...]
+    groups: Groups
+
+    def build(self) -> nn.Module:
+        """Return a new module, whose choices know their groups."""
+        net = self.make()
+        for place in self.places:
+            choice_at(net, place.path).group = place.group
+        return net
+
+
+def blueprint(given: Any, example: tuple[Any, ...], arguments: Mapping[str, Any]) -> Blueprint:
+    """Return the blueprint of a module after one dry run.
+
+    Args:
+        given: A class or function that makes the module, or an instance.
+        example: Arguments of a forward pass; tensors have a batch of 1 or more.
+        arguments: Values of `ARGUMENTS`; the function gets those that it takes.
+
+    Raises:
+        ValueError: The module has no choice, a choice lies inside another, the pass does not reach
+            a choice or reaches it with different shapes, or choices of one label differ.
+    """
+    make, instance = maker(given, arguments)
+    net = built(make)
+    found = {path: module for path, module in net.named_modules() if isinstance(module, CHOICES)}
+    if not found:
+        raise ValueError(
+            f"{name_of(given)} has no choice: write archgrad.Choice, Repeat or InputChoice into it"
+        )
+    if nested := are_nested(list(found)):
+        raise ValueError(
+            f"choice {nested[1]!r} lies inside choice {nested[0]!r}: nesting is not supported, "
+            "because costs would no longer add up; move it out"
+        )
+    for path, choice in found.items():
+        choice.group = choice.label or path
+    calls = dry_run(net, found, example)
+    places = tuple(Place(path, choice.group, *calls[path]) for path, choice in found.items())
+    return Blueprint(make, instance, example, places, _groups(found))
+
+
+def maker(given: Any, arguments: Mapping[str, Any]) -> tuple[Callable[[], nn.Module], bool]:
+    """Return a function that makes the module, and whether the module is an instance.
+
+    Raises:
+        ValueError: The value is neither a function nor a module.
+    """
+    if isinstance(given, nn.Module):
+        return (lambda: copy.deepcopy(given)), True
+    if not callable(given):
+        raise ValueError(
+            f"a class or function that makes a module is expected, not {short_repr(given)}"
+        )
+    taken = accepted_arguments(given)
+    chosen = {name: value for name, value in arguments.items() if value and name in taken}
+    return (lambda: given(**chosen)), False
+
+
+def accepted_arguments(factory: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names among `ARGUMENTS` that a factory takes."""
+    parameters = inspect.signature(factory).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return ARGUMENTS
+    return tuple(name for name in ARGUMENTS if name in parameters)
+
+
+def built(make: Callable[[], nn.Module]) -> nn.Module:
+    """Return what a factory makes under a seeded generator; raise ValueError if it is no module."""
+    with seeded("module", "blueprint"):
+        net = make()
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"the function must return a torch module, not {short_repr(net)}")
+    return net
+
+
+def dry_run(
+    net: nn.Module, found: Mapping[str, AnyChoice], example: tuple[Any, ...]
+) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """Run the module once, and return the form of the call of each choice.
+
+    Args:
+        net: The module.
+        found: Path -> choice.
+        example: Arguments of the pass.
+
+    Returns:
+        Path -> number of positional arguments, and names of the other arguments.
+
+    Raises:
+        ValueError: The pass fails, does not reach a choice, or reaches one with different shapes.
+    """
+    shapes: dict[str, list[Any]] = {path: [] for path in found}
+    calls: dict[str, tuple[int, tuple[str, ...]]] = {}
+
+    def see(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            leaves = tree_leaves((arguments, named))
+            shapes[path].append([tuple(x.shape) for x in leaves if isinstance(x, Tensor)])
+            calls[path] = len(arguments), tuple(named)
+
+        return hook
+
+    hooks = [
+        choice.register_forward_pre_hook(see(path), with_kwargs=True)
+        for path, choice in found.items()
+    ]
+    was = net.training
+    try:
+        with torch.no_grad(), running(Pass()), seeded("module", "dry run"):
+            net.eval()(*example)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"a forward pass on the example fails ({type(error).__name__}: {one_line(error)})"
+        ) from error
+    finally:
+        net.train(was)
+        for hook in hooks:
+            hook.remove()
+    if unreached := [path for path, seen in shapes.items() if not seen]:
+        raise ValueError(
+            f"the forward pass never reaches choice {linked([repr(p) for p in unreached])}: use it "
+            "there, or leave it out"
+        )
+    for path, seen in shapes.items():
+        if other := [one for one in seen if one != seen[0]]:
+            raise ValueError(
+                f"the forward pass reaches choice {path!r} with shapes {seen[0]} and {other[0]}: a "
+                "choice serves one shape, so make a second choice with the same label"
+            )
+    return calls
+
+
+def _groups(found: Mapping[str, AnyChoice]) -> Groups:
+    first: dict[str, str] = {}
+    cells: dict[str, int] = {}
+    for path, choice in found.items():
+        same = found[first.setdefault(choice.group, path)]
+        cells[choice.group] = cells.get(choice.group, 0) + 1
+        if (same.primitives, same.pick) != (choice.primitives, choice.pick):
+            raise ValueError(
+                f"choices {first[choice.group]!r} and {path!r} have the label {choice.group!r} and "
+                f"other alternatives: {linked(same.primitives)}, and {linked(choice.primitives)}"
+            )
+    return groups_of(
+        EdgeGroup(
+            group,
+            (Edge(0, 1, found[path].primitives),),
+            (1,),
+            pick=found[path].pick,
+            hidden=(),
+            free=tuple(found[path].weightless),
+        )
+        for group, path in first.items()
+    )
+
+
+def choice_at(net: nn.Module, path: str) -> Any:
+    """Return the choice at a path of a module."""
+    return net.get_submodule(path) if path else net
+
+
+def name_of(given: Any) -> str:
+    """Return the name of a class or function with its module, such as ``mypackage.nets:Net``."""
+    kind = given if hasattr(given, "__qualname__") else type(given)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def replaced(
+    net: nn.Module, places: Sequence[Place], kept: Mapping[str, Sequence[str]]
+) -> nn.Module:
+    """Return a module in which each choice is replaced by what was selected.
+
+    Args:
+        net: The module, which is changed.
+        places: Its choices.
+        kept: Group -> the selected primitives.
+    """
+    for place in places:
+        choice = choice_at(net, place.path)
+        module = choice.selected(kept[place.group], place.inputs, place.names)
+        if not place.path:
+            return module
+        net.set_submodule(place.path, module)
+    return net

@@ -1,0 +1,298 @@
+"""A search space made of a module of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from archgrad.arch.edges import Groups, Primitives
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.mixture import Mixture
+from archgrad.arch.passes import Output
+from archgrad.arch.space import Defaults
+from archgrad.cost.cost import Cost
+from archgrad.errors import short_repr, unknown_name
+from archgrad.modules import counting
+from archgrad.modules.blueprint import ARGUMENTS, Blueprint, blueprint, choice_at, replaced
+from archgrad.modules.blueprint import name_of as name_of
+from archgrad.modules.mixing import Pass, again_in_backward, running
+from archgrad.seeds import seeded
+from archgrad.spaces.derived import Derived
+
+ReadLogits = Callable[[Any], Tensor]
+"""(output of the user's module) -> logits (B, K)."""
+HELP = {
+    "classes": "number of classes, passed to the factory of the module if it takes the argument",
+    "in_channels": "channels of an image, passed to the factory of the module if it takes them",
+    "size": "side of an image in pixels, passed to the factory of the module if it takes it",
+    "primitives": "names of the alternatives that each choice keeps; by default all",
+    "discrete": "derived network, in which the selected module replaces each choice",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleSpace:
+    """The search space of a module with choices (`module_space` makes it).
+
+    Attributes:
+        name: Name of the factory, ``package.module:Name``.
+        factory: The factory, or an instance.
+        plan: The choices.
+        logits: Function that reads the logits from the module's output; None if the output is them.
+        primitives: Group -> the alternatives that remain; None keeps all.
+        classes: Number of classes that the factory gets; 0 leaves it to the factory.
+        in_channels: Number of channels of an image that the factory gets; 0 as for ``classes``.
+        size: Side of an image that the factory gets; 0 as for ``classes``.
+        discrete: Whether each choice is replaced by the module that was selected.
+    """
+
+    name: str
+    factory: Any
+    plan: Blueprint
+    logits: ReadLogits | None = None
+    primitives: Primitives | None = None
+    classes: int = 0
+    in_channels: int = 0
+    size: int = 0
+    discrete: bool = False
+
+    defaults = Defaults()
+    option_help = HELP
+
+    @property
+    def groups(self) -> Groups:
+        """Return an edge group for each label, and for each choice without one."""
+        if self.primitives is None:
+            return self.plan.groups
+        return {
+            name: replace(
+                group,
+                edges=tuple(
+                    edge._replace(primitives=tuple(kept))
+                    for edge, kept in zip(group.edges, self.primitives[name])
+                ),
+            )
+            for name, group in self.plan.groups.items()
+        }
+
+    def resized(self, **changes: Any) -> ModuleSpace:
+        """Return the same space with other options, as `Space.resized`.
+
+        Raises:
+            ValueError: A module of the user's has no such option, or a value is wrong.
+        """
+        for option in changes:
+            if option not in HELP:
+                raise unknown_name(f"option of the user's own module {self.name}:", option, HELP)
+        if changes.get("primitives") is not None:
+            changes["primitives"] = _checked(changes["primitives"], self.plan.groups)
+        found = replace(self, **changes)
+        arguments = {name: getattr(found, name) for name in ARGUMENTS}
+        if arguments == {name: getattr(self, name) for name in ARGUMENTS}:
+            return found
+        example = _example(arguments) if self.size and found.size else self.plan.example
+        return replace(found, plan=blueprint(self.factory, example, arguments))
+
+    def spec(self) -> dict[str, Any]:
+        """Return all options as values for JSON."""
+        kept: dict[str, Any] | None = None
+        if self.primitives is not None:
+            kept = {
+                name: [list(names) for names in edges] for name, edges in self.primitives.items()
+            }
+        found = {name: getattr(self, name) for name in ARGUMENTS}
+        return {"primitives": kept, **found, "discrete": self.discrete}
+
+    def supernet(self) -> ModuleNet:
+        """Return a new supernet, with the initialisation of the user's factory."""
+        return ModuleNet(self)
+
+    def evaluation(self, **options: Any) -> ModuleSpace:
+        """Return the space of the derived networks; only `ARGUMENTS` can replace an option."""
+        chosen = {name: value for name, value in options.items() if value is not None}
+        return self.resized(**chosen)
+
+    def derive(self, genotype: Genotype | str, **options: Any) -> Derived:
+        """Return the derived network of a genotype, as `Space.derive`.
+
+        Its ``network.net`` is the user's module without a choice inside.
+        """
+        genotype = Genotype.of(genotype)
+        kept = genotype.primitives(self.plan.groups)
+        whole = self.evaluation(**options)
+        return Derived(genotype, replace(whole.resized(primitives=kept), discrete=True))
+
+    def costs(self, **given: Any) -> dict[str, Cost]:
+        """Return the costs "params" and "macs" of the derived networks, exact by addition."""
+        return counting.costs(self.evaluation(**given))
+
+
+class ModuleNet(nn.Module):
+    """The user's module as a supernet, or as a derived network if the space is discrete.
+
+    Attributes:
+        net: The user's module.
+        example: Arguments of a forward pass of ``net``.
+    """
+
+    def __init__(self, space: ModuleSpace) -> None:
+        super().__init__()
+        self.space = space
+        self.net = self._made()
+
+    def _made(self) -> nn.Module:
+        space = self.space
+        net = space.plan.build()
+        if not space.discrete:
+            return net
+        kept = {name: edges[0] for name, edges in (space.primitives or {}).items()}
+        return replaced(net, space.plan.places, kept)
+
+    @property
+    def example(self) -> tuple[Any, ...]:
+        """Return the arguments of a forward pass of ``net``."""
+        return self.space.plan.example
+
+    def initialise(self, seed: int) -> None:
+        """Initialise the module by the user's own factory, under a seeded generator.
+
+        An instance keeps its weights.
+        """
+        if self.space.plan.instance:
+            return
+        with seeded(seed, "init"):
+            fresh = self._made()
+        self.net.load_state_dict(fresh.state_dict())
+
+    def forward(
+        self, inputs: Any, mixture: Mixture | None = None, *, drop_path: float = 0.0
+    ) -> Output:
+        """Compute the output of inputs.
+
+        Args:
+            inputs: The input of the module, or a function without arguments that calls it and
+                returns a scalar loss.
+            mixture: Weights of the alternatives; None gives each the weight 1.
+            drop_path: Probability of dropping the output of an alternative while it trains.
+
+        Returns:
+            The logits, if they are known, and the output of the module as ``raw``.
+        """
+        now = Pass(self._full(mixture), drop_path)
+        with running(now):
+            raw = inputs() if callable(inputs) else self.net(inputs)
+        again_in_backward(raw, now)
+        return Output(self._logits(raw), raw=raw)
+
+    def _full(self, mixture: Mixture | None) -> Mixture | None:
+        """Return a mixture over all alternatives of the module, with 0 for those that left."""
+        if mixture is None and self.space.primitives is None:
+            return None
+        return mixture if self.space.primitives is None else _widened(mixture, self.space)
+
+    def _logits(self, raw: Any) -> Any:
+        return raw if self.space.logits is None else self.space.logits(raw)
+
+    def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:
+        """Return the modules of an alternative in all choices of a group, as `Supernet.ops`."""
+        return [
+            module
+            for place in self.space.plan.places
+            if place.group == group
+            for module in choice_at(self.net, place.path).ops(primitive)
+        ]
+
+
+def module_space(
+    module: Any,
+    example: Any = None,
+    *,
+    logits: ReadLogits | None = None,
+    classes: int = 0,
+    in_channels: int = 0,
+    size: int = 0,
+) -> ModuleSpace:
+    """Return the search space of a module that has choices inside.
+
+    Args:
+        module: The class of the module, or another function that makes it. An instance keeps its
+            weights, and is copied.
+        example: Input of a forward pass, a tensor (1, ...), or a tuple of such arguments. Images
+            need none if ``in_channels`` and ``size`` are given.
+        logits: Function that reads the logits (B, K) from the output of the module. It is needed if
+            the output is no tensor and the method or the metric needs logits.
+        classes: Number of classes, passed to ``module`` if it takes an argument of this name.
+        in_channels: Number of channels of an image, passed in the same way.
+        size: Side of an image in pixels, passed in the same way.
+
+    Returns:
+        The space.
+
+    Raises:
+        ValueError: The module has no choice, or a choice cannot be searched. The message names the
+            place in the module.
+    """
+    arguments = {"classes": classes, "in_channels": in_channels, "size": size}
+    if example is None:
+        if not in_channels or not size:
+            raise ValueError("example is missing: give the input of a forward pass, such as zeros")
+        given = _example(arguments)
+    else:
+        given = example if isinstance(example, tuple) else (example,)
+    plan = blueprint(module, given, arguments)
+    return ModuleSpace(
+        name_of(module),
+        module,
+        plan,
+        logits,
+        classes=classes,
+        in_channels=in_channels,
+        size=size,
+    )
+
+
+def _example(arguments: Mapping[str, int]) -> tuple[Tensor]:
+    side = arguments["size"]
+    return (torch.zeros(1, arguments["in_channels"], side, side),)
+
+
+def _checked(given: Any, groups: Groups) -> Primitives:
+    """Return the option ``primitives``; raise ValueError if it does not fit the groups."""
+    if not isinstance(given, Mapping) or set(given) != set(groups):
+        raise ValueError(
+            f"primitives of a module must name {', '.join(groups)}, not {short_repr(given)}"
+        )
+    found: Primitives = {}
+    for name, edges in given.items():
+        names = groups[name].edges[0].primitives
+        kept = tuple(tuple(one) for one in edges)
+        if len(kept) != 1 or len(kept[0]) < groups[name].pick or set(kept[0]) - set(names):
+            raise ValueError(
+                f"primitives of {name!r} must be one list of at least {groups[name].pick} among "
+                f"{', '.join(names)}, not {short_repr(edges)}"
+            )
+        found[name] = kept
+    return found
+
+
+def _widened(mixture: Mixture | None, space: ModuleSpace) -> Mixture:
+    weights, active = {}, {}
+    for name, whole in space.plan.groups.items():
+        names, kept = whole.edges[0].primitives, space.groups[name].edges[0].primitives
+        columns = [names.index(one) for one in kept]
+        rows = (
+            torch.ones(1, len(kept)) if mixture is None else mixture.weights[name][:, : len(kept)]
+        )
+        full = rows.new_zeros(1, len(names))
+        weights[name] = full.index_copy(1, torch.tensor(columns, device=rows.device), rows)
+        runs = torch.zeros(1, len(names), dtype=torch.bool)
+        given = None if mixture is None or mixture.active is None else mixture.active[name]
+        runs[0, columns] = True if given is None else given[0, : len(kept)]
+        active[name] = runs
+    if mixture is None:
+        return Mixture(weights, active, idle=False)
+    return replace(mixture, weights=weights, active=active)

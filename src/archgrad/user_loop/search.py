@@ -1,0 +1,412 @@
+"""A search that the user drives step by step, with batches, a loss and optimizers of his own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from archgrad.arch.edges import Alphas
+from archgrad.arch.genotype import Genotype
+from archgrad.arch.passes import Batch, Output
+from archgrad.components.hypergradient import first_order
+from archgrad.components.losses import accuracy
+from archgrad.cost.counting import costs
+from archgrad.cost.limits import Limits, check_feasible
+from archgrad.cost.target import limit, parse_target
+from archgrad.errors import counted, short_repr, unknown_name
+from archgrad.methods import method as make_method
+from archgrad.methods.budget import budget as make_budget
+from archgrad.modules.blueprint import replaced
+from archgrad.modules.space import ModuleSpace
+from archgrad.searching import checkpoint
+from archgrad.searching.loop import epoch_row, record_stop
+from archgrad.searching.patch import Patch
+from archgrad.searching.steps import Bilevel, MakeOptimizer
+from archgrad.searching.types import State, Values
+from archgrad.storage.records import Row
+from archgrad.user_loop.batches import Loaders, batch_of
+from archgrad.user_loop.calibration import has_statistics, recalibrate
+
+LossOf = Callable[[Any, Any], Tensor]
+"""(output of the module, targets) -> scalar, a mean over the samples."""
+
+
+class Search:
+    """A search in a loop of the user's own.
+
+    Args:
+        space: Space of a module (`archgrad.module_space`).
+        method: Name of a method, or several as "a+b".
+        epochs: Number of epochs.
+        steps: Number of calls of `step` in one epoch.
+        budget: Largest costs, such as "macs=60%" or ["params=1M", "macs=60%"].
+        optimizer: Function (parameters) -> optimizer of the weights. You set its learning rate.
+            Without it the weights have SGD by the settings of the method.
+        loss: Function (output of the module, targets) -> scalar; the cross-entropy by default.
+        metrics: Name -> function (output of the module, targets) -> scalar. The default is the
+            accuracy, where the output is logits and the targets are classes.
+        val: Loader of validation batches, for methods that measure networks at the end of an epoch.
+        samples: Number of samples of the training and the validation split, for methods that
+            remember each sample.
+        seed: Seed of the search.
+        device: Device of the module and the alphas. Batches are moved to it.
+        precision: Precision of the forward pass, "32" or "bf16".
+        recompute: Activations that the backward pass computes again: "none" or "cells" (choices).
+        options: Options of the method, as `archgrad.method` takes them.
+
+    Attributes:
+        method: The method.
+        state: Everything that changes in the search.
+        rows: The metrics of each epoch that is over.
+
+    Raises:
+        ValueError: An argument is wrong, the method cannot search a module, or no network is within
+            the budget.
+    """
+
+    def __init__(
+        self,
+        space: ModuleSpace,
+        method: str = "darts",
+        *,
+        epochs: int,
+        steps: int,
+        budget: str | Sequence[str] = (),
+        optimizer: MakeOptimizer | None = None,
+        loss: LossOf | None = None,
+        metrics: Mapping[str, LossOf] | None = None,
+        val: Iterable[Any] | None = None,
+        samples: tuple[int, int] = (0, 0),
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        precision: str = "32",
+        recompute: str = "none",
+        **options: Any,
+    ) -> None:
+        if not callable(getattr(space, "supernet", None)):
+            raise ValueError(
+                f"space: a space of archgrad.module_space is expected, not {short_repr(space)}"
+            )
+        self._loss = self._usual_loss = loss
+        self._limits = limits_of(space, budget)
+        patches = [self._patch(optimizer, metrics), *options.pop("patches", ())]
+        self.method = make_method(
+            method,
+            space,
+            patches=patches,
+            budget=make_budget(self._limits) if self._limits else None,
+            **options,
+        )
+        self.space, self.seed = space, seed
+        self.state: State = self.method.start(
+            seed=seed,
+            epochs=epochs,
+            steps=steps,
+            images=samples,
+            device=device,
+            precision=precision,
+            recompute=recompute,
+        )
+        self.rows: list[Row] = []
+        self._val = val
+        self._steps = steps
+
+    def _patch(
+        self, optimizer: MakeOptimizer | None, metrics: Mapping[str, LossOf] | None
+    ) -> Patch:
+        def loss(output: Output, batch: Batch) -> Tensor:
+            return self._loss_of(output, batch)
+
+        measured = {name: _metric(function) for name, function in (metrics or {}).items()}
+        return Patch(
+            "own loop",
+            loss=loss,
+            metrics=measured or {"accuracy": known_accuracy},
+            stepper=Bilevel(optimizer) if optimizer else None,
+        )
+
+    def _loss_of(self, output: Output, batch: Batch) -> Tensor:
+        """Return the loss of a pass: the closure's own, the user's function, or cross-entropy."""
+        if callable(batch.images):
+            value = output.raw
+        elif self._loss is None:
+            value = F.cross_entropy(output.exact, batch.labels)
+        else:
+            value = self._loss(output.raw, batch.labels)
+        if not torch.is_tensor(value) or value.dim():
+            given = (
+                f"a tensor {tuple(value.shape)}" if torch.is_tensor(value) else short_repr(value)
+            )
+            raise ValueError(f"the loss must be a scalar tensor, not {given}: take its mean")
+        return value
+
+    @property
+    def module(self) -> nn.Module:
+        """Return the module that is searched; a closure calls it."""
+        net: Any = self.state.nets["search"]
+        return net.net  # type: ignore[no-any-return]
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimizer of the weights, for a scheduler of yours."""
+        return self.state.optimizers["weights"]
+
+    @property
+    def alphas(self) -> Alphas:
+        """Return the alphas: group -> (1, alternatives)."""
+        return self.state.alphas
+
+    @property
+    def epoch(self) -> int:
+        """Return the number of epochs that are over."""
+        return self.state.epoch
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether all epochs are over, or a method ended them early."""
+        return self.state.epoch >= self.state.plan.epochs or self.state.stopped is not None
+
+    def step(
+        self, train: Any, val: Any, loss: LossOf | None = None, *, accumulate: int = 1
+    ) -> Values:
+        """Take one step: the alphas learn from ``val`` and the weights from ``train``.
+
+        The last step of an epoch ends the epoch.
+
+        Args:
+            train: Batch (inputs, targets) or (inputs, targets, index), or a function without
+                arguments that calls `module` and returns a scalar loss. It must give the same
+                result each time, because a step may call it several times.
+            val: The same, for the alphas.
+            loss: Loss in the place of the one that the search has.
+            accumulate: Number of parts in which each batch is computed, which takes less memory.
+                BatchNorms normalise each part by itself.
+
+        Returns:
+            The metrics of the step, as scalar tensors.
+
+        Raises:
+            ValueError: The search is over or has diverged, or an argument is wrong.
+        """
+        if self.is_over:
+            raise ValueError(
+                f"the search is over after {counted(self.state.epoch, 'epoch')}: "
+                "call finish or derive"
+            )
+        self._check_parts(accumulate)
+        device = self.state.device
+        batches = [
+            batch_of(given, split, device, accumulate)
+            for split, given in (("train", train), ("val", val))
+        ]
+        if self.state.step == 0:
+            self.method.begin_epoch(self.state)
+        self._loss = loss or self._usual_loss
+        values = self.method.step(self.state, *batches)
+        if self.state.step == self.method.steps(self.state):
+            self._end_epoch()
+        return values
+
+    def _check_parts(self, parts: int) -> None:
+        if parts == 1:
+            return
+        if self.method.hypergradient is not first_order or self.method.patch.transforms:
+            raise ValueError(
+                f"{self.method.name} reads a whole batch (second order, or gradients of a pass): "
+                "leave out accumulate"
+            )
+
+    def _end_epoch(self) -> None:
+        data = self._loaders({} if self._val is None else {"val": self._val}, "Search(val=loader)")
+        row = epoch_row(self.method, self.state)
+        row |= self.method.end_epoch(self.state, data)
+        record_stop(self.state, row)
+        self.rows.append(row)
+
+    def _loaders(self, loaders: Mapping[str, Iterable[Any]], where: str) -> Loaders:
+        def missing(split: str) -> ValueError:
+            return ValueError(
+                f"{self.method.name} measures networks on {split} batches: give a loader by "
+                f"{where.replace('val', split)}"
+            )
+
+        return Loaders(loaders, self.state.device, missing)
+
+    def finish(
+        self, *, val: Iterable[Any] | None = None, train: Iterable[Any] | None = None
+    ) -> Genotype:
+        """Take the decisions of a method that decides after the last epoch.
+
+        Args:
+            val: Loader of validation batches; by default that of the search.
+            train: Loader of training batches, for a method that trains on (dartspt).
+
+        Returns:
+            The genotype.
+
+        Raises:
+            ValueError: Epochs are left, or a loader is missing.
+        """
+        if not self.is_over:
+            raise ValueError(
+                f"epoch {self.state.epoch + 1} of {self.state.plan.epochs} is not over: "
+                "take its steps first"
+            )
+        given = {"val": self._val if val is None else val, "train": train}
+        loaders = {split: loader for split, loader in given.items() if loader is not None}
+        data = self._loaders(loaders, "search.finish(val=loader)")
+        for _ in self.method.finalise(self.state, data):
+            pass
+        return self.method.genotype(self.state)
+
+    @property
+    def genotype(self) -> Genotype:
+        """Return the architecture that is selected now, within the budget.
+
+        Raises:
+            ValueError: The method decides after the last epoch, and `finish` was not called.
+        """
+        if self.is_over and self.method.patch.finalise and not self.state.decisions:
+            raise ValueError(
+                f"{self.method.name} decides after the last epoch: call search.finish(val=loader)"
+            )
+        return self.method.genotype(self.state)
+
+    def derive(self, weights: str = "fresh", *, batches: Iterable[Any] | None = None) -> nn.Module:
+        """Return the network that is selected now: the user's module without a choice inside.
+
+        Args:
+            weights: "fresh" for new weights of the user's factory, or "inherit" for those of the
+                search.
+            batches: Inputs, or batches (inputs, targets), on which the statistics of BatchNorms are
+                computed again. A module with BatchNorms that inherits its weights needs them.
+
+        Returns:
+            The network. No object of archgrad is inside.
+
+        Raises:
+            ValueError: ``weights`` is wrong, an instance cannot be made afresh, or ``batches`` are
+                missing.
+        """
+        if weights not in ("fresh", "inherit"):
+            raise unknown_name("weights", weights, ("fresh", "inherit"))
+        genotype = self.genotype
+        if weights == "fresh":
+            if self.space.plan.instance:
+                raise ValueError(
+                    "the space was made of an instance, so no fresh weights can be drawn: give its "
+                    'class to module_space, or derive(weights="inherit")'
+                )
+            network: Any = self.space.derive(genotype).network
+            network.initialise(self.seed)
+            return network.net.to(self.state.device)  # type: ignore[no-any-return]
+        kept = {
+            name: edges[0] for name, edges in genotype.primitives(self.space.plan.groups).items()
+        }
+        net = replaced(copy.deepcopy(self.module), self.space.plan.places, kept)
+        if batches is None and has_statistics(net):
+            raise ValueError(
+                "the module has BatchNorms, whose statistics are those of the mixture: give "
+                'derive(weights="inherit", batches=loader)'
+            )
+        return recalibrate(net, self._inputs(batches)) if batches is not None else net
+
+    def _inputs(self, batches: Iterable[Any]) -> Iterable[Any]:
+        for given in batches:
+            inputs = given[0] if isinstance(given, tuple | list) else given
+            yield inputs.to(self.state.device) if torch.is_tensor(inputs) else inputs
+
+    def costs(self) -> dict[str, float]:
+        """Return the costs of the selected network, by name."""
+        genotype = self.genotype
+        counted_costs = costs(self.space, 0)
+        return {name: cost.value_of(genotype) for name, cost in counted_costs.items()} | {
+            one.cost.name: one.cost.value_of(genotype) for one in self._limits
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that an exact resume needs: dicts, lists, tensors and numbers.
+
+        Raises:
+            ValueError: The search has diverged.
+        """
+        return copy.deepcopy(checkpoint.pack(self.method, self.state)) | {"rows": list(self.rows)}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on from a state that `state_dict` returned, in a search with the same arguments.
+
+        The module and the optimizers stay the same objects, so a scheduler of yours stays valid;
+        restore the scheduler by its own ``load_state_dict``.
+
+        Raises:
+            ValueError: It is the state of another search.
+        """
+        content = copy.deepcopy(dict(saved))
+        rows = content.pop("rows", [])
+        found = checkpoint.restore(self.method, content, self.state.device)
+        if found.plan != self.state.plan or found.seed != self.seed:
+            raise ValueError(
+                f"the state is of a search of {found.plan.epochs} epochs of {found.plan.steps} "
+                f"steps and seed {found.seed}: make Search with these"
+            )
+        _take_over(self.state, found)
+        self.rows = rows
+
+
+def limits_of(space: ModuleSpace, budget: str | Sequence[str]) -> Limits:
+    """Return the limits of budgets such as "macs=60%".
+
+    Raises:
+        ValueError: A budget is unknown, or no network is within it.
+    """
+    texts = [budget] if isinstance(budget, str) else list(budget)
+    targets = [parse_target(text) for text in texts]
+    if not targets:
+        return ()
+    known = costs(space, 0)
+    for target in targets:
+        if target.name not in known:
+            raise unknown_name("cost in a budget:", target.name, known)
+    found = tuple(limit(target, known[target.name], space.groups) for target in targets)
+    check_feasible(space.groups, found)
+    return found
+
+
+def known_accuracy(output: Output, batch: Batch) -> Tensor | None:
+    """Return the accuracy where the output is logits (B, K) and the targets are classes (B,)."""
+    logits, labels = output.logits, batch.labels
+    if not (torch.is_tensor(logits) and torch.is_tensor(labels)):
+        return None
+    if logits.dim() != 2 or labels.dim() != 1 or labels.is_floating_point():
+        return None
+    return accuracy(output, batch)
+
+
+def _metric(function: LossOf) -> Callable[[Output, Batch], Tensor | None]:
+    def metric(output: Output, batch: Batch) -> Tensor | None:
+        if callable(batch.images):
+            return None  # a function that returns the loss hides output and targets
+        return torch.as_tensor(function(output.raw, batch.labels))
+
+    return metric
+
+
+def _take_over(state: State, found: State) -> None:
+    """Copy a restored state into one whose networks and optimizers stay the same objects."""
+    for name, net in state.nets.items():
+        net.load_state_dict(found.nets[name].state_dict())
+    for name, rows in state.alphas.items():
+        rows.data.copy_(found.alphas[name])
+    for name, optimizer in state.optimizers.items():
+        optimizer.load_state_dict(found.optimizers[name].state_dict())
+    kept = {"nets": state.nets, "alphas": state.alphas, "optimizers": state.optimizers}
+    vars(state).update({**vars(found), **kept})
+    for memory in state.memory.values():
+        held = memory.state_dict()
+        memory.bind(state)
+        memory.load_state_dict(held)

@@ -15,7 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # From bottom to top: a package, or a file beside the packages, imports only of what stands in an earlier row.
 FLOORS = (
     {"errors", "seeds", "terminal", "data_files", "extras", "__version__"},
-    {"bounds", "plugins"},
+    {"bounds", "plugins", "arguments"},
     {"option_types"},
     {"options", "devices", "storage"},
     {"arch"},

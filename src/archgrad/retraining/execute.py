@@ -19,6 +19,7 @@ import torch
 from archgrad import data, plugins, terminal
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import Space, check_cells
+from archgrad.arguments import named_if_wrong
 from archgrad.cost.counting import count
 from archgrad.data import Data, Dataset, places
 from archgrad.data.dataset import check_dataset
@@ -69,6 +70,7 @@ class Retrained(NamedTuple):
     folder: Path
 
 
+@named_if_wrong
 def retrain(
     space: Space | str,
     genotype: Genotype | str,

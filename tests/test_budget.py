@@ -143,7 +143,7 @@ def test_multipliers_follow_what_would_be_selected_without_a_budget_and_never_fa
     memory, free = Multipliers(limits, rate=0.02), most_expensive(cost, NB.groups)
     over = torch.tensor([cost.sum_over_ops(free) / limit.bound - 1 for limit in limits])
     m = SimpleNamespace(
-        readout=lambda state: mixture, selected=lambda state, limits: strongest_genotype(mixture, NB.groups, limits),
+        readout=lambda state: mixture, selected_genotype=lambda state, limits: strongest_genotype(mixture, NB.groups, limits),
         genotype=lambda state: cheapest(cost, NB.groups), moves_alphas=lambda state: state,
     )  # fmt: skip
     context = forward(mixture.weights["cell"], memory.multipliers).context

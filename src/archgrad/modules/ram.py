@@ -8,12 +8,13 @@ numbers of all alternatives. An alternative that hands on its input counts as a 
 prediction is never below the peak of the derived network. It is equal where nothing is handed on.
 
 An operation may copy a tensor of one memory layout and not that of another. So each layout that an
-alternative returns has a run of its own.
+alternative returns has a run of its own. All runs are on the CPU, because other devices may choose
+other layouts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple, Protocol
@@ -28,7 +29,7 @@ from archgrad.cost.cost import Cost
 from archgrad.errors import one_line
 from archgrad.modules.counting import without_fast_paths
 from archgrad.modules.probe import Layout, Pick, Probe, Run
-from archgrad.modules.tape import peaks, returned
+from archgrad.modules.tape import Event, peaks, returned
 from archgrad.seeds import seeded
 
 NAME = "ram"
@@ -85,11 +86,11 @@ def peak(space: Any, size: int = 0, **options: Any) -> Cost:
             "choices: use a chain space or a module of your own"
         )
     whole: Fillable = space.evaluation(**options)
-    device, found = _traced_anywhere(whole, size)
+    found = traced(whole, size)
 
     @cache
     def exact(genotype: Genotype) -> float:
-        return measured(whole, genotype, size, device)
+        return measured(whole, genotype, size)
 
     ops = {
         name: {(0, 1, primitive): float(number) for primitive, number in numbers.items()}
@@ -98,54 +99,32 @@ def peak(space: Any, size: int = 0, **options: Any) -> Cost:
     return Cost(NAME, "", float(found.fixed), ops, exact, is_maximum=True)
 
 
-def measured(whole: Any, genotype: Genotype, size: int = 0, device: str = "meta") -> int:
+def measured(whole: Fillable, genotype: Genotype, size: int = 0) -> int:
     """Return the peak memory of one derived network in bytes.
 
     Args:
         whole: Space of the derived networks.
         genotype: The genotype.
         size: Side of an image in pixels, for a chain space.
-        device: Device of the traced run; "meta" computes nothing.
     """
     kept = genotype.primitives(whole.groups)
-    net, example = _on(
-        device, *_built(whole, lambda group, select: select(kept[group.name][0]), size)
-    )
-    return peaks(*_run(net, example, []))[0]
+    net, example = _built(whole, lambda group, select: select(kept[group.name][0]), size)
+    return peaks(*_run(net, example, [])).fixed
 
 
-def _traced_anywhere(whole: Fillable, size: int) -> tuple[str, Traced]:
-    """Return the device on which the network runs, "meta" or "cpu", and its peaks."""
-    try:
-        return "meta", traced(whole, size, "meta")
-    except ValueError:
-        raise
-    except Exception as on_meta:  # some modules read values, which the meta device has not
-        try:
-            return "cpu", traced(whole, size, "cpu")
-        except ValueError:
-            raise
-        except Exception as error:
-            raise ValueError(
-                f"the memory of {whole.name} cannot be traced "
-                f"({type(error).__name__}: {one_line(error)})"
-            ) from on_meta
-
-
-def traced(whole: Fillable, size: int, device: str) -> Traced:
+def traced(whole: Fillable, size: int) -> Traced:
     """Return the peaks of all alternatives of a space.
 
     Args:
         whole: The space.
         size: Side of an image in pixels, for a chain space.
-        device: Device of the traced run; "meta" computes nothing.
     """
     runs: list[Run] = []
 
     def probe(group: EdgeGroup, select: Select) -> nn.Module:
         return Probe(runs, group.name, {pick: select(pick) for pick in _picks(group)})
 
-    net, example = _on(device, *_built(whole, probe, size))
+    net, example = _built(whole, probe, size)
     fixed = 0
     ops = {name: dict.fromkeys(g.edges[0].primitives, 0) for name, g in whole.groups.items()}
     waiting: list[dict[int, Layout]] = [{}]
@@ -176,13 +155,10 @@ def _picks(group: EdgeGroup) -> list[Pick]:
 
 
 def _built(whole: Fillable, fill: Fill, size: int) -> tuple[nn.Module, tuple[Any, ...]]:
+    """Return a network in evaluation mode and its inputs, as `Fillable.filled`."""
     with seeded("module", "ram"):
-        return whole.filled(fill, size)
-
-
-def _on(device: str, net: nn.Module, example: tuple[Any, ...]) -> tuple[nn.Module, tuple[Any, ...]]:
-    """Return a network in evaluation mode and its inputs on a device."""
-    return net.to(device).eval(), tree_map_only(Tensor, lambda x: x.to(device), example)
+        net, example = whole.filled(fill, size)
+    return net.cpu().eval(), tree_map_only(Tensor, lambda x: x.detach().cpu(), example)
 
 
 def _run(
@@ -190,12 +166,26 @@ def _run(
     example: tuple[Any, ...],
     runs: list[Run],
     layouts: dict[int, Layout] | None = None,
-) -> tuple[Any, Any]:
-    """Run a network, add the run to ``runs``, and return its events and the sizes of storages."""
-    run = Run(example, layouts or {})
+) -> tuple[Sequence[Event], Mapping[int, int]]:
+    """Run a network, add the run to ``runs``, and return its events and the sizes of storages.
+
+    Raises:
+        ValueError: The run fails.
+    """
+    # A copy has a storage of its own size, and an operation in place does not reach the example.
+    given = tree_map_only(Tensor, lambda x: x.clone(), example)
+    run = Run(given, layouts or {})
     runs.append(run)
-    with _evaluation(), run.tape:
-        output = net(*example)
+    try:
+        with _evaluation(), run.tape:
+            output = net(*given)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"the memory of {type(net).__name__} cannot be traced "
+            f"({type(error).__name__}: {one_line(error)})"
+        ) from error
     run.tape.add(returned(run.tape, output))
     return run.tape.events, run.tape.sizes
 

@@ -14,6 +14,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -54,7 +55,8 @@ class Tape(TorchDispatchMode):
         self.branch: Branch | None = None
         self.records = True
         self._known: dict[int, int] = {}
-        self._held: list[Any] = []  # an address is not used again while its storage is held
+        # An address is not used again while a weak reference to its storage exists.
+        self._held: list[Any] = []
         self.add(Event(frozenset(), tuple(self.make(x) for x in storages(inputs))))
 
     def __torch_dispatch__(
@@ -79,7 +81,7 @@ class Tape(TorchDispatchMode):
         """Return the number of a storage; one that is new comes from outside the run."""
         if storage._cdata not in self._known:
             self._known[storage._cdata] = len(self._held)
-            self._held.append(storage)
+            self._held.append(StorageWeakRef(storage))
         return self._known[storage._cdata]
 
     def make(self, storage: Any) -> int:
@@ -154,7 +156,7 @@ def peaks(events: Sequence[Event], sizes: Mapping[int, int]) -> Peaks:
     for branch, own in inner.items():
         call = at[branch[0]]
         beside = sum(size for begin, end, size in spans if begin < call < end)
-        found[branch] = beside + _own_peak(own, branch, call, sizes, (home, start, last))
+        found[branch] = beside + _own_peak(own, call, sizes, start, last)
     fixed = max(total for total, event in zip(totals, outer) if event.call is None)
     return Peaks(fixed, found)
 
@@ -172,25 +174,25 @@ def _outer_places(events: Iterable[Event], at: Mapping[int, int]) -> Iterator[tu
 
 def _own_peak(
     events: Sequence[Event],
-    branch: Branch,
     call: int,
     sizes: Mapping[int, int],
-    lives: tuple[Mapping[int, Branch | None], Mapping[int, int], Mapping[int, int]],
+    start: Mapping[int, int],
+    last: Mapping[int, int],
 ) -> int:
     """Return the peak of an alternative's own storages, and of the inputs that end with it."""
-    home, start, last = lives
     begin: dict[int, int] = {}
     end: dict[int, int] = {}
     for index, event in enumerate(events):
         begin |= dict.fromkeys(event.makes, index)
         end |= {number: index for number in event.reads if number in sizes}
     spans = []
-    for number, final in end.items():
-        if home[number] == branch:
-            outlives = number in last  # it is read outside too
-            spans.append((begin[number], len(events) - 1 if outlives else final, sizes[number]))
-        elif last[number] == call and start[number] < call:
-            spans.append((0, final, sizes[number]))
+    for number in begin.keys() | end.keys():
+        if number in begin and number in last:  # it is read outside too
+            spans.append((begin[number], len(events) - 1, sizes[number]))
+        elif number in begin and number in end:
+            spans.append((begin[number], end[number], sizes[number]))
+        elif number in end and last[number] == call and start[number] < call:
+            spans.append((0, end[number], sizes[number]))
     return max(_live(spans, len(events)))
 
 

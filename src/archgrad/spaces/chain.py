@@ -172,14 +172,18 @@ def filled(space: Any, fill: Fill, size: int) -> tuple[nn.Module, tuple[Tensor]]
         size: Side of an image in pixels.
 
     Returns:
-        A network that returns logits, and an example of its inputs, both on the meta device.
+        A network that returns logits, and an example of its inputs. All weights are 0.
     """
     narrow = {name: (group.edges[0].primitives[:1],) for name, group in space.groups.items()}
     with torch.device("meta"):
         net: ChainNet = space.resized(primitives=narrow).supernet()  # its layers are replaced
         for name, group in space.groups.items():
             net.layers[name] = fill(group, partial(net.layer, group))
-        return Logits(net), (torch.empty(1, space.in_channels, size, size),)
+    net.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in (*net.parameters(), *net.buffers()):
+            tensor.zero_()
+    return Logits(net), (torch.zeros(1, space.in_channels, size, size),)
 
 
 class Logits(nn.Module):

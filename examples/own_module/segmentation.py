@@ -75,6 +75,5 @@ print(f"budget: {search.bounds['macs']:,.0f} multiply-adds")
 for name, genotype in {"found": search.genotype, "by hand": archgrad.Genotype.of(BY_HAND)}.items():
     torch.manual_seed(SEED)
     network = space.derive(genotype).network.net  # a Net without a choice inside
-    trained(network, loader(x, y, 16), dice, EPOCHS)
-    shared = overlap(network(test_x), test_y)
+    shared = overlap(trained(network, loader(x, y, 16), dice, EPOCHS)(test_x), test_y)
     print(f"{name}: {genotype}\n  {macs.of(genotype):,.0f} multiply-adds, overlap {shared:.1%}")

@@ -1,4 +1,4 @@
-"""What asks for more than a machine has is refused before anything is asked of it; what somebody may want passes."""
+"""Requests for more than a machine has are refused before any work, and plausible requests pass."""
 
 from __future__ import annotations
 

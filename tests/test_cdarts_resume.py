@@ -199,7 +199,7 @@ def test_teachers_teach_the_search_network_alone(teachers):
 
 
 @pytest.mark.parametrize("teachers", ["snapshots", "remembered"])
-def test_all_three_resume(teachers, tmp_path):
+def test_cdarts_stdarts_and_sddarts_together_resume_bit_for_bit(teachers, tmp_path):
     m = made(
         others="+stdarts+sddarts", settings={"sddarts": {"teachers": teachers}}, pretrain=1, joint=2
     )
@@ -230,7 +230,7 @@ def test_further_terms_of_the_alphas_read_the_search_network():
     assert [forward.supernet is state.nets["search"] for forward in seen] == [True]
 
 
-def test_frozen_for_longer_by_another():
+def test_a_method_that_rests_its_alphas_longer_extends_the_pretraining():
     """The later beginning counts, and epochs of one batch have a schedule too."""
     m, record = (
         made(others="+stdarts", settings={"stdarts": {"warmup": 2}}, pretrain=0, joint=1),

@@ -186,12 +186,12 @@ def test_an_existing_run_is_left_alone(trained, capsys):
     assert (trained / "checkpoint.pt").read_bytes() == before
 
 
-def test_resuming_what_is_finished(trained, capsys):
+def test_resume_of_a_finished_run_changes_nothing(trained, capsys):
     assert main(["resume", str(trained)]) == 0
     assert "is finished" in capsys.readouterr().out
 
 
-def test_resuming_nothing(tmp_path, capsys):
+def test_resume_without_a_run_is_refused(tmp_path, capsys):
     assert "there is no run in" in refused(capsys, "resume", str(tmp_path))
 
 

@@ -39,7 +39,7 @@ def black(path: Path) -> None:
 # what it is of
 
 
-def test_it_is_of_the_images_not_of_their_place(tmp_path, read):
+def test_the_fingerprint_depends_on_the_images_and_not_on_their_folder(tmp_path, read):
     here, there = (read(folder(tmp_path / name, (5, 5))) for name in ("here", "there"))
     assert (
         here.fingerprint == there.fingerprint

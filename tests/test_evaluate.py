@@ -255,7 +255,9 @@ def test_a_gpu_that_is_not_there_is_one_line(run: Path) -> None:
     with pytest.raises(ValueError, match="no CUDA GPU"):
         evaluate(run, device="cuda")
     for device in ("cuda", "cuda:1"):
-        assert replace(read_card(run / "retrain"), device=device).place() == torch.device("cpu")
+        assert replace(read_card(run / "retrain"), device=device).choose_device() == torch.device(
+            "cpu"
+        )
 
 
 def test_a_network_that_draws_at_inference_gives_the_same_accuracy_again(tmp_path: Path) -> None:

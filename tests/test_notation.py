@@ -60,7 +60,7 @@ def test_every_form_reads_the_same(text):
     assert Genotype.parse(text) == SMALL
 
 
-def test_nodes_of_a_flat_list_come_in_twos():
+def test_a_flat_list_has_two_links_for_each_node():
     cell = parse("DARTS_V2").cells[0]
     assert cell.group == "normal"
     assert [link.target for link in cell.links] == [2, 2, 3, 3, 4, 4, 5, 5]
@@ -174,12 +174,12 @@ def test_cdarts_is_the_cell_of_its_paper():
 def test_all_published_genotypes_read_and_write_back():
     entries = published()
     assert len(entries) == 242
-    assert len({entry.qualified for entry in entries}) == 242
+    assert len({entry.qualified_name for entry in entries}) == 242
     for entry in entries:
         assert (
             parse(write(Genotype(entry.cells)))
             == Genotype(entry.cells)
-            == parse(entry.qualified)
+            == parse(entry.qualified_name)
             == parse(f"{entry.repository}:{entry.name}")
         )
     # FairDARTS's with a node that has other than two inputs, and the two of DCO, are the ones no list of pairs can spell, and the chains

@@ -79,7 +79,7 @@ def test_the_inputs_of_a_node_come_from_both_sides():
             assert abs(sum(sides)) <= 1
 
 
-def test_the_siding_crosses_least():
+def test_links_are_drawn_on_the_sides_with_the_fewest_crossings():
     normal, reduce = Genotype.parse("PCDARTS").cells
     assert crossings(normal) == 0
     assert crossings(reduce) == 1

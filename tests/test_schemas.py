@@ -1,4 +1,4 @@
-"""Own files are input too: each has one schema, and what versions before have written is still read."""
+"""Files of archgrad are input too: each has one schema, and files of earlier versions are still read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command imports: it parses, lists, looks up and refuses without torch, and a search has nothing of which it makes no use."""
+"""The imports of commands: they parse, list, look up and refuse without torch, and a search imports only the modules that it uses."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("commands", "code"), [(LOOKS, 0), (REFUSED, 2)], ids=["looks", "refusals"]
 )
-def test_without_torch(folder, commands, code):
+def test_light_commands_do_not_import_torch(folder, commands, code):
     codes, imported = json.loads(python(CODE, json.dumps(commands), where=folder))
     assert [" ".join(one) for one, found in zip(commands, codes) if found != code] == []
     assert imported == {}  # by which command
@@ -156,7 +156,7 @@ def images(root):
 
 
 def searched(tmp_path, data: str) -> set[str]:
-    """The modules that are there after the last epoch of a search."""
+    """Return the modules that are imported after the last epoch of a search."""
     small = [
         "--space.channels",
         "2",
@@ -281,7 +281,9 @@ def test_spaces_are_refused_in_their_own_words(name):
 
 def counted(entries) -> None:
     known = {
-        one.qualified: found for one in entries if (found := catalogue.counted(Genotype(one.cells)))
+        one.qualified_name: found
+        for one in entries
+        if (found := catalogue.counted(Genotype(one.cells)))
     }
     assert known == {name: subject(name).count() for name in known}
 

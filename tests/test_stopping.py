@@ -84,7 +84,7 @@ def test_each_rule_by_hand(rule, column, holds, holds_not):
 
 
 def test_a_match_that_is_missing_says_nothing():
-    """OLES has none once every op rests."""
+    """OLES reports no match once every op rests."""
     assert match_rule(0.3)([{}]) is None and curvature_rule(0.5, 1)([{}, {}]) is None
 
 

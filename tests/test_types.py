@@ -1,4 +1,4 @@
-"""Wrong types from Python: a ValueError of one line, or taken where the meaning is plain."""
+"""Wrong types from Python raise a ValueError of one line, or are accepted where the meaning is plain."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_text_for_a_path(tmp_path):
 
 
 def test_a_dict_for_settings(tmp_path):
-    """A search, its retraining and predictions, with what is plain in the place of what is exact."""
+    """A search, its retraining and its predictions accept plain values in the place of typed ones."""
     settings = {
         "data": "digits",
         "space": {"name": "nasbench201", "channels": 2, "cells": 1},

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from importlib.util import find_spec
+from types import FrameType
 from typing import Any
 
 from archgrad import errors, terminal
@@ -44,6 +45,10 @@ _missing: dict[str, str] = {}
 _found: dict[tuple[str, str], str] = {}
 # Not empty once the entry points were read.
 _searched: list[bool] = []
+
+
+class Broken(Exception):
+    """Report in one line that the code of a plugin raised an error, in another process."""
 
 
 def load(named: Iterable[str], *, recorded: bool = False, noun: str = "plugin") -> None:
@@ -172,6 +177,35 @@ def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
         return errors.unknown_name(kind, name, choices)
     reasons = "; ".join(_missing.values())
     return ValueError(f"{kind} {short_repr(name)} is not known here, because {reasons}")
+
+
+def blame(error: BaseException) -> str | None:
+    """Return one line with the plugin whose code raised an error, its file and its line.
+
+    The result is None if no code of a plugin was running. It is None also for a ValueError that
+    archgrad raised for the plugin, because its message is written for the user already.
+    """
+    if isinstance(error, Broken):
+        return str(error)
+    for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
+        if name := _owner_of(frame):
+            place = f"{frame.f_code.co_filename}, line {line}"
+            return f"plugin {name} fails ({type(error).__name__}: {one_line(error)}, {place})"
+        if isinstance(error, ValueError) and _top_of(frame) == "archgrad":
+            return None
+    return None
+
+
+def _owner_of(frame: FrameType) -> str | None:
+    """Return the name of the plugin whose module, or package, runs in a frame."""
+    named = [*_loaded, *(text.partition("==")[0] for text in _found.values())]
+    module = frame.f_globals.get("__name__")
+    by_package = (name for name in named if name.partition(".")[0] == _top_of(frame) != "archgrad")
+    return next((name for name in named if name == module), next(by_package, None))
+
+
+def _top_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
 
 
 def _import_plugin(name: str, noun: str) -> None:

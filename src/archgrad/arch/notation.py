@@ -79,6 +79,8 @@ def parse(text: str) -> Cells | None:
     Raises:
         ValueError: The text is damaged; the message names the place and the reason in one line.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"the text of a genotype is expected, not {short_repr(text)}")
     if len(text) > MOST_CHARACTERS:
         raise ValueError(
             f"a genotype has at most {MOST_CHARACTERS:,} characters, "

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archgrad import extras
 from archgrad.arch import chain
 from archgrad.storage import files
 
@@ -56,7 +57,8 @@ def save_svg(genotype: Genotype, path: str | Path) -> None:
 
 
 def _figure(genotype: Genotype) -> Any:
-    from matplotlib.figure import Figure
+    with extras.named():
+        from matplotlib.figure import Figure
 
     placements = [placement(cell) for cell in chain.rows(genotype.cells)]
     nodes = max(cell.nodes - 1 + cell.concatenates for cell in placements)
@@ -81,7 +83,7 @@ def _title(cell: Placement) -> str:
 
 def _reach(cell: Placement, side: int) -> float:
     """Return the distance from the row of nodes to the end of the lanes on one side."""
-    lanes = cell.lanes(side)
+    lanes = cell.count_lanes(side)
     return FIRST + LANE * (lanes - 1) + 0.25 if lanes else RADIUS + 0.1
 
 
@@ -126,8 +128,9 @@ def _draw_band(axes: Any, cell: Placement, row: float) -> None:
 
 
 def _draw_line(axes: Any, route: Route, row: float) -> None:
-    from matplotlib.patches import PathPatch, Polygon
-    from matplotlib.path import Path as Curve
+    with extras.named():
+        from matplotlib.patches import PathPatch, Polygon
+        from matplotlib.path import Path as Curve
 
     up, lane = -route.side, _lane_y(route, row)  # y grows downwards
     start, end = (
@@ -189,9 +192,10 @@ def _lane_y(route: Route, row: float) -> float:
 
 
 def _draw_label(axes: Any, route: Route, row: float) -> None:
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.patches import FancyBboxPatch
-    from matplotlib.textpath import TextPath
+    with extras.named():
+        from matplotlib.font_manager import FontProperties
+        from matplotlib.patches import FancyBboxPatch
+        from matplotlib.textpath import TextPath
 
     primitive, y = route.link.primitive, _lane_y(route, row)
     x = _x(route.middle) + RADIUS * (route.leave + route.enter) / 2
@@ -225,7 +229,8 @@ def _draw_label(axes: Any, route: Route, row: float) -> None:
 
 
 def _draw_node(axes: Any, cell: Placement, node: int, row: float) -> None:
-    from matplotlib.patches import Circle
+    with extras.named():
+        from matplotlib.patches import Circle
 
     output = cell.nodes - 1 + cell.concatenates
     outside = node < cell.inputs or node == output

@@ -108,7 +108,7 @@ def latency(
 
     made = preparing.space_from(settings)
     options |= {"stem": stem_for(size, catalogue.spaces()[named].stems)} if "stem" in spec else {}
-    usual = budgets.retrainable_costs(settings, made, size).built() if config_file else {}
+    usual = budgets.retrainable_costs(settings, made, size).network_options() if config_file else {}
     options = usual | {name: value for name, value in options.items() if value is not None}
     wanted = latencies.setting(
         made, size, batch=batch, device=device_named(device), threads=threads, **options

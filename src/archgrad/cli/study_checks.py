@@ -83,7 +83,9 @@ def check_settings(asked: Study, home: StudyFolder) -> None:
         was, images = studies.flat(one["config"]), one["data"]["splits"]["train"]
         steps = images // min(was["search.batch"], images)
         fixed = {name: value for name, value in was.items() if name not in BY_IMAGES}
-        for name, (then, now) in differing_settings(fixed, asked.resolved(arm, steps)).items():
+        for name, (then, now) in differing_settings(
+            fixed, asked.resolved_settings(arm, steps)
+        ).items():
             raise ValueError(
                 f"arm {arm}: {name} was {then!r} in seed {one['seed']} and is {now!r} now: "
                 "set it, or choose another --out"

@@ -50,13 +50,13 @@ class Difference(Spread):
     corrected: float | None
 
     @property
-    def clear(self) -> bool | None:
+    def is_clear(self) -> bool | None:
         """Whether the corrected p-value is below 0.05; None if there is no test."""
         return None if self.corrected is None else self.corrected < 1 - LEVEL
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers as ``compare.json`` has them."""
-        return asdict(self) | {"clear": self.clear}
+        return asdict(self) | {"clear": self.is_clear}
 
 
 def spread(values: Sequence[float]) -> Spread:

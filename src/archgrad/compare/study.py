@@ -100,7 +100,7 @@ class Study:
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from None
 
-    def resolved(self, arm: str, steps: int | None = None) -> Given:
+    def resolved_settings(self, arm: str, steps: int | None = None) -> Given:
         """Return every setting of an arm that can be known before its images are read.
 
         Args:
@@ -288,7 +288,7 @@ def _resolved(study: Study, chosen: Container[str]) -> dict[str, Given]:
     settings = {}
     for arm in study.arms:
         try:
-            settings[arm] = study.resolved(arm)
+            settings[arm] = study.resolved_settings(arm)
         except ValueError as error:
             hint = "" if arm in chosen else " (every study has this arm; --no-controls removes it)"
             raise ValueError(f"{error}{hint}") from None
@@ -365,7 +365,7 @@ def joined(before: Study, asked: Study) -> Study:
     plain = [Study(study.shared, {"": {"method": "darts"}}, (0,), "") for study in (before, asked)]
     for arm in ("", *(arm for arm in asked.arms if arm in before.arms)):
         one, other = (plain[0], plain[1]) if not arm else (before, asked)
-        if found := differences(one.resolved(arm), other.resolved(arm)):
+        if found := differences(one.resolved_settings(arm), other.resolved_settings(arm)):
             name, was, now = found[0]
             raise ValueError(
                 f"{f'arm {arm}: ' if arm else ''}{name} is {was!r} in the study recorded here, "
@@ -382,7 +382,7 @@ def joined(before: Study, asked: Study) -> Study:
         retrain_seeds=max(before.retrain_seeds, asked.retrain_seeds),
     )
     if whole.equal:
-        check_equal({arm: whole.resolved(arm) for arm in arms})
+        check_equal({arm: whole.resolved_settings(arm) for arm in arms})
     return whole
 
 

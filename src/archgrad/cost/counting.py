@@ -56,9 +56,9 @@ def count(network: nn.Module, size: int | tuple[int, int], channels: int = 3) ->
 def costs(space: Space, size: int | tuple[int, int], **options: Any) -> dict[str, Cost]:
     """Return the costs "params" and "macs" of the derived networks of a space, as in `count`.
 
-    One pass of the supernet counts all ops. `Cost.of` is always exact. `Cost.added` is exact except
-    for derived networks that leave out nodes without inputs (DARTS): the layers that read them are
-    then narrower, and the sum is an upper bound.
+    One pass of the supernet counts all ops. `Cost.value_of` is always exact. `Cost.sum_over_ops` is
+    exact except for derived networks that leave out nodes without inputs (DARTS): the layers that
+    read them are then narrower, and the sum is an upper bound.
 
     Args:
         space: The space.
@@ -163,11 +163,15 @@ class _Flops(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         # A BatchNorm has no FLOPs here, and would take two thirds of the time.
         if func._overloadpacket is torch.ops.aten.native_batch_norm:

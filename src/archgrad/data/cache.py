@@ -95,7 +95,7 @@ def recorded_bad(source: Source, cache: Path) -> list[int]:
     if file is None or not file.exists():
         return []
     with suppress(ValueError):  # a damaged file
-        known = _read_checked(file, Bad)["images"]
+        known: list[int] = _read_checked(file, Bad)["images"]
         if known and max(known) < len(source) and all(unreadable(source, index) for index in known):
             return known
     return []

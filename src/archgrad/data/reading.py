@@ -11,7 +11,6 @@ from typing import NamedTuple
 from archgrad import errors, terminal
 from archgrad.data import formats
 from archgrad.data.cache import (
-    Say,
     Unreadable,
     pixels,
     read_facts,
@@ -25,6 +24,7 @@ from archgrad.data.preprocess import stored_side
 from archgrad.data.source import Source
 from archgrad.data.stored import Stored
 from archgrad.storage.cache_folder import draft
+from archgrad.terminal import Say
 
 SKIP = "--data.skip-unreadable"
 """Flag of a search and a retraining that leaves out images that cannot be read."""
@@ -102,7 +102,7 @@ def read_parts(
             if not skip:
                 raise complaint(sources, error.parts, cache, flag) from None
             for source, indices, part in zip(sources, left_out, error.parts):
-                there = source.rest(indices)
+                there = source.indices_without(indices)
                 indices += [there[index] for index in part]
                 record_bad(source, indices, cache)
             continue
@@ -167,15 +167,15 @@ def complaint(
     if len(bad) == 1:
         return ValueError(f"{bad[0]}; mend or remove it{_advice(',', flag)}")
     first = [
-        f"{bad[0].where} ({errors.shortened(bad[0].why, errors.NAMED)})",
-        *(image.where for image in bad[1:]),
+        f"{bad[0].place} ({errors.shortened(bad[0].reason, errors.NAMED)})",
+        *(image.place for image in bad[1:]),
     ]
     text = f"cannot read {len(bad):,} of {sum(map(len, sources)):,} images: {errors.listed(first)}"
     with suppress(ValueError):  # the cache cannot be written
         if (file := unreadable_list(sources[0], cache)) is not None:
             with draft(file) as out:
                 out.writelines(
-                    f"{terminal.escape_controls(f'{image.where}: {image.why}')}\n".encode()
+                    f"{terminal.escape_controls(f'{image.place}: {image.reason}')}\n".encode()
                     for image in bad
                 )
             text += f" (all of them: {file})"

@@ -95,7 +95,7 @@ def measure(
             seconds=seconds,
             tick=report,
         )
-    added = [raw.added(genotype) for genotype in genotypes]
+    added = [raw.sum_over_ops(genotype) for genotype in genotypes]
     base, scale = fit_line(added, measured)
     predicted = [base + scale * one for one in added]
     r2 = r_squared(
@@ -127,23 +127,23 @@ def choose_genotypes(
         The genotype of least cost, ``nets - 2`` random ones by rising cost, and the one of most
         cost. A space with fewer genotypes gives fewer.
     """
-    tables = cost.on(groups)
+    tables = cost.op_costs(groups)
     ends = [
         strongest_genotype(Mixture({name: sign * table for name, table in tables.items()}), groups)
         for sign in (-1, 1)
     ]
     drawn = sorted(
         {uniform_genotype(groups, seed, "latency", i) for i in range(draws)} - set(ends),
-        key=cost.added,
+        key=cost.sum_over_ops,
     )
-    low, high = (cost.added(one) for one in (drawn[:1] + drawn[-1:] or ends))
+    low, high = (cost.sum_over_ops(one) for one in (drawn[:1] + drawn[-1:] or ends))
     found: list[Genotype] = []
     for i in range(min(nets - 2, len(drawn))):
         goal = low + (high - low) * i / max(1, nets - 3)
         found.append(
             min(
                 (one for one in drawn if one not in found),
-                key=lambda one: abs(cost.added(one) - goal),
+                key=lambda one: abs(cost.sum_over_ops(one) - goal),
             )
         )
     return [ends[0], *found, ends[1]]

@@ -63,7 +63,8 @@ def _cuda(call: Callable[[], Any]) -> float:
     call()
     end.record()
     end.synchronize()
-    return begin.elapsed_time(end)
+    milliseconds: float = begin.elapsed_time(end)
+    return milliseconds
 
 
 @contextmanager

@@ -49,7 +49,7 @@ class Blueprint:
         example: Arguments of a forward pass; None if no pass was run, because they are unknown.
         places: The choices.
         groups: The edge groups.
-        output: Shape of the output of that pass, if it is one tensor.
+        output: Output of that pass; None if there was none.
     """
 
     make: Callable[[], nn.Module]
@@ -57,7 +57,7 @@ class Blueprint:
     example: tuple[Any, ...] | None
     places: tuple[Place, ...]
     groups: Groups
-    output: tuple[int, ...] | None = None
+    output: Any = None
 
     def build(self) -> nn.Module:
         """Return a new module, whose choices know their groups."""
@@ -154,8 +154,8 @@ def built(make: Callable[[], nn.Module]) -> nn.Module:
 
 def dry_run(
     net: nn.Module, found: Mapping[str, AnyChoice], example: tuple[Any, ...]
-) -> tuple[dict[str, tuple[int, tuple[str, ...]]], tuple[int, ...] | None]:
-    """Run the module once, and return the form of the call of each choice.
+) -> tuple[dict[str, tuple[int, tuple[str, ...]]], Any]:
+    """Run the module once, and return the form of the call of each choice, and the output.
 
     Args:
         net: The module.
@@ -163,8 +163,8 @@ def dry_run(
         example: Arguments of the pass.
 
     Returns:
-        Path -> number of positional arguments, and names of the other arguments. The second value
-        is the shape of the output, if it is one tensor.
+        Path -> number of positional arguments, and names of the other arguments; and the output of
+        the module.
 
     Raises:
         ValueError: The pass fails, does not reach a choice, or reaches one with different shapes.
@@ -209,15 +209,13 @@ def dry_run(
                 f"the forward pass reaches choice {path!r} with shapes {seen[0]} and {other[0]}: a "
                 "choice serves one shape, so make a second choice with the same label"
             )
-    return calls, tuple(output.shape) if isinstance(output, Tensor) else None
+    return calls, output
 
 
 def _groups(found: Mapping[str, AnyChoice]) -> Groups:
     first: dict[str, str] = {}
-    cells: dict[str, int] = {}
     for path, choice in found.items():
         same = found[first.setdefault(choice.group, path)]
-        cells[choice.group] = cells.get(choice.group, 0) + 1
         if (same.primitives, same.pick) != (choice.primitives, choice.pick):
             raise ValueError(
                 f"choices {first[choice.group]!r} and {path!r} have the label {choice.group!r} and "
@@ -259,7 +257,7 @@ def replaced(
     """
     for place in places:
         choice = choice_at(net, place.path)
-        module = choice.selected(kept[place.group], place.inputs, place.names)
+        module: nn.Module = choice.selected(kept[place.group], place.inputs, place.names)
         if not place.path:
             return module
         net.set_submodule(place.path, module)

@@ -60,7 +60,9 @@ class Choice(nn.Module):
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
         """Return the weighted sum of the alternatives, each called with these arguments."""
-        return mixed(self, [partial(module, *arguments, **named) for module in self.alternatives])
+        return mixed(
+            self, lambda: [partial(module, *arguments, **named) for module in self.alternatives]
+        )
 
     def ops(self, primitive: str) -> list[nn.Module]:
         """Return the module of an alternative, in a list."""
@@ -129,15 +131,17 @@ class Repeat(nn.Module):
     def forward(self, x: Any, *arguments: Any, **named: Any) -> Any:
         """Return the weighted sum of the depths' outputs for x; blocks share other arguments."""
 
-        @cache
-        def output_of(count: int) -> Any:
-            if not count:
-                return x
-            return self.blocks[count - 1](output_of(count - 1), *arguments, **named)
+        def depths() -> list[Callable[[], Any]]:
+            @cache
+            def output_of(count: int) -> Any:
+                if not count:
+                    return x
+                return self.blocks[count - 1](output_of(count - 1), *arguments, **named)
 
-        return mixed(
-            self, [partial(output_of, count) for count, _ in enumerate(self.primitives, self.least)]
-        )
+            counts = range(self.least, self.least + len(self.primitives))
+            return [partial(output_of, count) for count in counts]
+
+        return mixed(self, depths)
 
     def ops(self, primitive: str) -> list[nn.Module]:
         """Return the blocks of a depth."""
@@ -191,7 +195,7 @@ class InputChoice(nn.Module):
             raise ValueError(
                 f"InputChoice {self.group!r} takes {len(self.primitives)} tensors, not {count}"
             )
-        total = mixed(self, [partial(_same, one) for one in given])
+        total = mixed(self, lambda: [partial(_same, one) for one in given])
         return total if self.how == "sum" else total / total_weight(self)
 
     def ops(self, primitive: str) -> list[nn.Module]:

@@ -196,14 +196,14 @@ class Stopping(Observer):
 
     def __init__(self, rules: Iterable[Rule], after: int, rows: Iterable[Row] = ()) -> None:
         self.rules, self.after = tuple(rules), after
-        self.rows = [row for row in rows if self.counts(row)]
+        self.rows = [row for row in rows if self.reads_row(row)]
 
-    def counts(self, row: Row) -> bool:
+    def reads_row(self, row: Row) -> bool:
         """Return whether the rules read this row."""
         return row["epoch"] >= self.after and row.get("phase") != "weights only"
 
     def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
-        if not self.counts(row):
+        if not self.reads_row(row):
             return None
         self.rows.append(row)
         if row.get("stop") or state.epoch == state.plan.epochs:

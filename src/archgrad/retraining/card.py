@@ -112,7 +112,7 @@ class Card:
             )
         return derived
 
-    def place(self, device: torch.device | str | None = None) -> torch.device:
+    def choose_device(self, device: torch.device | str | None = None) -> torch.device:
         """Return the device to compute on.
 
         Args:

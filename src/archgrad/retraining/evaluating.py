@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from archgrad import data, terminal
+from archgrad import data, extras, terminal
+from archgrad.arguments import named_if_wrong
 from archgrad.data import Dataset, Images, places
 from archgrad.retraining.card import Card, load
 from archgrad.retraining.measure import fabric, measure, torch_settings
@@ -76,7 +77,8 @@ class Evaluation:
         They are means over the classes that have an image. Each class has the same weight, whatever
         its number of images. Balanced accuracy and macro recall are two names of one number.
         """
-        from sklearn.metrics import precision_recall_fscore_support  # takes a second
+        with extras.named():
+            from sklearn.metrics import precision_recall_fscore_support  # takes a second
 
         K = len(self.classes)
         true, predicted = (
@@ -131,6 +133,7 @@ class Evaluation:
         }
 
 
+@named_if_wrong
 def evaluate(
     folder: str | Path,
     images: str | Path | Dataset | None = None,
@@ -163,7 +166,7 @@ def evaluate(
             `Dataset` is another one.
     """
     derived, card = load(folder)
-    device = card.place(device)
+    device = card.choose_device(device)
     if isinstance(images, Dataset):
         tested, where = _own_test_images(card, images, split, columns), f"{images.name}, test"
     else:

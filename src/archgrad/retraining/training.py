@@ -91,7 +91,7 @@ class Training:
         self.fabric.backward(loss)
         if settings.clip:
             # Gradients may be infinite. Under 16-mixed the scaler then skips the step; with other
-            # precisions `check` finds the diverged loss at the end of the epoch.
+            # precisions `check_finite` finds the diverged loss at the end of the epoch.
             self.fabric.clip_gradients(
                 self.net, self.stepper, max_norm=settings.clip, error_if_nonfinite=False
             )

@@ -176,9 +176,9 @@ def counted(genotype: Genotype) -> Count | None:
     known = _content()["counts"]
     return next(
         (
-            Count(**known[one.qualified])
+            Count(**known[one.qualified_name])
             for one in published()
-            if one.qualified in known and one.cells == genotype.cells
+            if one.qualified_name in known and one.cells == genotype.cells
         ),
         None,
     )

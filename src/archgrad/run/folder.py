@@ -234,7 +234,11 @@ class RunFolder:
         return stops or self.read_settings().search.epochs or 0
 
     def early_stop_line(self) -> str | None:
-        """Return when and why a rule ended the search early, or None. ValueError as `history`."""
+        """Return when and why a rule ended the search early, or None.
+
+        Raises:
+            ValueError: As `read_history`.
+        """
         last = self.read_history()[-1:]
         return next(
             (

@@ -127,7 +127,7 @@ def prepare(
     interrupts.check_requests()
     space = fitted_space(config, images)
     costs = budgets.retrainable_costs(config, space, images.size, latencies)
-    costs.networks()  # a network that cannot be retrained is refused before the search, not after
+    costs.retrainable_space()  # refuses a network that cannot be retrained before the search begins
     method = build(config, space, costs)
     halves = _halves(config, space, images, device)
     for note in halves.notes:

@@ -229,7 +229,7 @@ def other_shape_remark(
         return None
 
     def shape(costs: budgets.Costs) -> str:
-        spec = costs.networks().spec()
+        spec = costs.retrainable_space().spec()
         deep = f"{spec['cells']} cells, " if "cells" in spec else ""
         wide = f"{spec['channels']} channels, " if "channels" in spec else ""
         return f"{wide}{deep}{costs.size}x{costs.size} images"
@@ -330,12 +330,13 @@ def usual_space(genotype: Genotype) -> str:
 
 
 def _space_of_shape(genotype: Genotype) -> str:
-    if decisions.are_decisions(genotype.cells) and not chain.stages(genotype.cells):
-        if [cell.group for cell in genotype.cells] != [CELL]:
-            raise ValueError(
-                f"the genotype {genotype} is one of a module of your own: name the module by "
-                "--space package.module:Name"
-            )
+    if [cell.group for cell in genotype.cells] == [CELL]:
+        return "nasbench201"
     if chain.stages(genotype.cells):
         return "nasbenchmacro" if chain.is_macro(genotype.cells) else "mbconv"
-    return "nasbench201" if [cell.group for cell in genotype.cells] == [CELL] else "darts"
+    if decisions.are_decisions(genotype.cells):
+        raise ValueError(
+            f"the genotype {genotype} is one of a module of your own: name the module by "
+            "--space package.module:Name"
+        )
+    return "darts"

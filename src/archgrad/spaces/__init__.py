@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from archgrad import plugins
 from archgrad.arch.space import Space
+from archgrad.arguments import named_if_wrong
 from archgrad.errors import short_repr
 from archgrad.spaces import options
 from archgrad.spaces.cells import Cell
@@ -80,6 +81,7 @@ SPACES: dict[str, Entry] = {
 }
 
 
+@named_if_wrong
 def space(name: str, /, **options: Any) -> Space:
     """Return the search space of a name.
 

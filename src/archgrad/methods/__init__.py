@@ -356,7 +356,7 @@ def method(
     changing = [one for one in names if one != "darts"]  # the patch of darts is the user's own
     made = [METHODS[one].make_patch(one, space.name, sections.get(one, {})) for one in changing]
     further = _checked_patches(patches, names)
-    if budget is not None and not callable(getattr(budget, "sets", None)):
+    if budget is not None and not callable(getattr(budget, "set_fields", None)):
         raise ValueError(
             "budget: the patch of archgrad.methods.budget.budget is expected, not "
             f"{short_repr(budget)}"

@@ -68,4 +68,4 @@ for name, genotype in {"found": search.genotype, "by hand": archgrad.Genotype.of
     trained(network, loader(x, y, 12), F.cross_entropy, EPOCHS)
     right = accuracy(network, test_x, test_y)
     print(f"{name}: {genotype}\n  test accuracy {right:.1%}", end="")
-    print(*(f", {name} {cost.of(genotype):,.0f}" for name, cost in costs.items()), sep="")
+    print(*(f", {name} {cost.value_of(genotype):,.0f}" for name, cost in costs.items()), sep="")

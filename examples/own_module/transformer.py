@@ -65,13 +65,11 @@ for _ in range(EPOCHS):
     for batch, val_batch in zip(train, val):
         search.step(batch, val_batch)
 
-macs = space.costs()["macs"]
+macs = space.costs()["macs"].value_of
 print(f"budget: {search.bounds['macs']:,.0f} multiply-adds")
 for name, genotype in {"found": search.genotype, "by hand": archgrad.Genotype.of(BY_HAND)}.items():
     torch.manual_seed(SEED)
     network = space.derive(genotype).network.net  # a Net without a choice inside
     trained(network, loader(x, y, 32), F.cross_entropy, EPOCHS)
     right = accuracy(network, test_x, test_y)
-    print(
-        f"{name}: {genotype}\n  {macs.of(genotype):,.0f} multiply-adds, test accuracy {right:.1%}"
-    )
+    print(f"{name}: {genotype}\n  {macs(genotype):,.0f} multiply-adds, test accuracy {right:.1%}")

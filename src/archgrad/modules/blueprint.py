@@ -23,6 +23,9 @@ ARGUMENTS = ("classes", "in_channels", "size")
 """The arguments of a factory that a search sets, if the factory takes them."""
 
 
+REST = "the rest of the module"
+
+
 class Place(NamedTuple):
     """A choice in the user's module.
 
@@ -79,8 +82,9 @@ def blueprint(
         arguments: Values of `ARGUMENTS`; the function gets those that it takes.
 
     Raises:
-        ValueError: The module has no choice, a choice lies inside another, the pass does not reach
-            a choice or reaches it with different shapes, or choices of one label differ.
+        ValueError: The module has no choice, a choice lies inside another, alternatives share
+            weights, the pass does not reach a choice or reaches it with different shapes, or
+            choices of one label differ.
     """
     make, instance = maker(given, arguments)
     net = built(make)
@@ -94,8 +98,14 @@ def blueprint(
             f"choice {nested[1]!r} lies inside choice {nested[0]!r}: nesting is not supported, "
             "because costs would no longer add up; move it out"
         )
+    check_sharing(net, found)
     for path, choice in found.items():
         choice.group = choice.label or path
+        if choice.label in found and not found[choice.label].label:
+            raise ValueError(
+                f"choice {path!r} has the label {choice.label!r}, which is the place of another "
+                "choice without a label: take another label"
+            )
     groups = _groups(found)
     if example is None:
         places = tuple(Place(path, choice.group, 1, ()) for path, choice in found.items())
@@ -103,6 +113,36 @@ def blueprint(
     calls, output = dry_run(net, found, example)
     places = tuple(Place(path, choice.group, *calls[path]) for path, choice in found.items())
     return Blueprint(make, instance, example, places, groups, output)
+
+
+def check_sharing(net: nn.Module, found: Mapping[str, AnyChoice]) -> None:
+    """Check that the weights of an op belong to it alone, so that costs add up.
+
+    Raises:
+        ValueError: Two ops share weights, or an op and the rest of the module. The message names
+            both places.
+    """
+    owners = {
+        id(parameter): REST
+        for name, parameter in net.named_parameters(remove_duplicate=False)
+        if not any(name.startswith(f"{path}." if path else "") for path in every_path(net, found))
+    }
+    for path, choice in found.items():
+        for name, op in choice.parts():
+            owner = f"{name!r} of {path!r}"
+            for parameter in op.parameters():
+                if (other := owners.setdefault(id(parameter), owner)) != owner:
+                    first, second = (owner, other) if other == REST else (other, owner)
+                    raise ValueError(
+                        f"{first} and {second} share weights: costs would not add up, so give each "
+                        "weights of its own"
+                    )
+
+
+def every_path(net: nn.Module, found: Mapping[str, AnyChoice]) -> list[str]:
+    """Return the paths of the choices; a choice may have several."""
+    choices = set(found.values())
+    return [path for path, one in net.named_modules(remove_duplicate=False) if one in choices]
 
 
 def maker(given: Any, arguments: Mapping[str, Any]) -> tuple[Callable[[], nn.Module], bool]:
@@ -260,5 +300,6 @@ def replaced(
         module: nn.Module = choice.selected(kept[place.group], place.inputs, place.names)
         if not place.path:
             return module
-        net.set_submodule(place.path, module)
+        for path in every_path(net, {place.path: choice}):
+            net.set_submodule(path, module)
     return net

@@ -64,6 +64,10 @@ class Choice(nn.Module):
             self, lambda: [partial(module, *arguments, **named) for module in self.alternatives]
         )
 
+    def parts(self) -> list[tuple[str, nn.Module]]:
+        """Return the names and modules of the alternatives."""
+        return list(zip(self.primitives, self.alternatives, strict=True))
+
     def ops(self, primitive: str) -> list[nn.Module]:
         """Return the module of an alternative, in a list."""
         return [self.alternatives[self.primitives.index(primitive)]]
@@ -143,6 +147,10 @@ class Repeat(nn.Module):
 
         return mixed(self, depths)
 
+    def parts(self) -> list[tuple[str, nn.Module]]:
+        """Return the blocks with their names."""
+        return [(f"block {number}", block) for number, block in enumerate(self.blocks, 1)]
+
     def ops(self, primitive: str) -> list[nn.Module]:
         """Return the blocks of a depth."""
         return list(self.blocks[: self.least + self.primitives.index(primitive)])
@@ -197,6 +205,10 @@ class InputChoice(nn.Module):
             )
         total = mixed(self, lambda: [partial(_same, one) for one in given])
         return total if self.how == "sum" else total / total_weight(self)
+
+    def parts(self) -> list[tuple[str, nn.Module]]:
+        """Return no modules, because an input has none."""
+        return []
 
     def ops(self, primitive: str) -> list[nn.Module]:
         """Return no modules, because an input has none."""

@@ -111,7 +111,7 @@ def describe(decision: Decision) -> str:
     kind = type(decision).__name__
     if decision.group:
         return f"{kind} {decision.group!r}"
-    return f"a {kind} of {', '.join(decision.primitives)}"
+    return f"{'an' if kind[0] == 'I' else 'a'} {kind} of {', '.join(decision.primitives)}"
 
 
 def mixed(decision: Decision, ops: Callable[[], Sequence[Callable[[], Any]]]) -> Any:

@@ -11,12 +11,10 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import pydantic
-import pytest
 from cyclopts.argument import Argument, ArgumentCollection
-
-from archgrad.cost import counting
 
 
 def validators(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,12 +77,21 @@ def counts(real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def shared() -> Iterator[None]:
-    """Inside, the commands of this process share this work."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pydantic, "TypeAdapter", validators(pydantic.TypeAdapter))
-        patched.setattr(
+def shared_flags() -> Iterator[None]:
+    """Inside, the commands of this process share their flags. It takes no torch."""
+    with (
+        patch.object(pydantic, "TypeAdapter", validators(pydantic.TypeAdapter)),
+        patch.object(
             ArgumentCollection, "_from_callable", arguments(ArgumentCollection._from_callable)
-        )
-        patched.setattr(counting, "costs", counts(counting.costs))
+        ),
+    ):
+        yield
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """Inside, the commands of this process share their flags and the counts of the spaces."""
+    from archgrad.cost import counting
+
+    with shared_flags(), patch.object(counting, "costs", counts(counting.costs)):
         yield

@@ -13,6 +13,7 @@ from rich.console import Console
 from archgrad.compare import (
     comparison,
     difference,
+    pages,
     selection,
     spread,
     study,
@@ -297,17 +298,17 @@ def test_the_terminal_says_what_is_noise(capsys):
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
-def test_recorded_studies_stand_in_the_results(folder):
+def test_recorded_studies_stand_in_the_results(folder, monkeypatch):
     """Once all its runs are there, a study's tables stand on its page in docs/studies as they follow from its summaries."""
     whole = study.read(read_yaml(folder / "study.yaml"), recorded=True)
     if all(one.is_done for one in runs_of(whole, StudyFolder(folder))):
         found = summary.read_all(folder / "summaries")
+        compared = comparison(found, whole.control, tuple(whole.arms))  # takes seconds
+        monkeypatch.setattr(pages, "comparison", lambda *arguments: compared)
         for table in to_markdown(found, whole.control, tuple(whole.arms)).split("\n\n"):
             assert table.strip() in (ROOT / "docs" / "studies" / f"{folder.name}.md").read_text(
                 "utf-8"
             )
         recorded = json.loads((folder / "compare.json").read_text())
-        assert recorded == json.loads(
-            json.dumps(comparison(found, whole.control, tuple(whole.arms)).to_json())
-        )
+        assert recorded == json.loads(json.dumps(compared.to_json()))
         assert (folder / "compare.csv").read_text() == tidy_csv(found, whole.control)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,7 +97,10 @@ REFUSED = [
 CODE = """
 import contextlib, io, json, sys
 from archgrad.cli import main
-codes, imported = [], {}
+sys.path.append(sys.argv[2])
+from sharing import shared_flags
+codes, imported, sharing = [], {}, contextlib.ExitStack()
+sharing.enter_context(shared_flags())
 for arguments in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()):
         codes.append(main(arguments))
@@ -142,7 +146,8 @@ def folder(tmp_path):
 
 def test_light_commands_do_not_import_torch(folder):
     commands = {" ".join(one): 0 for one in LOOKS} | {" ".join(one): 2 for one in REFUSED}
-    codes, imported = json.loads(python(CODE, json.dumps([*LOOKS, *REFUSED]), where=folder))
+    tests = str(Path(__file__).parent)
+    codes, imported = json.loads(python(CODE, json.dumps([*LOOKS, *REFUSED]), tests, where=folder))
     assert dict(zip(commands, codes, strict=True)) == commands
     assert imported == {}  # by which command
     assert {path.name for path in folder.iterdir()} == {"bad.yaml", "full"}

@@ -33,6 +33,7 @@ def test_a_stepper_reads_every_field_that_changes_a_search():
     """A new field needs no other place than `Patch`: the step of DARTS reads it at once."""
     assert Bilevel.reads == CHANGES
     aside = {"name", "drives", "metrics", "origins", "any_mixture", "needs_alphas"}
+    aside |= {"reads_logits", "reads_accuracy"}
     assert set(RULES) - CHANGES == aside
 
 

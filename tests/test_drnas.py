@@ -54,6 +54,17 @@ def logits(group=GROUP, scale=1.0, dtype=torch.double):
     return (rows * group.mask()).to(dtype).requires_grad_()
 
 
+def repeated(times):
+    """The edges again and again: each is drawn for itself."""
+    edges = [edge.primitives for _ in range(times) for edge in GROUP.edges]
+    last = len(edges)
+    return EdgeGroup(
+        "cell",
+        tuple(Edge(source, last, primitives) for source, primitives in enumerate(edges)),
+        concat=(last,),
+    )
+
+
 def test_concentrations_are_elu_plus_one():
     a = torch.linspace(-6, 6, 25, dtype=torch.double, requires_grad=True)
     c = concentration(a)
@@ -68,10 +79,17 @@ def test_concentrations_are_elu_plus_one():
 
 @pytest.mark.parametrize("phase", ["weight", "alpha"])
 def test_draws_have_the_mean_that_selection_reads(phase):
-    a, draws = {"cell": logits(dtype=torch.float32).detach()}, 4000
+    a, copies, steps = {"cell": logits(dtype=torch.float32).detach()}, 100, 40
+    draws = copies * steps
     mean = dirichlet_mean(a, context("readout")).weights["cell"]
-    seen = torch.stack(
-        [dirichlet(a, context(phase, step=step)).weights["cell"] for step in range(draws)]
+    many, rows = repeated(copies), {"cell": a["cell"].repeat(copies, 1)}
+    seen = torch.cat(
+        [
+            dirichlet(rows, context(phase, step=step, group=many))
+            .weights["cell"]
+            .view(copies, *a["cell"].shape)
+            for step in range(steps)
+        ]
     )
     assert torch.allclose(
         seen.mean(0), mean, atol=5 * 0.5 / draws**0.5

@@ -136,7 +136,7 @@ def test_finish_prints_signs_of_life(halfway, tmp_path, monkeypatch):
     places = []
 
     class Noted(SignsOfLife):
-        def at(self, place, left=None):
+        def set_place(self, place, left=None):
             places.append(place)
 
     monkeypatch.setattr(progress, "SignsOfLife", Noted)

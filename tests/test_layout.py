@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib.util
 import io
 import tokenize
 from pathlib import Path
@@ -14,7 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # From bottom to top: a package, or a file beside the packages, imports only of what stands in an earlier row.
 FLOORS = (
     {"errors", "seeds", "terminal", "data_files", "extras", "__version__"},
-    {"bounds", "plugins"},
+    {"bounds", "plugins", "arguments"},
     {"option_types"},
     {"options", "devices", "storage"},
     {"arch"},
@@ -150,3 +151,12 @@ def test_no_file_asks_a_method_or_a_space_what_it_is():
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
                 named = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
                 assert not named & kinds, f"{path}:{node.lineno}"
+
+
+def test_each_anchor_of_the_mutants_is_defined_in_one_module():
+    path = SOURCE.parent.parent / "benchmarks" / "mutation.py"
+    spec = importlib.util.spec_from_file_location("mutation", path)
+    assert spec is not None and spec.loader is not None
+    mutation = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mutation)
+    assert all(mutation.module_of(anchor, SOURCE).is_file() for anchor in mutation.ANCHORS)

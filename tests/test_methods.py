@@ -45,19 +45,20 @@ still = dict(alphas={"decay": 0.0})  # decay off: what moves an alpha is then it
 
 
 SYSTEMS = {"darts", "stdarts", "sddarts", "cdarts"}
-"""They run in each of `KINDS` in `make test`, and in all pairs of each other."""
+"""They run in each of `KINDS` in `make test`, and in all pairs of each other that they allow."""
 KINDS = ("nasbench201", "darts", "nasbenchmacro")
 """Spaces that differ in kind: one cell, two cells whose nodes choose among edges, a chain of layers."""
-OTHERS = ("darts", "nasbenchmacro", "mbconv")
+TURNS = (*KINDS, "mbconv")
 SHORT: dict[str, dict[str, int]] = {"rsws": {"samples": 5, "finalists": 2}}
 """Options without which a test takes minutes."""
 
 
 def sampled(name: str, one: str) -> bool:
-    """Whether a method runs in a space in `make test`: all run in nasbench201 and, by turns, in one other space. `make slow` runs the rest."""
-    turn = one in ("nasbench201", OTHERS[ENTRIES.index(name) % len(OTHERS)])
+    """Whether a method runs in a space in `make test`: each by turns in one of four. `make slow` runs the rest.
+
+    In nasbench201 all search in pairs too, and under a budget (tests/test_budget.py)."""
     return (
-        turn
+        one == TURNS[ENTRIES.index(name) % len(TURNS)]
         or (name in SYSTEMS and one in KINDS)
         or (name, one) in (("darts", "s1"), ("sddarts", "s4"))
     )
@@ -97,10 +98,9 @@ DECISIONS = [
 
 
 def some_places(name: str, space_name: str) -> list[tuple[str, int, int]]:
-    """The places of `make test`: two of `PLACES` by turns, so that the methods together have them all, and the first decision and the fourth."""
-    turn = ENTRIES.index(name)
-    two = [PLACES[turn % len(PLACES)], PLACES[(turn + 2) % len(PLACES)]]
-    return [*(two if space_name == "nasbench201" else two[:1]), DECISIONS[0], DECISIONS[2]]
+    """The places of `make test`: one of `PLACES` by turns, so that the methods together have them all, and the second decision."""
+    turn = ENTRIES.index(name) + [*SPACES].index(space_name)
+    return [PLACES[turn % len(PLACES)], DECISIONS[1]]
 
 
 @pytest.mark.parametrize(("name", "space_name"), CASES)
@@ -235,7 +235,7 @@ BEFORE = {"weights", "alphas", "lengths", "with_rate", "ahead", "scalars"}
 
 
 def covering() -> set[tuple[str, str]]:
-    """So few pairs that any two fields that two patches set in any running pair meet in one of them, and that each method is in two."""
+    """So few pairs that any two fields that two patches set in any running pair meet in one of them, and that each method is in one."""
     sets = {name: patch_of(name, "nasbench201").set_fields() - BEFORE for name in ENTRIES}
     meets = {
         pair: {*map(frozenset, product(*(sets[name] for name in pair)))}
@@ -245,7 +245,7 @@ def covering() -> set[tuple[str, str]]:
     found = {pair for pair in meets if SYSTEMS.issuperset(pair)}
     while left := set().union(*meets.values()).difference(*(meets[pair] for pair in found)):
         found.add(max(meets, key=lambda pair: len(meets[pair] & left)))
-    while rare := {name for name in ENTRIES[1:] if sum(name in pair for pair in found) < 2}:
+    while rare := {name for name in ENTRIES[1:] if not any(name in pair for pair in found)}:
         found.add(max(meets.keys() - found, key=lambda pair: (len(rare & {*pair}), pair)))
     return found
 

@@ -116,7 +116,10 @@ def watched(*arguments, **options):
     print(json.dumps(sorted(sys.modules)))
     return found
 loop.search = watched
-sys.exit(main(sys.argv[1:]))
+from archgrad.run import results
+results.write_pictures = lambda *arguments: None  # they take matplotlib after the search
+for arguments in json.loads(sys.argv[1]):
+    assert main(arguments) == 0
 """
 
 
@@ -137,12 +140,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("commands", "code"), [(LOOKS, 0), (REFUSED, 2)], ids=["looks", "refusals"]
-)
-def test_light_commands_do_not_import_torch(folder, commands, code):
-    codes, imported = json.loads(python(CODE, json.dumps(commands), where=folder))
-    assert [" ".join(one) for one, found in zip(commands, codes) if found != code] == []
+def test_light_commands_do_not_import_torch(folder):
+    commands = {" ".join(one): 0 for one in LOOKS} | {" ".join(one): 2 for one in REFUSED}
+    codes, imported = json.loads(python(CODE, json.dumps([*LOOKS, *REFUSED]), where=folder))
+    assert dict(zip(commands, codes, strict=True)) == commands
     assert imported == {}  # by which command
     assert {path.name for path in folder.iterdir()} == {"bad.yaml", "full"}
 
@@ -155,8 +156,8 @@ def images(root):
     return root
 
 
-def searched(tmp_path, data: str) -> set[str]:
-    """Return the modules that are imported after the last epoch of a search."""
+def searched(tmp_path, *data: str) -> list[set[str]]:
+    """The modules that are there after the last epoch of each search, all in one process."""
     small = [
         "--space.channels",
         "2",
@@ -169,40 +170,34 @@ def searched(tmp_path, data: str) -> set[str]:
         "--threads",
         "1",
     ]
-    shown = python(
-        SEARCH,
-        "search",
-        "--data",
-        data,
-        *small,
-        "--data.cache",
-        "cache",
-        "--out",
-        "run",
-        where=tmp_path,
-    )
-    return set(json.loads(next(line for line in shown.splitlines() if line.startswith("["))))
+    shared = [*small, "--data.cache", "cache", "--diagnostics.no-front"]
+    commands = [["search", "--data", one, *shared, "--out", f"run-{one}"] for one in data]
+    shown = python(SEARCH, json.dumps(commands), where=tmp_path)
+    return [set(json.loads(line)) for line in shown.splitlines() if line.startswith("[")]
 
 
-@pytest.mark.parametrize("data", ["images", "digits"])
-def test_a_search_imports_what_it_uses(tmp_path, data):
+UNUSED = {
+    "sklearn",
+    "scipy",
+    "scipy.stats",
+    "pandas",
+    "matplotlib",
+    "datasets",
+    "pyarrow",
+    "kornia",
+    "lightning_fabric",
+}
+
+
+def test_a_search_imports_what_it_uses(tmp_path):
     images(tmp_path / "images")
-    found = searched(tmp_path, data)
-    assert (
-        not {
-            "sklearn",
-            "scipy",
-            "scipy.stats",
-            "pandas",
-            "matplotlib",
-            "datasets",
-            "pyarrow",
-            "kornia",
-            "lightning_fabric",
-        }
-        & found
-    )
-    assert not [name for name in found if name.startswith(("torch._dynamo.", "torch._inductor"))]
+    found = searched(tmp_path, "images", "digits")
+    assert len(found) == 2
+    for modules in found:
+        assert not UNUSED & modules
+        assert not [
+            name for name in modules if name.startswith(("torch._dynamo.", "torch._inductor"))
+        ]
 
 
 def test_the_compiler_comes_when_it_is_asked_for():

@@ -148,7 +148,11 @@ def home(tmp_path_factory) -> Any:
         patched.setattr(execute, "_run", never)
         patched.setattr(RunFolder, "lock", lambda folder: contextlib.nullcontext())
         patched.setattr(files, "draft", lambda path: contextlib.nullcontext(io.BytesIO()))
-        for place, name in ((data, "load"), (study.Study, "resolved"), (spaces_cost, "costs")):
+        for place, name in (
+            (data, "load"),
+            (study.Study, "resolved_settings"),
+            (spaces_cost, "costs"),
+        ):
             patched.setattr(place, name, remembered(getattr(place, name)))
         yield made
 

@@ -28,6 +28,7 @@ HEAD = 0.18  # length and width of an arrow's head
 PILL = 0.38  # height of a label
 MARGIN = 0.5
 TITLE = 0.5
+CHARACTER = 0.17  # width of a character of a title
 POINTS = 8.5  # type size
 
 TITLES = {"normal": "normal cell", "reduce": "reduction cell"}
@@ -60,11 +61,9 @@ def _figure(genotype: Genotype) -> Any:
         from matplotlib.figure import Figure
 
     placements = [placement(cell) for cell in chain.rows(genotype.cells)]
-    width = (
-        2 * MARGIN
-        + 2 * RADIUS
-        + STEP * max(cell.nodes - 1 + cell.concatenates for cell in placements)
-    )
+    nodes = max(cell.nodes - 1 + cell.concatenates for cell in placements)
+    title = max(len(_title(cell)) for cell in placements)  # the path of a choice may be long
+    width = 2 * MARGIN + max(2 * RADIUS + STEP * nodes, CHARACTER * title)
     heights = [TITLE + _reach(cell, 1) + _reach(cell, -1) for cell in placements]
     height = sum(heights) + MARGIN * (len(placements) + 1)
     figure = Figure(figsize=(width * INCH, height * INCH), facecolor=PAPER)
@@ -76,6 +75,10 @@ def _figure(genotype: Genotype) -> Any:
         _draw_cell(axes, cell, top)
         top += cell_height + MARGIN
     return figure
+
+
+def _title(cell: Placement) -> str:
+    return TITLES.get(cell.cell.group, cell.cell.group)
 
 
 def _reach(cell: Placement, side: int) -> float:
@@ -92,7 +95,7 @@ def _draw_cell(axes: Any, cell: Placement, top: float) -> None:
     axes.text(
         MARGIN,
         top,
-        TITLES.get(cell.cell.group, cell.cell.group),
+        _title(cell),
         size=POINTS + 3.5,
         weight="bold",
         color=INK,

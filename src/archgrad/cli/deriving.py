@@ -25,8 +25,8 @@ def derive(
     budget: Annotated[
         list[str],
         Parameter(
-            help="largest costs of the new network, which keeps to all of them, such as macs=300M, "
-            "params=60% or latency=15ms",
+            help="largest costs, such as macs=300M, params=60% or latency=15ms; the new network "
+            "keeps to all of them",
             consume_multiple=True,
             negative="",
         ),

@@ -145,10 +145,10 @@ def _shape(cells: Sequence[str]) -> str:
 def _pairs(name: str, as_json: bool) -> None:
     catalogue.check_space(name, {})
     from archgrad.methods.pairs import compare_all
-    from archgrad.spaces import SPACES
+    from archgrad.spaces import entry
 
     rows: list[tuple[str, str, str]] = []
-    for (one, other), found in compare_all(SPACES[name].build()).items():
+    for (one, other), found in compare_all(entry(name).build()).items():
         if found.composes:
             result = "composes"
         elif found.user_can_settle:

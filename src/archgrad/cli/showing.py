@@ -79,7 +79,8 @@ def show(
     say(f"genotype: {found.genotype}")
     depth = "" if built.cells is None else f"{counted(built.cells, 'cell')}, "
     images = f"{built.size}x{built.size} images, {built.classes} classes"
-    shape = f"{built.channels} channels, {depth}{images}"
+    width = "" if built.channels is None else f"{built.channels} channels, "
+    shape = f"{width}{depth}{images}"
     say(f"derived network ({shape}): {built.params:,} parameters, {built.macs:,} multiply-adds")
     if random := noise_note(found.genotype):
         say(random)

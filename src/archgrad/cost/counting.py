@@ -33,8 +33,11 @@ def count(network: nn.Module, size: int | tuple[int, int], channels: int = 3) ->
 
     Returns:
         "params", the number of all parameters, and "macs", the multiply-adds of convolutions and
-        linear layers for one image at inference.
+        linear layers for one image at inference. A module of the user's counts itself.
     """
+    if own := getattr(getattr(network, "network", network), "counts", None):
+        counted: dict[str, int] = own()
+        return counted
     meta = {
         name: tensor.to("meta")
         for name, tensor in (*network.named_parameters(), *network.named_buffers())
@@ -66,7 +69,7 @@ def costs(space: Space, size: int | tuple[int, int], **options: Any) -> dict[str
         Name -> cost.
     """
     if own := getattr(space, "costs", None):  # a module of the user's counts itself
-        found: dict[str, Cost] = own(**options)
+        found: dict[str, Cost] = own(size=size, **options)
         return found
     whole = space.evaluation(**options)
     with torch.device("meta"):

@@ -4,12 +4,14 @@
 
 The maximum is over the genotypes of a space: an edge takes ``pick`` ops, and a node keeps all its
 edges or ``keep`` of them. This is a multiple-choice knapsack with a few hundred binary variables.
-The branch and bound of HiGHS (`scipy.optimize.milp`) finds its optimum.
+The branch and bound of HiGHS (`scipy.optimize.milp`) finds its optimum. A limit on a maximum (peak
+memory) excludes each op above its bound.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -165,13 +167,9 @@ def _solved(scores: Scores, groups: Groups, limits: Sequence[Limit]) -> Genotype
         worth[index] = HIDDEN_SCORE if hidden else float(rows[name][edge, column])
     constraints = _structure(groups, variables)
     for limit in limits:
-        costs = limit.cost.op_costs(groups)
-        row = variables.row()
-        row[: len(variables.columns)] = [
-            float(costs[name][edge, column]) for name, edge, column in variables.columns
-        ]
-        scale = _scale(limit.cost, groups)  # the solver's tolerances fit rows of size 1
-        constraints.append((row / scale, -math.inf, (limit.bound - limit.cost.base) / scale))
+        if limit.cost.is_maximum and limit.cost.base > limit.bound:
+            return None
+        constraints.append(_constraint(limit, groups, variables))
     if not variables.columns:
         return Genotype(
             tuple(CellGenotype(name, (), group.concat) for name, group in groups.items())
@@ -188,6 +186,21 @@ def _solved(scores: Scores, groups: Groups, limits: Sequence[Limit]) -> Genotype
         return None
     chosen = [place for place, value in zip(variables.columns, found.x) if value > 0.5]
     return _genotype(groups, chosen)
+
+
+def _constraint(
+    limit: Limit, groups: Groups, variables: _Variables
+) -> tuple[NDArray[np.float64], float, float]:
+    """Return the constraint (row, lower bound, upper bound) of a limit."""
+    costs = limit.cost.op_costs(groups)
+    row = variables.row()
+    row[: len(variables.columns)] = [
+        float(costs[name][edge, column]) for name, edge, column in variables.columns
+    ]
+    if limit.cost.is_maximum:  # no op above the bound can be taken
+        return (row > limit.bound).astype(np.float64), -math.inf, 0.0
+    scale = _scale(limit.cost, groups)  # the solver's tolerances fit rows of size 1
+    return row / scale, -math.inf, (limit.bound - limit.cost.base) / scale
 
 
 def _variables(groups: Groups) -> _Variables:
@@ -253,6 +266,17 @@ def _genotype(groups: Groups, chosen: Sequence[tuple[str, int, int]]) -> Genotyp
 
 def cheapest(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
     """Return the genotype of the lowest cost within limits; None if none is within them."""
+    if cost.is_maximum:
+        limits = list(limits)
+        if _any_within(groups, limits) is None:
+            return None
+        levels = _levels(cost, groups)
+        low = bisect_left(
+            levels,
+            True,
+            key=lambda level: _any_within(groups, [*limits, Limit(cost, level)]) is not None,
+        )
+        return _any_within(groups, [*limits, Limit(cost, levels[low])])
     scale = _scale(cost, groups)
     return best(
         {name: -rows / scale for name, rows in cost.op_costs(groups).items()}, groups, limits
@@ -261,9 +285,35 @@ def cheapest(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genoty
 
 def most_expensive(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
     """Return the genotype of the highest cost within limits; None if none is within them."""
+    if cost.is_maximum:
+        limits = list(limits)
+        for level in reversed(_levels(cost, groups)):
+            reaches = {
+                name: (rows >= level).double() for name, rows in cost.op_costs(groups).items()
+            }
+            found = best(reaches, groups, limits)
+            if found is None or cost.sum_over_ops(found) >= level:
+                return found
     scale = _scale(cost, groups)
     return best(
         {name: rows / scale for name, rows in cost.op_costs(groups).items()}, groups, limits
+    )
+
+
+def _levels(cost: Cost, groups: Groups) -> list[float]:
+    """Return the values that a maximum can have, in rising order."""
+    rows = cost.op_costs(groups).values()
+    return sorted(
+        {cost.base, *(max(cost.base, float(x)) for table in rows for x in table.flatten())}
+    )
+
+
+def _any_within(groups: Groups, limits: Iterable[Limit]) -> Genotype | None:
+    """Return a genotype within limits; None if none is within them."""
+    import torch
+
+    return best(
+        {name: torch.zeros(len(g.edges), g.width) for name, g in groups.items()}, groups, limits
     )
 
 
@@ -280,15 +330,7 @@ def _scale(cost: Cost, groups: Groups) -> float:
 
 def is_feasible(groups: Groups, limits: Limits) -> bool:
     """Return whether any genotype is within all limits."""
-    import torch
-
-    return (
-        not limits
-        or best(
-            {name: torch.zeros(len(g.edges), g.width) for name, g in groups.items()}, groups, limits
-        )
-        is not None
-    )
+    return not limits or _any_within(groups, limits) is not None
 
 
 def check_feasible(groups: Groups, limits: Limits) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from archgrad import errors, terminal
+from archgrad.arguments import named_if_wrong
 from archgrad.data import fingerprint, places
 from archgrad.data.dataset import Dataset, Images, absence_notes
 from archgrad.data.duplicates import NAMES, Part, duplicate_notes, without_duplicates
@@ -27,6 +28,7 @@ MEASURED = 2**26
 """Largest number of values of a channel from which its statistics are measured."""
 
 
+@named_if_wrong
 def load(
     path: str | Path,
     *,
@@ -193,6 +195,7 @@ def _fingerprints(kept: Sequence[Part], classes: Sequence[str], read: Pixels) ->
     ]
 
 
+@named_if_wrong
 def load_labelled(
     path: str | Path,
     preprocess: Preprocess,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from archgrad import options, plugins
 from archgrad.arch.space import ALPHAS, AUTO, Space, WeightSettings
+from archgrad.arguments import named_if_wrong
 from archgrad.errors import short_repr, unknown_name
 from archgrad.methods.betadarts import PRESETS as betadarts_presets
 from archgrad.methods.betadarts import betadarts
@@ -304,6 +305,7 @@ METHODS: dict[str, Entry] = {
 }
 
 
+@named_if_wrong
 def method(
     name: str,
     space: Space | str,
@@ -354,6 +356,11 @@ def method(
     changing = [one for one in names if one != "darts"]  # the patch of darts is the user's own
     made = [METHODS[one].make_patch(one, space.name, sections.get(one, {})) for one in changing]
     further = _checked_patches(patches, names)
+    if budget is not None and not callable(getattr(budget, "set_fields", None)):
+        raise ValueError(
+            "budget: the patch of archgrad.methods.budget.budget is expected, not "
+            f"{short_repr(budget)}"
+        )
     limiting = (budget,) if budget else ()
     alphas = options.values("alphas", ALPHAS, sections.get("alphas", {}))
     auto = alphas.get("lr", AUTO) == AUTO

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from archgrad.components.context import Context, Forward
 from archgrad.components.losses import Term
-from archgrad.cost.cost import expected
+from archgrad.cost.cost import expected, pressure
 from archgrad.cost.limits import Limits
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Memory, Method, SearchData, State
@@ -57,12 +57,15 @@ def budget(limits: Limits, *, rate: float = 0.1) -> Patch:
 
 
 def penalty(limits: Limits) -> Term:
-    """Return the loss term ``sum over limits of m E[cost] / bound``, a scalar."""
+    """Return the loss term ``sum over limits of m E[cost] / bound``, a scalar.
+
+    For a limit on a maximum, the excess over the bound stands for E[cost] (`archgrad.cost.cost`).
+    """
 
     def term(forward: Forward) -> Tensor:
         multipliers: Tensor = forward.context.memory["budget"].multipliers
         costs = [
-            expected(limit.cost, forward.mixture, forward.context.groups) / limit.bound
+            pressure(limit.cost, limit.bound, forward.mixture, forward.context.groups)
             for limit in limits
         ]
         return (multipliers * torch.stack(costs)).sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -48,18 +49,18 @@ class Blueprint:
     Attributes:
         make: Function that makes the module; it is not called again for an instance.
         instance: Whether the user gave an instance, whose weights stay.
-        example: Arguments of a forward pass.
-        output: Output of the module for the example.
+        example: Arguments of a forward pass; None if no pass was run, because they are unknown.
         places: The choices.
         groups: The edge groups.
+        output: Output of that pass; None if there was none.
     """
 
     make: Callable[[], nn.Module]
     instance: bool
-    example: tuple[Any, ...]
-    output: Any
+    example: tuple[Any, ...] | None
     places: tuple[Place, ...]
     groups: Groups
+    output: Any = None
 
     def build(self) -> nn.Module:
         """Return a new module, whose choices know their groups."""
@@ -69,12 +70,15 @@ class Blueprint:
         return net
 
 
-def blueprint(given: Any, example: tuple[Any, ...], arguments: Mapping[str, Any]) -> Blueprint:
+def blueprint(
+    given: Any, example: tuple[Any, ...] | None, arguments: Mapping[str, Any]
+) -> Blueprint:
     """Return the blueprint of a module after one dry run.
 
     Args:
         given: A class or function that makes the module, or an instance.
-        example: Arguments of a forward pass; tensors have a batch of 1 or more.
+        example: Arguments of a forward pass; tensors have a batch of 1 or more. None leaves out the
+            run, so that the groups are known and the costs are not.
         arguments: Values of `ARGUMENTS`; the function gets those that it takes.
 
     Raises:
@@ -102,9 +106,13 @@ def blueprint(given: Any, example: tuple[Any, ...], arguments: Mapping[str, Any]
                 f"choice {path!r} has the label {choice.label!r}, which is the place of another "
                 "choice without a label: take another label"
             )
+    groups = _groups(found)
+    if example is None:
+        places = tuple(Place(path, choice.group, 1, ()) for path, choice in found.items())
+        return Blueprint(make, instance, None, places, groups)
     calls, output = dry_run(net, found, example)
     places = tuple(Place(path, choice.group, *calls[path]) for path, choice in found.items())
-    return Blueprint(make, instance, example, output, places, _groups(found))
+    return Blueprint(make, instance, example, places, groups, output)
 
 
 def check_sharing(net: nn.Module, found: Mapping[str, AnyChoice]) -> None:
@@ -151,7 +159,20 @@ def maker(given: Any, arguments: Mapping[str, Any]) -> tuple[Callable[[], nn.Mod
         )
     taken = accepted_arguments(given)
     chosen = {name: value for name, value in arguments.items() if value and name in taken}
-    return (lambda: given(**chosen)), False
+
+    def make() -> nn.Module:
+        with with_numbers():
+            return given(**chosen)  # type: ignore[no-any-return]
+
+    return make, False
+
+
+def with_numbers() -> AbstractContextManager[Any]:
+    """Return a context in which tensors have numbers, also inside ``torch.device("meta")``.
+
+    A user's code may read them: ``torch.linspace(0, 0.2, 4).tolist()``.
+    """
+    return torch.device("cpu") if torch.empty(0).is_meta else nullcontext()
 
 
 def accepted_arguments(factory: Callable[..., Any]) -> tuple[str, ...]:

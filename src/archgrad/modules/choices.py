@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from archgrad.errors import short_repr, unknown_name
 from archgrad.modules.mixing import mixed, total_weight
+
+MADE = count()
+"""The number of each choice that is made, so that the order is known (`archgrad.modules.stub`)."""
 
 
 class Choice(nn.Module):
@@ -48,7 +51,7 @@ class Choice(nn.Module):
             raise ValueError(
                 f"the alternatives {', '.join(alternatives)} share a module: make one for each"
             )
-        self.label, self.group = _checked_label(label), ""
+        self.label, self.group, self.number = _checked_label(label), "", next(MADE)
         self.primitives = tuple(alternatives)
         self.alternatives = nn.ModuleList(alternatives.values())
         self.weightless = tuple(
@@ -119,7 +122,8 @@ class Repeat(nn.Module):
             raise ValueError(
                 "the function of a Repeat returns the same module again: make a new one"
             )
-        self.label, self.group, self.least = _checked_label(label), "", least
+        self.label, self.group, self.number = _checked_label(label), "", next(MADE)
+        self.least = least
         self.primitives = tuple(f"depth{count}" for count in range(least, most + 1))
         self.blocks = nn.ModuleList(made)
         self.weightless = tuple(
@@ -182,7 +186,8 @@ class InputChoice(nn.Module):
             )
         if how not in ("sum", "mean"):
             raise unknown_name("how", how, ("sum", "mean"))
-        self.label, self.group, self.pick, self.how = _checked_label(label), "", keep, how
+        self.label, self.group, self.number = _checked_label(label), "", next(MADE)
+        self.pick, self.how = keep, how
         self.primitives = tuple(f"input{number}" for number in range(inputs))
         self.weightless = self.primitives
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from archgrad.arch.edges import Groups, Primitives
+from archgrad.arch.edges import EdgeGroup, Groups, Primitives
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Output
@@ -18,12 +20,22 @@ from archgrad.arch.space import Defaults
 from archgrad.cost.cost import Cost
 from archgrad.errors import listed, one_line, short_repr
 from archgrad.modules import counting
-from archgrad.modules.blueprint import ARGUMENTS, Blueprint, blueprint, choice_at, replaced
+from archgrad.modules.blueprint import (
+    ARGUMENTS,
+    Blueprint,
+    blueprint,
+    choice_at,
+    replaced,
+    with_numbers,
+)
 from archgrad.modules.blueprint import name_of as name_of
 from archgrad.modules.mixing import Pass, again_in_backward, running
 from archgrad.seeds import seeded
 from archgrad.spaces.derived import Derived
+from archgrad.spaces.options import check_whole
 
+Select = Callable[[Sequence[str]], nn.Module]
+"""(selected primitives) -> the module that stands for a choice in a derived network."""
 ReadLogits = Callable[[Any], Tensor]
 """(output of the user's module) -> logits (B, K)."""
 HELP = {
@@ -47,7 +59,8 @@ class ModuleSpace:
         primitives: Group -> the alternatives that remain; None keeps all.
         classes: Number of classes that the factory gets; 0 leaves it to the factory.
         in_channels: Number of channels of an image that the factory gets; 0 as for ``classes``.
-        size: Side of an image that the factory gets; 0 as for ``classes``.
+        size: Side of an image that the factory gets. It is 0 if the input is no image, or the side
+            is not known yet.
         discrete: Whether each choice is replaced by the module that was selected.
     """
 
@@ -91,13 +104,19 @@ class ModuleSpace:
                 raise ValueError(
                     f"a module of your own has no option {option!r}; it has {listed(list(HELP))}"
                 )
+        check_whole(SimpleNamespace(**changes), 0, *(one for one in ARGUMENTS if one in changes))
+        if not isinstance(changes.get("discrete", False), bool):
+            raise ValueError(
+                f"discrete must be true or false, not {short_repr(changes['discrete'])}"
+            )
         if changes.get("primitives") is not None:
             changes["primitives"] = _checked(changes["primitives"], self.plan.groups)
         found = replace(self, **changes)
         arguments = {name: getattr(found, name) for name in ARGUMENTS}
         if arguments == {name: getattr(self, name) for name in ARGUMENTS}:
             return found
-        example = _example(arguments) if self.size and found.size else self.plan.example
+        images = found.size and (self.size or self.plan.example is None)
+        example = _example(arguments) if images else self.plan.example
         return replace(found, plan=blueprint(self.factory, example, arguments))
 
     def spec(self) -> dict[str, Any]:
@@ -152,12 +171,59 @@ class ModuleSpace:
         """
         genotype = Genotype.of(genotype)
         kept = genotype.primitives(self.plan.groups)
+        self.example()  # raises an error if it is unknown, and with it the form of each call
         whole = self.evaluation(**options)
         return Derived(genotype, replace(whole.resized(primitives=kept), discrete=True))
 
-    def costs(self, **given: Any) -> dict[str, Cost]:
-        """Return the costs "params" and "macs" of the derived networks, exact by addition."""
-        return counting.costs(self.evaluation(**given))
+    def costs(self, size: Any = None, **options: Any) -> dict[str, Cost]:
+        """Return the costs "params" and "macs" of the derived networks, exact by addition.
+
+        Args:
+            size: Side of the image in pixels. It counts only if the space is one of images.
+            options: As in `evaluation`.
+        """
+        if self.size and size:
+            options = {"size": size} | options
+        return counting.costs(self.evaluation(**options))
+
+    def example(self) -> tuple[Any, ...]:
+        """Return the arguments of a forward pass.
+
+        Raises:
+            ValueError: They are unknown, because the space is one of images without a size.
+        """
+        if self.plan.example is None:
+            raise ValueError(f"the images of {self.name} have no size yet: give its option size")
+        return self.plan.example
+
+    @property
+    def output(self) -> tuple[int, ...] | None:
+        """Return the shape of the output of `example`; None if it is unknown or no tensor."""
+        found = self.plan.output
+        return tuple(found.shape) if isinstance(found, Tensor) else None
+
+    def filled(
+        self, fill: Callable[[EdgeGroup, Select], nn.Module], size: int = 0
+    ) -> tuple[nn.Module, tuple[Any, ...]]:
+        """Return the module with other modules for its choices, as `archgrad.modules.ram` needs it.
+
+        Args:
+            fill: (edge group, function) -> the module for a choice. The function returns the module
+                of selected primitives.
+            size: Not used, because the example tells the shape of the inputs.
+
+        Returns:
+            The module, and the example of its inputs.
+        """
+        net, groups = self.plan.build(), self.groups
+        for place in self.plan.places:
+            choice = choice_at(net, place.path)
+            select = partial(choice.selected, inputs=place.inputs, names=place.names)
+            module = fill(groups[place.group], select)
+            if not place.path:
+                return module, self.example()
+            net.set_submodule(place.path, module)
+        return net, self.example()
 
 
 class ModuleNet(nn.Module):
@@ -185,7 +251,7 @@ class ModuleNet(nn.Module):
     @property
     def example(self) -> tuple[Any, ...]:
         """Return the arguments of a forward pass of ``net``."""
-        return self.space.plan.example
+        return self.space.example()
 
     def initialise(self, seed: int) -> None:
         """Initialise the module by the user's own factory, under a seeded generator.
@@ -213,6 +279,8 @@ class ModuleNet(nn.Module):
             The logits, if they are known, and the output of the module as ``raw``. The ``raw`` of a
             function is its loss, and its logits are those of all its calls of the module.
         """
+        if self.space.size and isinstance(inputs, Tensor):
+            inputs = inputs.contiguous()  # channels_last images would end at a view of the user's
         now = Pass(self._full(mixture), drop_path)
         if callable(inputs):
             with running(now), outputs_of(self.net) as outputs:
@@ -226,9 +294,16 @@ class ModuleNet(nn.Module):
 
     def _full(self, mixture: Mixture | None) -> Mixture | None:
         """Return a mixture over all alternatives of the module, with 0 for those that left."""
-        if mixture is None and self.space.primitives is None:
+        if mixture is None and (self.space.primitives is None or self.space.discrete):
             return None
         return mixture if self.space.primitives is None else _widened(mixture, self.space)
+
+    def counts(self) -> dict[str, int]:
+        """Return "params" and "macs" of the module for its example, as `archgrad.cost.counting`."""
+        return counting.count(self.net, self.example)
+
+    def _logits(self, raw: Any) -> Any:
+        return raw if self.space.logits is None else self.space.logits(raw)
 
     def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:
         """Return the modules of an alternative in all choices of a group, as `Supernet.ops`."""
@@ -316,7 +391,8 @@ def module_space(
 
 def _example(arguments: Mapping[str, int]) -> tuple[Tensor]:
     side = arguments["size"]
-    return (torch.zeros(1, arguments["in_channels"], side, side),)
+    with with_numbers():
+        return (torch.zeros(1, arguments["in_channels"], side, side),)
 
 
 def _checked(given: Any, groups: Groups) -> Primitives:

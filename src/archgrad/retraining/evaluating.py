@@ -17,6 +17,7 @@ from rich.text import Text
 from torch import Tensor
 
 from archgrad import data, extras, terminal
+from archgrad.arguments import named_if_wrong
 from archgrad.data import Dataset, Images, places
 from archgrad.retraining.card import Card, load
 from archgrad.retraining.measure import fabric, measure, torch_settings
@@ -132,6 +133,7 @@ class Evaluation:
         }
 
 
+@named_if_wrong
 def evaluate(
     folder: str | Path,
     images: str | Path | Dataset | None = None,

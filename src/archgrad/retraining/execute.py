@@ -19,6 +19,7 @@ import torch
 from archgrad import data, plugins, terminal
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import Space, check_cells
+from archgrad.arguments import named_if_wrong
 from archgrad.cost.counting import count
 from archgrad.data import Data, Dataset, places
 from archgrad.data.dataset import check_dataset
@@ -69,6 +70,7 @@ class Retrained(NamedTuple):
     folder: Path
 
 
+@named_if_wrong
 def retrain(
     space: Space | str,
     genotype: Genotype | str,
@@ -386,7 +388,8 @@ def _derived_space(
 ) -> Space:
     """Return the space of the network; raise a ValueError if the settings do not fit it."""
     size = {"channels": settings.channels, "cells": settings.cells}
-    bare = {"auxiliary": False} if "auxiliary" in space.spec() else {}
+    bare: dict[str, Any] = {"auxiliary": False} if "auxiliary" in space.spec() else {}
+    bare |= {"size": dataset.size} if "size" in space.spec() else {}
     derived = space.derive(
         genotype, **size, **bare, classes=len(dataset.classes), in_channels=dataset.in_channels
     )
@@ -411,7 +414,8 @@ def _headlines(run: Training, images: Data, folder: Path) -> Iterator[str]:
     spec = card.spec
     cells = f"{counted(spec['cells'], 'cell')}, " if "cells" in spec else ""
     macs = f"{cost['macs'] / 1e6:.2f} M multiply-adds"
-    size = f"{spec['channels']} channels, {cells}{cost['params']:,} parameters, {macs}"
+    width = f"{spec['channels']} channels, " if "channels" in spec else ""
+    size = f"{width}{cells}{cost['params']:,} parameters, {macs}"
     yield f"network: {card.space}, {size}"
     if random := noise_note(card.genotype):
         yield random

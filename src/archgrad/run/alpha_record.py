@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archgrad.arguments import named_if_wrong
 from archgrad.data import places
 from archgrad.errors import command
 from archgrad.retraining.card import DIGEST, digest, read_weights
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from archgrad.terminal import Say
 
 
+@named_if_wrong
 def alphas(run: str | Path) -> dict[int, Alphas]:
     """Read the alphas of a run, epoch by epoch.
 

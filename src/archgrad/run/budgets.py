@@ -59,6 +59,7 @@ class Costs:
         return {
             "macs": partial(self._counted_cost, "macs"),
             "params": partial(self._counted_cost, "params"),
+            "ram": self._peak_cost,
             "latency": self._measured_cost,
             **devices,
         }
@@ -90,6 +91,11 @@ class Costs:
 
     def _counted_cost(self, name: str) -> Cost:
         return self._counted[name]
+
+    def _peak_cost(self) -> Cost:
+        from archgrad.modules.ram import peak
+
+        return peak(self.space, self.size, **self.network_options())
 
     def _measured_cost(self) -> Cost:
         return self._profile().cost()

@@ -233,6 +233,7 @@ def checked(given: Mapping[str, Any], *, recorded: bool = False) -> Given:
     if spelled.get("plugins") is not None:
         spelled |= _converted("", top, {"plugins": spelled["plugins"]})
         plugins.load(spelled["plugins"], recorded=recorded)
+    plugins.load_space(_named_space(spelled.get("space")))
     parts, lenient = sections(), recorded and plugins.are_missing()
     found: Given = {}
     for key, value in spelled.items():
@@ -255,6 +256,12 @@ def checked(given: Mapping[str, Any], *, recorded: bool = False) -> Given:
         else:
             raise unknown_name("setting", key, [*top.model_fields, *parts])
     return found
+
+
+def _named_space(given: Any) -> str:
+    """Return the name of the space in a section of settings, empty if it has none."""
+    name = given.get("name") if isinstance(given, Mapping) else given
+    return name if isinstance(name, str) else ""
 
 
 def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> Given:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from archgrad import plugins
 from archgrad.arch.passes import Batch
 from archgrad.cost import room
 from archgrad.diagnostics.accuracy import accuracy
@@ -318,6 +319,7 @@ def estimate_in_process(
     Raises:
         ValueError: The search or the retraining refuses its settings, or the operating system
             killed the process.
+        Broken: The code of a plugin raised an error.
         RuntimeError: The process failed.
     """
     asked = json.dumps({"what": what, "sources": sources}, default=str)
@@ -334,6 +336,8 @@ def estimate_in_process(
     found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
     if "error" in found:
         raise ValueError(found["error"])
+    if "broken" in found:
+        raise plugins.Broken(found["broken"])
     return found
 
 
@@ -348,7 +352,12 @@ def _main() -> None:
             else retrain(*preparing_training.card_and_images(what, sources))
         )
     except ValueError as error:
-        found = {"error": " ".join(str(error).split())}
+        found = {"error": plugins.blame(error) or " ".join(str(error).split())}
+    except Exception as error:
+        broken = plugins.blame(error)
+        if broken is None or sys.flags.dev_mode:
+            raise
+        found = {"broken": broken}
     print(json.dumps(found))
 
 

@@ -236,7 +236,8 @@ class RunFolder:
     def early_stop_line(self) -> str | None:
         """Return when and why a rule ended the search early, or None.
 
-        ValueError as `read_history`.
+        Raises:
+            ValueError: As `read_history`.
         """
         last = self.read_history()[-1:]
         return next(

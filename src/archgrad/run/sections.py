@@ -190,8 +190,8 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
         AfterValidator(check_one_of_each),
         BeforeValidator(_at_commas),
         Field(
-            description="largest costs of the found network, which keeps to all of them: "
-            "macs=300M, params=60% (of the largest network), latency=15ms, DEVICE=15ms"
+            description="largest costs: macs=300M, params=60% (of the largest network), "
+            "latency=15ms, DEVICE=15ms, ram=256k (peak memory in bytes); all of them hold"
         ),
     ] = ()
     rate: Annotated[

@@ -18,6 +18,7 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch, Loss, Metric
 from archgrad.arch.space import AlphaSettings, Space, WeightSettings
+from archgrad.arguments import named_if_wrong
 from archgrad.components.context import Context, Progress
 from archgrad.components.hypergradient import Hypergradient, first_order
 from archgrad.components.losses import Term, accuracy, label_loss, task
@@ -590,3 +591,6 @@ class Method:
         exact = {name: rows.double() for name, rows in state.alphas.items()}
         mixture = self.mixture(exact, self.context(state, "readout"))
         return self.select(mixture, state.space.groups, self.limits if limits is None else limits)
+
+
+Method.__init__ = named_if_wrong(Method.__init__)  # type: ignore[method-assign]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archgrad.arch.edges import EdgeGroup
 from archgrad.arch.passes import Loss, Metric
+from archgrad.arguments import named_if_wrong
 from archgrad.components.hypergradient import Hypergradient
 from archgrad.components.losses import Term
 from archgrad.components.schedules import Scalar, When
@@ -228,6 +229,9 @@ class Patch:
         """Return the names of the fields that this patch sets and that change a search."""
         unset = Patch("")
         return frozenset(name for name in CHANGES if getattr(self, name) != getattr(unset, name))
+
+
+Patch.__init__ = named_if_wrong(Patch.__init__)  # type: ignore[method-assign]
 
 
 def _several(value: Any) -> tuple[Any, ...]:

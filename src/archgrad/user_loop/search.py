@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from archgrad.arch.edges import Alphas
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.passes import Batch, Metric, Output
 from archgrad.components.hypergradient import first_order
+from archgrad.cost.cost import Cost
 from archgrad.cost.counting import costs
 from archgrad.cost.limits import Limits, check_feasible
 from archgrad.cost.target import limit, parse_target
@@ -22,8 +24,10 @@ from archgrad.diagnostics.accuracy import are_classes
 from archgrad.errors import counted, unknown_name
 from archgrad.methods import method as make_method
 from archgrad.methods.budget import budget as make_budget
+from archgrad.modules import ram
 from archgrad.modules.blueprint import replaced
 from archgrad.modules.space import ModuleSpace, arguments_of
+from archgrad.modules.stub import write_stub
 from archgrad.searching import checkpoint
 from archgrad.searching.loop import epoch_row, record_stop
 from archgrad.searching.method import Method
@@ -53,11 +57,12 @@ class Search:
         method: Name of a method, or several as "a+b".
         epochs: Number of epochs.
         steps: Number of calls of `step` in one epoch.
-        budget: Largest costs, such as "macs=60%" or ["params=1M", "macs=60%"].
+        budget: Largest costs, such as "macs=60%" or ["params=1M", "ram=256k"]. ``ram`` is the peak
+            memory of one run in bytes (`archgrad.modules.ram`).
         optimizer: Function (parameters) -> optimizer of the weights. You set its learning rate.
             Without it the weights have SGD by the settings of the method.
         loss: Function (output of the module, targets) -> scalar; the cross-entropy by default.
-        metrics: Name -> function (output of the module, targets) -> scalar. The default is the
+        metrics: Name -> function (output of the module, targets) -> scalar. By default it is the
             accuracy, where the output is logits and the targets are classes.
         val: Loader of validation batches, for methods that measure networks at the end of an epoch.
         samples: Number of samples of the training and the validation split, for methods that
@@ -320,7 +325,23 @@ class Search:
         for given in batches:
             inputs = given[0] if isinstance(given, tuple | list) else given
             inputs = tree_map_only(Tensor, lambda x: x.to(self.state.device), inputs)
-            yield arguments_of(inputs, self.space.plan.example)
+            yield arguments_of(inputs, self.space.example())
+
+    def write_stub(self, path: str | Path) -> None:
+        """Write a file, such as ``choices.py``, by which the selected module runs with torch alone.
+
+        Save the weights of `derive` beside it (`archgrad.modules.write_stub` says how both are
+        used).
+
+        Raises:
+            ValueError: The file cannot be imported by its name, or no genotype is selected yet.
+        """
+        write_stub(path, self.space, self.genotype)
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Return the largest allowed cost of each budget, by the name of the cost."""
+        return {one.cost.name: one.bound for one in self._limits}
 
     def costs(self) -> dict[str, float]:
         """Return the costs of the selected network, by name."""
@@ -374,11 +395,16 @@ def limits_of(space: ModuleSpace, budget: str | Sequence[str]) -> Limits:
     targets = [parse_target(text) for text in texts]
     if not targets:
         return ()
-    known = costs(space, 0)
+    counted_costs = cache(partial(costs, space, 0))
+    known: dict[str, Callable[[], Cost]] = {
+        "params": lambda: counted_costs()["params"],
+        "macs": lambda: counted_costs()["macs"],
+        ram.NAME: partial(ram.peak, space),
+    }
     for target in targets:
         if target.name not in known:
             raise unknown_name("cost in a budget:", target.name, known)
-    found = tuple(limit(target, known[target.name], space.groups) for target in targets)
+    found = tuple(limit(target, known[target.name](), space.groups) for target in targets)
     check_feasible(space.groups, found)
     return found
 
@@ -392,7 +418,7 @@ def known_accuracy(output: Output, batch: Batch) -> Tensor | None:
 
 def _metrics(metrics: Mapping[str, LossOf] | None) -> dict[str, Metric]:
     """Return the metrics of a step; a function that returns the loss hides output and targets."""
-    if metrics is None:
+    if not metrics:
         return {"accuracy": known_accuracy}
 
     def metric(name: str, output: Output, batch: Batch) -> Tensor | None:

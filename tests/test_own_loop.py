@@ -108,6 +108,61 @@ def test_pdarts_runs_where_the_user_sets_its_depths():
     assert [len(group.edges[0].primitives) for group in run.state.space.groups.values()] == [2, 2]
 
 
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("robustdarts", {"images": 4}), ("darts", {"hypergradient": "second_order"})],
+)
+def test_second_derivatives_go_through_attention(name, given):
+    run = go_on(made("transformer", name, epochs=2, **given), "transformer")
+    assert all(torch.isfinite(rows).all() for rows in run.alphas.values())
+
+
+class Once(torch.autograd.Function):
+    """A tanh with a first derivative alone."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x.tanh())
+        return x.tanh()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return g * (1 - ctx.saved_tensors[0] ** 2)
+
+
+class OnceNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block1 = archgrad.Choice({"linear": nn.Linear(8, 8), "skip": nn.Identity()})
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(Once.apply(self.block1(x)))
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "switch"),
+    [
+        ("robustdarts", {}, r"set robustdarts\.stop to false"),
+        ("darts", {"hypergradient": "second_order"}, r"finite_differences or first_order"),
+    ],
+)
+def test_an_op_without_a_second_derivative_names_the_switch(name, given, switch):
+    space = archgrad.module_space(OnceNet, example=torch.zeros(1, 8))
+    batch = (torch.randn(8, 8), torch.randint(4, (8,)))
+    run = Search(space, name, epochs=2, steps=1, val=[batch], **given)
+    with pytest.raises(ValueError, match=f"second derivatives.*: .*{switch}") as caught:
+        run.step(batch, batch)
+    assert "\n" not in str(caught.value)
+    off = (
+        {"stop": False, "drop_path": 0.1}
+        if name == "robustdarts"
+        else {"hypergradient": "finite_differences"}
+    )
+    Search(space, name, epochs=2, steps=1, val=[batch], **off).step(batch, batch)
+
+
 # Logits, metrics and indices.
 
 

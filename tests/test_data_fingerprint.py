@@ -163,6 +163,14 @@ def test_black_images_are_refused(begun, tmp_path):
         resumed(home)
 
 
+def test_a_newly_damaged_image_is_to_be_restored(begun, tmp_path):
+    """`resume` has no flag that leaves it out, and without it the data set is another one."""
+    home = again(begun, tmp_path / "moved")
+    next((home / "set" / "a").iterdir()).write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="restore it from a copy, because without it the data set"):
+        resumed(home)
+
+
 def test_a_renamed_class_is_named(begun, tmp_path):
     home = again(begun, tmp_path / "moved")
     (home / "set" / "a").rename(home / "set" / "aa")

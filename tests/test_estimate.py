@@ -194,7 +194,8 @@ def test_the_output_names_the_batch_that_would_fit():
              "not_known": ["draws"], **tried.to_json(), "would_fit": {"--search.batch": 34, "--space.channels": 8}}  # fmt: skip
     time, parts, memory, fits = lines(found)
     assert (
-        time == "time: about 2.0 h for the search of 50 epochs; the steps of one epoch take 100 s"
+        time == "time: about 2.0 h for the search of 50 epochs, besides its start "
+        "(imports and reading the images); the steps of one epoch take 100 s"
     )
     assert parts == "parts: search steps 117 min; unknown: draws"
     assert "1.0 GB (extrapolated from smaller batches" in memory

@@ -240,8 +240,11 @@ def test_changed_images_are_not_evaluated_in_silence(
     monkeypatch.setattr(
         evaluating.data, "load", lambda *_, **__: replace(digits(), fingerprint="another")
     )
-    with pytest.raises(ValueError, match="have changed"):
+    with pytest.raises(ValueError, match=r"have changed .*: name a labelled folder by --data$"):
         evaluate(run)
+    # The user named them already.
+    with pytest.raises(ValueError, match=r"have changed .*: restore them, or name another"):
+        evaluate(run, "digits")
 
 
 def test_a_network_is_found_in_its_folder_and_in_the_run_s(run: Path, tmp_path: Path) -> None:

@@ -161,11 +161,12 @@ def complaint(
         sources: The parts of a data set.
         parts: Unreadable images of each part.
         cache: Folder of the cache, in which the file is written.
-        flag: Flag of the command that leaves them out, for messages; an empty text for none.
+        flag: Flag of the command that leaves them out, for messages; an empty text where the data
+            set must stay the same.
     """
     bad = [image for part in parts for image in part.values()]
     if len(bad) == 1:
-        return ValueError(f"{bad[0]}; mend or remove it{_advice(',', flag)}")
+        return ValueError(f"{bad[0]}; {_remedy('it', flag)}")
     first = [
         f"{bad[0].place} ({errors.shortened(bad[0].reason, errors.NAMED)})",
         *(image.place for image in bad[1:]),
@@ -179,7 +180,14 @@ def complaint(
                     for image in bad
                 )
             text += f" (all of them: {file})"
-    return ValueError(f"{text}; mend or remove them{_advice(',', flag)}")
+    return ValueError(f"{text}; {_remedy('them', flag)}")
+
+
+def _remedy(which: str, flag: str) -> str:
+    """Return the way to go on from unreadable images."""
+    if not flag:
+        return f"restore {which} from a copy, because without {which} the data set is another one"
+    return f"mend or remove {which}{_advice(',', flag)}"
 
 
 def _advice(mark: str, flag: str) -> str:

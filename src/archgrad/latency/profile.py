@@ -201,7 +201,7 @@ def read(path: Path, wanted: Setting) -> Profile:
     try:
         found = read_unchecked(path)
     except ValueError as error:
-        why = str(error).removeprefix(f"{path} is damaged: ")
+        why = str(error).removeprefix(f"{path} is damaged (").partition("): restore ")[0]
         raise ValueError(
             f"{path} is no latency file: write one with `{wanted.command()} --out {path}` ({why})"
         ) from None

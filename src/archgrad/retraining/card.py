@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from archgrad import plugins
 from archgrad.arch.genotype import Genotype
 from archgrad.data import places
-from archgrad.errors import command, short_repr, shortened
+from archgrad.errors import command, short_repr
 from archgrad.retraining.schemas import CardFile
 from archgrad.retraining.settings import RetrainSettings, settings_from
 from archgrad.storage import files, typed_json
@@ -307,7 +307,8 @@ def load(folder: str | Path) -> Network:
             derived.load_state_dict(state)  # parameters stay channels_last, as in training
     except ValueError as error:
         raise ValueError(
-            f"{path} belongs to another network or is damaged ({error}): restore it from a copy"
+            f"{path} belongs to another network or is damaged ({error}): restore it from a "
+            "copy, or begin again"
         ) from None
     derived.eval()
     return Network(derived, card)
@@ -335,15 +336,10 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # the library has its own exception types
-        raise ValueError(
-            f"{path} is damaged ({shortened(str(error), 120)}): restore it from a copy"
-        ) from None
+        raise files.damaged(path, str(error)) from None
     found = digest(state)
     if metadata.keys() - {DIGEST, "format"} or metadata.get(DIGEST, found) != found:
-        raise ValueError(
-            f"{path} is damaged (its numbers are not those that were written): "
-            "restore it from a copy"
-        )
+        raise files.damaged(path, "its numbers are not those that were written")
     return state
 
 

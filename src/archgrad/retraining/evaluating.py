@@ -244,9 +244,13 @@ def _test_images(
             ) from None
         if not data.same_images(card.fingerprint, dataset):
             how = data.difference(card.preprocess.to_json(), dataset)
-            raise ValueError(
-                f"the images in {own} have changed since the network was trained ({how}): "
+            way = (
                 "name a labelled folder by --data"
+                if images is None
+                else "restore them, or name another labelled folder"
+            )
+            raise ValueError(
+                f"the images in {own} have changed since the network was trained ({how}): {way}"
             )
         return dataset.test, f"{own}, test"
     keep = (

@@ -123,8 +123,6 @@ def _by_epoch(path: Path, plain: Mapping[str, Tensor]) -> dict[int, Alphas]:
     for key, logits in plain.items():
         number, _, name = key.partition("/")
         if not number.isdecimal() or not name:
-            raise ValueError(
-                f"{path} is damaged ({key!r} is not EPOCH/GROUP): restore it from a copy"
-            )
+            raise files.damaged(path, f"{key!r} is not EPOCH/GROUP")
         found.setdefault(int(number), {})[name] = logits
     return dict(sorted(found.items()))

@@ -13,6 +13,7 @@ from archgrad import data, methods, plugins, seeds, spaces, terminal
 from archgrad.arch.space import Space, check_cells
 from archgrad.data import Data, Dataset, places, stem_for
 from archgrad.data.parts import NONE
+from archgrad.data.reading import SKIP
 from archgrad.devices import device_named
 from archgrad.methods.budget import budget
 from archgrad.observers import interrupts
@@ -84,7 +85,7 @@ def prepare_recorded(
                 f"({how}): start a new search"
             )
 
-    prepared = prepare(settings, say, folder.latencies, expect)
+    prepared = prepare(settings, say, folder.latencies, expect, flag="")
     device = prepared.config.device
     if (saved := checkpoint.checkpoint_to_resume(folder.checkpoint, previous)).exists():
         state = checkpoint.load(saved, prepared.method, device)
@@ -102,6 +103,7 @@ def prepare(
     say: Say = terminal.say,
     latencies: Path | None = None,
     expect: Callable[[Dataset], None] = lambda images: None,
+    flag: str = SKIP,
 ) -> Prepared:
     """Read the images, build the method over a space that fits them, and resolve every setting.
 
@@ -112,6 +114,8 @@ def prepare(
         say: Takes each line about the images.
         latencies: The file in which the run folder keeps its latency table, if it has one.
         expect: Raises a ValueError if the images are not those of the run.
+        flag: Flag that leaves out unreadable images, for messages; an empty text where the images
+            must be those of the run.
 
     Returns:
         The parts of the search.
@@ -122,7 +126,7 @@ def prepare(
     check_named(config.data)
     device = set_up(config)
     check_settings(config)
-    images = data.load(**loading_arguments(config.data), report=say)
+    images = data.load(**loading_arguments(config.data), report=say, flag=flag)
     expect(images)
     interrupts.check_requests()
     space = fitted_space(config, images)

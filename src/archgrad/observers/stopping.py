@@ -110,13 +110,13 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         """
         self.rules(epochs)
         if self.match is not None and REPORTER not in method.patch.memory:
-            way = f"--method {method.name}+oles"
+            way = f"use --method {method.name}+oles"
             if method.alpha_from(epochs) >= epochs:
-                way = "it moves no alphas, so leave this out"
+                way = f"leave out stop.match, because {method.name} moves no alphas"
             elif method.name == "darts":
-                way = "--method oles"
+                way = "use --method oles"
             raise ValueError(
-                f"stop.match reads the column {MATCH}, which {method.name} does not report: {way}"
+                f"stop.match reads the column {MATCH}, which {method.name} does not report; {way}"
             )
 
 

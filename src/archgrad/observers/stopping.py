@@ -37,8 +37,8 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             gt=0,
             lt=1,
-            description="ratio of the curvature's earlier mean to its present mean, below which "
-            "the search ends",
+            description="ratio of the earlier mean curvature to the present mean below which the "
+            "search ends",
         ),
     ] = None
     window: Annotated[
@@ -73,8 +73,8 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             gt=-1,
             lt=1,
-            description="match of the training and validation gradients below which the search "
-            "ends (only with oles, which measures it)",
+            description="gradient match of oles below which the search ends; no other method "
+            "reports this match",
         ),
     ] = None
     after: Annotated[

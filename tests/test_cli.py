@@ -183,8 +183,9 @@ def test_help_is_no_mistake(capsys, arguments):
 
 
 def test_a_missing_value_is_named_with_its_meaning(capsys):
-    assert "derive needs a value for --budget (largest costs, such as macs=300M" in refused(
-        capsys, "derive", "run"
+    assert (
+        "derive needs a value for --budget (upper limits of the costs, such as macs=300M"
+        in refused(capsys, "derive", "run")
     )
     assert "resume needs FOLDER: add it, or read archgrad resume --help" in refused(
         capsys, "resume"

@@ -149,7 +149,7 @@ def test_darts_cells_as_naslib_and_nasbench301_have_them():
     del config[f"{prefix}edge_normal_0"]
     with pytest.raises(
         ValueError,
-        match="normal: node 2 reads two nodes, and the configuration names 1 of its edges",
+        match="normal: node 2 needs two input edges, but the configuration has 1",
     ):
         parse(str(config))
 

@@ -74,7 +74,7 @@ def test_archgrad_method_refuses_conflicting_patches():
         method("pcdarts", NB, patches=[MINE], weights={"lr": 0.2, "lr_end": 0.0}).weights.lr == 0.2
     )
     with pytest.raises(
-        ValueError, match="patch 'stdarts' is of the method stdarts, which is named, too"
+        ValueError, match="patch 'stdarts' belongs to the method stdarts, which is also named"
     ):
         method("stdarts", NB, patches=[stdarts()])
     with pytest.raises(ValueError, match=r"archgrad\.method\('sddarts\+stdarts', space"):

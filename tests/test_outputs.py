@@ -261,7 +261,7 @@ def test_a_network_finds_its_images_where_they_were_moved(tmp_path, capsys):
     before = evaluate(tmp_path / "net")
     shutil.move(tmp_path / "photos", tmp_path / "new place")
     assert main(["evaluate", str(tmp_path / "net")]) == 2
-    assert "if the images were moved, name their new place by --data" in capsys.readouterr().err
+    assert "If the images have moved, give their new path with --data" in capsys.readouterr().err
     again = evaluate(tmp_path / "net", tmp_path / "new place")
     assert (again.accuracy, again.loss, again.count) == (before.accuracy, before.loss, before.count)
     assert again.count < 40  # those that it was trained on are not among them
@@ -297,6 +297,6 @@ def test_a_network_of_a_relative_path_is_told_where_its_images_go(network):
         data={"path": "photos/gone"},
     )
     with pytest.raises(
-        ValueError, match="if the images were moved, name their new place by --data"
+        ValueError, match="If the images have moved, give their new path with --data"
     ):
         evaluating._test_images(card, None, None, {})

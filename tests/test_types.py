@@ -100,7 +100,7 @@ REFUSED = {
     ),
     "a term that is a number": (
         lambda: searched(Patch("mine", alpha_terms=number)),
-        "term 'number' of the loss gives 0.5: a scalar tensor",
+        "loss term 'number' returned 0.5; a scalar tensor",
     ),
     "an observer that is deaf": (
         lambda: searched(Patch("mine"), observers=[Deaf()]),
@@ -146,7 +146,7 @@ REFUSED = {
     ),
     "a name for images": (
         lambda: archgrad.search_data("digits"),
-        "images are expected as archgrad.load gives them, not 'digits'",
+        "a data set from archgrad.load is expected, not 'digits'",
     ),
     "epochs as text": (
         lambda: search(method("darts", NB), Noise(), "3"),

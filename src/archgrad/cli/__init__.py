@@ -98,7 +98,7 @@ for name, home, group, summary in COMMANDS:
         f"archgrad.cli.{home}:{name}", name=name, help=summary, group=group, sort_key=len(list(app))
     )
 app.register_install_completion_command(
-    help="Install the completion of commands and flags by the tab key in this shell."
+    help="Install tab completion of commands and flags in this shell."
 )
 
 QUIET = "--quiet"

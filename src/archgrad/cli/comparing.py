@@ -51,8 +51,7 @@ def compare(
     methods: Annotated[
         str | None,
         Parameter(
-            help="names of the arms: methods (a,b+c), or arms of the --config file, which are all "
-            "taken by default"
+            help="names of methods (a,b+c) or of arms in the file; by default all arms of the file"
         ),
     ] = None,
     seeds: Annotated[
@@ -72,13 +71,12 @@ def compare(
     control: Annotated[
         str | None,
         Parameter(
-            help="arm to which the others are compared; by default darts if it is an arm, "
-            "else random"
+            help="control arm of the comparison; by default darts if there is one, else random"
         ),
     ] = None,
     no_controls: Annotated[
         bool,
-        Parameter(help="study without the arm of random search", negative="", show_default=False),
+        Parameter(help="exclusion of the random search arm", negative="", show_default=False),
     ] = False,
     blind: Annotated[
         bool,

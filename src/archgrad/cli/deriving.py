@@ -25,18 +25,20 @@ def derive(
     budget: Annotated[
         list[str],
         Parameter(
-            help="largest costs, such as macs=300M, params=60% or latency=15ms; the new network "
-            "keeps to all of them",
+            help="upper limits of the costs, such as macs=300M, params=60% (of the largest "
+            "network), latency=15ms, DEVICE=15ms or ram=256k (peak memory in bytes); the network "
+            "keeps all of them",
             consume_multiple=True,
             negative="",
         ),
     ],
     latency: Annotated[
         Path | None,
-        Parameter(help="file from `archgrad latency`; by default that of this device and space"),
+        Parameter(help="file of `archgrad latency`; by default the file for this device and space"),
     ] = None,
     out: Annotated[
-        Path | None, Parameter(help="file for the genotype, which retrain, show and count can read")
+        Path | None,
+        Parameter(help="path of the new genotype file, which retrain, show and count read"),
     ] = None,
     overwrite: Annotated[bool, overwriting("--out")] = False,
     as_json: AsJson = False,

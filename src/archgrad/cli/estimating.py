@@ -29,7 +29,8 @@ def estimate(
     config_file: Annotated[
         Path | None,
         Parameter(
-            name="--config", help="YAML file with the sections below; flags override its values"
+            name="--config",
+            help="YAML file with the sections of these options; flags override the file",
         ),
     ] = None,
     as_json: AsJson = False,

@@ -40,11 +40,14 @@ def latency(
     size: Annotated[int, Parameter(help="side of the images in pixels")] = 32,
     channels: Annotated[
         int | None,
-        Parameter(help="number of channels of the derived networks; by default the published one"),
+        Parameter(
+            help="number of channels of the first cell of the derived networks; by default the "
+            "published number"
+        ),
     ] = None,
     cells: Annotated[
         int | None,
-        Parameter(help="number of cells of the derived networks; by default the published one"),
+        Parameter(help="number of cells of the derived networks; by default the published number"),
     ] = None,
     classes: Annotated[int | None, Parameter(help="number of classes; by default 10")] = None,
     in_channels: Annotated[
@@ -54,9 +57,13 @@ def latency(
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Parameter(help="device to measure on")
     ] = "cpu",
-    threads: Annotated[int, Parameter(help="number of threads of the processor")] = 1,
+    threads: Annotated[int, Parameter(help="number of CPU threads during the measurement")] = 1,
     nets: Annotated[
-        int, Parameter(help="number of derived networks that are measured as a whole, at least 10")
+        int,
+        Parameter(
+            help="number of complete derived networks that calibrate the sum of the op "
+            "latencies, at least 10"
+        ),
     ] = 12,
     out: Annotated[
         Path | None,

@@ -44,7 +44,9 @@ NOTHING = Flags()
 Previous = Annotated[
     bool,
     Parameter(
-        help="start from the checkpoint before the last one", negative="", show_default=False
+        help="start from checkpoint.previous.pt, the checkpoint before the last one",
+        negative="",
+        show_default=False,
     ),
 ]
 
@@ -54,7 +56,8 @@ def search(
     config_file: Annotated[
         Path | None,
         Parameter(
-            name="--config", help="YAML file with the sections below; flags override its values"
+            name="--config",
+            help="YAML file with the sections of these options; flags override the file",
         ),
     ] = None,
     dry_run: Annotated[
@@ -109,7 +112,7 @@ def resume(
     repair: Annotated[
         bool,
         Parameter(
-            help="repair of damaged files of metrics, before the run continues",
+            help="repair of damaged metrics files before the run continues",
             negative="",
             show_default=False,
         ),

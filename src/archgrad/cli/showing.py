@@ -19,11 +19,11 @@ from archgrad.terminal import say_on
 
 Space = Annotated[str | None, Parameter(help="space of a genotype; by default that of its cells")]
 Channels = Annotated[
-    int | None, Parameter(help="number of channels of the derived network's first cell")
+    int | None, Parameter(help="number of channels of the first cell of the derived network")
 ]
 Cells = Annotated[
     int | None,
-    Parameter(help="number of cells of the derived network (in NAS-Bench-201, of each stage)"),
+    Parameter(help="number of cells of the derived network, in NAS-Bench-201 of each stage"),
 ]
 Classes = Annotated[
     int | None, Parameter(help="number of classes; by default that of the run, or 10")
@@ -42,7 +42,8 @@ def show(
     classes: Classes = None,
     size: Size = None,
     svg: Annotated[
-        Path | None, Parameter(help="file for the picture; by default that of the run")
+        Path | None,
+        Parameter(help="path of the SVG picture; by default the picture file of the run folder"),
     ] = None,
     overwrite: Annotated[bool, overwriting("--svg")] = False,
     as_json: AsJson = False,
@@ -150,7 +151,7 @@ def query(
     *,
     device: Annotated[
         str | None,
-        Parameter(help="name of a device whose latency is added, one of the 27 of nasbench201"),
+        Parameter(help="name of the device whose latency is printed, one of 27 for nasbench201"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

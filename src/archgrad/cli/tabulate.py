@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument(
         "--recount",
         action="store_true",
-        help="count all published architectures again (two minutes)",
+        help="new count of all published architectures (two minutes)",
     )
     path = Path(str(files("archgrad.data_files").joinpath(catalogue.FILE)))
     kept = (

@@ -115,7 +115,7 @@ def difference(values: Mapping[int, float], control: Mapping[int, float]) -> Dif
 
 
 def holm(found: Mapping[str, Difference]) -> dict[str, Difference]:
-    """Return the differences of all arms in one measure, corrected for their number (Holm 1979).
+    """Return the differences with p-values that are corrected for the number of arms (Holm 1979).
 
     The probability of any false clear difference stays below 5 % under every dependence between
     the arms; they are dependent, because they share the control arm. Control of the false discovery

@@ -161,19 +161,17 @@ def step_of(
     kind = type(optimizer).__name__
     if type(optimizer) not in kinds:
         raise ValueError(
-            "second order differentiates a step of the weights, which is possible for SGD, Adam "
-            f"and AdamW, not for {kind}"
+            "the second-order hypergradient needs SGD, Adam or AdamW as the optimizer of the "
+            f"weights, not {kind}"
         )
     if len(optimizer.param_groups) > 1:
         raise ValueError(
-            f"second order differentiates a step of the weights, so {kind} must have one group of "
-            "parameters, not several"
+            f"the second-order hypergradient needs one group of parameters, but {kind} has several"
         )
     for option in ("dampening", "amsgrad", "maximize"):
         if optimizer.param_groups[0].get(option):
             raise ValueError(
-                "second order differentiates a step of the weights, which is not possible for "
-                f"{kind} with {option}"
+                f"the second-order hypergradient needs {kind} without the option {option}"
             )
     return kinds[type(optimizer)]
 

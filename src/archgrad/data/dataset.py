@@ -152,5 +152,5 @@ def check_dataset(given: object) -> None:
     """
     if not isinstance(given, Dataset):
         raise ValueError(
-            f"images are expected as archgrad.load gives them, not {errors.short_repr(given)}"
+            f"a data set from archgrad.load is expected, not {errors.short_repr(given)}"
         )

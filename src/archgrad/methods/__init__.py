@@ -109,8 +109,8 @@ class Entry(NamedTuple):
 
         Args:
             space_name: Name of the space, whose preset is the base.
-            given: Options of the user, which win. ``preset`` among them names a further preset,
-                which wins over that of the space.
+            given: Options of the user, which override every preset. The option ``preset`` names a
+                further preset, which overrides the preset of the space.
 
         Raises:
             ValueError: No preset has the name.
@@ -408,7 +408,7 @@ def _checked_patches(patches: Iterable[Patch], names: Iterable[str]) -> tuple[Pa
             )
         for twice in (known.name for known in one.origins if known.name in names):
             raise ValueError(
-                f"patch {one.name!r} is of the method {twice}, which is named, too: "
+                f"patch {one.name!r} belongs to the method {twice}, which is also named; "
                 "leave out one of the two"
             )
     return checked

@@ -37,8 +37,8 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             gt=0,
             lt=1,
-            description="ratio of the curvature's earlier mean to its present mean, below which "
-            "the search ends",
+            description="ratio of the earlier mean curvature to the present mean below which the "
+            "search ends",
         ),
     ] = None
     window: Annotated[
@@ -73,8 +73,8 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             gt=-1,
             lt=1,
-            description="match of the training and validation gradients below which the search "
-            "ends (only with oles, which measures it)",
+            description="gradient match of oles below which the search ends; no other method "
+            "reports this match",
         ),
     ] = None
     after: Annotated[
@@ -110,13 +110,13 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         """
         self.rules(epochs)
         if self.match is not None and REPORTER not in method.patch.memory:
-            way = f"--method {method.name}+oles"
+            way = f"use --method {method.name}+oles"
             if method.alpha_from(epochs) >= epochs:
-                way = "it moves no alphas, so leave this out"
+                way = f"leave out stop.match, because {method.name} moves no alphas"
             elif method.name == "darts":
-                way = "--method oles"
+                way = "use --method oles"
             raise ValueError(
-                f"stop.match reads the column {MATCH}, which {method.name} does not report: {way}"
+                f"stop.match reads the column {MATCH}, which {method.name} does not report; {way}"
             )
 
 

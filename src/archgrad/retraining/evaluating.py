@@ -237,10 +237,10 @@ def _test_images(
             memory = (
                 ""
                 if Path(own).is_absolute()
-                else "; a data set in memory is given to archgrad.evaluate itself"
+                else " A data set in memory is an argument of archgrad.evaluate."
             )
             raise ValueError(
-                f"{error}; if the images were moved, name their new place by --data{memory}"
+                f"{error}. If the images have moved, give their new path with --data.{memory}"
             ) from None
         if not data.same_images(card.fingerprint, dataset):
             how = data.difference(card.preprocess.to_json(), dataset)

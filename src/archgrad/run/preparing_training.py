@@ -91,7 +91,7 @@ def prepare(found: Subject, settings: SearchConfig, console: Console) -> Prepare
             if not places.is_missing(origin["path"]):
                 raise
             raise ValueError(
-                f"{error}; if the images were moved, name their new place by --data"
+                f"{error}. If the images have moved, give their new path with --data."
             ) from None
     space = preparing.fitted_space(settings, dataset)
     recipe = retrain_settings(space, settings.retrain)

@@ -43,11 +43,11 @@ class Trace:
         self.first_faults: dict[tuple[object, ...], Tensor] = {}
 
     def note(self, parts: Sequence[object], values: Tensor) -> None:
-        """Record the current sizes of parts.
+        """Record when the value of each part first exceeds its bound.
 
         Args:
             parts: Parts, in the order in which they follow from each other.
-            values: Their sizes (parts,).
+            values: Their values (parts,).
         """
         self.clock += 1
         fine = values.detach().abs() < LARGEST  # false for nan

@@ -51,7 +51,7 @@ class Merge(Enum):
 
 
 class Rule(NamedTuple):
-    """How a field of `Patch` is merged and checked."""
+    """Rule by which a field of `Patch` is merged and checked."""
 
     merge: Merge
     functions: bool = False  # every value must be callable

@@ -99,7 +99,10 @@ def autocast(state: State) -> torch.autocast:
 
 
 def total_loss(terms: tuple[Term, ...], passed: Forward, trace: Trace) -> Tensor:
-    """Return the sum of the terms. The trace records their sizes."""
+    """Return the sum of the terms.
+
+    The trace records when the value of a term first exceeds its bound.
+    """
     each = torch.stack([term_value(term, passed) for term in terms])
     trace.note(terms, each)
     return each.sum() if len(terms) > 1 else each[0]
@@ -118,8 +121,8 @@ def term_value(term: Term, passed: Forward) -> Tensor:
         f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else short_repr(value)
     )
     raise ValueError(
-        f"term {getattr(term, '__name__', type(term).__name__)!r} of the loss gives {given}: a "
-        "scalar tensor is expected"
+        f"loss term {getattr(term, '__name__', type(term).__name__)!r} returned {given}; "
+        "a scalar tensor is expected"
     )
 
 

@@ -206,7 +206,7 @@ def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading.
 
     Raises:
-        ValueError: The file is missing, a folder, or a pipe.
+        ValueError: The path does not exist, or it is a folder or a pipe.
     """
     check_plain(path)
     return path.open("rb")
@@ -216,7 +216,7 @@ def check_plain(path: Path) -> None:
     """Check that a path is a regular file. Reading a pipe would never end.
 
     Raises:
-        ValueError: The file is missing, a folder, or a pipe.
+        ValueError: The path does not exist, or it is a folder or a pipe.
     """
     try:
         mode = path.stat().st_mode

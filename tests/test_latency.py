@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import archgrad
 from archgrad import latency, spaces
 from archgrad.arch.genotype import Genotype
 from archgrad.components.select import uniform_genotype
@@ -225,3 +226,37 @@ def test_too_few_networks_and_sums_that_say_nothing_are_refused(wanted, monkeypa
         latency.measure(made, wanted, nets=10)
     with pytest.raises(ValueError, match="threads must be at least 1, not 0"):
         latency.setting(made, 16, threads=0)
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = torch.nn.Linear(8, width)
+        self.outer = torch.nn.Linear(width, 8)
+
+    def forward(self, x, places, *, scale):
+        return scale * self.outer(self.inner(x))[:, places]
+
+
+class Sequence(torch.nn.Module):
+    """It reads a sequence (B, 4, 8), calls its choice twice, and gives it a named argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = archgrad.Choice({"two": Scaled(2), "six": Scaled(6)})
+        self.head = torch.nn.Linear(8, 10)
+
+    def forward(self, x):
+        x = x.reshape(len(x), 4, 8)
+        for _ in range(2):
+            x = self.wide(x, torch.arange(4), scale=0.5)
+        return self.head(x.mean(1))
+
+
+def test_ops_of_any_call_are_measured_and_a_small_space_has_fewer_networks(monkeypatch):
+    monkeypatch.setattr(measuring, "milliseconds", by_macs)
+    made = archgrad.module_space(Sequence, in_channels=2, size=4)
+    found = latency.measure(made, latency.setting(made, 4, threads=1), nets=10)
+    macs = {name: 2 * 4 * 2 * 8 * width / 1e6 for name, width in (("two", 2), ("six", 6))}
+    assert found.ops == {"wide": {(0, 1, name): pytest.approx(one) for name, one in macs.items()}}
+    assert len(found.nets) == 2 and found.base == pytest.approx(8 * 10 / 1e6)

@@ -325,3 +325,24 @@ def test_round_trip(drawn):
     assert "\n" not in text
     assert parse(text) == genotype
     assert Genotype.from_json(json.loads(json.dumps(genotype.to_json()))) == genotype
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["block1=conv5", "block1=conv5, layers.0.deep=depth2, merge=input0+input2", "α=b, c=d_1.e"],
+)
+def test_decisions_of_a_module_have_a_short_text(text):
+    found = parse(text)
+    assert write(found) == text and parse(text.replace(", ", ",").replace("=", " = ")) == found
+    assert Genotype.from_json(found.to_json()) == found
+    assert all(link[:2] == (0, 1) for cell in found.cells for link in cell.links)
+
+
+def test_a_choice_is_decided_once():
+    with pytest.raises(ValueError, match="'a' is decided twice"):
+        parse("a=b, a=c")
+
+
+def test_names_that_no_text_can_hold_are_written_as_json():
+    odd = Genotype((CellGenotype("a", (Link(0, 1, "b c"),), (1,)),))
+    assert write(odd).startswith("{") and parse(write(odd)) == odd

@@ -29,7 +29,11 @@ SHOWN = 8
 def latency(
     *,
     space: Annotated[
-        str | None, Parameter(help="name of the space, as `archgrad spaces` lists it")
+        str | None,
+        Parameter(
+            help="name of the space, as `archgrad spaces` lists it, or package.module:Name of a "
+            "module of your own"
+        ),
     ] = None,
     config_file: Annotated[
         Path | None,

@@ -17,7 +17,10 @@ from archgrad.run.catalogue import Count
 from archgrad.run.subject import Subject, check_size, other_shape_remark, subject
 from archgrad.terminal import say_on
 
-Space = Annotated[str | None, Parameter(help="space of a genotype; by default that of its cells")]
+Space = Annotated[
+    str | None,
+    Parameter(help="space of a genotype, or package.module:Name; by default that of its cells"),
+]
 Channels = Annotated[
     int | None, Parameter(help="number of channels of the first cell of the derived network")
 ]

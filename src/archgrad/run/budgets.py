@@ -98,7 +98,16 @@ class Costs:
         return peak(self.space, self.size, **self.network_options())
 
     def _measured_cost(self) -> Cost:
-        return self._profile().cost()
+        found = self._profile().cost()
+        for group in self.space.groups.values():
+            for source, target, primitives in group.edges:
+                for primitive in primitives:
+                    if (source, target, primitive) not in found.ops.get(group.name, {}):
+                        raise ValueError(
+                            f"the latencies of {self.space.name} have no {primitive!r} of "
+                            f"{group.name!r}, so the module has changed: measure them again"
+                        )
+        return found
 
     def _profile(self) -> latency.Profile:
         from archgrad import latency

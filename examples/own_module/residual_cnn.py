@@ -54,7 +54,9 @@ class Net(nn.Module):
         return self.head(self.deep(x).mean((2, 3)))
 
 
-images = archgrad.load(sys.argv[1] if sys.argv[1:] else "digits")  # it says which images it has
+if not sys.argv[1:]:
+    print("no folder of CIFAR-10 is given, so the digits of scikit-learn take its place")
+images = archgrad.load(sys.argv[1] if sys.argv[1:] else "digits")
 order = torch.randperm(len(images.train), generator=torch.Generator().manual_seed(SEED))[:IMAGES]
 x, y = images.train.pixels(order) / 255 - 0.5, images.train.labels[order]
 test_x, test_y = images.test.pixels(torch.arange(len(images.test))) / 255 - 0.5, images.test.labels

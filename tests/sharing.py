@@ -1,6 +1,6 @@
 """Work that hundreds of commands in one process repeat with the same result: it is done once.
 
-A command line has 270 flags, whose arguments and validators cyclopts builds anew for each command. A run counts the ops of its space.
+A command line has 270 flags, whose arguments and validators cyclopts builds anew for each command. A run counts the ops of its space and decodes its images.
 Together they take longer than a small search. A process of its own shares nothing, and the tests of the counts call the real function.
 """
 
@@ -76,6 +76,22 @@ def counts(real: Callable[..., Any]) -> Callable[..., Any]:
     return costs
 
 
+def images(real: Callable[..., Any]) -> Callable[..., Any]:
+    """What is decoded of the digits, which no cache on the disk keeps."""
+    known: dict[Any, Any] = {}
+
+    def of_source(source: Any, *sizes: Any) -> Any:
+        *sizes, cache, report = sizes
+        if source.name != "digits" or source.key is not None:
+            return real(source, *sizes, cache, report)
+        key = (*sizes, len(source), source.open(0).read())
+        if key not in known:
+            known[key] = real(source, *sizes, cache, report)
+        return known[key]
+
+    return of_source
+
+
 @contextmanager
 def shared_flags() -> Iterator[None]:
     """Inside, the commands of this process share their flags. It takes no torch."""
@@ -90,8 +106,14 @@ def shared_flags() -> Iterator[None]:
 
 @contextmanager
 def shared() -> Iterator[None]:
-    """Inside, the commands of this process share their flags and the counts of the spaces."""
+    """Inside, the commands of this process share their flags, the counts of the spaces and the digits."""
     from archgrad.cost import counting
+    from archgrad.data import reading
 
-    with shared_flags(), patch.object(counting, "costs", counts(counting.costs)):
+    with (
+        shared_flags(),
+        patch.object(counting, "costs", counts(counting.costs)),
+        patch.object(reading, "pixels", images(reading.pixels)),
+        patch.object(reading, "read_facts", images(reading.read_facts)),
+    ):
         yield

@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.progress import track
 
 from archgrad import terminal
-from archgrad.cost import room
+from archgrad.cost import process_memory
 from archgrad.data import pixel_files
 from archgrad.data.decode import GREY, RULE, BadImage, decode, opened, read
 from archgrad.data.pixel_files import Decoded, Stored
@@ -157,10 +157,10 @@ def pixels(source: Source, channels: int, side: int, cache: Path, report: Say) -
             pixel_files.write(out, file.name, shape, decoded())
     except ReadOnly as error:
         memory, needed = (
-            room.available_bytes(),
+            process_memory.available_bytes(),
             2 * math.prod(shape),
         )  # the images, and a copy while stacking
-        if memory is not None and needed > memory - room.used_bytes():
+        if memory is not None and needed > memory - process_memory.used_bytes():
             raise
         report(
             f"{str(error).partition(';')[0]}: "

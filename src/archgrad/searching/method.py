@@ -25,7 +25,7 @@ from archgrad.components.losses import Term, accuracy, label_loss, task
 from archgrad.components.relax import softmax
 from archgrad.components.schedules import epoch_at_share
 from archgrad.components.select import strongest_genotype
-from archgrad.cost import room
+from archgrad.cost import process_memory
 from archgrad.cost.limits import Limits
 from archgrad.devices import device_named
 from archgrad.errors import counted, short_repr, unknown_name
@@ -375,7 +375,7 @@ class Method:
         Nothing else builds them. It happens at the start, at a stage, and before a checkpoint is
         loaded.
         """
-        room.check_memory(space)
+        process_memory.check_memory(space)
         state.space, state.identity = space, self.identity(state.plan)
         state.nets = self.stepper.nets(space)
         # Every network is initialised before any moves, because modules that two networks share

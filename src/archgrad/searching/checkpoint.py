@@ -2,7 +2,8 @@
 
 A checkpoint is sealed, written in one step, and read with ``weights_only=True``. It holds dicts,
 lists, tensors and Python scalars only. The checkpoint before the last one stays beside it, in case
-the last one is damaged.
+the last one is damaged. No random state is saved, because draws follow from places (see
+`archgrad.seeds`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """A method: a patch over a space, with DARTS in every place that the patch leaves open.
 
-It starts a search, takes its steps, selects a genotype and finalises; it does not import the loop.
+It starts a search, takes its steps, begins its stages, selects a genotype and finalises. It does
+not import the loop. A `Stage` (`archgrad.searching.types`) changes the space, and `Method.build`
+then makes the networks of the new space.
 """
 
 from __future__ import annotations

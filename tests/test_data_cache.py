@@ -16,7 +16,7 @@ import pytest
 from archgrad import terminal
 from archgrad.compare import jobs
 from archgrad.compare.jobs import Run, StudyFolder
-from archgrad.cost import room
+from archgrad.cost import process_memory
 from archgrad.data import load, load_labelled
 from archgrad.data.cache import Facts, _checksum
 from archgrad.latency import profile
@@ -361,7 +361,9 @@ def test_without_leave_to_write_images_are_decoded_into_memory(root, cache, read
 
 def test_images_too_many_for_the_memory_need_another_cache(root, cache, read_only, monkeypatch):
     read_only()
-    monkeypatch.setattr(room, "available_bytes", lambda: room.used_bytes() + 20_000)
+    monkeypatch.setattr(
+        process_memory, "available_bytes", lambda: process_memory.used_bytes() + 20_000
+    )
     with pytest.raises(
         ValueError,
         match=r"cannot write the cache .*: Read-only file system; choose another with --data\.cache",

@@ -13,7 +13,7 @@ import torch
 from archgrad.arch.passes import Batch
 from archgrad.cli import main
 from archgrad.cli.estimating import lines
-from archgrad.cost import room
+from archgrad.cost import process_memory
 from archgrad.run import config, estimating
 from archgrad.run.estimating import StepMemory, smaller
 from archgrad.searching import progress
@@ -148,11 +148,11 @@ def test_a_batch_that_would_not_fit_is_not_tried(monkeypatch):
 
     @contextmanager
     def peak(device):
-        found = room.Peak()
+        found = process_memory.Peak()
         yield found
         found.process = (100 + 10 * sizes[-1]) * MB
 
-    monkeypatch.setattr(room, "peak_memory", peak)
+    monkeypatch.setattr(process_memory, "peak_memory", peak)
     images = Batch(torch.zeros(64, 1, 8, 8), torch.zeros(64, dtype=torch.long), torch.arange(64))
     tried, costs = StepMemory(100 * MB, 400 * MB, "cpu", 64), Costs()
     tried.time_steps(
@@ -212,24 +212,24 @@ def test_room_is_what_the_machine_has_and_the_group_allows(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    assert room.available_bytes(tmp_path) is None
+    assert process_memory.available_bytes(tmp_path) is None
     write("proc/self/status", "Name:\tpython\nVmRSS:\t   1000 kB\n")
     write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    4000 kB\n")
-    assert room.available_bytes(tmp_path) == 5000 * 1024
+    assert process_memory.available_bytes(tmp_path) == 5000 * 1024
     write("sys/fs/cgroup/memory.max", "max\n")
-    assert room.available_bytes(tmp_path) == 5000 * 1024
+    assert process_memory.available_bytes(tmp_path) == 5000 * 1024
     write("sys/fs/cgroup/memory.max", f"{3000 * 1024}\n")
     write("sys/fs/cgroup/memory.current", f"{2500 * 1024}\n")
     write("sys/fs/cgroup/memory.stat", f"file 12\ninactive_file {500 * 1024}\n")
-    assert room.available_bytes(tmp_path) == (3000 - 2500 + 500 + 1000) * 1024
-    assert Path("/proc/self/status").exists() is False or room.used_bytes() > 20 * MB
+    assert process_memory.available_bytes(tmp_path) == (3000 - 2500 + 500 + 1000) * 1024
+    assert Path("/proc/self/status").exists() is False or process_memory.used_bytes() > 20 * MB
 
 
 def test_the_peak_memory_is_that_of_the_block():
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("only Linux forgets an earlier peak")
-    with room.peak_memory(torch.device("cpu")) as high:
+    with process_memory.peak_memory(torch.device("cpu")) as high:
         torch.ones(50 * MB // 4).sum()
-    with room.peak_memory(torch.device("cpu")) as low:
+    with process_memory.peak_memory(torch.device("cpu")) as low:
         pass
     assert high.process - low.process > 30 * MB and low.gpu == 0

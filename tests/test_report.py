@@ -12,7 +12,7 @@ from rich.console import Console
 
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
-from archgrad.arch.placement import inputs_of, placement
+from archgrad.arch.picture_layout import inputs_of, placement
 from archgrad.arch.published import published
 from archgrad.arch.style import colour, label
 from archgrad.report import cell_table, cells_svg, curves_svg, save_svg, verdict_table

@@ -14,7 +14,7 @@ from archgrad.storage import files
 
 if TYPE_CHECKING:
     from archgrad.arch.genotype import Genotype
-from archgrad.arch.placement import Placement, Route, placement
+from archgrad.arch.picture_layout import Placement, Route, placement
 from archgrad.arch.style import BAND, FAINT, FONT, INK, MUTED, PAPER, colour, label, svg
 
 # Lengths are in layout units of INCH inches.

@@ -64,7 +64,7 @@ def derive(
     ended.read_genotype()  # raises an error that says how to finish the search
     reasons = ended.early_end_lines()
     settings = ended.read_settings()
-    from archgrad.cli.verdict import next_step
+    from archgrad.cli.after_search import next_step
     from archgrad.cost.limits import check_feasible
     from archgrad.run import finished, preparing  # take torch
 

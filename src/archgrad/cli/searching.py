@@ -183,7 +183,7 @@ def finish(folder: Path, *, previous: Previous = False) -> int:
 
 def say_finished(folder: Path, say: Say) -> None:
     """Print that a search has a result already, and the next command."""
-    from archgrad.cli.verdict import next_step
+    from archgrad.cli.after_search import next_step
     from archgrad.run import finished
 
     RunFolder(folder).read_history()  # raises an error that names a damaged file
@@ -204,7 +204,7 @@ def next_commands(folder: Path) -> str:
 
 def print_result(folder: RunFolder, found: Found, console: Console) -> None:
     """Print the result of a search: genotype, files, judgement, benchmark and the next command."""
-    from archgrad.cli.verdict import next_step, show_verdict
+    from archgrad.cli.after_search import next_step, show_verdict
     from archgrad.report import cell_table, front_table
     from archgrad.run import finished, watchers
 

@@ -60,7 +60,7 @@ def show(
     Args:
         what: run folder, name of a published architecture, genotype in any notation, or its file
     """
-    from archgrad.cli.verdict import show_verdict
+    from archgrad.cli.after_search import show_verdict
     from archgrad.report import cell_table, noise_note, save_svg
 
     if svg:

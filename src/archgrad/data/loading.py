@@ -13,12 +13,12 @@ from archgrad.data import fingerprint, places
 from archgrad.data.dataset import Dataset, Images, absence_notes
 from archgrad.data.duplicates import NAMES, Part, duplicate_notes, without_duplicates
 from archgrad.data.parts import NONE, choose_parts, split_called
+from archgrad.data.pixel_files import Stored
 from archgrad.data.preprocess import Preprocess
 from archgrad.data.reading import SKIP, Pixels, read_parts
 from archgrad.data.source import Source, Splits
 from archgrad.data.sources import find_set
 from archgrad.data.split import others, stratified
-from archgrad.data.stored import Stored
 from archgrad.storage.cache_folder import default_cache
 from archgrad.terminal import Say
 

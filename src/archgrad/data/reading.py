@@ -20,9 +20,9 @@ from archgrad.data.cache import (
     unreadable_list,
 )
 from archgrad.data.decode import BadImage
+from archgrad.data.pixel_files import Stored
 from archgrad.data.preprocess import stored_side
 from archgrad.data.source import Source
-from archgrad.data.stored import Stored
 from archgrad.storage.cache_folder import draft
 from archgrad.terminal import Say
 

@@ -20,7 +20,7 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.space import Space, Supernet
 from archgrad.components.select import strongest_genotype, uniform_genotype
-from archgrad.cost import room
+from archgrad.cost import process_memory
 from archgrad.cost.cost import Cost, r_squared
 from archgrad.latency.profile import MeasuredNetwork, Profile, Setting
 from archgrad.latency.timing import keep_memory, milliseconds, threads
@@ -221,7 +221,7 @@ def fit_line(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
 def _ops_ms(
     space: Space, wanted: Setting, seconds: float, tick: Tick
 ) -> dict[str, dict[tuple[int, int, str], float]]:
-    room.check_memory(space)
+    process_memory.check_memory(space)
     network = space.supernet().to(wanted.device).eval()
     supernet = cast("Supernet", network)
     places = [

@@ -11,8 +11,10 @@ selection exceeds the bound, and falls while it does not (the differential multi
 
 g is a function of the selection, not of the expected cost. A mixture is nearly uniform for long,
 and its strongest ops cost far less than its expected cost. A search that held the expected cost at
-the bound would end far below its budget. The selection itself never exceeds the bound, whatever the
-mixture is (`archgrad.cost.limits`).
+the bound would end far below its budget.
+
+This module adds the penalty and passes the limits on. `archgrad.components.select` and
+`archgrad.cost.limits` keep every selection within them, whatever the mixture is.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from rich.text import Text
 from archgrad.arch import chain, decisions
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
-from archgrad.arch.placement import inputs_of
+from archgrad.arch.picture_layout import inputs_of
 from archgrad.arch.style import colour
 from archgrad.cost.cost import cost_text
 

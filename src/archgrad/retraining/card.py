@@ -285,7 +285,7 @@ def load(folder: str | Path) -> Network:
         ValueError: A file is missing or damaged.
     """
     from archgrad.spaces import noise
-    from archgrad.storage import saved
+    from archgrad.storage import checkpoint_schema
 
     folder = network_folder(folder)
     card = read_card(folder)
@@ -300,10 +300,10 @@ def load(folder: str | Path) -> Network:
     if plugins.are_missing():
         card.build()  # raises an error that names the missing plugin in full
     try:
-        with saved.naming_field("weights"):
+        with checkpoint_schema.naming_field("weights"):
             # A network whose weights were recorded without noise draws draws anew in every pass.
             derived = card.build(fixed=noise.are_fixed(state))
-            saved.check_tensors("weights", state, derived.state_dict())
+            checkpoint_schema.check_tensors("weights", state, derived.state_dict())
             derived.load_state_dict(state)  # parameters stay channels_last, as in training
     except ValueError as error:
         raise ValueError(

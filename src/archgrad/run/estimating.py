@@ -17,7 +17,7 @@ import torch
 
 from archgrad import plugins
 from archgrad.arch.passes import Batch
-from archgrad.cost import room
+from archgrad.cost import process_memory
 from archgrad.diagnostics.accuracy import accuracy
 from archgrad.observers.timing import PASS
 from archgrad.retraining import execute as retraining
@@ -87,7 +87,7 @@ class StepMemory:
             train, val = (_part(batch, parts) for batch in batches())
             for _ in range(STEPS if parts == 1 else 1):
                 began = monotonic()
-                with room.peak_memory(device) as peak:
+                with process_memory.peak_memory(device) as peak:
                     step(train, val)
                     if device.type == "cuda":
                         torch.cuda.synchronize(device)
@@ -237,7 +237,9 @@ def _tried(device: torch.device, batch: int) -> StepMemory:
         free, _ = torch.cuda.mem_get_info(device)
         own = torch.cuda.memory_reserved(device)
         return StepMemory(own, free + own, str(device), batch)
-    return StepMemory(room.used_bytes(), room.available_bytes(), str(device), batch)
+    return StepMemory(
+        process_memory.used_bytes(), process_memory.available_bytes(), str(device), batch
+    )
 
 
 def answer(

@@ -1,7 +1,8 @@
 """The judgement of a search: whether its result is more than the random draw of its seed.
 
 `archgrad.run.judging` makes a judgement at the end of a search, and ``genotype.json`` keeps it.
-This module has its values and its text, and needs no torch.
+This module has its values and its text, and needs no torch. `archgrad.run.judgement_text` has the
+sentences of failed checks.
 """
 
 from __future__ import annotations

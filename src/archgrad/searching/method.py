@@ -1,6 +1,8 @@
 """A method: a patch over a space, with DARTS in every place that the patch leaves open.
 
-It starts a search, takes its steps, selects a genotype and finalises; it does not import the loop.
+It starts a search, takes its steps, begins its stages, selects a genotype and finalises. It does
+not import the loop. A `Stage` (`archgrad.searching.types`) changes the space, and `Method.build`
+then makes the networks of the new space.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from archgrad.components.losses import Term, accuracy, label_loss, task
 from archgrad.components.relax import softmax
 from archgrad.components.schedules import epoch_at_share
 from archgrad.components.select import strongest_genotype
-from archgrad.cost import room
+from archgrad.cost import process_memory
 from archgrad.cost.limits import Limits
 from archgrad.devices import device_named
 from archgrad.errors import counted, short_repr, unknown_name
@@ -375,7 +377,7 @@ class Method:
         Nothing else builds them. It happens at the start, at a stage, and before a checkpoint is
         loaded.
         """
-        room.check_memory(space)
+        process_memory.check_memory(space)
         state.space, state.identity = space, self.identity(state.plan)
         state.nets = self.stepper.nets(space)
         # Every network is initialised before any moves, because modules that two networks share

@@ -8,7 +8,7 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype
 from archgrad.arch.passes import Output
 from archgrad.arch.space import Space
-from archgrad.cost import room
+from archgrad.cost import process_memory
 
 
 class Derived(nn.Module):
@@ -23,7 +23,7 @@ class Derived(nn.Module):
         super().__init__()
         self.genotype = genotype
         self.space = space
-        room.check_memory(space)
+        process_memory.check_memory(space)
         self.network = space.supernet()
 
     def forward(self, images: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from archgrad.compare import study
-from archgrad.run.earlier import EARLIER, as_recorded
+from archgrad.run.legacy_defaults import EARLIER, as_recorded
 
 SMALL = {"space": {"name": "nasbench201", "channels": 4, "cells": 1}, "search": {"epochs": 2}}
 OLD = {

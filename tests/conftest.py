@@ -22,6 +22,15 @@ def blank_pictures():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def shared_work():
+    """The commands of this process do once what they would do alike."""
+    from sharing import shared
+
+    with shared():
+        yield
+
+
 @pytest.fixture(scope="module")
 def drawn(blank_pictures):
     """The real pictures, for all tests of a module."""

@@ -1,4 +1,4 @@
-"""A data set of noise that keeps the `Data` protocol: every batch is a function of its place. Class k is brighter in channel k % C."""
+"""A data set of noise that keeps the protocol `SearchData`: every batch is a function of its place. Class k is brighter in channel k % C."""
 
 from __future__ import annotations
 

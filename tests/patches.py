@@ -1,4 +1,4 @@
-"""Patches of the tests' own: small caricatures of methods of the field."""
+"""Patches for the tests: small simplified forms of published methods."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from archgrad.components.relax import softmax
 from archgrad.components.schedules import epoch_at_share, linear
 from archgrad.searching.method import Method
 from archgrad.searching.patch import Patch
-from archgrad.searching.types import Data, Stage, State
+from archgrad.searching.types import SearchData, Stage, State
 
 
 class Average:
@@ -45,7 +45,7 @@ class Average:
         )
 
     def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
+        self, method: Method, state: State, data: SearchData, context: Context
     ) -> dict[str, Any]:
         return {"remembered": self.loss}
 
@@ -95,7 +95,7 @@ def strong(weights: Tensor, group: EdgeGroup) -> list[list[str]]:
 
 
 def keep_alphas(old: State, new: State) -> None:
-    """The logits of the ops that stay."""
+    """Copy the logits of the ops that stay."""
     for name, group in new.space.groups.items():
         for e, edge in enumerate(group.edges):
             columns = [old.space.groups[name].edges[e].primitives.index(p) for p in edge.primitives]

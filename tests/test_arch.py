@@ -107,7 +107,7 @@ def test_one_hot_and_primitives():
         ),
     ],
 )
-def test_a_misfit_is_named(wrong, message):
+def test_a_genotype_of_another_space_is_refused_with_the_difference(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong.one_hot(GROUPS)
 
@@ -124,9 +124,9 @@ def test_schedules():
     assert cosine(0.1, 0.0, per="step")(at(5, 2)) < 0.05
     assert cosine(0.1, 0.0)(at(5, born=5)) == 0.1, "a stage restarts the learning rate"
     assert (
-        at(2, 1).t.fraction == pytest.approx(0.225)
-        and at(7, 2, born=5).t.age == 2.5
-        and at(7, born=5).t.life == 5
+        at(2, 1).progress.fraction == pytest.approx(0.225)
+        and at(7, 2, born=5).progress.age == 2.5
+        and at(7, born=5).progress.life == 5
     )
     assert (
         epoch_at_share(15, of=50)(50),

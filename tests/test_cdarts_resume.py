@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -86,12 +87,9 @@ def goes_on_alike(m: Method, places, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "places"),
     [
-        ("nasbench201", {}, PLACES),
-        (
-            "nasbench201",
-            {"keep_optimizers": True},
-            ["pretraining", "second joint pass", "a cycle's border"],
-        ),
+        ("nasbench201", {}, ["its border", "warm-up", "first joint pass", "the second cycle"]),
+        pytest.param("nasbench201", {}, PLACES, marks=pytest.mark.slow),
+        ("nasbench201", {"keep_optimizers": True}, ["a cycle's border"]),
         (
             "nasbench201",
             {"preset": "released", "share_fc": True, "fix_heads": False},
@@ -99,13 +97,14 @@ def goes_on_alike(m: Method, places, folder: Path) -> None:
         ),
         ("s4", {"bn_affine": True}, ["second joint pass"]),  # its noise is drawn in both networks
     ],
-    ids=["all places", "kept optimizers", "released", "s4"],
+    ids=["some places", "all places", "kept optimizers", "released", "s4"],
 )
 def test_resumes_bit_for_bit_anywhere(name, options, places, tmp_path):
     goes_on_alike(made(name, pretrain=1, **{**options, "joint": 2}), places, tmp_path)
 
 
-def test_killed_in_a_cycle_and_resumed_in_a_fresh_process(tmp_path):
+@pytest.mark.parametrize("child", [forked, pytest.param(fresh, marks=pytest.mark.slow)])
+def test_killed_in_a_cycle_and_resumed_in_another_process(tmp_path, child):
     whole, folder = tmp_path / "whole", str(tmp_path / "run")
     given = dict(zip(CLI[::2], CLI[1::2], strict=True)) | {
         "--search.epochs": "2",
@@ -118,7 +117,7 @@ def test_killed_in_a_cycle_and_resumed_in_a_fresh_process(tmp_path):
         forked(2 + 5, "search", *flags, "--out", folder) == -signal.SIGKILL
     )  # in the second joint pass
     assert not (Path(folder) / "genotype.json").exists()
-    assert fresh(0, "resume", folder) == 0
+    assert child(0, "resume", folder) == 0
     assert same(outcome(Path(folder)), outcome(whole))
 
 
@@ -190,20 +189,29 @@ def test_teachers_teach_the_search_network_alone(teachers):
     assert {(act, half, phase) for act, half, _, epoch, phase in seen if epoch == 2} == {
         (act, half, "joint") for act in ("recall", "after_step") for half in ("weight", "alpha")
     }
-    plain, without = made(pretrain=1, joint=1), Record()
-    run(plain, [without], epochs=3)
     assert all(math.isfinite(row["train_loss"]) for row in record.rows)
     # A teacher that is still its student teaches nothing but rounding, which differs from one processor to the next.
-    assert record.rows[0]["train_loss"] == pytest.approx(without.rows[0]["train_loss"], rel=1e-6)
-    assert record.rows[2]["train_loss"] != pytest.approx(without.rows[2]["train_loss"], rel=1e-6)
+    assert record.rows[0]["train_loss"] == pytest.approx(without_teachers()[0], rel=1e-6)
+    assert record.rows[2]["train_loss"] != pytest.approx(without_teachers()[2], rel=1e-6)
 
 
-@pytest.mark.parametrize("teachers", ["snapshots", "remembered"])
-def test_all_three_resume(teachers, tmp_path):
+@cache
+def without_teachers() -> list[float]:
+    """The training losses of the same search without teachers."""
+    record = Record()
+    run(made(pretrain=1, joint=1), [record], epochs=3)
+    return [row["train_loss"] for row in record.rows]
+
+
+@pytest.mark.parametrize(
+    ("teachers", "place"),
+    [("snapshots", "second joint pass"), ("remembered", "a cycle's border")],
+)
+def test_cdarts_stdarts_and_sddarts_together_resume_bit_for_bit(teachers, place, tmp_path):
     m = made(
         others="+stdarts+sddarts", settings={"sddarts": {"teachers": teachers}}, pretrain=1, joint=2
     )
-    goes_on_alike(m, ["second joint pass", "a cycle's border"], tmp_path)
+    goes_on_alike(m, [place], tmp_path)
 
 
 def test_further_terms_of_the_alphas_read_the_search_network():
@@ -230,7 +238,7 @@ def test_further_terms_of_the_alphas_read_the_search_network():
     assert [forward.supernet is state.nets["search"] for forward in seen] == [True]
 
 
-def test_frozen_for_longer_by_another():
+def test_a_method_that_rests_its_alphas_longer_extends_the_pretraining():
     """The later beginning counts, and epochs of one batch have a schedule too."""
     m, record = (
         made(others="+stdarts", settings={"stdarts": {"warmup": 2}}, pretrain=0, joint=1),

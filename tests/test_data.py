@@ -94,7 +94,12 @@ def test_size_may_be_any_from_8_and_decides_the_stem(tmp_path, read):
     assert read(root, size=9).train.store.shape[-2:] == (9, 9)
     large = read(root, size=98)
     assert large.train.store.shape[-1] == 112  # a margin around the centre crop
-    assert large.preprocess.images(large.train.pixels(torch.arange(2))).shape == (2, 3, 98, 98)
+    assert large.preprocess.crop_and_normalise(large.train.pixels(torch.arange(2))).shape == (
+        2,
+        3,
+        98,
+        98,
+    )
     assert (stem_for(95), stem_for(96)) == ("cifar", "imagenet")
     with pytest.raises(ValueError, match="at least 8, not 7"):
         read(root, size=7)
@@ -136,7 +141,9 @@ def test_channel_statistics_are_those_of_the_training_images(tmp_path, read):
         torch.tensor(dataset.std).double().sub(pixels.std((0, 2, 3), correction=0)).abs().max()
         < 1e-6
     )
-    normalised = dataset.preprocess.images(dataset.train.pixels(torch.arange(len(dataset.train))))
+    normalised = dataset.preprocess.crop_and_normalise(
+        dataset.train.pixels(torch.arange(len(dataset.train)))
+    )
     assert (
         normalised.mean((0, 2, 3)).abs().max() < 1e-4
         and (normalised.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-4
@@ -148,7 +155,11 @@ def test_a_constant_channel_stays_finite(tmp_path, read):
         for index in range(4):
             write(tmp_path / "set" / name / f"{index}.png", (10 * index, 0, 255))
     dataset = read(tmp_path / "set")
-    assert dataset.preprocess.images(dataset.train.pixels(torch.arange(4))).isfinite().all()
+    assert (
+        dataset.preprocess.crop_and_normalise(dataset.train.pixels(torch.arange(4)))
+        .isfinite()
+        .all()
+    )
 
 
 # --- images ---
@@ -224,14 +235,16 @@ def test_preprocess_travels_as_json_and_reads_files_as_the_set_did(tmp_path, rea
     twin = Preprocess.from_json(json.loads(json.dumps(dataset.preprocess.to_json())))
     assert twin == dataset.preprocess
     files = [root / "abcdef"[label] / f"{index:03}.png" for label in range(2) for index in range(4)]
-    pixels = twin.files(files)
+    pixels = twin.read_files(files)
     assert torch.equal(pixels, dataset.train.store)
-    assert torch.equal(twin.images(pixels), dataset.preprocess.images(dataset.train.store))
+    assert torch.equal(
+        twin.crop_and_normalise(pixels), dataset.preprocess.crop_and_normalise(dataset.train.store)
+    )
     (root / "broken.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"cannot read the image .*broken\.png"):
-        twin.files([root / "broken.png"])
+        twin.read_files([root / "broken.png"])
     with pytest.raises(ValueError, match="no image files"):
-        twin.files([])
+        twin.read_files([])
 
 
 def test_load_labelled_maps_classes_by_name(tmp_path, read):

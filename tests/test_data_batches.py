@@ -116,7 +116,9 @@ def test_labels_and_index_belong_to_the_images(digits):
     batch = next(data.batches("val", 2))
     places = data.splits["val"].places[batch.index]
     assert torch.equal(batch.labels, digits.train.labels[places])
-    assert torch.equal(batch.images, digits.preprocess.images(digits.train.pixels(places)))
+    assert torch.equal(
+        batch.images, digits.preprocess.crop_and_normalise(digits.train.pixels(places))
+    )
     assert batch.images.shape == (64, 1, 8, 8) and batch.images.dtype == torch.float32
 
 
@@ -129,7 +131,7 @@ def test_starting_later_is_the_tail(digits, start):
     assert same(data.batches("train", 4, start, 1), laps[start : start + 1])
 
 
-def test_laps_differ(digits):
+def test_two_passes_over_the_images_have_different_orders(digits):
     data = search_data(digits, augment=False)
     laps = torch.cat([batch.index for batch in data.batches("train", 0, steps=22)]).chunk(2)
     assert not torch.equal(*laps) and all(len(lap.unique()) == len(lap) for lap in laps)
@@ -172,7 +174,7 @@ def test_mapped_and_resident_sets_give_the_same_bits(photos):
         data = search_data(photos, batch=2, augment=False)
         batch = next(data.batches("train", index))
         rows = photos.train.rows[data.splits["train"].places[batch.index]]
-        assert torch.equal(batch.images, photos.preprocess.images(memory[rows]))
+        assert torch.equal(batch.images, photos.preprocess.crop_and_normalise(memory[rows]))
 
 
 # --- augmentation ---
@@ -255,7 +257,9 @@ def test_photos_are_cropped_at_random_to_their_size(photos):
     batch = next(data.batches("train"))
     assert batch.images.shape == (4, 3, 96, 96) and batch.images.isfinite().all()
     assert same([batch], [next(search_data(photos, batch=4, jitter=0.2).batches("train"))])
-    assert not torch.equal(batch.images, photos.preprocess.images(photos.train.pixels(batch.index)))
+    assert not torch.equal(
+        batch.images, photos.preprocess.crop_and_normalise(photos.train.pixels(batch.index))
+    )
     plain = next(search_data(photos, batch=4).batches("train"))
     assert torch.equal(plain.index, batch.index) and not torch.equal(plain.images, batch.images)
 
@@ -275,7 +279,7 @@ def test_evaluation_sees_every_image_once(digits):
     assert index.sort().values.equal(torch.arange(359))
     assert torch.cat([batch.labels for batch in batches]).equal(digits.test.labels[index])
     assert torch.cat([batch.images for batch in batches]).equal(
-        digits.preprocess.images(digits.test.pixels(index))
+        digits.preprocess.crop_and_normalise(digits.test.pixels(index))
     )
 
 

@@ -155,14 +155,14 @@ def test_validation_images_move_the_alphas(tmp_path, read_images):
     seen = torch.cat(
         [batch.images for batch in search_data(dataset, batch=2, augment=False).batches("val")]
     )
-    own = dataset.preprocess.images(dataset.val.pixels(torch.arange(6)))
+    own = dataset.preprocess.crop_and_normalise(dataset.val.pixels(torch.arange(6)))
     assert sorted(seen.sum((1, 2, 3)).tolist()) == sorted(own.sum((1, 2, 3)).tolist())
     assert search_data(dataset, batch=2, limit=4).count("val") == 4
     assert set(retrain_data(dataset, batch=2).splits) == {"train", "val", "test"}
-    assert "6 validation images" in dataset.balance()
+    assert "6 validation images" in dataset.describe_balance()
 
 
-def test_validation_images_by_name_by_place_and_none(tmp_path, read_images):
+def test_validation_images_are_a_split_or_a_separate_set_or_none(tmp_path, read_images):
     root = three(tmp_path / "set")
     assert read_images(root, val="none").val is None and read_images(root, test="val").val is None
     assert read_images(root, val="Validation").validation == "val"
@@ -222,7 +222,9 @@ def begun(home: Path, **images: str) -> Path:
 
 def test_a_run_records_its_validation_images(tmp_path):
     folder = RunFolder(begun(tmp_path))
-    assert read_yaml(folder.config)[1]["data"]["val"] == "val" and folder.images()["splits"] == {
+    assert read_yaml(folder.config)[1]["data"]["val"] == "val" and folder.read_images()[
+        "splits"
+    ] == {
         "train": 8,
         "val": 6,
         "test": 4,

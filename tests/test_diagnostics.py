@@ -276,10 +276,10 @@ COLUMNS |= {"entropy_edges", "margin", "margin_edges"}
 
 
 def searcher(space: str, name: str = "darts") -> Method:
-    cells = {} if space == "nasbench201" else {"cells": 3}
+    own = {"nasbench201": {"cells": 1}, "darts": {"cells": 3, "nodes": 2}}.get(space, {"cells": 3})
     return build(
         name,
-        archgrad.space(space, channels=2, classes=4, **({"cells": 1} | cells)),
+        archgrad.space(space, channels=2, classes=4, **own),
         alphas={"lr": 0.1},
     )
 
@@ -329,14 +329,14 @@ def test_no_trace_is_left_even_when_it_raises(observer, breaks):
 
 def test_a_resumed_search_measures_the_same(tmp_path):
     m, whole, after = searcher("s4"), Rows(), Rows()
-    search(m, Several(), 3, observers=[*ALL, whole])
+    search(m, Several(), 2, observers=[*ALL, whole])
     path, steps = tmp_path / "checkpoint.pt", iter(range(100))
     watchers = [*ALL, Checkpoints(path, stopping=lambda: next(steps) >= 5)]  # four times an epoch
     with pytest.raises(Interrupted):
-        search(m, Several(), 3, observers=watchers)
+        search(m, Several(), 2, observers=watchers)
     state = checkpoint.restore(m, checkpoint.read(path))
     assert (state.epoch, state.step) == (1, 2)
-    search(m, Several(), 3, state=state, observers=[*ALL, after])
+    search(m, Several(), 2, state=state, observers=[*ALL, after])
     assert after.kept == whole.kept[1:]
 
 
@@ -387,7 +387,7 @@ def test_schedules_read_the_epoch_that_ended():
 
     def relax(alphas, context):
         if context.phase == "readout":
-            read.append((context.t.epoch, context.t.step))
+            read.append((context.progress.epoch, context.progress.step))
         return Mixture({name: (a / fall(context)).softmax(-1) for name, a in alphas.items()})
 
     m, kept = (
@@ -422,7 +422,7 @@ def test_random_search_has_no_gap():
     assert all(row["margin"] is None and row["margin_edges"] == {"cell": []} for row in kept.kept)
 
 
-def test_what_overflows_is_null():
+def test_a_sharpness_that_overflows_is_recorded_as_null():
     assert [probes.finite_or_none(value) for value in (1.5, math.inf, math.nan, None)] == [
         1.5,
         None,
@@ -466,7 +466,7 @@ def test_every_setting_reaches_its_observer(tmp_path):
     )
 
 
-def test_off_is_off(tmp_path, monkeypatch):
+def test_a_diagnostic_that_is_off_has_no_observer(tmp_path, monkeypatch):
     calls: list[str] = []
     for owner, name in (
         (probes, "gap"),

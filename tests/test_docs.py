@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import pkgutil
 import re
 import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 from unittest.mock import patch
 
@@ -77,6 +80,20 @@ def test_python_runs(page, tmp_path, monkeypatch):
     code = "\n".join(blocks(page, "python"))
     with patch.dict(METHODS), patch.dict(SPACES), patch.dict(PRIMITIVES):
         exec(compile(code, page, "exec", dont_inherit=True), {"__name__": page})
+
+
+@pytest.mark.parametrize("page", written("python"))
+def test_python_imports_names_of_faces(page):
+    """A page imports from `archgrad`, a package or a file beside the packages, and no deeper."""
+    parts = {one.name for one in pkgutil.iter_modules(archgrad.__path__)}
+    for node in ast.walk(ast.parse("\n".join(blocks(page, "python")))):
+        if isinstance(node, ast.Import):
+            assert not [one.name for one in node.names if one.name.startswith("archgrad.")]
+        elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "archgrad":
+            assert node.module.count(".") <= 1, f"line {node.lineno}: import from the package"
+            face = import_module(node.module)
+            known = {*getattr(face, "__all__", dir(face))} | (parts if face is archgrad else set())
+            assert {one.name for one in node.names} <= known, node.module
 
 
 @pytest.mark.parametrize("page", written("yaml"))
@@ -170,7 +187,7 @@ def test_defaults_by_space_are_as_shown(name):
     }
     for option, *shown in rows:
         of_spaces = {
-            space: METHODS[name].options(space, {}).get(option, usual[option])
+            space: METHODS[name].resolved_options(space, {}).get(option, usual[option])
             for space in spaces
             if space in SPACES
         }

@@ -1,5 +1,7 @@
 """DrNAS: the distribution that is drawn from, its pathwise gradient, what is excluded, the two anchors."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,7 @@ from archgrad.methods import method
 from archgrad.methods.drnas import drnas
 from archgrad.run import config
 from archgrad.run.folder import RunFolder
+from archgrad.searching import checkpoint
 from archgrad.searching.loop import initial_state
 from archgrad.searching.steps import alpha_step
 from archgrad.seeds import generator
@@ -54,6 +57,17 @@ def logits(group=GROUP, scale=1.0, dtype=torch.double):
     return (rows * group.mask()).to(dtype).requires_grad_()
 
 
+def repeated(times):
+    """The edges again and again: each is drawn for itself."""
+    edges = [edge.primitives for _ in range(times) for edge in GROUP.edges]
+    last = len(edges)
+    return EdgeGroup(
+        "cell",
+        tuple(Edge(source, last, primitives) for source, primitives in enumerate(edges)),
+        concat=(last,),
+    )
+
+
 def test_concentrations_are_elu_plus_one():
     a = torch.linspace(-6, 6, 25, dtype=torch.double, requires_grad=True)
     c = concentration(a)
@@ -68,10 +82,17 @@ def test_concentrations_are_elu_plus_one():
 
 @pytest.mark.parametrize("phase", ["weight", "alpha"])
 def test_draws_have_the_mean_that_selection_reads(phase):
-    a, draws = {"cell": logits(dtype=torch.float32).detach()}, 4000
+    a, copies, steps = {"cell": logits(dtype=torch.float32).detach()}, 100, 40
+    draws = copies * steps
     mean = dirichlet_mean(a, context("readout")).weights["cell"]
-    seen = torch.stack(
-        [dirichlet(a, context(phase, step=step)).weights["cell"] for step in range(draws)]
+    many, rows = repeated(copies), {"cell": a["cell"].repeat(copies, 1)}
+    seen = torch.cat(
+        [
+            dirichlet(rows, context(phase, step=step, group=many))
+            .weights["cell"]
+            .view(copies, *a["cell"].shape)
+            for step in range(steps)
+        ]
     )
     assert torch.allclose(
         seen.mean(0), mean, atol=5 * 0.5 / draws**0.5
@@ -224,6 +245,19 @@ def test_presets_and_readouts():
     assert drnas().readout is softmax  # as the authors' code
 
 
+def test_a_checkpoint_from_python_holds_the_options():
+    """So a search with the other readout cannot go on from it."""
+    made = {
+        name: method("drnas", space("nasbench201", **BASE), readout=name)
+        for name in ("mean", "softmax")
+    }
+    content = checkpoint.pack(made["mean"], initial_state(made["mean"], DATA, 1))
+    recorded = json.loads(content["identity"])["options"]["drnas"]
+    assert recorded["readout"] == "mean" and recorded["anchor"] == "l2"
+    with pytest.raises(ValueError, match=r"options\.drnas\.readout 'mean', and this method has"):
+        checkpoint.restore(made["softmax"], content)
+
+
 def test_a_recorded_run_keeps_the_mean(tmp_path):
     folder = RunFolder(tmp_path)
     said = "method: drnas+progressive\nspace:\n  name: nasbench201\n"
@@ -233,5 +267,5 @@ def test_a_recorded_run_keeps_the_mean(tmp_path):
         ("drnas:\n  readout: softmax\n", softmax),
     ):
         folder.config.write_text(said + own)
-        assert run_module.build(folder.settings()).patch.readout is readout
+        assert run_module.build(folder.read_settings()).patch.readout is readout
     assert run_module.build(config.read(("", {"method": "drnas"}))).patch.readout is softmax

@@ -47,7 +47,7 @@ def test_weights_that_diverge_are_named(name):
 
 
 @pytest.mark.parametrize("name", STILL)
-def test_a_rate_that_moves_nothing_harms_nothing(name):
+def test_a_large_rate_of_alphas_that_rest_is_accepted(name):
     m = made(
         name,
         alphas={"lr": FAR},
@@ -137,7 +137,7 @@ def test_a_loaded_state_is_read_only_where_its_alphas_are_numbers(tmp_path):
         checkpoint.restore(m, content)
     state.alphas["cell"].data[0, 0] = math.nan
     said = r"^the alphas of this search have diverged, .* an --alphas\.lr below 0\.0003 or a --weights\.lr below"
-    for read in (m.selected, m.genotype, m.readout):
+    for read in (m.selected_genotype, m.genotype, m.readout):
         with pytest.raises(ValueError, match=said):
             read(state)
 
@@ -146,23 +146,23 @@ def test_alphas_that_are_large_and_right_are_read():
     m = made("darts")
     state = run(m, epochs=1).state
     state.alphas["cell"].data.mul_(0.5 * LARGEST / largest_value(state.alphas.values()).item())
-    assert m.selected(state)
+    assert m.selected_genotype(state)
 
 
-def test_a_trace_says_what_was_first():
+def test_a_trace_names_the_part_that_diverged_first():
     trace = Trace()
-    assert trace.earliest() is None
+    assert trace.first_diverged() is None
     trace.note(("a", "b"), torch.tensor([1.0, 2.0]))
-    assert trace.earliest() is None
+    assert trace.first_diverged() is None
     trace.note(("c",), torch.tensor([math.inf]))
     trace.note(("a", "b"), torch.tensor([math.nan, LARGEST]))
     trace.note(("c",), torch.tensor([0.0]))
-    assert trace.earliest() == "c"
+    assert trace.first_diverged() == "c"
     trace = Trace()
     trace.note(
         (task, "b"), torch.tensor([math.nan, math.nan])
     )  # the first of a sum is why the others follow
-    assert trace.earliest() is task
+    assert trace.first_diverged() is task
 
 
 def test_the_command_line_ends_with_2_and_a_finite_checkpoint(tmp_path, capsys):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import shlex
 
 import pytest
 
-from archgrad.cli import app, main
+from archgrad.cli import COMMANDS, app, main, spelled
 from archgrad.cli.helping import ALL, USUAL, methods
 from archgrad.run import catalogue, config, field_types
 from archgrad.spaces import SPACES
 
-COMMANDS = [name for name in app if not name.startswith("-")]
+SUMMARIES = {name: summary for name, _, _, summary in COMMANDS}
 DANGLING = {
     "of",
     "as",
@@ -33,6 +35,19 @@ DANGLING = {
     "its",
     "and",
 }
+VERBS = {
+    "divide",
+    "give",
+    "keep",
+    "leave",
+    "let",
+    "never",
+    "print",
+    "put",
+    "remove",
+    "replace",
+}
+"""A help begins with a noun, also that of a switch."""
 
 
 def options(command: str) -> dict[str, str]:
@@ -51,11 +66,26 @@ def wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", SUMMARIES)
 def test_every_flag_is_described(command):
     for flag, meaning in options(command).items():
         assert meaning, flag
-        assert meaning.split()[0].strip(",:;").lower() not in DANGLING, f"{flag}: {meaning}"
+        first = meaning.split()[0].strip(",:;").lower()
+        assert first not in DANGLING | VERBS, f"{flag}: {meaning}"
+
+
+@pytest.mark.parametrize("command", SUMMARIES)
+def test_the_help_of_a_command_has_its_docstring_and_an_example(command, wide, capsys):
+    doc = inspect.getdoc(app[command].default_command)
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert doc.splitlines()[0] == SUMMARIES[command]
+    example = re.search(r"^Example: (archgrad .+)$", text, re.MULTILINE).group(1).strip()
+    assert f"Example: `{example}`" in doc.splitlines()
+    program, *tokens = shlex.split(example)
+    assert (program, tokens[0]) == ("archgrad", command)
+    _, _, unused, *_ = app.parse_known_args(spelled(tokens))
+    assert not unused
 
 
 def test_a_retraining_names_its_own_folder():

@@ -170,16 +170,16 @@ def test_the_virtual_step_is_where_adam_goes(name):
     [
         (
             lambda w: torch.optim.RMSprop(w, 0.1),
-            "possible for SGD, Adam and AdamW, not for RMSprop",
+            "needs SGD, Adam or AdamW as the optimizer of the weights, not RMSprop",
         ),
         (lambda w: torch.optim.Adam(w, 0.1, amsgrad=True), "not possible for Adam with amsgrad"),
         (
             lambda w: torch.optim.SGD(w, 0.1, momentum=0.9, dampening=0.5),
-            "not possible for SGD with dampening",
+            "needs SGD without the option dampening",
         ),
         (
             lambda w: torch.optim.SGD([{"params": [one]} for one in w], 0.1),
-            "SGD must have one group of parameters, not several",
+            "needs one group of parameters, but SGD has several",
         ),
     ],
 )
@@ -206,11 +206,12 @@ def test_on_a_supernet_it_moves_no_statistics_and_no_weights(name, kind):
     """BatchNorm statistics move with the two ordinary passes of a step only, not with the passes that probe."""
     import archgrad
 
-    sizes = {"channels": 4, "cells": 3 if name == "darts" else 1, "classes": 4}
+    own = {"cells": 3, "nodes": 2} if name == "darts" else {"cells": 1}
+    sizes = {"channels": 4, "classes": 4, **own}
     data = Noise()
     train, val = (next(data.batches(split, 0)) for split in ("train", "val"))
     counts = {}
-    for which in ("first_order", kind):
+    for which in {"first_order", kind}:
         m = archgrad.method("darts", archgrad.space(name, **sizes), hypergradient=which)
         state = m.start(seed=0, epochs=2, steps=3)
         m.begin_epoch(state)

@@ -45,19 +45,20 @@ still = dict(alphas={"decay": 0.0})  # decay off: what moves an alpha is then it
 
 
 SYSTEMS = {"darts", "stdarts", "sddarts", "cdarts"}
-"""They run in each of `KINDS` in `make test`, and in all pairs of each other."""
+"""They run in each of `KINDS` in `make test`, and in all pairs of each other that they allow."""
 KINDS = ("nasbench201", "darts", "nasbenchmacro")
 """Spaces that differ in kind: one cell, two cells whose nodes choose among edges, a chain of layers."""
-OTHERS = ("darts", "nasbenchmacro", "mbconv")
+TURNS = (*KINDS, "mbconv")
 SHORT: dict[str, dict[str, int]] = {"rsws": {"samples": 5, "finalists": 2}}
 """Options without which a test takes minutes."""
 
 
 def sampled(name: str, one: str) -> bool:
-    """Whether a method runs in a space in `make test`: all run in nasbench201 and, by turns, in one other space. `make slow` runs the rest."""
-    turn = one in ("nasbench201", OTHERS[ENTRIES.index(name) % len(OTHERS)])
+    """Whether a method runs in a space in `make test`: each by turns in one of four. `make slow` runs the rest.
+
+    In nasbench201 all search in pairs too, and under a budget (tests/test_budget.py)."""
     return (
-        turn
+        one == TURNS[ENTRIES.index(name) % len(TURNS)]
         or (name in SYSTEMS and one in KINDS)
         or (name, one) in (("darts", "s1"), ("sddarts", "s4"))
     )
@@ -78,7 +79,7 @@ def patch_of(name: str, space_name: str) -> Patch:
     return (
         PATCHES[name]()
         if name in PATCHES
-        else METHODS[name].patch(**METHODS[name].options(space_name, SHORT.get(name, {})))
+        else METHODS[name].patch(**METHODS[name].resolved_options(space_name, SHORT.get(name, {})))
     )
 
 
@@ -97,10 +98,9 @@ DECISIONS = [
 
 
 def some_places(name: str, space_name: str) -> list[tuple[str, int, int]]:
-    """The places of `make test`: two of `PLACES` by turns, so that the methods together have them all, and the first decision and the fourth."""
-    turn = ENTRIES.index(name)
-    two = [PLACES[turn % len(PLACES)], PLACES[(turn + 2) % len(PLACES)]]
-    return [*(two if space_name == "nasbench201" else two[:1]), DECISIONS[0], DECISIONS[2]]
+    """The places of `make test`: one of `PLACES` by turns, so that the methods together have them all, and the second decision."""
+    turn = ENTRIES.index(name) + [*SPACES].index(space_name)
+    return [PLACES[turn % len(PLACES)], DECISIONS[1]]
 
 
 @pytest.mark.parametrize(("name", "space_name"), CASES)
@@ -210,7 +210,7 @@ def of_pair(pair: tuple[str, str]) -> tuple[str | None, dict]:
     if idle_patches(*patches):
         return r"acts in alpha steps alone, and .* has an alpha_from that never comes", word
     stepper = next((patch.stepper for patch in patches if patch.stepper), Bilevel())
-    unread = set.union(*(set(patch.sets()) for patch in patches)) - stepper.reads
+    unread = set.union(*(set(patch.set_fields()) for patch in patches)) - stepper.reads
     return f"its stepper does not read {', '.join(sorted(unread))}" if unread else None, word
 
 
@@ -235,8 +235,8 @@ BEFORE = {"weights", "alphas", "lengths", "with_rate", "ahead", "scalars"}
 
 
 def covering() -> set[tuple[str, str]]:
-    """So few pairs that any two fields that two patches set in any running pair meet in one of them, and that each method is in two."""
-    sets = {name: patch_of(name, "nasbench201").sets() - BEFORE for name in ENTRIES}
+    """So few pairs that any two fields that two patches set in any running pair meet in one of them, and that each method is in one."""
+    sets = {name: patch_of(name, "nasbench201").set_fields() - BEFORE for name in ENTRIES}
     meets = {
         pair: {*map(frozenset, product(*(sets[name] for name in pair)))}
         for pair in RUNNING
@@ -245,7 +245,7 @@ def covering() -> set[tuple[str, str]]:
     found = {pair for pair in meets if SYSTEMS.issuperset(pair)}
     while left := set().union(*meets.values()).difference(*(meets[pair] for pair in found)):
         found.add(max(meets, key=lambda pair: len(meets[pair] & left)))
-    while rare := {name for name in ENTRIES[1:] if sum(name in pair for pair in found) < 2}:
+    while rare := {name for name in ENTRIES[1:] if not any(name in pair for pair in found)}:
         found.add(max(meets.keys() - found, key=lambda pair: (len(rare & {*pair}), pair)))
     return found
 
@@ -318,7 +318,7 @@ def test_random_keeps_the_best_of_its_draws():
     m = method("random", space("nasbench201", **SPACES["nasbench201"]), draws=2)
     record = Record()
     found = run(m, [record])
-    tried = found.state.memory["draws"].tried
+    tried = found.state.memory["draws"].judged_draws
     assert len(tried) == 2 and tried[0]["genotype"] != tried[1]["genotype"]
     best = max(tried, key=lambda one: one["accuracy"])
     assert found.genotype.to_json() == best["genotype"]
@@ -437,7 +437,7 @@ def test_random_search_judges_a_draw_as_it_was_trained(other, monkeypatch):
     )
 
 
-def test_what_only_one_can_decide():
+def test_two_patches_that_set_one_field_must_agree():
     """Two that agree compose; two of one name that do not are refused like any two."""
     early, late = (Patch("same", order=order) for order in ("alpha_first", "weight_first"))
     with pytest.raises(ValueError, match="same and same both set order"):

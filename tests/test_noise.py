@@ -63,7 +63,7 @@ def test_a_network_with_noise_sees_an_image_alone_as_among_others(noisy: Path) -
 
 def test_neighbours_leave_no_trace(noisy: Path) -> None:
     network, card = load(noisy / "run")
-    one, two, three, *_ = card.preprocess.images(digits().test.pixels(torch.arange(3)))
+    one, two, three, *_ = card.preprocess.crop_and_normalise(digits().test.pixels(torch.arange(3)))
     with torch.no_grad():
         assert torch.equal(
             network(torch.stack([one, two]))[0], network(torch.stack([one, three]))[0]
@@ -94,7 +94,7 @@ def test_weights_without_draws_behave_as_before(noisy: Path, tmp_path: Path) -> 
     )
     network, card = load(tmp_path / "run")
     assert not noises_drawn(network)
-    images = card.preprocess.images(digits().test.pixels(torch.arange(3)))
+    images = card.preprocess.crop_and_normalise(digits().test.pixels(torch.arange(3)))
     with torch.no_grad(), seeded(card.seed, "evaluation", 0):
         expected = network.eval()(images)
     (found,) = logits(network.network, iter([images]), card.seed)

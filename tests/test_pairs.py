@@ -27,7 +27,7 @@ def test_the_page_shows_the_matrix():
 
 
 @pytest.mark.parametrize("name", ["darts", "nasbench201"])
-def test_what_it_says_is_what_happens(name):
+def test_pairs_compose_or_are_refused_as_the_matrix_says(name):
     found = compare_all(space(name))
     assert set(found) == set(combinations(METHODS, 2))
     for (one, other), said in found.items():
@@ -36,7 +36,7 @@ def test_what_it_says_is_what_happens(name):
             continue
         with pytest.raises(ValueError) as caught:
             method(f"{one}+{other}", space(name))
-        assert (said.both or said.idle or said.unread)[0] in str(caught.value)
+        assert (said.conflicting or said.never_acting or said.unread)[0] in str(caught.value)
 
 
 @pytest.mark.parametrize("idler", ["random", "rsws"])
@@ -68,9 +68,9 @@ def test_a_part_that_can_never_act_is_refused(idler):
 
 def test_a_budget_acts_where_no_alphas_move():
     limits = budget((), rate=0.1)
-    assert compare_patches(limits, Patch("late", alpha_from=lambda epochs: epochs)).idle == (
-        "alpha_from",
-    )  # without a limit it has its term alone
+    assert compare_patches(
+        limits, Patch("late", alpha_from=lambda epochs: epochs)
+    ).never_acting == ("alpha_from",)  # without a limit it has its term alone
     whole = Patch("budget", alpha_terms=limits.alpha_terms, limits=(max,))  # type: ignore[arg-type]
     assert compare_patches(whole, Patch("late", alpha_from=lambda epochs: epochs)).composes
 
@@ -79,13 +79,13 @@ def test_marks():
     relaxed, other = Patch("a", relax=max), Patch("b", relax=min)  # type: ignore[arg-type]
     assert (
         compare_patches(relaxed, other).mark == "relax"
-        and not compare_patches(relaxed, other).settled
+        and not compare_patches(relaxed, other).user_can_settle
     )
     assert (
         compare_patches(relaxed, Patch("b", weights={"lr": 1.0})) == Pair() and Pair().mark == "+"
     )
     rates = compare_patches(Patch("a", weights={"lr": 0.1}), Patch("b", weights={"lr": 0.2}))
-    assert (rates.both, rates.mark, rates.settled) == (("weights.lr",), "?", True)
+    assert (rates.conflicting, rates.mark, rates.user_can_settle) == (("weights.lr",), "?", True)
     assert (
         compare_patches(Patch("a", weights={"lr": 0.1}), Patch("b", weights={"lr": 0.1})) == Pair()
     )

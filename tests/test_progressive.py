@@ -17,6 +17,7 @@ from archgrad.searching.method import Method
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Stage
 from archgrad.spaces import space
+from fakes import Noise
 from patches import per_cell
 from searching import DATA, Record, Saves, Watch, content, gone_on, run, same
 
@@ -57,7 +58,7 @@ def test_ever_fewer_ops_and_ever_more_channels(space_name):
             method.phase(state),
         )
 
-    found = run(m, [Watch(look)])
+    found = run(m, [Watch(look)], data=Noise(per_epoch=1))
     width = max(group.width for group in m.space.groups.values())
     narrow = min(3, width)
     assert seen == {
@@ -162,10 +163,11 @@ def test_resumes_at_and_around_the_border_bit_for_bit(names, tmp_path):
         progressive={"partial": (4, 2), "keep": (3,)},
         **settings,
     )
-    saves = Saves([("step", 1, 3), ("epoch", 2, 0), ("step", 2, 1)], tmp_path)
-    found = run(m, [saves])
+    data = Noise(per_epoch=2)
+    saves = Saves([("step", 1, 2), ("epoch", 2, 0), ("step", 2, 1)], tmp_path)
+    found = run(m, [saves], data=data)
     for place, path in saves.files.items():
-        again, rows = gone_on(m, path)
+        again, rows = gone_on(m, path, data=data)
         assert rows == saves.rows[len(saves.rows) - len(rows) :], place
         assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state)), place
 
@@ -182,11 +184,11 @@ def test_one_stage_of_whole_channels_is_darts_bit_for_bit(space_name):
         rest=0,
         alphas=alphas,
     )
-    a, b = (content(m, run(m, epochs=2).state) for m in (plain, one))
+    a, b = (content(m, run(m, epochs=2, data=Noise(per_epoch=1)).state) for m in (plain, one))
     assert same(a, b)
 
 
-def test_a_stage_that_continues_is_no_new_life():
+def test_a_stage_that_continues_keeps_the_lifetime_of_the_supernet():
     """The cosine goes on through it; alphas rest by the stage all the same."""
 
     def rates(continues):

@@ -24,7 +24,7 @@ def run(tmp_path) -> RunFolder:
 
 def test_a_search_goes_on_from_a_recorded_checkpoint(run):
     before = records.read_measured(run.metrics)
-    run.before.rename(run.checkpoint)
+    run.previous_checkpoint.rename(run.checkpoint)
     for path in (run.genotype, run.front):
         path.unlink()
     assert main(["resume", str(run.path)]) == 0
@@ -39,7 +39,7 @@ def test_a_search_goes_on_from_a_recorded_checkpoint(run):
 def test_a_recorded_run_is_shown_and_its_network_evaluated(run, capsys):
     found = json.loads(run.genotype.read_text())["text"]
     assert main(["show", str(run.path)]) == 0
-    assert "|" in found and run.found() == archgrad.Genotype.parse(found)
+    assert "|" in found and run.read_genotype() == archgrad.Genotype.parse(found)
     capsys.readouterr()
     assert main(["evaluate", str(run.path), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)

@@ -254,7 +254,7 @@ def test_a_finished_search_without_its_metrics_is_named_unless_it_is_cut_down(
     assert f"{folder.metrics}: it is missing" in refused(capsys, "show", str(folder.path))
     folder.checkpoint.unlink()  # a result without all that made it
     assert main(["show", str(folder.path)]) == 0
-    folder.before.unlink()
+    folder.previous_checkpoint.unlink()
     assert main(["resume", str(folder.path), "--repair"]) == 0
     assert (
         "metrics.jsonl is missing, and no checkpoint tells which rows it had: nothing to repair"

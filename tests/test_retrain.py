@@ -41,7 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outcome(folder: Path) -> Any:
-    """All that a training leaves, but for its seconds."""
+    """Return the content of a training's folder without the seconds."""
     metrics = [
         {key: value for key, value in row.items() if key != "seconds"}
         for row in read_measured(folder / "metrics.jsonl")
@@ -64,7 +64,7 @@ def first_batch() -> Batch:
 
 
 def stepped(card: Card, **given: Any) -> Training:
-    """The same after its first step."""
+    """Return the tiny network after its first step."""
     run = fresh(card, **given)
     run.advance(first_batch())
     return run
@@ -127,15 +127,15 @@ def test_bad_settings_are_one_line(given: dict[str, Any], message: str) -> None:
 
 def test_cosine_moves_once_an_epoch_as_in_quark0() -> None:
     cifar = PRESETS["cifar"]
-    assert [cifar.rate(e) for e in (0, 300, 599)] == pytest.approx(
+    assert [cifar.learning_rate_at(e) for e in (0, 300, 599)] == pytest.approx(
         [0.025, 0.0125, 0.0125 * (1 + math.cos(math.pi * 599 / 600))]
     )
 
 
 def test_linear_with_warmup_as_in_pdarts() -> None:
     imagenet = PRESETS["imagenet"]
-    assert [imagenet.rate(e) for e in (0, 1)] == pytest.approx([0.1, 0.2 * 244 / 245])
-    assert [imagenet.rate(e) for e in (5, 244, 245, 249)] == pytest.approx(
+    assert [imagenet.learning_rate_at(e) for e in (0, 1)] == pytest.approx([0.1, 0.2 * 244 / 245])
+    assert [imagenet.learning_rate_at(e) for e in (5, 244, 245, 249)] == pytest.approx(
         [0.5 * 240 / 245, 0.5 / 245, 0.5 / 245, 0.5 / (245 * 5)]
     )
 
@@ -144,13 +144,13 @@ def test_linear_with_warmup_as_in_pdarts() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_any_length_trains_at_a_positive_rate(name: str, epochs: int) -> None:
     settings = replace(PRESETS[name], epochs=epochs)
-    assert all(0 < settings.rate(epoch) <= settings.lr for epoch in range(epochs))
+    assert all(0 < settings.learning_rate_at(epoch) <= settings.lr for epoch in range(epochs))
 
 
 def test_drop_path_rises_linearly_and_cutout_is_at_most_half_the_image() -> None:
     cifar = PRESETS["cifar"]
-    assert [cifar.dropping(e) for e in (0, 300)] == pytest.approx([0.0, 0.1])
-    assert [cifar.erased(size) for size in (8, 28, 32, 64)] == [4, 14, 16, 16]
+    assert [cifar.drop_path_at(e) for e in (0, 300)] == pytest.approx([0.0, 0.1])
+    assert [cifar.cutout_side(size) for size in (8, 28, 32, 64)] == [4, 14, 16, 16]
 
 
 # What each setting does.
@@ -290,7 +290,9 @@ def test_every_second_epoch_and_the_last_are_tested(tmp_path: Path) -> None:
     assert ["test_accuracy" in row for row in found.rows] == [False, True, True]
 
 
-def test_it_says_what_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_has_the_cutout_the_time_left_and_a_mark_of_reduced_recipes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retrain_progress, "LONG", 0)
     lines: list[str] = []
     trained(tmp_path / "run", lines, batch=8)

@@ -1,4 +1,4 @@
-"""RobustDARTS: where it stops, what it then derives, and its two other forms."""
+"""RobustDARTS: the epoch at which it stops, the genotype that it derives, and its two other forms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from archgrad.searching.patch import Patch
 from archgrad.searching.steps import forward
 from archgrad.spaces import space
 from fakes import Noise
-from searching import Record, Stopped, run, same
+from searching import Record, Saves, run, same
 
 BASE = {"channels": 2, "cells": 1, "classes": 4}
 EPOCHS = 12
@@ -51,9 +51,9 @@ def short(observers=(), state=None, **options):
 
 
 def planted(monkeypatch, values):
-    """Eigenvalues by epoch, whatever the supernet's are."""
+    """Replace the eigenvalues of the supernet by given ones."""
     monkeypatch.setattr(
-        robustdarts_curvature, "supernet_curvature", lambda *arguments, of: values[arguments[-1]]
+        robustdarts_curvature, "supernet_curvature", lambda *arguments, **_: values[arguments[-1]]
     )
 
 
@@ -72,7 +72,7 @@ STEP = [1.0] * 8 + [2.0] * 4  # rises after 8 epochs
         (3, 9, 5),  # (7, 8, 9) and (4, 5, 6): 1 / (5 / 3)
     ],
 )
-def test_stops_where_the_eigenvalue_rises_and_derives_what_was_before(
+def test_a_rise_of_the_eigenvalue_stops_the_search_with_the_genotype_before_it(
     monkeypatch, window, stops, derives
 ):
     planted(monkeypatch, STEP)
@@ -100,7 +100,7 @@ def test_derives_nothing_from_before_the_start(monkeypatch, start, stops):
     "values",
     [[1.0] * 11 + [2.0], [math.nan] * 12, [1.0, math.inf] * 6, [-1.0] * 12, [2.0] * 6 + [1.0] * 6],
 )
-def test_without_a_rise_it_derives_the_end(monkeypatch, values):
+def test_without_a_rise_the_last_alphas_select_the_genotype(monkeypatch, values):
     """A rise in the last epoch stops nothing; what is not finite says nothing, and is null."""
     planted(monkeypatch, values)
     record = Record()
@@ -121,16 +121,15 @@ def test_a_window_is_a_share_of_the_search_too(monkeypatch):
         short(window=12)
 
 
-@pytest.mark.parametrize("place", [("epoch", 7, 0), ("step", 8, 1), ("decision", 1, 0)])
-def test_decides_the_same_after_a_resume(monkeypatch, tmp_path, place):
+def test_decides_the_same_after_a_resume(monkeypatch, tmp_path):
     planted(monkeypatch, STEP)
-    path = tmp_path / "checkpoint.pt"
-    m, whole = short(window=2)
-    with pytest.raises(Stopped):
-        short([Record(place, path)], window=2)
-    _, again = short(state=lambda m: checkpoint.restore(m, checkpoint.read(path)), window=2)
-    assert again.genotype == whole.genotype and again.state.stopped == whole.state.stopped
-    assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, whole.state))
+    saves = Saves([("epoch", 7, 0), ("step", 8, 1), ("decision", 1, 0)], tmp_path)
+    m, whole = short([saves], window=2)
+    for place, path in saves.files.items():
+        state = checkpoint.read(path)
+        _, again = short(state=lambda m, state=state: checkpoint.restore(m, state), window=2)
+        assert again.genotype == whole.genotype and again.state.stopped == whole.state.stopped
+        assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, whole.state)), place
 
 
 def test_the_column_is_the_largest_eigenvalue_of_the_validation_loss():
@@ -211,7 +210,8 @@ def test_without_its_parts_it_is_darts_bit_for_bit():
     """And stopping, where nothing rises, changes no weight."""
     off, watched = made(stop=False), made(ratio=1e-9)
     plain = method("darts", space("nasbench201", **BASE), alphas={"lr": 0.3})
-    packs = [checkpoint.pack(m, run(m).state) for m in (plain, off, watched)]
+    data = Noise(per_epoch=1)
+    packs = [checkpoint.pack(m, run(m, data=data).state) for m in (plain, off, watched)]
     for pack in packs:
         del pack["method"], pack["identity"]
     del packs[2]["memory"], packs[0]["memory"], packs[1]["memory"]
@@ -221,7 +221,8 @@ def test_without_its_parts_it_is_darts_bit_for_bit():
 def test_presets_are_the_papers_three():
     assert set(PRESETS) == {"es", "l2", "dp"}
     fields = {
-        name: METHODS["robustdarts"].patch(**preset).sets() for name, preset in PRESETS.items()
+        name: METHODS["robustdarts"].patch(**preset).set_fields()
+        for name, preset in PRESETS.items()
     }
     assert fields == {
         "es": {"memory", "finalise", "lengths", "ahead"},

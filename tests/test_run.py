@@ -45,7 +45,7 @@ def finished(tmp_path_factory):
     return folder, found
 
 
-def test_what_a_run_leaves(finished):
+def test_a_run_folder_has_all_its_files(finished):
     folder, found = finished
     names = {
         "config.yaml",
@@ -134,7 +134,7 @@ def test_python_and_the_command_line_agree(finished, tmp_path):
     assert same(outcome(tmp_path / "run"), outcome(finished[0]))
 
 
-def test_watching_changes_nothing(finished, tmp_path):
+def test_observers_do_not_change_a_run(finished, tmp_path):
     """The loop without any observer ends with the same genotype and alphas."""
     from archgrad.searching import loop
 
@@ -192,7 +192,7 @@ def test_a_truncated_checkpoint_is_refused(finished, tmp_path):
 
 def test_two_processes_in_one_folder_are_refused(finished, tmp_path):
     folder = unfinished(finished, tmp_path / "run")
-    with RunFolder(folder).locked(), pytest.raises(ValueError, match="another process"):
+    with RunFolder(folder).lock(), pytest.raises(ValueError, match="another process"):
         run.resume(folder, console=QUIET)
     assert (
         run.resume(folder, console=QUIET) is not None

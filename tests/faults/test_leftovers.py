@@ -1,4 +1,4 @@
-"""What a kill leaves before anything began never blocks the same command; what somebody else put there is never touched."""
+"""Leftovers of a kill before the beginning never block the same command, and files of others are never touched."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def put(folder: Path, *names: str, lock: str | None = LOCK) -> Path:
 def begin(folder: Path, latency: bool = False) -> None:
     """The beginning of a search, as `run.search` does it."""
     one = RunFolder(folder)
-    with one.locked():
+    with one.lock():
         one.begin(
             {"a": 1},
             {"b": 2},
@@ -146,7 +146,7 @@ def test_a_kill_at_any_place_before_the_settings_is_no_obstacle(tmp_path):
 
 def test_a_kill_at_any_place_before_the_card_is_no_obstacle(tmp_path):
     def card(folder: Path) -> None:
-        with RunFolder(folder).locked():
+        with RunFolder(folder).lock():
             for left in check_free(folder):
                 left.unlink()
             files.write(folder / CARD, "{}")
@@ -192,7 +192,7 @@ def test_a_draft_that_a_process_still_writes_stays(tmp_path):
 def test_whoever_holds_the_lock_removes_drafts_of_ours_alone(tmp_path):
     names = ("checkpoint.pt.0123abcd.part", "checkpoint.pt.part", "film.mkv.part", "notes.part")
     folder = put(tmp_path / "run", *names)
-    with RunFolder(folder).locked():
+    with RunFolder(folder).lock():
         assert sorted(path.name for path in folder.iterdir()) == [
             "film.mkv.part",
             "lock",
@@ -203,7 +203,7 @@ def test_whoever_holds_the_lock_removes_drafts_of_ours_alone(tmp_path):
 
 def test_a_longer_line_in_the_lock_leaves_nothing_behind(tmp_path):
     folder = put(tmp_path / "run", lock="pid 1234567890 on " + 200 * "x" + "\n")
-    with RunFolder(folder).locked():
+    with RunFolder(folder).lock():
         assert (folder / "lock").read_text().count("\n") == 1
     assert leftovers(folder, RunFolder(folder).config) == []
 

@@ -29,7 +29,8 @@ class WeightSettings:
     Attributes:
         lr: learning rate at the start.
         lr_end: learning rate at the end of the cosine.
-        per: interval between changes of the learning rate (epoch or step); never keeps it constant.
+        per: moment at which the learning rate changes: after every epoch, after every step, or
+            never.
         momentum: momentum of SGD.
         nesterov: Nesterov momentum instead of plain momentum.
         decay: weight decay of the supernet weights.
@@ -81,7 +82,8 @@ ALPHAS = options.model(
         Annotated[
             Rate,
             Field(
-                description="learning rate; auto fits the published one to the count of alpha steps"
+                description="learning rate; auto scales the published rate by the number of alpha "
+                "steps"
             ),
         ],
         AUTO,
@@ -153,11 +155,11 @@ class Space(Protocol):
 
     @property
     def classes(self) -> int:
-        """Return the number of classes."""
+        """Return the number of classes; 0 if a module of the user's decides it."""
 
     @property
     def in_channels(self) -> int:
-        """Return the number of channels of an image."""
+        """Return the number of channels of an image; 0 if a module of the user's decides it."""
 
     def resized(self, **changes: Any) -> Space:
         """Return the same space with other options.

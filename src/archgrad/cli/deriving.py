@@ -25,24 +25,29 @@ def derive(
     budget: Annotated[
         list[str],
         Parameter(
-            help="largest costs, such as macs=300M, params=60% or latency=15ms; all must hold",
+            help="upper limits of the costs, such as macs=300M, params=60% (of the largest "
+            "network), latency=15ms, DEVICE=15ms or ram=256k (peak memory in bytes); the network "
+            "keeps all of them",
             consume_multiple=True,
             negative="",
         ),
     ],
     latency: Annotated[
         Path | None,
-        Parameter(help="table of `archgrad latency`; by default that of this device and space"),
+        Parameter(help="file of `archgrad latency`; by default the file for this device and space"),
     ] = None,
     out: Annotated[
-        Path | None, Parameter(help="file for the genotype, for use by retrain, show and count")
+        Path | None,
+        Parameter(help="path of the new genotype file, which retrain, show and count read"),
     ] = None,
     overwrite: Annotated[bool, overwriting("--out")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Derive another architecture from the last alphas of a finished search, under another budget.
+    """Derive another architecture from a finished search, under another budget.
 
-    Nothing is searched again.
+    The last alphas of the search select the architecture, and nothing is searched again.
+
+    Example: `archgrad derive runs/a --budget macs=60% --out small.json`
 
     Args:
         folder: run folder of the search
@@ -56,10 +61,10 @@ def derive(
             f"--latency {latency} needs a budget of latency: add one, such as --budget latency=15ms"
         )
     ended = RunFolder(folder)
-    ended.found()  # raises an error that says how to finish the search
-    reasons = ended.ended()
-    settings = ended.settings()
-    from archgrad.cli.verdict import next_step
+    ended.read_genotype()  # raises an error that says how to finish the search
+    reasons = ended.early_end_lines()
+    settings = ended.read_settings()
+    from archgrad.cli.after_search import next_step
     from archgrad.cost.limits import check_feasible
     from archgrad.run import finished, preparing  # take torch
 
@@ -75,13 +80,13 @@ def derive(
             f"search again, with --budget {' '.join(budget)}"
         )
     asked = settings.budget.model_copy(update=limited)
-    own, size = None if latency else ended.latencies, ended.images()["preprocess"]["size"]
+    own, size = None if latency else ended.latencies, ended.read_images()["preprocess"]["size"]
     limits = budgets.retrainable_costs(
         settings.model_copy(update={"budget": asked}), preparing.space_from(settings), size, own
     ).limits()
     check_feasible(state.space.groups, limits)  # the stages may have removed ops from the space
-    genotype = method.selected(state, limits)
-    within = budgets.budget_results(limits, genotype, method.selected(state, ()))
+    genotype = method.selected_genotype(state, limits)
+    within = budgets.budget_results(limits, genotype, method.selected_genotype(state, ()))
     judgement = finished.read_judgement(ended)
     judged = {"searched": judgement.to_json()} if judgement else {}
     found = {

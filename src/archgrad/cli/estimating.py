@@ -28,16 +28,21 @@ def estimate(
     *,
     config_file: Annotated[
         Path | None,
-        Parameter(name="--config", help="YAML file with the same sections; flags override it"),
+        Parameter(
+            name="--config",
+            help="YAML file with the sections of these options; flags override the file",
+        ),
     ] = None,
     as_json: AsJson = False,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
 ) -> None:
-    """Estimate the time and peak memory of a search, or of the retraining of WHAT.
+    """Estimate the time and memory of a search or a retraining before it begins.
 
-    A few steps run in a separate process. The flags are those of `archgrad search`, or with WHAT
-    those of `archgrad retrain`. The command writes only the cache of images. If the memory does
-    not suffice, it prints which settings would fit.
+    A few steps run in a separate process, and only the cache of images is written. The flags are
+    those of `archgrad search`, or with WHAT those of `archgrad retrain`. If the memory does not
+    suffice, the command prints which settings would fit.
+
+    Example: `archgrad estimate --method cdarts --data digits`
 
     Args:
         what: run folder, genotype or file to retrain, as for `archgrad retrain`; without it the
@@ -89,7 +94,8 @@ def lines(found: dict[str, Any]) -> list[str]:
     kind = "search" if found["what"] == "search" else "retraining"
     told = [
         f"time: about {duration_text(found['seconds'])} for the {kind} "
-        f"of {counted(found['epochs'], 'epoch')}; "
+        f"of {counted(found['epochs'], 'epoch')}, "
+        "besides its start (imports and reading the images); "
         f"the steps of one epoch take {duration_text(found['seconds_an_epoch'])}",
         f"parts: {parts}{unknown}",
     ]

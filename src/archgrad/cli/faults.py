@@ -124,7 +124,7 @@ def _of_a_run(path: Path) -> bool:
     from archgrad.run.folder import RunFolder
 
     folder = RunFolder(path.parent)
-    return path.name in {*folder.names(), CARD, WEIGHTS} and (
+    return path.name in {*folder.file_names(), CARD, WEIGHTS} and (
         folder.config.exists() or (folder.path / CARD).exists()
     )
 

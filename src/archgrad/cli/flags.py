@@ -19,7 +19,7 @@ Given = dict[str, Any]
 AsJson = Annotated[
     bool,
     Parameter(
-        name="--json", help="print one JSON object on one line", negative="", show_default=False
+        name="--json", help="JSON output of one object on one line", negative="", show_default=False
     ),
 ]
 
@@ -28,7 +28,7 @@ def overwriting(flag: str) -> Parameter:
     """Return the flag ``--overwrite`` of a command that writes the file of another flag."""
     return Parameter(
         name="--overwrite",
-        help=f"replace the file of {flag} if it exists",
+        help=f"replacement of the file of {flag} if it exists",
         negative="",
         show_default=False,
     )

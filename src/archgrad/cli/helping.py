@@ -43,8 +43,9 @@ NAMED_BY = {"search": "--method", "estimate": "--method", "compare": "--methods"
 def with_help(app: App, tokens: Sequence[str]) -> Iterator[None]:
     """Prepare the help of a command line; the help is printed inside this context on request.
 
-    The help shows the usual options, and whole sections for the methods that the command line
-    names. Its last line counts the other options.
+    The help of a command begins with its docstring, whose example is its last paragraph. It shows
+    the usual options, and whole sections for the methods that the command line names. Its last line
+    counts the other options.
 
     Args:
         app: The commands. Their ``help_formatter`` is replaced.
@@ -53,13 +54,16 @@ def with_help(app: App, tokens: Sequence[str]) -> Iterator[None]:
     name = next((token for token in tokens if not token.startswith("-")), "")
     app.console = terminal.console()  # cyclopts would keep the width of its first help
     app.help_formatter = formatter = Usual(ALL in tokens, frozenset({name, *methods(tokens)}))
+    wanted = not {*FLAGS}.isdisjoint(tokens)
+    if wanted and name in [*app]:  # its registered help is the first line of the docstring
+        app[name].help = app[name].default_command.__doc__
     yield
-    if {*FLAGS} & {*tokens} and name in SETTINGS:
+    if wanted and name in SETTINGS:
         terminal.say(
             "--data, --space and --budget are short for "
             "--data.path, --space.name and --budget.targets."
         )
-    if {*FLAGS} & {*tokens}:
+    if wanted:
         terminal.say(
             "Every command takes --quiet (print only errors) "
             "and --plugin MODULE (import your own methods and spaces)."
@@ -93,7 +97,9 @@ class Usual:
         from cyclopts.help import DefaultFormatter  # slow to import, and only help needs it
 
         unusual = (
-            [] if self.everything else [entry for entry in panel.entries if not self.shows(entry)]
+            []
+            if self.everything
+            else [entry for entry in panel.entries if not self.is_shown(entry)]
         )
         self.left_out.extend(unusual)
         shown = [entry for entry in panel.entries if entry not in unusual]
@@ -105,7 +111,7 @@ class Usual:
 
         DefaultFormatter().render_usage(console, options, usage)
 
-    def shows(self, entry: HelpEntry) -> bool:
+    def is_shown(self, entry: HelpEntry) -> bool:
         """Return whether an entry is usual, or belongs to a section that is shown whole."""
         flag = next(iter(entry.names), "").removeprefix("--")
         section, dot, option = flag.partition(".")

@@ -29,7 +29,11 @@ SHOWN = 8
 def latency(
     *,
     space: Annotated[
-        str | None, Parameter(help="name of the space, as `archgrad spaces` lists it")
+        str | None,
+        Parameter(
+            help="name of the space, as `archgrad spaces` lists it, or package.module:Name of a "
+            "module of your own"
+        ),
     ] = None,
     config_file: Annotated[
         Path | None,
@@ -40,24 +44,34 @@ def latency(
     size: Annotated[int, Parameter(help="side of the images in pixels")] = 32,
     channels: Annotated[
         int | None,
-        Parameter(help="channels of the derived networks; by default the published number"),
+        Parameter(
+            help="number of channels of the first cell of the derived networks; by default the "
+            "published number"
+        ),
     ] = None,
     cells: Annotated[
-        int | None, Parameter(help="depth of the derived networks; by default the published one")
+        int | None,
+        Parameter(help="number of cells of the derived networks; by default the published number"),
     ] = None,
     classes: Annotated[int | None, Parameter(help="number of classes; by default 10")] = None,
-    in_channels: Annotated[int | None, Parameter(help="channels of an image; by default 3")] = None,
+    in_channels: Annotated[
+        int | None, Parameter(help="number of channels of an image; by default 3")
+    ] = None,
     batch: Annotated[int, Parameter(help="batch size of the measurement")] = 1,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Parameter(help="device to measure on")
     ] = "cpu",
-    threads: Annotated[int, Parameter(help="number of threads of the processor")] = 1,
+    threads: Annotated[int, Parameter(help="number of CPU threads during the measurement")] = 1,
     nets: Annotated[
-        int, Parameter(help="number of derived networks to measure whole, at least 10")
+        int,
+        Parameter(
+            help="number of complete derived networks that calibrate the sum of the op "
+            "latencies, at least 10"
+        ),
     ] = 12,
     out: Annotated[
         Path | None,
-        Parameter(help="file for the result; by default the one that budgets read"),
+        Parameter(help="file for the result; by default the one that --budget latency reads"),
     ] = None,
     overwrite: Annotated[bool, overwriting("--out")] = False,
     as_json: AsJson = False,
@@ -66,7 +80,9 @@ def latency(
 
     Each op is measured alone, and the sum of the ops is calibrated on whole networks. The result
     is valid only for this device, number of threads, version of torch, and size of networks, images
-    and batch. No other program should run during the measurement, above all with several threads.
+    and batch. No other program should run during the measurement.
+
+    Example: `archgrad latency --space mbconv --size 32`
     """
     check_size(size)
     if space is None and config_file is None:
@@ -103,7 +119,7 @@ def latency(
 
     made = preparing.space_from(settings)
     options |= {"stem": stem_for(size, catalogue.spaces()[named].stems)} if "stem" in spec else {}
-    usual = budgets.retrainable_costs(settings, made, size).built() if config_file else {}
+    usual = budgets.retrainable_costs(settings, made, size).network_options() if config_file else {}
     options = usual | {name: value for name, value in options.items() if value is not None}
     wanted = latencies.setting(
         made, size, batch=batch, device=device_named(device), threads=threads, **options

@@ -17,12 +17,16 @@ from archgrad.run import catalogue
 
 
 def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
-    """List the published architectures, with the numbers that their repositories state.
+    """List the published architectures that have a name.
+
+    The table has the numbers that their repositories state.
+
+    Example: `archgrad genotypes cdarts`
 
     Args:
-        containing: part of a repository:name; by default all are listed
+        containing: part of a name of the form repository:name; by default all are listed
     """
-    found = [one for one in published() if containing.lower() in one.qualified.lower()]
+    found = [one for one in published() if containing.lower() in one.qualified_name.lower()]
     if not found:
         raise ValueError(
             f"no published architecture has {containing!r} in its name: "
@@ -30,7 +34,7 @@ def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
         )
     if as_json:
         listed = {
-            one.qualified: {
+            one.qualified_name: {
                 "text": str(Genotype(one.cells)),
                 "params_M": one.params_M,
                 "cifar10_test_error": one.cifar10_test_error,
@@ -47,7 +51,7 @@ def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
             "" if value is None else f"{value:g}"
             for value in (one.params_M, one.cifar10_test_error)
         )
-        table.add_row(one.qualified, *numbers)
+        table.add_row(one.qualified_name, *numbers)
     terminal.console().print(table)
 
 
@@ -56,17 +60,21 @@ def methods(
     pairs: Annotated[
         bool,
         Parameter(
-            help="list for each pair of methods whether they compose",
+            help="table of all pairs of methods, which says whether they compose",
             negative="",
             show_default=False,
         ),
     ] = False,
-    space: Annotated[str, Parameter(help="space whose defaults are compared by --pairs")] = "darts",
+    space: Annotated[
+        str, Parameter(help="name of the space whose defaults --pairs compares")
+    ] = "darts",
     as_json: AsJson = False,
 ) -> None:
     """List the search methods, each with its options and paper.
 
-    Several methods compose by ``--method a+b``.
+    Several methods compose by `--method a+b`, and `--pairs` says which pairs do.
+
+    Example: `archgrad methods --pairs --space nasbench201`
     """
     if pairs:
         return _pairs(space, as_json)
@@ -90,9 +98,12 @@ def methods(
 
 
 def spaces(*, as_json: AsJson = False) -> None:
-    """List the search spaces, each on one line with the edges and primitives of its cells.
+    """List the search spaces, each on one line.
 
-    With ``--json`` the list also has the options and papers.
+    The line has the edges and primitives of the cells. With `--json` the list also has the options
+    and papers.
+
+    Example: `archgrad spaces --json`
     """
     listed = catalogue.spaces()
     if as_json:
@@ -134,14 +145,14 @@ def _shape(cells: Sequence[str]) -> str:
 def _pairs(name: str, as_json: bool) -> None:
     catalogue.check_space(name, {})
     from archgrad.methods.pairs import compare_all
-    from archgrad.spaces import SPACES
+    from archgrad.spaces import entry
 
     rows: list[tuple[str, str, str]] = []
-    for (one, other), found in compare_all(SPACES[name].build()).items():
+    for (one, other), found in compare_all(entry(name).build()).items():
         if found.composes:
             result = "composes"
-        elif found.settled:
-            result = f"composes once you set {', '.join(found.both)}"
+        elif found.user_can_settle:
+            result = f"composes once you set {', '.join(found.conflicting)}"
         else:
             result = f"refused: {found.mark}"
         rows.append((one, other, result))

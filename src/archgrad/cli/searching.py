@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
 ABOUT = {
     "space": "Each space has its own options: `archgrad spaces --json` lists them.",
-    "weights": "The optimizer of the supernet's weights, SGD. The space sets the defaults.",
-    "alphas": "The optimizer of the alphas, Adam. The space sets the defaults; "
-    "the learning rate also depends on the length of the search.",
-    "retrain": "The recipe of a later `archgrad retrain`. "
+    "weights": "SGD trains the supernet's weights. The space sets the defaults.",
+    "alphas": "Adam trains the alphas. The space sets the defaults, "
+    "and the learning rate also depends on the length of the search.",
+    "budget": "The found network keeps to every budget.",
+    "stop": "These rules end a search early. A rule that is not set is off.",
+    "diagnostics": "These measurements go into the metrics. None of them changes the search.",
+    "retrain": "This is the recipe of a later `archgrad retrain`. "
     "Budgets count the parameters and multiply-adds of networks with this width and depth.",
     **{name: entry.about for name, entry in catalogue.methods().items()},
 }
@@ -40,7 +43,11 @@ Flags: Any = flags(config.sections(), config.scalars(), ABOUT, floating=FLOATING
 NOTHING = Flags()
 Previous = Annotated[
     bool,
-    Parameter(help="use the checkpoint before the last one", negative="", show_default=False),
+    Parameter(
+        help="start from checkpoint.previous.pt, the checkpoint before the last one",
+        negative="",
+        show_default=False,
+    ),
 ]
 
 
@@ -48,12 +55,15 @@ def search(
     *,
     config_file: Annotated[
         Path | None,
-        Parameter(name="--config", help="YAML file with the same sections; flags override it"),
+        Parameter(
+            name="--config",
+            help="YAML file with the sections of these options; flags override the file",
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
         Parameter(
-            help="print the settings, without reading images or writing files",
+            help="printout of the settings; no image is read and no file is written",
             negative="",
             show_default=False,
         ),
@@ -62,8 +72,9 @@ def search(
 ) -> int:
     """Search an architecture for a set of images and write a new run folder.
 
-    `--data X` is short for `--data.path X`, `--space X` for `--space.name X`, and `--budget X` for
-    `--budget.targets X`.
+    Ctrl-C stops the search, and `archgrad resume` continues it.
+
+    Example: `archgrad search --method darts --space nasbench201 --data digits`
     """
     sources = [config.read_yaml(config_file)] if config_file else []
     settings = config.read(*sources, ("", given_flags(given)))
@@ -92,7 +103,7 @@ def resume(
     reopen: Annotated[
         bool,
         Parameter(
-            help="remove the result that `finish` wrote, and continue",
+            help="removal of the result that `finish` wrote, before the search continues",
             negative="",
             show_default=False,
         ),
@@ -101,23 +112,26 @@ def resume(
     repair: Annotated[
         bool,
         Parameter(
-            help="repair damaged files of metrics, and continue", negative="", show_default=False
+            help="repair of damaged metrics files before the run continues",
+            negative="",
+            show_default=False,
         ),
     ] = False,
 ) -> int:
-    """Continue a search or a retraining exactly where it stopped, also within an epoch.
+    """Continue a search or a retraining exactly where it stopped.
 
-    With `--repair` every intact row of a damaged `metrics.jsonl` or `decisions.jsonl` is kept, each
-    lost row is marked (`{"epoch": 3, "missing": true}`), and the damaged file stays beside the new
-    one as `metrics.jsonl.damaged`.
+    The stop may lie within an epoch. With `--repair`, the intact rows of damaged metrics are kept,
+    the lost rows are marked, and the damaged file stays beside the new one as `FILE.damaged`.
+
+    Example: `archgrad resume runs/a`
 
     Args:
-        folder: run folder
+        folder: run folder, or folder of a retraining
     """
     console = terminal.console(soft_wrap=True)
     run_folder, say = RunFolder(folder), say_on(console)
     if not (network_folder(folder) / CARD).exists():
-        run_folder.settings()  # raises an error if there is no run
+        run_folder.read_settings()  # raises an error if there is no run
     if reopen:
         run_folder.check_reopen()
     from archgrad.run import execute  # takes torch
@@ -131,13 +145,13 @@ def resume(
             print_result(run_folder, found, console)
         elif (network := network_folder(folder)) and (network / CARD).exists():
             continue_retraining(network, say, repair=repair, previous=previous)
-        elif not repair and (by_hand := run_folder.finished_by_hand()):
+        elif not repair and (by_hand := run_folder.place_of_finish()):
             raise ValueError(
                 f"the search in {folder} was ended by `archgrad finish` {by_hand}: "
                 "add --reopen to remove that result and continue"
             )
         else:
-            run_folder.settings()
+            run_folder.read_settings()
             say_finished(folder, say)
     except Interrupted as stop:
         say(str(stop))
@@ -146,16 +160,17 @@ def resume(
 
 
 def finish(folder: Path, *, previous: Previous = False) -> int:
-    """Write the result of a stopped search as it stands now, so that `derive` and `retrain` work.
+    """Write the result of a stopped search as it stands now.
 
-    `resume --reopen` removes the result and continues the search. For a method that decides after
-    its last epoch, the result is the genotype of the present alphas. For a method without alphas,
-    the result is the decision that it can take now.
+    The result is the genotype of the present alphas, or the decision that a method without alphas
+    can take now. `archgrad resume --reopen` removes it and continues the search.
+
+    Example: `archgrad finish runs/a`
 
     Args:
-        folder: run folder
+        folder: run folder of the stopped search
     """
-    RunFolder(folder).settings()  # raises an error if there is no run
+    RunFolder(folder).read_settings()  # raises an error if there is no run
     from archgrad.run import finished  # takes torch
 
     console = terminal.console(soft_wrap=True)
@@ -168,11 +183,11 @@ def finish(folder: Path, *, previous: Previous = False) -> int:
 
 def say_finished(folder: Path, say: Say) -> None:
     """Print that a search has a result already, and the next command."""
-    from archgrad.cli.verdict import next_step
+    from archgrad.cli.after_search import next_step
     from archgrad.run import finished
 
-    RunFolder(folder).history()  # raises an error that names a damaged file
-    by_hand = RunFolder(folder).finished_by_hand()
+    RunFolder(folder).read_history()  # raises an error that names a damaged file
+    by_hand = RunFolder(folder).place_of_finish()
     judgement = finished.read_judgement(RunFolder(folder))
     already = f" already, {by_hand}" if by_hand else ""
     say(f"the search in {folder} is finished{already}: see `{command('show', folder)}`")
@@ -189,16 +204,16 @@ def next_commands(folder: Path) -> str:
 
 def print_result(folder: RunFolder, found: Found, console: Console) -> None:
     """Print the result of a search: genotype, files, judgement, benchmark and the next command."""
-    from archgrad.cli.verdict import next_step, show_verdict
+    from archgrad.cli.after_search import next_step, show_verdict
     from archgrad.report import cell_table, front_table
     from archgrad.run import finished, watchers
 
     say = say_on(console)
-    for why in folder.ended():
+    for why in folder.early_end_lines():
         say(why)
     console.print(cell_table(found.genotype))
     say(f"genotype: {found.genotype}")
-    for line in budgets.result_lines(folder.found_within()):
+    for line in budgets.result_lines(folder.read_budget_results()):
         say(line)
     if folder.front.exists():
         console.print(front_table(**typed_json.read(folder.front, FrontFile)))
@@ -211,5 +226,5 @@ def print_result(folder: RunFolder, found: Found, console: Console) -> None:
     for line in finished.judgement_lines(judgement):
         say(line)
     if table := watchers.benchmark(found.state.space):
-        show_verdict(console, table, found.genotype, folder.found_within(), folder)
+        show_verdict(console, table, found.genotype, folder.read_budget_results(), folder)
     say(next_step(judgement, next_commands(folder.path)))

@@ -17,10 +17,16 @@ from archgrad.run.catalogue import Count
 from archgrad.run.subject import Subject, check_size, other_shape_remark, subject
 from archgrad.terminal import say_on
 
-Space = Annotated[str | None, Parameter(help="space of a genotype; by default that of its cells")]
-Channels = Annotated[int | None, Parameter(help="channels of the derived network's first cell")]
+Space = Annotated[
+    str | None,
+    Parameter(help="space of a genotype, or package.module:Name; by default that of its cells"),
+]
+Channels = Annotated[
+    int | None, Parameter(help="number of channels of the first cell of the derived network")
+]
 Cells = Annotated[
-    int | None, Parameter(help="depth of the derived network (NAS-Bench-201: cells per stage)")
+    int | None,
+    Parameter(help="number of cells of the derived network, in NAS-Bench-201 of each stage"),
 ]
 Classes = Annotated[
     int | None, Parameter(help="number of classes; by default that of the run, or 10")
@@ -39,7 +45,8 @@ def show(
     classes: Classes = None,
     size: Size = None,
     svg: Annotated[
-        Path | None, Parameter(help="file for the picture; by default that of the run")
+        Path | None,
+        Parameter(help="path of the SVG picture; by default the picture file of the run folder"),
     ] = None,
     overwrite: Annotated[bool, overwriting("--svg")] = False,
     as_json: AsJson = False,
@@ -48,10 +55,12 @@ def show(
 
     If a benchmark contains the architecture, its measured accuracies are shown too.
 
+    Example: `archgrad show DARTS_V2 --svg cells.svg`
+
     Args:
         what: run folder, name of a published architecture, genotype in any notation, or its file
     """
-    from archgrad.cli.verdict import show_verdict
+    from archgrad.cli.after_search import show_verdict
     from archgrad.report import cell_table, noise_note, save_svg
 
     if svg:
@@ -68,25 +77,26 @@ def show(
         return
     console = terminal.console(soft_wrap=True)
     say = say_on(console)
-    for why in found.run.ended() if found.run else ():
+    for why in found.run.early_end_lines() if found.run else ():
         say(why)
     console.print(cell_table(found.genotype))
     say(f"genotype: {found.genotype}")
     depth = "" if built.cells is None else f"{counted(built.cells, 'cell')}, "
     images = f"{built.size}x{built.size} images, {built.classes} classes"
-    shape = f"{built.channels} channels, {depth}{images}"
+    width = "" if built.channels is None else f"{built.channels} channels, "
+    shape = f"{width}{depth}{images}"
     say(f"derived network ({shape}): {built.params:,} parameters, {built.macs:,} multiply-adds")
     if random := noise_note(found.genotype):
         say(random)
     if note := other_shape_remark(found, built.channels, built.cells, built.size):
         say(note)
-    for line in budgets.result_lines(found.within):
+    for line in budgets.result_lines(found.budget_results):
         say(line)
     say(f"picture: {picture}" if picture else "picture: add --svg FILE")
-    for line in found.judged():
+    for line in found.judgement_lines():
         say(line)
     if table := found.benchmark():
-        show_verdict(console, table, found.genotype, found.within, found.run)
+        show_verdict(console, table, found.genotype, found.budget_results, found.run)
 
 
 def _facts(found: Subject, built: Count, picture: Path | None) -> dict[str, Any]:
@@ -100,9 +110,9 @@ def _facts(found: Subject, built: Count, picture: Path | None) -> dict[str, Any]
         "text": str(found.genotype),
         "space": found.space_name,
         "derived": built._asdict(),
-        "budget": [one.to_json() for one in found.within],
-        "ended": found.run.ended() if found.run else [],
-        "searched": found.judged(),
+        "budget": [one.to_json() for one in found.budget_results],
+        "ended": found.run.early_end_lines() if found.run else [],
+        "searched": found.judgement_lines(),
         "benchmark": table.query(found.genotype) if table else None,
         "picture": str(picture) if picture else None,
     }
@@ -121,6 +131,8 @@ def count(
     """Count the parameters and multiply-adds of a derived network.
 
     The network has no auxiliary head, and the multiply-adds are those of one image.
+
+    Example: `archgrad count DARTS_V2 --channels 36 --cells 20`
 
     Args:
         what: run folder, name of a published architecture, genotype in any notation, or its file
@@ -141,13 +153,16 @@ def query(
     what: str,
     *,
     device: Annotated[
-        str | None, Parameter(help="device of a latency, one of the 27 of nasbench201")
+        str | None,
+        Parameter(help="name of the device whose latency is printed, one of 27 for nasbench201"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Look up an architecture in a bundled benchmark.
 
     The result has accuracies in percent, the rank, the parameters and the multiply-adds.
+
+    Example: `archgrad query nasbench201 runs/a`
 
     Args:
         benchmark: name of the benchmark: nasbench201 or nasbenchmacro
@@ -158,7 +173,7 @@ def query(
     if table is None:
         raise unknown_name("benchmark", benchmark, tabular.BY_SPACE)
     asked = subject(what, benchmark)
-    found, within = table.query(asked.genotype), asked.within
+    found, within = table.query(asked.genotype), asked.budget_results
     if device is not None:
         latencies = tabular.latency_table(benchmark)
         if latencies is None:

@@ -46,19 +46,17 @@ Flags: Any = flags(
         },
     ),
     {
-        "data": "The images; by default those of the run.",
-        "space": "The space of a genotype; by default that of its cells. "
-        "A run keeps its own, so leave this section out.",
-        "retrain": "The recipe. The preset sets the defaults, and the space chooses the preset.",
+        "data": "By default the images are those of the run.",
+        "space": "By default the space of a genotype is that of its cells. "
+        "A run keeps its own space, so leave this section out.",
+        "retrain": "The preset sets the defaults, and the space chooses the preset.",
     },
     floating=("space", "retrain"),
 )
 NOTHING = Flags()
 Device = Annotated[
     str | None,
-    Parameter(
-        help="device to compute on: auto, cpu, cuda or cuda:1; by default that of the training"
-    ),
+    Parameter(help="device (auto, cpu, cuda or cuda:1); by default the device of the training"),
 ]
 
 
@@ -67,15 +65,19 @@ def retrain(
     *,
     config_file: Annotated[
         Path | None,
-        Parameter(name="--config", help="YAML file with the same sections; flags override it"),
+        Parameter(
+            name="--config",
+            help="YAML file with the sections of these options; flags override the file",
+        ),
     ] = None,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
 ) -> int:
     """Train the network of a run or of a genotype from scratch.
 
-    The result is the test accuracy after the last epoch.
+    The result is the test accuracy after the last epoch. The run folder supplies the images and
+    the space, and a genotype needs `--data`.
 
-    `--data X` is short for `--data.path X`, and `--space X` for `--space.name X`.
+    Example: `archgrad retrain runs/a --retrain.preset quick`
 
     Args:
         what: run folder, name of a published architecture, genotype in any notation, or its file
@@ -89,7 +91,7 @@ def retrain(
 
     console = terminal.console(soft_wrap=True)
     say = say_on(console)
-    for line in (*(found.run.ended() if found.run else ()), *found.judged()):
+    for line in (*(found.run.early_end_lines() if found.run else ()), *found.judgement_lines()):
         say(line)
     made = preparing_training.prepare(found, settings, console)
     try:
@@ -148,24 +150,24 @@ def evaluate(
     data: Annotated[
         str | None,
         Parameter(
-            help="labelled images: folder CLASS/*, set with a test split, parquet, CSV or hub "
-            "name; by default the test images of the run"
+            help="labelled images in a folder CLASS/*, a parquet or CSV file, or a hub set with a "
+            "test split; by default the test images of the run"
         ),
     ] = None,
     split: Annotated[
         str | None,
-        Parameter(help="split of those images; by default their test split, if there is one"),
+        Parameter(help="split of the images of --data; by default test, if the set has it"),
     ] = None,
     image_column: Annotated[
-        str | None, Parameter(help="column of a table that has the images")
+        str | None, Parameter(help="name of the table column with the images")
     ] = None,
     label_column: Annotated[
-        str | None, Parameter(help="column of a table that has the classes")
+        str | None, Parameter(help="name of the table column with the classes")
     ] = None,
     skip_unreadable: Annotated[
         bool,
         Parameter(
-            help="leave out labelled images that cannot be read", negative="", show_default=False
+            help="exclusion of labelled images that cannot be read", negative="", show_default=False
         ),
     ] = False,
     device: Device = None,
@@ -174,6 +176,8 @@ def evaluate(
     """Measure the test accuracy of a retrained network: overall, by class, and the confusions.
 
     On the test images of the run the accuracy equals that of `archgrad retrain` to the last digit.
+
+    Example: `archgrad evaluate runs/a`
 
     Args:
         folder: run folder, or folder of a retraining
@@ -205,13 +209,13 @@ def predict(
     csv: Annotated[
         bool,
         Parameter(
-            help="print CSV with file, class and probability", negative="", show_default=False
+            help="CSV output with file, class and probability", negative="", show_default=False
         ),
     ] = False,
     csv_raw: Annotated[
         bool,
         Parameter(
-            help="print CSV with unchanged names, which a spreadsheet may read as a formula",
+            help="CSV output with unescaped file names, which a spreadsheet may run as formulas",
             negative="",
             show_default=False,
         ),
@@ -223,6 +227,8 @@ def predict(
 
     If an image cannot be read, its path is printed, the other images are predicted, and the exit
     code is 1.
+
+    Example: `archgrad predict runs/a photo.jpg more/`
 
     Args:
         folder: run folder, or folder of a retraining

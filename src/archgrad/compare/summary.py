@@ -58,13 +58,17 @@ def summarise(
     """
     from archgrad.run import finished, preparing, watchers
 
-    genotype, settings, history = folder.found(), folder.settings(), folder.history()
+    genotype, settings, history = (
+        folder.read_genotype(),
+        folder.read_settings(),
+        folder.read_history(),
+    )
     metrics = records.measured(history)
     lost = [row["epoch"] for row in history if row.get(records.MISSING)]
     decisions = records.read_all(folder.decisions) if folder.decisions.exists() else []
     validation = selection.validation(str(genotype), history, decisions)
     spent = [*metrics, *records.measured(decisions)]
-    whole, images = settings.to_mapping(), folder.images()
+    whole, images = settings.to_mapping(), folder.read_images()
     whole["data"] = {
         name: value
         for name, value in whole["data"].items()
@@ -72,7 +76,7 @@ def summarise(
     }
     source = images["name"]
     table = None if blind else watchers.benchmark(preparing.space_from(settings))
-    within = folder.found_within()
+    within = folder.read_budget_results()
     verdict = (
         table.verdict(genotype, budgets.table_budgets(within, table.query(genotype)))
         if table

@@ -6,6 +6,17 @@ from .hypergradient import Problem as Problem
 from .losses import Term as Term
 from .losses import task as task
 from .losses import weighted as weighted
+from .relax import masked_softmax as masked_softmax
 from .relax import softmax as softmax
+from .schedules import Interval as Interval
+from .schedules import Scalar as Scalar
+from .schedules import Span as Span
+from .schedules import constant as constant
+from .schedules import cosine as cosine
+from .schedules import epoch_of_span as epoch_of_span
+from .schedules import epochs_of_interval as epochs_of_interval
+from .schedules import geometric as geometric
+from .schedules import linear as linear
+from .schedules import remembered as remembered
 from .select import strongest_genotype as strongest_genotype
 from .select import uniform_genotype as uniform_genotype

@@ -40,7 +40,7 @@ class Progress(NamedTuple):
     past: int = 0
 
     @property
-    def place(self) -> tuple[int, int]:
+    def step_key(self) -> tuple[int, int]:
         """The epoch and the step. Each pair occurs once in a run, so random draws depend on it."""
         return self.epoch + self.past, self.step
 
@@ -65,7 +65,7 @@ class Context(NamedTuple):
 
     Attributes:
         groups: Edge groups of the space by name.
-        t: Place in the run.
+        progress: Place in the run.
         phase: Half of the step, "weight" or "alpha", or "readout" (discretisation).
         memory: Memories of the method by name.
         seed: Seed of the search.
@@ -74,7 +74,7 @@ class Context(NamedTuple):
     """
 
     groups: Groups
-    t: Progress
+    progress: Progress
     phase: str
     memory: dict[str, Any]
     seed: int
@@ -88,7 +88,7 @@ class Context(NamedTuple):
             purpose: Name of the draw, as in "gumbel/normal".
             device: Device of the generator.
         """
-        return generator(self.seed, purpose, self.phase, *self.t.place, device=device)
+        return generator(self.seed, purpose, self.phase, *self.progress.step_key, device=device)
 
 
 class Forward(NamedTuple):

@@ -280,7 +280,11 @@ def dirichlet(alphas: Alphas, context: Context) -> Mixture:
         drawn = cached_mask(group, device).to(logits.dtype)
         # The generator is forked because rsample takes none.
         with seeded(
-            context.seed, f"dirichlet/{name}", context.phase, *context.t.place, device=device
+            context.seed,
+            f"dirichlet/{name}",
+            context.phase,
+            *context.progress.step_key,
+            device=device,
         ):
             for rows, size in edges_by_size(group, device):
                 part = Dirichlet(concentration(logits[rows, :size]), validate_args=False).rsample()

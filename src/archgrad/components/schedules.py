@@ -30,7 +30,7 @@ def linear(start: float, end: float) -> Scalar:
     """
 
     def at(context: Context) -> float:
-        place = context.t
+        place = context.progress
         return start + (end - start) * (place.epoch / max(place.epochs - 1, 1))
 
     return at
@@ -41,12 +41,14 @@ def toward(start: float, end: float) -> Scalar:
 
     The first epoch has ``start``, and the epoch after the last one would have ``end``.
     """
-    return lambda context: start + (end - start) * context.t.epoch / context.t.epochs
+    return lambda context: start + (end - start) * context.progress.epoch / context.progress.epochs
 
 
 def geometric(start: float, end: float) -> Scalar:
     """Return the schedule ``start * (end / start) ** (epoch / epochs)``."""
-    return lambda context: start * (end / start) ** (context.t.epoch / context.t.epochs)
+    return lambda context: (
+        start * (end / start) ** (context.progress.epoch / context.progress.epochs)
+    )
 
 
 def cosine(start: float, end: float, per: str = "epoch") -> Scalar:
@@ -63,15 +65,17 @@ def cosine(start: float, end: float, per: str = "epoch") -> Scalar:
     def at(context: Context) -> float:
         if per == "never":
             return start
-        age = context.t.age if per == "step" else math.floor(context.t.age)
-        return end + 0.5 * (start - end) * (1 + math.cos(math.pi * age / context.t.life))
+        age = context.progress.age if per == "step" else math.floor(context.progress.age)
+        return end + 0.5 * (start - end) * (1 + math.cos(math.pi * age / context.progress.life))
 
     return at
 
 
 def from_epoch(begin: When, value: float) -> Scalar:
     """Return the schedule that is 0 before the epoch ``begin`` and ``value`` from it on."""
-    return lambda context: value if context.t.epoch >= begin(context.t.epochs) else 0.0
+    return lambda context: (
+        value if context.progress.epoch >= begin(context.progress.epochs) else 0.0
+    )
 
 
 def remembered(name: str) -> Scalar:
@@ -95,7 +99,7 @@ def exact_epoch(epoch: int, what: str) -> When:
     """Return the epoch that the user named.
 
     Args:
-        epoch: Number of the epoch, from 0 on.
+        epoch: Index of the epoch, counted from 0.
         what: Name of the option, for the error message.
 
     Raises:

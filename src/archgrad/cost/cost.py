@@ -40,7 +40,7 @@ class Cost:
         base: Cost of the parts that every derived network has (stem, preprocessing, head).
         ops: Cost of each op.
         exact: Returns the exact cost of a genotype; None if only the sum is known.
-        r2: If ``ops`` are fitted, the R2 of `added` on architectures outside the fit.
+        r2: If ``ops`` are fitted, the R2 of `sum_over_ops` on architectures outside the fit.
         is_maximum: Whether the cost is the largest number among ``base`` and the ops of a genotype,
             and not their sum.
     """
@@ -53,11 +53,11 @@ class Cost:
     r2: float | None = None
     is_maximum: bool = False
 
-    def of(self, genotype: Genotype) -> float:
-        """Return the cost of a genotype: the exact one if it is known, else `added`."""
-        return self.added(genotype) if self.exact is None else self.exact(genotype)
+    def value_of(self, genotype: Genotype) -> float:
+        """Return the cost of a genotype: the exact one if it is known, else `sum_over_ops`."""
+        return self.sum_over_ops(genotype) if self.exact is None else self.exact(genotype)
 
-    def added(self, genotype: Genotype) -> float:
+    def sum_over_ops(self, genotype: Genotype) -> float:
         """Return ``base`` plus the cost of each link, or the largest of them if `is_maximum`.
 
         Raises:
@@ -68,7 +68,7 @@ class Cost:
             return max([self.base, *links])
         return self.base + math.fsum(links)
 
-    def on(self, groups: Groups) -> dict[str, Tensor]:
+    def op_costs(self, groups: Groups) -> dict[str, Tensor]:
         """Return the cost of each op as tensors.
 
         Args:
@@ -113,7 +113,7 @@ class Cost:
 
 
 def expected(cost: Cost, mixture: Mixture, groups: Groups) -> Tensor:
-    """Return the expectation of `Cost.added` under a mixture.
+    """Return the expectation of `Cost.sum_over_ops` under a mixture.
 
         base + sum over edges of  share[edge] * sum over k of  p[edge, k] * cost[edge, k]
 
@@ -213,7 +213,7 @@ def _terms(
     factors = shares(group) * selectable.sum(1).clamp(max=group.pick)
     selectable, factors, table = (
         part.to(device, dtype)
-        for part in (selectable, factors, cost.on({group.name: group})[group.name])
+        for part in (selectable, factors, cost.op_costs({group.name: group})[group.name])
     )
     return selectable, factors, table
 

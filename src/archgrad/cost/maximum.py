@@ -35,7 +35,8 @@ def expected_maximum(base: float, odds: Odds) -> Tensor:
     for share, table in odds:
         above = (table > levels[:-1, None, None]).to(share.dtype)
         below = below * (1 - (share * above).sum(2)).prod(1)
-    return levels[-1] - (levels.diff() * below).sum()
+    found: Tensor = levels[-1] - (levels.diff() * below).sum()
+    return found
 
 
 def expected_excess(bound: float, odds: Odds) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from archgrad import extras
 from archgrad.data.preprocess import Preprocess
 from archgrad.seeds import generator, seeded
 
@@ -51,7 +52,7 @@ class Augment:
         pixels = padded_crop(pixels, self.padding, self.flip, rng)
         if self.resized or self.jitter:
             pixels = photographic(pixels, preprocess.size, self.resized, self.jitter, *place)
-        images = preprocess.normalised(pixels)
+        images = preprocess.normalise(pixels)
         return cutout(images, self.cutout, rng) if self.cutout else images
 
 
@@ -97,7 +98,8 @@ def photographic(pixels: Tensor, size: int, resized: bool, jitter: float, *place
     Returns:
         float32 from 0 to 255 (B, C, size, size).
     """
-    import kornia.augmentation as K
+    with extras.named():
+        import kornia.augmentation as K
 
     values = pixels.float() / 255
     with seeded(*place, "photographic", device=pixels.device):

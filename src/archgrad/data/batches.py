@@ -13,6 +13,7 @@ from torch import Tensor
 
 from archgrad import errors
 from archgrad.arch.passes import Batch
+from archgrad.arguments import named_if_wrong
 from archgrad.data.augment import Augment
 from archgrad.data.dataset import Dataset, Images, absence_notes, check_dataset
 from archgrad.data.preprocess import LARGE, Preprocess
@@ -138,7 +139,7 @@ class Data:
             plan, self._read_pixels(part, self._batch_indices(split, epoch, plan))
         ):
             if part.augment is None:
-                images = self.preprocess.images(pixels)
+                images = self.preprocess.crop_and_normalise(pixels)
             else:
                 images = part.augment(
                     pixels, self.preprocess, self.seed, f"augment/{split}", epoch, step
@@ -170,7 +171,7 @@ class Data:
         if parts and len(last) == 1 < batch:
             last = torch.cat([parts.pop(), last])
         for chosen, pixels in self._read_pixels(part, (*parts, last)):
-            yield self._make_batch(part, chosen, self.preprocess.images(pixels))
+            yield self._make_batch(part, chosen, self.preprocess.crop_and_normalise(pixels))
 
     def summary(self) -> dict[str, Any]:
         """Return the content of ``data.json``: the set, the splits and the preprocessing."""
@@ -235,6 +236,7 @@ class Data:
         return Batch(images, part.labels[index].to(self.device), index.to(self.device))
 
 
+@named_if_wrong
 def search_data(
     dataset: Dataset,
     *,
@@ -317,6 +319,7 @@ def _divide(dataset: Dataset, limit: int | None, share: float, seed: int) -> dic
     return halves
 
 
+@named_if_wrong
 def retrain_data(
     dataset: Dataset,
     *,
@@ -407,7 +410,7 @@ def _make_data(
     device = torch.device(device)
     splits = {**splits, "test": Split(dataset.test, torch.arange(len(dataset.test)))}
     # Splits that share a store move it once.
-    stores = {id(part.images.store): part.images.on(device).store for part in splits.values()}
+    stores = {id(part.images.store): part.images.to(device).store for part in splits.values()}
     moved = {
         name: replace(part, images=replace(part.images, store=stores[id(part.images.store)]))
         for name, part in splits.items()

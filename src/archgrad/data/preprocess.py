@@ -59,7 +59,7 @@ class Preprocess:
     std: tuple[float, ...]
     classes: tuple[str, ...]
 
-    def images(self, pixels: Tensor) -> Tensor:
+    def crop_and_normalise(self, pixels: Tensor) -> Tensor:
         """Crop the centre of images and normalise it.
 
         Args:
@@ -69,9 +69,9 @@ class Preprocess:
             float32 (B, C, size, size).
         """
         top, left = (pixels.shape[-2] - self.size) // 2, (pixels.shape[-1] - self.size) // 2
-        return self.normalised(pixels[..., top : top + self.size, left : left + self.size])
+        return self.normalise(pixels[..., top : top + self.size, left : left + self.size])
 
-    def normalised(self, pixels: Tensor) -> Tensor:
+    def normalise(self, pixels: Tensor) -> Tensor:
         """Return (x / 255 - mean) / std of pixels (B, C, H, W) as float32, channels_last."""
         mean, std = (
             torch.tensor(values, device=pixels.device)[:, None, None] * 255
@@ -80,14 +80,14 @@ class Preprocess:
         # Memory format last: arithmetic over three adjacent channels is ten times as slow.
         return pixels.float().sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
-    def files(self, paths: Sequence[str | Path]) -> Tensor:
+    def read_files(self, paths: Sequence[str | Path]) -> Tensor:
         """Read image files.
 
         Args:
             paths: The files.
 
         Returns:
-            uint8 (N, C, S, S), the input of `images`.
+            uint8 (N, C, S, S), the input of `crop_and_normalise`.
 
         Raises:
             ValueError: A file cannot be read, or there is none.

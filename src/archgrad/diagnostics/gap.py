@@ -44,7 +44,7 @@ def gap(
         ValueError: There are no images.
     """
     mixed, mixed_loss = accuracy(
-        net, mixture.whole(), batches(), *place, batch_statistics=True, loss=loss
+        net, mixture.without_dropout(), batches(), *place, batch_statistics=True, loss=loss
     )
     single, single_loss = accuracy(
         net, discrete, batches(), *place, batch_statistics=True, loss=loss

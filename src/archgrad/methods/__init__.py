@@ -13,9 +13,11 @@ from pydantic import BaseModel, Field
 
 from archgrad import options, plugins
 from archgrad.arch.space import ALPHAS, AUTO, Space, WeightSettings
+from archgrad.arguments import named_if_wrong
 from archgrad.errors import short_repr, unknown_name
 from archgrad.methods.betadarts import PRESETS as betadarts_presets
 from archgrad.methods.betadarts import betadarts
+from archgrad.methods.budget import budget
 from archgrad.methods.cdarts import PRESETS as cdarts_presets
 from archgrad.methods.cdarts import cdarts
 from archgrad.methods.darts import darts
@@ -47,11 +49,40 @@ from archgrad.methods.snas import snas
 from archgrad.methods.stdarts import PRESETS as stdarts_presets
 from archgrad.methods.stdarts import stdarts
 from archgrad.searching.compose import compose
-from archgrad.searching.method import Made, Method
+from archgrad.searching.method import Construction, Method
 from archgrad.searching.origin import origin
 from archgrad.searching.patch import Patch
 from archgrad.searching.rate import Length, Published
 from archgrad.spaces import space_of
+
+__all__ = [
+    "METHODS",
+    "Entry",
+    "betadarts",
+    "budget",
+    "cdarts",
+    "darts",
+    "dartsminus",
+    "dartspt",
+    "drnas",
+    "fairdarts",
+    "gdas",
+    "lambdadarts",
+    "method",
+    "oles",
+    "pcdarts",
+    "pdarts",
+    "progressive",
+    "published_rate",
+    "random",
+    "reinmax",
+    "robustdarts",
+    "rsws",
+    "sddarts",
+    "smoothdarts",
+    "snas",
+    "stdarts",
+]
 
 
 class Entry(NamedTuple):
@@ -73,13 +104,13 @@ class Entry(NamedTuple):
     presets: Mapping[str, Mapping[str, Any]] = {}
     lengths: Mapping[str, Length] = {}
 
-    def options(self, space_name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    def resolved_options(self, space_name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options in a space that differ from the defaults of the method.
 
         Args:
             space_name: Name of the space, whose preset is the base.
-            given: Options of the user, which win. ``preset`` among them names a further preset,
-                which wins over that of the space.
+            given: Options of the user, which override every preset. The option ``preset`` names a
+                further preset, which overrides the preset of the space.
 
         Raises:
             ValueError: No preset has the name.
@@ -92,25 +123,27 @@ class Entry(NamedTuple):
             raise unknown_name("preset", named, self.presets)
         return {**self.presets.get(space_name, {}), **self.presets.get(named or "", {}), **chosen}
 
-    def made(self, name: str, space_name: str, given: Mapping[str, Any]) -> Patch:
+    def make_patch(self, name: str, space_name: str, given: Mapping[str, Any]) -> Patch:
         """Return the patch of the method in a space, with its origin.
 
         Args:
             name: Name of the method.
             space_name: Name of the space, for its preset.
-            given: Options of the user, as in `options`.
+            given: Options of the user, as in `resolved_options`.
 
         Raises:
             ValueError: An option is unknown or out of range.
         """
-        values = options.values(name, options.model(self.patch), self.options(space_name, given))
+        values = options.values(
+            name, options.model(self.patch), self.resolved_options(space_name, given)
+        )
         by_user = frozenset(given) | frozenset(self.presets.get(given.get("preset") or "", {}))
         return replace(
             self.patch(**values),
             origins=(origin(self.patch, values, self.presets, by_user)._replace(name=name),),
         )
 
-    def usual(self, name: str, space_name: str, given: Mapping[str, Any]) -> Patch:
+    def make_default_patch(self, name: str, space_name: str, given: Mapping[str, Any]) -> Patch:
         """Return the patch of the method at its defaults in a space.
 
         From the ``given`` options it takes those without a default only.
@@ -121,9 +154,9 @@ class Entry(NamedTuple):
             for key, value in given.items()
             if key in fields and fields[key].is_required()
         }
-        return self.made(name, space_name, needed)
+        return self.make_patch(name, space_name, needed)
 
-    def model(self) -> type[BaseModel]:
+    def options_model(self) -> type[BaseModel]:
         """Return the model of the options that a user may set."""
         if not self.presets:
             return options.model(self.patch)
@@ -272,6 +305,7 @@ METHODS: dict[str, Entry] = {
 }
 
 
+@named_if_wrong
 def method(
     name: str,
     space: Space | str,
@@ -290,7 +324,7 @@ def method(
         name: Name of a method, or several as "a+b".
         space: A space, or the name of one.
         patches: Further patches of yours, composed after the named methods in this order.
-        budget: A budget, made of limits by `archgrad.methods.budget.budget`.
+        budget: A budget, made of limits by `archgrad.methods.budget`.
         given: Options, as a mapping under the name of their method: ``darts={"order":
             "weight_first"}``. The options of a single method may also stand directly. ``weights``
             and ``alphas`` set the optimizers (`WeightSettings`, `AlphaSettings`).
@@ -320,8 +354,13 @@ def method(
             raise ValueError(f"method {name!r} names {one} twice")
     sections = _sections(names, given)
     changing = [one for one in names if one != "darts"]  # the patch of darts is the user's own
-    made = [METHODS[one].made(one, space.name, sections.get(one, {})) for one in changing]
+    made = [METHODS[one].make_patch(one, space.name, sections.get(one, {})) for one in changing]
     further = _checked_patches(patches, names)
+    if budget is not None and not callable(getattr(budget, "set_fields", None)):
+        raise ValueError(
+            "budget: the patch of archgrad.methods.budget.budget is expected, not "
+            f"{short_repr(budget)}"
+        )
     limiting = (budget,) if budget else ()
     alphas = options.values("alphas", ALPHAS, sections.get("alphas", {}))
     auto = alphas.get("lr", AUTO) == AUTO
@@ -329,10 +368,13 @@ def method(
         alphas.pop("lr", None)
     patch = compose(*made, *further, *limiting, settle=_user_patch(sections, alphas))
     with_rate = tuple(name for name in patch.with_rate if name not in alphas)
-    usual = {one: METHODS[one].usual(one, space.name, sections.get(one, {})) for one in changing}
+    usual = {
+        one: METHODS[one].make_default_patch(one, space.name, sections.get(one, {}))
+        for one in changing
+    }
     whole = replace(patch, with_rate=with_rate)
     # A patch of the user or a budget has functions, which no name and no option can make again.
-    recipe = None if further or budget else Made(method_again, name, given, whole, space)
+    recipe = None if further or budget else Construction(method_again, name, given, whole, space)
     return Method(whole, space, published_rate(usual, space, patch, auto), recipe)
 
 
@@ -360,13 +402,13 @@ def _checked_patches(patches: Iterable[Patch], names: Iterable[str]) -> tuple[Pa
     """Return the user's patches; raise ValueError where one is of a method that is named, too."""
     checked = tuple(patches) if isinstance(patches, Iterable) else (patches,)
     for one in checked:
-        if not callable(getattr(one, "sets", None)):
+        if not callable(getattr(one, "set_fields", None)):
             raise ValueError(
                 f"patches: a list of archgrad.Patch is expected, not {short_repr(one)}"
             )
         for twice in (known.name for known in one.origins if known.name in names):
             raise ValueError(
-                f"patch {one.name!r} is of the method {twice}, which is named, too: "
+                f"patch {one.name!r} belongs to the method {twice}, which is also named; "
                 "leave out one of the two"
             )
     return checked

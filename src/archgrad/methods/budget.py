@@ -11,8 +11,10 @@ selection exceeds the bound, and falls while it does not (the differential multi
 
 g is a function of the selection, not of the expected cost. A mixture is nearly uniform for long,
 and its strongest ops cost far less than its expected cost. A search that held the expected cost at
-the bound would end far below its budget. The selection itself never exceeds the bound, whatever the
-mixture is (`archgrad.cost.limits`).
+the bound would end far below its budget.
+
+This module adds the penalty and passes the limits on. `archgrad.components.select` and
+`archgrad.cost.limits` keep every selection within them, whatever the mixture is.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from archgrad.components.losses import Term
 from archgrad.cost.cost import expected, pressure
 from archgrad.cost.limits import Limits
 from archgrad.searching.patch import Patch
-from archgrad.searching.types import Data, Memory, Method, State
+from archgrad.searching.types import Memory, Method, SearchData, State
 
 FALL = 20.0
 """How many times faster a multiplier falls than it rises.
@@ -84,7 +86,7 @@ class Multipliers(Memory):
         self.multipliers = self.multipliers.to(state.device)
 
     def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
+        self, method: Method, state: State, data: SearchData, context: Context
     ) -> dict[str, Any]:
         """Move the multipliers, and return four metrics for each limit.
 
@@ -92,10 +94,10 @@ class Multipliers(Memory):
         selection without a budget; NAME_expected, that of the mixture; and NAME_multiplier.
         """
         mixture, selected = method.readout(state), method.genotype(state)
-        free = method.selected(state, ())
+        free = method.selected_genotype(state, ())
         if method.moves_alphas(state):
             over = self.multipliers.new_tensor(
-                [limit.cost.of(free) / limit.bound - 1 for limit in self.limits]
+                [limit.cost.value_of(free) / limit.bound - 1 for limit in self.limits]
             )
             self.multipliers = (
                 self.multipliers + self.rate * torch.where(over > 0, over, FALL * over)
@@ -103,7 +105,10 @@ class Multipliers(Memory):
         found: dict[str, Any] = {}
         for limit, multiplier in zip(self.limits, self.multipliers.tolist()):
             name = limit.cost.name
-            found |= {name: limit.cost.of(selected), f"{name}_free": limit.cost.of(free)}
+            found |= {
+                name: limit.cost.value_of(selected),
+                f"{name}_free": limit.cost.value_of(free),
+            }
             found[f"{name}_expected"] = float(expected(limit.cost, mixture, context.groups))
             found[f"{name}_multiplier"] = multiplier
         return found

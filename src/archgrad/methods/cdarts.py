@@ -95,32 +95,32 @@ def cdarts(
     Args:
         pretrain: iterations at the start that train S alone: a count (2), or a fraction of all
             (0.0625).
-        warmup: passes over the images in each cycle that train E alone.
-        joint: passes over the images in each cycle that train S, E and the alphas.
+        warmup: number of passes over the images in each cycle that train E alone.
+        joint: number of passes over the images in each cycle that train S, E and the alphas.
         share: fraction of the batches of a half that one pass takes.
-        keep_optimizers: keep the momenta and Adam's state from cycle to cycle.
-        depth: cells of E, in multiples of the cells of S, rounded.
-        bn_affine: let the BatchNorms in the cells of E scale and shift.
-        share_fc: give both networks the same classifier.
-        pool_bn: put BatchNorms behind the pools of both networks; the default is the space's.
+        keep_optimizers: momenta and Adam's state that stay from cycle to cycle.
+        depth: number of cells of E, as a rounded multiple of that of S.
+        bn_affine: learned scale and shift in the BatchNorms of E's cells.
+        share_fc: one classifier for both networks.
+        pool_bn: BatchNorms behind the pools of both networks; the default is the space's.
         strength: factor of the distillation, the paper's lambda; 0 switches it off, with its heads.
         distance: distance between the logits of S and E: tau squared times the KL divergence (kl),
             or tau squared times SmoothL1 (smooth_l1).
         tau: temperature of the distillation.
         mean: mean of the divergence: over rows (batch), or over rows and classes (all).
-        detach_teacher: keep E from learning by the distillation.
+        detach_teacher: distillation without a gradient for E.
         ensemble: weights of the three logits of a network: trained (learned), or 1/3 each (fixed).
         merge: rule for the three logits of a network: put one behind the other in the batch
             (concatenate), or add them (sum).
-        fix_heads: leave the heads of the distillation at their random initial weights.
+        fix_heads: heads of the distillation that stay at their random initial weights.
         second_window: side of the pooling window in the second head, in pixels of its features.
         regular: strength of L_reg at the start, an L1 penalty on alphas.
         regular_on: alphas in L_reg: those of pools, skips and noise, as a sum (free), or those of
             the op none, as a mean (none).
         fade: fraction of the cycles after which L_reg is 0.
-        per_stage: count L_reg on pools, skips and noise three times, once a stage, as the released
-            code does.
-        divide: divide CE(S) and CE(E) by the strength, as the released code does.
+        per_stage: L_reg that counts pools, skips and noise three times, once a stage, as in the
+            released code.
+        divide: division of CE(S) and CE(E) by the strength, as in the released code.
         decay: weight decay of both networks.
 
     Returns:
@@ -208,15 +208,15 @@ def fading_strength(start: float, begin: When, warmup: int, joint: int, fade: fl
     """
 
     def strength_at(context: Context) -> float:
-        t = context.t
-        pretrain = begin(t.epochs)
-        if t.epoch < pretrain:
+        progress = context.progress
+        pretrain = begin(progress.epochs)
+        if progress.epoch < pretrain:
             return start
         # A method that is composed with CDARTS may train S alone for longer. Such an epoch is one
         # pass, which may have fewer steps than a cycle has passes.
-        lap = max(1, t.steps // (warmup + joint))
-        inner = min(max(t.step // lap - warmup, 0), joint - 1)
-        gone = t.epoch * joint + inner - pretrain
-        return start * max(0.0, 1 - gone / ((t.epochs - pretrain) * joint * fade))
+        lap = max(1, progress.steps // (warmup + joint))
+        inner = min(max(progress.step // lap - warmup, 0), joint - 1)
+        gone = progress.epoch * joint + inner - pretrain
+        return start * max(0.0, 1 - gone / ((progress.epochs - pretrain) * joint * fade))
 
     return strength_at

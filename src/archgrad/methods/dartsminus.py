@@ -36,8 +36,8 @@ def dartsminus(
 
     Args:
         beta: weight of the second skip in the first epoch.
-        decay: rule by which that weight falls: linear or cosine, to 0 one epoch after the last; or
-            constant, for a weight that does not fall.
+        decay: schedule of the weight of the second skip (linear, cosine or constant); linear and
+            cosine reach 0 one epoch after the last.
 
     Returns:
         The patch of the method.
@@ -45,7 +45,7 @@ def dartsminus(
     rules: dict[str, Scalar] = {
         "linear": toward(beta, 0.0),
         "cosine": lambda context: (
-            beta * (1 + math.cos(math.pi * context.t.epoch / context.t.epochs)) / 2
+            beta * (1 + math.cos(math.pi * context.progress.epoch / context.progress.epochs)) / 2
         ),
         "constant": constant(beta),
     }

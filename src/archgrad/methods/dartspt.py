@@ -29,7 +29,7 @@ from archgrad.option_types import PositiveFloat, PositiveInt, PositiveShare
 from archgrad.searching.duration import STEP
 from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
-from archgrad.searching.types import Ahead, Data, Decision, Finalise, Method, State
+from archgrad.searching.types import Ahead, Decision, Finalise, Method, SearchData, State
 
 # [author code] Five epochs lie between two decisions, after a search of 100 epochs in NAS-Bench-201
 # and of 50 elsewhere. In NAS-Bench-201 the script has 25 epochs and decides before epoch 0, 5, 10,
@@ -55,11 +55,12 @@ def dartspt(
     removal costs most.
 
     Args:
-        fixed: never move the alphas, as in the paper's DARTS-PT-fix.
+        fixed: alphas that never move, as in the paper's DARTS-PT-fix.
         tune: training time of the supernet between two decisions: epochs (5), or a fraction of the
             search (0.1).
-        last: fraction of that time before the last decision.
-        rate: learning rate of that training, in multiples of the first rate of the search.
+        last: training time before the last decision, as a fraction of tune.
+        rate: learning rate of the training between decisions, in multiples of the first rate of the
+            search.
         criterion: measure of a removal, on validation images: accuracy, or loss.
         order: order of the edges and of the nodes: drawn (random), or by their number (index).
         images: number of validation images of a measurement; the default is the whole validation
@@ -75,6 +76,7 @@ def dartspt(
         finalise=perturbation(tune, last, rate, criterion, order, images),
         ahead={"finalisation": remaining_work(tune, last, order, images)},
         alpha_from=never if fixed else None,
+        reads_accuracy=("dartspt",) if criterion == "accuracy" else (),
     )
 
 
@@ -90,9 +92,9 @@ def perturbation(
     """
 
     def finalise(
-        method: Method, state: State, data: Data, decisions: list[Decision]
+        method: Method, state: State, data: SearchData, decisions: list[Decision]
     ) -> Iterator[Decision]:
-        learner = method.changed(
+        learner = method.with_patch_fields(
             weights={**method.patch.weights, "lr": rate * method.weights.lr, "per": "never"}
         )
         epoch_steps, steps = tuning(method, state, tune)
@@ -109,12 +111,17 @@ def perturbation(
                 "dartspt",
                 batch_statistics=True,
                 loss=method.patch.loss,
+                classes=criterion == "accuracy",
             )
             return right if criterion == "accuracy" else -loss
 
         def decide(choice: Choice) -> dict[str, Any]:
             """Fix the op of an edge or the inputs of a node, and return a note of the decision."""
-            name, group, mixture = choice.group, groups[choice.group], method.readout(state).whole()
+            name, group, mixture = (
+                choice.group,
+                groups[choice.group],
+                method.readout(state).without_dropout(),
+            )
 
             def allowed(fixed: dict[int, int]) -> bool:
                 return is_feasible(
@@ -125,7 +132,7 @@ def perturbation(
                     method.limits,
                 )
 
-            if choice.what == "op":
+            if choice.kind == "op":
                 source, target, primitives = group.edges[choice.place]
                 open_columns = [
                     column
@@ -192,7 +199,7 @@ def pauses(agenda: list[Choice], steps: int, last: float) -> dict[int, int]:
 
     The first choice of a round has ``steps``, that of the last round the fraction ``last`` of them.
     """
-    begins = [place for place, choice in enumerate(agenda) if choice.first][1:]
+    begins = [place for place, choice in enumerate(agenda) if choice.begins_round][1:]
     return {
         place: steps if place < begins[-1] else min(steps, max(1, round(last * steps)))
         for place in begins
@@ -217,7 +224,7 @@ def remaining_work(tune: float, last: float, order: str, images: int | None) -> 
         agenda = choices(groups, order, state.seed)
         left = agenda[turn:]
         tried = sum(
-            len((selectable_columns if one.what == "op" else inputs)(groups[one.group], one.place))
+            len((selectable_columns if one.kind == "op" else inputs)(groups[one.group], one.place))
             for one in left
         )
         lengths = pauses(agenda, tuning(method, state, tune)[1], last)
@@ -228,7 +235,7 @@ def remaining_work(tune: float, last: float, order: str, images: int | None) -> 
     return ahead
 
 
-def learn_on(method: Method, state: State, data: Data, steps: int) -> None:
+def learn_on(method: Method, state: State, data: SearchData, steps: int) -> None:
     """Take ``steps`` more steps of the method, in further epochs."""
     while steps:
         if state.step == 0:

@@ -43,7 +43,8 @@ def fairdarts(
 
     Args:
         strength: factor of the zero-one loss.
-        distance: distance of a sigmoid from 1/2 in that loss: squared (l2), or absolute (l1).
+        distance: distance of a sigmoid from 1/2 in the zero-one loss: squared (l2), or absolute
+            (l1).
         threshold: smallest sigmoid of an op that can be selected.
 
     Returns:

@@ -22,14 +22,14 @@ class Pair(NamedTuple):
     """The reasons why two methods do not compose. They compose where all are empty.
 
     Attributes:
-        both: Fields and settings that both set, to different values.
+        conflicting: Fields and settings that both set, to different values.
         unread: Fields that one sets and the stepper of the other does not read.
-        idle: The field of one that keeps the other from ever acting.
+        never_acting: The field of one that keeps the other from ever acting.
     """
 
-    both: tuple[str, ...] = ()
+    conflicting: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
-    idle: tuple[str, ...] = ()
+    never_acting: tuple[str, ...] = ()
 
     @property
     def composes(self) -> bool:
@@ -37,10 +37,10 @@ class Pair(NamedTuple):
         return self == Pair()
 
     @property
-    def settled(self) -> bool:
+    def user_can_settle(self) -> bool:
         """Return whether they compose once the user sets the options that both set."""
-        decidable = all(field.split(".")[0] in SETTLED for field in self.both)
-        return not self.unread and not self.idle and decidable
+        decidable = all(field.split(".")[0] in SETTLED for field in self.conflicting)
+        return not self.unread and not self.never_acting and decidable
 
     @property
     def mark(self) -> str:
@@ -48,20 +48,20 @@ class Pair(NamedTuple):
 
         ``+``: they compose. ``?``: they compose once the user sets an option.
         """
-        if self.settled:
-            return ASKS if self.both else RUNS
+        if self.user_can_settle:
+            return ASKS if self.conflicting else RUNS
         # Fields that are set together are one entry, such as relax/readout/select. Its first
         # counts.
         undecidable = (
-            field.split("/")[0] for field in self.both if field.split(".")[0] not in SETTLED
+            field.split("/")[0] for field in self.conflicting if field.split(".")[0] not in SETTLED
         )
-        return next(undecidable, ", ".join(self.unread or self.idle))
+        return next(undecidable, ", ".join(self.unread or self.never_acting))
 
 
 def compare_patches(first: Patch, second: Patch) -> Pair:
     """Return the reasons why two patches do not compose, empty where they do."""
     stepper = first.stepper or second.stepper or Bilevel()
-    unread = tuple(sorted((first.sets() | second.sets()) - stepper.reads))
+    unread = tuple(sorted((first.set_fields() | second.set_fields()) - stepper.reads))
     return Pair(
         tuple(conflicts(first, second)),
         unread,
@@ -71,7 +71,7 @@ def compare_patches(first: Patch, second: Patch) -> Pair:
 
 def compare_all(space: Space, names: Iterable[str] = METHODS) -> dict[tuple[str, str], Pair]:
     """Return the result of `compare_patches` for every two methods with defaults."""
-    made = {name: METHODS[name].made(name, space.name, {}) for name in names}
+    made = {name: METHODS[name].make_patch(name, space.name, {}) for name in names}
     return {
         (one, other): compare_patches(made[one], made[other])
         for one, other in combinations(made, 2)
@@ -84,6 +84,6 @@ def matrix_as_markdown(space: Space) -> str:
     found = compare_all(space, names)
     rows = [["", *names[:-1]], ["---"] * len(names)]
     for number, row in enumerate(names[1:], 1):
-        cells = [f"**{row}**", *(found[column, row].mark for column in names[:number]), ""]
+        cells = [f"**{row}**", *(found[column, row].mark for column in names[:number])]
         rows.append(cells + [""] * (len(names) - len(cells)))
     return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)

@@ -31,7 +31,7 @@ def pcdarts(*, partial: PositiveInt = 4, edges: bool = True, frozen: Span = 0.3)
 
     Args:
         partial: divisor K of a node's channels: 1/K of them go through the ops (section 3.1).
-        edges: learn a softmax over the inputs of each node.
+        edges: learned softmax over the inputs of each node.
         frozen: time at the start in which the alphas do not move: epochs (15), or a fraction of the
             search (0.3).
 

@@ -61,8 +61,8 @@ def pdarts(
         depth: depths of the stages, each in multiples of the space's cells.
         dropout: rates p of the dropout behind skips, each at the start of its stage.
         rest: fraction of each stage, at its start, in which the alphas do not move.
-        skips: largest number of skips in a selected cell that does not reduce. None, in Python, is
-            any number, and the selection is then that of DARTS.
+        skips: largest number of skips in a selected cell that does not reduce. None, in Python,
+            allows any number and selects as DARTS does.
 
     Returns:
         The patch of the method.
@@ -97,10 +97,10 @@ def pdarts(
 
 
 def to_first_stage(depth: tuple[float, ...]) -> Callable[[Method, State], Space]:
-    """Return the change to the space of the first stage.
+    """Return the function that computes the space of the first stage.
 
-    The change raises ValueError where the space of a later stage is impossible. So the error comes
-    before the search, not in the middle of it.
+    The function raises ValueError where the space of a later stage is impossible. So the error
+    comes before the search, not in the middle of it.
     """
 
     def change(method: Method, state: State) -> Space:
@@ -135,11 +135,13 @@ def fading_dropout(begins: list[When], dropout: tuple[float, ...], rest: float) 
     """
 
     def rate_of(context: Context) -> float:
-        t = context.t
-        stage = sum(begin(t.epochs) <= t.born for begin in begins) - 1
-        age, still = t.epoch - t.born, epochs_of_rest(rest, t.life)
+        progress = context.progress
+        stage = sum(begin(progress.epochs) <= progress.born for begin in begins) - 1
+        age, still = progress.epoch - progress.born, epochs_of_rest(rest, progress.life)
         return dropout[stage] * (
-            1 - (age + 1) / t.life if age < still else math.exp(-0.2 * 25 * (age - still) / t.life)
+            1 - (age + 1) / progress.life
+            if age < still
+            else math.exp(-0.2 * 25 * (age - still) / progress.life)
         )
 
     return rate_of

@@ -19,7 +19,7 @@ from archgrad.diagnostics.accuracy import accuracy
 from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
-from archgrad.searching.types import Ahead, Data, Decision, Memory, Method, Stage, State
+from archgrad.searching.types import Ahead, Decision, Memory, Method, SearchData, Stage, State
 
 
 @with_origin()
@@ -30,8 +30,8 @@ def random(*, draws: PositiveInt = 4) -> Patch:
     gradient.
 
     Args:
-        draws: number k of architectures that are drawn. Where k does not divide the epochs, their
-            numbers of epochs differ by one at most.
+        draws: number k of architectures that are drawn. If k does not divide the epochs, some
+            architectures train for one epoch more than others.
 
     Returns:
         The patch of the method.
@@ -45,6 +45,7 @@ def random(*, draws: PositiveInt = 4) -> Patch:
         finalise=best_draw,
         ahead={"draws": remaining_images(draws)},
         alpha_from=never,
+        reads_accuracy=("random",),
     )
 
 
@@ -70,10 +71,10 @@ class Draws(Memory):
     """The draws so far, each with its final validation accuracy."""
 
     def __init__(self) -> None:
-        self.tried: list[dict[str, Any]] = []
+        self.judged_draws: list[dict[str, Any]] = []
 
     def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
+        self, method: Method, state: State, data: SearchData, context: Context
     ) -> dict[str, Any]:
         if state.epoch + 1 != state.dies:
             return {}
@@ -83,17 +84,18 @@ class Draws(Memory):
             data.evaluation("val"),
             state.seed,
             state.epoch,
+            loss=method.patch.loss,
         )
-        self.tried.append(
+        self.judged_draws.append(
             {"genotype": single_genotype(state.space.groups).to_json(), "accuracy": reached}
         )
         return {"draw_accuracy": reached}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"tried": self.tried}
+        return {"tried": self.judged_draws}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.tried = list(saved["tried"])
+        self.judged_draws = list(saved["tried"])
 
 
 def single_genotype(groups: Groups) -> Genotype:
@@ -115,7 +117,7 @@ def single_genotype(groups: Groups) -> Genotype:
 
 
 def best_draw(
-    method: Method, state: State, data: Data, decisions: list[Decision]
+    method: Method, state: State, data: SearchData, decisions: list[Decision]
 ) -> Iterator[Decision]:
     """Yield one decision: the draw with the best validation accuracy, the earliest of equals."""
     tried = state.memory["draws"].state_dict()["tried"]

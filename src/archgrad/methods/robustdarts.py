@@ -56,8 +56,8 @@ def robustdarts(
     (section 4.3).
 
     Args:
-        stop: end the search where the curvature rises, and select by the alphas from before the
-            rise.
+        stop: end of the search where the curvature rises, with a selection by the alphas from
+            before the rise.
         window: epochs k that each mean of the curvature covers: a count (5), or a fraction of the
             search (0.1).
         ratio: quotient of the earlier mean and the present one, below which the curvature has

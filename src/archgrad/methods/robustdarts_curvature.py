@@ -14,7 +14,7 @@ from archgrad.arch.genotype import Genotype
 from archgrad.components.context import Context
 from archgrad.components.schedules import When
 from archgrad.diagnostics.curvature import describe_rise, supernet_curvature
-from archgrad.searching.types import Data, Decision, Memory, Method, State
+from archgrad.searching.types import Decision, Memory, Method, SearchData, State
 
 
 class EigenvalueHistory(Memory):
@@ -34,29 +34,39 @@ class EigenvalueHistory(Memory):
         self.window, self.ratio, self.start, self.images = window, ratio, start, images
         self.values: list[float | None] = []
         self.genotypes: list[dict[str, Any]] = []
-        self.found: dict[str, Any] | None = None
+        self.before_rise: dict[str, Any] | None = None
 
     def bind(self, state: State) -> None:
         # Another supernet, or this one with fewer alphas, has another Hessian of another size.
         self.values, self.genotypes = [], []
 
     def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
+        self, method: Method, state: State, data: SearchData, context: Context
     ) -> dict[str, Any]:
         if not method.moves_alphas(state):
             return {}
-        t, window = context.t, self.window(context.t.epochs)
+        progress = context.progress
+        window = self.window(progress.epochs)
         back = window + window // 2  # epochs since the middle of the earlier window
         value = self.measure(method, state, data, context)
         self.values = [*self.values, value][-2 * window :]
         self.genotypes = [*self.genotypes, method.genotype(state).to_json()][-2 * window :]
         reason = describe_rise(self.values, window, self.ratio)
-        if not reason or t.epoch - back < self.start(t.epochs) or t.epoch + 1 == t.epochs:
+        if (
+            not reason
+            or progress.epoch - back < self.start(progress.epochs)
+            or progress.epoch + 1 == progress.epochs
+        ):
             return {"eigenvalue": value}
-        self.found = {"after_epochs": t.epoch - back + 1, "genotype": self.genotypes[-1 - back]}
+        self.before_rise = {
+            "after_epochs": progress.epoch - back + 1,
+            "genotype": self.genotypes[-1 - back],
+        }
         return {"eigenvalue": value, "stop": reason}
 
-    def measure(self, method: Method, state: State, data: Data, context: Context) -> float | None:
+    def measure(
+        self, method: Method, state: State, data: SearchData, context: Context
+    ) -> float | None:
         """Return the largest eigenvalue on some validation images; None if it is not finite."""
         value = supernet_curvature(
             state.nets["search"],
@@ -66,21 +76,22 @@ class EigenvalueHistory(Memory):
             [next(iter(data.evaluation("val", self.images, self.images)))],
             state.seed,
             "curvature",
-            context.t.epoch,
+            context.progress.epoch,
             of=method.loss,
+            way_out="set robustdarts.stop to false",
         )
         return value if math.isfinite(value) else None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"values": self.values, "genotypes": self.genotypes, "found": self.found}
+        return {"values": self.values, "genotypes": self.genotypes, "found": self.before_rise}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         self.values, self.genotypes = list(saved["values"]), list(saved["genotypes"])
-        self.found = saved["found"]
+        self.before_rise = saved["found"]
 
 
 def before_the_rise(
-    method: Method, state: State, data: Data, decisions: list[Decision]
+    method: Method, state: State, data: SearchData, decisions: list[Decision]
 ) -> Iterator[Decision]:
     """Yield one decision, the genotype from before the rise; yield nothing if there was no rise.
 

@@ -20,7 +20,7 @@ from archgrad.diagnostics.accuracy import accuracy
 from archgrad.option_types import PositiveInt
 from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
-from archgrad.searching.types import Ahead, Data, Decision, Finalise, Method, State
+from archgrad.searching.types import Ahead, Decision, Finalise, Method, SearchData, State
 
 # [author code] The options in NAS-Bench-201 are those of the benchmark's authors.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -40,9 +40,9 @@ def rsws(
 
     Args:
         samples: number of architectures that are drawn after the last epoch.
-        images: number of validation images on which each of them is judged.
-        finalists: number of the best that are judged again, on the whole validation half; 1 takes
-            the best without a second judgement.
+        images: number of validation images on which each drawn architecture is judged.
+        finalists: number of the best architectures that are judged again, on the whole validation
+            half; 1 takes the best without a second judgement.
 
     Returns:
         The patch of the method.
@@ -58,6 +58,7 @@ def rsws(
         finalise=finalise,
         ahead={"finalisation": left},
         alpha_from=never,
+        reads_accuracy=("rsws",),
     )
 
 
@@ -76,7 +77,7 @@ def remaining_images(samples: int, images: int, finalists: int) -> Ahead:
 
 def one_path(alphas: Alphas, context: Context) -> Mixture:
     """Return the one-hot mixture of the architecture that this step draws."""
-    place = context.t.place
+    place = context.progress.step_key
     drawn = uniform_genotype(
         context.groups, context.seed, "rsws/step", *place, limits=context.limits
     )
@@ -99,7 +100,7 @@ def best_of(samples: int, images: int, finalists: int) -> Finalise:
     parts = min(10, samples)
 
     def finalise(
-        method: Method, state: State, data: Data, decisions: list[Decision]
+        method: Method, state: State, data: SearchData, decisions: list[Decision]
     ) -> Iterator[Decision]:
         groups, net = state.space.groups, state.nets["search"]
 
@@ -107,10 +108,16 @@ def best_of(samples: int, images: int, finalists: int) -> Finalise:
             return uniform_genotype(groups, state.seed, "rsws/sample", sample, limits=method.limits)
 
         def judge(sample: int, limit: int | None = None) -> float:
-            judged = method.changed(readout=partial(one_hot_mixture, drawn(sample)))
+            judged = method.with_patch_fields(readout=partial(one_hot_mixture, drawn(sample)))
             batches = data.evaluation("val", limit=limit)
             return accuracy(
-                net, judged.readout(state), batches, state.seed, "rsws", batch_statistics=True
+                net,
+                judged.readout(state),
+                batches,
+                state.seed,
+                "rsws",
+                batch_statistics=True,
+                loss=method.patch.loss,
             )[0]
 
         best = decisions[:parts][-1].note["best"] if decisions else []

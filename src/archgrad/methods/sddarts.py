@@ -47,9 +47,9 @@ def sddarts(
         teachers: kind of the teachers: earlier supernets that run again on the batch (snapshots),
             the logits that each image had in earlier epochs, under another augmentation
             (remembered), or one moving average of weights and alphas (average).
-        k: number of teachers; an average is one.
-        interval: time between two teachers, in the unit; for an average, the time after which a
-            past value counts 1/e.
+        k: number of teachers; a moving average counts as one.
+        interval: time between two teachers, in epochs or steps as unit says; for an average, the
+            time after which a past value counts 1/e.
         unit: unit of the interval, an epoch or a step; remembered logits take epochs only.
         vote: rule that makes one prediction of the teachers': the mean of their probabilities, the
             mean of their logits, or the fraction of them that put a class first (majority).
@@ -57,7 +57,7 @@ def sddarts(
         strength: factor of the divergence in the loss; 0 switches it off.
         tau: temperature of the divergence, which is not that of the mixture.
         first: time at which the divergence begins: an epoch (5), or a fraction of the search (0.1).
-        top: number of logits that are remembered of each image, the largest ones; the default is
+        top: number of logits, the largest ones, that are remembered of each image; the default is
             all classes.
         max_gb: gigabytes that the teachers may take; a search that needs more is refused.
 
@@ -91,6 +91,7 @@ def sddarts(
         alpha_terms=(term,) if "alpha" in phases else (),
         drives={term: f"--sddarts.strength below {strength:g}"},
         memory={"teachers": makes[teachers]},
+        reads_logits=("sddarts",),
         lengths=(begin, epochs_of_interval(interval, "sddarts.interval"))
         if unit == "epoch"
         else (begin,),
@@ -136,6 +137,8 @@ def self_distillation(vote: Vote, tau: float) -> Term:
         logits, known = found
         shares = known / known.sum(0).clamp_min(1)
         targets = vote(logits, shares[..., None], tau)
-        return (soft_divergence(targets, forward.output.exact, tau) * known.any(0)).mean()
+        divergences = soft_divergence(targets, forward.output.exact, tau)
+        mean: Tensor = (divergences * known.any(0)).mean()
+        return mean
 
     return term

@@ -34,13 +34,13 @@ def smoothdarts(
     grows linearly with the epochs.
 
     Args:
-        form: kind of d: uniform noise (random, the paper's RS), or a gradient attack on the loss
-            (adversarial, the paper's ADV).
+        form: kind of perturbation d: uniform noise (random, the paper's RS), or a gradient attack
+            on the loss (adversarial, the paper's ADV).
         start: radius in the first epoch, in mixture weights.
         end: radius that would be reached one epoch after the last, in mixture weights.
         steps: number of gradient steps of the attack.
-        normalise: scale the weights of an edge back to their sum before d [author code]; without it
-            the weights stay within the radius and within [0, 1].
+        normalise: rescaling of the weights of an edge to their sum before d [author code]; without
+            it the weights stay within the radius and within [0, 1].
 
     Returns:
         The patch of the method.

@@ -1,7 +1,7 @@
 """The parts that all searches in stages share.
 
 They are the ops that an edge keeps, the time without alpha steps at the start of a stage, and the
-depth of a stage.
+depth of a stage. `archgrad.searching.method` begins the stages and builds their networks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def survivors(method: Method, state: State, keep: int) -> Primitives:
     if method.limits:
         for genotype in (
             strongest_genotype(method.readout(state), groups, method.limits),
-            method.selected(state),
+            method.selected_genotype(state),
         ):
             selected = genotype.one_hot(groups).weights
             alphas = {

@@ -36,7 +36,7 @@ from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.option_types import PositiveFloat
 from archgrad.searching.origin import with_origin
 from archgrad.searching.patch import Patch
-from archgrad.searching.types import Data, Memory, Method, State
+from archgrad.searching.types import Memory, Method, SearchData, State
 
 # [author code] A space without a line has the options of the DARTS space.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -81,15 +81,15 @@ def stdarts(
             sum.
         interval: time between two updates of the adaptive rule: epochs (5), or a fraction of the
             search (0.1).
-        delta: growth in the exponential rule per epoch of a search of 50; with a larger one T falls
-            faster.
-        cyclic_delta: growth in the cyclic rule per epoch of a search of 50; with a larger one T
-            falls further in each cycle.
+        delta: growth per epoch in the exponential rule, for a search of 50 epochs; with a larger
+            one T falls faster.
+        cyclic_delta: growth per epoch in the cyclic rule, for a search of 50 epochs; with a larger
+            one T falls further in each cycle.
         hot: temperature at the start; the constant rule keeps it.
         cold: temperature that the geometric rule would reach one epoch after the last.
         warmup: time at the start in which the adaptive and the exponential rule keep the
             temperature hot: epochs (5), or a fraction of the search (0.1).
-        freeze: keep the alphas unmoved in the warm-up.
+        freeze: alphas that do not move in the warm-up.
 
     Returns:
         The patch of the method.
@@ -155,7 +155,7 @@ def epochs_of_50(context: Context, epoch: int) -> float:
 
     The rules count such epochs, so a search of any length reaches the same temperature.
     """
-    return 50 * epoch / context.t.epochs
+    return 50 * epoch / context.progress.epochs
 
 
 def exponential(begin: When, delta: float, hot: float) -> Scalar:
@@ -165,7 +165,7 @@ def exponential(begin: When, delta: float, hot: float) -> Scalar:
     """
 
     def temperature(context: Context) -> float:
-        k = epochs_of_50(context, context.t.epoch + 1 - begin(context.t.epochs))
+        k = epochs_of_50(context, context.progress.epoch + 1 - begin(context.progress.epochs))
         return cooled(context, delta * k, hot)
 
     return temperature
@@ -179,7 +179,7 @@ def cyclic(delta: float, hot: float) -> Scalar:
     """
 
     def temperature(context: Context) -> float:
-        epoch, coming = (epochs_of_50(context, context.t.epoch + ahead) for ahead in (0, 1))
+        epoch, coming = (epochs_of_50(context, context.progress.epoch + ahead) for ahead in (0, 1))
         k = min(epoch % 10, 10 - epoch % 10) if epoch < 40 else coming - 40
         return cooled(context, delta * k, hot)
 
@@ -195,27 +195,34 @@ class EntropyAdaptive(Memory):
 
     Args:
         kappa: The factor s before the last fifth of the search.
-        over: "mean" or "sum" of the entropies of the edges.
+        reduction: "mean" or "sum" of the entropies of the edges.
         begin: First epoch that may have an update.
         every: Epochs from one update to the next.
         hot: Temperature before the first update.
     """
 
-    def __init__(self, kappa: float, over: str, begin: When, every: When, hot: float) -> None:
-        self.kappa, self.over, self.begin, self.every, self.hot = kappa, over, begin, every, hot
+    def __init__(self, kappa: float, reduction: str, begin: When, every: When, hot: float) -> None:
+        self.kappa, self.reduction, self.begin, self.every, self.hot = (
+            kappa,
+            reduction,
+            begin,
+            every,
+            hot,
+        )
         self.delta = 0.0
         self.growths: list[tuple[int, float]] = []  # of each update: its first epoch, and delta * k
 
     def __call__(self, context: Context) -> float:
         growth = next(
-            (growth for epoch, growth in reversed(self.growths) if epoch <= context.t.epoch), 0.0
+            (growth for epoch, growth in reversed(self.growths) if epoch <= context.progress.epoch),
+            0.0,
         )
         return cooled(context, growth, self.hot)
 
     def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
+        self, method: Method, state: State, data: SearchData, context: Context
     ) -> dict[str, Any]:
-        coming, epochs = context.t.epoch + 1, context.t.epochs
+        coming, epochs = context.progress.epoch + 1, context.progress.epochs
         first, late = max(self.begin(epochs), 1), epoch_at_share(4, of=5)(epochs)
         if first <= coming < epochs and (
             (coming - first) % self.every(epochs) == 0 or coming >= late
@@ -235,7 +242,7 @@ class EntropyAdaptive(Memory):
             }
         )
         edges = sum(bool(edge.primitives) for group in groups.values() for edge in group.edges)
-        return mean_entropy(mixture, groups) * (edges if self.over == "sum" else 1)
+        return mean_entropy(mixture, groups) * (edges if self.reduction == "sum" else 1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"delta": self.delta, "growths": [list(entry) for entry in self.growths]}

@@ -34,11 +34,15 @@ class Counted(TorchDispatchMode):
     """Count multiply-adds by torch's formulas."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.macs = 0
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         if formula := flop_registry.get(func._overloadpacket):
@@ -81,7 +85,8 @@ def costs(space: ModuleSpace) -> dict[str, Cost]:
 
     @cache
     def exact(genotype: Genotype) -> dict[str, int]:
-        return count(space.derive(genotype).network.net, net.example)
+        derived: Any = space.derive(genotype).network
+        return count(derived.net, net.example)
 
     def cost(name: str) -> Cost:
         ops: dict[str, dict[tuple[int, int, str], float]] = {group: {} for group in whole.groups}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
 from torch import fx, nn
 
@@ -25,7 +26,7 @@ def chained(blocks: Sequence[nn.Module], inputs: int, names: Sequence[str]) -> n
         return nn.Sequential(*blocks)
     graph = fx.Graph()
     x, *others = [graph.placeholder(f"x{number}") for number in range(inputs)]
-    named = {name: graph.placeholder(name) for name in names}
+    named: dict[str, Any] = {name: graph.placeholder(name) for name in names}
     for number in range(len(blocks)):
         x = graph.call_module(str(number), (x, *others), named)
     graph.output(x)

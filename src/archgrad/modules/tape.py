@@ -49,7 +49,7 @@ class Tape(TorchDispatchMode):
     """
 
     def __init__(self, inputs: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.events: list[Event] = []
         self.sizes: dict[int, int] = {}
         self.branch: Branch | None = None
@@ -60,7 +60,11 @@ class Tape(TorchDispatchMode):
         self.add(Event(frozenset(), tuple(self.make(x) for x in storages(inputs))))
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         if self.records:

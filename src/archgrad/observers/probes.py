@@ -26,7 +26,7 @@ from archgrad.diagnostics.sharpness import BALLS, supernet_sharpness
 from archgrad.errors import counted
 from archgrad.searching.duration import EIGENVALUE
 from archgrad.searching.observer import Observer
-from archgrad.searching.types import Data, Method, State
+from archgrad.searching.types import Method, SearchData, State
 from archgrad.storage.records import Row
 
 TIMES = 5
@@ -75,7 +75,7 @@ class Gap(Probe):
     def passes(self, state: State) -> float:
         return 2 * validation_images(state, self.images)
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
         if not is_due(self.interval(state.plan.epochs), state, row):
             return None
         past = state_at_end(method, state, row)
@@ -124,7 +124,7 @@ class Sharpness(Probe):
     def passes(self, state: State) -> float:
         return float(self.batches * self.batch * len(self.over) * (3 * self.steps + 1))
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
         if not is_due(self.interval(state.plan.epochs), state, row):
             return None
         mixture = readout_of(method, state_at_end(method, state, row))
@@ -163,13 +163,13 @@ class Curvature(Probe):
         every: Epochs between two measurements. There is always one after the last epoch.
         batches: Number of batches.
         batch: Number of images in a batch.
-        between: Function that is called before each product of the Hessian; it may raise.
+        before_product: Function that is called before each product of the Hessian; it may raise.
     """
 
     every: int = 1
     batches: int = 1
     batch: int = 64
-    between: Callable[[], object] = lambda: None
+    before_product: Callable[[], object] = lambda: None
     name = "curvature"
 
     def interval(self, epochs: int) -> int | Fraction:
@@ -178,7 +178,7 @@ class Curvature(Probe):
     def passes(self, state: State) -> float:
         return EIGENVALUE * self.batches * self.batch
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
         if "eigenvalue" in row or not is_due(self.every, state, row):
             return None
         mixture, groups = readout_of(method, state_at_end(method, state, row)), state.space.groups
@@ -188,7 +188,14 @@ class Curvature(Probe):
         place = (state.seed, "curvature", row["epoch"])
         net, alphas = state.nets["search"], state.alphas
         value = supernet_curvature(
-            net, alphas, mixture, groups, images, *place, between=self.between, of=method.loss
+            net,
+            alphas,
+            mixture,
+            groups,
+            images,
+            *place,
+            between=self.before_product,
+            of=method.loss,
         )
         return {"eigenvalue": finite_or_none(value)}
 
@@ -210,7 +217,7 @@ class Entropies(Probe):
     def passes(self, state: State) -> float:
         return 0.0
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
         if not is_due(self.every, state, row):
             return None
         mixture, groups = method.readout(state_at_end(method, state, row)), state.space.groups
@@ -268,7 +275,7 @@ class Ranking(Probe):
         nets = 2 if "evaluation" in state.nets else 1
         return nets * self.architectures * validation_images(state, self.images)
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
         if not is_due(self.interval(state.plan.epochs), state, row):
             return None
         groups = state.space.groups
@@ -306,7 +313,7 @@ class Ranking(Probe):
         )
         return tuple(dict.fromkeys(draws))
 
-    def cost(self, state: State) -> str:
+    def cost_line(self, state: State) -> str:
         """Return a line about the work in a whole search."""
         times = measurement_count(self, state.plan.epochs)
         nets = "2 networks" if "evaluation" in state.nets else "1 network"

@@ -16,7 +16,7 @@ from archgrad.errors import counted
 from archgrad.searching.observer import Observer
 
 if TYPE_CHECKING:
-    from archgrad.searching.types import Data, Method, State
+    from archgrad.searching.types import Method, SearchData, State
     from archgrad.storage.records import Row
 
 MATCH, REPORTER = "gradient_match", "oles"
@@ -37,15 +37,15 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             gt=0,
             lt=1,
-            description="ratio of the curvature's mean before to its mean now, below which the "
+            description="ratio of the earlier mean curvature to the present mean below which the "
             "search ends",
         ),
     ] = None
     window: Annotated[
         Interval,
         Field(
-            description="length of each of the two means: a number of epochs, or a share of the "
-            "search"
+            description="number of epochs that each of the two means covers: a count (5), or a "
+            "fraction of the search (0.1)"
         ),
     ] = 0.1
     skips: Annotated[
@@ -60,8 +60,8 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         int | None,
         Field(
             ge=2,
-            description="number of epochs in a row with the same genotype, after which the search "
-            "ends",
+            description="number of successive epochs with the same genotype, after which the "
+            "search ends",
         ),
     ] = None
     entropy: Annotated[
@@ -73,12 +73,16 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             gt=-1,
             lt=1,
-            description="gradient match below which the search ends (only with oles, which reports "
-            "it)",
+            description="gradient match of oles below which the search ends; no other method "
+            "reports this match",
         ),
     ] = None
     after: Annotated[
-        Span, Field(description="first epoch that counts: its number, or a share of the search")
+        Span,
+        Field(
+            description="earliest epoch that the rules read: an epoch (10), or a fraction "
+            "of the search (0.2)"
+        ),
     ] = 0.2
 
     def rules(self, epochs: int) -> tuple[Rule, ...]:
@@ -106,13 +110,13 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         """
         self.rules(epochs)
         if self.match is not None and REPORTER not in method.patch.memory:
-            way = f"--method {method.name}+oles"
+            way = f"use --method {method.name}+oles"
             if method.alpha_from(epochs) >= epochs:
-                way = "it moves no alphas, so leave this out"
+                way = f"leave out stop.match, because {method.name} moves no alphas"
             elif method.name == "darts":
-                way = "--method oles"
+                way = "use --method oles"
             raise ValueError(
-                f"stop.match reads the column {MATCH}, which {method.name} does not report: {way}"
+                f"stop.match reads the column {MATCH}, which {method.name} does not report; {way}"
             )
 
 
@@ -192,14 +196,14 @@ class Stopping(Observer):
 
     def __init__(self, rules: Iterable[Rule], after: int, rows: Iterable[Row] = ()) -> None:
         self.rules, self.after = tuple(rules), after
-        self.rows = [row for row in rows if self.counts(row)]
+        self.rows = [row for row in rows if self.reads_row(row)]
 
-    def counts(self, row: Row) -> bool:
+    def reads_row(self, row: Row) -> bool:
         """Return whether the rules read this row."""
         return row["epoch"] >= self.after and row.get("phase") != "weights only"
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
-        if not self.counts(row):
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
+        if not self.reads_row(row):
             return None
         self.rows.append(row)
         if row.get("stop") or state.epoch == state.plan.epochs:

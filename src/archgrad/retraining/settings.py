@@ -27,25 +27,27 @@ class RetrainSettings:
     """SGD of all weights of a derived network. The defaults are those of DARTS on CIFAR-10.
 
     Attributes:
-        preset: recipe to start from: cifar, imagenet, pdarts, that of a benchmark, or quick (for a
-            laptop).
+        preset: name of the recipe that sets the defaults: cifar, imagenet, pdarts, nasbench201,
+            nasbenchmacro, or quick (for a laptop).
         epochs: number of passes over the training images.
         batch: batch size of each training step.
         limit: number of training images to use, drawn at random so that each class keeps its share.
         lr: highest learning rate.
         lr_end: learning rate at the end of the schedule.
         schedule: curve of the learning rate, which changes once an epoch.
-        warmup: number of epochs in which the learning rate rises; at most half of all are used.
+        warmup: number of epochs in which the learning rate rises at the start; at most half of all
+            are used.
         momentum: momentum of SGD.
-        nesterov: Nesterov momentum in place of classical momentum.
+        nesterov: Nesterov momentum instead of plain momentum.
         decay: weight decay of all parameters.
-        clip: largest norm of all gradients together; 0 turns clipping off.
-        drop_path: probability of dropping a path at the end; it rises linearly from 0.
+        clip: largest norm of all gradients together; 0 is off.
+        drop_path: probability of dropping a path at the end of the training; it rises linearly from
+            0.
         cutout: side of the erased square in pixels; at most half of the image's side is used.
         jitter: strength of colour jitter, for RGB images only.
         auxiliary: weight of the auxiliary head's loss; 0 removes the head.
         auxiliary_bn: second BatchNorm in the auxiliary head of the imagenet stem, as in P-DARTS.
-        label_smoothing: share of each label that is spread over all classes.
+        label_smoothing: fraction of each label that is spread over all classes.
         class_weights: weights of the classes in the loss; balanced divides by the number of
             training images of each class.
         channels: number of channels of the first cell, or of a chain's stem.
@@ -78,7 +80,7 @@ class RetrainSettings:
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     evaluate_every: PositiveInt = 1
 
-    def rate(self, epoch: int) -> float:
+    def learning_rate_at(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0.
 
         The cosine schedule is that of quark0/darts and AutoDL-Projects (whose code ignores the step
@@ -97,11 +99,11 @@ class RetrainSettings:
             1.0, (epoch + 1) / max(rising, 1)
         )
 
-    def dropping(self, epoch: int) -> float:
+    def drop_path_at(self, epoch: int) -> float:
         """Return the drop-path probability ``drop_path * epoch / epochs`` of quark0/darts."""
         return self.drop_path * epoch / self.epochs
 
-    def erased(self, size: int) -> int:
+    def cutout_side(self, size: int) -> int:
         """Return the side in pixels of cutout's square for images of side ``size``.
 
         The side is at most half of ``size``: CIFAR's 16 is half of 32.
@@ -179,6 +181,11 @@ PRESETS = {
     "quick": QUICK,
 }
 
+BENCHMARKS = ("nasbench201", "nasbenchmacro")
+"""The presets that are the recipe of one library space."""
+OWN = ("channels", "cells", "drop_path")
+"""Settings that a module of the user's decides by itself."""
+
 SMALLER: dict[str, dict[str, int]] = {
     "nasbench201": {"cells": 1},
     "nasbenchmacro": {"channels": 8},
@@ -205,15 +212,35 @@ def retrain_settings(space: Space, given: Mapping[str, Any] | None = None) -> Re
     name = given.get("preset") or default_preset(space)
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
+    _check_own(space, given, name)
     smaller = SMALLER.get(space.name, {}) if name == "quick" else {}
     return settings_from(
         asdict(PRESETS[name]) | _chain_settings(space) | smaller | given | {"preset": name}
     )
 
 
+def _check_own(space: Space, given: Mapping[str, Any], preset: str) -> None:
+    """Raise ValueError for settings that a module of the user's does not take."""
+    if "channels" in space.spec():
+        return
+    if preset in BENCHMARKS:
+        raise ValueError(
+            f"retrain.preset: {preset} is the recipe of a library space, with its width and depth: "
+            f"for {space.name} choose cifar, imagenet or quick"
+        )
+    for name in OWN:
+        if given.get(name):
+            raise ValueError(
+                f"retrain.{name}: {space.name} is a module of your own, which decides this by "
+                "itself: leave it out"
+            )
+
+
 def _chain_settings(space: Space) -> dict[str, Any]:
     """Return settings without meaning in a chain: its size is fixed, and it has no such head."""
     spec = space.spec()
+    if "channels" not in spec:
+        return {"channels": None, "cells": None, "drop_path": 0.0, "auxiliary": 0.0}
     return ({} if "cells" in spec else {"channels": None, "cells": None}) | (
         {} if "auxiliary" in spec else {"auxiliary": 0.0}
     )

@@ -1,6 +1,8 @@
 from .config import SearchConfig as SearchConfig
 from .execute import resume as resume
 from .execute import search as search
+from .finished import judgement_lines as judgement_lines
+from .finished import read_judgement as read_judgement
 from .folder import RunFolder as RunFolder
 from .folder import default_out as default_out
 from .preparing import Prepared as Prepared

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archgrad.arguments import named_if_wrong
 from archgrad.data import places
 from archgrad.errors import command
 from archgrad.retraining.card import DIGEST, digest, read_weights
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from archgrad.arch.edges import Alphas
-    from archgrad.searching.types import Data, Method, State
+    from archgrad.searching.types import Method, SearchData, State
     from archgrad.storage.records import Row
     from archgrad.terminal import Say
 
 
+@named_if_wrong
 def alphas(run: str | Path) -> dict[int, Alphas]:
     """Read the alphas of a run, epoch by epoch.
 
@@ -41,7 +43,7 @@ def alphas(run: str | Path) -> dict[int, Alphas]:
         ValueError: There is no run, no epoch of it has alphas, or their file is damaged.
     """
     folder = RunFolder(places.as_path(run, "run"))
-    folder.settings()
+    folder.read_settings()
     if not folder.alphas.exists():
         raise ValueError(
             f"there is no {folder.alphas}: no epoch has ended, or the run is older than "
@@ -69,7 +71,7 @@ class AlphaRecord(Observer):
         if len(self.epochs) < len(found):
             self._write()
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> None:
         self.epochs[row["epoch"]] = {
             name: logits.detach().cpu().clone() for name, logits in state.alphas.items()
         }
@@ -121,8 +123,6 @@ def _by_epoch(path: Path, plain: Mapping[str, Tensor]) -> dict[int, Alphas]:
     for key, logits in plain.items():
         number, _, name = key.partition("/")
         if not number.isdecimal() or not name:
-            raise ValueError(
-                f"{path} is damaged ({key!r} is not EPOCH/GROUP): restore it from a copy"
-            )
+            raise files.damaged(path, f"{key!r} is not EPOCH/GROUP")
         found.setdefault(int(number), {})[name] = logits
     return dict(sorted(found.items()))

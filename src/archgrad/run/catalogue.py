@@ -107,15 +107,15 @@ class Count(NamedTuple):
     Attributes:
         params: The number of parameters.
         macs: The number of multiply-adds for one image.
-        channels: Its width.
-        cells: Its depth, None for a chain.
+        channels: Its width, None for a module of the user's own.
+        cells: Its depth, None for a chain or such a module.
         classes: The number of classes.
         size: The side of the image, in pixels.
     """
 
     params: int
     macs: int
-    channels: int
+    channels: int | None
     cells: int | None
     classes: int = 10
     size: int = 32
@@ -136,9 +136,9 @@ def spaces() -> dict[str, SpaceListing]:
 
 
 def method_options(name: str) -> type[BaseModel]:
-    """Return the options of a method, as `archgrad.methods.Entry.model` does."""
+    """Return the options of a method, as `archgrad.methods.Entry.options_model` does."""
     own = _own("methods", _methods())
-    return own[name].model() if name in own else _method_options(name)
+    return own[name].options_model() if name in own else _method_options(name)
 
 
 def space_options() -> type[BaseModel]:
@@ -157,6 +157,7 @@ def check_space(name: str, options: Mapping[str, Any]) -> None:
     Raises:
         ValueError: There is no such space or option, or a value is out of range.
     """
+    plugins.load_space(name)
     if name not in spaces():
         raise plugins.unknown("space", name, spaces())
     try:
@@ -175,9 +176,9 @@ def counted(genotype: Genotype) -> Count | None:
     known = _content()["counts"]
     return next(
         (
-            Count(**known[one.qualified])
+            Count(**known[one.qualified_name])
             for one in published()
-            if one.qualified in known and one.cells == genotype.cells
+            if one.qualified_name in known and one.cells == genotype.cells
         ),
         None,
     )
@@ -189,7 +190,7 @@ def method_listing(entry: Any) -> MethodListing:
     Raises:
         TypeError: The type of an option has no form in the catalogue.
     """
-    described = field_types.field_data(entry.model())
+    described = field_types.field_data(entry.options_model())
     return MethodListing(
         entry.summary,
         entry.paper,
@@ -201,7 +202,7 @@ def method_listing(entry: Any) -> MethodListing:
 
 def _listed(entry: Any) -> MethodListing:
     """Return the listing of an entry of a plugin, without the types of its options."""
-    names = dict.fromkeys(entry.model().model_fields, None)
+    names = dict.fromkeys(entry.options_model().model_fields, None)
     return MethodListing(
         entry.summary, entry.paper, options.description(entry.patch), tuple(entry.presets), names
     )

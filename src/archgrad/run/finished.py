@@ -27,14 +27,14 @@ def read_method_and_state(folder: RunFolder) -> tuple[Method, State]:
     Raises:
         ValueError: The run, its checkpoint or its method is missing or damaged.
     """
-    settings = folder.settings()
+    settings = folder.read_settings()
     space = preparing.space_from(settings)
-    size = folder.images()["preprocess"]["size"]
+    size = folder.read_images()["preprocess"]["size"]
     costs = budgets.retrainable_costs(settings, space, size, folder.latencies)
     method = preparing.build(settings, space, costs)
     state = checkpoint.load(folder.checkpoint, method)
     loop.check_plan(state, settings.search.epochs or method.base.defaults.epochs, state.plan.steps)
-    return method, mark_as_ended(state) if folder.finished_by_hand() else state
+    return method, mark_as_ended(state) if folder.place_of_finish() else state
 
 
 def mark_as_ended(state: State) -> State:
@@ -53,14 +53,16 @@ def read_judgement(folder: RunFolder) -> Judgement | None:
     A run that was recorded before judgements existed is judged from its files now. The answer is
     None if these files are not sufficient.
     """
-    content = folder.result()
+    content = folder.read_result()
     if "searched" in content:
         return Judgement.from_json(content["searched"])
     threads = torch.get_num_threads()
     try:
         method, state = read_method_and_state(folder)
-        past = records.measured(folder.history())
-        return judge(method, state, folder.found(), past, folder.images()["per_class"]["val"])
+        past = records.measured(folder.read_history())
+        return judge(
+            method, state, folder.read_genotype(), past, folder.read_images()["per_class"]["val"]
+        )
     except (ValueError, KeyError, RuntimeError, OSError):
         # The checkpoint is missing or of another version, or the method belongs to a plugin.
         return None
@@ -95,7 +97,7 @@ def finish(path: Path, *, previous: bool = False, console: Console | None = None
     """
     console = console or terminal.console(soft_wrap=True)
     folder, say = RunFolder(path), say_on(console)
-    folder.settings()
+    folder.read_settings()
     if folder.genotype.exists():
         return None
     if not previous and not folder.checkpoint.exists():
@@ -103,7 +105,7 @@ def finish(path: Path, *, previous: bool = False, console: Console | None = None
             f"the search in {path} has no checkpoint yet, so there is nothing to finish: "
             f"go on with `{command('resume', path)}`"
         )
-    with folder.locked(), progress.signs_of_life(console) as alive:
+    with folder.lock(), progress.signs_of_life(console) as alive:
         if folder.genotype.exists():  # another process finished it in the meantime
             return None
         prepared, state = preparing.prepare_recorded(folder, say, previous=previous)
@@ -112,7 +114,7 @@ def finish(path: Path, *, previous: bool = False, console: Console | None = None
         method, epochs = prepared.method, state.plan.epochs
         trains_alphas = method.alpha_from(epochs) < epochs
         if not trains_alphas and not state.decisions:
-            alive.at("deciding")
+            alive.set_place("deciding")
             _decide(prepared, state, say)
             if not state.decisions:
                 raise ValueError(
@@ -127,7 +129,7 @@ def finish(path: Path, *, previous: bool = False, console: Console | None = None
             )
             say(f"{method.name} decides after its last epoch, so the result here is {taken}")
         mark_as_ended(state)
-        alive.at("cost and accuracy of what was seen")
+        alive.set_place("cost and accuracy of what was seen")
         found = Found(method.genotype(state), state)
         results.write(
             prepared,

@@ -17,7 +17,7 @@ import archgrad
 from archgrad.arch.genotype import Genotype
 from archgrad.data.schemas import ImagesFile
 from archgrad.errors import command, counted
-from archgrad.run import config, earlier
+from archgrad.run import config, legacy_defaults
 from archgrad.run.budgets import BudgetResult
 from archgrad.run.config import SearchConfig
 from archgrad.run.schemas import GenotypeFile
@@ -87,7 +87,7 @@ class RunFolder:
         return self.path / CHECKPOINT
 
     @property
-    def before(self) -> Path:
+    def previous_checkpoint(self) -> Path:
         """Return the checkpoint before the last one."""
         return previous_path(self.checkpoint)
 
@@ -118,7 +118,7 @@ class RunFolder:
         """Return the seconds that an unfinished run expects to take (`EstimateFile`)."""
         return self.path / ESTIMATE
 
-    def expect(self, left: float, total: float) -> None:
+    def write_estimate(self, left: float, total: float) -> None:
         """Write the expected seconds to `estimate`, where studies of several runs read them."""
         write_estimate(self.path, left, total)
 
@@ -174,22 +174,22 @@ class RunFolder:
         latencies(self.latencies)
         write(self.config, settings)
 
-    def settings(self) -> SearchConfig:
+    def read_settings(self) -> SearchConfig:
         """Read the settings. A ValueError says that there is no run, or that they are damaged."""
         if not self.config.is_file():
             raise ValueError(f"there is no run in {self.path} ({self.config.name} is missing)")
         where, given = config.read_yaml(self.config)
-        settings = config.read((where, earlier.as_recorded(given)), recorded=True)
+        settings = config.read((where, legacy_defaults.as_recorded(given)), recorded=True)
         # A record that names no validation images had none: half of its training images trained
         # the alphas, even if there is a validation split in the folder of images now.
         return settings.model_copy(
             update={"data": settings.data.model_copy(update={"val": settings.data.val or "none"})}
         )
 
-    def found(self) -> Genotype:
+    def read_genotype(self) -> Genotype:
         """Return the genotype. A ValueError says that the search has not ended."""
         if not self.genotype.is_file():
-            self.settings()
+            self.read_settings()
             more = (
                 f", or make its present state the result with `{command('finish', self.path)}`"
                 if self.checkpoint.exists()
@@ -199,21 +199,21 @@ class RunFolder:
                 f"the search in {self.path} is not finished: "
                 f"go on with `{command('resume', self.path)}`{more}"
             )
-        return Genotype.from_json(self.result()["genotype"])
+        return Genotype.from_json(self.read_result()["genotype"])
 
-    def result(self) -> GenotypeFile:
+    def read_result(self) -> GenotypeFile:
         """Read the content of `genotype`. A ValueError says that it is damaged."""
         return typed_json.read(self.genotype, GenotypeFile)
 
-    def images(self) -> ImagesFile:
+    def read_images(self) -> ImagesFile:
         """Read the content of `data`. A ValueError says that it is damaged."""
         return typed_json.read(self.data, ImagesFile)
 
-    def found_within(self) -> tuple[BudgetResult, ...]:
+    def read_budget_results(self) -> tuple[BudgetResult, ...]:
         """Return the cost of the found network beside each budget of its search."""
-        return tuple(map(BudgetResult.from_json, self.result().get("budget", [])))
+        return tuple(map(BudgetResult.from_json, self.read_result().get("budget", [])))
 
-    def history(self) -> list[Row]:
+    def read_history(self) -> list[Row]:
         """Read the rows of a finished search, one for each epoch, also those marked as missing.
 
         A run folder that keeps only the result has no rows.
@@ -223,19 +223,23 @@ class RunFolder:
         """
         if not self.metrics.exists() and not self.checkpoint.exists():
             return []
-        return records.read_epochs(self.metrics, self.epochs(), *records.SEARCH)
+        return records.read_epochs(self.metrics, self.count_epochs(), *records.SEARCH)
 
-    def epochs(self) -> int:
+    def count_epochs(self) -> int:
         """Return the number of epochs of a finished search. Damaged metrics are allowed."""
         if place := read_json(self.genotype, "genotype").get("finished"):
             return int(place["epochs"])
         last = records.undamaged(self.metrics)[-1:]
         stops = next((row["epoch"] + 1 for row in last if row.get("stop")), None)
-        return stops or self.settings().search.epochs or 0
+        return stops or self.read_settings().search.epochs or 0
 
-    def stopped(self) -> str | None:
-        """Return when and why a rule ended the search early, or None. ValueError as `history`."""
-        last = self.history()[-1:]
+    def early_stop_line(self) -> str | None:
+        """Return when and why a rule ended the search early, or None.
+
+        Raises:
+            ValueError: As `read_history`.
+        """
+        last = self.read_history()[-1:]
         return next(
             (
                 f"stopped early, after epoch {row['epoch'] + 1}: {row['stop']}"
@@ -245,17 +249,20 @@ class RunFolder:
             None,
         )
 
-    def finished_by_hand(self) -> str | None:
+    def place_of_finish(self) -> str | None:
         """Return where `archgrad finish` ended the search, ``after epoch 2 of 3``, or None."""
-        if not self.genotype.is_file() or not (place := self.result().get("finished")):
+        if not self.genotype.is_file() or not (place := self.read_result().get("finished")):
             return None
         steps = f" and {counted(place['steps'], 'step')}" if place["steps"] else ""
         return f"after epoch {place['epochs']} of {place['of']}{steps}"
 
-    def ended(self) -> list[str]:
+    def early_end_lines(self) -> list[str]:
         """Return a line for each reason for an early end: a rule, or `archgrad finish`."""
-        by_hand = self.finished_by_hand()
-        reasons = [self.stopped(), by_hand and f"a stopped search, finished {by_hand} as it was"]
+        by_hand = self.place_of_finish()
+        reasons = [
+            self.early_stop_line(),
+            by_hand and f"a stopped search, finished {by_hand} as it was",
+        ]
         return [reason for reason in reasons if reason]
 
     def check_reopen(self) -> None:
@@ -264,8 +271,8 @@ class RunFolder:
         Raises:
             ValueError: One of the two does not hold.
         """
-        self.settings()
-        if not self.finished_by_hand():
+        self.read_settings()
+        if not self.place_of_finish():
             raise ValueError(
                 f"the search in {self.path} was not ended by `archgrad finish`: leave out --reopen"
             )
@@ -283,15 +290,15 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Lock the folder, or raise a ValueError if another process has locked it.
 
         The operating system releases the lock of a dead process.
         """
-        with locked(self.path, self.names()):
+        with locked(self.path, self.file_names()):
             yield
 
-    def names(self) -> set[str]:
+    def file_names(self) -> set[str]:
         """Return the names of all files of a run."""
         parts = (
             getattr(self, name)

@@ -13,7 +13,7 @@ from archgrad.arch.genotype import Genotype
 from archgrad.cost.cost import Cost
 from archgrad.cost.limits import Limit, cheapest, is_feasible, most_expensive
 from archgrad.diagnostics.accuracy import accuracy
-from archgrad.searching.types import Data, Method, State
+from archgrad.searching.types import Method, SearchData, State
 from archgrad.storage.records import Row
 
 
@@ -46,7 +46,7 @@ def of_epochs(rows: Iterable[Row], cost: Cost) -> list[Point]:
             found.append(
                 Point(
                     row["genotype"],
-                    cost.of(Genotype.parse(row["genotype"])),
+                    cost.value_of(Genotype.parse(row["genotype"])),
                     reached,
                     f"epoch {row['epoch'] + 1}",
                 )
@@ -55,7 +55,13 @@ def of_epochs(rows: Iterable[Row], cost: Cost) -> list[Point]:
 
 
 def of_end(
-    method: Method, state: State, data: Data, found: Genotype, cost: Cost, count: int, images: int
+    method: Method,
+    state: State,
+    data: SearchData,
+    found: Genotype,
+    cost: Cost,
+    count: int,
+    images: int,
 ) -> list[Point]:
     """Return the result of a search, and the networks that its last alphas select under budgets.
 
@@ -83,7 +89,7 @@ def of_end(
         ):
             limits = (*others, Limit(cost, bound))
             if is_feasible(groups, limits):
-                genotypes[method.selected(state, limits)] = None
+                genotypes[method.selected_genotype(state, limits)] = None
 
     def measured(genotype: Genotype) -> float:
         batches = data.evaluation("val", limit=images)
@@ -97,7 +103,7 @@ def of_end(
         )[0]
 
     return [
-        Point(str(one), cost.of(one), measured(one), "end")
+        Point(str(one), cost.value_of(one), measured(one), "end")
         for one in genotypes
         if fits(one, groups)
     ]
@@ -110,7 +116,7 @@ def spread(least: Genotype | None, most: Genotype | None, cost: Cost, count: int
     """
     if least is None or most is None:
         return []
-    low, high = cost.of(least), cost.of(most)
+    low, high = cost.value_of(least), cost.value_of(most)
     return [(low + (high - low) * k / max(count - 1, 1)) * (1 + 1e-9) for k in range(count)]
 
 

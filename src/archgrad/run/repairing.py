@@ -39,7 +39,9 @@ def repair_search(folder: RunFolder, say: Say, *, previous: bool = False) -> Non
             "nothing to repair"
         )
     elif saved is None:
-        epochs = folder.epochs() if folder.genotype.exists() else 0  # 0: the search starts anew
+        epochs = (
+            folder.count_epochs() if folder.genotype.exists() else 0
+        )  # 0: the search starts anew
         repair_metrics(folder.metrics, epochs, say, columns=records.SEARCH)
     else:
         epochs = records.finished_epochs(
@@ -65,7 +67,7 @@ def repair_retraining(folder: Path, say: Say, *, previous: bool = False) -> None
         OSError: The file cannot be written.
     """
     home = RunFolder(folder)
-    with home.locked():
+    with home.lock():
         if (folder / WEIGHTS).exists():
             epochs = read_card(folder).settings.epochs
         else:

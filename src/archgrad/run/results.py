@@ -11,7 +11,7 @@ from archgrad.run import budgets, front
 from archgrad.run.folder import RunFolder
 from archgrad.run.judging import judge
 from archgrad.searching.loop import Found
-from archgrad.searching.types import Data, State
+from archgrad.searching.types import SearchData, State
 from archgrad.storage import records
 from archgrad.storage.files import write_json
 from archgrad.storage.records import Row
@@ -41,7 +41,7 @@ def write(
     write_pictures(folder, found, past)
     if points is not None:
         write_json(folder.front, points)
-    free = method.selected(state, ()) if method.limits and not state.decisions else None
+    free = method.selected_genotype(state, ()) if method.limits and not state.decisions else None
     classes = prepared.data.summary()["per_class"]["val"]
     content = {
         "genotype": found.genotype.to_json(),
@@ -57,7 +57,7 @@ def write(
 
 
 def front_json(
-    prepared: Prepared, folder: RunFolder, found: Found, images: Data | None = None
+    prepared: Prepared, folder: RunFolder, found: Found, images: SearchData | None = None
 ) -> dict[str, Any] | None:
     """Return the cost and the accuracy of the networks that a search saw.
 

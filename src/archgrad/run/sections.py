@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer
 
 from archgrad.bounds import SIDE, THREADS
+from archgrad.cost.target import Target, check_one_of_each, parse_target
 from archgrad.option_types import (
     Epochs,
     NotNegativeFloat,
@@ -20,7 +21,6 @@ from archgrad.option_types import (
     PositiveOrInfinite,
     Threads,
 )
-from archgrad.cost.target import Target, check_one_of_each, parse_target
 
 Budget = Annotated[Target, BeforeValidator(parse_target), PlainSerializer(str)]
 """A budget: text in files and on the command line, a `Target` in the settings."""
@@ -31,14 +31,14 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid"):
 
     epochs: Annotated[
         Epochs | None,
-        Field(description="number of epochs; the default is that of the space's literature (50)"),
+        Field(description="number of epochs; by default the published number for the space (50)"),
     ] = None
     batch: Annotated[
         int | None,
         Field(
             ge=2,
-            description="batch size of each weight step and each alpha step; the default is the "
-            "space's, 64",
+            description="batch size of each weight step and each alpha step; by default that of "
+            "the space (64)",
         ),
     ] = None
     precision: Annotated[
@@ -48,16 +48,19 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid"):
     recompute: Annotated[
         Literal["none", "cells"],
         Field(
-            description="parts whose activations the backward pass recomputes: less memory, more "
-            "time"
+            description="parts whose activations the backward pass computes again, which saves "
+            "memory and costs time"
         ),
     ] = "none"
     limit: Annotated[
         PositiveInt | None,
-        Field(description="number of images in each half (a stratified sample), for a short run"),
+        Field(
+            description="number of images in each of the splits train and val, as a stratified "
+            "sample for short runs"
+        ),
     ] = None
     checkpoint_seconds: Annotated[
-        PositiveOrInfinite, Field(description="seconds between checkpoints within an epoch")
+        PositiveOrInfinite, Field(description="seconds between two checkpoints within an epoch")
     ] = 60.0
 
 
@@ -67,8 +70,8 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     path: Annotated[
         str | None,
         Field(
-            description="folder (train/CLASS/* or CLASS/*), parquet, CSV, hub name (cifar10), or "
-            "digits"
+            description="path of a folder (train/CLASS/* or CLASS/*), a parquet file or a CSV "
+            "file, or a data set name on the hub (cifar10), or digits"
         ),
     ] = None
     size: Annotated[
@@ -76,44 +79,47 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             ge=1,
             le=SIDE,
-            description="side in pixels; by default 32 if the median side is at most 48, else 64",
+            description="side of the images in pixels; by default 32 if the median side is at most "
+            "48, else 64",
         ),
     ] = None
     test: Annotated[
         str | None,
         Field(
-            description="split or data set for the test; if there is none, 20 % of the images are "
+            description="split or data set of the test images; without one, 20 % of the images are "
             "held out"
         ),
     ] = None
     val: Annotated[
         str | None,
         Field(
-            description="split or data set that trains the alphas and validates a retraining; "
-            "by default val if there is a test split too (none: no validation set)"
+            description="split or data set that trains the alphas and validates a retraining, or "
+            "none; by default val, if there is a test split too"
         ),
     ] = None
     image_column: Annotated[
-        str | None, Field(description="column of a table that holds the images")
+        str | None, Field(description="name of the table column with the images")
     ] = None
     label_column: Annotated[
-        str | None, Field(description="column of a table that holds the classes")
+        str | None, Field(description="name of the table column with the classes")
     ] = None
     skip_unreadable: Annotated[
         bool | None,
         Field(
-            description="choice to leave out and record images that cannot be read; by default off"
+            description="exclusion of unreadable images, which the run lists in data.json; by "
+            "default off"
         ),
     ] = None
     drop_duplicates: Annotated[
         bool | None,
         Field(
-            description="choice to leave out training images that are test or validation images "
-            "too; by default off"
+            description="exclusion of training images that are also test or validation images; by "
+            "default off"
         ),
     ] = None
     cache: Annotated[
-        Path | None, Field(description="folder of decoded images; by default ~/.cache/archgrad")
+        Path | None,
+        Field(description="folder that keeps decoded images; by default ~/.cache/archgrad"),
     ] = None
     share: Annotated[
         float,
@@ -128,7 +134,10 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     )
     flip: Annotated[
         bool | None,
-        Field(description="random mirroring; by default on, unless the images are characters"),
+        Field(
+            description="random mirroring of the training images; by default on, unless they are "
+            "characters"
+        ),
     ] = None
     cutout: Annotated[NotNegativeInt, Field(description="side of the erased square in pixels")] = 0
     jitter: Annotated[NotNegativeFloat, Field(description="strength of colour jitter")] = 0.0
@@ -137,7 +146,8 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             ge=0,
             le=THREADS,
-            description="number of threads that read ahead, for sets that do not fit on the device",
+            description="number of threads that read images ahead, for sets that do not fit on the "
+            "device",
         ),
     ] = 0
 
@@ -180,8 +190,9 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
         AfterValidator(check_one_of_each),
         BeforeValidator(_at_commas),
         Field(
-            description="largest costs: macs=300M, params=60% (of the largest network), "
-            "latency=15ms, DEVICE=15ms, ram=256k (peak memory in bytes); all of them hold"
+            description="upper limits of the costs, such as macs=300M, params=60% (of the largest "
+            "network), latency=15ms, DEVICE=15ms or ram=256k (peak memory in bytes); the network "
+            "keeps all of them"
         ),
     ] = ()
     rate: Annotated[
@@ -189,7 +200,8 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             ge=0,
             allow_inf_nan=False,
-            description="growth of a multiplier per epoch while the cost is twice the budget",
+            description="growth of a cost multiplier per epoch at twice the budget; it is "
+            "proportional to cost / budget - 1",
         ),
     ] = 0.1
     size: Annotated[
@@ -197,14 +209,14 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             ge=8,
             le=SIDE,
-            description="side in pixels of the images at which costs are counted; by default the "
-            "search's",
+            description="side in pixels of the images for which costs are counted; by default the "
+            "side in the search",
         ),
     ] = None
     latency: Annotated[
         Path | None,
         Field(
-            description="table of `archgrad latency`; by default the one of this device and space"
+            description="file of `archgrad latency`; by default the file for this device and space"
         ),
     ] = None
     latency_batch: Annotated[
@@ -214,7 +226,7 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
         Literal["cpu", "cuda"], Field(description="device on which the latency was measured")
     ] = "cpu"
     latency_threads: Annotated[
-        Threads, Field(description="threads with which the latency was measured")
+        Threads, Field(description="number of threads with which the latency was measured")
     ] = 1
 
 
@@ -224,14 +236,15 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     gap: Annotated[
         bool,
         Field(
-            description="discretisation gap: accuracy that the supernet loses if its genotype "
-            "replaces its mixture"
+            description="measurement of the discretisation gap: the accuracy that the supernet "
+            "loses if its genotype replaces its mixture"
         ),
     ] = True
     gap_every: Annotated[
         PositiveInt | None,
         Field(
-            description="epochs between two gaps; by default five per search; always after the last"
+            description="number of epochs between two measurements of the gap; by default a search "
+            "has five, the last one after its last epoch"
         ),
     ] = None
     gap_images: Annotated[
@@ -241,7 +254,7 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
         bool,
         Field(
             description="Pareto front of cost and validation accuracy over the networks that the "
-            "search saw"
+            "search selected"
         ),
     ] = True
     front_points: Annotated[
@@ -249,29 +262,43 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             ge=1,
             le=10_000,
-            description="number of budgets under which the front selects from the last alphas",
+            description="number of budgets under which the last alphas select a network for the "
+            "front",
         ),
     ] = 8
-    entropy: Annotated[bool, Field(description="entropy and margin of each edge")] = True
-    entropy_every: Annotated[PositiveInt, Field(description="epochs between two entropies")] = 1
-    sharpness: Annotated[bool, Field(description="SAM sharpness of the training loss")] = False
+    entropy: Annotated[
+        bool, Field(description="measurement of the entropy and the margin of each edge")
+    ] = True
+    entropy_every: Annotated[
+        PositiveInt, Field(description="number of epochs between two measurements of the entropy")
+    ] = 1
+    sharpness: Annotated[
+        bool, Field(description="measurement of the SAM sharpness of the training loss")
+    ] = False
     sharpness_every: Annotated[
         PositiveInt | None,
         Field(
-            description="epochs between two sharpness values; by default only after the last epoch"
+            description="number of epochs between two measurements of the sharpness; by default "
+            "the last epoch alone has one"
         ),
     ] = None
     sharpness_over: Annotated[
         Literal["weights", "alphas", "both", "all"],
-        Field(description="parameters that the sharpness perturbs; all measures each of the three"),
+        Field(
+            description="parameters that the sharpness perturbs; all measures weights, alphas "
+            "and both, each by itself"
+        ),
     ] = "all"
     sharpness_rho: Annotated[
         PositiveFloat,
-        Field(description="radius of the ball within which they are perturbed"),
+        Field(description="radius of the ball in which the sharpness perturbs the parameters"),
     ] = 0.05
     sharpness_steps: Annotated[
         PositiveInt,
-        Field(description="number of ascent steps; 1 is SAM's approximation"),
+        Field(
+            description="number of gradient ascent steps in the sharpness ball; 1 is the "
+            "approximation of SAM"
+        ),
     ] = 1
     sharpness_batches: Annotated[
         PositiveInt,
@@ -282,11 +309,16 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     curvature: Annotated[
         bool,
         Field(
-            description="largest eigenvalue of the Hessian of the validation loss over the alphas"
+            description="measurement of the largest eigenvalue of the Hessian of the validation "
+            "loss by the alphas"
         ),
     ] = False
     curvature_every: Annotated[
-        PositiveInt, Field(description="epochs between two curvatures; always after the last")
+        PositiveInt,
+        Field(
+            description="number of epochs between two measurements of the curvature; the last "
+            "epoch always has one"
+        ),
     ] = 1
     curvature_batches: Annotated[
         PositiveInt, Field(description="number of validation batches for the curvature")
@@ -294,15 +326,15 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     ranking: Annotated[
         bool,
         Field(
-            description="rank correlation of search network, evaluation network and the table of "
-            "the space"
+            description="measurement of the rank correlations of supernet, evaluation network and "
+            "the benchmark of the space"
         ),
     ] = False
     ranking_every: Annotated[
         PositiveInt | None,
         Field(
-            description="epochs between two rankings; by default five per search; always after the "
-            "last"
+            description="number of epochs between two measurements of the ranking; by default a "
+            "search has five, the last one after its last epoch"
         ),
     ] = None
     ranking_architectures: Annotated[
@@ -310,14 +342,20 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             ge=2,
             le=100_000,
-            description="number of architectures to rank: one uniform sample of the space for all "
+            description="number of ranked architectures: one uniform sample of the space for all "
             "epochs",
         ),
     ] = 32
     ranking_images: Annotated[
         PositiveInt,
-        Field(description="number of validation images on which each of them is evaluated"),
+        Field(
+            description="number of validation images on which each ranked architecture is evaluated"
+        ),
     ] = 256
     ranking_table: Annotated[
-        bool, Field(description="choice to look up their true accuracies, if a table has them")
+        bool,
+        Field(
+            description="comparison of the ranking with the accuracies in the benchmark table of "
+            "the space"
+        ),
     ] = True

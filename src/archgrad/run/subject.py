@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from archgrad import tabular
-from archgrad.arch import chain
+from archgrad.arch import chain, decisions
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.nasbench201 import CELL
 from archgrad.arch.space import Space
@@ -45,8 +45,8 @@ class Subject:
         run: The run whose search it comes from, None if it comes from no run.
         file: The file that `archgrad derive` wrote of that search. None if the genotype is the
             result of the run itself.
-        within: The costs of the network beside its budgets.
-        says: The judgement of its search, if a file has one.
+        budget_results: The costs of the network beside its budgets.
+        judgement: The judgement of its search, if a file has one.
     """
 
     genotype: Genotype
@@ -56,18 +56,18 @@ class Subject:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     run: RunFolder | None = None
     file: Path | None = None
-    within: Sequence[BudgetResult] = ()
-    says: Judgement | None = None
+    budget_results: Sequence[BudgetResult] = ()
+    judgement: Judgement | None = None
 
     @property
     def folder(self) -> RunFolder | None:
         """Return the run if the genotype is its result, or None."""
         return self.run if self.file is None else None
 
-    def judged(self) -> list[str]:
+    def judgement_lines(self) -> list[str]:
         """Return the lines of the judgement of its search, none if no search is known."""
-        if self.says:  # the run may have been reopened since, so the file comes first
-            return self.says.lines()
+        if self.judgement:  # the run may have been reopened since, so the file comes first
+            return self.judgement.lines()
         if self.run is None:
             return []
         from archgrad.run import finished  # imports torch
@@ -94,8 +94,10 @@ class Subject:
         check_size(size or self.size)
         from archgrad.data import stem_for
 
-        stems = catalogue.spaces()[self.space_name].stems
-        space = self.space.resized(stem=stem_for(size or self.size, stems)) if stems else self.space
+        side, stems = size or self.size, catalogue.spaces()[self.space_name].stems
+        fitting: dict[str, Any] = {"stem": stem_for(side, stems)} if stems else {}
+        fitting |= {"size": side} if "size" in self.space.spec() else {}
+        space = self.space.resized(**fitting)
         usual = retrain_settings(space, self.recipe)
         return cast(
             "Derived",
@@ -117,7 +119,7 @@ class Subject:
         return Count(
             found["params"],
             found["macs"],
-            spec["channels"],
+            spec.get("channels"),
             spec.get("cells"),
             spec["classes"],
             side,
@@ -147,8 +149,8 @@ def subject(what: str, space: str | None = None) -> Subject:
     # Unlike Path.is_dir, this raises no error if a genotype is too long for the name of a file.
     if os.path.isdir(what):
         folder = RunFolder(path)
-        settings = folder.settings()
-        genotype = folder.found()
+        settings = folder.read_settings()
+        genotype = folder.read_genotype()
         about = named(space) if space else space_in_settings(settings)
         return Subject(
             genotype,
@@ -156,7 +158,7 @@ def subject(what: str, space: str | None = None) -> Subject:
             image_size(folder),
             retraining_settings(folder, settings),
             folder,
-            within=folder.found_within(),
+            budget_results=folder.read_budget_results(),
         )
     if not os.path.isfile(what):
         if os.path.exists(what):
@@ -165,10 +167,10 @@ def subject(what: str, space: str | None = None) -> Subject:
             raise ValueError(f"there is no run folder and no file {what}")
         genotype = Genotype.parse(what)
         return Subject(genotype, *named(space or usual_space(genotype)))
-    genotype, searched, within, says = from_file(path)
+    genotype, searched, budget_results, judgement = from_file(path)
     if searched is None:
-        return Subject(genotype, *named(space or usual_space(genotype)), says=says)
-    settings = searched.settings()
+        return Subject(genotype, *named(space or usual_space(genotype)), judgement=judgement)
+    settings = searched.read_settings()
     return Subject(
         genotype,
         *space_in_settings(settings),
@@ -176,8 +178,8 @@ def subject(what: str, space: str | None = None) -> Subject:
         settings.retrain,
         searched,
         path,
-        within,
-        says,
+        budget_results,
+        judgement,
     )
 
 
@@ -209,7 +211,7 @@ def space_in_settings(settings: SearchConfig) -> tuple[str, Mapping[str, Any]]:
 
 def image_size(folder: RunFolder) -> int:
     """Return the side of the images of a run, in pixels."""
-    return folder.images()["preprocess"]["size"]
+    return folder.read_images()["preprocess"]["size"]
 
 
 def other_shape_remark(
@@ -219,22 +221,23 @@ def other_shape_remark(
 
     Args:
         found: The genotype.
-        channels: The width of the network that is built.
-        cells: Its depth, None for a chain.
+        channels: The width of the network that is built, None for a module of the user's own.
+        cells: Its depth, None for a chain or such a module.
         size: The side of its images, in pixels.
     """
-    if not found.within or found.run is None:
+    if not found.budget_results or found.run is None:
         return None
 
     def shape(costs: budgets.Costs) -> str:
-        spec = costs.networks().spec()
+        spec = costs.retrainable_space().spec()
         deep = f"{spec['cells']} cells, " if "cells" in spec else ""
-        return f"{spec['channels']} channels, {deep}{costs.size}x{costs.size} images"
+        wide = f"{spec['channels']} channels, " if "channels" in spec else ""
+        return f"{wide}{deep}{costs.size}x{costs.size} images"
 
-    costs = budgets.retrainable_costs(found.run.settings(), found.space, found.size)
+    costs = budgets.retrainable_costs(found.run.read_settings(), found.space, found.size)
     recipe = {**costs.recipe, "channels": channels, "cells": cells}
     counted, built = shape(costs), shape(replace(costs, size=size, recipe=recipe))
-    names = " and ".join(one.cost for one in found.within)
+    names = " and ".join(one.cost for one in found.budget_results)
     return (
         f"the budget of {names} was counted at {counted}, so it does not hold for {built}"
         if counted != built
@@ -305,7 +308,8 @@ def usual_space(genotype: Genotype) -> str:
     """Return the name of the space to which cells or layers of this shape belong.
 
     Raises:
-        ValueError: The space lacks one of the primitives, and another space has them all.
+        ValueError: The space lacks one of the primitives, and another space has them all. Or the
+            genotype is one of a module of the user's own.
     """
     name = _space_of_shape(genotype)
     used = {link.primitive for cell in genotype.cells for link in cell.links}
@@ -326,6 +330,13 @@ def usual_space(genotype: Genotype) -> str:
 
 
 def _space_of_shape(genotype: Genotype) -> str:
+    if [cell.group for cell in genotype.cells] == [CELL]:
+        return "nasbench201"
     if chain.stages(genotype.cells):
         return "nasbenchmacro" if chain.is_macro(genotype.cells) else "mbconv"
-    return "nasbench201" if [cell.group for cell in genotype.cells] == [CELL] else "darts"
+    if decisions.are_decisions(genotype.cells):
+        raise ValueError(
+            f"the genotype {genotype} is one of a module of your own: name the module by "
+            "--space package.module:Name"
+        )
+    return "darts"

@@ -1,3 +1,4 @@
+from . import checkpoint as checkpoint
 from .carry import carried as carried
 from .compose import compose as compose
 from .loop import search as search
@@ -5,10 +6,13 @@ from .method import Method as Method
 from .observer import Observer as Observer
 from .patch import Patch as Patch
 from .steps import Bilevel as Bilevel
-from .types import Data as Data
+from .steps import alpha_step as alpha_step
+from .steps import set_learning_rate as set_learning_rate
+from .steps import weight_step as weight_step
 from .types import Decision as Decision
 from .types import Memory as Memory
 from .types import Plan as Plan
+from .types import SearchData as SearchData
 from .types import Stage as Stage
 from .types import State as State
 from .types import Stepper as Stepper

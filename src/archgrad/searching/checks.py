@@ -16,7 +16,7 @@ from archgrad.arch.space import Space
 from archgrad.errors import short_repr
 
 if TYPE_CHECKING:
-    from archgrad.searching.types import Data, Method, State
+    from archgrad.searching.types import Method, SearchData, State
 
 Identity = Mapping[str, Any]
 """The identity of a search in JSON's types (`Method.identity`)."""
@@ -156,7 +156,7 @@ def check_beside(
         )
 
 
-def check_images(state: State, data: Data) -> None:
+def check_images(state: State, data: SearchData) -> None:
     """Check that a state was planned for these numbers of images.
 
     Raises:
@@ -171,20 +171,20 @@ def check_images(state: State, data: Data) -> None:
         )
 
 
-def check_data(space: Space, data: Data) -> None:
+def check_data(space: Space, data: SearchData) -> None:
     """Check that data have the classes and channels of the space, if the data name them.
 
     Raises:
         ValueError: They have others.
     """
-    # These two attributes are not part of the protocol `Data`.
+    # These two attributes are not part of the protocol `SearchData`.
     classes, channels = (getattr(data, name, None) for name in ("classes", "in_channels"))
-    if isinstance(classes, Sized) and space.classes not in (None, len(classes)):
+    if isinstance(classes, Sized) and space.classes not in (0, len(classes)):
         raise ValueError(
             f"space {space.name} has {space.classes} classes, but these data have {len(classes)}: "
             f"make the space with classes={len(classes)}"
         )
-    if isinstance(channels, int) and space.in_channels not in (None, channels):
+    if isinstance(channels, int) and space.in_channels not in (0, channels):
         raise ValueError(
             f"space {space.name} has in_channels {space.in_channels}, but these data have "
             f"{channels}: make the space with in_channels={channels}"
@@ -197,8 +197,8 @@ def check_batch(space: Space, batch: Batch, split: str) -> None:
     Raises:
         ValueError: They have another shape or type, or a label is not a class of the space.
     """
-    if space.classes is None or space.in_channels is None:
-        return  # the user's own module may take anything
+    if not (space.classes and space.in_channels):
+        return  # a module of the user's may take anything
     images, labels = batch.images, batch.labels
     if images.dim() != 4 or images.shape[1] != space.in_channels:
         raise ValueError(

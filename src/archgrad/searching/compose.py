@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from archgrad.arguments import named_if_wrong
 from archgrad.bounds import EPOCHS
 from archgrad.searching.patch import RULES, SETTLED, Merge, Patch
 
@@ -28,7 +29,7 @@ def claims(patch: Patch, *, apart: bool = False) -> dict[str, Any]:
         "relax/readout/select" (the unit), the name of a field, or a key such as "weights.lr" ->
         the value of the patch.
     """
-    sets = patch.sets()
+    sets = patch.set_fields()
     claimed: dict[str, Any] = {}
     if sets & set(UNIT) and not patch.any_mixture:
         claimed["relax/readout/select"] = [getattr(patch, name) for name in UNIT]
@@ -81,10 +82,11 @@ def _never_moves_alphas(patch: Patch) -> bool:
 
 
 def _acts_in_alpha_steps_alone(patch: Patch) -> bool:
-    acting = [RULES[name] for name in patch.sets() if not RULES[name].quiet]
+    acting = [RULES[name] for name in patch.set_fields() if not RULES[name].inert_alone]
     return patch.needs_alphas or (bool(acting) and all(rule.in_alpha_steps for rule in acting))
 
 
+@named_if_wrong
 def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
     """Return one patch that has the effects of several, merged field by field (`Merge`).
 
@@ -131,7 +133,7 @@ def _merged_unit(patches: Sequence[Patch]) -> dict[str, Any]:
 
     The functions of a patch for any mixture go over those of the patch with the relaxation.
     """
-    units = [patch for patch in patches if patch.sets() & set(UNIT)]
+    units = [patch for patch in patches if patch.set_fields() & set(UNIT)]
     merged: dict[str, Any] = {
         "any_mixture": bool(units) and all(patch.any_mixture for patch in units)
     }

@@ -10,10 +10,11 @@ import torch
 
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import check_cells
+from archgrad.arguments import named_if_wrong
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.searching import checks
 from archgrad.searching.observer import Observer
-from archgrad.searching.types import Data, Method, State
+from archgrad.searching.types import Method, SearchData, State
 from archgrad.storage.records import Row
 
 
@@ -24,9 +25,10 @@ class Found(NamedTuple):
     state: State
 
 
+@named_if_wrong
 def search(
     method: Method,
-    data: Data,
+    data: SearchData,
     epochs: int,
     *,
     seed: int | None = None,
@@ -90,7 +92,7 @@ def search(
 
 
 def _run(
-    method: Method, data: Data, epochs: int, state: State, observers: tuple[Observer, ...]
+    method: Method, data: SearchData, epochs: int, state: State, observers: tuple[Observer, ...]
 ) -> Found:
     """Run a search from a state to its end."""
     while state.epoch < epochs and not state.stopped:
@@ -140,7 +142,7 @@ def record_stop(state: State, row: Row) -> None:
 
 def initial_state(
     method: Method,
-    data: Data,
+    data: SearchData,
     epochs: int,
     *,
     seed: int = 0,

@@ -1,6 +1,8 @@
 """A method: a patch over a space, with DARTS in every place that the patch leaves open.
 
-It starts a search, takes its steps, selects a genotype and finalises; it does not import the loop.
+It starts a search, takes its steps, begins its stages, selects a genotype and finalises. It does
+not import the loop. A `Stage` (`archgrad.searching.types`) changes the space, and `Method.build`
+then makes the networks of the new space.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch, Loss, Metric
 from archgrad.arch.space import AlphaSettings, Space, WeightSettings
+from archgrad.arguments import named_if_wrong
 from archgrad.components.context import Context, Progress
 from archgrad.components.hypergradient import Hypergradient, first_order
 from archgrad.components.losses import Term, accuracy, label_loss, task
 from archgrad.components.relax import softmax
 from archgrad.components.schedules import epoch_at_share
 from archgrad.components.select import strongest_genotype
-from archgrad.cost import room
+from archgrad.cost import process_memory
 from archgrad.cost.limits import Limits
 from archgrad.devices import device_named
 from archgrad.errors import counted, short_repr, unknown_name
@@ -34,11 +37,11 @@ from archgrad.searching.patch import Patch
 from archgrad.searching.start import initial_alphas, initialise
 from archgrad.searching.steps import Bilevel
 from archgrad.searching.types import (
-    Data,
     Decision,
     Finalise,
     Plan,
     Relaxation,
+    SearchData,
     Select,
     Stage,
     State,
@@ -50,18 +53,18 @@ from archgrad.spaces import space_of
 S = TypeVar("S", WeightSettings, AlphaSettings)
 
 
-class Made(NamedTuple):
+class Construction(NamedTuple):
     """Record how `archgrad.method` made a method.
 
     Attributes:
-        again: Function that makes the method again, from names, space and options.
+        construct: Function that makes the method again, from names, space and options.
         name: Names of the methods, joined by "+".
         given: Options of the call.
         patch: The patch that was made.
         space: The space of the method.
     """
 
-    again: Callable[..., Method]
+    construct: Callable[..., Method]
     name: str
     given: Mapping[str, Any]
     patch: Patch
@@ -77,7 +80,7 @@ class Method:
         base: Space before the patch changes it.
         published: Published rate and lengths, by which alphas.lr is fitted to the length of a
             search; None leaves the rate as the patch has it.
-        made: Names and options that `archgrad.method` made the method from.
+        construction: Names and options that `archgrad.method` made the method from.
 
     Raises:
         ValueError: The patch sets a field that the stepper does not read, or a setting that cannot
@@ -87,12 +90,12 @@ class Method:
     patch: Patch
     base: Space
     published: rate.Published | None = None
-    made: Made | None = field(default=None, compare=False)
+    construction: Construction | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base", space_of(self.base))
         self._check_presets()
-        unread = self.patch.sets() - self.stepper.reads
+        unread = self.patch.set_fields() - self.stepper.reads
         if unread:
             names = ", ".join(sorted(unread))
             raise ValueError(
@@ -114,7 +117,7 @@ class Method:
         Otherwise its results would differ from the published ones, so this raises a ValueError.
         """
         for origin in self.patch.origins:
-            other = origin.differs(self.base.name)
+            other = origin.differing_options(self.base.name)
             if not other:
                 continue
             names = "+".join(dict.fromkeys(one.name for one in self.patch.origins))
@@ -136,15 +139,15 @@ class Method:
         Raises:
             ValueError: `archgrad.method` did not make this method.
         """
-        made = self.made
+        made = self.construction
         if made is None or made.patch is not self.patch or made.space is not self.base:
             raise ValueError(
                 f"method {self.name!r} cannot be pickled: pickle the names and options that it is "
                 "made of, and make it there again"
             )
-        return made.again, (made.name, self.base, dict(made.given))
+        return made.construct, (made.name, self.base, dict(made.given))
 
-    def changed(self, **fields: Any) -> Method:
+    def with_patch_fields(self, **fields: Any) -> Method:
         """Return the same method with other fields of its patch."""
         return replace(self, patch=replace(self.patch, **fields))
 
@@ -192,7 +195,7 @@ class Method:
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """The metrics of a pass: the accuracy, unless the patch has others."""
-        return {"accuracy": accuracy} if self.patch.metrics is None else self.patch.metrics
+        return self.patch.metrics or {"accuracy": accuracy}
 
     @property
     def weight_terms(self) -> tuple[Term, ...]:
@@ -248,7 +251,7 @@ class Method:
         given = options.values(
             f"{self.name}: {name}", options.model(type(usual)), getattr(self.patch, name)
         )
-        return replace(usual, **given)  # type: ignore[type-var]
+        return replace(usual, **given)
 
     @cached_property
     def alpha_settings(self) -> Callable[[Plan], AlphaSettings]:
@@ -374,7 +377,7 @@ class Method:
         Nothing else builds them. It happens at the start, at a stage, and before a checkpoint is
         loaded.
         """
-        room.check_memory(space)
+        process_memory.check_memory(space)
         state.space, state.identity = space, self.identity(state.plan)
         state.nets = self.stepper.nets(space)
         # Every network is initialised before any moves, because modules that two networks share
@@ -454,14 +457,14 @@ class Method:
         """Return the number of steps of the current epoch."""
         return self.stepper.steps(self, state.plan, state.epoch)
 
-    def done(self, state: State) -> int:
+    def steps_done(self, state: State) -> int:
         """Return the number of steps since the search began."""
         return (
             sum(self.stepper.steps(self, state.plan, epoch) for epoch in range(state.epoch))
             + state.step
         )
 
-    def left(self, state: State) -> int:
+    def steps_left(self, state: State) -> int:
         """Return the number of steps that are left, with those of this epoch."""
         return (
             sum(
@@ -475,7 +478,7 @@ class Method:
         """Return the name of the current phase, for the progress bar and the metrics."""
         return self.stepper.phase(self, state)
 
-    def end_epoch(self, state: State, data: Data) -> dict[str, Any]:
+    def end_epoch(self, state: State, data: SearchData) -> dict[str, Any]:
         """End the epoch: show it to the memories, and move the state to the next epoch.
 
         Returns:
@@ -490,7 +493,7 @@ class Method:
         state.epoch, state.step = state.epoch + 1, 0
         return reported
 
-    def finalise(self, state: State, data: Data) -> Iterator[Decision]:
+    def finalise(self, state: State, data: SearchData) -> Iterator[Decision]:
         """Yield the decisions after the last epoch, and add them to ``state.decisions``.
 
         It goes on from the decisions that are already there.
@@ -570,10 +573,10 @@ class Method:
 
     def genotype(self, state: State) -> Genotype:
         """Return the genotype that is selected now, or the last decision of the finalisation."""
-        return state.decisions[-1].genotype if state.decisions else self.selected(state)
+        return state.decisions[-1].genotype if state.decisions else self.selected_genotype(state)
 
     @torch.no_grad()
-    def selected(self, state: State, limits: Limits | None = None) -> Genotype:
+    def selected_genotype(self, state: State, limits: Limits | None = None) -> Genotype:
         """Return the genotype that is selected from the current alphas.
 
         The alphas are read in float64, because a cold softmax in float32 rounds ops and edges to 0
@@ -590,3 +593,6 @@ class Method:
         exact = {name: rows.double() for name, rows in state.alphas.items()}
         mixture = self.mixture(exact, self.context(state, "readout"))
         return self.select(mixture, state.space.groups, self.limits if limits is None else limits)
+
+
+Method.__init__ = named_if_wrong(Method.__init__)  # type: ignore[method-assign]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from archgrad.searching.types import Data, Decision, Method, State, Values
+    from archgrad.searching.types import Decision, Method, SearchData, State, Values
     from archgrad.storage.records import Row
 
 
@@ -20,7 +20,7 @@ class Observer(Protocol):
         """Follow one step, whose metrics are ``values``; ``state.step`` counts this step too."""
         return None
 
-    def on_epoch(self, method: Method, state: State, data: Data, row: Row) -> Row | None:
+    def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
         """Follow the end of an epoch. ``state.epoch`` is already the next epoch.
 
         Args:

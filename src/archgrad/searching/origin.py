@@ -22,27 +22,27 @@ class Origin(NamedTuple):
     Attributes:
         name: Name of the method.
         options: All options of the call, with defaults.
-        said: Names of the options that the user set.
-        usual: Defaults of the function.
+        by_user: Names of the options that the user set.
+        defaults: Defaults of the function.
         presets: Presets of the method.
     """
 
     name: str
     options: Mapping[str, Any]
-    said: frozenset[str]
-    usual: Mapping[str, Any]
+    by_user: frozenset[str]
+    defaults: Mapping[str, Any]
     presets: Presets
 
-    def differs(self, space: str) -> dict[str, Any]:
+    def differing_options(self, space: str) -> dict[str, Any]:
         """Return the options whose values differ in a space, with their values there.
 
         Options that the user set do not count.
         """
-        there = {**self.usual, **self.presets.get(space, {})}
+        there = {**self.defaults, **self.presets.get(space, {})}
         return {
             name: value
             for name, value in there.items()
-            if name not in self.said and self.options[name] != value
+            if name not in self.by_user and self.options[name] != value
         }
 
 
@@ -50,7 +50,7 @@ def origin(
     function: Callable[..., Any],
     given: Mapping[str, Any],
     presets: Presets,
-    said: frozenset[str] | None = None,
+    by_user: frozenset[str] | None = None,
 ) -> Origin:
     """Return the origin of the patch that ``function(**given)`` makes.
 
@@ -58,14 +58,14 @@ def origin(
         function: Function of the method.
         given: Options of the call.
         presets: Presets of the method.
-        said: Names of the options that the user set; None: all of ``given``.
+        by_user: Names of the options that the user set; None: all of ``given``.
     """
     parameters = inspect.signature(function).parameters.values()
     usual = {one.name: one.default for one in parameters if one.default is not one.empty}
     return Origin(
         function.__name__,
         {**usual, **given},
-        frozenset(given) if said is None else said,
+        frozenset(given) if by_user is None else by_user,
         usual,
         presets,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archgrad.arch.edges import EdgeGroup
 from archgrad.arch.passes import Loss, Metric
+from archgrad.arguments import named_if_wrong
 from archgrad.components.hypergradient import Hypergradient
 from archgrad.components.losses import Term
 from archgrad.components.schedules import Scalar, When
@@ -50,14 +51,14 @@ class Merge(Enum):
 
 
 class Rule(NamedTuple):
-    """How a field of `Patch` is merged and checked."""
+    """Rule by which a field of `Patch` is merged and checked."""
 
     merge: Merge
     functions: bool = False  # every value must be callable
-    aside: bool = False  # it does not change the search: names, texts and flags
-    quiet: bool = False  # it has no effect without other fields
+    descriptive: bool = False  # it does not change the search: names, texts and flags
+    inert_alone: bool = False  # it has no effect without other fields
     in_alpha_steps: bool = False  # it has an effect in alpha steps alone
-    settled: bool = False  # options of the user decide: darts.*, weights.*, alphas.*
+    user_settles: bool = False  # options of the user decide: darts.*, weights.*, alphas.*
 
 
 def _rule(merge: Merge, **marks: bool) -> Mapping[str, Rule]:
@@ -81,8 +82,8 @@ class Patch:
             compose with it.
         reshape: Changes of the mixture, in order, in the readout too.
         loss: Loss in the place of the cross-entropy, in both halves of a step.
-        metrics: Name -> function (output, batch) -> scalar or None, in the place of the accuracy
-            that the records have for each half of a step.
+        metrics: Name -> function (output, batch) -> scalar or None, recorded for each half of a
+            step; without any the records have the accuracy.
         weight_terms: Terms added to the loss of the weights.
         alpha_terms: Terms added to the loss of the alphas.
         train_alpha_terms: Terms of the alphas that are computed on training images.
@@ -112,21 +113,24 @@ class Patch:
         stepper: Stepper in the place of `archgrad.searching.steps.Bilevel`.
         needs_alphas: Whether the method does nothing without alpha steps, even if one of its
             fields acts in weight steps.
+        reads_logits: Names of the methods that read the logits (B, K) of a classifier, which a
+            module of the user's need not have.
+        reads_accuracy: Names of the methods that judge networks by their accuracy.
         origins: Methods that made this patch, with their options.
 
     Raises:
         ValueError: A field has a value of another type.
     """
 
-    name: str = field(metadata=_rule(Merge.NAME, aside=True))
+    name: str = field(metadata=_rule(Merge.NAME, descriptive=True))
     relax: Relaxation | None = field(default=None, metadata=_rule(Merge.UNIT, functions=True))
     readout: Relaxation | None = field(default=None, metadata=_rule(Merge.UNIT, functions=True))
     select: Select | None = field(default=None, metadata=_rule(Merge.UNIT, functions=True))
-    any_mixture: bool = field(default=False, metadata=_rule(Merge.OF_UNIT, aside=True))
+    any_mixture: bool = field(default=False, metadata=_rule(Merge.OF_UNIT, descriptive=True))
     reshape: tuple[Reshape, ...] = field(default=(), metadata=_rule(Merge.ADDED, functions=True))
     loss: Loss | None = field(default=None, metadata=_rule(Merge.ONE, functions=True))
-    metrics: Mapping[str, Metric] | None = field(
-        default=None, metadata=_rule(Merge.ONE, aside=True)
+    metrics: Mapping[str, Metric] = field(
+        default_factory=dict, metadata=_rule(Merge.KEYS, functions=True, descriptive=True)
     )
     weight_terms: tuple[Term, ...] = field(default=(), metadata=_rule(Merge.ADDED, functions=True))
     alpha_terms: tuple[Term, ...] = field(
@@ -135,18 +139,21 @@ class Patch:
     train_alpha_terms: tuple[Term, ...] = field(
         default=(), metadata=_rule(Merge.ADDED, functions=True, in_alpha_steps=True)
     )
-    drives: Mapping[Any, str] = field(default_factory=dict, metadata=_rule(Merge.KEYS, aside=True))
+    drives: Mapping[Any, str] = field(
+        default_factory=dict, metadata=_rule(Merge.KEYS, descriptive=True)
+    )
     memory: Mapping[str, Callable[[], Memory]] = field(
-        default_factory=dict, metadata=_rule(Merge.KEYS, functions=True, quiet=True)
+        default_factory=dict, metadata=_rule(Merge.KEYS, functions=True, inert_alone=True)
     )
     scalars: Mapping[str, Scalar] = field(
-        default_factory=dict, metadata=_rule(Merge.KEYS, functions=True, quiet=True)
+        default_factory=dict, metadata=_rule(Merge.KEYS, functions=True, inert_alone=True)
     )
     extra_alphas: Mapping[str, Callable[[EdgeGroup], tuple[int, ...]]] = field(
-        default_factory=dict, metadata=_rule(Merge.KEYS, functions=True, quiet=True)
+        default_factory=dict, metadata=_rule(Merge.KEYS, functions=True, inert_alone=True)
     )
     hypergradient: Hypergradient | None = field(
-        default=None, metadata=_rule(Merge.ONE, functions=True, in_alpha_steps=True, settled=True)
+        default=None,
+        metadata=_rule(Merge.ONE, functions=True, in_alpha_steps=True, user_settles=True),
     )
     alpha_split: str | None = field(default=None, metadata=_rule(Merge.ONE, in_alpha_steps=True))
     perturb: Perturb | None = field(default=None, metadata=_rule(Merge.ONE, functions=True))
@@ -155,28 +162,32 @@ class Patch:
     )
     stages: tuple[Stage, ...] | None = field(default=None, metadata=_rule(Merge.ONE))
     finalise: Finalise | None = field(default=None, metadata=_rule(Merge.ONE, functions=True))
-    order: str | None = field(default=None, metadata=_rule(Merge.ONE, settled=True))
+    order: str | None = field(default=None, metadata=_rule(Merge.ONE, user_settles=True))
     alpha_from: When | None = field(
-        default=None, metadata=_rule(Merge.LATEST, functions=True, quiet=True)
+        default=None, metadata=_rule(Merge.LATEST, functions=True, inert_alone=True)
     )
     lengths: tuple[When, ...] = field(
-        default=(), metadata=_rule(Merge.ADDED, functions=True, quiet=True)
+        default=(), metadata=_rule(Merge.ADDED, functions=True, inert_alone=True)
     )
     limits: Limits = field(default=(), metadata=_rule(Merge.ADDED))
     space: Mapping[str, Any] = field(default_factory=dict, metadata=_rule(Merge.KEYS))
     weights: Mapping[str, Any] = field(
-        default_factory=dict, metadata=_rule(Merge.KEYS, settled=True)
+        default_factory=dict, metadata=_rule(Merge.KEYS, user_settles=True)
     )
     alphas: Mapping[str, Any] = field(
-        default_factory=dict, metadata=_rule(Merge.KEYS, quiet=True, settled=True)
+        default_factory=dict, metadata=_rule(Merge.KEYS, inert_alone=True, user_settles=True)
     )
-    with_rate: tuple[str, ...] = field(default=(), metadata=_rule(Merge.ADDED, quiet=True))
+    with_rate: tuple[str, ...] = field(default=(), metadata=_rule(Merge.ADDED, inert_alone=True))
     ahead: Mapping[str, Ahead] = field(
-        default_factory=dict, metadata=_rule(Merge.UNION, functions=True, quiet=True)
+        default_factory=dict, metadata=_rule(Merge.UNION, functions=True, inert_alone=True)
     )
     stepper: Stepper | None = field(default=None, metadata=_rule(Merge.ONE))
-    needs_alphas: bool = field(default=False, metadata=_rule(Merge.ALL, aside=True))
-    origins: tuple[Origin, ...] = field(default=(), metadata=_rule(Merge.ADDED, aside=True))
+    needs_alphas: bool = field(default=False, metadata=_rule(Merge.ALL, descriptive=True))
+    reads_logits: tuple[str, ...] = field(default=(), metadata=_rule(Merge.ADDED, descriptive=True))
+    reads_accuracy: tuple[str, ...] = field(
+        default=(), metadata=_rule(Merge.ADDED, descriptive=True)
+    )
+    origins: tuple[Origin, ...] = field(default=(), metadata=_rule(Merge.ADDED, descriptive=True))
 
     def __post_init__(self) -> None:
         if self.any_mixture and self.relax is not None:
@@ -212,12 +223,15 @@ class Patch:
                 )
 
     def __repr__(self) -> str:
-        return f"<Patch {self.name}: {', '.join(sorted(self.sets())) or 'DARTS'}>"
+        return f"<Patch {self.name}: {', '.join(sorted(self.set_fields())) or 'DARTS'}>"
 
-    def sets(self) -> frozenset[str]:
+    def set_fields(self) -> frozenset[str]:
         """Return the names of the fields that this patch sets and that change a search."""
         unset = Patch("")
         return frozenset(name for name in CHANGES if getattr(self, name) != getattr(unset, name))
+
+
+Patch.__init__ = named_if_wrong(Patch.__init__)  # type: ignore[method-assign]
 
 
 def _several(value: Any) -> tuple[Any, ...]:
@@ -236,8 +250,8 @@ def rule_of(one: Field[Any]) -> Rule:
 RULES: Mapping[str, Rule] = {one.name: rule_of(one) for one in fields(Patch)}
 """The name of each field of `Patch` -> its rule."""
 
-CHANGES = frozenset(name for name, rule in RULES.items() if not rule.aside)
+CHANGES = frozenset(name for name, rule in RULES.items() if not rule.descriptive)
 """The fields that change a search. A stepper names those of them that it reads."""
 
-SETTLED = frozenset(name for name, rule in RULES.items() if rule.settled)
+SETTLED = frozenset(name for name, rule in RULES.items() if rule.user_settles)
 """The fields on which options of the user decide where patches do not agree."""

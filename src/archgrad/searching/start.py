@@ -9,7 +9,7 @@ from torch import nn
 
 from archgrad.arch.edges import Alphas
 from archgrad.arch.space import Space
-from archgrad.seeds import generator, place_seed, seeded
+from archgrad.seeds import generator, place_seed, seed_cpu, seeded
 
 
 def initialise(net: nn.Module, seed: int) -> nn.Module:
@@ -27,7 +27,10 @@ def initialise(net: nn.Module, seed: int) -> nn.Module:
     with seeded(seed, "init"):
         for name, module in net.named_modules():
             if module._parameters and callable(reset := getattr(module, "reset_parameters", None)):
-                torch.manual_seed(place_seed(seed, "init", name))
+                if all(value is None or value.is_cpu for value in module._parameters.values()):
+                    seed_cpu(seed, "init", name)
+                else:
+                    torch.manual_seed(place_seed(seed, "init", name))
                 reset()
     return net
 

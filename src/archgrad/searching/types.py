@@ -66,7 +66,7 @@ class Plan(NamedTuple):
     alpha_split: str = "val"
 
 
-class Data(Protocol):
+class SearchData(Protocol):
     """Give the images of a search, in the splits "train", "val" and "test"."""
 
     def count(self, split: str = "train") -> int:
@@ -85,7 +85,7 @@ class Data(Protocol):
 
         Args:
             split: Name of the split.
-            epoch: Number of the epoch, from 0 on.
+            epoch: Index of the epoch, counted from 0.
             start: First step.
             steps: Number of batches; None: those of one epoch.
         """
@@ -116,7 +116,7 @@ class Decision(NamedTuple):
     note: dict[str, Any]
 
 
-Finalise = Callable[["Method", "State", "Data", list[Decision]], Iterator[Decision]]
+Finalise = Callable[["Method", "State", "SearchData", list[Decision]], Iterator[Decision]]
 """(method, state, data, decisions already taken) -> the decisions that follow the last epoch.
 
 It starts from the decisions already taken, because the frame of a generator cannot be saved.
@@ -235,15 +235,15 @@ class Method(Protocol):
 
     def step(self, state: State, train: Batch, val: Batch) -> Values: ...
 
-    def end_epoch(self, state: State, data: Data) -> dict[str, Any]: ...
+    def end_epoch(self, state: State, data: SearchData) -> dict[str, Any]: ...
 
-    def finalise(self, state: State, data: Data) -> Iterator[Decision]: ...
+    def finalise(self, state: State, data: SearchData) -> Iterator[Decision]: ...
 
     def steps(self, state: State) -> int: ...
 
-    def done(self, state: State) -> int: ...
+    def steps_done(self, state: State) -> int: ...
 
-    def left(self, state: State) -> int: ...
+    def steps_left(self, state: State) -> int: ...
 
     def phase(self, state: State) -> str: ...
 
@@ -257,9 +257,9 @@ class Method(Protocol):
 
     def genotype(self, state: State) -> Genotype: ...
 
-    def selected(self, state: State, limits: Limits | None = None) -> Genotype: ...
+    def selected_genotype(self, state: State, limits: Limits | None = None) -> Genotype: ...
 
-    def changed(self, **fields: Any) -> Method: ...
+    def with_patch_fields(self, **fields: Any) -> Method: ...
 
     def check(self, epochs: int) -> None: ...
 
@@ -299,7 +299,7 @@ class Memory(Protocol):
         return None
 
     def after_epoch(
-        self, method: Method, state: State, data: Data, context: Context
+        self, method: Method, state: State, data: SearchData, context: Context
     ) -> dict[str, Any]:
         """Return columns for the epoch's row of the metrics.
 

@@ -86,7 +86,7 @@ def check(space: Any, stages: Stages) -> None:
                 raise ValueError(
                     f"primitives of {name!r} must name at least one, or the chain would end there"
                 )
-    for layer in (layer for stage in stages for layer in stage if layer.keeps):
+    for layer in (layer for stage in stages for layer in stage if layer.keeps_shape):
         if layer.outputs % space.partial_channels:
             raise ValueError(
                 f"{layer.name} has {layer.outputs} channels, "
@@ -275,6 +275,6 @@ class ChainNet(nn.Module):
             layer.outputs,
             layer.stride,
             Style(space.affine, space.track),
-            space.partial_channels if layer.keeps else 1,
+            space.partial_channels if layer.keeps_shape else 1,
             blocks.primitives(layer, self.kind),
         )

@@ -16,18 +16,21 @@ PrimitiveSets = tuple[str, ...] | Primitives | None
 """The option ``primitives``: None for those of the space, names for all edges, or names by edge."""
 
 HELP = {
-    "name": "name of the space, as `archgrad spaces` lists it",
-    "channels": "channels of the first cell of the supernet, or of a chain's stem",
-    "cells": "number of cells of the supernet (NAS-Bench-201: of each of its three stages)",
+    "name": (
+        "name of the space, as `archgrad spaces` lists it, or package.module:Name of a module of "
+        "your own"
+    ),
+    "channels": "number of channels of the first cell of the supernet, or of a chain's stem",
+    "cells": "number of cells of the supernet (in NAS-Bench-201, of each of its three stages)",
     "primitives": "names of the primitives on every edge; the default is the space's own",
     "extras": "names of primitives on every edge beside the searched ones; they are never selected",
-    "in_channels": "channels of an image; a search reads them from the images",
+    "in_channels": "number of channels of an image; a search reads it from the images",
     "classes": "number of classes; a search reads it from the images",
     "stem": (
         "form of the first layers (cifar, imagenet, and small in mbconv); "
         "a search chooses it by the image size"
     ),
-    "affine": "scale and shift in the BatchNorms of cells, or of a chain's layers",
+    "affine": "learned scale and shift in the BatchNorms of cells, or of a chain's layers",
     "track": "running statistics in the BatchNorms of cells, or of a chain's layers",
     "auxiliary": "second classifier at two thirds of the depth, for training",
     "partial_channels": (

@@ -14,6 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+__all__ = ["benchmark_of", "latency_table", "other_images_note"]
+
 BY_SPACE = {
     "nasbench201": "archgrad.tabular.nasbench201",
     "nasbenchmacro": "archgrad.tabular.nasbenchmacro",

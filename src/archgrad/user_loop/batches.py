@@ -53,13 +53,11 @@ def batch_of(given: Any, split: str, device: torch.device, parts: int = 1) -> Ba
             raise ValueError(
                 f"{split}: a batch of {min(sizes)} samples cannot be computed in {parts} parts"
             )
-        if not index:
-            batch = batch._replace(index=torch.full((min(sizes),), -1))
     return batch
 
 
 class Loaders:
-    """Loaders in the place of a search's images (`archgrad.searching.types.Data`).
+    """Loaders in the place of a search's images (`archgrad.searching.types.SearchData`).
 
     Args:
         loaders: Split -> iterable of batches; each pass over it begins anew.
@@ -108,10 +106,13 @@ class Loaders:
             found = batch_of(given, split, self.device)
             size = len(tree_leaves(found.labels)[0])
             if limit is not None and seen + size > limit:
-                room = limit - seen
-                found = Batch(*tree_map_only(Tensor, lambda x: x[:room], tuple(found[:3])))
+                found = _first(found, limit - seen)
             if limit is None or seen < limit:
                 yield found
             seen += size
             if limit is not None and seen >= limit:
                 return
+
+
+def _first(batch: Batch, count: int) -> Batch:
+    return Batch(*tree_map_only(Tensor, lambda x: x[:count], tuple(batch[:3])))

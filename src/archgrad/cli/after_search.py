@@ -32,7 +32,7 @@ def show_verdict(
         console: Where they are printed.
         table: The benchmark, a module of `archgrad.tabular`.
         genotype: The found architecture.
-        within: The budgets of the search, as `RunFolder.found_within` returns them.
+        within: The budgets of the search, as `RunFolder.read_budget_results` returns them.
         folder: The run folder of the search. If it searched on other images than those of the
             table, a note says so.
     """
@@ -46,7 +46,7 @@ def show_verdict(
 
 def note_on_images(folder: RunFolder) -> str | None:
     """Return a sentence if a search saw other images than those of the tables, otherwise None."""
-    images = folder.images()
+    images = folder.read_images()
     return tabular.other_images_note(Path(images["name"]).name, images["preprocess"]["size"])
 
 

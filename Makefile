@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/pip freeze | grep '^torch==' > $(VENV)/constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[dev]'
 	$(BIN)/pip check
-	$(BIN)/python -c "import archgrad, torch, lightning_fabric, datasets, kornia, lazy_loader, pydantic, cyclopts, docstring_parser, rich, safetensors, scipy, sklearn, jinja2, matplotlib"
+	$(BIN)/python -c "import archgrad, torch, lightning_fabric, datasets, kornia, lazy_loader, pydantic, cyclopts, docstring_parser, rich, safetensors, scipy, sklearn, matplotlib"
 	@touch $@
 
 # A whole search on real images, the network it finds trained and tested: each command is shown as it runs.

@@ -25,7 +25,7 @@ import archgrad
 from archgrad.arch.passes import Batch
 from archgrad.observers.probes import Entropies, Gap, Ranking, Sharpness
 from archgrad.run.watchers import true_accuracies
-from archgrad.searching.loop import Observer
+from archgrad.searching import Observer
 from archgrad.seeds import generator
 from archgrad.storage.records import Row
 

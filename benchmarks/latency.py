@@ -92,18 +92,19 @@ def main() -> None:
     print(f"{wanted.hardware}, torch {wanted.torch}, {table.date}: {place}")
     fit = f"{table.base:.3f} ms + {table.scale:.3f} x sum of ops, R2 {table.r2:.3f}"
     print(f"calibrated on {len(seen)}: {fit}, worst {100 * table.worst:.1f} %")
-    predicted = [cost.of(genotype) for genotype in unseen]
+    predicted = [cost.value_of(genotype) for genotype in unseen]
     for one, true in sorted(zip(predicted, measured), key=lambda pair: pair[1]):
         print(
             f"  predicted {one:8.2f}   measured {true:8.2f}   {100 * (one - true) / true:+6.1f} %"
         )
     base, scale = fit_line(
-        [macs.added(net.genotype) for net in table.nets], [net.measured for net in table.nets]
+        [macs.sum_over_ops(net.genotype) for net in table.nets],
+        [net.measured for net in table.nets],
     )
     print(judged("latency table", predicted, measured))
     drifted = [drift * one for one in predicted]
     print(judged(f"latency table times the drift of {drift:.3f}", drifted, measured))
-    by_macs = [drift * (base + scale * macs.added(genotype)) for genotype in unseen]
+    by_macs = [drift * (base + scale * macs.sum_over_ops(genotype)) for genotype in unseen]
     print(judged("a line in multiply-adds times the drift", by_macs, measured))
 
 

@@ -63,10 +63,10 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|")
     for (name, genotype, width), ms, space in zip(rows, measured, spaces):
-        macs = costs(space, wanted.size, **space.spec())["macs"].of(genotype) / 1e6
+        macs = costs(space, wanted.size, **space.spec())["macs"].value_of(genotype) / 1e6
         predicted = error = ""  # the table predicts networks of its own width only
         if width == own:
-            time = cost.of(genotype)
+            time = cost.value_of(genotype)
             predicted, error = f"{time:.2f}", f"{100 * (time * drift / ms - 1):+.1f} %"
         print(f"| {name} | {width} | {macs:.1f} | {predicted} | {ms / drift:.2f} | {error} |")
 

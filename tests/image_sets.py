@@ -6,7 +6,7 @@ from PIL import Image
 
 
 def silent(line):
-    """Swallows what `load` reports."""
+    """Ignore a line that `load` reports."""
 
 
 def write(path, colour=(200, 30, 60), size=(12, 12), mode="RGB", **options):

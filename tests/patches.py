@@ -1,4 +1,4 @@
-"""Patches of the tests' own: small caricatures of methods of the field."""
+"""Patches for the tests: small simplified forms of published methods."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def strong(weights: Tensor, group: EdgeGroup) -> list[list[str]]:
 
 
 def keep_alphas(old: State, new: State) -> None:
-    """The logits of the ops that stay."""
+    """Copy the logits of the ops that stay."""
     for name, group in new.space.groups.items():
         for e, edge in enumerate(group.edges):
             columns = [old.space.groups[name].edges[e].primitives.index(p) for p in edge.primitives]

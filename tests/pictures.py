@@ -1,4 +1,4 @@
-"""Pictures as a blank page, where they are not what is tested: drawing two of them takes longer than a small search."""
+"""Blank pictures for tests that do not check pictures, because drawing two of them takes longer than a small search."""
 
 from __future__ import annotations
 

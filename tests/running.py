@@ -33,7 +33,7 @@ STEPS = 3  # of one epoch
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """All that a run leaves and two equal runs must agree on."""
+    """Return the content of a run folder on which two equal runs must agree."""
     content = torch.load(folder / "checkpoint.pt", weights_only=True)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {
@@ -50,7 +50,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal to the last bit."""
+    """Return whether two values are equal to the last bit."""
     if isinstance(one, torch.Tensor):
         return one.dtype == other.dtype and torch.equal(one, other)
     if isinstance(one, dict):
@@ -61,7 +61,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def after(steps: int, act: Callable[[], Any]) -> Callable[..., Any]:
-    """A `Method.step` that acts once ``steps`` steps are done, before anybody hears of the last."""
+    """Return a `Method.step` that calls ``act`` after ``steps`` steps, before an observer sees the last one."""
     from archgrad.searching.method import Method
 
     real, done = Method.step, [0]
@@ -93,7 +93,7 @@ def dying(place: str, arguments: list[str]) -> int:
 
 
 def fresh(place: int | str, *arguments: str) -> int:
-    """The exit code of `dying` in a process that starts from nothing. It takes seconds to begin."""
+    """Return the exit code of `dying` in a new process, which takes seconds to start."""
     return subprocess.run(
         [sys.executable, __file__, str(place), *arguments], stdout=subprocess.DEVNULL, timeout=300
     ).returncode
@@ -105,7 +105,7 @@ def forked(place: int | str, *arguments: str) -> int:
 
 
 def code_of_fork(work: Callable[[], int]) -> int:
-    """The exit code of a fork of this process, which is what ``work`` gives back. It prints nothing but a traceback."""
+    """Return the exit code of a fork of this process, the result of ``work``. The fork prints nothing except a traceback."""
     sys.stdout.flush(), sys.stderr.flush()
     child = os.fork()
     if child:

@@ -1,4 +1,4 @@
-"""Searches over noise that are stopped at one place, saved, and gone on with."""
+"""Searches over noise that stop at one place, save, and continue."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Record:
 
 
 class Saves(Record):
-    """Checkpoints at these places, in passing."""
+    """Save checkpoints at these places while the search goes on."""
 
     def __init__(self, places, folder):
         super().__init__()
@@ -59,7 +59,7 @@ def run(method: Method, observers=(), state=None, epochs=EPOCHS, seed=1, data=DA
 
 
 def content(method: Method, state) -> dict:
-    """All that a checkpoint holds but of whom it is: what methods that do the same must agree on."""
+    """Return the content of a checkpoint without its identity, on which two equal methods must agree."""
     return {
         part: value
         for part, value in checkpoint.pack(method, state).items()
@@ -68,7 +68,7 @@ def content(method: Method, state) -> dict:
 
 
 def same(a, b) -> bool:
-    """Equal to the last bit, containers included."""
+    """Return whether two values, or containers of values, are equal to the last bit."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
@@ -79,7 +79,7 @@ def same(a, b) -> bool:
 
 
 def resumed(method: Method, place, path, epochs=EPOCHS, data=DATA):
-    """The same search, stopped at a place, and gone on with from the file."""
+    """Return the same search after a stop at a place, continued from the file."""
     early, late = Record(place, path), Record()
     with pytest.raises(Stopped):
         run(method, [early], epochs=epochs, data=data)
@@ -92,7 +92,7 @@ def resumed(method: Method, place, path, epochs=EPOCHS, data=DATA):
 
 
 def gone_on(method: Method, path, epochs=EPOCHS, data=DATA):
-    """From a checkpoint to the end: what is found, and the rows from there on."""
+    """Continue from a checkpoint to the end; return the result and the further rows."""
     late = Record()
     return run(
         method, [late], checkpoint.restore(method, checkpoint.read(path)), epochs, data=data

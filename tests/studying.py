@@ -1,4 +1,4 @@
-"""Studies as small as can be, whose searches run in the process that asks for them: one of their own takes seconds to begin."""
+"""The smallest studies, whose searches run in the process of the test, because a process of their own takes seconds to start."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ STEPS = 3 * 2 * 2 * 2  # of all searches of `TWO`: three an epoch
 
 
 class Here:
-    """What `execute` asks of a process."""
+    """A stand-in for a process, with the methods that `execute` calls."""
 
     def __init__(self, one: Run) -> None:
-        self.returncode = main(one.arguments())
+        self.returncode = main(one.next_arguments())
 
     def poll(self) -> int:
         return self.returncode

@@ -107,7 +107,7 @@ def test_one_hot_and_primitives():
         ),
     ],
 )
-def test_a_misfit_is_named(wrong, message):
+def test_a_genotype_of_another_space_is_refused_with_the_difference(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong.one_hot(GROUPS)
 

@@ -25,7 +25,9 @@ def test_the_table_is_whole():
 
 def test_known_accuracies():
     rows = table()
-    assert [rows.best(f"{images}_test") for images in ("cifar10", "cifar100", "imagenet16")] == [
+    assert [
+        rows.best_accuracy(f"{images}_test") for images in ("cifar10", "cifar100", "imagenet16")
+    ] == [
         94.373,
         73.513,
         47.311,

@@ -60,7 +60,7 @@ def test_the_alpha_gradient_is_the_papers():
 
 
 def test_padding_and_removed_edges_count_for_nothing():
-    """Two groups, three edges of 3, 2 and 0 ops: the mean is over two."""
+    """Of three edges with 3, 2 and 0 ops in two groups, the mean is over the two with ops."""
     groups = {
         "one": EdgeGroup("one", (Edge(0, 1, ("a", "b", "c")), Edge(0, 2, ("a", "b")))),
         "two": EdgeGroup("two", (Edge(0, 1, ()), Edge(0, 2, ("a", "b", "c")))),
@@ -93,8 +93,8 @@ def test_strength_zero_is_darts_without_decay_bit_for_bit():
     assert same(a, b)
 
 
-def test_it_holds_the_alphas_together():
-    """Their spread within an edge, after the same few steps with a high rate of the alphas."""
+def test_the_regulariser_keeps_the_alphas_closer():
+    """The test compares the spread of the alphas within an edge after the same few steps at a high learning rate."""
 
     def spread(m):
         return torch.cat([a.std(1) for a in searched(m).state.alphas.values()]).mean().item()
@@ -105,7 +105,7 @@ def test_it_holds_the_alphas_together():
     )
 
 
-def test_cdarts_reads_it_too():
+def test_cdarts_adds_the_regulariser_to_its_joint_loss():
     record = Record()
     m = method(
         "cdarts+betadarts",

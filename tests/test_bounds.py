@@ -1,4 +1,4 @@
-"""What asks for more than a machine has is refused before anything is asked of it; what somebody may want passes."""
+"""Requests for more than a machine has are refused before any work, and plausible requests pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from archgrad import data
 from archgrad.arch.genotype import Genotype
 from archgrad.compare.study import seeds_of
-from archgrad.cost import room
+from archgrad.cost import process_memory
 from archgrad.data import places
 from archgrad.data.batches import search_data
 from archgrad.errors import LONGEST, short_repr, shortened, unknown_name
@@ -24,21 +24,21 @@ def test_a_network_that_no_memory_holds_is_refused(name, monkeypatch):
         space(name, channels=100_000_000_000)
     with pytest.raises(ValueError, match=f"space {name}: channels must be at most"):
         catalogue.check_space(name, {"channels": 100_000_000_000})
-    monkeypatch.setattr(room, "available_bytes", lambda: 10**9)
+    monkeypatch.setattr(process_memory, "available_bytes", lambda: 10**9)
     with pytest.raises(
         ValueError,
         match=r"the weights of a network of 4,096 channels.* take .*B, and there is room for 1\.0 GB",
     ):
-        room.check_memory(space(name, channels=4096))
+        process_memory.check_memory(space(name, channels=4096))
 
 
 def test_networks_that_somebody_may_want_pass(monkeypatch):
     for name in SPACES:
-        room.check_memory(space(name))
-    monkeypatch.setattr(room, "available_bytes", lambda: 64 * 10**9)
-    room.check_memory(space("nasbench201", channels=256))
-    room.check_memory(space("nasbench201", channels=16, classes=21_841))
-    room.check_memory(space("nasbench201", channels=16, classes=100_000))
+        process_memory.check_memory(space(name))
+    monkeypatch.setattr(process_memory, "available_bytes", lambda: 64 * 10**9)
+    process_memory.check_memory(space("nasbench201", channels=256))
+    process_memory.check_memory(space("nasbench201", channels=16, classes=21_841))
+    process_memory.check_memory(space("nasbench201", channels=16, classes=100_000))
 
 
 def test_a_share_that_leaves_no_image_is_refused():

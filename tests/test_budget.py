@@ -43,8 +43,8 @@ def macs(base=NB) -> Cost:
 def limited(share, base=NB) -> Limit:
     cost = macs(base)
     low, high = (
-        cost.added(cheapest(cost, base.groups)),
-        cost.added(most_expensive(cost, base.groups)),
+        cost.sum_over_ops(cheapest(cost, base.groups)),
+        cost.sum_over_ops(most_expensive(cost, base.groups)),
     )
     return Limit(cost, low + share * (high - low))
 
@@ -65,7 +65,7 @@ def test_every_method_keeps_to_its_budget(name, base, share):
         [record],
         data=Noise(per_epoch=1),
     )
-    assert limit.holds(found.genotype) and all(row["macs"] <= limit.bound for row in record.rows)
+    assert limit.allows(found.genotype) and all(row["macs"] <= limit.bound for row in record.rows)
 
 
 def test_a_budget_that_excludes_nothing_changes_no_selection_and_no_step():
@@ -98,7 +98,7 @@ def test_multipliers_resume_bit_for_bit(name, tmp_path):
 
 
 def test_the_alphas_come_to_ask_for_what_the_budget_allows():
-    """By the multipliers alone, whatever the loss wants; and not for the least there is, though the mixture stays flat."""
+    """The multipliers alone move the alphas to the budget, and not to the smallest network, although the mixture stays flat."""
     limit, record = limited(0.15), Record()
     run(
         method("darts", NB, budget=budget((limit,), rate=1.0), alphas={"lr": 0.1, "decay": 0.0}),
@@ -111,7 +111,7 @@ def test_the_alphas_come_to_ask_for_what_the_budget_allows():
         and asked[-1] <= limit.bound
         and max(row["macs_multiplier"] for row in record.rows) > 0
     )
-    assert asked[-1] > (limit.bound + limit.cost.added(cheapest(limit.cost, NB.groups))) / 2
+    assert asked[-1] > (limit.bound + limit.cost.sum_over_ops(cheapest(limit.cost, NB.groups))) / 2
     assert record.rows[-1]["macs_expected"] < record.rows[0]["macs_expected"]
 
 
@@ -146,15 +146,15 @@ def test_multipliers_follow_what_would_be_selected_without_a_budget_and_never_fa
         {"cell": torch.tensor([[0.0, 0.1, 0.2, 0.3, 0.0]]).expand(6, 5)}
     )  # asks for the dearest op everywhere, though flat
     memory, free = Multipliers(limits, rate=0.02), most_expensive(cost, NB.groups)
-    over = torch.tensor([cost.added(free) / limit.bound - 1 for limit in limits])
+    over = torch.tensor([cost.sum_over_ops(free) / limit.bound - 1 for limit in limits])
     m = SimpleNamespace(
-        readout=lambda state: mixture, selected=lambda state, limits: strongest_genotype(mixture, NB.groups, limits),
+        readout=lambda state: mixture, selected_genotype=lambda state, limits: strongest_genotype(mixture, NB.groups, limits),
         genotype=lambda state: cheapest(cost, NB.groups), moves_alphas=lambda state: state,
     )  # fmt: skip
     context = forward(mixture.weights["cell"], memory.multipliers).context
     row = memory.after_epoch(m, True, None, context)
     assert torch.allclose(memory.multipliers, 0.02 * over) and (over > 0).all()
-    assert row["macs_free"] == cost.added(free) and row["macs"] == cost.added(
+    assert row["macs_free"] == cost.sum_over_ops(free) and row["macs"] == cost.sum_over_ops(
         cheapest(cost, NB.groups)
     )
     before = memory.multipliers.clone()
@@ -163,7 +163,7 @@ def test_multipliers_follow_what_would_be_selected_without_a_budget_and_never_fa
     mixture = Mixture({"cell": mixture.weights["cell"].flip(1)})  # asks for what is cheap
     memory.multipliers = torch.tensor([1.0, 0.0])
     memory.after_epoch(m, True, None, context)  # down faster than up: nothing drives on what is met
-    low = cost.added(strongest_genotype(mixture, NB.groups)) / limits[0].bound - 1
+    low = cost.sum_over_ops(strongest_genotype(mixture, NB.groups)) / limits[0].bound - 1
     assert low < 0 and torch.allclose(
         memory.multipliers, torch.tensor([1 + 20 * 0.02 * low, 0.0]).clamp(min=0)
     )
@@ -181,7 +181,7 @@ def test_a_cold_softmax_keeps_the_order_of_what_it_leaves_at_0():
     }
     assert all(int((rows > 0).sum()) == 1 for rows in m.readout(state).weights.values())
     found = m.selected_genotype(
-        state, (Limit(cost, cost.added(most_expensive(cost, MACRO.groups)) - 1),)
+        state, (Limit(cost, cost.sum_over_ops(most_expensive(cost, MACRO.groups)) - 1),)
     )
     assert sorted(cell.links[0].primitive for cell in found.cells) == ["mb3_k3"] + 7 * ["mb6_k5"]
 
@@ -189,7 +189,7 @@ def test_a_cold_softmax_keeps_the_order_of_what_it_leaves_at_0():
 def test_what_a_stage_leaves_has_a_selection_with_all_its_links():
     """FairDARTS's own, cut down by its threshold, may fit where no whole one is left."""
     cost = costs(DARTS, 8)["params"]
-    low, high = (cost.added(one(cost, DARTS.groups)) for one in (cheapest, most_expensive))
+    low, high = (cost.sum_over_ops(one(cost, DARTS.groups)) for one in (cheapest, most_expensive))
     limit = Limit(cost, low + 0.05 * (high - low))
     m = method("fairdarts+progressive", DARTS, budget=budget((limit,)))
     state = m.start(seed=0, epochs=4, steps=3)
@@ -199,7 +199,7 @@ def test_what_a_stage_leaves_has_a_selection_with_all_its_links():
         )
         state.alphas[name][0, group.edges[0].primitives.index("skip_connect")] = 3.0
     left = DARTS.resized(primitives=survivors(m, state, 2)).groups
-    assert is_feasible(left, (limit,)) and limit.holds(m.selected_genotype(state))
+    assert is_feasible(left, (limit,)) and limit.allows(m.selected_genotype(state))
 
 
 def test_a_larger_budget_from_the_same_alphas_never_has_a_smaller_score():

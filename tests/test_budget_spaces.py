@@ -65,15 +65,15 @@ def test_a_devices_own_numbers_in_the_order_of_scores(device):
 
     base, known = space("nasbench201"), cost(device)
     mixture, table = mixture_of(base.groups, 5), nasbench201.table()
-    spent = np.array([known.of(table.genotype(index)) for index in range(0, len(table), 5)])
+    spent = np.array([known.value_of(table.genotype(index)) for index in range(0, len(table), 5)])
     rows = log_weights(mixture, base.groups)["cell"].numpy()
     scores = rows[np.arange(6), table.ops[::5]].sum(1)
     for share in (0.001, 0.05, 0.5):
         limit = Limit(known, float(np.quantile(spent, share)))
         found = strongest_genotype(mixture, base.groups, (limit,))
         assert (
-            known.of(found) <= limit.bound
-            and known.of(select_above(0.3)(mixture, base.groups, (limit,))) <= limit.bound
+            known.value_of(found) <= limit.bound
+            and known.value_of(select_above(0.3)(mixture, base.groups, (limit,))) <= limit.bound
         )
         assert score(found, mixture, base.groups) >= scores[spent <= limit.bound].max() - 1e-9
 
@@ -94,7 +94,8 @@ def test_three_budgets_of_the_published_width_in_mbconv():
     base = space("mbconv", stem="imagenet", classes=1000)
     cost, mixture = costs(base, 224)["macs"], mixture_of(base.groups, 1)
     low, high = (
-        cost.added(one) for one in (cheapest(cost, base.groups), most_expensive(cost, base.groups))
+        cost.sum_over_ops(one)
+        for one in (cheapest(cost, base.groups), most_expensive(cost, base.groups))
     )
     last = -float("inf")
     for bound in (200e6, 300e6, 400e6):

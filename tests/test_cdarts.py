@@ -113,7 +113,7 @@ def test_the_regulariser_with_one_joint_pass_by_hand():
     )
 
 
-def test_counted_once_per_stage():
+def test_an_op_of_the_regulariser_counts_once_in_each_stage():
     """Their sum was over the stages of the network, which share the alphas; of ``none`` it was a mean."""
     thrice = cdarts(pretrain=0, per_stage=True, regular=2.0).scalars["regular"]
     once = cdarts(pretrain=0, per_stage=True, regular=2.0, regular_on="none").scalars["regular"]
@@ -314,7 +314,7 @@ def test_epochs_are_iterations_and_rows_say_what_they_were(keep):
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_a_cycle_begins_with_optimizers_that_know_nothing(keep):
+def test_a_cycle_begins_with_new_optimizers_unless_they_are_kept(keep):
     m = made(pretrain=1, joint=1, keep_optimizers=keep)
     state = run(m, epochs=2).state
     state.plan, state.epoch = state.plan._replace(epochs=3), 2
@@ -333,7 +333,7 @@ def test_a_cycle_begins_with_optimizers_that_know_nothing(keep):
     ("per", "last"),
     [("never", 0.08), ("epoch", 0.001 + 0.5 * 0.079 * (1 + math.cos(math.pi * 2 / 3)))],
 )
-def test_both_networks_have_the_learning_rate_of_now(per, last):
+def test_both_networks_have_the_learning_rate_of_the_epoch(per, last):
     """Constant, as the authors' was; falling by the user's own word."""
     state = run(made(pretrain=1, joint=1, settings={"weights": {"per": per}}), epochs=3).state
     assert [
@@ -487,7 +487,7 @@ def test_bad_options_are_refused_in_one_line(options, message, tmp_path, capsys)
     assert not out.exists()
 
 
-def test_a_space_without_stages_is_told_so():
+def test_a_space_without_stages_is_refused():
     net = SimpleNamespace(feature_channels=())
     mine = SimpleNamespace(
         name="mine",

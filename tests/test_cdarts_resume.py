@@ -207,7 +207,7 @@ def without_teachers() -> list[float]:
     ("teachers", "place"),
     [("snapshots", "second joint pass"), ("remembered", "a cycle's border")],
 )
-def test_all_three_resume(teachers, place, tmp_path):
+def test_cdarts_stdarts_and_sddarts_together_resume_bit_for_bit(teachers, place, tmp_path):
     m = made(
         others="+stdarts+sddarts", settings={"sddarts": {"teachers": teachers}}, pretrain=1, joint=2
     )
@@ -238,7 +238,7 @@ def test_further_terms_of_the_alphas_read_the_search_network():
     assert [forward.supernet is state.nets["search"] for forward in seen] == [True]
 
 
-def test_frozen_for_longer_by_another():
+def test_a_method_that_rests_its_alphas_longer_extends_the_pretraining():
     """The later beginning counts, and epochs of one batch have a schedule too."""
     m, record = (
         made(others="+stdarts", settings={"stdarts": {"warmup": 2}}, pretrain=0, joint=1),

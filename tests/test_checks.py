@@ -70,7 +70,7 @@ def test_a_state_of_another_search_is_refused_wherever_it_is_handed_in(what, tmp
     search(method("darts", NB), Noise(), 2, state=checkpoint.restore(method("darts", NB), content))
 
 
-def test_an_option_of_a_method_counts():
+def test_a_state_of_the_same_method_with_another_option_is_refused():
     mine, other = (method("stdarts", NB, sigma=sigma) for sigma in (1e-3, 1e-2))
     with pytest.raises(
         ValueError, match=r"options\.stdarts\.sigma 0\.001, and this method has 0\.01"
@@ -135,7 +135,7 @@ def test_a_method_that_was_resolved_and_read_back_is_the_same_one():
         ({"device": "meta"}, "device: the state is on cpu, not on meta"),
     ],
 )
-def test_what_is_said_beside_a_state_is_as_it_has_it(given, says):
+def test_a_seed_or_device_beside_a_state_must_be_that_of_the_state(given, says):
     mine = method("darts", NB)
     with pytest.raises(ValueError, match=says):
         search(mine, Noise(), 2, state=state_of(mine), **given)

@@ -160,9 +160,32 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serch"], 'Unknown command "serch". Did you mean "search"?'),
+        (["search", "--nosuch", "3"], "Unknown option: --nosuch."),
+        (["show", "nowhere"], "nowhere"),
+        (["resume", "nowhere"], "there is no run in nowhere"),
+        (["evaluate", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_wrong_word_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"]])
+def test_help_is_no_mistake(capsys, arguments):
+    assert main(arguments) == 0
+    said = capsys.readouterr()
+    assert "archgrad" in said.out and not said.err
+
+
 def test_a_missing_value_is_named_with_its_meaning(capsys):
-    assert "derive needs a value for --budget (largest costs, such as macs=300M" in refused(
-        capsys, "derive", "run"
+    assert (
+        "derive needs a value for --budget (upper limits of the costs, such as macs=300M"
+        in refused(capsys, "derive", "run")
     )
     assert "resume needs FOLDER: add it, or read archgrad resume --help" in refused(
         capsys, "resume"
@@ -186,12 +209,12 @@ def test_an_existing_run_is_left_alone(trained, capsys):
     assert (trained / "checkpoint.pt").read_bytes() == before
 
 
-def test_resuming_what_is_finished(trained, capsys):
+def test_resume_of_a_finished_run_changes_nothing(trained, capsys):
     assert main(["resume", str(trained)]) == 0
     assert "is finished" in capsys.readouterr().out
 
 
-def test_resuming_nothing(tmp_path, capsys):
+def test_resume_without_a_run_is_refused(tmp_path, capsys):
     assert "there is no run in" in refused(capsys, "resume", str(tmp_path))
 
 

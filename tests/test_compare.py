@@ -119,7 +119,7 @@ def test_a_blind_study_looks_up_no_truth(done, tmp_path, capsys):
     blind = study.read(("", {**read_yaml(done / "study.yaml")[1], "blind": True}))
     assert study.read(("", blind.to_mapping())).blind
     first = runs_of(blind, home)[0]
-    assert first.name == "darts-seed1" and first.record()
+    assert first.name == "darts-seed1" and first.write_summary()
     found = summary.read(first.summary)
     assert found["benchmark"] is None and not [
         name for name in found["final"] if "test" in name or name == "rank"
@@ -256,11 +256,11 @@ def test_a_killed_run_goes_on_to_the_same_end(done, tmp_path):
     jobs.write_settings(asked, runs)
 
     def start(one: Run) -> subprocess.Popen[bytes]:
-        started.append(one.arguments()[0])
+        started.append(one.next_arguments()[0])
         if len(started) == 2:
             return jobs.start(one)
         return subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "running.py"), "4", *one.arguments()],
+            [sys.executable, str(Path(__file__).parent / "running.py"), "4", *one.next_arguments()],
             stdout=subprocess.DEVNULL,
         )
 
@@ -376,7 +376,7 @@ def test_what_outlived_its_study_is_waited_for(done, tmp_path):
             [one], jobs=1, stopping=lambda: False, ended=ends.append, say=lambda line: lock.close(),
             start=lambda one: pytest.fail("started"), pause=0.01,
         )  # fmt: skip
-    assert ends[0].failure is None and one.done
+    assert ends[0].failure is None and one.is_done
 
 
 def test_a_damaged_run_ends_alone(done, tmp_path):
@@ -396,7 +396,9 @@ def test_a_damaged_run_ends_alone(done, tmp_path):
         pause=0,
     )
     assert (
-        str(runs[0].folder.genotype) in ends[0].failure and ends[1].failure is None and runs[1].done
+        str(runs[0].folder.genotype) in ends[0].failure
+        and ends[1].failure is None
+        and runs[1].is_done
     )
 
 

@@ -99,7 +99,7 @@ def test_commands_work_from_anywhere_and_are_collected(tmp_path, capsys, monkeyp
     assert "Retrainings" in capsys.readouterr().out
 
 
-def test_what_began_goes_on_by_its_line(whole, capsys):
+def test_a_run_that_began_continues_by_its_printed_command(whole, capsys):
     """Of a study whose one search is at work: the rest is left out, the line goes on."""
     home = StudyFolder(whole)
     begun = Run("darts", 3, home)
@@ -121,7 +121,7 @@ def test_retrainings_are_counted_apart(tmp_path, capsys, monkeypatch):
     out, began = tmp_path / "study", []
 
     def start(one: Run) -> Here:
-        began.append(" ".join(one.arguments()[:1] + one.arguments()[-1].split("/")[-1:]))
+        began.append(" ".join(one.next_arguments()[:1] + one.next_arguments()[-1].split("/")[-1:]))
         return Here(one)
 
     here(monkeypatch, start=start)
@@ -182,7 +182,7 @@ def test_a_retraining_that_fails_leaves_the_search_in_the_table(tmp_path, capsys
 
     class Breaks(Here):
         def __init__(self, one: Run) -> None:
-            if one.arguments()[0] == "search":
+            if one.next_arguments()[0] == "search":
                 super().__init__(one)
             else:
                 self.returncode = 1
@@ -208,7 +208,7 @@ def test_spreads_of_searches_and_of_retrainings_by_hand():
     assert retrained.retrained({1: [89.0], 2: [92.0]}).sd_retraining is None
 
 
-def test_nothing_retrained_is_no_result(tmp_path):
+def test_without_a_finished_retraining_there_are_no_results(tmp_path):
     assert (
         retrained.results(RunFolder(tmp_path), 2) == {}
         and len(list(retrained.pending(RunFolder(tmp_path), 2))) == 2

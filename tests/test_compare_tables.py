@@ -50,12 +50,12 @@ def test_paired_difference_by_hand():
     """t(0.975, 3) = 3.18245; differences 1, 2, 1, 2 have sd 0.57735, and 1, -2, 3, -1 have 2.21736."""
     control = {1: 90.0, 2: 92.0, 3: 94.0, 4: 96.0}
     clear = difference({4: 98.0, 3: 95.0, 2: 94.0, 1: 91.0, 5: 0.0}, control)
-    assert clear is not None and clear.n == 4 and clear.clear is True
+    assert clear is not None and clear.n == 4 and clear.is_clear is True
     assert (clear.mean, clear.low, clear.high) == pytest.approx(
         (1.5, 1.5 - 0.918693, 1.5 + 0.918693), abs=1e-5
     )
     noise = difference({1: 91.0, 2: 90.0, 3: 97.0, 4: 95.0}, control)
-    assert noise is not None and noise.clear is False
+    assert noise is not None and noise.is_clear is False
     assert (noise.mean, noise.low, noise.high) == pytest.approx(
         (0.25, 0.25 - 3.528308, 0.25 + 3.528308), abs=1e-5
     )
@@ -79,7 +79,7 @@ def test_p_values_by_hand_and_their_correction():
     assert {arm: one.corrected for arm, one in found.items()} == pytest.approx(
         {"a": 0.06, "b": 0.03, "c": 0.06, "none": None}
     )
-    assert [found[arm].clear for arm in ("a", "b", "c", "none")] == [
+    assert [found[arm].is_clear for arm in ("a", "b", "c", "none")] == [
         False,
         True,
         False,
@@ -89,12 +89,12 @@ def test_p_values_by_hand_and_their_correction():
     assert holm({}) == {}
 
 
-def test_what_cannot_be_judged_is_not():
+def test_a_difference_without_a_test_has_no_p_value():
     assert difference({1: 1.0}, {2: 1.0}) is None
     one = difference({1: 3.0}, {1: 1.0})
-    assert one is not None and (one.mean, one.low, one.clear) == (2.0, None, None)
+    assert one is not None and (one.mean, one.low, one.is_clear) == (2.0, None, None)
     same = difference({1: 0.3, 2: 0.1 + 0.2}, {1: 0.0, 2: 0.0})  # equal but for rounding
-    assert same is not None and same.sd == 0 and same.clear is None
+    assert same is not None and same.sd == 0 and same.is_clear is None
 
 
 CONVS = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
@@ -260,14 +260,14 @@ def test_selection_is_by_validation_alone():
         made("darts", 3, 99.0, validation=0.6),
     ]
     (best,) = comparison(runs, "darts").best.values()
-    assert (best.seed, best.validation, best.worth) == (
+    assert (best.seed, best.validation, best.measures) == (
         2,
         0.6,
         {"cifar10_test": 90.0},
     )  # the first of equals, whatever the test says
 
 
-def test_a_tidy_file():
+def test_the_csv_has_a_row_for_each_arm_seed_and_measure():
     lines = tidy_csv(
         [MADE[0] | {"retrained": {"runs": [{"test": 80.0}, {"test": 82.0}]}}],
         "darts",
@@ -301,7 +301,7 @@ def test_the_terminal_says_what_is_noise(capsys):
 def test_recorded_studies_stand_in_the_results(folder, monkeypatch):
     """Once all its runs are there, a study's tables stand on its page in docs/studies as they follow from its summaries."""
     whole = study.read(read_yaml(folder / "study.yaml"), recorded=True)
-    if all(one.done for one in runs_of(whole, StudyFolder(folder))):
+    if all(one.is_done for one in runs_of(whole, StudyFolder(folder))):
         found = summary.read_all(folder / "summaries")
         compared = comparison(found, whole.control, tuple(whole.arms))  # takes seconds
         monkeypatch.setattr(pages, "comparison", lambda *arguments: compared)

@@ -41,7 +41,7 @@ def test_dashes_and_short_forms():
     )
 
 
-def test_null_is_not_said():
+def test_null_counts_as_unset():
     assert read(("", {"seed": None, "search": {"epochs": None}, "weights": None})) == SearchConfig()
 
 
@@ -162,7 +162,7 @@ def test_recipes_build(recipe):
     assert resolved.search.epochs and resolved.search.batch and settings.data.path
 
 
-def test_there_are_recipes():
+def test_the_recipes_folder_is_not_empty():
     assert {
         "digits.yaml",
         "darts.yaml",

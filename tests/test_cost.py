@@ -61,16 +61,16 @@ def test_a_genotype_costs_its_base_and_its_links():
         (CellGenotype("normal", (Link(0, 2, "skip_connect"), Link(2, 3, "sep_conv_3x3")), (2, 3)),)
     )
     assert (
-        COST.of(genotype)
-        == COST.added(genotype)
+        COST.value_of(genotype)
+        == COST.sum_over_ops(genotype)
         == pytest.approx(7.0 + float(RANDOM[0, 1] + RANDOM[4, 2]))
     )
-    assert Cost("energy", "mJ", 7.0, COST.ops, exact=lambda one: 3.5).of(genotype) == 3.5
+    assert Cost("energy", "mJ", 7.0, COST.ops, exact=lambda one: 3.5).value_of(genotype) == 3.5
 
 
 def test_uniform_weights_expect_the_mean_over_all_genotypes():
     everywhere = Mixture({"normal": torch.full((5, 3), 1 / 3, dtype=torch.float64)})
-    every = [COST.added(genotype) for genotype in genotypes()]
+    every = [COST.sum_over_ops(genotype) for genotype in genotypes()]
     assert len(every) == 48
     assert float(expected(COST, everywhere, SMALL)) == pytest.approx(
         sum(every) / len(every), rel=1e-12
@@ -88,7 +88,7 @@ def test_any_weights_expect_the_mean_over_draws_from_them():
         chance = 1 / 3  # of the pair of edges into node 3
         for source, target, primitive in genotype.cells[0].links:
             chance *= float(chances[at[source, target], NAMES.index(primitive) - 1])
-        mean += chance * COST.added(genotype)
+        mean += chance * COST.sum_over_ops(genotype)
     assert float(expected(COST, mixture, SMALL)) == pytest.approx(mean, rel=1e-12)
 
 
@@ -100,7 +100,9 @@ def test_the_expected_cost_of_a_pruned_space_is_its_only_genotypes():
         )
         groups = groups_of([EdgeGroup("normal", edges, (2, 3), keep=2)])
         one = Mixture({"normal": torch.ones(5, 1, dtype=torch.float64)})
-        assert float(expected(COST, one, groups)) == pytest.approx(COST.added(genotype), rel=1e-12)
+        assert float(expected(COST, one, groups)) == pytest.approx(
+            COST.sum_over_ops(genotype), rel=1e-12
+        )
 
 
 def test_the_gradient_equals_finite_differences():
@@ -149,11 +151,11 @@ def test_what_a_cost_does_not_know_is_refused_by_name():
         ValueError,
         match="edge 0 -> 2, for the cost 'energy' 'sep_conv_5x5': did you mean 'sep_conv_3x3'",
     ):
-        COST.on(groups_of([EdgeGroup("normal", (Edge(0, 2, ("sep_conv_5x5",)),))]))
+        COST.op_costs(groups_of([EdgeGroup("normal", (Edge(0, 2, ("sep_conv_5x5",)),))]))
     with pytest.raises(ValueError, match="has no edge 0 -> 4 of normal"):
-        COST.on(groups_of([EdgeGroup("normal", (Edge(0, 4, ("skip_connect",)),))]))
+        COST.op_costs(groups_of([EdgeGroup("normal", (Edge(0, 4, ("skip_connect",)),))]))
     with pytest.raises(ValueError, match="unknown cell for the cost 'energy' 'reduce'"):
-        COST.on(groups_of([EdgeGroup("reduce", (Edge(0, 2, NAMES),))]))
+        COST.op_costs(groups_of([EdgeGroup("reduce", (Edge(0, 2, NAMES),))]))
     with pytest.raises(ValueError, match="has no number for sep_conv_3x3"):
         by_primitive("t", SMALL, {"skip_connect": 0.0})
     with pytest.raises(
@@ -171,9 +173,9 @@ def test_a_fit_of_an_additive_function_is_that_function():
         {"skip_connect": 1.0, "nor_conv_1x1": 3.0, "nor_conv_3x3": 9.0, "avg_pool_3x3": 2.0},
         base=5.0,
     )
-    found = fitted("f", "", groups, truth.added, draw=uniform_genotype, samples=100)
+    found = fitted("f", "", groups, truth.sum_over_ops, draw=uniform_genotype, samples=100)
     assert found.base == pytest.approx(5.0) and found.r2 == pytest.approx(1.0)
-    assert torch.allclose(found.on(groups)["cell"], truth.on(groups)["cell"])
+    assert torch.allclose(found.op_costs(groups)["cell"], truth.op_costs(groups)["cell"])
 
 
 def test_a_fit_keeps_the_function_and_says_how_far_its_sums_are_from_it():
@@ -187,20 +189,22 @@ def test_a_fit_keeps_the_function_and_says_how_far_its_sums_are_from_it():
         "square",
         "",
         groups,
-        lambda genotype: size.added(genotype) ** 2,
+        lambda genotype: size.sum_over_ops(genotype) ** 2,
         draw=uniform_genotype,
         samples=200,
     )
     assert 0.8 < found.r2 < 0.99
     genotype = uniform_genotype(groups, 9)
-    assert found.of(genotype) == size.added(genotype) ** 2 != found.added(genotype)
+    assert (
+        found.value_of(genotype) == size.sum_over_ops(genotype) ** 2 != found.sum_over_ops(genotype)
+    )
 
 
 def test_a_fit_of_darts_cells_predicts_though_its_sums_have_a_freedom():
     truth = Cost("energy", "", 7.0, COST.ops)
-    found = fitted("f", "", SMALL, truth.added, draw=uniform_genotype, samples=100)
+    found = fitted("f", "", SMALL, truth.sum_over_ops, draw=uniform_genotype, samples=100)
     for genotype in genotypes():
-        assert found.added(genotype) == pytest.approx(truth.added(genotype))
+        assert found.sum_over_ops(genotype) == pytest.approx(truth.sum_over_ops(genotype))
     assert float(expected(found, softmax(1), SMALL)) == pytest.approx(
         float(expected(truth, softmax(1), SMALL))
     )

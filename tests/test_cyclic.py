@@ -50,7 +50,7 @@ def place(m: Method, state, phase: str) -> None:
     stepper = m.stepper
     state.epoch, state.step = (0 if phase == "pretraining" else m.alpha_from(EPOCHS)), 0
     m.begin_epoch(state)
-    state.step = stepper.warmup * stepper.lap(state.plan) if phase == "joint" else 0
+    state.step = stepper.warmup * stepper.pass_steps(state.plan) if phase == "joint" else 0
     assert m.phase(state) == phase
 
 
@@ -128,7 +128,7 @@ def expected(options: dict, names: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize(("name", "options"), REACH, ids=str)
-def test_whom_each_loss_reaches(name, options):
+def test_each_loss_has_gradients_for_its_own_parameters_alone(name, options):
     m = made(name, **options)
     state = started(m)
     met = m.stepper.joint_loss(m, state, next(Noise().batches("val", 0)))
@@ -165,7 +165,7 @@ def moved(state, act) -> set[str]:
 
 
 @pytest.mark.parametrize(("name", "options"), UPDATE, ids=str)
-def test_whom_each_step_moves(name, options):
+def test_each_step_moves_its_own_parameters_alone(name, options):
     m = made(name, pretrain=1, **options)
     train, val = batches()
     every = SEARCH | EVALUATION | {"heads", "ensemble"}

@@ -107,7 +107,7 @@ def test_beta_falls_over_the_search(decay, expected):
         assert beta(at({}, 2 * epoch, epochs=100)) == pytest.approx(value)
 
 
-def test_selection_does_not_see_it():
+def test_the_selection_ignores_the_auxiliary_skip():
     made = method("dartsminus", space("darts", **SMALL), beta=100.0)
     state = made.start(seed=0, epochs=4, steps=3)
     plain = method("darts", space("darts", **SMALL)).start(seed=0, epochs=4, steps=3)
@@ -131,7 +131,7 @@ def test_beta_0_is_darts_bit_for_bit():
     assert len(a["nets"]["search"]) > len(net)  # they are there, and rest
 
 
-def test_derived_networks_have_none():
+def test_derived_networks_have_no_auxiliary_skip():
     made = method("dartsminus", space("darts", **SMALL))
     net = made.base.derive(
         made.genotype(made.start(seed=0, epochs=4, steps=3)), channels=4, cells=3

@@ -39,7 +39,7 @@ def finished(m, seed=1, steps=3):
     return state
 
 
-def test_picks_the_planted_op_that_alphas_do_not():
+def test_the_projection_selects_a_better_op_than_the_alphas():
     """Labels are what the network says by the 3x3 of edge 0 -> 3 alone; the alphas prefer its skip, and `none` everywhere else."""
     m = method("dartspt", BASE, tune=0, order="index")
     state = finished(m)
@@ -128,7 +128,7 @@ def test_ops_then_inputs_round_by_round(monkeypatch, criterion):
     decisions[-1].genotype.check(SMALL.groups)
 
 
-def test_order_is_of_the_seed_or_by_index():
+def test_the_order_of_the_choices_is_random_by_seed_or_by_index():
     plans = {
         (order, seed): dartspt.choices(SMALL.groups, order, seed)
         for order in ("random", "index")
@@ -139,11 +139,11 @@ def test_order_is_of_the_seed_or_by_index():
         and plans["index", 0] == plans["index", 1] != plans["random", 0]
     )
     assert sorted(plans["random", 0][:18], key=lambda c: c[:3]) != plans["random", 0][:18]
-    assert [choice.first for choice in plans["random", 0]] == [True, False] * 11
+    assert [choice.begins_round for choice in plans["random", 0]] == [True, False] * 11
     assert {choice[:3] for choice in plans["random", 0]} == {
         choice[:3] for choice in plans["index", 0]
     }
-    assert all(choice.what == "op" for choice in dartspt.choices(BASE.groups, "random", 0))
+    assert all(choice.kind == "op" for choice in dartspt.choices(BASE.groups, "random", 0))
 
 
 def test_until_the_epochs_are_over_it_is_darts(tmp_path):
@@ -233,7 +233,7 @@ class Steps:
         monkeypatch.setattr(Method, "step", watched)
 
 
-def test_learns_on_between_decisions(monkeypatch):
+def test_the_weights_are_trained_between_decisions(monkeypatch):
     steps = Steps(monkeypatch)
     found = run(method("dartspt", BASE, tune=1, last=1.0))
     searched, after = EPOCHS * 3, 5 * 3
@@ -267,7 +267,7 @@ def test_decides_before_the_epochs_of_its_authors(monkeypatch):
 
 
 @pytest.mark.parametrize(("taken", "epochs"), [(0, 24), (2, 19), (5, 4)])
-def test_what_is_to_come_counts_the_shorter_pause(taken, epochs):
+def test_the_estimate_counts_the_shorter_last_pause(taken, epochs):
     m = method("dartspt", BASE, tune=5)
     state = m.start(seed=1, epochs=EPOCHS, steps=3, images=(24, 24))
     state.decisions = [Decision(m.genotype(state), {"op": "none"})] * taken
@@ -293,7 +293,7 @@ def test_fixed_alphas_never_move():
         pytest.param(SMALL.resized(nodes=2), range(9, 13), 12, marks=pytest.mark.slow),
     ],
 )
-def test_goes_on_between_any_two_decisions(base, places, count, tmp_path):
+def test_a_search_resumes_between_any_two_decisions(base, places, count, tmp_path):
     """The second from its last op to its last inputs."""
     m = method("dartspt", base, tune=0.2)
     saves = Saves([("decision", n, 0) for n in places], tmp_path)
@@ -304,7 +304,7 @@ def test_goes_on_between_any_two_decisions(base, places, count, tmp_path):
         assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state))
 
 
-def test_goes_on_within_a_long_tuning(tmp_path):
+def test_a_search_resumes_within_a_long_pause_between_decisions(tmp_path):
     """After each of its epochs but the last: between two choices two decisions that choose nothing."""
     m, data = method("dartspt", BASE, tune=3, last=1.0), Noise(per_epoch=1)
     saves = Saves([("decision", n, 0) for n in (2, 3, 4, 9)], tmp_path)
@@ -384,7 +384,7 @@ def test_a_removed_edge_has_no_auxiliary_skip_either():
 
 
 @pytest.mark.parametrize("other", ["stdarts", "cdarts", "gdas"])
-def test_after_any_search(other):
+def test_the_projection_follows_a_search_by_any_method(other):
     found = run(method(f"{other}+dartspt", BASE))
     fixed = {e: k for e, k in found.state.memory["projection"].fixed["cell"].items()}
     assert [link.primitive for link in found.genotype.cells[0].links] == [
@@ -393,7 +393,7 @@ def test_after_any_search(other):
 
 
 @pytest.mark.parametrize("other", ["random", "rsws"])
-def test_not_after_what_decides_itself(other):
+def test_the_projection_is_refused_beside_another_finalisation(other):
     with pytest.raises(
         ValueError,
         match=f"dartspt and {other} both set finalise|{other} and dartspt both set finalise",

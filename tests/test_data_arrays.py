@@ -137,7 +137,7 @@ def test_a_network_of_arrays_is_evaluated_on_them(tmp_path):
     assert (found.accuracy, found.images) == (trained.accuracy, "arrays, test")
     with pytest.raises(
         ValueError,
-        match=r"no such file or folder: arrays.* a data set in memory is given to archgrad\.evaluate itself",
+        match=r"no such file or folder: arrays.* A data set in memory is an argument of archgrad\.evaluate",
     ):
         archgrad.evaluate(tmp_path / "net")
     with pytest.raises(

@@ -131,7 +131,7 @@ def test_starting_later_is_the_tail(digits, start):
     assert same(data.batches("train", 4, start, 1), laps[start : start + 1])
 
 
-def test_laps_differ(digits):
+def test_two_passes_over_the_images_have_different_orders(digits):
     data = search_data(digits, augment=False)
     laps = torch.cat([batch.index for batch in data.batches("train", 0, steps=22)]).chunk(2)
     assert not torch.equal(*laps) and all(len(lap.unique()) == len(lap) for lap in laps)

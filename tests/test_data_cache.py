@@ -16,7 +16,7 @@ import pytest
 from archgrad import terminal
 from archgrad.compare import jobs
 from archgrad.compare.jobs import Run, StudyFolder
-from archgrad.cost import room
+from archgrad.cost import process_memory
 from archgrad.data import load, load_labelled
 from archgrad.data.cache import Facts, _checksum
 from archgrad.latency import profile
@@ -277,7 +277,7 @@ def test_the_default_cache_is_the_user_s_alone(root, home):
     assert mode(home) == 0o700 and only(home, "npy").exists()
 
 
-def test_it_may_be_a_link_of_the_user_s_own(root, home, tmp_path):
+def test_the_default_cache_may_be_a_link_of_the_user(root, home, tmp_path):
     (tmp_path / "large").mkdir()
     home.parent.mkdir()
     home.symlink_to(tmp_path / "large")
@@ -292,7 +292,7 @@ def stranger(monkeypatch):
     return lambda: monkeypatch.setattr(os, "getuid", lambda: uid + 1)
 
 
-def test_another_user_s_is_refused(root, home, stranger):
+def test_a_default_cache_of_another_user_is_refused(root, home, stranger):
     said(root)
     stranger()
     with pytest.raises(
@@ -305,7 +305,9 @@ def test_another_user_s_is_refused(root, home, stranger):
     assert load("digits", report=silent)  # keeps nothing
 
 
-def test_another_user_s_link_is_refused(root, home, tmp_path, monkeypatch):
+def test_a_default_cache_behind_a_link_of_another_user_is_refused(
+    root, home, tmp_path, monkeypatch
+):
     home.parent.mkdir()
     home.symlink_to(tmp_path)
     real = os.stat
@@ -359,7 +361,9 @@ def test_without_leave_to_write_images_are_decoded_into_memory(root, cache, read
 
 def test_images_too_many_for_the_memory_need_another_cache(root, cache, read_only, monkeypatch):
     read_only()
-    monkeypatch.setattr(room, "available_bytes", lambda: room.used_bytes() + 20_000)
+    monkeypatch.setattr(
+        process_memory, "available_bytes", lambda: process_memory.used_bytes() + 20_000
+    )
     with pytest.raises(
         ValueError,
         match=r"cannot write the cache .*: Read-only file system; choose another with --data\.cache",

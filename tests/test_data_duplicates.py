@@ -30,7 +30,7 @@ def leaking(root: Path) -> Path:
     return root
 
 
-def test_they_are_counted(tmp_path, read_images):
+def test_duplicates_are_counted(tmp_path, read_images):
     dataset = read_images(leaking(tmp_path / "set"))
     assert (
         f"3 of 11 test images are training images as well, byte for byte: {DROP} training images"
@@ -40,7 +40,7 @@ def test_they_are_counted(tmp_path, read_images):
     assert not any("byte for byte" in note for note in read_images(clean).notes)
 
 
-def test_they_are_left_out_of_the_training_images(tmp_path, read_images):
+def test_duplicates_are_left_out_of_the_training_images(tmp_path, read_images):
     root = leaking(tmp_path / "set")
     whole, dataset = read_images(root), read_images(root, drop_duplicates=True)
     assert (len(dataset.train), len(dataset.test)) == (9, 11) and dataset.train.counts(2) == [4, 5]
@@ -94,7 +94,7 @@ def test_nothing_left_is_refused(tmp_path, read_images):
         read_images(root, drop_duplicates=True)
 
 
-def test_the_setting():
+def test_drop_duplicates_is_a_setting_that_is_off_by_default():
     assert read(("", {"data": {"path": "digits", "drop-duplicates": True}})).data.drop_duplicates
     usual = read(("", {"data": {"path": "digits"}}))
     assert (

@@ -39,7 +39,7 @@ def black(path: Path) -> None:
 # what it is of
 
 
-def test_it_is_of_the_images_not_of_their_place(tmp_path, read):
+def test_the_fingerprint_depends_on_the_images_and_not_on_their_folder(tmp_path, read):
     here, there = (read(folder(tmp_path / name, (5, 5))) for name in ("here", "there"))
     assert (
         here.fingerprint == there.fingerprint
@@ -160,6 +160,14 @@ def test_black_images_are_refused(begun, tmp_path):
         ValueError,
         match=r"have changed since .* began \(the files, their labels or their order differ\): start a new search",
     ):
+        resumed(home)
+
+
+def test_a_newly_damaged_image_is_to_be_restored(begun, tmp_path):
+    """`resume` has no flag that leaves it out, and without it the data set is another one."""
+    home = again(begun, tmp_path / "moved")
+    next((home / "set" / "a").iterdir()).write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="restore it from a copy, because without it the data set"):
         resumed(home)
 
 

@@ -63,7 +63,7 @@ def test_paths_are_relative_to_the_file(tmp_path, read, monkeypatch, ending, hea
     assert read(file.name).fingerprint == dataset.fingerprint
 
 
-def test_it_is_the_set_that_a_folder_would_be(tmp_path, read):
+def test_a_listing_gives_the_same_set_as_the_folder(tmp_path, read):
     root = folder(tmp_path / "set", (5, 5))
     rows = [f"{name}/{number:03}.png,{name}" for name in "ab" for number in range(5)]
     (root / "all.csv").write_text("path,label\n" + "\n".join(rows))
@@ -105,7 +105,7 @@ def test_columns_by_name_and_numbers_as_classes(tmp_path, read):
         ("path,label\n" + "a" * 200_000 + ".png,cat\n", "cannot read the table"),
     ],
 )
-def test_what_is_no_table_is_refused(tmp_path, read, content, message):
+def test_a_file_that_is_no_table_is_refused(tmp_path, read, content, message):
     (tmp_path / "set.csv").write_text(content)
     with pytest.raises(ValueError, match=message.replace(".", r"\.")) as caught:
         read(tmp_path / "set.csv", test=str(tmp_path / "set.csv"))

@@ -159,10 +159,10 @@ def test_validation_images_move_the_alphas(tmp_path, read_images):
     assert sorted(seen.sum((1, 2, 3)).tolist()) == sorted(own.sum((1, 2, 3)).tolist())
     assert search_data(dataset, batch=2, limit=4).count("val") == 4
     assert set(retrain_data(dataset, batch=2).splits) == {"train", "val", "test"}
-    assert "6 validation images" in dataset.balance()
+    assert "6 validation images" in dataset.describe_balance()
 
 
-def test_validation_images_by_name_by_place_and_none(tmp_path, read_images):
+def test_validation_images_are_a_split_or_a_separate_set_or_none(tmp_path, read_images):
     root = three(tmp_path / "set")
     assert read_images(root, val="none").val is None and read_images(root, test="val").val is None
     assert read_images(root, val="Validation").validation == "val"

@@ -42,7 +42,7 @@ def damaged(root: Path) -> list[Path]:
     return places
 
 
-def test_all_are_named_in_a_list_and_five_in_the_message(tmp_path, read):
+def test_unreadable_images_are_all_listed_in_a_file_and_five_in_the_message(tmp_path, read):
     bad = damaged(tmp_path / "set")
     with pytest.raises(
         ValueError, match=r"^cannot read 7 of 24 images: .*train/a/000\.jpg \("
@@ -60,7 +60,7 @@ def test_all_are_named_in_a_list_and_five_in_the_message(tmp_path, read):
     assert not list((tmp_path / "cache").glob("*.npy*"))
 
 
-def test_they_are_left_out_and_recorded(tmp_path, read):
+def test_unreadable_images_are_left_out_and_recorded(tmp_path, read):
     bad = damaged(tmp_path / "set")
     dataset = read(tmp_path / "set", skip_unreadable=True)
     assert (len(dataset.train), len(dataset.test)) == (14, 3) and dataset.train.labels.tolist() == [
@@ -83,7 +83,7 @@ def test_they_are_left_out_and_recorded(tmp_path, read):
     assert "unreadable" not in search_data(without, batch=2).summary()
 
 
-def test_they_are_looked_for_once_and_read_where_they_can_be(tmp_path, read, monkeypatch):
+def test_unreadable_images_are_searched_once_and_kept_with_the_cache(tmp_path, read, monkeypatch):
     bad = damaged(tmp_path / "set")
     first = read(tmp_path / "set", skip_unreadable=True)
     decoded = []
@@ -108,7 +108,7 @@ def test_they_are_looked_for_once_and_read_where_they_can_be(tmp_path, read, mon
     assert bad[0].stat().st_mtime_ns == stamp.st_mtime_ns
 
 
-def test_one_is_named_as_before_with_the_way_out(tmp_path, read):
+def test_one_unreadable_image_is_named_with_the_option_that_skips_it(tmp_path, read):
     root = folder(tmp_path / "set", (3, 3))
     (root / "a" / "001.png").write_bytes(b"nothing")
     with pytest.raises(
@@ -118,7 +118,7 @@ def test_one_is_named_as_before_with_the_way_out(tmp_path, read):
         read(root)
 
 
-def test_a_set_of_nothing_else_is_refused(tmp_path, read):
+def test_a_set_of_unreadable_images_alone_is_refused(tmp_path, read):
     for name in "ab":
         for index in range(3):
             (tmp_path / "set" / name).mkdir(parents=True, exist_ok=True)

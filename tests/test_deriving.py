@@ -138,7 +138,7 @@ def test_a_path_that_is_not_there_is_no_genotype(what, capsys):
         (["pixel3=12"], "budget pixel3=12 needs a unit (ms, us, s, %)"),
     ],
 )
-def test_what_cannot_be_is_one_line(finished, capsys, budget, message):
+def test_an_impossible_budget_is_refused_in_one_line(finished, capsys, budget, message):
     assert main(["derive", str(finished), "--budget", *budget]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
@@ -244,7 +244,10 @@ def test_a_gpu_that_is_not_there(finished, capsys, monkeypatch):
         )
         == 2
     )
-    assert "latency on cuda: this machine has no CUDA GPU" in capsys.readouterr().err
+    assert (
+        "this machine has no CUDA GPU, so no latency on cuda can be measured"
+        in capsys.readouterr().err
+    )
 
 
 def test_budgets_as_files_and_flags_say_them():
@@ -265,7 +268,7 @@ def test_a_budget_is_written_as_the_text_that_reads_it(text):
     ) == Target.parse(text)
 
 
-def test_the_front_is_what_nothing_beats():
+def test_the_front_has_the_networks_that_no_other_beats():
     points = [
         Point("a", 1, 0.2, ""),
         Point("b", 2, 0.1, ""),

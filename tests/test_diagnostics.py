@@ -423,7 +423,7 @@ def test_random_search_has_no_gap():
     assert all(row["margin"] is None and row["margin_edges"] == {"cell": []} for row in kept.kept)
 
 
-def test_what_overflows_is_null():
+def test_a_sharpness_that_overflows_is_recorded_as_null():
     assert [probes.finite_or_none(value) for value in (1.5, math.inf, math.nan, None)] == [
         1.5,
         None,
@@ -467,7 +467,7 @@ def test_every_setting_reaches_its_observer(tmp_path):
     )
 
 
-def test_off_is_off(tmp_path, monkeypatch):
+def test_a_diagnostic_that_is_off_has_no_observer(tmp_path, monkeypatch):
     calls: list[str] = []
     for owner, name in (
         (probes, "gap"),

@@ -1,5 +1,7 @@
 """DrNAS: the distribution that is drawn from, its pathwise gradient, what is excluded, the two anchors."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,7 @@ from archgrad.methods import method
 from archgrad.methods.drnas import drnas
 from archgrad.run import config
 from archgrad.run.folder import RunFolder
+from archgrad.searching import checkpoint
 from archgrad.searching.loop import initial_state
 from archgrad.searching.steps import alpha_step
 from archgrad.seeds import generator
@@ -240,6 +243,19 @@ def test_presets_and_readouts():
         chosen[readout] = int(weights.amax(1).argmax())
     assert chosen == {"mean": 1, "softmax": 0}
     assert drnas().readout is softmax  # as the authors' code
+
+
+def test_a_checkpoint_from_python_holds_the_options():
+    """So a search with the other readout cannot go on from it."""
+    made = {
+        name: method("drnas", space("nasbench201", **BASE), readout=name)
+        for name in ("mean", "softmax")
+    }
+    content = checkpoint.pack(made["mean"], initial_state(made["mean"], DATA, 1))
+    recorded = json.loads(content["identity"])["options"]["drnas"]
+    assert recorded["readout"] == "mean" and recorded["anchor"] == "l2"
+    with pytest.raises(ValueError, match=r"options\.drnas\.readout 'mean', and this method has"):
+        checkpoint.restore(made["softmax"], content)
 
 
 def test_a_recorded_run_keeps_the_mean(tmp_path):

@@ -12,7 +12,7 @@ def test_what_is_to_come_costs_what_such_parts_took():
     for seconds in (9.0, 1.0, 3.0):  # the first pays for warming up
         costs.add("steps", seconds)
     costs.add("gap", 10.0)
-    left = costs.left([Part("steps", 30), Part("gap", 2), Part("front", 0)])
+    left = costs.remaining([Part("steps", 30), Part("gap", 2), Part("front", 0)])
     assert left.terms == (
         KindEstimate("steps", 30, 60.0, False),
         KindEstimate("gap", 2, 20.0, False),
@@ -30,7 +30,7 @@ def test_a_kind_not_seen_yet_is_guessed_by_what_it_is_like_and_named_where_it_is
         Part("ranking", 1, "nothing", 5),
         Part("front", 1),
     ]
-    left = costs.left(parts)
+    left = costs.remaining(parts)
     assert left.terms == (KindEstimate("gap", 2, pytest.approx(20.0), True),) and left.unknown == (
         "ranking",
         "front",
@@ -38,10 +38,13 @@ def test_a_kind_not_seen_yet_is_guessed_by_what_it_is_like_and_named_where_it_is
     costs.add(
         "pass", 30.0, units=100
     )  # measured passes replace the guess, and the measured gap both
-    assert costs.left(parts).seconds == pytest.approx(60.0)
+    assert costs.remaining(parts).seconds == pytest.approx(60.0)
     costs.add("gap", 7.0)
-    assert costs.left(parts).seconds == 14.0
-    assert costs.left([Part("a", 1, "b"), Part("b", 1, "a")]).unknown == ("a", "b")  # no circle
+    assert costs.remaining(parts).seconds == 14.0
+    assert costs.remaining([Part("a", 1, "b"), Part("b", 1, "a")]).unknown == (
+        "a",
+        "b",
+    )  # no circle
 
 
 def test_costs_follow_what_happens_now():
@@ -58,7 +61,7 @@ def test_costs_follow_what_happens_now():
     assert costs.each["steps"] == pytest.approx(2.0, abs=0.01)
 
 
-def test_spans_are_said_in_one_unit():
+def test_durations_are_printed_in_one_unit():
     assert [duration_text(seconds) for seconds in (0, 119, 120, 7199, 7200, 2 * 86400)] == [
         "0 s",
         "119 s",

@@ -13,7 +13,7 @@ import torch
 from archgrad.arch.passes import Batch
 from archgrad.cli import main
 from archgrad.cli.estimating import lines
-from archgrad.cost import room
+from archgrad.cost import process_memory
 from archgrad.run import config, estimating
 from archgrad.run.estimating import StepMemory, smaller
 from archgrad.searching import progress
@@ -81,7 +81,7 @@ def test_it_gives_signs_of_life_beside_its_answer(monkeypatch, capsys):
     """A step of a large supernet takes minutes, and programs read the answer."""
     life, lives = progress.signs_of_life, []
     answer = estimating.answer(
-        "search", Costs().left([]), 3, " steps", StepMemory(0, None, "cpu", 20), {}
+        "search", Costs().remaining([]), 3, " steps", StepMemory(0, None, "cpu", 20), {}
     )
     monkeypatch.setattr(
         progress,
@@ -122,14 +122,14 @@ def test_a_retraining_is_estimated_with_its_tests():
     assert found["seconds_an_epoch"] == pytest.approx(found["parts"]["steps"] / 4)
 
 
-def test_what_would_fit_is_as_much_of_the_batch_as_memory_allows():
+def test_the_proposed_batch_or_width_fits_the_memory():
     """Steps take 800 MB beside the 200 there were; of 700 they may take 0.9 x 700 - 200 = 430."""
     tried = StepMemory(200 * MB, 700 * MB, "cpu", 64, 1000 * MB)
-    assert tried.share() == pytest.approx(430 / 800)
-    assert smaller(tried.share(), 64, 2, 1) == 34
-    assert smaller(tried.share(), 16, 1, 1) == 8
+    assert tried.available_share() == pytest.approx(430 / 800)
+    assert smaller(tried.available_share(), 64, 2, 1) == 34
+    assert smaller(tried.available_share(), 16, 1, 1) == 8
     assert (
-        smaller(tried.share(), 1, 16, -1) == 2 and smaller(0.2, 1, 16, -1) == 8
+        smaller(tried.available_share(), 1, 16, -1) == 2 and smaller(0.2, 1, 16, -1) == 8
     )  # a divisor of 16 channels
     assert (
         smaller(0.01, 64, 2, 1) is None
@@ -137,8 +137,8 @@ def test_what_would_fit_is_as_much_of_the_batch_as_memory_allows():
         and smaller(0.01, 1, 16, -1) is None
     )
     assert (
-        StepMemory(200, 1200, "cpu", 64, 1000).share() > 1
-        and StepMemory(200, None, "cpu", 64, 1000).share() > 1
+        StepMemory(200, 1200, "cpu", 64, 1000).available_share() > 1
+        and StepMemory(200, None, "cpu", 64, 1000).available_share() > 1
     )
 
 
@@ -148,53 +148,54 @@ def test_a_batch_that_would_not_fit_is_not_tried(monkeypatch):
 
     @contextmanager
     def peak(device):
-        found = room.Peak()
+        found = process_memory.Peak()
         yield found
         found.process = (100 + 10 * sizes[-1]) * MB
 
-    monkeypatch.setattr(room, "peak_memory", peak)
+    monkeypatch.setattr(process_memory, "peak_memory", peak)
     images = Batch(torch.zeros(64, 1, 8, 8), torch.zeros(64, dtype=torch.long), torch.arange(64))
     tried, costs = StepMemory(100 * MB, 400 * MB, "cpu", 64), Costs()
-    tried.step(
+    tried.time_steps(
         costs,
         "search steps",
         lambda train, val: sizes.append(len(train.labels)),
         lambda: (images, images),
     )
     assert sizes == [8, 16] or sizes == [8, 16, 32]
-    assert not tried.whole and tried.peak == 740 * MB and "search steps" in costs.each
+    assert not tried.ran_whole_batches and tried.peak == 740 * MB and "search steps" in costs.each
     assert tried.to_json()["fits"] is False
     sizes.clear()
     tried = StepMemory(100 * MB, 4000 * MB, "cpu", 64)
-    tried.step(
+    tried.time_steps(
         Costs(),
         "search steps",
         lambda train, val: sizes.append(len(train.labels)),
         lambda: (images, images),
     )
-    assert sizes == [8, 16, 32, 64, 64, 64] and tried.whole and tried.peak == 740 * MB
+    assert sizes == [8, 16, 32, 64, 64, 64] and tried.ran_whole_batches and tried.peak == 740 * MB
     sizes.clear()
     seconds = iter(
         range(0, 1000, 25)
     )  # each step takes 25: one of an eighth of the batch says enough
     monkeypatch.setattr(estimating, "monotonic", lambda: next(seconds))
     slow, costs = StepMemory(100 * MB, 4000 * MB, "cpu", 64), Costs()
-    slow.step(
+    slow.time_steps(
         costs,
         "search steps",
         lambda train, val: sizes.append(len(train.labels)),
         lambda: (images, images),
     )
-    assert sizes == [8] and not slow.whole and slow.peak == 740 * MB
+    assert sizes == [8] and not slow.ran_whole_batches and slow.peak == 740 * MB
 
 
-def test_the_words_name_what_would_fit():
-    tried = StepMemory(200 * MB, 700 * MB, "cpu", 64, 1000 * MB, whole=False)
+def test_the_output_names_the_batch_that_would_fit():
+    tried = StepMemory(200 * MB, 700 * MB, "cpu", 64, 1000 * MB, ran_whole_batches=False)
     found = {"what": "search", "seconds": 7200.0, "seconds_an_epoch": 100.0, "epochs": 50, "parts": {"search steps": 7000.0, "front": 1.0},
              "not_known": ["draws"], **tried.to_json(), "would_fit": {"--search.batch": 34, "--space.channels": 8}}  # fmt: skip
     time, parts, memory, fits = lines(found)
     assert (
-        time == "time: about 2.0 h for the search of 50 epochs; the steps of one epoch take 100 s"
+        time == "time: about 2.0 h for the search of 50 epochs, besides its start "
+        "(imports and reading the images); the steps of one epoch take 100 s"
     )
     assert parts == "parts: search steps 117 min; unknown: draws"
     assert "1.0 GB (extrapolated from smaller batches" in memory
@@ -211,24 +212,24 @@ def test_room_is_what_the_machine_has_and_the_group_allows(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    assert room.available_bytes(tmp_path) is None
+    assert process_memory.available_bytes(tmp_path) is None
     write("proc/self/status", "Name:\tpython\nVmRSS:\t   1000 kB\n")
     write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    4000 kB\n")
-    assert room.available_bytes(tmp_path) == 5000 * 1024
+    assert process_memory.available_bytes(tmp_path) == 5000 * 1024
     write("sys/fs/cgroup/memory.max", "max\n")
-    assert room.available_bytes(tmp_path) == 5000 * 1024
+    assert process_memory.available_bytes(tmp_path) == 5000 * 1024
     write("sys/fs/cgroup/memory.max", f"{3000 * 1024}\n")
     write("sys/fs/cgroup/memory.current", f"{2500 * 1024}\n")
     write("sys/fs/cgroup/memory.stat", f"file 12\ninactive_file {500 * 1024}\n")
-    assert room.available_bytes(tmp_path) == (3000 - 2500 + 500 + 1000) * 1024
-    assert Path("/proc/self/status").exists() is False or room.used_bytes() > 20 * MB
+    assert process_memory.available_bytes(tmp_path) == (3000 - 2500 + 500 + 1000) * 1024
+    assert Path("/proc/self/status").exists() is False or process_memory.used_bytes() > 20 * MB
 
 
-def test_the_peak_is_of_what_happened_inside():
+def test_the_peak_memory_is_that_of_the_block():
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("only Linux forgets an earlier peak")
-    with room.peak_memory(torch.device("cpu")) as high:
+    with process_memory.peak_memory(torch.device("cpu")) as high:
         torch.ones(50 * MB // 4).sum()
-    with room.peak_memory(torch.device("cpu")) as low:
+    with process_memory.peak_memory(torch.device("cpu")) as low:
         pass
     assert high.process - low.process > 30 * MB and low.gpu == 0

@@ -240,8 +240,11 @@ def test_changed_images_are_not_evaluated_in_silence(
     monkeypatch.setattr(
         evaluating.data, "load", lambda *_, **__: replace(digits(), fingerprint="another")
     )
-    with pytest.raises(ValueError, match="have changed"):
+    with pytest.raises(ValueError, match=r"have changed .*: name a labelled folder by --data$"):
         evaluate(run)
+    # The user named them already.
+    with pytest.raises(ValueError, match=r"have changed .*: restore them, or name another"):
+        evaluate(run, "digits")
 
 
 def test_a_network_is_found_in_its_folder_and_in_the_run_s(run: Path, tmp_path: Path) -> None:
@@ -255,7 +258,9 @@ def test_a_gpu_that_is_not_there_is_one_line(run: Path) -> None:
     with pytest.raises(ValueError, match="no CUDA GPU"):
         evaluate(run, device="cuda")
     for device in ("cuda", "cuda:1"):
-        assert replace(read_card(run / "retrain"), device=device).place() == torch.device("cpu")
+        assert replace(read_card(run / "retrain"), device=device).choose_device() == torch.device(
+            "cpu"
+        )
 
 
 def test_a_network_that_draws_at_inference_gives_the_same_accuracy_again(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def told(capsys, *arguments: object, code: int = 0) -> str:
     return both.out if code in (0, 1) else both.err
 
 
-def test_what_it_has_is_its_result(halfway, tmp_path, capsys):
+def test_finish_makes_the_present_genotype_the_result(halfway, tmp_path, capsys):
     folder = copied(halfway, tmp_path, "before")
     shown = told(capsys, "finish", folder)
     assert (
@@ -98,7 +98,7 @@ def test_what_it_has_is_its_result(halfway, tmp_path, capsys):
     assert "is finished already, after epoch 2 of 3 and 1 step" in told(capsys, "finish", folder)
 
 
-def test_between_two_epochs_it_is_what_the_last_row_says(tmp_path, capsys):
+def test_finish_between_two_epochs_gives_the_genotype_of_the_last_row(tmp_path, capsys):
     folder = tmp_path / "run"
 
     def interrupted(metrics, row):
@@ -131,12 +131,12 @@ def test_a_command_that_needs_a_result_names_it(halfway, tmp_path, capsys):
     assert "archgrad finish" not in told(capsys, "show", folder, code=2)
 
 
-def test_it_gives_signs_of_life(halfway, tmp_path, monkeypatch):
+def test_finish_prints_signs_of_life(halfway, tmp_path, monkeypatch):
     """Where many paths are to be judged it takes minutes."""
     places = []
 
     class Noted(SignsOfLife):
-        def at(self, place, left=None):
+        def set_place(self, place, left=None):
             places.append(place)
 
     monkeypatch.setattr(progress, "SignsOfLife", Noted)
@@ -144,7 +144,7 @@ def test_it_gives_signs_of_life(halfway, tmp_path, monkeypatch):
     assert places == ["reading the images", "cost and accuracy of what was seen"]
 
 
-def test_resume_wants_to_be_told(halfway, tmp_path, capsys):
+def test_resume_of_a_finished_search_needs_reopen(halfway, tmp_path, capsys):
     """And then goes on bit for bit as if it had never been finished."""
     folder = copied(halfway, tmp_path)
     error = told(capsys, "resume", folder, code=2)
@@ -183,7 +183,7 @@ def test_what_was_derived_before_keeps_its_judgement(halfway, tmp_path, capsys):
     assert "The search passes its checks: " in told(capsys, "show", file)
 
 
-def test_only_what_is_left_is_next(tmp_path):
+def test_finish_names_only_the_commands_that_are_left(tmp_path):
     assert (
         next_commands(tmp_path)
         == f"archgrad retrain {tmp_path}  and then  archgrad evaluate {tmp_path}"
@@ -216,7 +216,7 @@ def test_a_kill_while_it_is_reopened_leaves_a_stopped_run(halfway, tmp_path, mon
     assert same(outcome(folder), outcome(halfway / "whole"))
 
 
-def test_what_cannot_be_finished(halfway, tmp_path, capsys):
+def test_a_run_that_cannot_be_finished_is_refused(halfway, tmp_path, capsys):
     assert "there is no run in" in told(capsys, "finish", tmp_path, code=2)
     folder = copied(halfway, tmp_path, "before")
     with RunFolder(folder).lock():
@@ -278,7 +278,7 @@ def test_a_method_that_decides_later_says_what_was_taken(tmp_path, capsys):
     )
 
 
-def test_a_study_leaves_it_out(tmp_path, capsys):
+def test_a_study_leaves_out_a_search_ended_by_finish(tmp_path, capsys):
     out = tmp_path / "study"
     one = Run("darts", 1, StudyFolder(out))
     assert (
@@ -288,12 +288,12 @@ def test_a_study_leaves_it_out(tmp_path, capsys):
         patched.setattr(
             Method, "step", after(STEPS + 1, lambda: os.kill(os.getpid(), signal.SIGINT))
         )
-        assert main(one.arguments()) == 130
+        assert main(one.next_arguments()) == 130
     assert (
         main(["finish", str(one.folder.path)]) == 0
-        and one.left_out == "after epoch 1 of 2 and 1 step"
+        and one.place_of_finish == "after epoch 1 of 2 and 1 step"
     )
-    assert not one.record() and not one.summary.exists()
+    assert not one.write_summary() and not one.summary.exists()
     assert "darts-seed1: darts in nasbench201, 2 epochs, seed 1 (left out)" in told(
         capsys, "compare", *TWO, "--out", out, "--dry-run"
     )
@@ -305,7 +305,7 @@ def test_a_study_leaves_it_out(tmp_path, capsys):
         numbers = json.loads((out / "compare.json").read_text())
         assert numbers["seeds"] == {"darts": [2], "random": [1, 2]} and not numbers["failed"]
         assert main(["resume", str(one.folder.path), "--reopen"]) == 0
-        assert main(["compare", *TWO, "--out", str(out)]) == 0 and one.done
+        assert main(["compare", *TWO, "--out", str(out)]) == 0 and one.is_done
     assert json.loads((out / "compare.json").read_text())["seeds"]["darts"] == [1, 2]
 
 

@@ -47,7 +47,7 @@ def test_weights_that_diverge_are_named(name):
 
 
 @pytest.mark.parametrize("name", STILL)
-def test_a_rate_that_moves_nothing_harms_nothing(name):
+def test_a_large_rate_of_alphas_that_rest_is_accepted(name):
     m = made(
         name,
         alphas={"lr": FAR},
@@ -149,20 +149,20 @@ def test_alphas_that_are_large_and_right_are_read():
     assert m.selected_genotype(state)
 
 
-def test_a_trace_says_what_was_first():
+def test_a_trace_names_the_part_that_diverged_first():
     trace = Trace()
-    assert trace.earliest() is None
+    assert trace.first_diverged() is None
     trace.note(("a", "b"), torch.tensor([1.0, 2.0]))
-    assert trace.earliest() is None
+    assert trace.first_diverged() is None
     trace.note(("c",), torch.tensor([math.inf]))
     trace.note(("a", "b"), torch.tensor([math.nan, LARGEST]))
     trace.note(("c",), torch.tensor([0.0]))
-    assert trace.earliest() == "c"
+    assert trace.first_diverged() == "c"
     trace = Trace()
     trace.note(
         (task, "b"), torch.tensor([math.nan, math.nan])
     )  # the first of a sum is why the others follow
-    assert trace.earliest() is task
+    assert trace.first_diverged() is task
 
 
 def test_the_command_line_ends_with_2_and_a_finite_checkpoint(tmp_path, capsys):

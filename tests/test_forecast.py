@@ -39,7 +39,7 @@ def expect(one, left, total, when):
     one.folder.estimate.write_text(json.dumps({"left": left, "total": total, "when": when}))
 
 
-def test_a_run_is_seen_by_its_folder(tmp_path, monkeypatch):
+def test_the_remaining_part_of_a_run_is_read_from_its_folder(tmp_path, monkeypatch):
     new, begun, done = (run_of(tmp_path, arm) for arm in "abc")
     expect(begun, 50.0, 80.0, when=1000.0)
     monkeypatch.setattr(summary, "read", lambda path: {"seconds": 30.0})
@@ -57,7 +57,7 @@ def test_a_run_is_seen_by_its_folder(tmp_path, monkeypatch):
     ]
 
 
-def test_the_whole_is_said_as_soon_as_it_is_known_and_then_a_sign_of_life_every_period(
+def test_the_estimate_of_a_study_is_printed_once_and_then_a_line_every_period(
     tmp_path, monkeypatch
 ):
     now = [0.0]
@@ -65,20 +65,20 @@ def test_the_whole_is_said_as_soon_as_it_is_known_and_then_a_sign_of_life_every_
     one, other = run_of(tmp_path, "a"), run_of(tmp_path, "a", 2)
     herald = StudyProgress([one, other], 1, clock=lambda: now[0])
     now[0] = 5.0
-    assert herald.lines([one]) == []
+    assert herald.lines_due([one]) == []
     expect(one, 2400.0, 2400.0, when=0.0)
-    assert herald.lines([one]) == []  # it looks once a second
+    assert herald.lines_due([one]) == []  # it looks once a second
     now[0] = 6.0
-    whole, shorter = herald.lines([one])
+    whole, shorter = herald.lines_due([one])
     assert whole.startswith("about 80 min to go") and whole.endswith("a searches 80 min")
     assert shorter.startswith("a shorter study: --seeds 1 (about 40 min)")
     now[0] = 35.0
-    assert herald.lines([one]) == []
+    assert herald.lines_due([one]) == []
     now[0] = 36.0
-    assert [line.split(",")[0] for line in herald.lines([one])] == ["running: a-seed1"]
-    assert herald.ended(one, failed=True) == ""  # nothing is known of the other
+    assert [line.split(",")[0] for line in herald.lines_due([one])] == ["running: a-seed1"]
+    assert herald.note_end(one, failed=True) == ""  # nothing is known of the other
     quiet = StudyProgress([one], 1, signs=False, clock=lambda: now[0])
     now[0] = 37.0
-    assert len(quiet.lines([one])) == 1
+    assert len(quiet.lines_due([one])) == 1
     now[0] = 100.0
-    assert quiet.lines([one]) == []
+    assert quiet.lines_due([one]) == []

@@ -170,16 +170,16 @@ def test_the_virtual_step_is_where_adam_goes(name):
     [
         (
             lambda w: torch.optim.RMSprop(w, 0.1),
-            "possible for SGD, Adam and AdamW, not for RMSprop",
+            "needs SGD, Adam or AdamW as the optimizer of the weights, not RMSprop",
         ),
         (lambda w: torch.optim.Adam(w, 0.1, amsgrad=True), "not possible for Adam with amsgrad"),
         (
             lambda w: torch.optim.SGD(w, 0.1, momentum=0.9, dampening=0.5),
-            "not possible for SGD with dampening",
+            "needs SGD without the option dampening",
         ),
         (
             lambda w: torch.optim.SGD([{"params": [one]} for one in w], 0.1),
-            "SGD must have one group of parameters, not several",
+            "needs one group of parameters, but SGD has several",
         ),
     ],
 )

@@ -110,7 +110,7 @@ def output(place: str) -> Output:
 
 
 @pytest.mark.parametrize("learned", [True, False])
-def test_three_answers_behind_each_other_or_summed(learned):
+def test_the_three_logits_are_concatenated_or_summed(learned):
     """Weights softmax(r); stage 1, stage 2, the classifier, in this order; each head has its own window."""
     both, said = heads(learned=learned), output("one")
     first, second = both.stages
@@ -150,7 +150,7 @@ def test_the_weights_of_the_ensemble():
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_frozen_heads_are_nobodys_to_move(frozen):
+def test_no_optimizer_has_the_parameters_of_frozen_heads(frozen):
     both = heads(frozen=frozen)
     assert {p.requires_grad for p in both.stages.parameters()} == {not frozen}
     assert not any(isinstance(m, nn.BatchNorm2d) and m.affine for m in both.modules())

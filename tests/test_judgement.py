@@ -88,7 +88,7 @@ def test_the_initial_draw_alone_is_no_search(name, space):
     assert Judgement.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
-def test_entropy_alone_deceives():
+def test_a_search_of_low_entropy_without_learning_fails():
     """A cold softmax is nearly one-hot before it has learned anything, and so is a draw of large logits."""
     cold, wide = method("stdarts", BASE), method("darts", BASE, alphas={"init": 3.0})
     state = started(cold)
@@ -153,7 +153,7 @@ def test_a_search_that_a_rule_ended_is_told_to_stop_later():
 @pytest.mark.parametrize(
     "name", ["progressive", "pdarts", "pcdarts+progressive", "drnas+progressive"]
 )
-def test_stages_know_their_draw(name):
+def test_each_stage_is_compared_with_its_own_initial_alphas(name):
     """A stage that draws anew is judged by that draw; one that carries alphas over, by what it kept of the first."""
     m = method(name, BASE, alphas={"lr": 1e-30, "decay": 0.0})
     found = run(m, epochs=6)
@@ -168,7 +168,7 @@ def test_stages_know_their_draw(name):
     )
 
 
-def test_what_no_cell_reads():
+def test_alphas_that_no_cell_reads_are_not_judged():
     m = method("darts", spaces.space("darts", channels=2, cells=1, classes=4))
     state = moved(started(m))
     without = next(name for name, group in state.space.groups.items() if not group.cells)
@@ -331,8 +331,8 @@ def said(capsys, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_a_result_never_stands_without_it(short, tmp_path, capsys):
-    """Directly before the verdict, and before what to type next; in the files too."""
+def test_every_printed_result_has_its_judgement(short, tmp_path, capsys):
+    """The judgement stands directly before the verdict and before the next command, and in the files."""
     fails = fails_of(short)
     assert fails and "hardly moved" in fails[0]
     printed = short.with_suffix(".txt").read_text().splitlines()

@@ -152,7 +152,7 @@ def test_strength_zero_is_darts_bit_for_bit():
     assert same(*(content(one, searched(one).state) for one in (m, plain)))
 
 
-def test_it_aligns():
+def test_the_term_aligns_the_gradients_of_the_cells():
     """After the same steps, the cells' gradients on an unseen batch agree more than DARTS's."""
 
     def alignment(strength: float) -> float:

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import archgrad
 from archgrad import latency, spaces
 from archgrad.arch.genotype import Genotype
 from archgrad.components.select import uniform_genotype
@@ -58,7 +59,7 @@ def test_with_multiply_adds_for_a_clock_the_measurement_is_exact(name, options, 
     assert found.scale == pytest.approx(1) and found.r2 == pytest.approx(1) and found.worst < 1e-6
     for place in range(3):
         genotype = uniform_genotype(made.groups, place)
-        assert found.cost().of(genotype) == pytest.approx(macs.of(genotype) / 1e6)
+        assert found.cost().value_of(genotype) == pytest.approx(macs.value_of(genotype) / 1e6)
     assert told[-1] == ("networks", 150, 150) and {what for what, *_ in told} == {"ops", "networks"}
     assert len([what for what, *_ in told if what == "ops"]) < sum(
         len(ops) * made.groups[group].cells for group, ops in found.ops.items()
@@ -88,7 +89,7 @@ def test_chosen_networks_span_the_range():
         for n, g in groups.items()
     }
     cost = Cost("c", "ms", 1.0, ops)
-    found = [cost.added(genotype) for genotype in latency.choose_genotypes(cost, groups, 12)]
+    found = [cost.sum_over_ops(genotype) for genotype in latency.choose_genotypes(cost, groups, 12)]
     assert len(set(found)) >= 11 and found == sorted(found)
     assert (found[0], found[-1]) == (1 + 16 * 1.0, 1 + 16 * 7.0)
     steps = torch.tensor(found[1:-1]).diff()
@@ -117,7 +118,7 @@ def test_on_one_thread_the_clock_is_the_process_own():
     )
 
 
-def test_the_line_has_the_least_squares_of_relative_errors():
+def test_the_calibration_line_minimises_the_squared_relative_errors():
     x, y = [1.0, 2.0, 5.0, 9.0], [3.0, 4.0, 12.0, 17.0]
     base, scale = measuring.fit_line(x, y)
 
@@ -161,14 +162,14 @@ def test_threads_are_those_asked_for_inside_and_as_before_outside():
     assert torch.get_num_threads() == before
 
 
-def test_a_file_is_what_was_measured(wanted, tmp_path):
+def test_a_latency_file_reads_back_as_it_was_measured(wanted, tmp_path):
     found = profile(wanted)
     latency.write(found, tmp_path / "deep" / "a.json")
     assert latency.read(tmp_path / "deep" / "a.json", wanted) == found
     genotype = Genotype.parse(
         "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
     )
-    assert found.cost().of(genotype) == pytest.approx(2 + 1.5 * 0.25 * (3 + 1 + 4))
+    assert found.cost().value_of(genotype) == pytest.approx(2 + 1.5 * 0.25 * (3 + 1 + 4))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_files_are_found_by_their_setting(wanted, tmp_path, monkeypatch):
     ) != latency.default_file(replace(wanted, batch=2))
 
 
-def test_what_is_no_such_file_is_refused(wanted, tmp_path):
+def test_a_file_that_is_no_latency_table_is_refused(wanted, tmp_path):
     for text in ("{", "[]", json.dumps({"ops": {}})):
         (tmp_path / "a.json").write_text(text)
         with pytest.raises(ValueError, match=r"a\.json is no latency file: write one with"):
@@ -225,3 +226,37 @@ def test_too_few_networks_and_sums_that_say_nothing_are_refused(wanted, monkeypa
         latency.measure(made, wanted, nets=10)
     with pytest.raises(ValueError, match="threads must be at least 1, not 0"):
         latency.setting(made, 16, threads=0)
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = torch.nn.Linear(8, width)
+        self.outer = torch.nn.Linear(width, 8)
+
+    def forward(self, x, places, *, scale):
+        return scale * self.outer(self.inner(x))[:, places]
+
+
+class Sequence(torch.nn.Module):
+    """It reads a sequence (B, 4, 8), calls its choice twice, and gives it a named argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = archgrad.Choice({"two": Scaled(2), "six": Scaled(6)})
+        self.head = torch.nn.Linear(8, 10)
+
+    def forward(self, x):
+        x = x.reshape(len(x), 4, 8)
+        for _ in range(2):
+            x = self.wide(x, torch.arange(4), scale=0.5)
+        return self.head(x.mean(1))
+
+
+def test_ops_of_any_call_are_measured_and_a_small_space_has_fewer_networks(monkeypatch):
+    monkeypatch.setattr(measuring, "milliseconds", by_macs)
+    made = archgrad.module_space(Sequence, in_channels=2, size=4)
+    found = latency.measure(made, latency.setting(made, 4, threads=1), nets=10)
+    macs = {name: 2 * 4 * 2 * 8 * width / 1e6 for name, width in (("two", 2), ("six", 6))}
+    assert found.ops == {"wide": {(0, 1, name): pytest.approx(one) for name, one in macs.items()}}
+    assert len(found.nets) == 2 and found.base == pytest.approx(8 * 10 / 1e6)

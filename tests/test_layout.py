@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib.util
 import io
 import tokenize
 from pathlib import Path
@@ -13,8 +14,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # From bottom to top: a package, or a file beside the packages, imports only of what stands in an earlier row.
 FLOORS = (
-    {"errors", "seeds", "terminal", "data_files", "__version__"},
-    {"bounds", "plugins"},
+    {"errors", "seeds", "terminal", "data_files", "extras", "__version__"},
+    {"bounds", "plugins", "arguments"},
     {"option_types"},
     {"options", "devices", "storage"},
     {"arch"},
@@ -87,7 +88,7 @@ def test_no_circle_among_files():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
-def test_methods_and_spaces_never_meet():
+def test_methods_and_spaces_never_import_each_other():
     """A method is written for any space: only the table of methods takes a space by its name."""
     for path in FILES:
         if part(path) == "methods" and path.name != "__init__.py":
@@ -150,3 +151,12 @@ def test_no_file_asks_a_method_or_a_space_what_it_is():
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
                 named = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
                 assert not named & kinds, f"{path}:{node.lineno}"
+
+
+def test_each_anchor_of_the_mutants_is_defined_in_one_module():
+    path = SOURCE.parent.parent / "benchmarks" / "mutation.py"
+    spec = importlib.util.spec_from_file_location("mutation", path)
+    assert spec is not None and spec.loader is not None
+    mutation = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mutation)
+    assert all(mutation.module_of(anchor, SOURCE).is_file() for anchor in mutation.ANCHORS)

@@ -98,7 +98,8 @@ def test_the_best_within_limits_is_that_of_brute_force(groups, count, scale):
     one, other = cost(groups, scale=scale), cost(groups, "params", seed=1, scale=scale)
     mixture = random_mixture(groups, 3)
     values = {
-        name: [c.added(g) for g in everything] for name, c in (("macs", one), ("params", other))
+        name: [c.sum_over_ops(g) for g in everything]
+        for name, c in (("macs", one), ("params", other))
     }
     scores = [score(g, mixture, groups) for g in everything]
     last = -float("inf")
@@ -110,21 +111,21 @@ def test_the_best_within_limits_is_that_of_brute_force(groups, count, scale):
         within = [
             s
             for g, s in zip(everything, scores)
-            if all(limit.cost.added(g) <= limit.bound for limit in limits)
+            if all(limit.cost.sum_over_ops(g) <= limit.bound for limit in limits)
         ]
         assert is_feasible(groups, limits) == bool(within)
         if not within:
             continue
         found = strongest_genotype(mixture, groups, limits)
-        assert all(limit.holds(found) for limit in limits)
+        assert all(limit.allows(found) for limit in limits)
         assert score(found, mixture, groups) == pytest.approx(max(within), abs=1e-9)
         assert (
             score(found, mixture, groups) >= last - 1e-9
         )  # a larger budget never has a smaller score
         last = score(found, mixture, groups)
     assert strongest_genotype(mixture, groups, limits) == strongest_genotype(mixture, groups)
-    assert one.added(cheapest(one, groups)) == pytest.approx(min(values["macs"]))
-    assert one.added(most_expensive(one, groups)) == pytest.approx(max(values["macs"]))
+    assert one.sum_over_ops(cheapest(one, groups)) == pytest.approx(min(values["macs"]))
+    assert one.sum_over_ops(most_expensive(one, groups)) == pytest.approx(max(values["macs"]))
 
 
 def test_a_fitted_cost_is_held_by_its_exact_number():
@@ -134,37 +135,37 @@ def test_a_fitted_cost_is_held_by_its_exact_number():
         "mJ",
         guide.base,
         guide.ops,
-        exact=lambda g: guide.added(g) + 0.3 * (crc32(str(g).encode()) % 7 == 0),
+        exact=lambda g: guide.sum_over_ops(g) + 0.3 * (crc32(str(g).encode()) % 7 == 0),
         r2=0.9,
     )
     mixture = random_mixture(CHAIN, 5)
-    limit = Limit(exact, guide.added(strongest_genotype(mixture, CHAIN)) - 0.2)
-    assert exact.of(strongest_genotype(mixture, CHAIN, (limit,))) <= limit.bound
+    limit = Limit(exact, guide.sum_over_ops(strongest_genotype(mixture, CHAIN)) - 0.2)
+    assert exact.value_of(strongest_genotype(mixture, CHAIN, (limit,))) <= limit.bound
 
 
 def test_draws_keep_to_limits():
     c = cost(CHAIN)
-    numbers = sorted(c.added(g) for g in every(CHAIN))
+    numbers = sorted(c.sum_over_ops(g) for g in every(CHAIN))
     loose, tight = Limit(c, numbers[len(numbers) // 2]), Limit(c, numbers[0])
     draws = [uniform_genotype(CHAIN, seed, limits=(loose,)) for seed in range(40)]
-    assert all(loose.holds(g) for g in draws) and len({str(g) for g in draws}) > 20
+    assert all(loose.allows(g) for g in draws) and len({str(g) for g in draws}) > 20
     assert uniform_genotype(CHAIN, 1, limits=(Limit(c, numbers[-1]),)) == uniform_genotype(
         CHAIN, 1
     )  # a limit that excludes nothing changes no draw
-    assert c.added(uniform_genotype(CHAIN, 1, limits=(tight,))) == pytest.approx(numbers[0])
+    assert c.sum_over_ops(uniform_genotype(CHAIN, 1, limits=(tight,))) == pytest.approx(numbers[0])
 
 
-def test_what_cannot_be_is_said():
+def test_impossible_budgets_are_refused():
     c, other = cost(CHAIN), cost(CHAIN, "params", seed=1)
     least = cheapest(c, CHAIN)
     with pytest.raises(
         ValueError,
-        match=rf"budget macs=1 is below the smallest network, which has {cost_text(c.added(least), '')}: ",
+        match=rf"budget macs=1 is below the smallest network, which has {cost_text(c.sum_over_ops(least), '')}: ",
     ):
         check_feasible(CHAIN, (Limit(c, 1.0),))
     both = (
-        Limit(c, c.added(least) + 1e-6),
-        Limit(other, other.added(cheapest(other, CHAIN)) + 1e-6),
+        Limit(c, c.sum_over_ops(least) + 1e-6),
+        Limit(other, other.sum_over_ops(cheapest(other, CHAIN)) + 1e-6),
     )
     with pytest.raises(
         ValueError,
@@ -186,5 +187,5 @@ def test_what_cannot_be_is_said():
         (4e9, "", "4G"),
     ],
 )
-def test_numbers_as_they_are_typed(value, unit, text):
+def test_costs_are_written_as_a_budget_option_is_typed(value, unit, text):
     assert cost_text(value, unit) == text

@@ -47,7 +47,7 @@ def started(names="darts", *patches, **given):
     return made, state
 
 
-def test_both_halves_read_it():
+def test_both_halves_of_a_step_use_the_loss_of_the_patch():
     made, state = started("darts", OWN)
     train, val = batches()
     loss, passed = weight_loss(made, state, train, state.alphas, None)
@@ -127,7 +127,7 @@ def test_diagnostics_and_finalisations_read_it():
     assert decided[0] != decided[1]
 
 
-def test_only_one_loss():
+def test_two_patches_with_a_loss_are_refused():
     with pytest.raises(ValueError, match="own and other both set loss: use one of them"):
         compose(OWN, Patch("other", loss=lambda output, batch: output.logits.sum()))
     assert (
@@ -241,7 +241,7 @@ def test_a_selection_for_any_mixture_composes_with_any_relaxation():
         ("gdas", Patch("mine", select=weakest), "gdas and mine both set relax/readout/select"),
     ],
 )
-def test_what_reads_any_mixture_still_decides_alone(names, patch, says):
+def test_a_patch_for_any_mixture_is_refused_where_it_conflicts(names, patch, says):
     with pytest.raises(ValueError, match=says):
         method(names, space("darts", channels=4, cells=3, nodes=2, classes=4), patches=[patch])
     with pytest.raises(ValueError, match="a relaxation of its own, so it cannot read any mixture"):

@@ -17,7 +17,7 @@ OLD = groups_of([EdgeGroup("cell", (Edge(0, 1, ("a", "b", "c")), Edge(0, 2, ("a"
 NEW = groups_of([EdgeGroup("cell", (Edge(0, 1, ("c", "a")), Edge(0, 2, ("b",))))])
 
 
-def test_columns_of_what_stays():
+def test_columns_of_primitives_that_stay_are_carried():
     table = {"cell": torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])}
     found = carried(OLD, NEW, table)
     assert found["cell"].tolist() == [[3.0, 1.0], [5.0, 0.0]]

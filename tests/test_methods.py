@@ -318,7 +318,7 @@ def test_random_keeps_the_best_of_its_draws():
     m = method("random", space("nasbench201", **SPACES["nasbench201"]), draws=2)
     record = Record()
     found = run(m, [record])
-    tried = found.state.memory["draws"].tried
+    tried = found.state.memory["draws"].judged_draws
     assert len(tried) == 2 and tried[0]["genotype"] != tried[1]["genotype"]
     best = max(tried, key=lambda one: one["accuracy"])
     assert found.genotype.to_json() == best["genotype"]
@@ -437,7 +437,7 @@ def test_random_search_judges_a_draw_as_it_was_trained(other, monkeypatch):
     )
 
 
-def test_what_only_one_can_decide():
+def test_two_patches_that_set_one_field_must_agree():
     """Two that agree compose; two of one name that do not are refused like any two."""
     early, late = (Patch("same", order=order) for order in ("alpha_first", "weight_first"))
     with pytest.raises(ValueError, match="same and same both set order"):

@@ -43,7 +43,7 @@ def test_a_cost_is_the_table_and_its_ops_are_the_least_squares():
         [latency("1080ti_256", nasbench201.table().genotype(i)) for i in range(0, 15_625, 97)]
     )
     assert [
-        found.of(nasbench201.table().genotype(i)) for i in range(0, 15_625, 97)
+        found.value_of(nasbench201.table().genotype(i)) for i in range(0, 15_625, 97)
     ] == values.tolist()
     design = np.concatenate(
         [np.ones((len(ops), 1)), *((ops[:, [e]] == np.arange(1, 5)) for e in range(6))], 1
@@ -67,7 +67,7 @@ def test_a_cell_that_was_dropped_falls_back_to_the_fit():
     ]
     assert len(dropped) == 276
     genotype = nasbench201.table().genotype(dropped[0])
-    assert found.of(genotype) == found.added(genotype) > 1
+    assert found.value_of(genotype) == found.sum_over_ops(genotype) > 1
 
 
 def test_unknown_devices_and_other_cells_are_refused_by_name():

@@ -50,7 +50,10 @@ def test_a_stop_request_saves_after_the_step_and_says_how_to_go_on(tmp_path):
 
     before = signal.getsignal(signal.SIGINT)
     with stop_requests() as stopping:
-        watchers = [Asks(), Checkpoints(path, stopping=stopping, how="archgrad resume x")]
+        watchers = [
+            Asks(),
+            Checkpoints(path, stopping=stopping, resume_command="archgrad resume x"),
+        ]
         with pytest.raises(Interrupted, match=r"stopped at epoch 2, step 2.*archgrad resume x"):
             search(m, Noise(), 3, observers=watchers)
     assert signal.getsignal(signal.SIGINT) is before
@@ -123,12 +126,17 @@ def test_a_measurement_ends_within_a_batch_and_is_done_again_on_resume(tmp_path)
                 yield found
 
     seen = []
-    saves = Checkpoints(path, seconds=0, stopping=asked, how="archgrad resume x")
+    saves = Checkpoints(path, seconds=0, stopping=asked, resume_command="archgrad resume x")
     with pytest.raises(
         Interrupted,
         match=r"^stopped after the steps of epoch 1; all earlier work is saved\. Go on with: archgrad resume x$",
     ):
-        search(m, InterruptibleData(Broken(), saves.measuring, saves.tuning), 2, observers=[saves])
+        search(
+            m,
+            InterruptibleData(Broken(), saves.before_measuring, saves.before_tuning),
+            2,
+            observers=[saves],
+        )
     assert seen == [0, 1]  # of three batches
     state = checkpoint.restore(m, checkpoint.read(path))
     assert (state.epoch, state.step) == (0, 3)
@@ -168,7 +176,12 @@ def test_a_finalisation_ends_within_a_batch_and_goes_on_from_its_last_decision(
     read = []
     saves = Checkpoints(path, stopping=asked)
     with pytest.raises(Interrupted, match=r"after the steps of epoch 2|after decision"):
-        search(m, InterruptibleData(Broken(), saves.measuring, saves.tuning), 2, observers=[saves])
+        search(
+            m,
+            InterruptibleData(Broken(), saves.before_measuring, saves.before_tuning),
+            2,
+            observers=[saves],
+        )
     assert len(read) == 4
     state = checkpoint.restore(m, checkpoint.read(path))
     again, whole = search(m, Noise(), 2, state=state), search(m, Noise(), 2)
@@ -194,7 +207,7 @@ def test_a_request_between_two_steps_is_heard_by_the_step_that_saves(tmp_path):
     with pytest.raises(Interrupted, match="stopped at epoch 2, step 2; everything is saved"):
         search(
             m,
-            InterruptibleData(Noise(), saves.measuring, saves.tuning),
+            InterruptibleData(Noise(), saves.before_measuring, saves.before_tuning),
             3,
             observers=[saves, Asks()],
         )
@@ -234,9 +247,9 @@ def test_a_curvature_ends_within_a_product():
             raise Interrupted("now")
 
     with pytest.raises(Interrupted, match="now"):
-        search(m, Noise(), 1, observers=[Curvature(between=between)])
+        search(m, Noise(), 1, observers=[Curvature(before_product=between)])
     assert len(products) == 4
-    search(m, Noise(), 1, observers=[Curvature(between=lambda: products.append(0))])
+    search(m, Noise(), 1, observers=[Curvature(before_product=lambda: products.append(0))])
     assert len(products) > 4 + 10
 
 

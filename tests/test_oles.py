@@ -37,7 +37,7 @@ def test_matches_and_the_alphas_gradient_are_the_papers(order, measure):
     net, memory = state.nets["search"].double(), state.memory["oles"]
     (name,), rng = state.alphas, torch.Generator().manual_seed(3)
     a = torch.randn(6, 5, dtype=torch.double, generator=rng).requires_grad_()
-    state.alphas, memory.sums = {name: a}, memory.sums.double()
+    state.alphas, memory.op_match_sums = {name: a}, memory.op_match_sums.double()
     state.optimizers = m.stepper.optimizers(m, state)
     batches = [next(data.batches(split, 0)) for split in ("train", "val")]
 
@@ -65,7 +65,7 @@ def test_matches_and_the_alphas_gradient_are_the_papers(order, measure):
         ).mean()
 
     assert len(memory.ops) == OPS and memory.counts == [1] * OPS
-    assert memory.sums.tolist() == pytest.approx(
+    assert memory.op_match_sums.tolist() == pytest.approx(
         [by_hand(names).item() for names in memory.ops], abs=1e-10
     )
     assert (
@@ -88,7 +88,7 @@ class Given(GradientMatches):
             lambda train, val: torch.tensor([of(float(op[0])) for op in train]),
             True,
         )
-        self.ops, self.counts, self.sums, self.epoch, self.steps = (
+        self.ops, self.counts, self.op_match_sums, self.match_sum, self.steps = (
             ops,
             [0] * len(ops),
             torch.zeros(len(ops)),
@@ -104,7 +104,7 @@ class Given(GradientMatches):
             for name in names
         }
         for half in (first, "alpha" if first == "weight" else "weight"):
-            self.see(half, found, context)
+            self.take_gradients(half, found, context)
 
 
 @pytest.mark.parametrize("first", ["weight", "alpha"])
@@ -113,15 +113,15 @@ def test_an_op_rests_when_the_mean_of_an_interval_is_too_low(first):
     memory = Given(0.25, 3, [["1"], ["2"], ["3"], ["4"]], lambda op: op / 10)
     for step in range(2):
         memory.step(step, "1234" if step % 2 == 0 else "124", first)
-    assert memory.rest == [] and memory.counts == [2, 2, 1, 2]
+    assert memory.resting_ops == [] and memory.counts == [2, 2, 1, 2]
     memory.step(2, "1234", first)
     assert (
-        memory.rest == [0, 1]
+        memory.resting_ops == [0, 1]
         and memory.counts == [0, 0, 2, 0]
-        and memory.sums.tolist() == pytest.approx([0, 0, 0.6, 0])
+        and memory.op_match_sums.tolist() == pytest.approx([0, 0, 0.6, 0])
     )
     memory.step(3, "1234", first)
-    assert memory.rest == [0, 1] and memory.counts == [
+    assert memory.resting_ops == [0, 1] and memory.counts == [
         0,
         0,
         0,
@@ -140,16 +140,16 @@ def test_an_op_rests_when_the_mean_of_an_interval_is_too_low(first):
 def test_a_half_without_its_other_counts_for_nothing():
     memory = Given(0.25, 1, [["1"]], lambda op: 0.0)
     for step in range(3):  # weights alone learn
-        memory.see(
+        memory.take_gradients(
             "weight",
             {"1": torch.tensor(1.0)},
             Context({}, Progress(0, step, 1, 99, 0, 1), "weight", {}, 0),
         )
-    assert memory.rest == [] and memory.counts == [0]
+    assert memory.resting_ops == [] and memory.counts == [0]
 
 
 @pytest.mark.parametrize("space_name", ["nasbench201", "darts"])
-def test_what_rests_rests_and_the_rest_goes_on(space_name):
+def test_resting_ops_do_not_move_and_the_others_do(space_name):
     """Every op rests after the second step: convolutions stay what they are, stem, preprocessing, classifier, skips and alphas move."""
     m = method(
         "oles",
@@ -169,10 +169,10 @@ def test_what_rests_rests_and_the_rest_goes_on(space_name):
     record = Record()
     found = searched(m, [record, Watch(look)], epochs=2)
     memory = found.state.memory["oles"]
-    assert sorted(memory.rest) == list(range(len(memory.ops)))
+    assert sorted(memory.resting_ops) == list(range(len(memory.ops)))
     # The order of a step says whether the second one still moves them: nasbench201 compares behind its weights' half.
     after = 1 if space_name == "nasbench201" else 0
-    resting = set(memory.resting())
+    resting = set(memory.resting_parameters())
     assert all(
         torch.equal(seen[after][name], seen[-1][name]) == (name in resting) for name in seen[-1]
     )
@@ -187,12 +187,12 @@ def test_what_rests_rests_and_the_rest_goes_on(space_name):
     assert found.state.epoch == 2
 
 
-def test_it_may_stop_the_search():
+def test_the_search_ends_when_every_op_rests():
     found = searched(oles(threshold=1, interval=2, measure="paper", stop=True))
     assert found.state.epoch == 1 and found.state.stopped == "every op has stopped learning"
 
 
-def test_nobody_rests_is_darts_bit_for_bit():
+def test_without_a_resting_op_it_is_darts_bit_for_bit():
     m, plain = oles(threshold=-1), method("darts", space("nasbench201", **SMALL))
     packed = [content(one, searched(one).state) for one in (m, plain)]
     for one in packed:
@@ -202,7 +202,7 @@ def test_nobody_rests_is_darts_bit_for_bit():
 
 @pytest.mark.parametrize("place", [("step", 1, 1), ("step", 1, 2)])
 @pytest.mark.parametrize("order", ORDERS)
-def test_resumes_between_two_looks(order, place, tmp_path):
+def test_a_search_resumes_within_an_interval(order, place, tmp_path):
     """Looks at steps 2, 4, 6 of two epochs of three steps; some rest by then, the others have half an interval."""
     m = oles(settings={"darts": {"order": order}}, interval=2, threshold=0.1, measure="paper")
     record = Record()
@@ -215,11 +215,11 @@ def test_resumes_between_two_looks(order, place, tmp_path):
 def test_a_sampled_path_is_compared_where_it_ran():
     m = method("oles+gdas", space("nasbench201", **SMALL), oles={"interval": 2})
     memory = searched(m).state.memory["oles"]
-    assert len(set(memory.counts)) > 1 or memory.rest
+    assert len(set(memory.counts)) > 1 or memory.resting_ops
 
 
 @pytest.mark.parametrize("threshold", [1, 0.1])
-def test_what_rests_rests_on_where_the_supernet_lives_on(threshold, tmp_path):
+def test_ops_go_on_resting_in_a_stage_that_keeps_the_supernet(threshold, tmp_path):
     """Through the border of a stage that prunes and widens: the ops that are left, by name, and the matches of those not judged yet."""
     options = {
         "oles": {"threshold": threshold, "interval": 4, "measure": "paper"},
@@ -231,23 +231,25 @@ def test_what_rests_rests_on_where_the_supernet_lives_on(threshold, tmp_path):
     state = checkpoint.restore(m, checkpoint.read(saves.files["epoch", 2, 0]))
     memory = state.memory["oles"]
     before, waits = (
-        set(memory.resting()),
+        set(memory.resting_parameters()),
         {
-            names[0]: (memory.counts[op], memory.sums[op].item())
+            names[0]: (memory.counts[op], memory.op_match_sums[op].item())
             for op, names in enumerate(memory.ops)
         },
     )
     m.begin_epoch(state)
     assert before and 0 < len(memory.ops) < len(waits)
-    assert set(memory.resting()) == before & {name for names in memory.ops for name in names}
-    assert [(count, total.item()) for count, total in zip(memory.counts, memory.sums)] == [
+    assert set(memory.resting_parameters()) == before & {
+        name for names in memory.ops for name in names
+    }
+    assert [(count, total.item()) for count, total in zip(memory.counts, memory.op_match_sums)] == [
         waits[names[0]] for names in memory.ops
     ]
     again, _ = gone_on(m, saves.files["epoch", 2, 0])
     assert same(checkpoint.pack(m, again.state), checkpoint.pack(m, found.state))
 
 
-def test_a_new_supernet_learns_whole(tmp_path):
+def test_no_op_rests_in_a_new_supernet(tmp_path):
     """Also where the search was killed just before the stage."""
     m = method(
         "oles+pdarts",
@@ -259,9 +261,9 @@ def test_a_new_supernet_learns_whole(tmp_path):
     searched(m, [saves], epochs=3)
     state = checkpoint.restore(m, checkpoint.read(saves.files["epoch", 1, 0]))
     memory = state.memory["oles"]
-    assert memory.rest
+    assert memory.resting_ops
     m.begin_epoch(state)
-    assert not memory.rest and not any(memory.counts)
+    assert not memory.resting_ops and not any(memory.counts)
 
 
 def test_the_users_own_hypergradient_is_refused():

@@ -38,7 +38,7 @@ def test_what_is_wrong_is_said_in_one_line(given, message):
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_close_is_not_guessed():
+def test_without_a_similar_name_no_name_is_suggested():
     assert (
         str(unknown_name("method", "zzz", ["darts", "random"]))
         == "unknown method 'zzz' (there are: darts, random)"

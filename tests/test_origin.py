@@ -30,7 +30,7 @@ def test_the_bare_form_is_refused_where_a_preset_of_the_space_would_differ():
     )
 
 
-def test_the_bare_form_stands_where_no_option_differs_or_the_user_said_it():
+def test_the_bare_form_is_accepted_where_no_option_differs_or_the_user_set_it():
     assert Method(stdarts(), space("darts")).name == "stdarts"
     assert Method(compose(sddarts(), MINE), NB).name == "sddarts+mine"
     assert Method(stdarts(kappa=0.06, entropy="mean", warmup=0.1), NB).name == "stdarts"
@@ -48,7 +48,7 @@ def test_a_patch_made_for_one_space_is_refused_in_another():
         Method(gdas(), space("s1"))
 
 
-def test_the_door_has_the_presets_and_takes_patches():
+def test_archgrad_method_has_the_presets_and_takes_patches():
     found, named = method("stdarts+sddarts", NB, patches=[MINE]), method("stdarts+sddarts", NB)
     assert (
         found.name == "stdarts+sddarts+mine"
@@ -65,7 +65,7 @@ def test_the_door_has_the_presets_and_takes_patches():
     assert method("darts", NB, patches=[MINE]).name == "mine"
 
 
-def test_the_door_refuses_conflicts_as_ever():
+def test_archgrad_method_refuses_conflicting_patches():
     with pytest.raises(ValueError, match="stdarts and cold both set relax/readout/select"):
         method("stdarts", NB, patches=[Patch("cold", relax=lambda alphas, context: None)])
     with pytest.raises(ValueError, match=r"pcdarts and mine both set weights\.lr"):
@@ -74,7 +74,7 @@ def test_the_door_refuses_conflicts_as_ever():
         method("pcdarts", NB, patches=[MINE], weights={"lr": 0.2, "lr_end": 0.0}).weights.lr == 0.2
     )
     with pytest.raises(
-        ValueError, match="patch 'stdarts' is of the method stdarts, which is named, too"
+        ValueError, match="patch 'stdarts' belongs to the method stdarts, which is also named"
     ):
         method("stdarts", NB, patches=[stdarts()])
     with pytest.raises(ValueError, match=r"archgrad\.method\('sddarts\+stdarts', space"):
@@ -99,7 +99,7 @@ def test_every_method_carries_its_origin(name):
 
 
 @pytest.mark.parametrize("space_name", SPACES)
-def test_every_method_by_the_door_has_the_options_of_its_space(space_name):
+def test_archgrad_method_gives_every_method_the_options_of_its_space(space_name):
     for name, entry in METHODS.items():
         for preset in {None, *entry.presets} - set(SPACES):
             given = {"preset": preset} if preset else {}

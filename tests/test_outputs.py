@@ -144,7 +144,7 @@ def test_a_quiet_command_prints_errors_and_json_alone(capsys):
     assert not terminal.QUIET.get()
 
 
-def test_a_word_without_a_flag_is_told_of_the_flags(capsys):
+def test_a_word_without_a_flag_is_refused_with_a_hint_at_the_flags(capsys):
     assert main(["search", "digits"]) == 2
     assert "unexpected word 'digits': name images by --data" in capsys.readouterr().err
 
@@ -261,7 +261,7 @@ def test_a_network_finds_its_images_where_they_were_moved(tmp_path, capsys):
     before = evaluate(tmp_path / "net")
     shutil.move(tmp_path / "photos", tmp_path / "new place")
     assert main(["evaluate", str(tmp_path / "net")]) == 2
-    assert "if the images were moved, name their new place by --data" in capsys.readouterr().err
+    assert "If the images have moved, give their new path with --data" in capsys.readouterr().err
     again = evaluate(tmp_path / "net", tmp_path / "new place")
     assert (again.accuracy, again.loss, again.count) == (before.accuracy, before.loss, before.count)
     assert again.count < 40  # those that it was trained on are not among them
@@ -279,7 +279,7 @@ def test_a_network_finds_its_images_where_they_were_moved(tmp_path, capsys):
     )
 
 
-def test_a_hub_set_has_not_moved(network, photos, monkeypatch):
+def test_a_name_of_a_hub_set_is_not_taken_for_a_moved_folder(network, photos, monkeypatch):
     """Of other images these alone are read, not what a search would read of them."""
     card = json.loads((network / "network.json").read_text())
     own = replace(Card.from_json(card), data={"path": "cifar10"})
@@ -297,6 +297,6 @@ def test_a_network_of_a_relative_path_is_told_where_its_images_go(network):
         data={"path": "photos/gone"},
     )
     with pytest.raises(
-        ValueError, match="if the images were moved, name their new place by --data"
+        ValueError, match="If the images have moved, give their new path with --data"
     ):
         evaluating._test_images(card, None, None, {})

@@ -27,7 +27,7 @@ def test_the_page_shows_the_matrix():
 
 
 @pytest.mark.parametrize("name", ["darts", "nasbench201"])
-def test_what_it_says_is_what_happens(name):
+def test_pairs_compose_or_are_refused_as_the_matrix_says(name):
     found = compare_all(space(name))
     assert set(found) == set(combinations(METHODS, 2))
     for (one, other), said in found.items():

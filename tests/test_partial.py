@@ -169,7 +169,7 @@ def test_it_is_an_option_of_every_space(name):
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_a_derived_network_is_whole(name):
+def test_a_derived_network_has_no_partial_channels(name):
     base = space(name)
     genotype = uniform_genotype(base.groups, 3)
     depth = {"cells": 1} if "cells" in base.spec() else {}
@@ -182,7 +182,7 @@ def test_a_derived_network_is_whole(name):
 
 
 @pytest.mark.parametrize("name", ["darts", "nasbench201"])
-def test_what_does_not_divide_is_refused(name):
+def test_channels_that_the_divisor_does_not_divide_are_refused(name):
     with pytest.raises(
         ValueError,
         match="channels is 16, which is no multiple of partial_channels 6: change one of them",
@@ -194,7 +194,7 @@ def test_what_does_not_divide_is_refused(name):
         space(name, partial_channels=0)
 
 
-def test_the_evaluation_network_of_cdarts_is_whole():
+def test_the_evaluation_network_of_cdarts_has_no_partial_channels():
     base = space("nasbench201", channels=4, cells=1, classes=4)
     nets = method("cdarts", base).stepper.nets(base.resized(partial_channels=4))
     sizes = {

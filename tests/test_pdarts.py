@@ -62,7 +62,7 @@ def test_gradient_of_the_alphas_is_the_papers():
     torch.testing.assert_close(found[0], p * (slopes - (p * slopes).sum()), rtol=1e-10, atol=1e-10)
 
 
-def test_what_an_edge_keeps():
+def test_an_edge_keeps_its_strongest_ops():
     """The strongest, in their order; `none` like any; the first of equals; small and removed edges as they are."""
     five = ("none", "a", "b", "c", "d")
     group = EdgeGroup(
@@ -259,7 +259,7 @@ def test_one_stage_without_anything_is_darts_bit_for_bit():
     assert same(plain, neutral)
 
 
-def test_what_does_not_fit_is_said():
+def test_options_that_do_not_fit_are_refused():
     with pytest.raises(
         ValueError,
         match=r"no room for its 3 stages: more epochs, or fewer stages by --pdarts\.keep",

@@ -209,7 +209,7 @@ def test_a_primitive_of_a_plugin_is_taken_by_any_space_of_cells(here, monkeypatc
         catalogue.check_space("nasbench201", {"primitives": space["primitives"]})
 
 
-def test_a_study_names_them_for_its_runs(here):
+def test_a_study_passes_its_plugins_to_its_runs(here):
     shared = {
         "space": {"channels": 2, "cells": 1},
         "search": SMALL["search"],
@@ -218,7 +218,7 @@ def test_a_study_names_them_for_its_runs(here):
     asked = study.read(("", {**shared, "random": {"draws": 1}}), names=["pulled", "darts"])
     assert asked.to_mapping()["plugins"] == ["own_space", "mine.method==1.2"]
     assert asked.settings("pulled").plugins == ("own_space", "mine.method==1.2")
-    assert "plugins" not in asked.resolved("pulled")
+    assert "plugins" not in asked.resolved_settings("pulled")
     plain = study.read(
         ("", {name: value for name, value in shared.items() if name != "plugins"}),
         ("", {"controls": False}),
@@ -262,6 +262,69 @@ def test_a_plugin_that_cannot_be_is_one_line_and_leaves_nothing(here, capsys, te
         and error.count("\n") == 1
     )
     assert before == METHODS
+
+
+FAILING = """
+from archgrad import Patch
+from archgrad.methods import METHODS, Entry
+from archgrad.searching.types import Memory
+
+class Bad(Memory):
+    def after_epoch(self, *args, **given):
+        return {}["lost"]
+
+def term(context):
+    return 1 / 0
+
+def refuse(context):
+    raise ValueError("strength is -1")
+
+def bad(*, part: str = "term") -> Patch:
+    return Patch("bad", **PARTS[part]())
+
+PARTS = {
+    "term": lambda: {"alpha_terms": (term,)},
+    "refusal": lambda: {"weight_terms": (refuse,)},
+    "memory": lambda: {"memory": {"bad": Bad}},
+    "options": lambda: None + 1,
+    "patch": lambda: {"alpha_split": "tests"},
+}
+METHODS["bad"] = Entry(bad, "nobody", "fails")
+"""
+
+
+def failing(folder: Path, part: str) -> list[str]:
+    """Return a command whose plugin fails in one of its parts.
+
+    A file of settings names the method, because flags are made once in a process.
+    """
+    space = {"name": "nasbench201", "channels": 2, "cells": 1}
+    settings = {**SMALL, "plugins": ["broken"], "method": "bad", "bad": {"part": part}}
+    write(folder / "settings.yaml", yaml.safe_dump({**settings, "space": space, "out": "run"}))
+    return ["search", "--config", "settings.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "says"),
+    [
+        ("term", 1, "fails (ZeroDivisionError: division by zero, {}, line 11): mend the plugin"),
+        ("refusal", 2, "fails (ValueError: strength is -1, {}, line 14): mend the plugin"),
+        ("memory", 1, "fails (KeyError: 'lost', {}, line 8): mend the plugin"),
+        ("options", 1, "fails (TypeError: unsupported operand"),
+    ],
+)
+def test_an_error_inside_a_plugin_is_one_line_that_names_it(here, capsys, part, code, says):
+    write(here / "broken.py", FAILING)
+    assert main(failing(here, part)) == code
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"archgrad: plugin broken {says.format(here / 'broken.py')}" in error
+    assert "Traceback" not in error
+
+
+def test_an_error_of_archgrad_is_not_blamed_on_a_plugin(here, capsys):
+    write(here / "broken.py", FAILING)
+    assert main(failing(here, "patch")) == 2
+    assert "plugin" not in capsys.readouterr().err
 
 
 def test_a_method_named_as_a_section_is_refused(here):

@@ -97,7 +97,7 @@ def test_threads_follow_size_and_processors(values, cpus, taken):
     assert by_size(values, cpus) == taken
 
 
-def test_the_environment_is_the_users_word(monkeypatch):
+def test_omp_num_threads_of_the_environment_wins(monkeypatch):
     monkeypatch.setattr(processors, "available", lambda: 4)
     for told, taken in (("3", 3), ("3,2", 3), ("", 2), ("0", 2), ("many", 2)):
         monkeypatch.setenv("OMP_NUM_THREADS", told)

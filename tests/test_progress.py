@@ -94,7 +94,7 @@ def test_the_time_left_is_right_at_each_point():
     state = m.start(seed=0, epochs=10, steps=3, images=(24, 24))
     timing = Timing(m, state, [watches], clock=watches.clock)
     timed = Timed(watches, timing, SignsOfLife(None, clock=watches.clock))
-    watch = Sees(lambda state: timing.left(state).seconds)
+    watch = Sees(lambda state: timing.remaining(state).seconds)
     search(m, Noise(), 10, state=state, observers=[timed, timing, watch])
     total = 30 + 50 + 20
     guessed = {
@@ -121,7 +121,7 @@ def test_a_phase_and_a_supernet_have_steps_of_their_own():
         state = m.start(seed=0, epochs=epochs, steps=3, images=(24, 24))
         return [
             part
-            for part in Timing(m, state).parts(state)
+            for part in Timing(m, state).remaining_parts(state)
             if part.kind.endswith("steps") or "supernet" in part.kind
         ]
 
@@ -141,7 +141,7 @@ def test_frozen_alphas_cost_half_until_a_whole_step_was_timed():
     state = m.start(seed=0, epochs=4, steps=3)
     timing = Timing(m, state, clock=watches.clock)
 
-    watch = Sees(lambda state: timing.left(state).seconds)
+    watch = Sees(lambda state: timing.remaining(state).seconds)
     search(m, Noise(), 4, state=state, observers=[steps_of(watches), timing, watch])
     assert (
         watch.seen[:3] == [5 + 6 * 2, 4 + 6 * 2, 3 + 6 * 2] and watch.seen[8] == 5
@@ -164,7 +164,7 @@ def steps_of(watches):
 @pytest.mark.parametrize("name, options", [
     ("random", {"draws": 2}), ("rsws", {"samples": 7, "images": 5, "finalists": 2}), ("dartspt", {"tune": 1}), ("robustdarts", {"window": 1}),
 ])  # fmt: skip
-def test_what_comes_beside_the_steps_falls_to_nothing(name, options):
+def test_the_work_outside_the_steps_falls_to_zero(name, options):
     m = archgrad.method(name, space(), **options)
     state = m.start(seed=0, epochs=2, steps=3, images=(24, 24))
     watch = Sees(lambda state: sum(count(m, state) for count in m.patch.ahead.values()))
@@ -183,7 +183,7 @@ def test_probes_say_how_often_they_measure_and_how_much():
     assert Gap().passes(state) == 40 and Ranking().passes(state) == 2 * 32 * 20
 
 
-def test_the_whole_is_said_after_three_steps_or_ten_seconds_and_kept():
+def test_the_estimate_is_printed_after_three_steps_or_ten_seconds_and_recorded():
     def lines(each, steps=6):
         said, kept, watches = [], [], Watches(each)
         m = archgrad.method("darts", space())
@@ -277,18 +277,18 @@ def test_a_sign_of_life_says_the_place_and_counts_down():
     now = [0.0]
     life = SignsOfLife(None, clock=lambda: now[0])
     now[0] = 31
-    assert life.sign() is None  # nobody said what goes on
-    life.at("epoch 2/5, step 7/9", left=100)
-    assert life.sign().startswith("epoch 2/5, step 7/9, about 100 s to go")
+    assert life.line_due() is None  # nobody said what goes on
+    life.set_place("epoch 2/5, step 7/9", left=100)
+    assert life.line_due().startswith("epoch 2/5, step 7/9, about 100 s to go")
     now[0] = 60
-    assert life.sign() is None
+    assert life.line_due() is None
     now[0] = 61
-    life.at("epoch 2/5, ranking")
-    assert life.sign().startswith("epoch 2/5, ranking, about 70 s to go")
+    life.set_place("epoch 2/5, ranking")
+    assert life.line_due().startswith("epoch 2/5, ranking, about 70 s to go")
     now[0] = 90
-    life.spoke()  # a line of the search
+    life.note_line()  # a line of the search
     now[0] = 119
-    assert life.sign() is None
+    assert life.line_due() is None
 
 
 def test_signs_of_life_come_while_the_main_thread_is_busy():
@@ -296,7 +296,7 @@ def test_signs_of_life_come_while_the_main_thread_is_busy():
 
     spoke, said = Event(), []
     with SignsOfLife(lambda line: (said.append(line), spoke.set()), seconds=0.01) as life:
-        life.at("reading the images")
+        life.set_place("reading the images")
         assert spoke.wait(20)
     assert said[0] == "reading the images"
 

@@ -188,7 +188,7 @@ def test_one_stage_of_whole_channels_is_darts_bit_for_bit(space_name):
     assert same(a, b)
 
 
-def test_a_stage_that_continues_is_no_new_life():
+def test_a_stage_that_continues_keeps_the_lifetime_of_the_supernet():
     """The cosine goes on through it; alphas rest by the stage all the same."""
 
     def rates(continues):

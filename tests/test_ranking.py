@@ -252,7 +252,7 @@ def test_an_evaluation_network_counts_from_its_first_cycle_on():
     assert first == OF_SEARCH and second == OF_BOTH | OF_SEARCH | OF_EVALUATION
 
 
-def test_it_ranks_five_times_or_as_often_as_asked_and_always_last():
+def test_ranking_happens_five_times_or_as_often_as_asked_and_after_the_last_epoch():
     def epochs(total: int, **options) -> list[int]:
         kept, ranking = (
             Rows(),
@@ -262,7 +262,7 @@ def test_it_ranks_five_times_or_as_often_as_asked_and_always_last():
             searcher("darts", "nasbench201"), Several(per_epoch=1), total, observers=[ranking, kept]
         ).state
         found = [row["epoch"] + 1 for row in kept.kept if "ranking_search_tau_x" in row]
-        assert ranking.cost(state).endswith(
+        assert ranking.cost_line(state).endswith(
             f"1 network, {len(found)} time{'s' * (len(found) != 1)}"
         )
         return found

@@ -127,7 +127,7 @@ def test_a_composition_is_at_full_length_where_its_shortest_is():
     )  # darts changes nothing
 
 
-def test_where_methods_disagree_the_user_says_the_rate():
+def test_methods_with_different_published_rates_need_a_rate_of_the_user():
     with pytest.raises(ValueError, match=r"alphas\.lr"):
         method("drnas+pcdarts", space("nasbench201"), alphas={"lr": "auto"})
     made = method(

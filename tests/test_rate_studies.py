@@ -133,13 +133,18 @@ def test_a_file_without_a_rate_is_automatic_but_for_the_arms_that_name_one(tmp_p
         "arms": {"darts": {}, "slow": {"method": "darts", "alphas": {"lr": 3e-4}}},
     }
     asked = study.read(("file", file))
-    assert [asked.resolved(arm)["alphas.lr"] for arm in ("darts", "slow")] == ["auto", 3e-4]
-    assert asked.resolved("darts", steps=3)["alphas.lr"] == pytest.approx(
+    assert [asked.resolved_settings(arm)["alphas.lr"] for arm in ("darts", "slow")] == [
+        "auto",
+        3e-4,
+    ]
+    assert asked.resolved_settings("darts", steps=3)["alphas.lr"] == pytest.approx(
         fitted_rate(method("darts", space("nasbench201")), Plan(50, 3))
     )
     assert asked.to_mapping()["alphas"] == {"lr": "auto"}
     assert (
-        study.read(("file", asked.to_mapping()), recorded=True).resolved("darts")["alphas.lr"]
+        study.read(("file", asked.to_mapping()), recorded=True).resolved_settings("darts")[
+            "alphas.lr"
+        ]
         == "auto"
     )
 
@@ -198,7 +203,7 @@ def test_an_old_study_does_not_become_automatic(copied, capsys):
 def test_our_own_studies_resolve_to_what_they_recorded(folder):
     before = study.read(read_yaml(folder / "study.yaml"), recorded=True)
     study_checks.check_settings(before, StudyFolder(folder))
-    now = {arm: before.resolved(arm) for arm in before.arms}
+    now = {arm: before.resolved_settings(arm) for arm in before.arms}
     for one in read_all(folder / "summaries"):
         for name in ("lr", "init", "decay"):
             assert now[one["arm"]][f"alphas.{name}"] == one["config"]["alphas"][name]

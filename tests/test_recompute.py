@@ -157,7 +157,7 @@ def test_a_setting_that_is_unknown_is_refused():
         )
 
 
-def test_a_run_records_it_and_a_resumed_one_keeps_it(tmp_path, monkeypatch):
+def test_a_run_records_recompute_and_a_resumed_one_keeps_it(tmp_path, monkeypatch):
     plain, folder = tmp_path / "plain", tmp_path / "run"
     assert main(["search", *SMALL, "--out", str(plain)]) == 0
     assert main(["search", *SMALL, "--search.recompute", "cells", "--out", str(folder)]) == 0

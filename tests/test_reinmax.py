@@ -76,7 +76,7 @@ def estimates(surrogate, a, loss):
         ("straight-through", lambda draw, group, _: masked_softmax(draw.alphas, group), False),
     ],
 )
-def test_of_second_order_in_expectation(name, surrogate, exact):
+def test_the_estimator_is_of_second_order_in_expectation(name, surrogate, exact):
     """Exact for a quadratic function of both draws together, its probabilities enumerated: sum p(D) estimate(D) = d/da sum p(D) f(D)."""
     curvature, slope, a = normal(20, 20, name="curvature"), normal(20, name="slope"), rows()
     quadratic = lambda d: d.flatten() @ curvature @ d.flatten() + slope @ d.flatten()  # noqa: E731

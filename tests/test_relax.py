@@ -161,7 +161,7 @@ def test_extreme_logits_stay_finite(relaxation, t):
 
 
 def test_a_cold_softmax_alone_has_no_gradient_left():
-    """What the second term of sn-softmax is for: alphas 3e-2 apart at T = 2.5e-4."""
+    """The reason for the second term of sn-softmax: alphas that are 3e-2 apart at T = 2.5e-4."""
     a, g = torch.tensor([[0.03, 0.0, -0.03]], requires_grad=True), torch.tensor([[0.0, 1.0, 2.0]])
     group = EdgeGroup("cell", (Edge(0, 1, ("a", "b", "c")),))
     sparse, noisy = (

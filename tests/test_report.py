@@ -12,7 +12,7 @@ from rich.console import Console
 
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
-from archgrad.arch.placement import inputs_of, placement
+from archgrad.arch.picture_layout import inputs_of, placement
 from archgrad.arch.published import published
 from archgrad.arch.style import colour, label
 from archgrad.report import cell_table, cells_svg, curves_svg, save_svg, verdict_table
@@ -79,7 +79,7 @@ def test_the_inputs_of_a_node_come_from_both_sides():
             assert abs(sum(sides)) <= 1
 
 
-def test_the_siding_crosses_least():
+def test_links_are_drawn_on_the_sides_with_the_fewest_crossings():
     normal, reduce = Genotype.parse("PCDARTS").cells
     assert crossings(normal) == 0
     assert crossings(reduce) == 1

@@ -24,8 +24,8 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("child", [forked, pytest.param(fresh, marks=pytest.mark.slow)])
-def test_three_kills(whole, tmp_path, child):
-    """At a random step of each epoch; what was saved is one step old. The last process is always a fresh one."""
+def test_a_search_killed_three_times_ends_as_the_whole_one(whole, tmp_path, child):
+    """The kills come at a random step of each epoch, when the checkpoint is one step old. The last process is always a new one."""
     folder, draw = str(tmp_path / "run"), random.Random()
     steps = [draw.randint(2, STEPS) for _ in range(3)]
     assert child(steps[0], "search", *SMALL, *EVERY_STEP, "--out", folder) == -signal.SIGKILL
@@ -53,8 +53,10 @@ def test_a_kill_before_the_first_checkpoint(whole, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_by_hand(whole, tmp_path, monkeypatch, capsys, number):
-    """The step in progress ends, all is saved, and the way to go on is said; without a checkpoint in every step."""
+def test_a_signal_saves_and_the_resumed_search_ends_as_the_whole_one(
+    whole, tmp_path, monkeypatch, capsys, number
+):
+    """The step in progress ends, the state is saved, and the output names the command that continues, also without a checkpoint in every step."""
     folder = tmp_path / "run"
     with monkeypatch.context() as patched:
         patched.setattr(Method, "step", after(STEPS + 2, lambda: os.kill(os.getpid(), number)))

@@ -41,7 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outcome(folder: Path) -> Any:
-    """All that a training leaves, but for its seconds."""
+    """Return the content of a training's folder without the seconds."""
     metrics = [
         {key: value for key, value in row.items() if key != "seconds"}
         for row in read_measured(folder / "metrics.jsonl")
@@ -64,7 +64,7 @@ def first_batch() -> Batch:
 
 
 def stepped(card: Card, **given: Any) -> Training:
-    """The same after its first step."""
+    """Return the tiny network after its first step."""
     run = fresh(card, **given)
     run.advance(first_batch())
     return run
@@ -290,7 +290,9 @@ def test_every_second_epoch_and_the_last_are_tested(tmp_path: Path) -> None:
     assert ["test_accuracy" in row for row in found.rows] == [False, True, True]
 
 
-def test_it_says_what_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_has_the_cutout_the_time_left_and_a_mark_of_reduced_recipes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retrain_progress, "LONG", 0)
     lines: list[str] = []
     trained(tmp_path / "run", lines, batch=8)

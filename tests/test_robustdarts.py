@@ -1,4 +1,4 @@
-"""RobustDARTS: where it stops, what it then derives, and its two other forms."""
+"""RobustDARTS: the epoch at which it stops, the genotype that it derives, and its two other forms."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def short(observers=(), state=None, **options):
 
 
 def planted(monkeypatch, values):
-    """Eigenvalues by epoch, whatever the supernet's are."""
+    """Replace the eigenvalues of the supernet by given ones."""
     monkeypatch.setattr(
-        robustdarts_curvature, "supernet_curvature", lambda *arguments, of: values[arguments[-1]]
+        robustdarts_curvature, "supernet_curvature", lambda *arguments, **_: values[arguments[-1]]
     )
 
 
@@ -72,7 +72,7 @@ STEP = [1.0] * 8 + [2.0] * 4  # rises after 8 epochs
         (3, 9, 5),  # (7, 8, 9) and (4, 5, 6): 1 / (5 / 3)
     ],
 )
-def test_stops_where_the_eigenvalue_rises_and_derives_what_was_before(
+def test_a_rise_of_the_eigenvalue_stops_the_search_with_the_genotype_before_it(
     monkeypatch, window, stops, derives
 ):
     planted(monkeypatch, STEP)
@@ -100,7 +100,7 @@ def test_derives_nothing_from_before_the_start(monkeypatch, start, stops):
     "values",
     [[1.0] * 11 + [2.0], [math.nan] * 12, [1.0, math.inf] * 6, [-1.0] * 12, [2.0] * 6 + [1.0] * 6],
 )
-def test_without_a_rise_it_derives_the_end(monkeypatch, values):
+def test_without_a_rise_the_last_alphas_select_the_genotype(monkeypatch, values):
     """A rise in the last epoch stops nothing; what is not finite says nothing, and is null."""
     planted(monkeypatch, values)
     record = Record()

@@ -98,7 +98,7 @@ def test_the_gradient_is_that_of_the_path_alone():
 
 
 class Many(Noise):
-    """Validation images enough to tell architectures apart; a limit takes the first of them."""
+    """Enough validation images to distinguish architectures; a limit takes the first of them."""
 
     def evaluation(self, split, batch=256, limit=None):
         batches = [self._at(split, "evaluation", k) for k in range(6)]
@@ -135,7 +135,7 @@ def test_the_best_of_the_samples_then_of_the_finalists():
 
 
 def test_a_sample_is_judged_as_it_was_trained(monkeypatch):
-    """With all that other patches make of its mixture: the shares of PC-DARTS's edges."""
+    """The mixture of a sample has the changes of other patches, such as the edge weights of PC-DARTS."""
     m, seen = method("rsws+pcdarts", BASE, rsws={"samples": 2, "finalists": 1}), []
     monkeypatch.setattr(
         import_module("archgrad.methods.rsws"),
@@ -160,7 +160,7 @@ def test_one_finalist_is_chosen_at_once_and_few_samples_are_few_decisions():
     )
 
 
-def test_goes_on_between_any_two_decisions(tmp_path):
+def test_a_search_resumes_between_any_two_decisions(tmp_path):
     m, data = method("rsws", BASE, samples=4, images=16, finalists=2), Many()
     saves = Saves([("decision", n, 0) for n in range(1, 7)], tmp_path)
     found = run(m, [saves], data=data)
@@ -170,7 +170,7 @@ def test_goes_on_between_any_two_decisions(tmp_path):
         assert again.genotype == found.genotype
 
 
-def test_the_terminal_says_numbers_not_lists():
+def test_the_terminal_prints_a_decision_as_numbers():
     console = Console(file=StringIO(), width=200)
     found = run(method("rsws", BASE, samples=3, finalists=2), [bar := Bar(console)])
     bar.close()

@@ -45,7 +45,7 @@ def finished(tmp_path_factory):
     return folder, found
 
 
-def test_what_a_run_leaves(finished):
+def test_a_run_folder_has_all_its_files(finished):
     folder, found = finished
     names = {
         "config.yaml",
@@ -134,7 +134,7 @@ def test_python_and_the_command_line_agree(finished, tmp_path):
     assert same(outcome(tmp_path / "run"), outcome(finished[0]))
 
 
-def test_watching_changes_nothing(finished, tmp_path):
+def test_observers_do_not_change_a_run(finished, tmp_path):
     """The loop without any observer ends with the same genotype and alphas."""
     from archgrad.searching import loop
 

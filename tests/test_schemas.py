@@ -1,4 +1,4 @@
-"""Own files are input too: each has one schema, and what versions before have written is still read."""
+"""Files of archgrad are input too: each has one schema, and files of earlier versions are still read."""
 
 from __future__ import annotations
 
@@ -119,7 +119,8 @@ def test_a_field_that_cannot_be_is_named(kind, whole, place, value, message, tmp
     path.write_text(json.dumps(with_(whole, place, value)))
     with pytest.raises(ValueError, match=message) as caught:
         typed_json.read(path, kind)
-    assert str(caught.value).startswith(f"{path} is damaged: ") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{path} is damaged (") and "\n" not in str(caught.value)
+    assert str(caught.value).endswith("): restore it from a copy, or begin again")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,9 @@ def test_a_field_that_cannot_be_is_named(kind, whole, place, value, message, tmp
 def test_what_is_no_object_is_refused(text, tmp_path):
     path = tmp_path / "genotype.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"genotype\.json is damaged: ") as caught:
+    with pytest.raises(
+        ValueError, match=r"genotype\.json is damaged \(.*\): restore it from"
+    ) as caught:
         typed_json.read(path, GenotypeFile)
     assert len(str(caught.value)) < 300 + len(str(path))
 

@@ -108,7 +108,7 @@ def test_value_and_gradient_of_the_divergence(vote, tau):
 
 
 def voted(vote: str, logits: torch.Tensor, tau: float) -> torch.Tensor:
-    """Of one sample, teachers (K, C), by the words of the vote."""
+    """Return the vote of teachers (K, C) on one sample, computed as the paper describes it."""
     if vote == "mean_probability":
         return torch.stack([(one / tau).softmax(0) for one in logits]).mean(0)
     if vote == "mean_logit":
@@ -386,7 +386,7 @@ def test_a_preset_is_never_too_long(epochs):
         method("stdarts+sddarts", space(name)).check(epochs)
 
 
-def test_both_are_in_the_table():
+def test_the_methods_table_has_stdarts_and_sddarts():
     assert {"stdarts", "sddarts"} <= set(METHODS) and METHODS["stdarts"].presets["nasbench201"][
         "entropy"
     ] == "sum"

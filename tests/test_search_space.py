@@ -106,8 +106,8 @@ def test_counting_such_a_network_is_allowed(capsys):
     assert "parameters" in capsys.readouterr().out
 
 
-def test_what_was_recorded_still_opens(tmp_path, monkeypatch, capsys):
-    """A search and a retraining of two cells, as archgrad made them before: resumed, shown, asked again, evaluated."""
+def test_a_recorded_run_in_a_refused_space_still_opens(tmp_path, monkeypatch, capsys):
+    """The test resumes, shows and evaluates a search and a retraining of two cells, as earlier versions made them."""
     folder = tmp_path / "run"
     told = [*SMALL, "--space.cells", "2", "--retrain.cells", "2", *RETRAIN, "--out", str(folder)]
     with monkeypatch.context() as before:

@@ -17,7 +17,7 @@ CODE = sorted([*SOURCE.rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
 WRITERS = {
     "storage/files.py",  # the one place
     "cli/tabulate.py",  # the package's own table, by its developers
-    "cost/room.py",  # /proc/self/clear_refs, which is no file
+    "cost/process_memory.py",  # /proc/self/clear_refs, which is no file
 }
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 RUNS = {"eval", "exec", "compile", "__import__"}

@@ -59,7 +59,7 @@ def uphill(moved: Mixture) -> Tensor:
 @pytest.mark.parametrize(
     "perturb", [noise, lambda radius, settle: attack(radius, 7, settle)], ids=FORMS
 )
-def test_it_stays_in_the_ball_and_padding_stays(perturb, radius):
+def test_the_perturbation_stays_in_the_ball_and_keeps_padding(perturb, radius):
     before = mixture()
     ((share, found),) = perturb(constant(radius), clamped)(before, uphill, AT)
     assert share == 1
@@ -73,7 +73,7 @@ def test_it_stays_in_the_ball_and_padding_stays(perturb, radius):
 @pytest.mark.parametrize(
     "perturb", [noise, lambda radius, settle: attack(radius, 7, settle)], ids=FORMS
 )
-def test_an_edge_sums_to_what_it_did(perturb):
+def test_the_perturbation_keeps_the_sum_of_an_edge(perturb):
     """Also where that is not 1 (PC-DARTS), and only among the ops that run (GDAS)."""
     active = {
         "one": torch.tensor([[True, True, False], [True, False, False], [False] * 3]),

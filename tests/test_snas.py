@@ -86,7 +86,7 @@ def test_each_half_draws_its_own_and_the_readout_is_the_softmax():
     assert torch.allclose(m.readout(state).weights["cell"], state.alphas["cell"].softmax(1))
 
 
-def test_one_level():
+def test_both_halves_of_a_step_learn_from_the_training_batch():
     """Both halves learn from the training batch: the validation batch changes nothing."""
     m, data = method("snas", space("nasbench201", **SMALL)), Noise()
     ends = []

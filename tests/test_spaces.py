@@ -1,4 +1,4 @@
-"""What every space keeps: values, restoration, names, features, sizes, the two ways to run a genotype."""
+"""Properties of every space: values, restoration, names, features, sizes, and the two ways to run a genotype."""
 
 import json
 

@@ -30,8 +30,8 @@ def test_what_ops_add_up_to_is_what_the_derived_network_has(name):
         genotype = uniform_genotype(made.groups, place)
         with torch.device("meta"):
             counted = count(made.derive(genotype, **options), (20, 33), 2)
-        assert {kind: cost.added(genotype) for kind, cost in found.items()} == counted
-        assert place or {kind: cost.of(genotype) for kind, cost in found.items()} == counted
+        assert {kind: cost.sum_over_ops(genotype) for kind, cost in found.items()} == counted
+        assert place or {kind: cost.value_of(genotype) for kind, cost in found.items()} == counted
 
 
 def test_options_are_those_of_derive():
@@ -40,7 +40,7 @@ def test_options_are_those_of_derive():
     genotype, found = uniform_genotype(made.groups, 1), costs(made, 64, **options)
     with torch.device("meta"):
         counted = count(made.derive(genotype, **options), 64)
-    assert {kind: cost.added(genotype) for kind, cost in found.items()} == counted
+    assert {kind: cost.sum_over_ops(genotype) for kind, cost in found.items()} == counted
 
 
 def test_every_row_of_the_nasbench201_table():
@@ -69,7 +69,7 @@ def test_a_sum_is_an_upper_bound_where_nodes_are_left_out():
     links = (Link(0, 2, "sep_conv_3x3"), Link(0, 3, "skip_connect"), Link(1, 3, "dil_conv_5x5"))
     sparse = Genotype(tuple(CellGenotype(group, links, (2, 3, 4, 5)) for group in made.groups))
     for cost in found.values():
-        assert cost.of(sparse) < cost.added(sparse)
+        assert cost.value_of(sparse) < cost.sum_over_ops(sparse)
 
 
 def test_the_expected_cost_of_a_search_has_the_gradient_of_its_alphas():

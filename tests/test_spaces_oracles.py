@@ -112,7 +112,7 @@ def test_published_genotypes_run_or_are_refused_by_what_they_have(every):
                 match=rf"has no primitive '|has \d ops, the space allows 1|has \d inputs|{chains}",
             ):
                 made.derive(genotype)
-            refused.append(entry.qualified)
+            refused.append(entry.qualified_name)
     assert len(ran) > 150 / every and len(refused) > 10 / every
 
 

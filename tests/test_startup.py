@@ -1,4 +1,4 @@
-"""What a command imports: it parses, lists, looks up and refuses without torch, and a search has nothing of which it makes no use."""
+"""The imports of commands: they parse, list, look up and refuse without torch, and a search imports only the modules that it uses."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_without_torch(folder):
+def test_light_commands_do_not_import_torch(folder):
     commands = {" ".join(one): 0 for one in LOOKS} | {" ".join(one): 2 for one in REFUSED}
     tests = str(Path(__file__).parent)
     codes, imported = json.loads(python(CODE, json.dumps([*LOOKS, *REFUSED]), tests, where=folder))
@@ -281,7 +281,9 @@ def test_spaces_are_refused_in_their_own_words(name):
 
 def counted(entries) -> None:
     known = {
-        one.qualified: found for one in entries if (found := catalogue.counted(Genotype(one.cells)))
+        one.qualified_name: found
+        for one in entries
+        if (found := catalogue.counted(Genotype(one.cells)))
     }
     assert known == {name: subject(name).count() for name in known}
 

@@ -46,7 +46,7 @@ def stdarts(name: str = "darts", settings: dict | None = None, **options) -> Met
 
 
 def temperatures(epochs: int = 50, init: float = 1e-3, **options) -> list[float]:
-    """Of every epoch, by a rule of time alone."""
+    """Return the temperatures of all epochs by a rule that depends on time alone."""
     rule = stdarts(**options).patch.scalars["temperature"]
     return [rule(at(epoch, epochs, init=init)) for epoch in range(epochs)]
 
@@ -151,7 +151,7 @@ def test_the_first_temperatures_by_numbers():
     )
 
 
-def test_decided_alphas_do_not_cool():
+def test_alphas_of_entropy_0_keep_the_temperature():
     groups = {"one": EdgeGroup("one", (Edge(0, 1, ("a",)),))}
     memory = {
         "temperature": EntropyAdaptive(
@@ -253,7 +253,7 @@ def test_presets_of_the_spaces(monkeypatch, name, kappa, over, begins):
         return m.patch.memory["temperature"](), m
 
     rule, m = made()
-    assert (rule.kappa, rule.over, rule.begin(50), m.alpha_from(50), m.alphas.decay) == (
+    assert (rule.kappa, rule.reduction, rule.begin(50), m.alpha_from(50), m.alphas.decay) == (
         kappa,
         over,
         begins,
@@ -261,7 +261,7 @@ def test_presets_of_the_spaces(monkeypatch, name, kappa, over, begins):
         0,
     )
     rule, m = made(kappa=0.5, warmup=7)
-    assert (rule.kappa, rule.over, rule.begin(50), m.alpha_from(50)) == (0.5, over, 7, 7)
+    assert (rule.kappa, rule.reduction, rule.begin(50), m.alpha_from(50)) == (0.5, over, 7, 7)
     settings = SearchConfig(
         method="stdarts", space={"name": name}, methods={"stdarts": {"interval": 3}}
     )
@@ -347,7 +347,7 @@ def test_the_step_runs_at_the_temperature_of_its_epoch():
 
 @cache
 def packed(name: str = "stdarts", **options) -> dict:
-    """All of a searched state but its memory."""
+    """Return the content of a checkpoint without the memories."""
     m = method(name, space("nasbench201", **SMALL), alphas={"lr": 3e-4, "decay": 0}, **options)
     return {
         key: value

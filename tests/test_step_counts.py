@@ -1,4 +1,4 @@
-"""What makes the step fast, as counts: shared work is done once a node, and a frozen half saves nothing for backward."""
+"""Counts behind the speed of a step: shared work is done once a node, and a frozen half saves nothing for backward."""
 
 from __future__ import annotations
 

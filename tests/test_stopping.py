@@ -84,7 +84,7 @@ def test_each_rule_by_hand(rule, column, holds, holds_not):
 
 
 def test_a_match_that_is_missing_says_nothing():
-    """OLES has none once every op rests."""
+    """OLES reports no match once every op rests."""
     assert match_rule(0.3)([{}]) is None and curvature_rule(0.5, 1)([{}, {}]) is None
 
 
@@ -277,12 +277,12 @@ def test_robustdarts_through_the_command_line(tmp_path, capsys):
         (["--stop.after", "5"], "stop.after is 5, but the search has 5 epochs: choose at most 4"),
         (
             ["--stop.match", "0.3"],
-            "stop.match reads the column gradient_match, which darts does not report: --method oles",
+            "stop.match reads the column gradient_match, which darts does not report; use --method oles",
         ),
         (["--stop.match", "2"], "stop.match: Input should be less than 1, not 2"),
         (
             ["--method", "random", "--stop.match", "0"],
-            "random does not report: it moves no alphas, so leave this out",
+            "random does not report; leave out stop.match, because random moves no alphas",
         ),
     ],
 )

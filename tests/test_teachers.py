@@ -1,4 +1,4 @@
-"""What each kind of teachers keeps, says, costs and weighs."""
+"""The content, the logits, the passes and the bytes of each kind of teachers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_snapshots_are_the_last_supernets(options, kept):
 
 @pytest.fixture(scope="module")
 def searched():
-    """Mid-search: K = 2 snapshots, a batch, a dropout of ops that nearly always strikes."""
+    """A state in the middle of a search with K = 2 snapshots, a batch, and a dropout of ops close to 1."""
     m = made(dropout(), k=2, level="both")
     state = run(m, epochs=EPOCHS).state
     state.epoch = 2
@@ -94,7 +94,7 @@ def passed(m: Method, state, batch: Batch, phase: str = "weight") -> Forward:
 
 
 @pytest.mark.parametrize("phase", ["weight", "alpha"])
-def test_a_snapshot_says_what_its_supernet_would(searched, phase):
+def test_a_snapshot_has_the_logits_of_its_supernet(searched, phase):
     """In training mode, on the same batch, without dropout of ops: a plain recomputation agrees to the last bit."""
     m, state, batch = searched
     forward = passed(m, state, batch, phase)
@@ -111,7 +111,7 @@ def test_a_snapshot_says_what_its_supernet_would(searched, phase):
 
 
 def test_a_teacher_takes_no_part_in_the_dropout(searched):
-    """The very weights of the student as teacher: with dropout of ops they say something else."""
+    """A teacher with the weights of the student has other logits than the student, whose ops are dropped."""
     m, state, batch = searched
     m = made(
         Patch(
@@ -182,7 +182,7 @@ class Ragged(Noise):
 
 
 @pytest.mark.parametrize(("k", "interval"), [(2, 1), (3, 1), (2, 2), (1, 3)])
-def test_remembered_is_what_the_student_said(k, interval):
+def test_remembered_logits_are_the_earlier_logits_of_the_student(k, interval):
     """For every image of every step, in both halves: exactly the last k times that count, to half precision, and nothing else."""
     said: dict[tuple[str, int, int], torch.Tensor] = {}  # half, epoch, image -> logits
     checked = []
@@ -343,7 +343,7 @@ def test_an_image_that_comes_twice_is_no_teacher_of_itself():
     assert known[:, 0].tolist() == [1.0, 0.0] and logits[0, 0].tolist() == [0.0] * 4
 
 
-def test_the_halves_do_not_mix():
+def test_the_two_halves_of_a_step_remember_separate_logits():
     memory = bound(phases=("weight", "alpha"))
     memory.after_step(place(0, [2], [[1.0, 2, 3, 4]]))
     memory.after_step(place(0, [3], [[5.0, 6, 7, 8]], "alpha"))

@@ -1,4 +1,4 @@
-"""README's tour and the commands of the docs, typed once each: all end well, and what they find was searched."""
+"""The test runs each command of README's tour and of the docs once. All succeed, and every search passes its judgement."""
 
 from __future__ import annotations
 

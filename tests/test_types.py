@@ -1,4 +1,4 @@
-"""Wrong types from Python: a ValueError of one line, or taken where the meaning is plain."""
+"""Wrong types from Python raise a ValueError of one line, or are accepted where the meaning is plain."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ REFUSED = {
     ),
     "a term that is a number": (
         lambda: searched(Patch("mine", alpha_terms=number)),
-        "term 'number' of the loss gives 0.5: a scalar tensor",
+        "loss term 'number' returned 0.5; a scalar tensor",
     ),
     "an observer that is deaf": (
         lambda: searched(Patch("mine"), observers=[Deaf()]),
@@ -146,7 +146,7 @@ REFUSED = {
     ),
     "a name for images": (
         lambda: archgrad.search_data("digits"),
-        "images are expected as archgrad.load gives them, not 'digits'",
+        "a data set from archgrad.load is expected, not 'digits'",
     ),
     "epochs as text": (
         lambda: search(method("darts", NB), Noise(), "3"),
@@ -228,7 +228,7 @@ def test_text_for_a_path(tmp_path):
 
 
 def test_a_dict_for_settings(tmp_path):
-    """A search, its retraining and predictions, with what is plain in the place of what is exact."""
+    """A search, its retraining and its predictions accept plain values in the place of typed ones."""
     settings = {
         "data": "digits",
         "space": {"name": "nasbench201", "channels": 2, "cells": 1},

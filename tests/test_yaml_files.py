@@ -33,7 +33,7 @@ def test_aliases_and_merged_mappings_mean_what_they_meant():
         ("a: [1", "expected"),
     ],
 )
-def test_what_is_refused(text, message):
+def test_invalid_yaml_is_refused(text, message):
     with pytest.raises(ValueError, match=message) as caught:
         parse(text)
     assert "\n" not in str(caught.value)
@@ -61,13 +61,13 @@ def test_what_is_refused(text, message):
         ({"space": {"channels": "x" * 10**6}}, "space.channels: "),
     ],
 )
-def test_settings_that_cannot_be_meant(given, message):
+def test_values_of_a_wrong_yaml_type_are_refused(given, message):
     with pytest.raises(ValueError, match=message) as caught:
         config.read(("", given))
     assert len(str(caught.value)) < 300
 
 
-def test_true_and_false_are_said_where_they_are_meant():
+def test_booleans_are_accepted_where_a_setting_is_boolean():
     found = config.read(
         (
             "",
@@ -86,7 +86,7 @@ def test_true_and_false_are_said_where_they_are_meant():
     )
 
 
-def test_a_file_is_named(tmp_path):
+def test_an_error_names_the_file(tmp_path):
     path = tmp_path / "given.yaml"
     path.write_text("seed: 1\nseed: 2\n")
     with pytest.raises(

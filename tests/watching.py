@@ -1,4 +1,4 @@
-"""What the tests of observers share: data that may break, rows that are kept, and all that measuring could have moved."""
+"""Helpers for the tests of observers: data that may fail, kept rows, and the state that a measurement could change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Several(Noise):
 
 
 class Rows:
-    """Keeps them."""
+    """Keep the rows of the metrics."""
 
     def __init__(self) -> None:
         self.kept: list[dict] = []
@@ -40,7 +40,7 @@ class Rows:
 
 
 def trace(state, net):
-    """All that measuring could have moved."""
+    """Return the state that a measurement could change."""
     return {
         "alphas": {name: a.detach().clone() for name, a in state.alphas.items()},
         "net": {name: value.clone() for name, value in net.state_dict().items()},

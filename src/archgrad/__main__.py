@@ -5,6 +5,7 @@ It obeys a request to stop even while its commands are still being imported.
 
 import sys
 
+from archgrad import extras
 from archgrad.observers.interrupts import exit_code_of
 
 
@@ -14,7 +15,12 @@ def main() -> int:
 
 
 def _command() -> int:
-    from archgrad.cli import main as command
+    try:
+        with extras.named():
+            from archgrad.cli import main as command
+    except extras.MissingExtra as error:
+        print(f"archgrad: {error}", file=sys.stderr)
+        return 2
 
     return command()
 

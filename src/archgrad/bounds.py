@@ -30,7 +30,10 @@ OPTIONS = {
     "classes": 2**20,
     "partial_channels": 4096,
 }
-"""Options of a space. `archgrad.cost.room` checks the memory of a network before it is built."""
+"""Options of a space.
+
+`archgrad.cost.process_memory` checks the memory of a network before it is built.
+"""
 
 CHAIN = 64
 """Kernels and expansions of a chain, and the number of each."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
-from docstring_parser import Docstring, DocstringStyle, parse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from archgrad.bounds import WHOLE
 from archgrad.errors import short_repr, unknown_name
+
+if TYPE_CHECKING:
+    from docstring_parser import Docstring
 
 T = TypeVar("T")
 
@@ -39,7 +41,8 @@ def model(function: Callable[..., Any], **more: Any) -> type[BaseModel]:
 
 def description(function: Callable[..., Any]) -> str:
     """Return the docstring of a function before its "Args:"; empty if it has none."""
-    return (_docstring(function).description or "").strip()
+    found = _docstring(function)
+    return ((found and found.description) or "").strip()
 
 
 @cache
@@ -47,9 +50,10 @@ def _model(function: Callable[..., Any], more: tuple[tuple[str, Any], ...]) -> t
     hints = get_type_hints(
         function.__init__ if inspect.isclass(function) else function, include_extras=True
     )
+    parsed = _docstring(function)
     meanings = getattr(function, "option_help", {}) | {
         one.arg_name: " ".join((one.description or "").split()).removesuffix(".")
-        for one in _docstring(function).params
+        for one in (parsed.params if parsed else ())
     }
     fields: dict[str, Any] = {
         name: (
@@ -65,7 +69,12 @@ def _model(function: Callable[..., Any], more: tuple[tuple[str, Any], ...]) -> t
     )
 
 
-def _docstring(function: Callable[..., Any]) -> Docstring:
+def _docstring(function: Callable[..., Any]) -> Docstring | None:
+    """Return the parsed docstring; None without the extra ``cli``, which alone prints help."""
+    try:
+        from docstring_parser import DocstringStyle, parse
+    except ModuleNotFoundError:
+        return None
     return parse(inspect.getdoc(function) or "", DocstringStyle.GOOGLE)
 
 

@@ -5,6 +5,9 @@ when it is imported. Settings name it (``plugins: [mypackage.nas]``), and so doe
 installed package may instead declare entry points in the groups ``archgrad.methods`` and
 ``archgrad.spaces``, one for each name; archgrad finds them without a setting. Records write a
 plugin as ``mypackage.nas==1.2``.
+
+The space ``mypackage.nets:Net`` is the user's own module ``Net``. It joins the table when a
+setting, a record or a command names it, and records write ``mypackage.nets`` like a plugin.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from importlib.util import find_spec
+from types import FrameType
 from typing import Any
 
 from archgrad import errors, terminal
@@ -43,16 +47,21 @@ _found: dict[tuple[str, str], str] = {}
 _searched: list[bool] = []
 
 
-def load(named: Iterable[str], *, recorded: bool = False) -> None:
+class Broken(Exception):
+    """Report in one line that the code of a plugin raised an error, in another process."""
+
+
+def load(named: Iterable[str], *, recorded: bool = False, noun: str = "plugin") -> None:
     """Import plugins, once each. Modules of the current folder are importable.
 
     Args:
         named: Names of modules, or ``name==version``. Another version is used with a remark.
         recorded: The names come from a record. A missing plugin is then no error here; `unknown`
             names it where a method, space or primitive of it is needed.
+        noun: Noun for a plugin in errors.
 
     Raises:
-        ValueError: A plugin is missing (unless ``to_record``), its import fails, or it uses a name
+        ValueError: A plugin is missing (unless ``recorded``), its import fails, or it uses a name
             that exists already.
     """
     for text in named:
@@ -60,7 +69,7 @@ def load(named: Iterable[str], *, recorded: bool = False) -> None:
         if name in _loaded:
             continue
         try:
-            _import_plugin(name)
+            _import_plugin(name, noun)
         except ValueError as error:
             if not recorded:
                 raise
@@ -71,7 +80,7 @@ def load(named: Iterable[str], *, recorded: bool = False) -> None:
         here = _loaded[name].partition("==")[2]
         if version and version != here:
             terminal.say_aside(
-                f"plugin {name} has version {here or 'unknown'} here; "
+                f"{noun} {name} has version {here or 'unknown'} here; "
                 f"the record was made with version {version}"
             )
 
@@ -97,6 +106,29 @@ def load_entry_points() -> None:
             )
 
 
+def load_space(name: str) -> None:
+    """Add the space of a module of the user's own to the table; do nothing for another name.
+
+    Args:
+        name: Name of a space. That of a user's module is ``mypackage.nets:Net``.
+
+    Raises:
+        ValueError: The module is missing, its import fails, or it makes no module with choices.
+    """
+    where, colon, _ = name.partition(":")
+    if not colon or name in _table_of("space"):
+        return
+    try:
+        if not all(part.isidentifier() for part in name.replace(":", ".", 1).split(".")):
+            raise ValueError("the name of a module of your own is package.module:Name")
+        if where != "__main__":
+            load([where], noun="module")
+        made = importlib.import_module("archgrad.modules.named")
+        _table_of("space")[name] = made.entry_of(name, sys.modules[where])
+    except ValueError as error:
+        raise ValueError(str(error) if name in str(error) else f"space {name}: {error}") from error
+
+
 def loaded() -> tuple[str, ...]:
     """Return the imported plugins in their written form."""
     return tuple(_loaded.values())
@@ -111,13 +143,16 @@ def to_record(named: Iterable[str], *, methods: Iterable[str] = (), space: str) 
         space: Space of the run.
 
     Returns:
-        The named plugins with their installed versions, and the packages whose entry points are the
-        methods and the space.
+        The named plugins with their installed versions, the packages whose entry points are the
+        methods and the space, and the module of a user's own space.
     """
     used = [
         _found[key]
         for key in (*(("method", name) for name in methods), ("space", space))
         if key in _found
+    ]
+    used += [
+        _loaded[name] for name in [space.partition(":")[0]] if ":" in space and name in _loaded
     ]
     return join((_loaded.get(text.partition("==")[0], text) for text in named), used)
 
@@ -144,26 +179,55 @@ def unknown(kind: str, name: Any, choices: Iterable[str]) -> ValueError:
     return ValueError(f"{kind} {short_repr(name)} is not known here, because {reasons}")
 
 
-def _import_plugin(name: str) -> None:
+def blame(error: BaseException) -> str | None:
+    """Return one line with the plugin whose code raised an error, its file and its line.
+
+    The result is None if no code of a plugin was running. It is None also for a ValueError that
+    archgrad raised for the plugin, because its message is written for the user already.
+    """
+    if isinstance(error, Broken):
+        return str(error)
+    for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
+        if name := _owner_of(frame):
+            place = f"{frame.f_code.co_filename}, line {line}"
+            return f"plugin {name} fails ({type(error).__name__}: {one_line(error)}, {place})"
+        if isinstance(error, ValueError) and _top_of(frame) == "archgrad":
+            return None
+    return None
+
+
+def _owner_of(frame: FrameType) -> str | None:
+    """Return the name of the plugin whose module, or package, runs in a frame."""
+    named = [*_loaded, *(text.partition("==")[0] for text in _found.values())]
+    module = frame.f_globals.get("__name__")
+    by_package = (name for name in named if name.partition(".")[0] == _top_of(frame) != "archgrad")
+    return next((name for name in named if name == module), next(by_package, None))
+
+
+def _top_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
+
+
+def _import_plugin(name: str, noun: str) -> None:
     if not all(part.isidentifier() for part in name.split(".")):
         raise ValueError(
-            f"plugin {short_repr(name)}: the name of a module is expected, such as mypackage.nas"
+            f"{noun} {short_repr(name)}: the name of a module is expected, such as mypackage.nas"
         )
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last, so that no file here replaces a module of Python
     with suppress(ModuleNotFoundError):
         if find_spec(name.partition(".")[0]) is not None:
-            with _restoring_tables(name):
+            with _restoring_tables(name, noun):
                 importlib.import_module(name)
             return
     raise ValueError(
-        f"plugin {name} is missing: install its package, "
+        f"{noun} {name} is missing: install its package, "
         "or give the command in the folder that holds it"
     )
 
 
 @contextmanager
-def _restoring_tables(name: str) -> Iterator[None]:
+def _restoring_tables(name: str, noun: str = "plugin") -> Iterator[None]:
     """Run the import of a plugin, and restore the tables where it fails.
 
     Raises:
@@ -179,12 +243,12 @@ def _restoring_tables(name: str) -> Iterator[None]:
             if error.name and error.name.partition(".")[0] == top:
                 raise  # the plugin itself is missing
             raise ValueError(
-                f"plugin {name} needs a package that is missing ({one_line(error)}): install it"
+                f"{noun} {name} needs a package that is missing ({one_line(error)}): install it"
             ) from None
         except Exception as error:
             raise ValueError(
-                f"plugin {name} fails when it is imported "
-                f"({type(error).__name__}: {one_line(error)}, {_place_of(error)})"
+                f"{noun} {name} fails when it is imported "
+                f"({type(error).__name__}: {one_line(error)}, {place_of(error)})"
             ) from error
         for kind, table in tables.items():
             if replaced := [
@@ -240,7 +304,7 @@ def _written_form(name: str, version: str | None) -> str:
     return f"{name}=={version}" if version else name
 
 
-def _place_of(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """Return the place of an import's error, such as ``nas.py, line 3``."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{os.path.basename(error.filename)}, line {error.lineno}"

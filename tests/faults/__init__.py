@@ -1,1 +1,1 @@
-"""What faults leave: kills at any moment, and files that are not what they should be."""
+"""These tests kill commands at any moment and damage their files."""

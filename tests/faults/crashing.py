@@ -1,4 +1,4 @@
-"""A command that dies at any place where it touches the disk, in a forked process, and goes on in another one.
+"""This module kills a command in a forked process at any place where it touches the disk, and continues it in another process.
 
 `Disk` stands before ``os`` in such a process and counts the places: each file that is made, the first write into it (half of the bytes arrive),
 each flush to the disk, before and after each rename and each removal. At one of them the process ends by ``os._exit``, so that nothing of ours
@@ -28,7 +28,7 @@ Work = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class Command:
-    """``begin`` works into a folder, ``again`` goes on there after a kill; ``mark`` is the file that says that all is done."""
+    """``begin`` writes into a folder, and ``again`` continues there after a kill. The file ``mark`` exists once the command has finished."""
 
     begin: Work
     again: Work
@@ -46,7 +46,7 @@ class Disk:
     ours: bool = False
 
     def at(self, place: str) -> bool:
-        """Whether to die here. Ends the process unless the caller has something to do first (`torn`)."""
+        """Return whether the process dies here. It ends at once unless the caller has something to do first (`torn`)."""
         self.places.append(place)
         return len(self.places) - 1 == self.last
 
@@ -55,7 +55,7 @@ class Disk:
             os._exit(DIED)
 
     def watch(self) -> None:
-        """Stands before ``os`` from now on, in this process."""
+        """Replace the functions of ``os`` in this process from now on."""
         real = {
             name: getattr(os, name) for name in ("open", "fdopen", "fsync", "replace", "unlink")
         }
@@ -99,7 +99,7 @@ class Disk:
         sys.addaudithook(self.hear)
 
     def hear(self, event: str, given: tuple[Any, ...]) -> None:
-        """Every file that Python opens. One for writing that did not come by ``os.open`` is missed by the count."""
+        """Receive every file that Python opens. The count misses a file for writing that ``os.open`` did not open."""
         if (
             event == "open"
             and not self.ours
@@ -117,7 +117,7 @@ class Disk:
 
 
 def torn(name: str, disk: Disk) -> Callable[[Any, Any], int]:
-    """A write of which the first may be cut in the middle, and a line before its end."""
+    """Return a write that may be cut in the middle, and a line that may be cut before its end."""
     written = False
 
     def write(file: Any, data: Any) -> int:
@@ -177,7 +177,7 @@ def forked(work: Callable[[], object], log: Path) -> int:
 
 @dataclass(frozen=True)
 class Whole:
-    """An undisturbed run: what it left, and the places at which it touched the disk."""
+    """The files that an undisturbed run left, and the places at which it touched the disk."""
 
     command: Command
     home: Path
@@ -185,7 +185,7 @@ class Whole:
     places: list[str]
 
     def fault(self, last: int) -> str | None:
-        """What differs after a kill at that place and a second run that goes on; None where nothing does."""
+        """Return the difference after a kill at that place and a second run that continues; None if there is none."""
         folder, log = self.home / "run", self.home / "log"
         shutil.rmtree(folder, ignore_errors=True)
         log.write_text("")
@@ -204,7 +204,7 @@ class Whole:
 
 
 def whole(command: Command, home: Path) -> Whole:
-    """Runs a command undisturbed, in ``home``."""
+    """Run a command undisturbed in ``home``."""
     folder, log, counted = home / "run", home / "log", home / "places.json"
     disk = Disk(folder)
 
@@ -219,7 +219,7 @@ def whole(command: Command, home: Path) -> Whole:
 
 
 def contents(folder: Path, *, drafts: bool = True) -> dict[str, Any]:
-    """All files of a folder, but for locks and for what a clock says. ``drafts``: unfinished ones too."""
+    """Return all files of a folder without locks and without values of a clock; with ``drafts`` unfinished files too."""
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "lock")
     return {
         str(path.relative_to(folder)): content(path)

@@ -1,4 +1,4 @@
-"""Inputs that nobody should give, drawn from the schemas: flags, YAML and JSON files that are nearly right, and genotypes as text."""
+"""Wrong inputs drawn from the schemas: flags, YAML and JSON files that are nearly right, and genotypes as text."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Case(NamedTuple):
 
 
 def flags() -> list[str]:
-    """Of all settings of a search."""
+    """Return the flags of all settings of a search."""
     tops = list(config.scalars().model_fields)
     own = [
         f"--{section}.{name}"
@@ -295,7 +295,7 @@ def of_files(known: dict[str, str]) -> Any:
 
 
 def cases(known: dict[str, str]) -> Any:
-    """All of these."""
+    """Return a strategy that draws from all strategies above."""
     return st.sampled_from(
         (of_flags(), of_settings(), *[of_genotypes()] * 3, *[of_files(known)] * 3)
     ).flatmap(lambda chosen: chosen)

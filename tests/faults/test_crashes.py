@@ -108,7 +108,7 @@ SAMPLE = {"darts": 3, "random": 1, "dartspt": 1, "cdarts": 1, "retrain": 2, "com
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory) -> None:
-    """All is imported and prepared before the first fork, so that no fork has to do it again."""
+    """Import and prepare everything before the first fork, so that no fork has to do it again."""
     COMMANDS["darts"]().begin(tmp_path_factory.mktemp("warm") / "run")
 
 

@@ -1,4 +1,4 @@
-"""Bytes that are not those that were written are found; what was recorded before there were seals loads as before."""
+"""Damaged bytes are found, and files from before there were seals load as before."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def flips(content: bytes, count: int, seed: int):
 def accepted(
     path: Path, content: bytes, count: int, read: Callable[[Path], Any], seed: int = 0
 ) -> list[int]:
-    """Where flipped bits were not found."""
+    """Return the places of the flipped bits that were not found."""
     passed = []
     for place, flipped in flips(content, count, seed):
         path.write_bytes(flipped)
@@ -294,7 +294,7 @@ def test_a_retraining_that_cannot_be_is_refused(stopped_training, tmp_path, plac
 
 @pytest.fixture(scope="module")
 def stopped_training(tmp_path_factory) -> Path:
-    """After the second step of its second epoch, each step saved."""
+    """A training stopped after the second step of its second epoch; it saved after each step."""
     folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.raises(Interrupted):
         trained(folder, stopping=stop_at(8), seconds=0)

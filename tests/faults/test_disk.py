@@ -131,14 +131,14 @@ def failing(place: int, number: int, step: str = "write") -> Iterator[list[str]]
 
 
 def line(capsys) -> str:
-    """What stands on stderr: one line, that of a fault."""
+    """Return the text on stderr, which is the one line of a fault."""
     error = capsys.readouterr().err
     assert error.startswith("archgrad: ") and error.count("\n") == 1 and len(error) < 400, error
     return error
 
 
 def left(folder: Path) -> dict[str, Any]:
-    """What a run leaves, but for clocks."""
+    """Return the files of a run without values of a clock."""
     if (folder / "weights.safetensors").exists():
         return {"weights": (folder / "weights.safetensors").read_bytes()}
     return {**outcome(folder), "config": None}
@@ -174,7 +174,7 @@ class Command:
         self.go_on(folder)
 
     def go_on(self, folder: Path) -> None:
-        """As the line says it, to the end of the undisturbed run."""
+        """Continue as the printed line says, and compare with the undisturbed run."""
         assert (
             main(
                 ["resume", str(folder)]
@@ -229,7 +229,7 @@ def test_a_disk_that_fails_at_any_write(request, tmp_path, capsys, name, step):
 
 
 def study_fault(tmp_path, capsys, monkeypatch, place: int) -> bool:
-    """A study whose disk fills at that place goes on by the same command; whether the place was reached."""
+    """Check that a study whose disk fills at that place continues by the same command; return whether the place was reached."""
     here(monkeypatch)
     folder = tmp_path / f"study{place}"
     with failing(place, errno.ENOSPC) as opened:
@@ -315,7 +315,7 @@ def test_memory_that_runs_out_in_a_step_costs_that_step_alone(
 
 
 def test_a_fault_behind_a_complaint_has_the_code_of_a_fault(monkeypatch, capsys):
-    """What reads images says which one, and not that the machine is at fault."""
+    """The code that reads images names the image, and not the fault of the machine."""
 
     def read(cause: Exception) -> None:
         raise ValueError("cannot read the image x.png") from cause
@@ -341,7 +341,7 @@ def test_a_sign_of_life_that_cannot_be_printed_is_no_traceback():
         seen: list[Any] = []
         patched.setattr(threading, "excepthook", seen.append)
         with SignsOfLife(say, seconds=0.01) as alive:
-            alive.at("reading")
+            alive.set_place("reading")
             assert tried.wait(10)
             tried.clear()
             assert tried.wait(10) and not seen

@@ -31,7 +31,7 @@ from running import SMALL
 
 
 class Home:
-    """A run, its network, what was derived of it, latencies and a study, as small as can be; `restored` after each case."""
+    """The smallest run, network, derived genotype, latency table and study; `restored` renews them after each case."""
 
     def __init__(self, path: Path) -> None:
         self.path, run_folder = path, str(path / "run")
@@ -77,7 +77,7 @@ class Home:
         settings = config.read(config.read_yaml(self.path / "latency.yaml"))
         space = run.space_from(settings)
         wanted = latency.setting(
-            space, 8, threads=1, **budgets.retrainable_costs(settings, space, 8).built()
+            space, 8, threads=1, **budgets.retrainable_costs(settings, space, 8).network_options()
         )
         ops = {
             name: {(e.source, e.target, p): 0.1 for e in group.edges for p in e.primitives}
@@ -139,7 +139,7 @@ def outcome(arguments: list[str]) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Any:
-    """Where the cases run. No search begins there, and none writes."""
+    """The folder in which the cases run. No search begins there, and no case writes."""
     path = tmp_path_factory.mktemp("fuzz") / "home"
     path.mkdir()
     with pytest.MonkeyPatch.context() as patched:
@@ -148,13 +148,17 @@ def home(tmp_path_factory) -> Any:
         patched.setattr(execute, "_run", never)
         patched.setattr(RunFolder, "lock", lambda folder: contextlib.nullcontext())
         patched.setattr(files, "draft", lambda path: contextlib.nullcontext(io.BytesIO()))
-        for place, name in ((data, "load"), (study.Study, "resolved"), (spaces_cost, "costs")):
+        for place, name in (
+            (data, "load"),
+            (study.Study, "resolved_settings"),
+            (spaces_cost, "costs"),
+        ):
             patched.setattr(place, name, remembered(getattr(place, name)))
         yield made
 
 
 def remembered(work: Any) -> Any:
-    """``work`` done once for the same arguments: what every case reads alike takes a second."""
+    """Return ``work`` cached by its arguments, because reading the same files for every case takes a second."""
     known: dict[str, Any] = {}
 
     def found(*given: Any, report: Any = None, **options: Any) -> Any:

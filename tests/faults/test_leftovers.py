@@ -1,4 +1,4 @@
-"""What a kill leaves before anything began never blocks the same command; what somebody else put there is never touched."""
+"""Leftovers of a kill before the beginning never block the same command, and files of others are never touched."""
 
 from __future__ import annotations
 

@@ -26,6 +26,13 @@ class Genotype:
 
     cells: tuple[CellGenotype, ...]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.cells, tuple):
+            raise ValueError(
+                f"the cells of a genotype are a tuple, not {short_repr(self.cells)}: "
+                "Genotype.parse reads a text"
+            )
+
     @classmethod
     def parse(cls, text: str) -> Genotype:
         """Read a genotype from text.

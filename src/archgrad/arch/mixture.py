@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from archgrad.errors import short_repr
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -49,6 +51,13 @@ class Mixture:
     drop_path: float = 0.0
     recompute: bool = False
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weights, Mapping):
+            raise ValueError(
+                "the weights of a mixture are a mapping from group to tensor, "
+                f"not {short_repr(self.weights)}"
+            )
 
     def __repr__(self) -> str:
         shapes = (f"{name} {tuple(weights.shape)}" for name, weights in self.weights.items())

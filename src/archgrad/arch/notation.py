@@ -13,6 +13,7 @@ DARTS                   ``Genotype(normal=[('sep_conv_3x3', 1), ...], normal_con
 NAS-Bench-201           ``|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|``
 ... as an index         ``12138``, the row of NAS-Bench-201's table, as `archgrad query` prints it
 chains                  ``mb4_k3|mb6_k5,skip_connect|...``, or NAS-Bench-Macro's ``02012100``
+modules of your own     ``block1=conv5, block2=depth2, merge=input0+input2``
 a published name        ``DARTS_V2``, or ``REPOSITORY:NAME`` as in ``AutoDL-Projects:GDAS_V1``
 ======================  ==========================================================================
 
@@ -32,7 +33,7 @@ from collections.abc import Mapping, Sequence
 from keyword import iskeyword
 from typing import Any
 
-from archgrad.arch import chain, nasbench201, spellings
+from archgrad.arch import chain, decisions, nasbench201, spellings
 from archgrad.arch.links import CellGenotype, Cells, Link
 from archgrad.arch.nasbench201 import CELL
 from archgrad.errors import short_repr, shortened
@@ -78,6 +79,8 @@ def parse(text: str) -> Cells | None:
     Raises:
         ValueError: The text is damaged; the message names the place and the reason in one line.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"the text of a genotype is expected, not {short_repr(text)}")
     if len(text) > MOST_CHARACTERS:
         raise ValueError(
             f"a genotype has at most {MOST_CHARACTERS:,} characters, "
@@ -90,7 +93,7 @@ def parse(text: str) -> Cells | None:
         return _read_arch_string(spellings.by_numbers(_literal(numbers[1]), numbers[0]))
     if text.startswith("|") or text.startswith(("{", "[")) or "(" in text or "~" in text:
         return _spelled(text)
-    return chain.read(text)
+    return chain.read(text) or decisions.read(text)
 
 
 def _spelled(text: str) -> Cells:
@@ -122,7 +125,8 @@ def write(cells: Cells) -> str:
 
     Returns:
         Layers or digits for a chain, a NAS-Bench-201 string for a complete ``cell``,
-        ``Genotype(...)`` if every node has two inputs, JSON otherwise. `parse` is the inverse.
+        ``Genotype(...)`` if every node has two inputs, decisions for a module of the user's own,
+        JSON otherwise. `parse` is the inverse.
     """
     if layers := chain.write(cells):
         return layers
@@ -134,7 +138,7 @@ def write(cells: Cells) -> str:
             return _write_arch_string(cells[0])
         if all(_is_paired(cell) for cell in cells):
             return f"Genotype({', '.join(_write_pairs(cell) for cell in cells)})"
-    return json.dumps(to_json(cells))
+    return decisions.write(cells) or json.dumps(to_json(cells))
 
 
 def to_json(cells: Cells) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -24,6 +25,15 @@ class Batch(NamedTuple):
     # A tuple has a method of this name, which a batch does not need.
     index: Tensor  # type: ignore[assignment]
     parts: int = 1
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the images."""
+        import torch
+        from torch.utils._pytree import tree_leaves
+
+        tensors = (leaf for leaf in tree_leaves(self.images) if torch.is_tensor(leaf))
+        return next((leaf.device for leaf in tensors), torch.device("cpu"))
 
     def split(self) -> list[tuple[float, Batch]]:
         """Return the parts of the batch, each behind its share of the samples."""
@@ -54,9 +64,18 @@ class Output(NamedTuple):
 
     @property
     def exact(self) -> Tensor:
-        """Return the logits in float32 or wider, for losses."""
+        """Return the logits in float32 or wider, for losses.
+
+        Raises:
+            ValueError: The output of a module of the user's is no tensor.
+        """
         import torch
 
+        if not torch.is_tensor(self.logits):
+            raise ValueError(
+                f"logits (B, K) are needed, but the module returned {type(self.logits).__name__}: "
+                "give module_space(logits=function of the output)"
+            )
         return self.logits.to(torch.promote_types(self.logits.dtype, torch.float32))
 
 

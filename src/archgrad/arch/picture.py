@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archgrad import extras
 from archgrad.arch import chain
 from archgrad.storage import files
 
 if TYPE_CHECKING:
     from archgrad.arch.genotype import Genotype
-from archgrad.arch.placement import Placement, Route, placement
+from archgrad.arch.picture_layout import Placement, Route, placement
 from archgrad.arch.style import BAND, FAINT, FONT, INK, MUTED, PAPER, colour, label, svg
 
 # Lengths are in layout units of INCH inches.
@@ -27,6 +28,7 @@ HEAD = 0.18  # length and width of an arrow's head
 PILL = 0.38  # height of a label
 MARGIN = 0.5
 TITLE = 0.5
+CHARACTER = 0.17  # width of a character of a title
 POINTS = 8.5  # type size
 
 TITLES = {"normal": "normal cell", "reduce": "reduction cell"}
@@ -55,14 +57,13 @@ def save_svg(genotype: Genotype, path: str | Path) -> None:
 
 
 def _figure(genotype: Genotype) -> Any:
-    from matplotlib.figure import Figure
+    with extras.named():
+        from matplotlib.figure import Figure
 
     placements = [placement(cell) for cell in chain.rows(genotype.cells)]
-    width = (
-        2 * MARGIN
-        + 2 * RADIUS
-        + STEP * max(cell.nodes - 1 + cell.concatenates for cell in placements)
-    )
+    nodes = max(cell.nodes - 1 + cell.concatenates for cell in placements)
+    title = max(len(_title(cell)) for cell in placements)  # the path of a choice may be long
+    width = 2 * MARGIN + max(2 * RADIUS + STEP * nodes, CHARACTER * title)
     heights = [TITLE + _reach(cell, 1) + _reach(cell, -1) for cell in placements]
     height = sum(heights) + MARGIN * (len(placements) + 1)
     figure = Figure(figsize=(width * INCH, height * INCH), facecolor=PAPER)
@@ -76,9 +77,13 @@ def _figure(genotype: Genotype) -> Any:
     return figure
 
 
+def _title(cell: Placement) -> str:
+    return TITLES.get(cell.cell.group, cell.cell.group)
+
+
 def _reach(cell: Placement, side: int) -> float:
     """Return the distance from the row of nodes to the end of the lanes on one side."""
-    lanes = cell.lanes(side)
+    lanes = cell.count_lanes(side)
     return FIRST + LANE * (lanes - 1) + 0.25 if lanes else RADIUS + 0.1
 
 
@@ -90,7 +95,7 @@ def _draw_cell(axes: Any, cell: Placement, top: float) -> None:
     axes.text(
         MARGIN,
         top,
-        TITLES.get(cell.cell.group, cell.cell.group),
+        _title(cell),
         size=POINTS + 3.5,
         weight="bold",
         color=INK,
@@ -123,8 +128,9 @@ def _draw_band(axes: Any, cell: Placement, row: float) -> None:
 
 
 def _draw_line(axes: Any, route: Route, row: float) -> None:
-    from matplotlib.patches import PathPatch, Polygon
-    from matplotlib.path import Path as Curve
+    with extras.named():
+        from matplotlib.patches import PathPatch, Polygon
+        from matplotlib.path import Path as Curve
 
     up, lane = -route.side, _lane_y(route, row)  # y grows downwards
     start, end = (
@@ -186,9 +192,10 @@ def _lane_y(route: Route, row: float) -> float:
 
 
 def _draw_label(axes: Any, route: Route, row: float) -> None:
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.patches import FancyBboxPatch
-    from matplotlib.textpath import TextPath
+    with extras.named():
+        from matplotlib.font_manager import FontProperties
+        from matplotlib.patches import FancyBboxPatch
+        from matplotlib.textpath import TextPath
 
     primitive, y = route.link.primitive, _lane_y(route, row)
     x = _x(route.middle) + RADIUS * (route.leave + route.enter) / 2
@@ -222,7 +229,8 @@ def _draw_label(axes: Any, route: Route, row: float) -> None:
 
 
 def _draw_node(axes: Any, cell: Placement, node: int, row: float) -> None:
-    from matplotlib.patches import Circle
+    with extras.named():
+        from matplotlib.patches import Circle
 
     output = cell.nodes - 1 + cell.concatenates
     outside = node < cell.inputs or node == output

@@ -52,7 +52,7 @@ class Published(NamedTuple):
     numbers_source: str | None
 
     @property
-    def qualified(self) -> str:
+    def qualified_name(self) -> str:
         """Return ``REPOSITORY:NAME``."""
         return f"{self.repository.split('/')[1]}:{self.name}"
 
@@ -61,7 +61,7 @@ class Published(NamedTuple):
         """Return the cells; raise ValueError if the source does not contain them."""
         found = parse(self.spelled) if isinstance(self.spelled, str) else from_mapping(self.spelled)
         if found is None:
-            raise ValueError(f"the source of {self.qualified} does not contain its cells")
+            raise ValueError(f"the source of {self.qualified_name} does not contain its cells")
         return found
 
 
@@ -76,7 +76,9 @@ def published() -> tuple[Published, ...]:
 def known() -> tuple[str, ...]:
     """Return the shortest name of each architecture, the best known first."""
     first = ("DARTS_V1", "DARTS_V2", "PDARTS", *ALIASES)
-    rest = (entry.name if _is_settled(entry.name) else entry.qualified for entry in published())
+    rest = (
+        entry.name if _is_settled(entry.name) else entry.qualified_name for entry in published()
+    )
     return tuple(dict.fromkeys((*first, *rest)))
 
 
@@ -99,7 +101,7 @@ def find(name: str) -> Cells:
     meant = {entry.cells: entry for entry in reversed(entries)}  # cells -> the first such entry
     if len(meant) > 1:
         names = [
-            entry.name if _is_settled(entry.name) else entry.qualified
+            entry.name if _is_settled(entry.name) else entry.qualified_name
             for entry in reversed(meant.values())
         ]
         choice = " or ".join(names[:MOST]) + (

@@ -82,7 +82,7 @@ ALPHAS = options.model(
         Annotated[
             Rate,
             Field(
-                description="learning rate; auto fits the published one to the number of alpha "
+                description="learning rate; auto scales the published rate by the number of alpha "
                 "steps"
             ),
         ],

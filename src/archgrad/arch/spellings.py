@@ -215,8 +215,8 @@ def _configured(data: Mapping[Any, Any]) -> dict[str, Any]:
             read = [source for source, target in chosen if target == node]
             if len(read) != 2:
                 raise ValueError(
-                    f"{name}: node {node} reads two nodes, "
-                    f"and the configuration names {len(read)} of its edges"
+                    f"{name}: node {node} needs two input edges, "
+                    f"but the configuration has {len(read)}"
                 )
     return _cells(
         {

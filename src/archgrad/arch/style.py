@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from archgrad import extras
+
 FONT = "DejaVu Sans"  # matplotlib contains it, so pictures are the same on all machines
 INK, MUTED, FAINT, BAND, PAPER = "#1f2933", "#7b8794", "#9aa5b1", "#dfe5ec", "#ffffff"
 BLUE, ORANGE, GREEN = "#2b6cb0", "#c2570c", "#2f855a"
@@ -46,7 +48,8 @@ def svg(draw: Callable[[], Any]) -> str:
     Returns:
         The SVG text.
     """
-    from matplotlib import rc_context
+    with extras.named():
+        from matplotlib import rc_context
 
     with rc_context(
         {

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from cyclopts import App, CycloptsError, Group, MissingArgumentError
 
-from archgrad import __version__, terminal
+from archgrad import __version__, extras, plugins, terminal
 from archgrad.cli import extending, faults, helping
 from archgrad.cli.helping import SETTINGS
 from archgrad.cli.process import compile_nothing, wait_asleep
@@ -98,7 +98,7 @@ for name, home, group, summary in COMMANDS:
         f"archgrad.cli.{home}:{name}", name=name, help=summary, group=group, sort_key=len(list(app))
     )
 app.register_install_completion_command(
-    help="Install the completion of commands and flags by the tab key in this shell."
+    help="Install tab completion of commands and flags in this shell."
 )
 
 QUIET = "--quiet"
@@ -114,15 +114,16 @@ SHORT = {"--data": "--data.path", "--space": "--space.name", "--budget": "--budg
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    A mistake of the user and a fault of the machine are each printed as one line on stderr. Any
-    other error is a bug and keeps its traceback.
+    A mistake of the user, a fault of the machine and an error in a plugin are each printed as one
+    line on stderr. Any other error is a bug and keeps its traceback. So does an error in a plugin
+    in Python's development mode (``PYTHONDEVMODE=1``).
 
     Args:
         arguments: The words behind ``archgrad``; by default those of this process.
 
     Returns:
-        0 after success, 2 after a mistake of the user, 1 after a fault of the machine, and 130
-        after an interrupt.
+        0 after success, 2 after a mistake of the user, 1 after a fault of the machine or an error
+        in a plugin, and 130 after an interrupt.
     """
     terminal.escape_unprintable()
     wait_asleep()
@@ -140,7 +141,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             code = app(tokens, exit_on_error=False, print_error=False) or 0
         faults.flush()
         return code
-    except (CycloptsError, ValueError) as error:
+    except (CycloptsError, ValueError, extras.MissingExtra) as error:
+        if (broken := _plugin_line(error)) is not None:
+            return _complain(broken, 2)
         return _complain(_message(error, tokens), 1 if faults.caused_by_fault(error) else 2)
     except BrokenPipeError:  # ... | head
         faults.leave_stdout()
@@ -148,6 +151,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     except Exception as error:
         if (fault := faults.fault_line(error)) is not None:
             return _complain(fault, 1)
+        if (broken := _plugin_line(error)) is not None:
+            return _complain(broken, 1)
         if not isinstance(error, OSError) or error.filename is None:
             raise
         return _complain(f"{error.filename}: {error.strerror}", 2)
@@ -169,6 +174,19 @@ def spelled(tokens: Sequence[str]) -> list[str]:
             flag = flag.replace("_", "-")
             tokens[i] = names.get(flag, flag) + equals + value
     return tokens
+
+
+def _plugin_line(error: Exception) -> str | None:
+    """Return one line about an error in a plugin; None if the error is not of a plugin.
+
+    In Python's development mode the error is raised again, because its author needs the traceback.
+    """
+    broken = plugins.blame(error)
+    if broken is None:
+        return None
+    if sys.flags.dev_mode:
+        raise error
+    return f"{broken}: mend the plugin; PYTHONDEVMODE=1 prints the traceback"
 
 
 def _message(error: Exception, tokens: Sequence[str]) -> str:

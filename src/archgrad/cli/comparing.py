@@ -51,8 +51,7 @@ def compare(
     methods: Annotated[
         str | None,
         Parameter(
-            help="names of the arms: methods (a,b+c), or arms of the --config file, which are all "
-            "taken by default"
+            help="names of methods (a,b+c) or of arms in the file; by default all arms of the file"
         ),
     ] = None,
     seeds: Annotated[
@@ -72,13 +71,12 @@ def compare(
     control: Annotated[
         str | None,
         Parameter(
-            help="arm to which the others are compared; by default darts if it is an arm, "
-            "else random"
+            help="control arm of the comparison; by default darts if there is one, else random"
         ),
     ] = None,
     no_controls: Annotated[
         bool,
-        Parameter(help="study without the arm of random search", negative="", show_default=False),
+        Parameter(help="exclusion of the random search arm", negative="", show_default=False),
     ] = False,
     blind: Annotated[
         bool,
@@ -146,7 +144,7 @@ def compare(
     if dry_run:
         print_runs(asked, runs, console)
         return 0
-    if missing := [one for one in runs if not one.done and not one.left_out]:
+    if missing := [one for one in runs if not one.is_done and not one.place_of_finish]:
         study_checks.check(asked, home, missing, console)
     out.mkdir(parents=True, exist_ok=True)
     with files.sharing(out):
@@ -190,17 +188,17 @@ def print_runs(asked: Study, runs: list[Run], console: Console) -> None:
 def print_left_out(runs: list[Run], console: Console) -> None:
     """Print one line for each run that is left out because `archgrad finish` ended its search."""
     for one in runs:
-        if one.left_out:
+        if one.place_of_finish:
             reopen = command("resume", one.folder.path, "--reopen")
             say_on(console)(
                 f"{one.name}: left out, its search was ended by `archgrad finish` "
-                f"{one.left_out}: to continue it, run {reopen}"
+                f"{one.place_of_finish}: to continue it, run {reopen}"
             )
 
 
 def print_commands_of(missing: list[Run]) -> list[Run]:
     """Print the commands of the unfinished runs, and return these runs."""
-    unfinished = [one for one in missing if not one.record()]
+    unfinished = [one for one in missing if not one.write_summary()]
     for one in unfinished:
         terminal.print_output(one.command())
     return unfinished
@@ -241,7 +239,7 @@ def recorded(home: StudyFolder) -> Study | None:
 
 def headline(asked: Study, arm: str) -> str:
     """Return a short description of an arm."""
-    settings = asked.resolved(arm)
+    settings = asked.resolved_settings(arm)
     own = [
         f"{name} {value}"
         for name, value in studies.flat(asked.arms[arm]).items()
@@ -269,7 +267,7 @@ def run_all(runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending],
 
         def tick(alive: list[Run]) -> None:
             if not stopping():
-                for line in herald.lines(alive):
+                for line in herald.lines_due(alive):
                     say(line)
 
         def ended(end: Ending) -> None:
@@ -280,7 +278,7 @@ def run_all(runs: list[Run], jobs: int, console: Console) -> tuple[list[Ending],
                 outcome = f"failed, no attempt is left: {end.failure}"
             else:
                 outcome = short_result(summary.read(end.run.summary))
-            left = herald.ended(end.run, failed=bool(end.failure))
+            left = herald.note_end(end.run, failed=bool(end.failure))
             if done == len(runs) or stopping():
                 left = ""
             say(f"{done}/{len(runs)} {end.run.name}: {outcome}{left}")
@@ -316,9 +314,9 @@ def report(whole: Study, home: StudyFolder, failed: list[Ending], console: Conso
     if not found and not lost:
         return
     compared = comparison(found, whole.control, tuple(whole.arms), lost)
-    files.write(home.table, tidy_csv(found, whole.control, lost))
+    files.write(home.comparison_csv, tidy_csv(found, whole.control, lost))
     # the JSON comes last, because the next call reads the failed runs from it
-    files.write(home.numbers, json.dumps(compared.to_json(), indent=1) + "\n")
+    files.write(home.comparison_json, json.dumps(compared.to_json(), indent=1) + "\n")
     if not console.quiet:
         terminal.console(width=max(console.width, tables.WIDTH)).print(tables.table(compared))
     if not whole.equal:
@@ -328,7 +326,7 @@ def report(whole: Study, home: StudyFolder, failed: list[Ending], console: Conso
     }
     if len(versions) > 1:
         say(f"the runs used {len(versions)} versions of the code: {', '.join(sorted(versions))}")
-    say(f"all numbers: {home.numbers} and {home.table}")
+    say(f"all numbers: {home.comparison_json} and {home.comparison_csv}")
 
 
 def failures(whole: Study, home: StudyFolder, failed: list[Ending]) -> dict[str, dict[int, str]]:
@@ -337,8 +335,8 @@ def failures(whole: Study, home: StudyFolder, failed: list[Ending]) -> dict[str,
     A run that failed in an earlier call stays in the table until it is done.
     """
     before = (
-        typed_json.read(home.numbers, ComparisonFile).get("failed", {})
-        if home.numbers.exists()
+        typed_json.read(home.comparison_json, ComparisonFile).get("failed", {})
+        if home.comparison_json.exists()
         else {}
     )
     found: dict[str, dict[int, str]] = {}
@@ -348,6 +346,6 @@ def failures(whole: Study, home: StudyFolder, failed: list[Ending]) -> dict[str,
             None,
         )
         why = now or before.get(one.arm, {}).get(str(one.seed))
-        if why and not one.done and not one.left_out:
+        if why and not one.is_done and not one.place_of_finish:
             found.setdefault(one.arm, {})[one.seed] = why
     return found

@@ -25,18 +25,20 @@ def derive(
     budget: Annotated[
         list[str],
         Parameter(
-            help="largest costs of the new network, which keeps to all of them, such as macs=300M, "
-            "params=60% or latency=15ms",
+            help="upper limits of the costs, such as macs=300M, params=60% (of the largest "
+            "network), latency=15ms, DEVICE=15ms or ram=256k (peak memory in bytes); the network "
+            "keeps all of them",
             consume_multiple=True,
             negative="",
         ),
     ],
     latency: Annotated[
         Path | None,
-        Parameter(help="file from `archgrad latency`; by default that of this device and space"),
+        Parameter(help="file of `archgrad latency`; by default the file for this device and space"),
     ] = None,
     out: Annotated[
-        Path | None, Parameter(help="file for the genotype, which retrain, show and count can read")
+        Path | None,
+        Parameter(help="path of the new genotype file, which retrain, show and count read"),
     ] = None,
     overwrite: Annotated[bool, overwriting("--out")] = False,
     as_json: AsJson = False,
@@ -62,7 +64,7 @@ def derive(
     ended.read_genotype()  # raises an error that says how to finish the search
     reasons = ended.early_end_lines()
     settings = ended.read_settings()
-    from archgrad.cli.verdict import next_step
+    from archgrad.cli.after_search import next_step
     from archgrad.cost.limits import check_feasible
     from archgrad.run import finished, preparing  # take torch
 

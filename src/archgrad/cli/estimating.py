@@ -29,7 +29,8 @@ def estimate(
     config_file: Annotated[
         Path | None,
         Parameter(
-            name="--config", help="YAML file with the sections below; flags override its values"
+            name="--config",
+            help="YAML file with the sections of these options; flags override the file",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -93,7 +94,8 @@ def lines(found: dict[str, Any]) -> list[str]:
     kind = "search" if found["what"] == "search" else "retraining"
     told = [
         f"time: about {duration_text(found['seconds'])} for the {kind} "
-        f"of {counted(found['epochs'], 'epoch')}; "
+        f"of {counted(found['epochs'], 'epoch')}, "
+        "besides its start (imports and reading the images); "
         f"the steps of one epoch take {duration_text(found['seconds_an_epoch'])}",
         f"parts: {parts}{unknown}",
     ]

@@ -19,7 +19,7 @@ Given = dict[str, Any]
 AsJson = Annotated[
     bool,
     Parameter(
-        name="--json", help="output as one JSON object on one line", negative="", show_default=False
+        name="--json", help="JSON output of one object on one line", negative="", show_default=False
     ),
 ]
 

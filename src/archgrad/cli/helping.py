@@ -97,7 +97,9 @@ class Usual:
         from cyclopts.help import DefaultFormatter  # slow to import, and only help needs it
 
         unusual = (
-            [] if self.everything else [entry for entry in panel.entries if not self.shows(entry)]
+            []
+            if self.everything
+            else [entry for entry in panel.entries if not self.is_shown(entry)]
         )
         self.left_out.extend(unusual)
         shown = [entry for entry in panel.entries if entry not in unusual]
@@ -109,7 +111,7 @@ class Usual:
 
         DefaultFormatter().render_usage(console, options, usage)
 
-    def shows(self, entry: HelpEntry) -> bool:
+    def is_shown(self, entry: HelpEntry) -> bool:
         """Return whether an entry is usual, or belongs to a section that is shown whole."""
         flag = next(iter(entry.names), "").removeprefix("--")
         section, dot, option = flag.partition(".")

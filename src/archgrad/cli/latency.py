@@ -29,7 +29,11 @@ SHOWN = 8
 def latency(
     *,
     space: Annotated[
-        str | None, Parameter(help="name of the space, as `archgrad spaces` lists it")
+        str | None,
+        Parameter(
+            help="name of the space, as `archgrad spaces` lists it, or package.module:Name of a "
+            "module of your own"
+        ),
     ] = None,
     config_file: Annotated[
         Path | None,
@@ -40,11 +44,14 @@ def latency(
     size: Annotated[int, Parameter(help="side of the images in pixels")] = 32,
     channels: Annotated[
         int | None,
-        Parameter(help="number of channels of the derived networks; by default the published one"),
+        Parameter(
+            help="number of channels of the first cell of the derived networks; by default the "
+            "published number"
+        ),
     ] = None,
     cells: Annotated[
         int | None,
-        Parameter(help="number of cells of the derived networks; by default the published one"),
+        Parameter(help="number of cells of the derived networks; by default the published number"),
     ] = None,
     classes: Annotated[int | None, Parameter(help="number of classes; by default 10")] = None,
     in_channels: Annotated[
@@ -54,9 +61,13 @@ def latency(
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Parameter(help="device to measure on")
     ] = "cpu",
-    threads: Annotated[int, Parameter(help="number of threads of the processor")] = 1,
+    threads: Annotated[int, Parameter(help="number of CPU threads during the measurement")] = 1,
     nets: Annotated[
-        int, Parameter(help="number of derived networks that are measured as a whole, at least 10")
+        int,
+        Parameter(
+            help="number of complete derived networks that calibrate the sum of the op "
+            "latencies, at least 10"
+        ),
     ] = 12,
     out: Annotated[
         Path | None,
@@ -108,7 +119,7 @@ def latency(
 
     made = preparing.space_from(settings)
     options |= {"stem": stem_for(size, catalogue.spaces()[named].stems)} if "stem" in spec else {}
-    usual = budgets.retrainable_costs(settings, made, size).built() if config_file else {}
+    usual = budgets.retrainable_costs(settings, made, size).network_options() if config_file else {}
     options = usual | {name: value for name, value in options.items() if value is not None}
     wanted = latencies.setting(
         made, size, batch=batch, device=device_named(device), threads=threads, **options

@@ -26,7 +26,7 @@ def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
     Args:
         containing: part of a name of the form repository:name; by default all are listed
     """
-    found = [one for one in published() if containing.lower() in one.qualified.lower()]
+    found = [one for one in published() if containing.lower() in one.qualified_name.lower()]
     if not found:
         raise ValueError(
             f"no published architecture has {containing!r} in its name: "
@@ -34,7 +34,7 @@ def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
         )
     if as_json:
         listed = {
-            one.qualified: {
+            one.qualified_name: {
                 "text": str(Genotype(one.cells)),
                 "params_M": one.params_M,
                 "cifar10_test_error": one.cifar10_test_error,
@@ -51,7 +51,7 @@ def genotypes(containing: str = "", *, as_json: AsJson = False) -> None:
             "" if value is None else f"{value:g}"
             for value in (one.params_M, one.cifar10_test_error)
         )
-        table.add_row(one.qualified, *numbers)
+        table.add_row(one.qualified_name, *numbers)
     terminal.console().print(table)
 
 
@@ -145,10 +145,10 @@ def _shape(cells: Sequence[str]) -> str:
 def _pairs(name: str, as_json: bool) -> None:
     catalogue.check_space(name, {})
     from archgrad.methods.pairs import compare_all
-    from archgrad.spaces import SPACES
+    from archgrad.spaces import entry
 
     rows: list[tuple[str, str, str]] = []
-    for (one, other), found in compare_all(SPACES[name].build()).items():
+    for (one, other), found in compare_all(entry(name).build()).items():
         if found.composes:
             result = "composes"
         elif found.user_can_settle:

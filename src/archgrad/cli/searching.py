@@ -44,7 +44,9 @@ NOTHING = Flags()
 Previous = Annotated[
     bool,
     Parameter(
-        help="start from the checkpoint before the last one", negative="", show_default=False
+        help="start from checkpoint.previous.pt, the checkpoint before the last one",
+        negative="",
+        show_default=False,
     ),
 ]
 
@@ -54,7 +56,8 @@ def search(
     config_file: Annotated[
         Path | None,
         Parameter(
-            name="--config", help="YAML file with the sections below; flags override its values"
+            name="--config",
+            help="YAML file with the sections of these options; flags override the file",
         ),
     ] = None,
     dry_run: Annotated[
@@ -109,7 +112,7 @@ def resume(
     repair: Annotated[
         bool,
         Parameter(
-            help="repair of damaged files of metrics, before the run continues",
+            help="repair of damaged metrics files before the run continues",
             negative="",
             show_default=False,
         ),
@@ -180,7 +183,7 @@ def finish(folder: Path, *, previous: Previous = False) -> int:
 
 def say_finished(folder: Path, say: Say) -> None:
     """Print that a search has a result already, and the next command."""
-    from archgrad.cli.verdict import next_step
+    from archgrad.cli.after_search import next_step
     from archgrad.run import finished
 
     RunFolder(folder).read_history()  # raises an error that names a damaged file
@@ -201,7 +204,7 @@ def next_commands(folder: Path) -> str:
 
 def print_result(folder: RunFolder, found: Found, console: Console) -> None:
     """Print the result of a search: genotype, files, judgement, benchmark and the next command."""
-    from archgrad.cli.verdict import next_step, show_verdict
+    from archgrad.cli.after_search import next_step, show_verdict
     from archgrad.report import cell_table, front_table
     from archgrad.run import finished, watchers
 

@@ -17,13 +17,16 @@ from archgrad.run.catalogue import Count
 from archgrad.run.subject import Subject, check_size, other_shape_remark, subject
 from archgrad.terminal import say_on
 
-Space = Annotated[str | None, Parameter(help="space of a genotype; by default that of its cells")]
+Space = Annotated[
+    str | None,
+    Parameter(help="space of a genotype, or package.module:Name; by default that of its cells"),
+]
 Channels = Annotated[
-    int | None, Parameter(help="number of channels of the derived network's first cell")
+    int | None, Parameter(help="number of channels of the first cell of the derived network")
 ]
 Cells = Annotated[
     int | None,
-    Parameter(help="number of cells of the derived network (in NAS-Bench-201, of each stage)"),
+    Parameter(help="number of cells of the derived network, in NAS-Bench-201 of each stage"),
 ]
 Classes = Annotated[
     int | None, Parameter(help="number of classes; by default that of the run, or 10")
@@ -42,7 +45,8 @@ def show(
     classes: Classes = None,
     size: Size = None,
     svg: Annotated[
-        Path | None, Parameter(help="file for the picture; by default that of the run")
+        Path | None,
+        Parameter(help="path of the SVG picture; by default the picture file of the run folder"),
     ] = None,
     overwrite: Annotated[bool, overwriting("--svg")] = False,
     as_json: AsJson = False,
@@ -56,7 +60,7 @@ def show(
     Args:
         what: run folder, name of a published architecture, genotype in any notation, or its file
     """
-    from archgrad.cli.verdict import show_verdict
+    from archgrad.cli.after_search import show_verdict
     from archgrad.report import cell_table, noise_note, save_svg
 
     if svg:
@@ -79,7 +83,8 @@ def show(
     say(f"genotype: {found.genotype}")
     depth = "" if built.cells is None else f"{counted(built.cells, 'cell')}, "
     images = f"{built.size}x{built.size} images, {built.classes} classes"
-    shape = f"{built.channels} channels, {depth}{images}"
+    width = "" if built.channels is None else f"{built.channels} channels, "
+    shape = f"{width}{depth}{images}"
     say(f"derived network ({shape}): {built.params:,} parameters, {built.macs:,} multiply-adds")
     if random := noise_note(found.genotype):
         say(random)
@@ -149,7 +154,7 @@ def query(
     *,
     device: Annotated[
         str | None,
-        Parameter(help="name of a device whose latency is added, one of the 27 of nasbench201"),
+        Parameter(help="name of the device whose latency is printed, one of 27 for nasbench201"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

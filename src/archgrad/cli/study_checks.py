@@ -18,6 +18,7 @@ BY_IMAGES = {
     "data.val",
     "space.classes",
     "space.in_channels",
+    "space.size",
     "space.stem",
 }
 """Settings that are unknown until a run has read its images."""
@@ -56,7 +57,7 @@ def check_images(asked: Study, home: StudyFolder, console: Console) -> None:
 
     with progress.signs_of_life(console):
         images = data.load(**preparing.loading_arguments(given), report=say_on(console))
-    preparing.fit_space_settings(settings, images)
+    preparing.fitted_space(settings, images)
     for one in summary.read_all(home.summaries):
         was = one["data"]["fingerprint"]
         if not data.same_images(was, images):
@@ -82,7 +83,9 @@ def check_settings(asked: Study, home: StudyFolder) -> None:
         was, images = studies.flat(one["config"]), one["data"]["splits"]["train"]
         steps = images // min(was["search.batch"], images)
         fixed = {name: value for name, value in was.items() if name not in BY_IMAGES}
-        for name, (then, now) in differing_settings(fixed, asked.resolved(arm, steps)).items():
+        for name, (then, now) in differing_settings(
+            fixed, asked.resolved_settings(arm, steps)
+        ).items():
             raise ValueError(
                 f"arm {arm}: {name} was {then!r} in seed {one['seed']} and is {now!r} now: "
                 "set it, or choose another --out"

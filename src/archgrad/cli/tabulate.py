@@ -44,7 +44,7 @@ def counts(entries: Iterable[Published]) -> dict[str, Any]:
     found = {}
     for one in entries:
         try:
-            found[one.qualified] = subject(one.qualified).count()._asdict()
+            found[one.qualified_name] = subject(one.qualified_name).count()._asdict()
         except ValueError:  # no space contains it
             continue
     return found
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument(
         "--recount",
         action="store_true",
-        help="count all published architectures again (two minutes)",
+        help="new count of all published architectures (two minutes)",
     )
     path = Path(str(files("archgrad.data_files").joinpath(catalogue.FILE)))
     kept = (
@@ -70,7 +70,10 @@ def main() -> None:
         path,
         {
             **whole,
-            "counts": {**kept, **counts(one for one in published() if one.qualified not in kept)},
+            "counts": {
+                **kept,
+                **counts(one for one in published() if one.qualified_name not in kept),
+            },
         },
     )
     print(f"written to {path}")

@@ -56,9 +56,7 @@ Flags: Any = flags(
 NOTHING = Flags()
 Device = Annotated[
     str | None,
-    Parameter(
-        help="device to compute on (auto, cpu, cuda or cuda:1); by default that of the training"
-    ),
+    Parameter(help="device (auto, cpu, cuda or cuda:1); by default the device of the training"),
 ]
 
 
@@ -68,7 +66,8 @@ def retrain(
     config_file: Annotated[
         Path | None,
         Parameter(
-            name="--config", help="YAML file with the sections below; flags override its values"
+            name="--config",
+            help="YAML file with the sections of these options; flags override the file",
         ),
     ] = None,
     given: Annotated[Flags, Parameter(name="*")] = NOTHING,
@@ -151,15 +150,13 @@ def evaluate(
     data: Annotated[
         str | None,
         Parameter(
-            help="labelled images (folder CLASS/*, set with a test split, parquet or CSV file, or "
-            "hub name); by default the test images of the run"
+            help="labelled images in a folder CLASS/*, a parquet or CSV file, or a hub set with a "
+            "test split; by default the test images of the run"
         ),
     ] = None,
     split: Annotated[
         str | None,
-        Parameter(
-            help="split of the images of --data; by default their test split, if there is one"
-        ),
+        Parameter(help="split of the images of --data; by default test, if the set has it"),
     ] = None,
     image_column: Annotated[
         str | None, Parameter(help="name of the table column with the images")
@@ -170,7 +167,7 @@ def evaluate(
     skip_unreadable: Annotated[
         bool,
         Parameter(
-            help="removal of labelled images that cannot be read", negative="", show_default=False
+            help="exclusion of labelled images that cannot be read", negative="", show_default=False
         ),
     ] = False,
     device: Device = None,
@@ -212,13 +209,13 @@ def predict(
     csv: Annotated[
         bool,
         Parameter(
-            help="output as CSV with file, class and probability", negative="", show_default=False
+            help="CSV output with file, class and probability", negative="", show_default=False
         ),
     ] = False,
     csv_raw: Annotated[
         bool,
         Parameter(
-            help="output as CSV with unchanged names, which a spreadsheet may read as formulas",
+            help="CSV output with unescaped file names, which a spreadsheet may run as formulas",
             negative="",
             show_default=False,
         ),

@@ -52,7 +52,7 @@ class Comparison:
     searched: Judged = field(default_factory=dict)
     images: tuple[str, int] | None = None
 
-    def doubtful(self, arm: str) -> dict[int, tuple[str, ...]]:
+    def doubtful_searches(self, arm: str) -> dict[int, tuple[str, ...]]:
         """Return seed -> causes of each doubtful search (`archgrad.run.judgement.CAUSES`)."""
         return {
             seed: tuple(one["fails"])

@@ -25,12 +25,12 @@ class Ahead:
     Attributes:
         kind: Its arm, and ``searches`` or ``retrainings``.
         total: Its whole time in seconds; None if it is unknown.
-        left: The fraction of it that is still to come.
+        fraction_left: The fraction of it that is still to come.
     """
 
     kind: str
     total: float | None
-    left: float
+    fraction_left: float
 
 
 def time_left(parts: Iterable[Ahead], jobs: int) -> Remaining:
@@ -53,9 +53,9 @@ def time_left(parts: Iterable[Ahead], jobs: int) -> Remaining:
         others = [other for other in costs.each if other.split()[-1] == kind.split()[-1]]
         mean = sum(costs.each[other] for other in others) / len(others) if others else 0.0
         like = others[0] if others else None
-        units = sum(part.left for part in parts if part.kind == kind)
+        units = sum(part.fraction_left for part in parts if part.kind == kind)
         found.append(Part(kind, units, like, mean / costs.each[like] if like else 1.0))
-    return costs.left(found)
+    return costs.remaining(found)
 
 
 def parts_of(runs: Iterable[Run], now: float | None = None) -> list[Ahead]:
@@ -80,7 +80,7 @@ def _search_seconds(one: Run) -> float | None:
 
 
 def _retraining_seconds(one: retrained.Retraining) -> float | None:
-    return one.result()["seconds"] if one.done else None
+    return one.read_result()["seconds"] if one.is_done else None
 
 
 def _ahead(
@@ -130,39 +130,42 @@ class StudyProgress:
             period,
             clock,
         )
-        self.whole, self.spoken, self.looked = False, clock(), clock()
+        self.announced, self.last_line, self.last_estimate = False, clock(), clock()
 
-    def left(self) -> Remaining:
+    def remaining(self) -> Remaining:
         """Return the time that the study still takes."""
-        self.looked = self.clock()
+        self.last_estimate = self.clock()
         return time_left(parts_of(self.runs), self.jobs)
 
-    def ended(self, one: Run, *, failed: bool) -> str:
+    def note_end(self, one: Run, *, failed: bool) -> str:
         """Return the remaining time as the end of a line about a run that ended.
 
         A failed run no longer counts.
         """
-        self.spoken = self.clock()
+        self.last_line = self.clock()
         self.runs = [other for other in self.runs if not failed or other != one]
-        left = self.left()
+        left = self.remaining()
         return f"; {time_left_text(left.seconds)}" if left.terms else ""
 
-    def lines(self, alive: Sequence[Run]) -> list[str]:
+    def lines_due(self, alive: Sequence[Run]) -> list[str]:
         """Return the lines to print now."""
-        due = self.clock() - self.spoken >= self.period
-        if not due and (self.whole or self.clock() - self.looked < 1):
+        due = self.clock() - self.last_line >= self.period
+        if not due and (self.announced or self.clock() - self.last_estimate < 1):
             return []
-        left = self.left()
-        if left.terms and not self.whole:
-            self.whole, self.spoken = True, self.clock()
-            return [estimate_text(left), *(self._shorter(left) if left.seconds > LONG else ())]
+        left = self.remaining()
+        if left.terms and not self.announced:
+            self.announced, self.last_line = True, self.clock()
+            return [
+                estimate_text(left),
+                *(self._shorter_study_lines(left) if left.seconds > LONG else ()),
+            ]
         if not due or not self.signs:
             return []
-        self.spoken = self.clock()
+        self.last_line = self.clock()
         end = f", {time_left_text(left.seconds)}" if left.terms else ""
         return [f"running: {', '.join(one.name for one in alive) or 'nothing'}{end}"]
 
-    def _shorter(self, left: Remaining) -> list[str]:
+    def _shorter_study_lines(self, left: Remaining) -> list[str]:
         """Return a line with settings that halve the time of the study."""
         seeds, half = {one.seed for one in self.runs}, duration_text(left.seconds / 2)
         ways = [f"--seeds {len(seeds) // 2} (about {half})"] if len(seeds) > 1 else []

@@ -50,12 +50,12 @@ class StudyFolder:
         return self.path / "summaries"
 
     @property
-    def numbers(self) -> Path:
+    def comparison_json(self) -> Path:
         """All numbers of the comparison as JSON."""
         return self.path / "compare.json"
 
     @property
-    def table(self) -> Path:
+    def comparison_csv(self) -> Path:
         """All numbers as CSV, one row for each arm, seed and measure."""
         return self.path / "compare.csv"
 
@@ -72,14 +72,14 @@ class Run:
     Attributes:
         arm: The arm.
         seed: The seed of the search.
-        home: The folder of the study.
+        study_folder: The folder of the study.
         blind: Whether no accuracy of a benchmark is looked up.
         retrain_seeds: Number of retrainings.
     """
 
     arm: str
     seed: int
-    home: StudyFolder
+    study_folder: StudyFolder
     blind: bool = False
     retrain_seeds: int = 0
 
@@ -91,25 +91,25 @@ class Run:
     @property
     def folder(self) -> RunFolder:
         """The run folder."""
-        return RunFolder(self.home.runs / self.name)
+        return RunFolder(self.study_folder.runs / self.name)
 
     @property
     def settings(self) -> Path:
         """The file with the settings of the search."""
-        return self.home.runs / f"{self.name}.yaml"
+        return self.study_folder.runs / f"{self.name}.yaml"
 
     @property
     def log(self) -> Path:
         """The file with the output of the processes."""
-        return self.home.runs / f"{self.name}.log"
+        return self.study_folder.runs / f"{self.name}.log"
 
     @property
     def summary(self) -> Path:
         """The file with the summary of the finished run."""
-        return self.home.summaries / f"{self.name}.json"
+        return self.study_folder.summaries / f"{self.name}.json"
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether there is a summary, with all retrainings."""
         return self.summary.exists() and (
             not self.retrain_seeds
@@ -117,22 +117,22 @@ class Run:
         )
 
     @property
-    def left_out(self) -> str | None:
+    def place_of_finish(self) -> str | None:
         """When `archgrad finish` ended the search, such as ``after epoch 1 of 2``; otherwise None.
 
         Such a run is neither done nor failed, because it is shorter than the others.
         """
-        return None if self.done else self.folder.place_of_finish()
+        return None if self.is_done else self.folder.place_of_finish()
 
     def state(self) -> str:
         """Return ``done``, ``left out``, ``goes on`` or ``new``."""
-        if self.done:
+        if self.is_done:
             return "done"
-        if self.left_out:
+        if self.place_of_finish:
             return "left out"
         return "goes on" if self.folder.config.exists() else "new"
 
-    def steps(self) -> list[list[str]]:
+    def remaining_steps(self) -> list[list[str]]:
         """Return the words of each remaining step behind ``archgrad``, with absolute paths."""
         folder, settings = self.folder.path.resolve(), self.settings.resolve()
         begun = (
@@ -143,15 +143,17 @@ class Run:
         left = [one.arguments() for one in retrained.pending(self.folder, self.retrain_seeds)]
         return ([] if self.folder.genotype.exists() else [begun]) + left
 
-    def arguments(self) -> list[str]:
+    def next_arguments(self) -> list[str]:
         """Return the words of the next step behind ``archgrad``."""
-        return next(iter(self.steps()), ["resume", str(self.folder.path)])
+        return next(iter(self.remaining_steps()), ["resume", str(self.folder.path)])
 
     def command(self) -> str:
         """Return the remaining steps as one line of a shell, which stops at the first failure."""
-        return " && ".join(shlex.join([*PROGRAM, *arguments]) for arguments in self.steps())
+        return " && ".join(
+            shlex.join([*PROGRAM, *arguments]) for arguments in self.remaining_steps()
+        )
 
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Return whether another process works on this run.
 
         Such a process was started by an earlier call of the study and outlived it.
@@ -162,7 +164,7 @@ class Run:
         ]
         return any(_locked(part) for part in parts if part.path.exists())
 
-    def record(self) -> bool:
+    def write_summary(self) -> bool:
         """Write the summary if the search is finished, and return whether the run is done.
 
         Raises:
@@ -173,9 +175,9 @@ class Run:
                 self.folder, self.arm, self.seed, blind=self.blind, retrain_seeds=self.retrain_seeds
             )
             summary.write(self.summary, found)
-        return self.done
+        return self.is_done
 
-    def last_words(self) -> str:
+    def last_log_line(self) -> str:
         """Return the last line of the log that is not blank."""
         lines = (
             self.log.read_text("utf-8", errors="replace").splitlines() if self.log.exists() else []
@@ -225,7 +227,7 @@ def start(one: Run) -> subprocess.Popen[bytes]:
     """
     with files.open_unlinked(one.log) as log:
         return subprocess.Popen(
-            [*PROGRAM, *one.arguments()],
+            [*PROGRAM, *one.next_arguments()],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -296,7 +298,7 @@ class _Queue:
     waiting: deque[Run]
     jobs: int
     start: Callable[[Run], subprocess.Popen[bytes]]
-    ended: Callable[[Ending], Any]
+    on_end: Callable[[Ending], Any]
     say: Callable[[str], Any]
     alive: dict[Run, Alive] = field(default_factory=dict)
     tries: Counter[Run] = field(default_factory=Counter)
@@ -314,7 +316,7 @@ class _Queue:
         for one in list(self.waiting):
             if len(self.alive) == self.jobs:
                 return
-            if one.busy():
+            if one.is_busy():
                 if one not in self.reported:
                     self.say(
                         f"{one.name}: another process works in {one.folder.path}; waiting for it"
@@ -326,15 +328,15 @@ class _Queue:
 
     def _begin_step(self, one: Run) -> None:
         try:
-            done = one.record()  # it may have ended after the study that started it
+            done = one.write_summary()  # it may have ended after the study that started it
         except ValueError as error:  # a file of this run is damaged, but not those of the others
-            self.ended(Ending(one, str(error)))
+            self.on_end(Ending(one, str(error)))
             return
         if done:
-            self.ended(Ending(one))
+            self.on_end(Ending(one))
             return
         self.tries[one] += 1
-        step = one.arguments()
+        step = one.next_arguments()
         self.alive[one] = Alive(self.start(one), step)
 
     def collect(self) -> None:
@@ -347,17 +349,18 @@ class _Queue:
     def _end_step(self, one: Run, code: int, step: list[str]) -> None:
         failure = _failure(one, code)
         if failure is None:
-            self.ended(Ending(one))
+            self.on_end(Ending(one))
         elif self.stopped:
             return  # it has saved, and the next call of the study continues it
-        elif not code and one.arguments() != step:  # the search is done, and its retrainings follow
+        elif not code and one.next_arguments() != step:
+            # The search is done, and its retrainings follow.
             self.tries[one] = 0
             self.waiting.appendleft(one)
         elif self.tries[one] < ATTEMPTS:
             self.say(f"{one.name}: failed ({failure}); trying again")
             self.waiting.appendleft(one)
         else:
-            self.ended(Ending(one, failure))
+            self.on_end(Ending(one, failure))
 
     def kill(self) -> None:
         """Kill each process that still runs."""
@@ -369,9 +372,9 @@ class _Queue:
 def _failure(one: Run, code: int) -> str | None:
     """Return why a run is not done after one of its processes, or None if it is done."""
     try:
-        if one.record():
+        if one.write_summary():
             return None
     except ValueError as error:
         return str(error)
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return f"{how}: {one.last_words()}"
+    return f"{how}: {one.last_log_line()}"

@@ -53,7 +53,7 @@ def _tables(found: Comparison) -> Iterator[str]:
         if group == "Over all epochs":
             if found.trajectory:
                 yield _trajectory(found.trajectory)
-            if any(one.worth for one in found.best.values()):
+            if any(one.measures for one in found.best.values()):
                 yield _best(found)
     if lines := doubts(found):
         yield "\n".join(line.replace("*", "\\*", 1) for line in lines) + "\n"
@@ -64,7 +64,7 @@ def _table(found: Comparison, measures: Mapping[str, str]) -> str:
         one = found.differences.get(measure, {}).get(arm)
         if one is None:
             return "-"
-        return f"**{signed(one)}**" if one.clear else signed(one)
+        return f"**{signed(one)}**" if one.is_clear else signed(one)
 
     bars = {bar: known for bar, known in found.bars.items() if measures.keys() & known.keys()}
     others = [
@@ -112,10 +112,10 @@ def _retrained(found: Comparison) -> str:
 def _trajectory(path: Trajectory) -> str:
     lines = _head(
         f"{JUDGED[path.measure]}, of the genotype",
-        *(f"after epoch {epoch}" for epoch in path.shown()),
+        *(f"after epoch {epoch}" for epoch in path.shown_epochs()),
     )
     for arm, own in path.spreads.items():
-        known = [own[epoch - 1] if epoch <= len(own) else None for epoch in path.shown()]
+        known = [own[epoch - 1] if epoch <= len(own) else None for epoch in path.shown_epochs()]
         lines.append(_row([arm, *map(_mean, known)]))
     return "\n".join(lines) + "\n"
 
@@ -124,7 +124,7 @@ def _best(found: Comparison) -> str:
     names = {
         name: label
         for name, label in JUDGED.items()
-        if any(name in one.worth for one in found.best.values())
+        if any(name in one.measures for one in found.best.values())
     }
     lines = _head("best by validation", "seed", "validation accuracy", *names.values())
     for arm, own in found.best.items():
@@ -132,9 +132,9 @@ def _best(found: Comparison) -> str:
             _row(
                 [
                     arm,
-                    own.chosen(len(found.seeds[arm])),
+                    own.seed_text(len(found.seeds[arm])),
                     number(own.validation),
-                    *(number(own.worth.get(name)) for name in names),
+                    *(number(own.measures.get(name)) for name in names),
                 ]
             )
         )

@@ -29,7 +29,7 @@ class Retraining:
         return RunFolder(self.search.path / f"retrain-seed{self.seed}")
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether the retraining is finished."""
         return (self.folder.path / WEIGHTS).exists()
 
@@ -40,7 +40,7 @@ class Retraining:
             return ["resume", str(own)]
         return ["retrain", str(search), "--seed", str(self.seed), "--out", str(own)]
 
-    def result(self) -> dict[str, Any]:
+    def read_result(self) -> dict[str, Any]:
         """Return ``seed``, ``test`` and ``seconds`` of a finished retraining.
 
         ``test`` is the test accuracy after the last epoch, in percent.
@@ -60,17 +60,17 @@ def results(search: RunFolder, count: int) -> dict[str, Any]:
     """Return the results of the finished retrainings with the seeds 1 to ``count``.
 
     Returns:
-        Their common ``settings``, and ``runs`` with one `Retraining.result` each. The mapping is
-        empty if none is finished.
+        Their common ``settings``, and ``runs`` with one `Retraining.read_result` each. The mapping
+        is empty if none is finished.
     """
     finished = [
-        one for one in (Retraining(search, seed) for seed in range(1, count + 1)) if one.done
+        one for one in (Retraining(search, seed) for seed in range(1, count + 1)) if one.is_done
     ]
     if not finished:
         return {}
     return {
         "settings": asdict(read_card(finished[0].folder.path).settings),
-        "runs": [one.result() for one in finished],
+        "runs": [one.read_result() for one in finished],
     }
 
 
@@ -123,5 +123,5 @@ def tests_of(summary: Mapping[str, Any]) -> list[float]:
 def pending(search: RunFolder, count: int) -> Iterator[Retraining]:
     """Return the retrainings with the seeds 1 to ``count`` that are not finished."""
     return (
-        one for one in (Retraining(search, seed) for seed in range(1, count + 1)) if not one.done
+        one for one in (Retraining(search, seed) for seed in range(1, count + 1)) if not one.is_done
     )

@@ -79,7 +79,7 @@ class SummaryConfig(TypedDict):
 
 @with_config(OPEN)
 class RetrainingFile(TypedDict):
-    """The output of `archgrad.compare.retrained.Retraining.result`."""
+    """The output of `archgrad.compare.retrained.Retraining.read_result`."""
 
     seed: Count
     test: Number

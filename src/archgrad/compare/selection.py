@@ -47,27 +47,27 @@ class Best:
     Attributes:
         seed: The seed of the run, the first of equals.
         validation: Its validation accuracy, a fraction in [0, 1].
-        worth: Measure -> its value in this run, such as test accuracies.
-        among: The seeds that have a validation accuracy.
+        measures: Measure -> its value in this run, such as test accuracies.
+        judged_seeds: The seeds that have a validation accuracy.
     """
 
     seed: int
     validation: float
-    worth: Mapping[str, float]
-    among: tuple[int, ...] = ()
+    measures: Mapping[str, float]
+    judged_seeds: tuple[int, ...] = ()
 
-    def chosen(self, of: int) -> str:
+    def seed_text(self, of: int) -> str:
         """Return the seed as text.
 
         If some of the ``of`` runs have no validation accuracy, the text lists the seeds that do.
         """
-        if len(self.among) >= of:
+        if len(self.judged_seeds) >= of:
             return str(self.seed)
-        return f"{self.seed}, of {', '.join(map(str, self.among))}"
+        return f"{self.seed}, of {', '.join(map(str, self.judged_seeds))}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as ``compare.json`` has it."""
-        return {"seed": self.seed, "validation": self.validation, **self.worth}
+        return {"seed": self.seed, "validation": self.validation, **self.measures}
 
 
 def best(

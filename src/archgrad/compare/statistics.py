@@ -50,13 +50,13 @@ class Difference(Spread):
     corrected: float | None
 
     @property
-    def clear(self) -> bool | None:
+    def is_clear(self) -> bool | None:
         """Whether the corrected p-value is below 0.05; None if there is no test."""
         return None if self.corrected is None else self.corrected < 1 - LEVEL
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers as ``compare.json`` has them."""
-        return asdict(self) | {"clear": self.clear}
+        return asdict(self) | {"clear": self.is_clear}
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -115,7 +115,7 @@ def difference(values: Mapping[int, float], control: Mapping[int, float]) -> Dif
 
 
 def holm(found: Mapping[str, Difference]) -> dict[str, Difference]:
-    """Return the differences of all arms in one measure, corrected for their number (Holm 1979).
+    """Return the differences with p-values that are corrected for the number of arms (Holm 1979).
 
     The probability of any false clear difference stays below 5 % under every dependence between
     the arms; they are dependent, because they share the control arm. Control of the false discovery

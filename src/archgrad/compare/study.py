@@ -28,7 +28,7 @@ from archgrad.arch.space import AUTO
 from archgrad.compare.arms import arms_of, check_equal, check_used, searches_randomly
 from archgrad.errors import short_repr, unknown_name
 from archgrad.retraining.settings import retrain_settings
-from archgrad.run import catalogue, config, earlier
+from archgrad.run import catalogue, config, legacy_defaults
 from archgrad.run.config import Given, SearchConfig
 
 OWN = ("arms", "seeds", "control", "blind", "controls", "equal", "retrain_seeds")
@@ -100,7 +100,7 @@ class Study:
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from None
 
-    def resolved(self, arm: str, steps: int | None = None) -> Given:
+    def resolved_settings(self, arm: str, steps: int | None = None) -> Given:
         """Return every setting of an arm that can be known before its images are read.
 
         Args:
@@ -180,8 +180,8 @@ def read(
 
     A new study sets ``alphas.lr`` and ``data.val`` to ``auto`` unless they are given. A study that
     was begun without them keeps the published learning rates and has no validation images. A new
-    arm contains the options whose defaults have changed once (`archgrad.run.earlier`), and a
-    recorded arm without them has the earlier values.
+    arm contains the options whose defaults have changed once (`archgrad.run.legacy_defaults`), and
+    a recorded arm without them has the earlier values.
 
     Args:
         sources: Pairs of a name for error messages and the settings of a file of a study; later
@@ -206,10 +206,11 @@ def read(
     add_control = truths["controls"] and not recorded
     arms = arms_of(own.get("arms", {}), names, shared, control=add_control, before=known)
     if recorded:
-        arms = {arm: earlier.as_recorded(mine) for arm, mine in arms.items()}
+        arms = {arm: legacy_defaults.as_recorded(mine) for arm, mine in arms.items()}
     else:
         arms = {
-            arm: earlier.as_before(mine, known.get(arm, {}), known) for arm, mine in arms.items()
+            arm: legacy_defaults.as_before(mine, known.get(arm, {}), known)
+            for arm, mine in arms.items()
         }
     check_used(shared, arms)
     shared = {
@@ -237,7 +238,8 @@ def read(
     if found.equal and not recorded:
         check_equal(settings)
     return replace(
-        found, arms={arm: earlier.as_today(mine, settings[arm]) for arm, mine in arms.items()}
+        found,
+        arms={arm: legacy_defaults.as_today(mine, settings[arm]) for arm, mine in arms.items()},
     )
 
 
@@ -288,7 +290,7 @@ def _resolved(study: Study, chosen: Container[str]) -> dict[str, Given]:
     settings = {}
     for arm in study.arms:
         try:
-            settings[arm] = study.resolved(arm)
+            settings[arm] = study.resolved_settings(arm)
         except ValueError as error:
             hint = "" if arm in chosen else " (every study has this arm; --no-controls removes it)"
             raise ValueError(f"{error}{hint}") from None
@@ -365,7 +367,7 @@ def joined(before: Study, asked: Study) -> Study:
     plain = [Study(study.shared, {"": {"method": "darts"}}, (0,), "") for study in (before, asked)]
     for arm in ("", *(arm for arm in asked.arms if arm in before.arms)):
         one, other = (plain[0], plain[1]) if not arm else (before, asked)
-        if found := differences(one.resolved(arm), other.resolved(arm)):
+        if found := differences(one.resolved_settings(arm), other.resolved_settings(arm)):
             name, was, now = found[0]
             raise ValueError(
                 f"{f'arm {arm}: ' if arm else ''}{name} is {was!r} in the study recorded here, "
@@ -382,7 +384,7 @@ def joined(before: Study, asked: Study) -> Study:
         retrain_seeds=max(before.retrain_seeds, asked.retrain_seeds),
     )
     if whole.equal:
-        check_equal({arm: whole.resolved(arm) for arm in arms})
+        check_equal({arm: whole.resolved_settings(arm) for arm in arms})
     return whole
 
 

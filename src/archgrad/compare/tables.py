@@ -78,10 +78,10 @@ def table(found: Comparison) -> Group:
             f"True test accuracy, %: {JUDGED[found.trajectory.measure]}, of the genotype",
             _trajectory(found.trajectory),
         )
-    if any(one.worth for one in found.best.values()):
+    if any(one.measures for one in found.best.values()):
         add("Best by validation, and its test accuracy, %", _best(found))
         notes.append(CHOSEN)
-    if any(found.doubtful(arm) for arm in found.arms):
+    if any(found.doubtful_searches(arm) for arm in found.arms):
         notes += doubts(found)
     if missing := sum(
         len(found.seeds[arm]) - len(found.searched.get(arm, {})) for arm in found.arms
@@ -146,7 +146,7 @@ def _retrained(found: Comparison) -> Table:
 
 
 def _trajectory(path: Trajectory) -> Table:
-    epochs = path.shown()
+    epochs = path.shown_epochs()
     one = _empty("arm", *(f"epoch {epoch}" for epoch in epochs))
     for arm, own in path.spreads.items():
         known = [own[epoch - 1] if epoch <= len(own) else None for epoch in epochs]
@@ -158,15 +158,15 @@ def _best(found: Comparison) -> Table:
     names = {
         name: label
         for name, label in JUDGED.items()
-        if any(name in one.worth for one in found.best.values())
+        if any(name in one.measures for one in found.best.values())
     }
     one = _empty("arm", "seed", "validation accuracy", *names.values())
     for arm, own in found.best.items():
-        seed = own.chosen(len(found.seeds[arm]))
-        if own.seed in found.doubtful(arm):
+        seed = own.seed_text(len(found.seeds[arm]))
+        if own.seed in found.doubtful_searches(arm):
             seed += "*"
         one.add_row(
-            arm, seed, number(own.validation), *(number(own.worth.get(name)) for name in names)
+            arm, seed, number(own.validation), *(number(own.measures.get(name)) for name in names)
         )
     return one
 
@@ -184,4 +184,4 @@ def _verdict(one: Difference | None) -> str:
     if one.corrected is None:
         return "no spread" if one.n > 1 else "one seed"
     p = "p < 0.001" if one.corrected < 0.001 else f"p {one.corrected:.2g}"
-    return f"{'clear' if one.clear else 'noise'}, {p}"
+    return f"{'clear' if one.is_clear else 'noise'}, {p}"

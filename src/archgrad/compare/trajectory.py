@@ -31,7 +31,7 @@ class Trajectory:
         """Number of epochs of the longest arm."""
         return max(map(len, self.spreads.values()))
 
-    def shown(self) -> list[int]:
+    def shown_epochs(self) -> list[int]:
         """Return a few epochs, evenly spaced and counted from 1; the last epoch is one of them."""
         count = min(SHOWN, self.epochs)
         return [-(-self.epochs * k // count) for k in range(1, count + 1)]
@@ -65,12 +65,12 @@ def of_run(one: Summary, table: ModuleType) -> list[float]:
         return []
     drawn = one["epochs"].get("draw_accuracy") or [None] * len(texts)
     best: tuple[float, str] | None = None
-    found = []
+    found: list[float] = []
     for text, accuracy in zip(texts, drawn):
         if accuracy is not None and (best is None or accuracy > best[0]):
             best = accuracy, text
         found.append(float(table.query(best[1] if best else text)[table.JUDGED_BY]))
-    planned = one["config"].get("search", {}).get("epochs", len(found))
+    planned: int = one["config"].get("search", {}).get("epochs", len(found))
     return found + found[-1:] * (planned - len(found))
 
 

@@ -71,7 +71,7 @@ def count_failed(found: Comparison, arm: str) -> str:
 
 def mark(found: Comparison, arm: str) -> str:
     """Return ``*`` if a search of this arm is doubtful; `doubts` has the note."""
-    return "*" if found.doubtful(arm) else ""
+    return "*" if found.doubtful_searches(arm) else ""
 
 
 def doubts(found: Comparison) -> list[str]:
@@ -83,7 +83,7 @@ def doubts(found: Comparison) -> list[str]:
 
     lines = []
     for arm in found.arms:
-        if doubtful := found.doubtful(arm):
+        if doubtful := found.doubtful_searches(arm):
             causes = Counter(cause for fails in doubtful.values() for cause in fails)
             why = ", ".join(
                 f"{text} {causes[cause]}" for cause, text in CAUSES.items() if causes[cause]

@@ -12,6 +12,9 @@ from typing import Literal, overload
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from archgrad.errors import one_line
 
 NamedTensors = Mapping[str, Tensor]
 """Name -> tensor."""
@@ -124,6 +127,33 @@ def update(
         tensor.grad = None
 
 
+NO_SECOND = ("derivative for ", "differentiate twice", "Double backward")
+"""Parts of torch's errors about an operation that has no second derivative."""
+
+
+@contextmanager
+def differentiable_twice(reader: str, way_out: str) -> Iterator[None]:
+    """Let passes inside have second derivatives: attention runs as plain products.
+
+    Args:
+        reader: Name of the part that needs them, for an error.
+        way_out: Option that does without them.
+
+    Raises:
+        ValueError: Another operation of a pass has no second derivative.
+    """
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    except RuntimeError as error:
+        if not any(part in str(error) for part in NO_SECOND):
+            raise
+        raise ValueError(
+            f"{reader} needs second derivatives, which an operation of the network does not have "
+            f"({one_line(error)}): {way_out}"
+        ) from error
+
+
 @contextmanager
 def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     """Compute no gradient of these parameters inside, so that autograd saves nothing for them."""
@@ -135,6 +165,19 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def in_place(weights: NamedTensors, values: NamedTensors) -> Iterator[None]:
+    """Give weights other values inside, also to activations that a backward pass recomputes."""
+    before = {name: weights[name].data for name in values}
+    try:
+        for name, value in values.items():
+            weights[name].data = value.detach()
+        yield
+    finally:
+        for name, value in before.items():
+            weights[name].data = value
 
 
 @contextmanager

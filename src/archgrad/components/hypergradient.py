@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from archgrad.arch.edges import Alphas
 from archgrad.components.context import Forward
-from archgrad.components.gradients import NamedTensors, frozen, gradients, probing, with_zeros
+from archgrad.components.gradients import (
+    NamedTensors,
+    differentiable_twice,
+    frozen,
+    gradients,
+    in_place,
+    probing,
+    with_zeros,
+)
 
 HalfLoss = Callable[[Alphas, NamedTensors | None], tuple[Tensor, Forward]]
 """(alphas, weights, or None for the network's own) -> the loss, and the pass that gave it."""
@@ -59,14 +67,17 @@ def second_order(problem: Problem) -> AlphaGradients:
     """
 
     def product(vector: NamedTensors) -> dict[str, Tensor]:
-        loss, _ = problem.lower(problem.alphas, None)
-        reached = gradients(loss, problem.weights, create_graph=True)
-        along = [
-            (gradient * vector[name]).sum()
-            for name, gradient in reached.items()
-            if gradient is not None
-        ]
-        return gradients(torch.stack(along).sum(), problem.alphas, zeros=True)
+        with differentiable_twice(
+            "darts.hypergradient second_order", "take finite_differences or first_order"
+        ):
+            loss, _ = problem.lower(problem.alphas, None)
+            reached = gradients(loss, problem.weights, create_graph=True)
+            along = [
+                (gradient * vector[name]).sum()
+                for name, gradient in reached.items()
+                if gradient is not None
+            ]
+            return gradients(torch.stack(along).sum(), problem.alphas, zeros=True)
 
     return _unrolled(problem, product)
 
@@ -87,8 +98,9 @@ def finite_differences(problem: Problem) -> AlphaGradients:
                 name: weight.detach() + eps * vector[name]
                 for name, weight in problem.weights.items()
             }
-            loss, _ = problem.lower(problem.alphas, shifted)
-            sides.append(gradients(loss, problem.alphas, zeros=True))
+            with in_place(problem.weights, shifted), frozen(problem.net.parameters()):
+                loss, _ = problem.lower(problem.alphas, None)
+                sides.append(gradients(loss, problem.alphas, zeros=True))
         return {
             name: (sides[0][name] - sides[1][name]) / (2 * 0.01 / norm) for name in problem.alphas
         }
@@ -109,8 +121,9 @@ def _unrolled(
         ahead, xi, slopes = virtual_step(
             problem.optimizer, problem.weights, gradients(loss, problem.weights)
         )
-        loss, forward = problem.upper(problem.alphas, ahead)
-        found = gradients(loss, {**problem.alphas, **ahead})
+        with in_place(problem.weights, ahead):
+            loss, forward = problem.upper(problem.alphas, None)
+            found = gradients(loss, {**problem.alphas, **problem.weights})
         vector = with_zeros(found, ahead)
         correction = product(
             {name: slopes[name] * value for name, value in vector.items()} if slopes else vector
@@ -148,19 +161,17 @@ def step_of(
     kind = type(optimizer).__name__
     if type(optimizer) not in kinds:
         raise ValueError(
-            "second order differentiates a step of the weights, which is possible for SGD, Adam "
-            f"and AdamW, not for {kind}"
+            "the second-order hypergradient needs SGD, Adam or AdamW as the optimizer of the "
+            f"weights, not {kind}"
         )
     if len(optimizer.param_groups) > 1:
         raise ValueError(
-            f"second order differentiates a step of the weights, so {kind} must have one group of "
-            "parameters, not several"
+            f"the second-order hypergradient needs one group of parameters, but {kind} has several"
         )
     for option in ("dampening", "amsgrad", "maximize"):
         if optimizer.param_groups[0].get(option):
             raise ValueError(
-                "second order differentiates a step of the weights, which is not possible for "
-                f"{kind} with {option}"
+                f"the second-order hypergradient needs {kind} without the option {option}"
             )
     return kinds[type(optimizer)]
 

@@ -76,6 +76,8 @@ def weighted(scale: Scalar, term: Term) -> Term:
 
     def scaled(forward: Forward) -> Tensor:
         factor = scale(forward.context)
-        return factor * term(forward) if factor else forward.output.logits.new_zeros(())
+        if not factor:
+            return next(iter(forward.alphas.values())).new_zeros(())
+        return factor * term(forward)
 
     return scaled

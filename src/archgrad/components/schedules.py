@@ -99,7 +99,7 @@ def exact_epoch(epoch: int, what: str) -> When:
     """Return the epoch that the user named.
 
     Args:
-        epoch: Number of the epoch, from 0 on.
+        epoch: Index of the epoch, counted from 0.
         what: Name of the option, for the error message.
 
     Raises:

@@ -3,7 +3,8 @@
     cost of a genotype = base + sum over its links of the cost of each link
 
 The sum is exact for the parameters and multiply-adds of a network that has all its nodes. It is a
-model of other costs (latency, energy).
+model of other costs (latency, energy). The peak memory of a genotype is the largest of these
+numbers and not their sum.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from archgrad.arch.edges import EdgeGroup, Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
+from archgrad.cost.maximum import expected_excess, expected_maximum
 from archgrad.errors import unknown_name
 
 if TYPE_CHECKING:
@@ -38,7 +40,9 @@ class Cost:
         base: Cost of the parts that every derived network has (stem, preprocessing, head).
         ops: Cost of each op.
         exact: Returns the exact cost of a genotype; None if only the sum is known.
-        r2: If ``ops`` are fitted, the R2 of `added` on architectures outside the fit.
+        r2: If ``ops`` are fitted, the R2 of `sum_over_ops` on architectures outside the fit.
+        is_maximum: Whether the cost is the largest number among ``base`` and the ops of a genotype,
+            and not their sum.
     """
 
     name: str
@@ -47,18 +51,24 @@ class Cost:
     ops: Added
     exact: Callable[[Genotype], float] | None = None
     r2: float | None = None
+    is_maximum: bool = False
 
-    def of(self, genotype: Genotype) -> float:
-        """Return the cost of a genotype: the exact one if it is known, else `added`."""
-        return self.added(genotype) if self.exact is None else self.exact(genotype)
+    def value_of(self, genotype: Genotype) -> float:
+        """Return the cost of a genotype: the exact one if it is known, else `sum_over_ops`."""
+        return self.sum_over_ops(genotype) if self.exact is None else self.exact(genotype)
 
-    def added(self, genotype: Genotype) -> float:
-        """Return ``base`` plus the cost of each link; raise ValueError for an unknown op."""
-        return self.base + math.fsum(
-            self._op(cell.group, *link) for cell in genotype.cells for link in cell.links
-        )
+    def sum_over_ops(self, genotype: Genotype) -> float:
+        """Return ``base`` plus the cost of each link, or the largest of them if `is_maximum`.
 
-    def on(self, groups: Groups) -> dict[str, Tensor]:
+        Raises:
+            ValueError: The cost has no number for an op.
+        """
+        links = [self._op(cell.group, *link) for cell in genotype.cells for link in cell.links]
+        if self.is_maximum:
+            return max([self.base, *links])
+        return self.base + math.fsum(links)
+
+    def op_costs(self, groups: Groups) -> dict[str, Tensor]:
         """Return the cost of each op as tensors.
 
         Args:
@@ -103,7 +113,7 @@ class Cost:
 
 
 def expected(cost: Cost, mixture: Mixture, groups: Groups) -> Tensor:
-    """Return the expectation of `Cost.added` under a mixture.
+    """Return the expectation of `Cost.sum_over_ops` under a mixture.
 
         base + sum over edges of  share[edge] * sum over k of  p[edge, k] * cost[edge, k]
 
@@ -114,6 +124,8 @@ def expected(cost: Cost, mixture: Mixture, groups: Groups) -> Tensor:
     selection; unsearched columns do not count. Each term is the expected latency of FBNet (arXiv
     1812.03443, equation 7).
 
+    The expectation of a maximum takes the edges as independent (`maximum.expected_maximum`).
+
     Args:
         cost: The cost.
         mixture: The mixture.
@@ -122,6 +134,8 @@ def expected(cost: Cost, mixture: Mixture, groups: Groups) -> Tensor:
     Returns:
         A scalar in the unit of the cost, differentiable in the weights of the mixture.
     """
+    if cost.is_maximum:
+        return expected_maximum(cost.base, _odds(cost, mixture, groups))
     return (
         sum(
             (
@@ -134,7 +148,45 @@ def expected(cost: Cost, mixture: Mixture, groups: Groups) -> Tensor:
     )
 
 
+def pressure(cost: Cost, bound: float, mixture: Mixture, groups: Groups) -> Tensor:
+    """Return the number by which a penalty moves a mixture below a bound, in units of the bound.
+
+    It is `expected`. For a maximum it is the expected excess of each edge, summed over the edges
+    (`maximum.expected_excess`). The expected maximum would not do: while two edges exceed the
+    bound, neither lowers it alone, so its gradient vanishes.
+
+    Args:
+        cost: The cost.
+        bound: The bound, above 0.
+        mixture: The mixture.
+        groups: The edge groups of the mixture.
+
+    Returns:
+        A scalar, differentiable in the weights of the mixture.
+    """
+    if cost.is_maximum:
+        return expected_excess(bound, _odds(cost, mixture, groups)) / bound
+    return expected(cost, mixture, groups) / bound
+
+
+def _odds(cost: Cost, mixture: Mixture, groups: Groups) -> list[tuple[Tensor, Tensor]]:
+    """Return the probability and the cost of each op; hidden ops have the probability 0."""
+    found = []
+    for name, group in groups.items():
+        weights, total, _, table = _normalisable(cost, group, mixture.cell(name, None).weights)
+        found.append((weights / total[:, None], table))
+    return found
+
+
 def _expected(cost: Cost, group: EdgeGroup, weights: Tensor) -> Tensor:
+    weights, total, factors, table = _normalisable(cost, group, weights)
+    return (factors / total * (weights * table).sum(1)).sum()
+
+
+def _normalisable(
+    cost: Cost, group: EdgeGroup, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the weights of selectable ops, their sum on each edge, factors and costs."""
     import torch
 
     weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
@@ -142,7 +194,7 @@ def _expected(cost: Cost, group: EdgeGroup, weights: Tensor) -> Tensor:
     weights = weights * selectable
     total = weights.sum(1)
     total = torch.where(total == 0, 1, total)
-    return (factors / total * (weights * table).sum(1)).sum()
+    return weights, total, factors, table
 
 
 @lru_cache(maxsize=256)
@@ -161,7 +213,7 @@ def _terms(
     factors = shares(group) * selectable.sum(1).clamp(max=group.pick)
     selectable, factors, table = (
         part.to(device, dtype)
-        for part in (selectable, factors, cost.on({group.name: group})[group.name])
+        for part in (selectable, factors, cost.op_costs({group.name: group})[group.name])
     )
     return selectable, factors, table
 

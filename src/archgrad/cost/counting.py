@@ -33,8 +33,11 @@ def count(network: nn.Module, size: int | tuple[int, int], channels: int = 3) ->
 
     Returns:
         "params", the number of all parameters, and "macs", the multiply-adds of convolutions and
-        linear layers for one image at inference.
+        linear layers for one image at inference. A module of the user's counts itself.
     """
+    if own := getattr(getattr(network, "network", network), "counts", None):
+        counted: dict[str, int] = own()
+        return counted
     meta = {
         name: tensor.to("meta")
         for name, tensor in (*network.named_parameters(), *network.named_buffers())
@@ -53,9 +56,9 @@ def count(network: nn.Module, size: int | tuple[int, int], channels: int = 3) ->
 def costs(space: Space, size: int | tuple[int, int], **options: Any) -> dict[str, Cost]:
     """Return the costs "params" and "macs" of the derived networks of a space, as in `count`.
 
-    One pass of the supernet counts all ops. `Cost.of` is always exact. `Cost.added` is exact except
-    for derived networks that leave out nodes without inputs (DARTS): the layers that read them are
-    then narrower, and the sum is an upper bound.
+    One pass of the supernet counts all ops. `Cost.value_of` is always exact. `Cost.sum_over_ops` is
+    exact except for derived networks that leave out nodes without inputs (DARTS): the layers that
+    read them are then narrower, and the sum is an upper bound.
 
     Args:
         space: The space.
@@ -66,7 +69,7 @@ def costs(space: Space, size: int | tuple[int, int], **options: Any) -> dict[str
         Name -> cost.
     """
     if own := getattr(space, "costs", None):  # a module of the user's counts itself
-        found: dict[str, Cost] = own(**options)
+        found: dict[str, Cost] = own(size=size, **options)
         return found
     whole = space.evaluation(**options)
     with torch.device("meta"):
@@ -160,11 +163,15 @@ class _Flops(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         # A BatchNorm has no FLOPs here, and would take two thirds of the time.
         if func._overloadpacket is torch.ops.aten.native_batch_norm:

@@ -4,12 +4,14 @@
 
 The maximum is over the genotypes of a space: an edge takes ``pick`` ops, and a node keeps all its
 edges or ``keep`` of them. This is a multiple-choice knapsack with a few hundred binary variables.
-The branch and bound of HiGHS (`scipy.optimize.milp`) finds its optimum.
+The branch and bound of HiGHS (`scipy.optimize.milp`) finds its optimum. A limit on a maximum (peak
+memory) excludes each op above its bound.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -45,17 +47,17 @@ class Limit:
     cost: Cost
     bound: float
 
-    def holds(self, genotype: Genotype) -> bool:
+    def allows(self, genotype: Genotype) -> bool:
         """Return whether a genotype is within the bound."""
-        return self.of(genotype) <= self.bound
+        return self.cost_of(genotype) <= self.bound
 
-    def of(self, genotype: Genotype) -> float:
+    def cost_of(self, genotype: Genotype) -> float:
         """Return the cost that is compared with the bound.
 
         It is the sum over ops, which is never below the cost of the derived network. If the ops are
         only fitted, it is the exact cost.
         """
-        return (self.cost.added if self.cost.r2 is None else self.cost.of)(genotype)
+        return (self.cost.sum_over_ops if self.cost.r2 is None else self.cost.value_of)(genotype)
 
     def __str__(self) -> str:
         """Return the limit in the form of a budget option, such as ``macs=300M``."""
@@ -67,7 +69,7 @@ Limits = tuple[Limit, ...]
 
 def is_within(genotype: Genotype, limits: Iterable[Limit]) -> bool:
     """Return whether a genotype is within all limits."""
-    return all(limit.holds(genotype) for limit in limits)
+    return all(limit.allows(genotype) for limit in limits)
 
 
 class _Variables(NamedTuple):
@@ -108,13 +110,17 @@ def best(scores: Scores, groups: Groups, limits: Iterable[Limit] = ()) -> Genoty
         found = _solved(
             scores, groups, [replace(limit, bound=bound) for limit, bound in zip(limits, bounds)]
         )
-        over = [k for k, limit in enumerate(limits) if found is not None and not limit.holds(found)]
+        over = [
+            k for k, limit in enumerate(limits) if found is not None and not limit.allows(found)
+        ]
         if found is None or not over:
             return found
         for k in over:
             cost = limits[k].cost
-            excess = max(limits[k].of(found) - limits[k].bound, TOLERANCE * _scale(cost, groups))
-            bounds[k] = cost.added(found) - excess
+            excess = max(
+                limits[k].cost_of(found) - limits[k].bound, TOLERANCE * _scale(cost, groups)
+            )
+            bounds[k] = cost.sum_over_ops(found) - excess
     return None
 
 
@@ -161,13 +167,9 @@ def _solved(scores: Scores, groups: Groups, limits: Sequence[Limit]) -> Genotype
         worth[index] = HIDDEN_SCORE if hidden else float(rows[name][edge, column])
     constraints = _structure(groups, variables)
     for limit in limits:
-        costs = limit.cost.on(groups)
-        row = variables.row()
-        row[: len(variables.columns)] = [
-            float(costs[name][edge, column]) for name, edge, column in variables.columns
-        ]
-        scale = _scale(limit.cost, groups)  # the solver's tolerances fit rows of size 1
-        constraints.append((row / scale, -math.inf, (limit.bound - limit.cost.base) / scale))
+        if limit.cost.is_maximum and limit.cost.base > limit.bound:
+            return None
+        constraints.append(_constraint(limit, groups, variables))
     if not variables.columns:
         return Genotype(
             tuple(CellGenotype(name, (), group.concat) for name, group in groups.items())
@@ -184,6 +186,21 @@ def _solved(scores: Scores, groups: Groups, limits: Sequence[Limit]) -> Genotype
         return None
     chosen = [place for place, value in zip(variables.columns, found.x) if value > 0.5]
     return _genotype(groups, chosen)
+
+
+def _constraint(
+    limit: Limit, groups: Groups, variables: _Variables
+) -> tuple[NDArray[np.float64], float, float]:
+    """Return the constraint (row, lower bound, upper bound) of a limit."""
+    costs = limit.cost.op_costs(groups)
+    row = variables.row()
+    row[: len(variables.columns)] = [
+        float(costs[name][edge, column]) for name, edge, column in variables.columns
+    ]
+    if limit.cost.is_maximum:  # no op above the bound can be taken
+        return (row > limit.bound).astype(np.float64), -math.inf, 0.0
+    scale = _scale(limit.cost, groups)  # the solver's tolerances fit rows of size 1
+    return row / scale, -math.inf, (limit.bound - limit.cost.base) / scale
 
 
 def _variables(groups: Groups) -> _Variables:
@@ -249,21 +266,62 @@ def _genotype(groups: Groups, chosen: Sequence[tuple[str, int, int]]) -> Genotyp
 
 def cheapest(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
     """Return the genotype of the lowest cost within limits; None if none is within them."""
+    if cost.is_maximum:
+        limits = list(limits)
+        if _any_within(groups, limits) is None:
+            return None
+        levels = _levels(cost, groups)
+        low = bisect_left(
+            levels,
+            True,
+            key=lambda level: _any_within(groups, [*limits, Limit(cost, level)]) is not None,
+        )
+        return _any_within(groups, [*limits, Limit(cost, levels[low])])
     scale = _scale(cost, groups)
-    return best({name: -rows / scale for name, rows in cost.on(groups).items()}, groups, limits)
+    return best(
+        {name: -rows / scale for name, rows in cost.op_costs(groups).items()}, groups, limits
+    )
 
 
 def most_expensive(cost: Cost, groups: Groups, limits: Iterable[Limit] = ()) -> Genotype | None:
     """Return the genotype of the highest cost within limits; None if none is within them."""
+    if cost.is_maximum:
+        limits = list(limits)
+        for level in reversed(_levels(cost, groups)):
+            reaches = {
+                name: (rows >= level).double() for name, rows in cost.op_costs(groups).items()
+            }
+            found = best(reaches, groups, limits)
+            if found is None or cost.sum_over_ops(found) >= level:
+                return found
     scale = _scale(cost, groups)
-    return best({name: rows / scale for name, rows in cost.on(groups).items()}, groups, limits)
+    return best(
+        {name: rows / scale for name, rows in cost.op_costs(groups).items()}, groups, limits
+    )
+
+
+def _levels(cost: Cost, groups: Groups) -> list[float]:
+    """Return the values that a maximum can have, in rising order."""
+    rows = cost.op_costs(groups).values()
+    return sorted(
+        {cost.base, *(max(cost.base, float(x)) for table in rows for x in table.flatten())}
+    )
+
+
+def _any_within(groups: Groups, limits: Iterable[Limit]) -> Genotype | None:
+    """Return a genotype within limits; None if none is within them."""
+    import torch
+
+    return best(
+        {name: torch.zeros(len(g.edges), g.width) for name, g in groups.items()}, groups, limits
+    )
 
 
 def _scale(cost: Cost, groups: Groups) -> float:
     """Return the largest cost of an op, or 1 if all are 0."""
     return (
         max(
-            (float(rows.abs().max()) for rows in cost.on(groups).values() if rows.numel()),
+            (float(rows.abs().max()) for rows in cost.op_costs(groups).values() if rows.numel()),
             default=1.0,
         )
         or 1.0
@@ -272,15 +330,7 @@ def _scale(cost: Cost, groups: Groups) -> float:
 
 def is_feasible(groups: Groups, limits: Limits) -> bool:
     """Return whether any genotype is within all limits."""
-    import torch
-
-    return (
-        not limits
-        or best(
-            {name: torch.zeros(len(g.edges), g.width) for name, g in groups.items()}, groups, limits
-        )
-        is not None
-    )
+    return not limits or _any_within(groups, limits) is not None
 
 
 def check_feasible(groups: Groups, limits: Limits) -> None:
@@ -298,7 +348,7 @@ def check_feasible(groups: Groups, limits: Limits) -> None:
         if not is_feasible(groups, (limit,)):
             least = cheapest(limit.cost, groups)
             assert least is not None  # without limits there always is one
-            has = cost_text(limit.of(least), limit.cost.unit)
+            has = cost_text(limit.cost_of(least), limit.cost.unit)
             raise ValueError(
                 f"budget {limit} is below the smallest network, which has {has}: {least}"
             )
@@ -306,7 +356,9 @@ def check_feasible(groups: Groups, limits: Limits) -> None:
         first, *others = limits
         least = cheapest(first.cost, groups, others)
         reach = (
-            f", where the least is {cost_text(first.of(least), first.cost.unit)}" if least else ""
+            f", where the least is {cost_text(first.cost_of(least), first.cost.unit)}"
+            if least
+            else ""
         )
         raise ValueError(
             "budgets exclude each other: "

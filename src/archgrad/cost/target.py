@@ -107,7 +107,7 @@ def limit(target: Target, cost: Cost, groups: Groups) -> Limit:
             raise ValueError(f"budget {target}: the largest network of the space is 100%")
         largest = most_expensive(cost, groups)
         assert largest is not None  # no limit excludes it
-        return Limit(cost, target.number / 100 * cost.added(largest))
+        return Limit(cost, target.number / 100 * cost.sum_over_ops(largest))
     if target.unit in UNITS[cost.unit]:
         return Limit(cost, target.number * UNITS[cost.unit][target.unit])
     units = [*filter(None, UNITS[cost.unit]), "%"]

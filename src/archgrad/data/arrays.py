@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from archgrad import extras
+from archgrad.arguments import named_if_wrong
 from archgrad.data import fingerprint, places
 from archgrad.data.dataset import Dataset, Images
 from archgrad.data.decode import decode
@@ -19,9 +20,13 @@ from archgrad.data.preprocess import stored_side
 from archgrad.data.split import others, stratified
 from archgrad.errors import short_repr
 
+with extras.named():
+    from PIL import Image
+
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
+@named_if_wrong
 def dataset(
     images: Any,
     labels: Any = None,
@@ -140,7 +145,12 @@ def _read_pairs(images: Any, labels: Any) -> tuple[list[Pixels], Tensor]:
 
 
 def _as_labels(labels: Any) -> Tensor:
-    found = torch.as_tensor(np.asarray(labels))
+    try:
+        found = torch.as_tensor(np.asarray(labels))
+    except TypeError:  # texts and other objects
+        raise ValueError(
+            f"labels are whole numbers (N,), not {short_repr(labels)}: classes= takes the names"
+        ) from None
     if found.ndim != 1 or found.is_floating_point() or found.is_complex():
         raise ValueError(
             f"labels are whole numbers (N,), "

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from archgrad import extras
 from archgrad.data.preprocess import Preprocess
 from archgrad.seeds import generator, seeded
 
@@ -97,7 +98,8 @@ def photographic(pixels: Tensor, size: int, resized: bool, jitter: float, *place
     Returns:
         float32 from 0 to 255 (B, C, size, size).
     """
-    import kornia.augmentation as K
+    with extras.named():
+        import kornia.augmentation as K
 
     values = pixels.float() / 255
     with seeded(*place, "photographic", device=pixels.device):

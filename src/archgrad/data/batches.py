@@ -13,6 +13,7 @@ from torch import Tensor
 
 from archgrad import errors
 from archgrad.arch.passes import Batch
+from archgrad.arguments import named_if_wrong
 from archgrad.data.augment import Augment
 from archgrad.data.dataset import Dataset, Images, absence_notes, check_dataset
 from archgrad.data.preprocess import LARGE, Preprocess
@@ -235,6 +236,7 @@ class Data:
         return Batch(images, part.labels[index].to(self.device), index.to(self.device))
 
 
+@named_if_wrong
 def search_data(
     dataset: Dataset,
     *,
@@ -317,6 +319,7 @@ def _divide(dataset: Dataset, limit: int | None, share: float, seed: int) -> dic
     return halves
 
 
+@named_if_wrong
 def retrain_data(
     dataset: Dataset,
     *,

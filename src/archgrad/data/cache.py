@@ -21,11 +21,11 @@ from rich.markup import escape
 from rich.progress import track
 
 from archgrad import terminal
-from archgrad.cost import room
-from archgrad.data import stored
+from archgrad.cost import process_memory
+from archgrad.data import pixel_files
 from archgrad.data.decode import GREY, RULE, BadImage, decode, opened, read
+from archgrad.data.pixel_files import Decoded, Stored
 from archgrad.data.source import Source
-from archgrad.data.stored import Decoded, Stored
 from archgrad.storage import files
 from archgrad.storage.cache_folder import ReadOnly, check_owner, draft
 from archgrad.terminal import Say
@@ -95,7 +95,7 @@ def recorded_bad(source: Source, cache: Path) -> list[int]:
     if file is None or not file.exists():
         return []
     with suppress(ValueError):  # a damaged file
-        known = _read_checked(file, Bad)["images"]
+        known: list[int] = _read_checked(file, Bad)["images"]
         if known and max(known) < len(source) and all(unreadable(source, index) for index in known):
             return known
     return []
@@ -145,29 +145,29 @@ def pixels(source: Source, channels: int, side: int, cache: Path, report: Say) -
     file = _cache_file(source, cache, f"{channels}x{side}", "npy")
     decoded = partial(_apply_to_all, source, "decoding", partial(_decode_file, channels, side))
     if file is None:
-        return stored.gathered(decoded())
+        return pixel_files.gathered(decoded())
     if file.exists():
         try:
-            return stored.read(file, shape)
+            return pixel_files.read(file, shape)
         except ValueError as error:
             report(f"the cached images of {source.name} {error}: they are decoded again")
     try:
         _check_room(cache, math.prod(shape))
         with draft(file) as out:
-            stored.write(out, file.name, shape, decoded())
+            pixel_files.write(out, file.name, shape, decoded())
     except ReadOnly as error:
         memory, needed = (
-            room.available_bytes(),
+            process_memory.available_bytes(),
             2 * math.prod(shape),
         )  # the images, and a copy while stacking
-        if memory is not None and needed > memory - room.used_bytes():
+        if memory is not None and needed > memory - process_memory.used_bytes():
             raise
         report(
             f"{str(error).partition(';')[0]}: "
             f"the images of {source.name} are decoded into memory, in each run anew"
         )
-        return stored.gathered(decoded())
-    return stored.read(file, shape)
+        return pixel_files.gathered(decoded())
+    return pixel_files.read(file, shape)
 
 
 def _read_header(file: BinaryIO) -> tuple[bool, int]:
@@ -218,7 +218,7 @@ def _apply_in_blocks(
 
     def block(start: int) -> list[T]:
         found = []
-        for index in range(start, min(start + stored.BLOCK, len(source))):
+        for index in range(start, min(start + pixel_files.BLOCK, len(source))):
             try:
                 found.append(read(source.where(index), partial(source.open, index), function))
             except BadImage as error:
@@ -227,7 +227,7 @@ def _apply_in_blocks(
 
     console = terminal.console(stderr=True)
     quiet = not console.is_terminal or len(source) < 2000
-    starts = range(0, len(source), stored.BLOCK)
+    starts = range(0, len(source), pixel_files.BLOCK)
     # Threads, not processes: decoding and resizing release the interpreter lock without pickling.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(block, starts)

@@ -90,7 +90,8 @@ class Dataset:
         statistics: ``"known"`` for published ``mean`` and ``std``, else ``"measured"``.
         fingerprint: Digest of class names, labels and image files as they are split, by
             `archgrad.data.fingerprint.fingerprint`.
-        alike: Fingerprints of the same set whose class names Unicode writes in another form.
+        equivalent_fingerprints: Fingerprints of the same set whose class names Unicode writes in
+            another form.
         notes: Remarks on the set, for people.
         val: Images that train the alphas and validate a retraining. None: a half of ``train``
             trains the alphas.
@@ -110,7 +111,7 @@ class Dataset:
     std: tuple[float, ...]
     statistics: str
     fingerprint: str
-    alike: tuple[str, ...] = ()
+    equivalent_fingerprints: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     val: Images | None = None
     validation: str | None = None
@@ -124,9 +125,9 @@ class Dataset:
         return Preprocess(self.size, self.in_channels, self.mean, self.std, self.classes)
 
     def __repr__(self) -> str:
-        return f"<Dataset {self.balance()}>"
+        return f"<Dataset {self.describe_balance()}>"
 
-    def balance(self) -> str:
+    def describe_balance(self) -> str:
         """Return a line with the numbers of classes and images, and the extreme classes."""
         counts = self.train.counts(len(self.classes))
         small, large = (
@@ -151,5 +152,5 @@ def check_dataset(given: object) -> None:
     """
     if not isinstance(given, Dataset):
         raise ValueError(
-            f"images are expected as archgrad.load gives them, not {errors.short_repr(given)}"
+            f"a data set from archgrad.load is expected, not {errors.short_repr(given)}"
         )

@@ -8,9 +8,12 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from archgrad import extras
 from archgrad.data import formats
+
+with extras.named():
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -29,13 +32,13 @@ class BadImage(ValueError):
     """An image that cannot be read.
 
     Attributes:
-        where: Place of the image.
-        why: Reason.
+        place: Place of the image.
+        reason: Reason.
     """
 
-    def __init__(self, where: str, why: str) -> None:
-        super().__init__(f"cannot read the image {where}: {why}")
-        self.where, self.why = where, why
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"cannot read the image {place}: {reason}")
+        self.place, self.reason = place, reason
 
 
 def read(where: str, opened: Callable[[], AbstractContextManager[S]], what: Callable[[S], T]) -> T:

@@ -68,7 +68,9 @@ def fingerprint_like(recorded: str, dataset: Dataset) -> str:
 
 def same_images(recorded: str, dataset: Dataset) -> bool:
     """Return whether a recorded fingerprint is that of a data set."""
-    return recorded in dataset.alike or recorded == fingerprint_like(recorded, dataset)
+    return recorded in dataset.equivalent_fingerprints or recorded == fingerprint_like(
+        recorded, dataset
+    )
 
 
 def spellings(classes: Sequence[str]) -> list[list[str]]:

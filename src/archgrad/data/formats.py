@@ -6,6 +6,8 @@ import os
 from functools import cache
 from importlib.util import find_spec
 
+from archgrad import extras
+
 JPEG = {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp"}
 READ = JPEG | {
     ".png",
@@ -71,6 +73,7 @@ def register_heic() -> None:
 def _is_supported(kind: str) -> bool:
     if kind == "HEIC":
         return find_spec("pillow_heif") is not None
-    from PIL import features
+    with extras.named():
+        from PIL import features
 
     return bool(features.check("avif"))

@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 
 from archgrad import errors, terminal
+from archgrad.arguments import named_if_wrong
 from archgrad.data import fingerprint, places
 from archgrad.data.dataset import Dataset, Images, absence_notes
 from archgrad.data.duplicates import NAMES, Part, duplicate_notes, without_duplicates
 from archgrad.data.parts import NONE, choose_parts, split_called
+from archgrad.data.pixel_files import Stored
 from archgrad.data.preprocess import Preprocess
 from archgrad.data.reading import SKIP, Pixels, read_parts
 from archgrad.data.source import Source, Splits
 from archgrad.data.sources import find_set
 from archgrad.data.split import others, stratified
-from archgrad.data.stored import Stored
 from archgrad.storage.cache_folder import default_cache
 from archgrad.terminal import Say
 
@@ -27,6 +28,7 @@ MEASURED = 2**26
 """Largest number of values of a channel from which its statistics are measured."""
 
 
+@named_if_wrong
 def load(
     path: str | Path,
     *,
@@ -127,7 +129,7 @@ def load(
         std=std,
         statistics="known" if train.statistics else "measured",
         fingerprint=own,
-        alike=tuple(other for other in alike if other != own),
+        equivalent_fingerprints=tuple(other for other in alike if other != own),
         notes=(
             *chosen.notes,
             *_reading_notes(read),
@@ -138,9 +140,9 @@ def load(
         # Empty and false values are the defaults of `load`.
         loading={name: value for name, value in arguments.items() if value},
         layout=next((source.layout for source in read.sources if source.layout), ""),
-        unreadable=tuple(f"{bad.where}: {bad.why}" for bad in read.left_out),
+        unreadable=tuple(f"{bad.place}: {bad.reason}" for bad in read.left_out),
     )
-    for line in (dataset.balance(), *dataset.notes):
+    for line in (dataset.describe_balance(), *dataset.notes):
         report(line)
     return dataset
 
@@ -164,7 +166,7 @@ def _reading_notes(read: Pixels) -> list[str]:
     """Return notes on unreadable images and on the change of size."""
     notes = []
     if read.left_out:
-        names = errors.listed([bad.where for bad in read.left_out])
+        names = errors.listed([bad.place for bad in read.left_out])
         count = errors.counted(len(read.left_out), "image")
         notes.append(f"left out because they cannot be read: {count} ({names})")
     if read.side != read.size:
@@ -193,6 +195,7 @@ def _fingerprints(kept: Sequence[Part], classes: Sequence[str], read: Pixels) ->
     ]
 
 
+@named_if_wrong
 def load_labelled(
     path: str | Path,
     preprocess: Preprocess,
@@ -234,7 +237,7 @@ def load_labelled(
     name = usual if split is None else split_called(split, splits)
     if name is None:
         raise errors.unknown_name("split", split, splits)
-    source = splits[name]().relabelled(preprocess.classes)
+    source = splits[name]().with_classes(preprocess.classes)
     read = read_parts(
         [source],
         preprocess.size,

@@ -88,8 +88,8 @@ def choose_parts(
         )
     return Parts(
         train,
-        tested and tested.relabelled(train.classes),
-        validated and validated.relabelled(train.classes),
+        tested and tested.with_classes(train.classes),
+        validated and validated.with_classes(train.classes),
         validation,
         (
             *(

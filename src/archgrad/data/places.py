@@ -30,7 +30,7 @@ TESTS = ("test",)
 VALIDATIONS = ("val", "validation", "valid")
 """Names of splits of validation images, in the order in which they are looked for."""
 ANNOTATIONS = {".txt", ".csv", ".tsv", ".json", ".xml"}
-"""Endings of files that may list the classes of images."""
+"""Suffixes of files that may contain the class of each image."""
 ABOUT = {"readme", "license", "licence", "requirements"}
 """Names without endings of files that describe a data set or a project, not its images."""
 FOREIGN = {"__MACOSX"}

@@ -87,7 +87,7 @@ class Preprocess:
             paths: The files.
 
         Returns:
-            uint8 (N, C, S, S), the input of `images`.
+            uint8 (N, C, S, S), the input of `crop_and_normalise`.
 
         Raises:
             ValueError: A file cannot be read, or there is none.

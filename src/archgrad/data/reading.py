@@ -11,7 +11,6 @@ from typing import NamedTuple
 from archgrad import errors, terminal
 from archgrad.data import formats
 from archgrad.data.cache import (
-    Say,
     Unreadable,
     pixels,
     read_facts,
@@ -21,10 +20,11 @@ from archgrad.data.cache import (
     unreadable_list,
 )
 from archgrad.data.decode import BadImage
+from archgrad.data.pixel_files import Stored
 from archgrad.data.preprocess import stored_side
 from archgrad.data.source import Source
-from archgrad.data.stored import Stored
 from archgrad.storage.cache_folder import draft
+from archgrad.terminal import Say
 
 SKIP = "--data.skip-unreadable"
 """Flag of a search and a retraining that leaves out images that cannot be read."""
@@ -102,7 +102,7 @@ def read_parts(
             if not skip:
                 raise complaint(sources, error.parts, cache, flag) from None
             for source, indices, part in zip(sources, left_out, error.parts):
-                there = source.rest(indices)
+                there = source.indices_without(indices)
                 indices += [there[index] for index in part]
                 record_bad(source, indices, cache)
             continue
@@ -161,25 +161,33 @@ def complaint(
         sources: The parts of a data set.
         parts: Unreadable images of each part.
         cache: Folder of the cache, in which the file is written.
-        flag: Flag of the command that leaves them out, for messages; an empty text for none.
+        flag: Flag of the command that leaves them out, for messages; an empty text where the data
+            set must stay the same.
     """
     bad = [image for part in parts for image in part.values()]
     if len(bad) == 1:
-        return ValueError(f"{bad[0]}; mend or remove it{_advice(',', flag)}")
+        return ValueError(f"{bad[0]}; {_remedy('it', flag)}")
     first = [
-        f"{bad[0].where} ({errors.shortened(bad[0].why, errors.NAMED)})",
-        *(image.where for image in bad[1:]),
+        f"{bad[0].place} ({errors.shortened(bad[0].reason, errors.NAMED)})",
+        *(image.place for image in bad[1:]),
     ]
     text = f"cannot read {len(bad):,} of {sum(map(len, sources)):,} images: {errors.listed(first)}"
     with suppress(ValueError):  # the cache cannot be written
         if (file := unreadable_list(sources[0], cache)) is not None:
             with draft(file) as out:
                 out.writelines(
-                    f"{terminal.escape_controls(f'{image.where}: {image.why}')}\n".encode()
+                    f"{terminal.escape_controls(f'{image.place}: {image.reason}')}\n".encode()
                     for image in bad
                 )
             text += f" (all of them: {file})"
-    return ValueError(f"{text}; mend or remove them{_advice(',', flag)}")
+    return ValueError(f"{text}; {_remedy('them', flag)}")
+
+
+def _remedy(which: str, flag: str) -> str:
+    """Return the way to go on from unreadable images."""
+    if not flag:
+        return f"restore {which} from a copy, because without {which} the data set is another one"
+    return f"mend or remove {which}{_advice(',', flag)}"
 
 
 def _advice(mark: str, flag: str) -> str:

@@ -52,7 +52,7 @@ class Source:
         """Return the source without some images. It has another key."""
         if not indices:
             return self
-        kept = self.rest(indices)
+        kept = self.indices_without(indices)
         left_out = f"{self.key} without {sorted(indices)}"
         key = self.key and hashlib.sha256(left_out.encode()).hexdigest()[:20]
         opened, where = self.open, self.where
@@ -64,12 +64,12 @@ class Source:
             key=key,
         )
 
-    def rest(self, indices: Collection[int]) -> list[int]:
+    def indices_without(self, indices: Collection[int]) -> list[int]:
         """Return the indices of all images that are not in ``indices``, sorted."""
         left_out = set(indices)
         return [index for index in range(len(self)) if index not in left_out]
 
-    def relabelled(self, classes: Sequence[str]) -> Source:
+    def with_classes(self, classes: Sequence[str]) -> Source:
         """Return the same images with labels that are indices of ``classes``.
 
         Raises:

@@ -1,4 +1,7 @@
-"""Random choices in which each class keeps its share (stratified)."""
+"""Random choices in which each class keeps its share (stratified).
+
+`archgrad.data.batches` divides the images of a search into those for weights and those for alphas.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from archgrad import extras
 from archgrad.data.columns import (
     LOOKED_AT,
     are_paths,
@@ -58,7 +59,8 @@ def parquet(
     Raises:
         ValueError: The files cannot be read, or the columns are not clear.
     """
-    from datasets import load_dataset
+    with extras.named():
+        from datasets import load_dataset
 
     place: dict[str, Any] = {"data_files": str(root)} if root.is_file() else {"data_dir": str(root)}
     own = None
@@ -91,7 +93,8 @@ def hub(name: str, image: str | None, label: str | None, missing: str) -> Splits
     Raises:
         ValueError: The set is not available, or its columns are not clear.
     """
-    import datasets
+    with extras.named():
+        import datasets
 
     full = SHORT.get(name, name)
     offline = datasets.config.HF_HUB_OFFLINE
@@ -148,7 +151,8 @@ def _table_sources(
         key: Key of the cache. None makes one of the library's files.
         root: Folder from which paths start, for a table that may hold paths in place of images.
     """
-    import datasets
+    with extras.named():
+        import datasets
 
     sources = {}
     for split, table in parts.items():

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from archgrad.arch.edges import Alphas, Groups
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch, Loss
-from archgrad.components.gradients import frozen, gradients
+from archgrad.components.gradients import differentiable_twice, frozen, gradients
 from archgrad.components.losses import label_loss
 from archgrad.diagnostics.measuring import measuring
 from archgrad.errors import counted
@@ -92,6 +92,7 @@ def supernet_curvature(
     *place: object,
     between: Callable[[], object] = lambda: None,
     of: Loss = label_loss,
+    way_out: str = "do not measure it",
 ) -> float:
     """Return the largest eigenvalue of the Hessian of a supernet's loss over its alphas.
 
@@ -111,12 +112,13 @@ def supernet_curvature(
         *place: Seed and place of the random draws.
         between: Function that is called before each product; it may raise.
         of: Loss in the place of the cross-entropy.
+        way_out: Option that does without the curvature, for an error.
 
     Returns:
         The eigenvalue; nan where the loss overflows.
 
     Raises:
-        ValueError: There are no batches.
+        ValueError: There are no batches, or an operation has no second derivative.
     """
     masks = {
         name: groups[name].mask(rows.device)
@@ -130,25 +132,26 @@ def supernet_curvature(
         name: rows.detach().masked_scatter(masks[name], part)
         for (name, rows), part in zip(alphas.items(), flat.split(sizes))
     }
-    with measuring(net, training=True), frozen(net.parameters()):
+    twice = differentiable_twice("the curvature of the alphas", way_out)
+    with twice, measuring(net, training=True), frozen(net.parameters()):
         slopes = []
         for number, batch in enumerate(batches):
-            with seeded(*place, "curvature", number, device=batch.images.device):
+            with seeded(*place, "curvature", number, device=batch.device):
                 output = net(batch.images, mixture(padded).without_dropout())
             slopes.append(_derivative(of(output, batch), flat, create_graph=True))
-    if not slopes:
-        raise ValueError("no batches to measure curvature on")
-    slope = torch.stack(slopes).mean(0)
+        if not slopes:
+            raise ValueError("no batches to measure curvature on")
+        slope = torch.stack(slopes).mean(0)
 
-    def product(vector: np.ndarray) -> np.ndarray:
-        between()
-        along = torch.from_numpy(np.ravel(vector)).to(flat)
-        return _derivative(slope @ along, flat, retain=True).double().cpu().numpy()
+        def product(vector: np.ndarray) -> np.ndarray:
+            between()
+            along = torch.from_numpy(np.ravel(vector)).to(flat)
+            return _derivative(slope @ along, flat, retain=True).double().cpu().numpy()
 
-    precise = flat.dtype == torch.float64
-    return largest_eigenvalue(
-        product, len(flat), *place, "curvature", tolerance=1e-7 if precise else 1e-3
-    )
+        precise = flat.dtype == torch.float64
+        return largest_eigenvalue(
+            product, len(flat), *place, "curvature", tolerance=1e-7 if precise else 1e-3
+        )
 
 
 def describe_rise(values: Sequence[float | None], window: int, ratio: float) -> str | None:

@@ -74,5 +74,5 @@ def _sizes(groups: Groups, name: str) -> list[int]:
 
 
 def _margin(p: Tensor) -> float:
-    first, second = p.topk(2).values.tolist()
-    return first - second
+    largest: list[float] = p.topk(2).values.tolist()
+    return largest[0] - largest[1]

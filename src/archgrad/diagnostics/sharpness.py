@@ -141,7 +141,7 @@ def supernet_sharpness(
                     kind: {name: {**here, **moved}[f"{kind}/{name}"] for name in tensors}
                     for kind, tensors in named.items()
                 }
-                with seeded(*place, "sharpness", number, device=batch.images.device):
+                with seeded(*place, "sharpness", number, device=batch.device):
                     mixed = mixture(now["alphas"]).without_dropout()
                     output = functional_call(net, now["weights"], (batch.images, mixed))
                 return of(output, batch)

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
-from functools import cache, partial
+from functools import partial
 from statistics import median
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, channels_last, nn
+from torch.utils._pytree import tree_flatten, tree_map_only
 
 from archgrad.arch.edges import Edge, EdgeGroup, Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.space import Space, Supernet
 from archgrad.components.select import strongest_genotype, uniform_genotype
-from archgrad.cost import room
+from archgrad.cost import process_memory
 from archgrad.cost.cost import Cost, r_squared
 from archgrad.latency.profile import MeasuredNetwork, Profile, Setting
 from archgrad.latency.timing import keep_memory, milliseconds, threads
@@ -30,11 +31,21 @@ LEAST_NETS, MOST_NETS = 10, 200
 ROUNDS = 15
 
 
-class _Shape(NamedTuple):
-    """The shapes of an op's input and output, (B, C, H, W) each."""
+class _Call(NamedTuple):
+    """A call of an op, with tensors of the shapes that reach it and that it returns."""
 
-    reads: tuple[int, ...]
-    gives: tuple[int, ...]
+    args: tuple[Any, ...]
+    named: dict[str, Any]
+    gives: Any
+
+    def key(self) -> tuple[Any, ...]:
+        """Return a value that is equal for calls with equal shapes and other arguments."""
+        leaves, form = tree_flatten((self.args, self.named, self.gives))
+        told = [
+            (tuple(one.shape), one.dtype) if isinstance(one, Tensor) else repr(one)
+            for one in leaves
+        ]
+        return (*told, str(form))
 
 
 def measure(
@@ -84,7 +95,7 @@ def measure(
             seconds=seconds,
             tick=report,
         )
-    added = [raw.added(genotype) for genotype in genotypes]
+    added = [raw.sum_over_ops(genotype) for genotype in genotypes]
     base, scale = fit_line(added, measured)
     predicted = [base + scale * one for one in added]
     r2 = r_squared(
@@ -114,25 +125,25 @@ def choose_genotypes(
 
     Returns:
         The genotype of least cost, ``nets - 2`` random ones by rising cost, and the one of most
-        cost.
+        cost. A space with fewer genotypes gives fewer.
     """
-    tables = cost.on(groups)
+    tables = cost.op_costs(groups)
     ends = [
         strongest_genotype(Mixture({name: sign * table for name, table in tables.items()}), groups)
         for sign in (-1, 1)
     ]
     drawn = sorted(
         {uniform_genotype(groups, seed, "latency", i) for i in range(draws)} - set(ends),
-        key=cost.added,
+        key=cost.sum_over_ops,
     )
-    low, high = cost.added(drawn[0]), cost.added(drawn[-1])
+    low, high = (cost.sum_over_ops(one) for one in (drawn[:1] + drawn[-1:] or ends))
     found: list[Genotype] = []
-    for i in range(nets - 2):
+    for i in range(min(nets - 2, len(drawn))):
         goal = low + (high - low) * i / max(1, nets - 3)
         found.append(
             min(
                 (one for one in drawn if one not in found),
-                key=lambda one: abs(cost.added(one) - goal),
+                key=lambda one: abs(cost.sum_over_ops(one) - goal),
             )
         )
     return [ends[0], *found, ends[1]]
@@ -210,7 +221,7 @@ def fit_line(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
 def _ops_ms(
     space: Space, wanted: Setting, seconds: float, tick: Tick
 ) -> dict[str, dict[tuple[int, int, str], float]]:
-    room.check_memory(space)
+    process_memory.check_memory(space)
     network = space.supernet().to(wanted.device).eval()
     supernet = cast("Supernet", network)
     places = [
@@ -219,27 +230,20 @@ def _ops_ms(
         for index, edge in enumerate(group.edges)
         for primitive in edge.primitives
     ]
-    shapes = _shapes(
+    seen = _calls(
         network, {module for *_, modules in places for module in modules}, _images(wanted)
     )
-    jobs: dict[Any, tuple[nn.Module, _Shape, bool]] = {}
+    jobs: dict[Any, tuple[nn.Module, _Call, bool]] = {}
     uses: list[tuple[EdgeGroup, Edge, str, list[Any]]] = []
     for group, edge, primitive, modules in places:
         adds, keys = _adds(group, edge), []
         for module in modules:
-            if module in shapes:  # a `none` is never executed
-                keys.append((primitive, repr(module), shapes[module], adds))
-                jobs.setdefault(keys[-1], (module, shapes[module], adds))
+            for call in seen[module]:  # a `none` is never executed
+                keys.append((primitive, repr(module), call.key(), adds))
+                jobs.setdefault(keys[-1], (module, call, adds))
         uses.append((group, edge, primitive, keys))
 
-    @cache
-    def filled(shape: tuple[int, ...]) -> Tensor:  # all ops with this shape share one tensor
-        return torch.randn(shape, device=wanted.device).contiguous(memory_format=channels_last)
-
-    calls = [
-        _call(module, filled(shape.reads), filled(shape.gives) if adds else None)
-        for module, shape, adds in jobs.values()
-    ]
+    calls = [_timed(*job) for job in jobs.values()]
     ms = dict(zip(jobs, measure_in_turns(calls, wanted, seconds / ROUNDS, partial(tick, "ops"))))
     found: dict[str, dict[tuple[int, int, str], float]] = {name: {} for name in space.groups}
     for group, edge, primitive, keys in uses:
@@ -247,8 +251,9 @@ def _ops_ms(
     return found
 
 
-def _call(module: nn.Module, x: Tensor, total: Tensor | None) -> Callable[[], Tensor]:
-    return partial(module, x) if total is None else lambda: total + module(x)
+def _timed(module: nn.Module, call: _Call, adds: bool) -> Callable[[], Any]:
+    once = partial(module, *call.args, **call.named)
+    return (lambda: call.gives + once()) if adds else once
 
 
 def _adds(group: EdgeGroup, edge: Edge) -> bool:
@@ -259,18 +264,40 @@ def _adds(group: EdgeGroup, edge: Edge) -> bool:
     )
 
 
-def _shapes(network: nn.Module, modules: set[nn.Module], images: Tensor) -> dict[nn.Module, _Shape]:
-    """Return the input and output shapes of modules in a pass with weight 1 on every op."""
-    found: dict[nn.Module, _Shape] = {}
+def _calls(
+    network: nn.Module, modules: set[nn.Module], images: Tensor
+) -> dict[nn.Module, list[_Call]]:
+    """Return the calls of modules in a pass with weight 1 on every op."""
+    found: dict[nn.Module, list[_Call]] = {module: [] for module in modules}
+    shared: dict[Any, Tensor] = {}  # all ops with this shape share one tensor
 
-    def see(module: nn.Module, args: Any, output: Tensor) -> None:
-        found[module] = _Shape(tuple(args[0].shape), tuple(output.shape))
+    def filled(x: Tensor) -> Tensor:
+        key = (x.shape, x.dtype)
+        if key not in shared:
+            shared[key] = _filled(x)
+        return shared[key]
 
-    hooks = [module.register_forward_hook(see) for module in modules]
+    def see(module: nn.Module, args: Any, named: dict[str, Any], output: Any) -> None:
+        call = tree_map_only(Tensor, filled, (args, named, output))
+        found[module].append(_Call(*call))
+
+    hooks = [module.register_forward_hook(see, with_kwargs=True) for module in modules]
     network(images)
     for hook in hooks:
         hook.remove()
     return found
+
+
+def _filled(x: Tensor) -> Tensor:
+    """Return random numbers of the same shape. Indices and masks are returned as they are.
+
+    Images are channels_last, as in a library space, unless a module of the user's got others.
+    """
+    if not x.is_floating_point():
+        return x
+    numbers = torch.randn(x.shape, dtype=x.dtype, device=x.device)
+    plain = x.is_contiguous() and not x.is_contiguous(memory_format=channels_last)
+    return numbers if x.dim() != 4 or plain else numbers.contiguous(memory_format=channels_last)
 
 
 def _images(wanted: Setting) -> Tensor:

@@ -92,6 +92,8 @@ def setting(
         if value is not None and not 1 <= value <= most:
             bound = "least 1" if value < 1 else f"most {most:,}"
             raise ValueError(f"{name} must be at {bound}, not {short_repr(value)}")
+    if "size" in space.spec():
+        options = {"size": size} | options
     spec = json.loads(json.dumps(space.evaluation(**options).spec()))
     number = torch.get_num_threads() if threads is None else threads
     return Setting(
@@ -171,7 +173,8 @@ def default_file(wanted: Setting) -> Path:
         ValueError: The cache folder belongs to another user.
     """
     key = sha256(json.dumps(asdict(wanted), sort_keys=True).encode()).hexdigest()[:12]
-    return check_owner(default_cache()) / "latency" / f"{wanted.space}-{wanted.device}-{key}.json"
+    name = wanted.space.replace(":", "_")  # of a module of the user's own
+    return check_owner(default_cache()) / "latency" / f"{name}-{wanted.device}-{key}.json"
 
 
 def write(found: Profile, path: Path) -> None:
@@ -198,7 +201,7 @@ def read(path: Path, wanted: Setting) -> Profile:
     try:
         found = read_unchecked(path)
     except ValueError as error:
-        why = str(error).removeprefix(f"{path} is damaged: ")
+        why = str(error).removeprefix(f"{path} is damaged (").partition("): restore ")[0]
         raise ValueError(
             f"{path} is no latency file: write one with `{wanted.command()} --out {path}` ({why})"
         ) from None

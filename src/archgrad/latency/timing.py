@@ -63,7 +63,8 @@ def _cuda(call: Callable[[], Any]) -> float:
     call()
     end.record()
     end.synchronize()
-    return begin.elapsed_time(end)
+    milliseconds: float = begin.elapsed_time(end)
+    return milliseconds
 
 
 @contextmanager
@@ -107,8 +108,8 @@ def hardware(device: str) -> str:
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
-            "latency on cuda: this machine has no CUDA GPU; "
-            "measure and search on cpu, or on a machine with a GPU"
+            "this machine has no CUDA GPU, so no latency on cuda can be measured; "
+            "use cpu, or a machine with a GPU"
         )
     if device == "cuda":
         return torch.cuda.get_device_name()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from archgrad import options, plugins
 from archgrad.arch.space import ALPHAS, AUTO, Space, WeightSettings
+from archgrad.arguments import named_if_wrong
 from archgrad.errors import short_repr, unknown_name
 from archgrad.methods.betadarts import PRESETS as betadarts_presets
 from archgrad.methods.betadarts import betadarts
@@ -108,8 +109,8 @@ class Entry(NamedTuple):
 
         Args:
             space_name: Name of the space, whose preset is the base.
-            given: Options of the user, which win. ``preset`` among them names a further preset,
-                which wins over that of the space.
+            given: Options of the user, which override every preset. The option ``preset`` names a
+                further preset, which overrides the preset of the space.
 
         Raises:
             ValueError: No preset has the name.
@@ -128,7 +129,7 @@ class Entry(NamedTuple):
         Args:
             name: Name of the method.
             space_name: Name of the space, for its preset.
-            given: Options of the user, as in `options`.
+            given: Options of the user, as in `resolved_options`.
 
         Raises:
             ValueError: An option is unknown or out of range.
@@ -304,6 +305,7 @@ METHODS: dict[str, Entry] = {
 }
 
 
+@named_if_wrong
 def method(
     name: str,
     space: Space | str,
@@ -354,6 +356,11 @@ def method(
     changing = [one for one in names if one != "darts"]  # the patch of darts is the user's own
     made = [METHODS[one].make_patch(one, space.name, sections.get(one, {})) for one in changing]
     further = _checked_patches(patches, names)
+    if budget is not None and not callable(getattr(budget, "set_fields", None)):
+        raise ValueError(
+            "budget: the patch of archgrad.methods.budget.budget is expected, not "
+            f"{short_repr(budget)}"
+        )
     limiting = (budget,) if budget else ()
     alphas = options.values("alphas", ALPHAS, sections.get("alphas", {}))
     auto = alphas.get("lr", AUTO) == AUTO
@@ -401,7 +408,7 @@ def _checked_patches(patches: Iterable[Patch], names: Iterable[str]) -> tuple[Pa
             )
         for twice in (known.name for known in one.origins if known.name in names):
             raise ValueError(
-                f"patch {one.name!r} is of the method {twice}, which is named, too: "
+                f"patch {one.name!r} belongs to the method {twice}, which is also named; "
                 "leave out one of the two"
             )
     return checked

@@ -11,8 +11,10 @@ selection exceeds the bound, and falls while it does not (the differential multi
 
 g is a function of the selection, not of the expected cost. A mixture is nearly uniform for long,
 and its strongest ops cost far less than its expected cost. A search that held the expected cost at
-the bound would end far below its budget. The selection itself never exceeds the bound, whatever the
-mixture is (`archgrad.cost.limits`).
+the bound would end far below its budget.
+
+This module adds the penalty and passes the limits on. `archgrad.components.select` and
+`archgrad.cost.limits` keep every selection within them, whatever the mixture is.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from torch import Tensor
 
 from archgrad.components.context import Context, Forward
 from archgrad.components.losses import Term
-from archgrad.cost.cost import expected
+from archgrad.cost.cost import expected, pressure
 from archgrad.cost.limits import Limits
 from archgrad.searching.patch import Patch
 from archgrad.searching.types import Memory, Method, SearchData, State
@@ -57,12 +59,15 @@ def budget(limits: Limits, *, rate: float = 0.1) -> Patch:
 
 
 def penalty(limits: Limits) -> Term:
-    """Return the loss term ``sum over limits of m E[cost] / bound``, a scalar."""
+    """Return the loss term ``sum over limits of m E[cost] / bound``, a scalar.
+
+    For a limit on a maximum, the excess over the bound stands for E[cost] (`archgrad.cost.cost`).
+    """
 
     def term(forward: Forward) -> Tensor:
         multipliers: Tensor = forward.context.memory["budget"].multipliers
         costs = [
-            expected(limit.cost, forward.mixture, forward.context.groups) / limit.bound
+            pressure(limit.cost, limit.bound, forward.mixture, forward.context.groups)
             for limit in limits
         ]
         return (multipliers * torch.stack(costs)).sum()
@@ -92,7 +97,7 @@ class Multipliers(Memory):
         free = method.selected_genotype(state, ())
         if method.moves_alphas(state):
             over = self.multipliers.new_tensor(
-                [limit.cost.of(free) / limit.bound - 1 for limit in self.limits]
+                [limit.cost.value_of(free) / limit.bound - 1 for limit in self.limits]
             )
             self.multipliers = (
                 self.multipliers + self.rate * torch.where(over > 0, over, FALL * over)
@@ -100,7 +105,10 @@ class Multipliers(Memory):
         found: dict[str, Any] = {}
         for limit, multiplier in zip(self.limits, self.multipliers.tolist()):
             name = limit.cost.name
-            found |= {name: limit.cost.of(selected), f"{name}_free": limit.cost.of(free)}
+            found |= {
+                name: limit.cost.value_of(selected),
+                f"{name}_free": limit.cost.value_of(free),
+            }
             found[f"{name}_expected"] = float(expected(limit.cost, mixture, context.groups))
             found[f"{name}_multiplier"] = multiplier
         return found

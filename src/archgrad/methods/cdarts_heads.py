@@ -49,7 +49,8 @@ class Head(nn.Module):
         x = F.relu(self.bn1(self.conv1(x)))
         height, width = x.shape[2:]
         x = F.pad(x, (0, max(2 - width, 0), 0, max(2 - height, 0)))
-        return self.classifier(F.relu(self.bn2(self.conv2(x))).mean((2, 3)))
+        logits: Tensor = self.classifier(F.relu(self.bn2(self.conv2(x))).mean((2, 3)))
+        return logits
 
 
 class Heads(nn.Module):

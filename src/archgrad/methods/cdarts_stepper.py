@@ -115,6 +115,12 @@ class Cyclic:
             ValueError: The depth of the space is searched and ``depth`` is not 1, or the features
                 of S and E behind the first two stages differ in their channels.
         """
+        search: Any = space.supernet()  # a `Supernet`
+        if not hasattr(search, "feature_channels"):
+            raise ValueError(
+                "cdarts puts a head behind the first and the second stage of its networks, but a "
+                f"module of your own ({space.name}) has no stages: take another method"
+            )
         spec = space.spec()
         cells = spec.get("cells")  # None: the depth is searched
         deep = max(1, round(self.depth * spec.get("cells", 1)))
@@ -130,7 +136,6 @@ class Cyclic:
             changes["partial_channels"] = 1
         if self.affine:
             changes["affine"] = True
-        search: Any = space.supernet()  # a `Supernet`
         evaluation: Any = space.resized(**changes).supernet()
         channels, others = search.feature_channels, evaluation.feature_channels
         if len(channels) < 3 or channels[:2] != others[:2]:
@@ -160,18 +165,20 @@ class Cyclic:
             "evaluation": weight_optimizer(evaluation_parameters(state).values(), method),
         }
 
-    def lap(self, plan: Plan) -> int:
+    def pass_steps(self, plan: Plan) -> int:
         """Return the number of steps of one pass over the images."""
         return max(1, round(self.share * plan.steps))
 
     def steps(self, method: Method, plan: Plan, epoch: int) -> int:
         """Return the number of steps of an epoch: one pass in the pretraining, else a cycle."""
         pretrains = epoch < method.alpha_from(plan.epochs)
-        return self.lap(plan) * (1 if pretrains else self.warmup + self.joint)
+        return self.pass_steps(plan) * (1 if pretrains else self.warmup + self.joint)
 
     def alpha_steps(self, method: Method, plan: Plan, epoch: int) -> int:
         """Return the number of steps of an epoch that move the alphas: its joint passes."""
-        return self.lap(plan) * self.joint if method.moves_alphas_in(epoch, plan.epochs) else 0
+        return (
+            self.pass_steps(plan) * self.joint if method.moves_alphas_in(epoch, plan.epochs) else 0
+        )
 
     def begin_epoch(self, method: Method, state: State) -> None:
         """Select the genotype of a new cycle, and make new optimizers unless they are kept."""
@@ -184,7 +191,7 @@ class Cyclic:
         """Return the phase of the present step: "pretraining", "warm-up" or "joint"."""
         if not method.moves_alphas(state):
             return "pretraining"
-        return "warm-up" if state.step < self.warmup * self.lap(state.plan) else "joint"
+        return "warm-up" if state.step < self.warmup * self.pass_steps(state.plan) else "joint"
 
     def step(self, method: Method, state: State, train: Batch, val: Batch) -> Values:
         """Take one step of the present phase, and return its metrics."""

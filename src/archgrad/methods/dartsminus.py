@@ -36,8 +36,8 @@ def dartsminus(
 
     Args:
         beta: weight of the second skip in the first epoch.
-        decay: course of the second skip's weight: a fall to 0 one epoch after the last (linear,
-            cosine), or none (constant).
+        decay: schedule of the weight of the second skip (linear, cosine or constant); linear and
+            cosine reach 0 one epoch after the last.
 
     Returns:
         The patch of the method.

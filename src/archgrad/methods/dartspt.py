@@ -76,6 +76,7 @@ def dartspt(
         finalise=perturbation(tune, last, rate, criterion, order, images),
         ahead={"finalisation": remaining_work(tune, last, order, images)},
         alpha_from=never if fixed else None,
+        reads_accuracy=("dartspt",) if criterion == "accuracy" else (),
     )
 
 
@@ -110,6 +111,7 @@ def perturbation(
                 "dartspt",
                 batch_statistics=True,
                 loss=method.patch.loss,
+                classes=criterion == "accuracy",
             )
             return right if criterion == "accuracy" else -loss
 
@@ -130,7 +132,7 @@ def perturbation(
                     method.limits,
                 )
 
-            if choice.what == "op":
+            if choice.kind == "op":
                 source, target, primitives = group.edges[choice.place]
                 open_columns = [
                     column
@@ -197,7 +199,7 @@ def pauses(agenda: list[Choice], steps: int, last: float) -> dict[int, int]:
 
     The first choice of a round has ``steps``, that of the last round the fraction ``last`` of them.
     """
-    begins = [place for place, choice in enumerate(agenda) if choice.first][1:]
+    begins = [place for place, choice in enumerate(agenda) if choice.begins_round][1:]
     return {
         place: steps if place < begins[-1] else min(steps, max(1, round(last * steps)))
         for place in begins
@@ -222,7 +224,7 @@ def remaining_work(tune: float, last: float, order: str, images: int | None) -> 
         agenda = choices(groups, order, state.seed)
         left = agenda[turn:]
         tried = sum(
-            len((selectable_columns if one.what == "op" else inputs)(groups[one.group], one.place))
+            len((selectable_columns if one.kind == "op" else inputs)(groups[one.group], one.place))
             for one in left
         )
         lengths = pauses(agenda, tuning(method, state, tune)[1], last)

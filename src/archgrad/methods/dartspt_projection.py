@@ -107,16 +107,16 @@ class Choice(NamedTuple):
     """A choice that is left: the op of an edge, or the inputs of a node.
 
     Attributes:
-        what: "op" or "inputs".
+        kind: "op" or "inputs".
         group: Name of the edge group.
         place: Number of the edge or of the node.
-        first: Whether the choice begins a round. A round has one choice of every group.
+        begins_round: Whether the choice begins a round. A round has one choice of every group.
     """
 
-    what: str
+    kind: str
     group: str
     place: int
-    first: bool
+    begins_round: bool
 
 
 def choices(groups: Groups, order: str, seed: int) -> list[Choice]:

@@ -47,8 +47,8 @@ def drnas(
     anchor, holds the concentrations near 1.
 
     Args:
-        anchor: penalty on the concentrations: Adam's weight decay of the alphas (l2), as alpha 0 is
-            concentration 1, or the divergence KL(Dirichlet(elu(a) + 1) || Dirichlet(1)) (kl).
+        anchor: penalty on the concentrations. With l2 it is Adam's weight decay of the alphas, and
+            with kl it is the divergence KL(Dirichlet(elu(a) + 1) || Dirichlet(1)).
         strength: factor of the penalty.
         readout: mixture that the selection reads: softmax(a), as in the authors' code (softmax), or
             the mean of the distribution (mean).

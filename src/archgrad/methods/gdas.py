@@ -37,8 +37,9 @@ def gdas(*, hot: PositiveFloat = 10.0, cold: PositiveFloat = 0.1, idle: Idle = "
     Args:
         hot: temperature T in the first epoch.
         cold: temperature T in the last epoch.
-        idle: gradient for the alpha of an op that was not drawn: that of a scalar in its place
-            (scalar), 0 (nothing), or the op's own (run), for which all ops run in the alpha step.
+        idle: gradient of the alpha of an op that was not drawn. With scalar it is that of a scalar
+            in place of the op, and with nothing it is 0. With run it is that of the op, so all ops
+            run in the alpha step.
 
     Returns:
         The patch of the method.

@@ -43,8 +43,8 @@ def lambdadarts(
 
     Args:
         strength: factor lambda in the last epoch; it grows linearly from 0 in the first.
-        measure: similarity of two gradients g and h: their cosine, or <g, h> / <|g|, |h|>, which
-            compares signs (sign).
+        measure: similarity of two gradients g and h: their cosine, or <g, h> / <abs(g), abs(h)>,
+            which compares signs (sign).
         least: smallest number of cells of a type that are aligned; types with fewer cells add
             nothing to the loss.
         alpha_lr: learning rate of the alphas; the default is the space's.

@@ -63,9 +63,13 @@ def first_order(problem: Problem) -> AlphaGradients:
     loss, forward = problem.upper(problem.alphas, None)
     memory: GradientMatches = forward.context.memory["oles"]
     found = gradients(
-        loss, {**problem.alphas, **{name: problem.weights[name] for name in memory.learning()}}
+        loss,
+        {
+            **problem.alphas,
+            **{name: problem.weights[name] for name in memory.learning_parameters()},
+        },
     )
-    memory.see("alpha", found, forward.context)
+    memory.take_gradients("alpha", found, forward.context)
     return with_zeros(found, problem.alphas), forward
 
 
@@ -74,5 +78,5 @@ def without_stopped_ops(
 ) -> dict[str, Tensor | None]:
     """Return the weight gradients, with None for stopped ops, and show them to the memory."""
     memory: GradientMatches = forward.context.memory["oles"]
-    memory.see("weight", found, forward.context)
-    return {**found, **dict.fromkeys(memory.resting())}
+    memory.take_gradients("weight", found, forward.context)
+    return {**found, **dict.fromkeys(memory.resting_parameters())}

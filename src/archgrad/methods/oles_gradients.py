@@ -72,13 +72,13 @@ class GradientMatches(Memory):
     def __init__(self, threshold: float, interval: int, measure: Measure, stop: bool) -> None:
         self.threshold, self.interval, self.measure, self.stop = threshold, interval, measure, stop
         self.ops: list[list[str]] = []  # for each op, the names of its parameters
-        self.rest: list[int] = []  # the ops that rest, by their place in `ops`
+        self.resting_ops: list[int] = []  # the ops that rest, by their place in `ops`
         self.counts: list[int] = []  # for each op, the steps since it was last judged
-        self.sums = torch.zeros(0)  # for each op, the sum of its matches over these steps
+        self.op_match_sums = torch.zeros(0)  # for each op, the sum of its matches over these steps
         self.born = -1  # the first epoch of the supernet that the ops belong to
-        self.shown: tuple[int, int] | None = None  # epoch and step of the last alpha step
+        self.last_alpha_step: tuple[int, int] | None = None  # epoch and step of the last alpha step
         # Place and half of a step, and the gradients of that half, until the other half has run.
-        self.waiting: tuple[tuple[int, int], str, dict[str, Tensor]] | None = None
+        self.waiting_half: tuple[tuple[int, int], str, dict[str, Tensor]] | None = None
         self.bytes = 0
 
     def bind(self, state: State) -> None:
@@ -88,33 +88,35 @@ class GradientMatches(Memory):
         )
         self.ops, self.born = list(parametric(net, state.space.groups)), state.born
         stay = {op: before[names[0]] for op, names in enumerate(self.ops) if names[0] in before}
-        self.rest = [op for op, was in stay.items() if was in self.rest]
+        self.resting_ops = [op for op, was in stay.items() if was in self.resting_ops]
         self.counts, sums = (
             [self.counts[stay[op]] if op in stay else 0 for op in range(len(self.ops))],
-            self.sums,
+            self.op_match_sums,
         )
-        self.sums = torch.zeros(len(self.ops), device=state.device)
-        self.sums[list(stay)] = sums[list(stay.values())].to(self.sums)
-        learning = set(self.learning())
+        self.op_match_sums = torch.zeros(len(self.ops), device=state.device)
+        self.op_match_sums[list(stay)] = sums[list(stay.values())].to(self.op_match_sums)
+        learning = set(self.learning_parameters())
         self.bytes = sum(
             p.numel() * p.element_size() for name, p in net.named_parameters() if name in learning
         )
         self.steps = 0  # steps of this epoch that had a match
-        self.epoch = torch.zeros((), device=state.device)  # sum over them of the mean over ops
+        self.match_sum = torch.zeros((), device=state.device)  # sum over them of the mean over ops
 
     def size(self) -> int:
         return self.bytes
 
-    def learning(self) -> list[str]:
+    def learning_parameters(self) -> list[str]:
         """Return the names of the parameters of the ops that do not rest."""
-        rest = set(self.rest)
+        rest = set(self.resting_ops)
         return [name for op, names in enumerate(self.ops) if op not in rest for name in names]
 
-    def resting(self) -> list[str]:
+    def resting_parameters(self) -> list[str]:
         """Return the names of the parameters of the ops that rest."""
-        return [name for op in self.rest for name in self.ops[op]]
+        return [name for op in self.resting_ops for name in self.ops[op]]
 
-    def see(self, half: str, found: Mapping[str, Tensor | None], context: Context) -> None:
+    def take_gradients(
+        self, half: str, found: Mapping[str, Tensor | None], context: Context
+    ) -> None:
         """Take the gradients of one half of a step, and compare them once both halves are there.
 
         Args:
@@ -124,16 +126,20 @@ class GradientMatches(Memory):
         """
         place = context.progress.step_key
         if half == "alpha":
-            self.shown = place
-        if self.waiting and self.waiting[0] == place and self.waiting[1] != half:
-            both = {half: found, self.waiting[1]: self.waiting[2]}
-            self.waiting = None
+            self.last_alpha_step = place
+        if self.waiting_half and self.waiting_half[0] == place and self.waiting_half[1] != half:
+            both = {half: found, self.waiting_half[1]: self.waiting_half[2]}
+            self.waiting_half = None
             self.compare(both["weight"], both["alpha"])
         else:  # copies, because the clipping of the weight step scales the gradients in place
-            self.waiting = (
+            self.waiting_half = (
                 place,
                 half,
-                {name: g.clone() for name in self.learning() if (g := found[name]) is not None},
+                {
+                    name: g.clone()
+                    for name in self.learning_parameters()
+                    if (g := found[name]) is not None
+                },
             )
 
     def compare(self, train: Mapping[str, Tensor | None], val: Mapping[str, Tensor | None]) -> None:
@@ -141,7 +147,7 @@ class GradientMatches(Memory):
 
         An op is due when it has as many matches as the interval has steps.
         """
-        halves, rest = (train, val), set(self.rest)
+        halves, rest = (train, val), set(self.resting_ops)
         ran = [
             op
             for op in range(len(self.ops))
@@ -153,19 +159,24 @@ class GradientMatches(Memory):
         match = self.measure(
             *([[half[name] for name in self.ops[op]] for op in ran] for half in halves)  # type: ignore[arg-type]
         )
-        self.sums[ran] += match
-        self.epoch, self.steps = self.epoch + match.mean(), self.steps + 1
+        self.op_match_sums[ran] += match
+        self.match_sum, self.steps = self.match_sum + match.mean(), self.steps + 1
         for op in ran:
             self.counts[op] += 1
         if due := [op for op in ran if self.counts[op] == self.interval]:
-            means = (self.sums[due] / self.interval).tolist()
-            self.rest += [op for op, mean in zip(due, means, strict=True) if mean < self.threshold]
-            self.sums[due] = 0
+            means = (self.op_match_sums[due] / self.interval).tolist()
+            self.resting_ops += [
+                op for op, mean in zip(due, means, strict=True) if mean < self.threshold
+            ]
+            self.op_match_sums[due] = 0
             for op in due:
                 self.counts[op] = 0
 
     def after_step(self, forward: Forward) -> None:
-        if forward.context.phase == "alpha" and self.shown != forward.context.progress.step_key:
+        if (
+            forward.context.phase == "alpha"
+            and self.last_alpha_step != forward.context.progress.step_key
+        ):
             raise ValueError(
                 "oles needs its own alpha step, in which it compares gradients: "
                 "leave out darts.hypergradient"
@@ -176,26 +187,26 @@ class GradientMatches(Memory):
     ) -> dict[str, Any]:
         """Return as metrics the mean match of the learning ops and the fraction of resting ops."""
         row: dict[str, Any] = (
-            {"gradient_match": self.epoch.item() / self.steps} if self.steps else {}
+            {"gradient_match": self.match_sum.item() / self.steps} if self.steps else {}
         )
-        self.steps, self.epoch = 0, torch.zeros_like(self.epoch)
-        row["frozen"] = len(self.rest) / max(len(self.ops), 1)
-        if self.stop and self.ops and len(self.rest) == len(self.ops):
+        self.steps, self.match_sum = 0, torch.zeros_like(self.match_sum)
+        row["frozen"] = len(self.resting_ops) / max(len(self.ops), 1)
+        if self.stop and self.ops and len(self.resting_ops) == len(self.ops):
             row["stop"] = "every op has stopped learning"
         return row
 
     def state_dict(self) -> dict[str, Any]:
-        kept = {"born": self.born, "rest": list(self.rest), "counts": list(self.counts)}
-        return {**kept, "sums": self.sums, "steps": self.steps, "epoch": self.epoch}
+        kept = {"born": self.born, "rest": list(self.resting_ops), "counts": list(self.counts)}
+        return {**kept, "sums": self.op_match_sums, "steps": self.steps, "epoch": self.match_sum}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.born, self.rest, self.counts, self.steps = (
+        self.born, self.resting_ops, self.counts, self.steps = (
             saved["born"],
             list(saved["rest"]),
             list(saved["counts"]),
             saved["steps"],
         )
-        self.sums, self.epoch = saved["sums"].clone(), saved["epoch"]
+        self.op_match_sums, self.match_sum = saved["sums"].clone(), saved["epoch"]
 
 
 def parametric(net: nn.Module, groups: Groups) -> Iterator[list[str]]:
@@ -207,6 +218,6 @@ def parametric(net: nn.Module, groups: Groups) -> Iterator[list[str]]:
     for group_name, group in groups.items():
         for index, edge in enumerate(group.edges):
             for name in edge.primitives:
-                for module in net.ops(group_name, index, name) if name not in group.free else ():  # type: ignore[operator, union-attr]
-                    if own := [names[id(parameter)] for parameter in module.parameters()]:
+                for module in net.ops(group_name, index, name) if name not in group.free else ():  # type: ignore[operator]
+                    if own := [names[id(p)] for p in module.parameters() if p.requires_grad]:
                         yield own

@@ -97,10 +97,10 @@ def pdarts(
 
 
 def to_first_stage(depth: tuple[float, ...]) -> Callable[[Method, State], Space]:
-    """Return the change to the space of the first stage.
+    """Return the function that computes the space of the first stage.
 
-    The change raises ValueError where the space of a later stage is impossible. So the error comes
-    before the search, not in the middle of it.
+    The function raises ValueError where the space of a later stage is impossible. So the error
+    comes before the search, not in the middle of it.
     """
 
     def change(method: Method, state: State) -> Space:

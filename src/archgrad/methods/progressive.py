@@ -74,10 +74,10 @@ def progressive(
 
 
 def to_first_stage(partial: tuple[int, ...]) -> Callable[[Method, State], Space]:
-    """Return the change to the space of the first stage.
+    """Return the function that computes the space of the first stage.
 
-    The change raises ValueError where the space of a later stage is impossible. So the error comes
-    before the search, not in the middle of it.
+    The function raises ValueError where the space of a later stage is impossible. So the error
+    comes before the search, not in the middle of it.
     """
 
     def change(method: Method, state: State) -> Space:

@@ -45,6 +45,7 @@ def random(*, draws: PositiveInt = 4) -> Patch:
         finalise=best_draw,
         ahead={"draws": remaining_images(draws)},
         alpha_from=never,
+        reads_accuracy=("random",),
     )
 
 
@@ -70,7 +71,7 @@ class Draws(Memory):
     """The draws so far, each with its final validation accuracy."""
 
     def __init__(self) -> None:
-        self.tried: list[dict[str, Any]] = []
+        self.judged_draws: list[dict[str, Any]] = []
 
     def after_epoch(
         self, method: Method, state: State, data: SearchData, context: Context
@@ -83,17 +84,18 @@ class Draws(Memory):
             data.evaluation("val"),
             state.seed,
             state.epoch,
+            loss=method.patch.loss,
         )
-        self.tried.append(
+        self.judged_draws.append(
             {"genotype": single_genotype(state.space.groups).to_json(), "accuracy": reached}
         )
         return {"draw_accuracy": reached}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"tried": self.tried}
+        return {"tried": self.judged_draws}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.tried = list(saved["tried"])
+        self.judged_draws = list(saved["tried"])
 
 
 def single_genotype(groups: Groups) -> Genotype:

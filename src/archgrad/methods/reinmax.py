@@ -39,9 +39,9 @@ def reinmax(
     Args:
         tau: temperature of the softmax in the estimate; at 1 the estimate is of second order, and a
             larger one makes it smoother.
-        idle: gradient for the alpha of an op that was not drawn: that of a scalar in its place
-            (scalar), 0 (nothing), or the op's own (run), for which all ops run in the alpha step;
-            run is the estimate of the paper.
+        idle: gradient of the alpha of an op that was not drawn. With scalar it is that of a scalar
+            in place of the op, and with nothing it is 0. With run it is that of the op, so all ops
+            run in the alpha step; run is the estimate of the paper.
 
     Returns:
         The patch of the method.

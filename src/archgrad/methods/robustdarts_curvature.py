@@ -34,7 +34,7 @@ class EigenvalueHistory(Memory):
         self.window, self.ratio, self.start, self.images = window, ratio, start, images
         self.values: list[float | None] = []
         self.genotypes: list[dict[str, Any]] = []
-        self.found: dict[str, Any] | None = None
+        self.before_rise: dict[str, Any] | None = None
 
     def bind(self, state: State) -> None:
         # Another supernet, or this one with fewer alphas, has another Hessian of another size.
@@ -58,7 +58,7 @@ class EigenvalueHistory(Memory):
             or progress.epoch + 1 == progress.epochs
         ):
             return {"eigenvalue": value}
-        self.found = {
+        self.before_rise = {
             "after_epochs": progress.epoch - back + 1,
             "genotype": self.genotypes[-1 - back],
         }
@@ -78,15 +78,16 @@ class EigenvalueHistory(Memory):
             "curvature",
             context.progress.epoch,
             of=method.loss,
+            way_out="set robustdarts.stop to false",
         )
         return value if math.isfinite(value) else None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"values": self.values, "genotypes": self.genotypes, "found": self.found}
+        return {"values": self.values, "genotypes": self.genotypes, "found": self.before_rise}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         self.values, self.genotypes = list(saved["values"]), list(saved["genotypes"])
-        self.found = saved["found"]
+        self.before_rise = saved["found"]
 
 
 def before_the_rise(

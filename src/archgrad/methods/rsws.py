@@ -58,6 +58,7 @@ def rsws(
         finalise=finalise,
         ahead={"finalisation": left},
         alpha_from=never,
+        reads_accuracy=("rsws",),
     )
 
 
@@ -110,7 +111,13 @@ def best_of(samples: int, images: int, finalists: int) -> Finalise:
             judged = method.with_patch_fields(readout=partial(one_hot_mixture, drawn(sample)))
             batches = data.evaluation("val", limit=limit)
             return accuracy(
-                net, judged.readout(state), batches, state.seed, "rsws", batch_statistics=True
+                net,
+                judged.readout(state),
+                batches,
+                state.seed,
+                "rsws",
+                batch_statistics=True,
+                loss=method.patch.loss,
             )[0]
 
         best = decisions[:parts][-1].note["best"] if decisions else []

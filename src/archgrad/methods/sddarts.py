@@ -91,6 +91,7 @@ def sddarts(
         alpha_terms=(term,) if "alpha" in phases else (),
         drives={term: f"--sddarts.strength below {strength:g}"},
         memory={"teachers": makes[teachers]},
+        reads_logits=("sddarts",),
         lengths=(begin, epochs_of_interval(interval, "sddarts.interval"))
         if unit == "epoch"
         else (begin,),
@@ -136,6 +137,8 @@ def self_distillation(vote: Vote, tau: float) -> Term:
         logits, known = found
         shares = known / known.sum(0).clamp_min(1)
         targets = vote(logits, shares[..., None], tau)
-        return (soft_divergence(targets, forward.output.exact, tau) * known.any(0)).mean()
+        divergences = soft_divergence(targets, forward.output.exact, tau)
+        mean: Tensor = (divergences * known.any(0)).mean()
+        return mean
 
     return term

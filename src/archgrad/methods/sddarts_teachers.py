@@ -43,8 +43,14 @@ def logits_of(teachers: Iterable[Teacher], forward: Forward) -> Recalled:
     logits = [forward.again(teacher["alphas"], teacher["weights"]).exact for teacher in teachers]
     if not logits:
         return None
-    known = torch.ones(len(logits), len(forward.batch.labels), device=logits[0].device)
+    known = torch.ones(len(logits), len(logits[0]), device=logits[0].device)
     return torch.stack(logits), known
+
+
+def logit_columns(space: Any) -> int:
+    """Return the number of logits of a module of the user's."""
+    shape: tuple[int, ...] = space.logit_shape
+    return shape[1]
 
 
 def bytes_of_teacher(state: State) -> int:
@@ -91,9 +97,9 @@ class Snapshots(Memory):
         self.k, self.interval, self.unit, self.max_gb = k, interval, unit, max_gb
         # With steps as the unit the newest snapshot does not teach: right after a step it equals
         # the student.
-        self.young = 1 if unit == "step" else 0
+        self.held_back = 1 if unit == "step" else 0
         self.kept: list[Teacher] = []  # the newest last
-        self.seen = 0  # weight steps so far
+        self.weight_steps = 0  # taken so far
         self.bytes = 0
 
     def bind(self, state: State) -> None:
@@ -101,7 +107,7 @@ class Snapshots(Memory):
         check_interval(self.interval, self.unit, state)
         remedies = "keep fewer (sddarts.k), or choose the average (sddarts.teachers)"
         self.bytes = checked_size(
-            (self.k + self.young) * bytes_of_teacher(state), self.max_gb, remedies
+            (self.k + self.held_back) * bytes_of_teacher(state), self.max_gb, remedies
         )
 
     def size(self) -> int:
@@ -109,30 +115,30 @@ class Snapshots(Memory):
 
     def after_step(self, forward: Forward) -> None:
         if forward.context.phase == "weight":
-            self.seen += 1
-            if self.unit == "step" and self.seen % self.interval == 0:
-                self.keep(forward.supernet, forward.alphas)
+            self.weight_steps += 1
+            if self.unit == "step" and self.weight_steps % self.interval == 0:
+                self.add_snapshot(forward.supernet, forward.alphas)
 
     def after_epoch(
         self, method: Method, state: State, data: SearchData, context: Context
     ) -> dict[str, Any]:
         if self.unit == "epoch" and (context.progress.epoch + 1) % self.interval == 0:
-            self.keep(state.nets["search"], state.alphas)
+            self.add_snapshot(state.nets["search"], state.alphas)
         return {}
 
-    def keep(self, net: nn.Module, alphas: Alphas) -> None:
+    def add_snapshot(self, net: nn.Module, alphas: Alphas) -> None:
         """Add a snapshot of the present supernet, and drop the oldest beyond ``k``."""
-        self.kept = [*self.kept, snapshot(net, alphas)][-self.k - self.young :]
+        self.kept = [*self.kept, snapshot(net, alphas)][-self.k - self.held_back :]
 
     def recall(self, forward: Forward) -> Recalled:
         """Return the logits of the snapshots on the batch of this pass."""
-        return logits_of(self.kept[: len(self.kept) - self.young], forward)
+        return logits_of(self.kept[: len(self.kept) - self.held_back], forward)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"kept": self.kept, "seen": self.seen}
+        return {"kept": self.kept, "seen": self.weight_steps}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.kept, self.seen = list(saved["kept"]), saved["seen"]
+        self.kept, self.weight_steps = list(saved["kept"]), saved["seen"]
 
 
 class Average(Memory):
@@ -145,11 +151,11 @@ class Average(Memory):
     def __init__(self, interval: int, unit: str, max_gb: float) -> None:
         self.interval, self.unit, self.max_gb = interval, unit, max_gb
         self.teacher: Teacher | None = None
-        self.lap = self.bytes = 0
+        self.epoch_steps = self.bytes = 0
 
     def bind(self, state: State) -> None:
         self.teacher = None
-        self.lap = state.plan.steps
+        self.epoch_steps = state.plan.steps
         check_interval(self.interval, self.unit, state)
         self.bytes = checked_size(
             bytes_of_teacher(state),
@@ -172,7 +178,7 @@ class Average(Memory):
             "alphas": forward.alphas,
         }
         # An epoch here is one pass over the training half; an epoch of `cdarts` has several.
-        steps = self.interval * (self.lap if self.unit == "epoch" else 1)
+        steps = self.interval * (self.epoch_steps if self.unit == "epoch" else 1)
         for part, values in self.teacher.items():
             torch._foreach_lerp_(
                 list(values.values()), list(now[part].values()), -math.expm1(-1 / steps)
@@ -220,15 +226,15 @@ class RememberedLogits(Memory):
         self.recalled: dict[tuple[int, int, str], Recalled] = {}
 
     def bind(self, state: State) -> None:
-        self.classes = state.space.classes
+        self.classes = state.space.classes or logit_columns(state.space)
         width = min(self.top or self.classes, self.classes)
         train, val = state.plan.images
         seen = {"weight": train, "alpha": train if state.plan.alpha_split == "train" else val}
         images = {phase: seen[phase] for phase in self.phases}
         if 0 in images.values():
             raise ValueError(
-                "remembered logits need the number of images: "
-                "start the search with images=(training half, validation half)"
+                "remembered logits need the number of images: start the search with "
+                "images=(training half, validation half), or Search with samples=(train, val)"
             )
         # Bytes of an image: half-precision logits, int16 classes if not all are kept, int32 epoch.
         each = width * (2 if width == self.classes else 2 + 2) + 4
@@ -260,6 +266,11 @@ class RememberedLogits(Memory):
         if width < self.classes:
             table["classes"] = torch.zeros(shape, dtype=torch.int16, device=device)
         return table
+
+    @property
+    def indexed(self) -> tuple[str, ...]:
+        """Return the halves of a step whose batches must have the index of each sample."""
+        return self.phases
 
     def size(self) -> int:
         return self.bytes

@@ -1,7 +1,7 @@
 """The parts that all searches in stages share.
 
 They are the ops that an edge keeps, the time without alpha steps at the start of a stage, and the
-depth of a stage.
+depth of a stage. `archgrad.searching.method` begins the stages and builds their networks.
 """
 
 from __future__ import annotations

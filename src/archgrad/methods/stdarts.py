@@ -195,14 +195,20 @@ class EntropyAdaptive(Memory):
 
     Args:
         kappa: The factor s before the last fifth of the search.
-        over: "mean" or "sum" of the entropies of the edges.
+        reduction: "mean" or "sum" of the entropies of the edges.
         begin: First epoch that may have an update.
         every: Epochs from one update to the next.
         hot: Temperature before the first update.
     """
 
-    def __init__(self, kappa: float, over: str, begin: When, every: When, hot: float) -> None:
-        self.kappa, self.over, self.begin, self.every, self.hot = kappa, over, begin, every, hot
+    def __init__(self, kappa: float, reduction: str, begin: When, every: When, hot: float) -> None:
+        self.kappa, self.reduction, self.begin, self.every, self.hot = (
+            kappa,
+            reduction,
+            begin,
+            every,
+            hot,
+        )
         self.delta = 0.0
         self.growths: list[tuple[int, float]] = []  # of each update: its first epoch, and delta * k
 
@@ -236,7 +242,7 @@ class EntropyAdaptive(Memory):
             }
         )
         edges = sum(bool(edge.primitives) for group in groups.values() for edge in group.edges)
-        return mean_entropy(mixture, groups) * (edges if self.over == "sum" else 1)
+        return mean_entropy(mixture, groups) * (edges if self.reduction == "sum" else 1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"delta": self.delta, "growths": [list(entry) for entry in self.growths]}

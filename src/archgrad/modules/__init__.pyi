@@ -4,3 +4,4 @@ from .choices import Repeat as Repeat
 from .space import ModuleNet as ModuleNet
 from .space import ModuleSpace as ModuleSpace
 from .space import module_space as module_space
+from .stub import write_stub as write_stub

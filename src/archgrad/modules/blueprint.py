@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +21,9 @@ from archgrad.seeds import seeded
 
 ARGUMENTS = ("classes", "in_channels", "size")
 """The arguments of a factory that a search sets, if the factory takes them."""
+
+
+REST = "the rest of the module"
 
 
 class Place(NamedTuple):
@@ -45,16 +49,18 @@ class Blueprint:
     Attributes:
         make: Function that makes the module; it is not called again for an instance.
         instance: Whether the user gave an instance, whose weights stay.
-        example: Arguments of a forward pass.
+        example: Arguments of a forward pass; None if no pass was run, because they are unknown.
         places: The choices.
         groups: The edge groups.
+        output: Output of that pass; None if there was none.
     """
 
     make: Callable[[], nn.Module]
     instance: bool
-    example: tuple[Any, ...]
+    example: tuple[Any, ...] | None
     places: tuple[Place, ...]
     groups: Groups
+    output: Any = None
 
     def build(self) -> nn.Module:
         """Return a new module, whose choices know their groups."""
@@ -64,17 +70,21 @@ class Blueprint:
         return net
 
 
-def blueprint(given: Any, example: tuple[Any, ...], arguments: Mapping[str, Any]) -> Blueprint:
+def blueprint(
+    given: Any, example: tuple[Any, ...] | None, arguments: Mapping[str, Any]
+) -> Blueprint:
     """Return the blueprint of a module after one dry run.
 
     Args:
         given: A class or function that makes the module, or an instance.
-        example: Arguments of a forward pass; tensors have a batch of 1 or more.
+        example: Arguments of a forward pass; tensors have a batch of 1 or more. None leaves out the
+            run, so that the groups are known and the costs are not.
         arguments: Values of `ARGUMENTS`; the function gets those that it takes.
 
     Raises:
-        ValueError: The module has no choice, a choice lies inside another, the pass does not reach
-            a choice or reaches it with different shapes, or choices of one label differ.
+        ValueError: The module has no choice, a choice lies inside another, alternatives share
+            weights, the pass does not reach a choice or reaches it with different shapes, or
+            choices of one label differ.
     """
     make, instance = maker(given, arguments)
     net = built(make)
@@ -88,11 +98,51 @@ def blueprint(given: Any, example: tuple[Any, ...], arguments: Mapping[str, Any]
             f"choice {nested[1]!r} lies inside choice {nested[0]!r}: nesting is not supported, "
             "because costs would no longer add up; move it out"
         )
+    check_sharing(net, found)
     for path, choice in found.items():
         choice.group = choice.label or path
-    calls = dry_run(net, found, example)
+        if choice.label in found and not found[choice.label].label:
+            raise ValueError(
+                f"choice {path!r} has the label {choice.label!r}, which is the place of another "
+                "choice without a label: take another label"
+            )
+    groups = _groups(found)
+    if example is None:
+        places = tuple(Place(path, choice.group, 1, ()) for path, choice in found.items())
+        return Blueprint(make, instance, None, places, groups)
+    calls, output = dry_run(net, found, example)
     places = tuple(Place(path, choice.group, *calls[path]) for path, choice in found.items())
-    return Blueprint(make, instance, example, places, _groups(found))
+    return Blueprint(make, instance, example, places, groups, output)
+
+
+def check_sharing(net: nn.Module, found: Mapping[str, AnyChoice]) -> None:
+    """Check that the weights of an op belong to it alone, so that costs add up.
+
+    Raises:
+        ValueError: Two ops share weights, or an op and the rest of the module. The message names
+            both places.
+    """
+    owners = {
+        id(parameter): REST
+        for name, parameter in net.named_parameters(remove_duplicate=False)
+        if not any(name.startswith(f"{path}." if path else "") for path in every_path(net, found))
+    }
+    for path, choice in found.items():
+        for name, op in choice.parts():
+            owner = f"{name!r} of {path!r}"
+            for parameter in op.parameters():
+                if (other := owners.setdefault(id(parameter), owner)) != owner:
+                    first, second = (owner, other) if other == REST else (other, owner)
+                    raise ValueError(
+                        f"{first} and {second} share weights: costs would not add up, so give each "
+                        "weights of its own"
+                    )
+
+
+def every_path(net: nn.Module, found: Mapping[str, AnyChoice]) -> list[str]:
+    """Return the paths of the choices; a choice may have several."""
+    choices = set(found.values())
+    return [path for path, one in net.named_modules(remove_duplicate=False) if one in choices]
 
 
 def maker(given: Any, arguments: Mapping[str, Any]) -> tuple[Callable[[], nn.Module], bool]:
@@ -109,7 +159,20 @@ def maker(given: Any, arguments: Mapping[str, Any]) -> tuple[Callable[[], nn.Mod
         )
     taken = accepted_arguments(given)
     chosen = {name: value for name, value in arguments.items() if value and name in taken}
-    return (lambda: given(**chosen)), False
+
+    def make() -> nn.Module:
+        with with_numbers():
+            return given(**chosen)  # type: ignore[no-any-return]
+
+    return make, False
+
+
+def with_numbers() -> AbstractContextManager[Any]:
+    """Return a context in which tensors have numbers, also inside ``torch.device("meta")``.
+
+    A user's code may read them: ``torch.linspace(0, 0.2, 4).tolist()``.
+    """
+    return torch.device("cpu") if torch.empty(0).is_meta else nullcontext()
 
 
 def accepted_arguments(factory: Callable[..., Any]) -> tuple[str, ...]:
@@ -131,8 +194,8 @@ def built(make: Callable[[], nn.Module]) -> nn.Module:
 
 def dry_run(
     net: nn.Module, found: Mapping[str, AnyChoice], example: tuple[Any, ...]
-) -> dict[str, tuple[int, tuple[str, ...]]]:
-    """Run the module once, and return the form of the call of each choice.
+) -> tuple[dict[str, tuple[int, tuple[str, ...]]], Any]:
+    """Run the module once, and return the form of the call of each choice, and the output.
 
     Args:
         net: The module.
@@ -140,7 +203,8 @@ def dry_run(
         example: Arguments of the pass.
 
     Returns:
-        Path -> number of positional arguments, and names of the other arguments.
+        Path -> number of positional arguments, and names of the other arguments; and the output of
+        the module.
 
     Raises:
         ValueError: The pass fails, does not reach a choice, or reaches one with different shapes.
@@ -163,7 +227,7 @@ def dry_run(
     was = net.training
     try:
         with torch.no_grad(), running(Pass()), seeded("module", "dry run"):
-            net.eval()(*example)
+            output = net.eval()(*example)
     except ValueError:
         raise
     except Exception as error:
@@ -185,15 +249,13 @@ def dry_run(
                 f"the forward pass reaches choice {path!r} with shapes {seen[0]} and {other[0]}: a "
                 "choice serves one shape, so make a second choice with the same label"
             )
-    return calls
+    return calls, output
 
 
 def _groups(found: Mapping[str, AnyChoice]) -> Groups:
     first: dict[str, str] = {}
-    cells: dict[str, int] = {}
     for path, choice in found.items():
         same = found[first.setdefault(choice.group, path)]
-        cells[choice.group] = cells.get(choice.group, 0) + 1
         if (same.primitives, same.pick) != (choice.primitives, choice.pick):
             raise ValueError(
                 f"choices {first[choice.group]!r} and {path!r} have the label {choice.group!r} and "
@@ -235,8 +297,9 @@ def replaced(
     """
     for place in places:
         choice = choice_at(net, place.path)
-        module = choice.selected(kept[place.group], place.inputs, place.names)
+        module: nn.Module = choice.selected(kept[place.group], place.inputs, place.names)
         if not place.path:
             return module
-        net.set_submodule(place.path, module)
+        for path in every_path(net, {place.path: choice}):
+            net.set_submodule(path, module)
     return net

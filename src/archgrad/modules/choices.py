@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from archgrad.errors import short_repr, unknown_name
 from archgrad.modules.mixing import mixed, total_weight
+
+MADE = count()
+"""The number of each choice that is made, so that the order is known (`archgrad.modules.stub`)."""
 
 
 class Choice(nn.Module):
@@ -48,7 +51,7 @@ class Choice(nn.Module):
             raise ValueError(
                 f"the alternatives {', '.join(alternatives)} share a module: make one for each"
             )
-        self.label, self.group = _checked_label(label), ""
+        self.label, self.group, self.number = _checked_label(label), "", next(MADE)
         self.primitives = tuple(alternatives)
         self.alternatives = nn.ModuleList(alternatives.values())
         self.weightless = tuple(
@@ -57,7 +60,13 @@ class Choice(nn.Module):
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
         """Return the weighted sum of the alternatives, each called with these arguments."""
-        return mixed(self, [partial(module, *arguments, **named) for module in self.alternatives])
+        return mixed(
+            self, lambda: [partial(module, *arguments, **named) for module in self.alternatives]
+        )
+
+    def parts(self) -> list[tuple[str, nn.Module]]:
+        """Return the names and modules of the alternatives."""
+        return list(zip(self.primitives, self.alternatives, strict=True))
 
     def ops(self, primitive: str) -> list[nn.Module]:
         """Return the module of an alternative, in a list."""
@@ -113,7 +122,8 @@ class Repeat(nn.Module):
             raise ValueError(
                 "the function of a Repeat returns the same module again: make a new one"
             )
-        self.label, self.group, self.least = _checked_label(label), "", least
+        self.label, self.group, self.number = _checked_label(label), "", next(MADE)
+        self.least = least
         self.primitives = tuple(f"depth{count}" for count in range(least, most + 1))
         self.blocks = nn.ModuleList(made)
         self.weightless = tuple(
@@ -125,15 +135,21 @@ class Repeat(nn.Module):
     def forward(self, x: Any, *arguments: Any, **named: Any) -> Any:
         """Return the weighted sum of the depths' outputs for x; blocks share other arguments."""
 
-        @cache
-        def output_of(count: int) -> Any:
-            if not count:
-                return x
-            return self.blocks[count - 1](output_of(count - 1), *arguments, **named)
+        def depths() -> list[Callable[[], Any]]:
+            @cache
+            def output_of(count: int) -> Any:
+                if not count:
+                    return x
+                return self.blocks[count - 1](output_of(count - 1), *arguments, **named)
 
-        return mixed(
-            self, [partial(output_of, count) for count, _ in enumerate(self.primitives, self.least)]
-        )
+            counts = range(self.least, self.least + len(self.primitives))
+            return [partial(output_of, count) for count in counts]
+
+        return mixed(self, depths)
+
+    def parts(self) -> list[tuple[str, nn.Module]]:
+        """Return the blocks with their names."""
+        return [(f"block {number}", block) for number, block in enumerate(self.blocks, 1)]
 
     def ops(self, primitive: str) -> list[nn.Module]:
         """Return the blocks of a depth."""
@@ -170,7 +186,8 @@ class InputChoice(nn.Module):
             )
         if how not in ("sum", "mean"):
             raise unknown_name("how", how, ("sum", "mean"))
-        self.label, self.group, self.pick, self.how = _checked_label(label), "", keep, how
+        self.label, self.group, self.number = _checked_label(label), "", next(MADE)
+        self.pick, self.how = keep, how
         self.primitives = tuple(f"input{number}" for number in range(inputs))
         self.weightless = self.primitives
 
@@ -186,8 +203,12 @@ class InputChoice(nn.Module):
             raise ValueError(
                 f"InputChoice {self.group!r} takes {len(self.primitives)} tensors, not {count}"
             )
-        total = mixed(self, [partial(_same, one) for one in given])
+        total = mixed(self, lambda: [partial(_same, one) for one in given])
         return total if self.how == "sum" else total / total_weight(self)
+
+    def parts(self) -> list[tuple[str, nn.Module]]:
+        """Return no modules, because an input has none."""
+        return []
 
     def ops(self, primitive: str) -> list[nn.Module]:
         """Return no modules, because an input has none."""

@@ -34,11 +34,15 @@ class Counted(TorchDispatchMode):
     """Count multiply-adds by torch's formulas."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.macs = 0
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         if formula := flop_registry.get(func._overloadpacket):
@@ -133,7 +137,7 @@ def _counted_pass(
         for name, tensor in (*net.named_parameters(), *net.named_buffers())
     }
     was = {module: module.training for module in net.modules()}
-    with Counted() as counter, _without_fast_paths(), torch.no_grad(), running(Pass()):
+    with Counted() as counter, without_fast_paths(), torch.no_grad(), running(Pass()):
         hooks = [
             hook
             for module in {*macs, *counts}
@@ -179,7 +183,7 @@ def _watch(
 
 
 @contextmanager
-def _without_fast_paths() -> Iterator[None]:
+def without_fast_paths() -> Iterator[None]:
     """Run attention as the products that it consists of."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
 
@@ -109,15 +111,16 @@ def describe(decision: Decision) -> str:
     kind = type(decision).__name__
     if decision.group:
         return f"{kind} {decision.group!r}"
-    return f"a {kind} of {', '.join(decision.primitives)}"
+    return f"{'an' if kind[0] == 'I' else 'a'} {kind} of {', '.join(decision.primitives)}"
 
 
-def mixed(decision: Decision, ops: Sequence[Callable[[], Any]]) -> Any:
+def mixed(decision: Decision, ops: Callable[[], Sequence[Callable[[], Any]]]) -> Any:
     """Return the sum of the ops' outputs by the weights of the present mixture.
 
     Args:
         decision: The choice.
-        ops: Functions that return the output of each op, a tensor or a tree of tensors.
+        ops: Function that returns a function for each op, which returns the output of the op, a
+            tensor or a tree of tensors. A backward pass that recomputes activations calls it again.
 
     Returns:
         The sum, in the form of the outputs.
@@ -130,7 +133,7 @@ def mixed(decision: Decision, ops: Sequence[Callable[[], Any]]) -> Any:
     def run() -> Any:
         token = _INSIDE.set(decision.group)
         try:
-            return _sum(decision, ops, cell, now.drop_path)
+            return _sum(decision, ops(), cell, now.drop_path)
         finally:
             _INSIDE.reset(token)
 
@@ -154,6 +157,8 @@ def _sum(
                 idle.append(rows[column])
             continue
         out = op()
+        if cell is not None and (rate := cell.dropout.get(name, 0.0)):
+            out = tree_map_only(Tensor, partial(F.dropout, p=rate), out)
         if decision.training and drop_path > 0 and name not in decision.weightless:
             out = tree_map_only(Tensor, lambda leaf: _dropped(leaf, drop_path), out)
         names.append(name)

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from archgrad.arch.edges import Groups, Primitives
+from archgrad.arch.edges import EdgeGroup, Groups, Primitives
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Output
 from archgrad.arch.space import Defaults
 from archgrad.cost.cost import Cost
-from archgrad.errors import short_repr, unknown_name
+from archgrad.errors import listed, one_line, short_repr
 from archgrad.modules import counting
-from archgrad.modules.blueprint import ARGUMENTS, Blueprint, blueprint, choice_at, replaced
+from archgrad.modules.blueprint import (
+    ARGUMENTS,
+    Blueprint,
+    blueprint,
+    choice_at,
+    replaced,
+    with_numbers,
+)
 from archgrad.modules.blueprint import name_of as name_of
 from archgrad.modules.mixing import Pass, again_in_backward, running
 from archgrad.seeds import seeded
 from archgrad.spaces.derived import Derived
+from archgrad.spaces.options import check_whole
 
+Select = Callable[[Sequence[str]], nn.Module]
+"""(selected primitives) -> the module that stands for a choice in a derived network."""
 ReadLogits = Callable[[Any], Tensor]
 """(output of the user's module) -> logits (B, K)."""
 HELP = {
@@ -46,7 +59,8 @@ class ModuleSpace:
         primitives: Group -> the alternatives that remain; None keeps all.
         classes: Number of classes that the factory gets; 0 leaves it to the factory.
         in_channels: Number of channels of an image that the factory gets; 0 as for ``classes``.
-        size: Side of an image that the factory gets; 0 as for ``classes``.
+        size: Side of an image that the factory gets. It is 0 if the input is no image, or the side
+            is not known yet.
         discrete: Whether each choice is replaced by the module that was selected.
     """
 
@@ -87,14 +101,22 @@ class ModuleSpace:
         """
         for option in changes:
             if option not in HELP:
-                raise unknown_name(f"option of the user's own module {self.name}:", option, HELP)
+                raise ValueError(
+                    f"a module of your own has no option {option!r}; it has {listed(list(HELP))}"
+                )
+        check_whole(SimpleNamespace(**changes), 0, *(one for one in ARGUMENTS if one in changes))
+        if not isinstance(changes.get("discrete", False), bool):
+            raise ValueError(
+                f"discrete must be true or false, not {short_repr(changes['discrete'])}"
+            )
         if changes.get("primitives") is not None:
             changes["primitives"] = _checked(changes["primitives"], self.plan.groups)
         found = replace(self, **changes)
         arguments = {name: getattr(found, name) for name in ARGUMENTS}
         if arguments == {name: getattr(self, name) for name in ARGUMENTS}:
             return found
-        example = _example(arguments) if self.size and found.size else self.plan.example
+        images = found.size and (self.size or self.plan.example is None)
+        example = _example(arguments) if images else self.plan.example
         return replace(found, plan=blueprint(self.factory, example, arguments))
 
     def spec(self) -> dict[str, Any]:
@@ -106,6 +128,32 @@ class ModuleSpace:
             }
         found = {name: getattr(self, name) for name in ARGUMENTS}
         return {"primitives": kept, **found, "discrete": self.discrete}
+
+    def read_logits(self, outputs: Sequence[Any]) -> Any:
+        """Return the logits of one or more outputs of the module, one behind the other.
+
+        Without a function that reads them, an output that is no tensor is returned as it is.
+        """
+        found = outputs if self.logits is None else [self.logits(output) for output in outputs]
+        if not found:
+            return None
+        return torch.cat(list(found)) if len(found) > 1 and torch.is_tensor(found[0]) else found[0]
+
+    @property
+    def logit_shape(self) -> tuple[int, ...] | None:
+        """Return the shape of the logits for the example; None if the output is no tensor.
+
+        Raises:
+            ValueError: The function that reads the logits fails.
+        """
+        try:
+            found = self.read_logits([self.plan.output])
+        except Exception as error:
+            raise ValueError(
+                f"logits: the function fails on the output of the module ({type(error).__name__}: "
+                f"{one_line(error)})"
+            ) from error
+        return tuple(found.shape) if torch.is_tensor(found) else None
 
     def supernet(self) -> ModuleNet:
         """Return a new supernet, with the initialisation of the user's factory."""
@@ -123,12 +171,59 @@ class ModuleSpace:
         """
         genotype = Genotype.of(genotype)
         kept = genotype.primitives(self.plan.groups)
+        self.example()  # raises an error if it is unknown, and with it the form of each call
         whole = self.evaluation(**options)
         return Derived(genotype, replace(whole.resized(primitives=kept), discrete=True))
 
-    def costs(self, **given: Any) -> dict[str, Cost]:
-        """Return the costs "params" and "macs" of the derived networks, exact by addition."""
-        return counting.costs(self.evaluation(**given))
+    def costs(self, size: Any = None, **options: Any) -> dict[str, Cost]:
+        """Return the costs "params" and "macs" of the derived networks, exact by addition.
+
+        Args:
+            size: Side of the image in pixels. It counts only if the space is one of images.
+            options: As in `evaluation`.
+        """
+        if self.size and size:
+            options = {"size": size} | options
+        return counting.costs(self.evaluation(**options))
+
+    def example(self) -> tuple[Any, ...]:
+        """Return the arguments of a forward pass.
+
+        Raises:
+            ValueError: They are unknown, because the space is one of images without a size.
+        """
+        if self.plan.example is None:
+            raise ValueError(f"the images of {self.name} have no size yet: give its option size")
+        return self.plan.example
+
+    @property
+    def output(self) -> tuple[int, ...] | None:
+        """Return the shape of the output of `example`; None if it is unknown or no tensor."""
+        found = self.plan.output
+        return tuple(found.shape) if isinstance(found, Tensor) else None
+
+    def filled(
+        self, fill: Callable[[EdgeGroup, Select], nn.Module], size: int = 0
+    ) -> tuple[nn.Module, tuple[Any, ...]]:
+        """Return the module with other modules for its choices, as `archgrad.modules.ram` needs it.
+
+        Args:
+            fill: (edge group, function) -> the module for a choice. The function returns the module
+                of selected primitives.
+            size: Not used, because the example tells the shape of the inputs.
+
+        Returns:
+            The module, and the example of its inputs.
+        """
+        net, groups = self.plan.build(), self.groups
+        for place in self.plan.places:
+            choice = choice_at(net, place.path)
+            select = partial(choice.selected, inputs=place.inputs, names=place.names)
+            module = fill(groups[place.group], select)
+            if not place.path:
+                return module, self.example()
+            net.set_submodule(place.path, module)
+        return net, self.example()
 
 
 class ModuleNet(nn.Module):
@@ -142,7 +237,8 @@ class ModuleNet(nn.Module):
     def __init__(self, space: ModuleSpace) -> None:
         super().__init__()
         self.space = space
-        self.net = self._made()
+        with seeded("module", "supernet"):
+            self.net = self._made()
 
     def _made(self) -> nn.Module:
         space = self.space
@@ -155,7 +251,7 @@ class ModuleNet(nn.Module):
     @property
     def example(self) -> tuple[Any, ...]:
         """Return the arguments of a forward pass of ``net``."""
-        return self.space.plan.example
+        return self.space.example()
 
     def initialise(self, seed: int) -> None:
         """Initialise the module by the user's own factory, under a seeded generator.
@@ -180,19 +276,31 @@ class ModuleNet(nn.Module):
             drop_path: Probability of dropping the output of an alternative while it trains.
 
         Returns:
-            The logits, if they are known, and the output of the module as ``raw``.
+            The logits, if they are known, and the output of the module as ``raw``. The ``raw`` of a
+            function is its loss, and its logits are those of all its calls of the module.
         """
+        if self.space.size and isinstance(inputs, Tensor):
+            inputs = inputs.contiguous()  # channels_last images would end at a view of the user's
         now = Pass(self._full(mixture), drop_path)
-        with running(now):
-            raw = inputs() if callable(inputs) else self.net(inputs)
+        if callable(inputs):
+            with running(now), outputs_of(self.net) as outputs:
+                raw = inputs()
+        else:
+            with running(now):
+                raw = self.net(*arguments_of(inputs, self.example))
+            outputs = [raw]
         again_in_backward(raw, now)
-        return Output(self._logits(raw), raw=raw)
+        return Output(self.space.read_logits(outputs), raw=raw)
 
     def _full(self, mixture: Mixture | None) -> Mixture | None:
         """Return a mixture over all alternatives of the module, with 0 for those that left."""
-        if mixture is None and self.space.primitives is None:
+        if mixture is None and (self.space.primitives is None or self.space.discrete):
             return None
         return mixture if self.space.primitives is None else _widened(mixture, self.space)
+
+    def counts(self) -> dict[str, int]:
+        """Return "params" and "macs" of the module for its example, as `archgrad.cost.counting`."""
+        return counting.count(self.net, self.example)
 
     def _logits(self, raw: Any) -> Any:
         return raw if self.space.logits is None else self.space.logits(raw)
@@ -205,6 +313,30 @@ class ModuleNet(nn.Module):
             if place.group == group
             for module in choice_at(self.net, place.path).ops(primitive)
         ]
+
+
+def arguments_of(inputs: Any, example: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the inputs of a batch as the arguments of a module.
+
+    A tuple or list has one input for each argument, if the example has several arguments.
+    """
+    several = isinstance(inputs, tuple | list) and len(example) > 1
+    return tuple(inputs) if several else (inputs,)
+
+
+@contextmanager
+def outputs_of(net: nn.Module) -> Iterator[list[Any]]:
+    """Return a list in which the outputs of all calls of a module inside the block gather."""
+    found: list[Any] = []
+
+    def gather(module: nn.Module, arguments: Any, output: Any) -> None:
+        found.append(output)
+
+    hook = net.register_forward_hook(gather)
+    try:
+        yield found
+    finally:
+        hook.remove()
 
 
 def module_space(
@@ -244,7 +376,7 @@ def module_space(
     else:
         given = example if isinstance(example, tuple) else (example,)
     plan = blueprint(module, given, arguments)
-    return ModuleSpace(
+    space = ModuleSpace(
         name_of(module),
         module,
         plan,
@@ -253,11 +385,14 @@ def module_space(
         in_channels=in_channels,
         size=size,
     )
+    _ = space.logit_shape  # a function that fails raises an error now, and not in the search
+    return space
 
 
 def _example(arguments: Mapping[str, int]) -> tuple[Tensor]:
     side = arguments["size"]
-    return (torch.zeros(1, arguments["in_channels"], side, side),)
+    with with_numbers():
+        return (torch.zeros(1, arguments["in_channels"], side, side),)
 
 
 def _checked(given: Any, groups: Groups) -> Primitives:

@@ -163,13 +163,13 @@ class Curvature(Probe):
         every: Epochs between two measurements. There is always one after the last epoch.
         batches: Number of batches.
         batch: Number of images in a batch.
-        between: Function that is called before each product of the Hessian; it may raise.
+        before_product: Function that is called before each product of the Hessian; it may raise.
     """
 
     every: int = 1
     batches: int = 1
     batch: int = 64
-    between: Callable[[], object] = lambda: None
+    before_product: Callable[[], object] = lambda: None
     name = "curvature"
 
     def interval(self, epochs: int) -> int | Fraction:
@@ -188,7 +188,14 @@ class Curvature(Probe):
         place = (state.seed, "curvature", row["epoch"])
         net, alphas = state.nets["search"], state.alphas
         value = supernet_curvature(
-            net, alphas, mixture, groups, images, *place, between=self.between, of=method.loss
+            net,
+            alphas,
+            mixture,
+            groups,
+            images,
+            *place,
+            between=self.before_product,
+            of=method.loss,
         )
         return {"eigenvalue": finite_or_none(value)}
 
@@ -306,7 +313,7 @@ class Ranking(Probe):
         )
         return tuple(dict.fromkeys(draws))
 
-    def cost(self, state: State) -> str:
+    def cost_line(self, state: State) -> str:
         """Return a line about the work in a whole search."""
         times = measurement_count(self, state.plan.epochs)
         nets = "2 networks" if "evaluation" in state.nets else "1 network"

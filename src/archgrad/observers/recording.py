@@ -55,18 +55,18 @@ class Decisions(Observer):
     """
 
     def __init__(self, path: Path, *, taken: int = 0) -> None:
-        self.path, self.since = path, (monotonic(), process_time())
+        self.path, self.last_times = path, (monotonic(), process_time())
         if path.exists():
             records.write(path, records.read_decisions(path, taken))
 
     def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> None:
-        self.since = monotonic(), process_time()
+        self.last_times = monotonic(), process_time()
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None:
         now = monotonic(), process_time()
-        took = {"seconds": now[0] - self.since[0], "cpu_seconds": now[1] - self.since[1]}
+        took = {"seconds": now[0] - self.last_times[0], "cpu_seconds": now[1] - self.last_times[1]}
         files.append(self.path, json.dumps({"note": decision.note, **took}))
-        self.since = monotonic(), process_time()
+        self.last_times = monotonic(), process_time()
 
 
 class Checkpoints(Observer):
@@ -76,15 +76,15 @@ class Checkpoints(Observer):
     the user asks to stop, in which case it then raises `Interrupted`.
 
     Work between an epoch's last step and its end, and between two decisions, is not saved. There
-    `measuring` and `tuning` react to a request to stop, and a resumed search repeats that work.
-    For this purpose the last step of an epoch is saved too, if the checkpoint is older than a tenth
-    of ``seconds``.
+    `before_measuring` and `before_tuning` react to a request to stop, and a resumed search repeats
+    that work. For this purpose the last step of an epoch is saved too, if the checkpoint is older
+    than a tenth of ``seconds``.
 
     Args:
         path: File of the checkpoint.
         seconds: Seconds between two checkpoints within an epoch.
         stopping: Function that returns whether the user asked to stop.
-        how: Command by which the user can go on, for the message.
+        resume_command: Command by which the user can go on, for the message.
     """
 
     def __init__(
@@ -93,28 +93,29 @@ class Checkpoints(Observer):
         *,
         seconds: float = 60,
         stopping: Callable[[], bool] = lambda: False,
-        how: str = "",
+        resume_command: str = "",
     ) -> None:
-        self.path, self.seconds, self.stopping, self.how = path, seconds, stopping, how
-        self.last = monotonic()
+        self.path, self.seconds, self.stopping = path, seconds, stopping
+        self.resume_command = resume_command
+        self.last_save = monotonic()
         self.place = "before the first step"
-        self.over = True  # no epoch is running, so a step now belongs to a finalisation
+        self.epochs_over = True  # no epoch is running, so a step now belongs to a finalisation
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
-        self.over, self.place = False, f"after the steps of epoch {state.epoch + 1}"
+        self.epochs_over, self.place = False, f"after the steps of epoch {state.epoch + 1}"
         ends = state.step == method.steps(state)
-        if self.stopping() or monotonic() - self.last >= self.seconds / (10 if ends else 1):
+        if self.stopping() or monotonic() - self.last_save >= self.seconds / (10 if ends else 1):
             self._save(method, state)
 
     def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> None:
-        self.over = bool(state.stopped) or state.epoch == state.plan.epochs
+        self.epochs_over = bool(state.stopped) or state.epoch == state.plan.epochs
         self._save(method, state)
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None:
         self.place = f"after decision {len(state.decisions)}"
         self._save(method, state)
 
-    def measuring(self) -> None:
+    def before_measuring(self) -> None:
         """React to a request to stop, before each batch that something is measured on.
 
         Raises:
@@ -122,28 +123,29 @@ class Checkpoints(Observer):
         """
         if self.stopping():
             raise Interrupted(
-                f"stopped {self.place}; all earlier work is saved. Go on with: {self.how}"
+                f"stopped {self.place}; all earlier work is saved. "
+                f"Go on with: {self.resume_command}"
             )
 
-    def tuning(self) -> None:
+    def before_tuning(self) -> None:
         """React to a request to stop, before each batch that the search learns from.
 
         Raises:
             Interrupted: The user asked to stop and no epoch is running; a running epoch saves
                 first.
         """
-        if self.over:
-            self.measuring()
+        if self.epochs_over:
+            self.before_measuring()
 
     def _save(self, method: Method, state: State) -> None:
         from archgrad.searching import checkpoint
 
         checkpoint.save(self.path, checkpoint.pack(method, state))
-        self.last = monotonic()
+        self.last_save = monotonic()
         if self.stopping():
             raise Interrupted(
                 f"stopped at epoch {state.epoch + 1}, step {state.step}; everything is saved. Go "
-                f"on with: {self.how}"
+                f"on with: {self.resume_command}"
             )
 
 
@@ -153,13 +155,13 @@ class InterruptibleData:
 
     Attributes:
         data: SearchData.
-        measuring: Function that is called before each batch of an evaluation.
-        tuning: Function that is called before each batch that the search learns from.
+        before_measuring: Function that is called before each batch of an evaluation.
+        before_tuning: Function that is called before each batch that the search learns from.
     """
 
     data: SearchData
-    measuring: Callable[[], object]
-    tuning: Callable[[], object]
+    before_measuring: Callable[[], object]
+    before_tuning: Callable[[], object]
 
     def count(self, split: str = "train") -> int:
         """Return the number of images of a split."""
@@ -173,14 +175,14 @@ class InterruptibleData:
         self, split: str, epoch: int, start: int = 0, steps: int | None = None
     ) -> Iterator[Batch]:
         """Yield batches to learn from, as `SearchData.batches` does."""
-        self.tuning()
+        self.before_tuning()
         for batch in self.data.batches(split, epoch, start, steps):
             yield batch
-            self.tuning()
+            self.before_tuning()
 
     def evaluation(self, split: str, batch: int = 256, limit: int | None = None) -> Iterator[Batch]:
         """Yield batches to evaluate on, as `SearchData.evaluation` does."""
-        self.measuring()
+        self.before_measuring()
         for found in self.data.evaluation(split, batch, limit):
             yield found
-            self.measuring()
+            self.before_measuring()

@@ -37,8 +37,8 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             gt=0,
             lt=1,
-            description="ratio of the curvature's earlier mean to its present mean, below which "
-            "the search ends",
+            description="ratio of the earlier mean curvature to the present mean below which the "
+            "search ends",
         ),
     ] = None
     window: Annotated[
@@ -73,8 +73,8 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             gt=-1,
             lt=1,
-            description="match of the training and validation gradients below which the search "
-            "ends (only with oles, which measures it)",
+            description="gradient match of oles below which the search ends; no other method "
+            "reports this match",
         ),
     ] = None
     after: Annotated[
@@ -110,13 +110,13 @@ class StopSettings(BaseModel, frozen=True, extra="forbid"):
         """
         self.rules(epochs)
         if self.match is not None and REPORTER not in method.patch.memory:
-            way = f"--method {method.name}+oles"
+            way = f"use --method {method.name}+oles"
             if method.alpha_from(epochs) >= epochs:
-                way = "it moves no alphas, so leave this out"
+                way = f"leave out stop.match, because {method.name} moves no alphas"
             elif method.name == "darts":
-                way = "--method oles"
+                way = "use --method oles"
             raise ValueError(
-                f"stop.match reads the column {MATCH}, which {method.name} does not report: {way}"
+                f"stop.match reads the column {MATCH}, which {method.name} does not report; {way}"
             )
 
 
@@ -196,14 +196,14 @@ class Stopping(Observer):
 
     def __init__(self, rules: Iterable[Rule], after: int, rows: Iterable[Row] = ()) -> None:
         self.rules, self.after = tuple(rules), after
-        self.rows = [row for row in rows if self.counts(row)]
+        self.rows = [row for row in rows if self.reads_row(row)]
 
-    def counts(self, row: Row) -> bool:
+    def reads_row(self, row: Row) -> bool:
         """Return whether the rules read this row."""
         return row["epoch"] >= self.after and row.get("phase") != "weights only"
 
     def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
-        if not self.counts(row):
+        if not self.reads_row(row):
             return None
         self.rows.append(row)
         if row.get("stop") or state.epoch == state.plan.epochs:

@@ -88,12 +88,12 @@ class Timing(Observer):
             phase_runs(method, replace(state, epoch=epoch)) for epoch in range(state.plan.epochs)
         ]
         self.began, self.past = clock(), past
-        self.at, self.ahead = clock(), self._ahead(state)
+        self.last_time, self.ahead = clock(), self._count_ahead(state)
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
         now, self.steps = self.clock(), self.steps + 1
-        self.costs.add(self._kind(state.epoch, state.step - 1), now - self.at)
-        self.at = now
+        self.costs.add(self._kind_of_step(state.epoch, state.step - 1), now - self.last_time)
+        self.last_time = now
 
     def on_probe(self, probe: Probe, state: State, seconds: float) -> None:
         """Record the seconds of a measurement."""
@@ -104,20 +104,20 @@ class Timing(Observer):
         self.measured += seconds
 
     def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> None:
-        self._done(state, ENDS)
+        self._charge(state, ENDS)
 
     def on_decision(self, method: Method, state: State, decision: Decision) -> None:
-        self._done(state, None)
+        self._charge(state, None)
 
-    def left(self, state: State) -> Remaining:
+    def remaining(self, state: State) -> Remaining:
         """Return the estimate of the work after the last step, epoch or decision."""
-        return self.costs.left(self.parts(state))
+        return self.costs.remaining(self.remaining_parts(state))
 
-    def total(self, state: State) -> float:
+    def total_seconds(self, state: State) -> float:
         """Return the estimated seconds of the whole search, with those of earlier processes."""
-        return self.past + self.at - self.began + self.left(state).seconds
+        return self.past + self.last_time - self.began + self.remaining(state).seconds
 
-    def parts(self, state: State) -> list[Part]:
+    def remaining_parts(self, state: State) -> list[Part]:
         """Return all work that is to come.
 
         A kind of steps is guessed by the kind before it, a measurement by its forward passes of an
@@ -157,19 +157,19 @@ class Timing(Observer):
                 found.append(
                     Part(probe.name, measurement_count(probe, epochs, begin), PASS, passes)
                 )
-        found += [Part(name, count, PASS) for name, count in self._ahead(state).items()]
+        found += [Part(name, count, PASS) for name, count in self._count_ahead(state).items()]
         if ENDS in self.costs.each:
             found.append(Part(ENDS, epochs - begin))
         return [*found, Part("front", self.front, PASS)]
 
-    def _done(self, state: State, usual: str | None) -> None:
+    def _charge(self, state: State, usual: str | None) -> None:
         """Charge the time of an epoch's end or a decision to the work that became less by it.
 
         The time of the probes is charged to them. If no work became less, the kind ``usual``, if
         there is one, gets the time.
         """
-        now, ahead = self.clock(), self._ahead(state)
-        took = now - self.at - self.measured
+        now, ahead = self.clock(), self._count_ahead(state)
+        took = now - self.last_time - self.measured
         less = {
             name: self.ahead[name] - count
             for name, count in ahead.items()
@@ -179,12 +179,12 @@ class Timing(Observer):
             self.costs.add(name, took / len(less), units)
         if not less and usual:
             self.costs.add(usual, took)
-        self.at, self.measured, self.ahead = now, 0.0, ahead
+        self.last_time, self.measured, self.ahead = now, 0.0, ahead
 
-    def _ahead(self, state: State) -> dict[str, float]:
+    def _count_ahead(self, state: State) -> dict[str, float]:
         return {name: count(self.method, state) for name, count in self.method.patch.ahead.items()}
 
-    def _kind(self, epoch: int, step: int) -> str:
+    def _kind_of_step(self, epoch: int, step: int) -> str:
         for _, kind, count in self.epochs[epoch]:
             if step < count:
                 return kind
@@ -205,7 +205,7 @@ class Timed(Observer):
 
     def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> Row | None:
         began = self.timing.clock()
-        self.life.at(f"epoch {row['epoch'] + 1}/{state.plan.epochs}, {self.probe.name}")
+        self.life.set_place(f"epoch {row['epoch'] + 1}/{state.plan.epochs}, {self.probe.name}")
         found = self.probe.on_epoch(method, state, data, row)
         if found is not None:
             self.timing.on_probe(self.probe, state, self.timing.clock() - began)
@@ -221,39 +221,40 @@ class Estimate(Observer):
     Args:
         timing: Timing of the search.
         say: Function that prints a line.
-        long: Function that gives further lines for a search longer than `LONG`.
-        keep: Function that receives the seconds left and the seconds in all, after the first
+        advise: Function that gives further lines for a search longer than `LONG`.
+        record: Function that receives the seconds left and the seconds in all, after the first
             estimate and after every epoch.
         steps: Number of steps before the first estimate.
-        soon: Seconds after which the first estimate does not wait for these steps.
+        patience: Seconds after which the first estimate does not wait for these steps.
     """
 
     def __init__(
         self,
         timing: Timing,
         say: Callable[[str], Any],
-        long: Callable[[Remaining], Sequence[str]] = lambda left: (),
-        keep: Callable[[float, float], Any] = lambda left, total: None,
+        advise: Callable[[Remaining], Sequence[str]] = lambda left: (),
+        record: Callable[[float, float], Any] = lambda left, total: None,
         *,
         steps: int = 3,
-        soon: float = 10.0,
+        patience: float = 10.0,
     ) -> None:
-        self.timing, self.say, self.long, self.keep = timing, say, long, keep
-        self.steps, self.soon = steps, soon
+        self.timing, self.say, self.advise, self.record = timing, say, advise, record
+        self.steps, self.patience = steps, patience
         self.announced = False
 
     def on_step(self, method: Method, state: State, values: Values) -> None:
         if not self.announced and (
-            self.timing.steps >= self.steps or self.timing.at - self.timing.began >= self.soon
+            self.timing.steps >= self.steps
+            or self.timing.last_time - self.timing.began >= self.patience
         ):
-            self.announced, left = True, self.timing.left(state)
+            self.announced, left = True, self.timing.remaining(state)
             self.say(estimate_text(left))
-            for line in self.long(left) if left.seconds > LONG else ():
+            for line in self.advise(left) if left.seconds > LONG else ():
                 self.say(line)
-            self.keep(left.seconds, self.timing.total(state))
+            self.record(left.seconds, self.timing.total_seconds(state))
 
     def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> None:
-        self.keep(self.timing.left(state).seconds, self.timing.total(state))
+        self.record(self.timing.remaining(state).seconds, self.timing.total_seconds(state))
 
 
 def estimate_text(left: Remaining) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from archgrad import extras
 from archgrad.arch.style import BAND, BLUE, FONT, GREEN, INK, MUTED, ORANGE, PAPER, svg
 from archgrad.storage import files
 
@@ -57,7 +58,8 @@ def _lines(rows: list[Mapping[str, Any]], keys: dict[str, tuple[str, str, float]
 
 
 def _figure(panels: dict[str, list[Line]]) -> Any:
-    from matplotlib.figure import Figure
+    with extras.named():
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.5 * len(panels), 2.7), facecolor=PAPER, layout="constrained")
     for index, (title, lines) in enumerate(panels.items()):
@@ -66,7 +68,8 @@ def _figure(panels: dict[str, list[Line]]) -> Any:
 
 
 def _draw_panel(axes: Any, title: str, lines: list[Line]) -> None:
-    from matplotlib.ticker import MaxNLocator
+    with extras.named():
+        from matplotlib.ticker import MaxNLocator
 
     for legend, shade, epochs, values in lines:
         marker = "o" if len(epochs) < 3 else None  # a line through one point is invisible

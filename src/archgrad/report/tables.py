@@ -8,10 +8,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from archgrad.arch import chain
+from archgrad.arch import chain, decisions
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
-from archgrad.arch.placement import inputs_of
+from archgrad.arch.picture_layout import inputs_of
 from archgrad.arch.style import colour
 from archgrad.cost.cost import cost_text
 
@@ -24,8 +24,11 @@ def cell_table(genotype: Genotype) -> Table:
 
     Returns:
         Columns for the cell (or stage of a chain), the node (or layer), the node's input and the
-        primitive. A node without inputs has a line that says so.
+        primitive. A node without inputs has a line that says so. For a module of the user's own the
+        columns are the choice and the selected primitives.
     """
+    if decisions.are_decisions(genotype.cells) and not chain.stages(genotype.cells):
+        return _choice_table(genotype)
     table = Table("cell", "node", "input", "primitive", header_style="bold")
     for cell in chain.rows(genotype.cells):
         name: str | None = cell.group
@@ -122,6 +125,14 @@ def front_table(cost: str, unit: str, points: Iterable[Mapping[str, Any]]) -> Ta
             point["seen"],
             Text(point["genotype"], overflow="ellipsis", no_wrap=True),
         )
+    return table
+
+
+def _choice_table(genotype: Genotype) -> Table:
+    table = Table("choice", "selected", header_style="bold")
+    for cell in genotype.cells:
+        selected = [Text(link.primitive, colour(link.primitive)) for link in cell.links]
+        table.add_row(cell.group, Text(" + ").join(selected))
     return table
 
 

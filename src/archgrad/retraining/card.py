@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from archgrad import plugins
 from archgrad.arch.genotype import Genotype
 from archgrad.data import places
-from archgrad.errors import command, short_repr, shortened
+from archgrad.errors import command, short_repr
 from archgrad.retraining.schemas import CardFile
 from archgrad.retraining.settings import RetrainSettings, settings_from
 from archgrad.storage import files, typed_json
@@ -112,7 +112,7 @@ class Card:
             )
         return derived
 
-    def place(self, device: torch.device | str | None = None) -> torch.device:
+    def choose_device(self, device: torch.device | str | None = None) -> torch.device:
         """Return the device to compute on.
 
         Args:
@@ -285,7 +285,7 @@ def load(folder: str | Path) -> Network:
         ValueError: A file is missing or damaged.
     """
     from archgrad.spaces import noise
-    from archgrad.storage import saved
+    from archgrad.storage import checkpoint_schema
 
     folder = network_folder(folder)
     card = read_card(folder)
@@ -300,14 +300,15 @@ def load(folder: str | Path) -> Network:
     if plugins.are_missing():
         card.build()  # raises an error that names the missing plugin in full
     try:
-        with saved.naming_field("weights"):
+        with checkpoint_schema.naming_field("weights"):
             # A network whose weights were recorded without noise draws draws anew in every pass.
             derived = card.build(fixed=noise.are_fixed(state))
-            saved.check_tensors("weights", state, derived.state_dict())
+            checkpoint_schema.check_tensors("weights", state, derived.state_dict())
             derived.load_state_dict(state)  # parameters stay channels_last, as in training
     except ValueError as error:
         raise ValueError(
-            f"{path} belongs to another network or is damaged ({error}): restore it from a copy"
+            f"{path} belongs to another network or is damaged ({error}): restore it from a "
+            "copy, or begin again"
         ) from None
     derived.eval()
     return Network(derived, card)
@@ -335,15 +336,10 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # the library has its own exception types
-        raise ValueError(
-            f"{path} is damaged ({shortened(str(error), 120)}): restore it from a copy"
-        ) from None
+        raise files.damaged(path, str(error)) from None
     found = digest(state)
     if metadata.keys() - {DIGEST, "format"} or metadata.get(DIGEST, found) != found:
-        raise ValueError(
-            f"{path} is damaged (its numbers are not those that were written): "
-            "restore it from a copy"
-        )
+        raise files.damaged(path, "its numbers are not those that were written")
     return state
 
 

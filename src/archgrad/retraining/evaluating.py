@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from archgrad import data, terminal
+from archgrad import data, extras, terminal
+from archgrad.arguments import named_if_wrong
 from archgrad.data import Dataset, Images, places
 from archgrad.retraining.card import Card, load
 from archgrad.retraining.measure import fabric, measure, torch_settings
@@ -76,7 +77,8 @@ class Evaluation:
         They are means over the classes that have an image. Each class has the same weight, whatever
         its number of images. Balanced accuracy and macro recall are two names of one number.
         """
-        from sklearn.metrics import precision_recall_fscore_support  # takes a second
+        with extras.named():
+            from sklearn.metrics import precision_recall_fscore_support  # takes a second
 
         K = len(self.classes)
         true, predicted = (
@@ -131,6 +133,7 @@ class Evaluation:
         }
 
 
+@named_if_wrong
 def evaluate(
     folder: str | Path,
     images: str | Path | Dataset | None = None,
@@ -163,7 +166,7 @@ def evaluate(
             `Dataset` is another one.
     """
     derived, card = load(folder)
-    device = card.place(device)
+    device = card.choose_device(device)
     if isinstance(images, Dataset):
         tested, where = _own_test_images(card, images, split, columns), f"{images.name}, test"
     else:
@@ -234,16 +237,20 @@ def _test_images(
             memory = (
                 ""
                 if Path(own).is_absolute()
-                else "; a data set in memory is given to archgrad.evaluate itself"
+                else " A data set in memory is an argument of archgrad.evaluate."
             )
             raise ValueError(
-                f"{error}; if the images were moved, name their new place by --data{memory}"
+                f"{error}. If the images have moved, give their new path with --data.{memory}"
             ) from None
         if not data.same_images(card.fingerprint, dataset):
             how = data.difference(card.preprocess.to_json(), dataset)
-            raise ValueError(
-                f"the images in {own} have changed since the network was trained ({how}): "
+            way = (
                 "name a labelled folder by --data"
+                if images is None
+                else "restore them, or name another labelled folder"
+            )
+            raise ValueError(
+                f"the images in {own} have changed since the network was trained ({how}): {way}"
             )
         return dataset.test, f"{own}, test"
     keep = (

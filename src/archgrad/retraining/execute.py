@@ -19,6 +19,7 @@ import torch
 from archgrad import data, plugins, terminal
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import Space, check_cells
+from archgrad.arguments import named_if_wrong
 from archgrad.cost.counting import count
 from archgrad.data import Data, Dataset, places
 from archgrad.data.dataset import check_dataset
@@ -69,6 +70,7 @@ class Retrained(NamedTuple):
     folder: Path
 
 
+@named_if_wrong
 def retrain(
     space: Space | str,
     genotype: Genotype | str,
@@ -265,7 +267,7 @@ def _train(
 
     def tested() -> Row:
         # A test changes no state. An interrupted one is saved as the step before it, and repeated.
-        with progress.testing(run.epoch):
+        with progress.time_test(run.epoch):
             return _test(run, images, lambda: save(always=False))
 
     if run.epoch < epochs:
@@ -350,8 +352,8 @@ def _progress(run: Training, images: Data, metrics: Path, report: Say) -> Traini
         tests=tests,
         test_steps=sum(map(images.count, tested_splits(images))) / batch,
         past=sum(row.get("seconds") or 0.0 for row in records.read_measured(metrics)),
-        long=lambda left: [] if run.epoch else _shorter_trainings(run, images, left),
-        keep=partial(write_estimate, metrics.parent),
+        advise=lambda left: [] if run.epoch else _shorter_trainings(run, images, left),
+        record=partial(write_estimate, metrics.parent),
     )
 
 
@@ -386,7 +388,8 @@ def _derived_space(
 ) -> Space:
     """Return the space of the network; raise a ValueError if the settings do not fit it."""
     size = {"channels": settings.channels, "cells": settings.cells}
-    bare = {"auxiliary": False} if "auxiliary" in space.spec() else {}
+    bare: dict[str, Any] = {"auxiliary": False} if "auxiliary" in space.spec() else {}
+    bare |= {"size": dataset.size} if "size" in space.spec() else {}
     derived = space.derive(
         genotype, **size, **bare, classes=len(dataset.classes), in_channels=dataset.in_channels
     )
@@ -411,7 +414,8 @@ def _headlines(run: Training, images: Data, folder: Path) -> Iterator[str]:
     spec = card.spec
     cells = f"{counted(spec['cells'], 'cell')}, " if "cells" in spec else ""
     macs = f"{cost['macs'] / 1e6:.2f} M multiply-adds"
-    size = f"{spec['channels']} channels, {cells}{cost['params']:,} parameters, {macs}"
+    width = f"{spec['channels']} channels, " if "channels" in spec else ""
+    size = f"{width}{cells}{cost['params']:,} parameters, {macs}"
     yield f"network: {card.space}, {size}"
     if random := noise_note(card.genotype):
         yield random

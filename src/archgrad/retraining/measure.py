@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archgrad import seeds
+from archgrad import extras, seeds
 from archgrad.data import Images, Preprocess
 from archgrad.devices import device_named
 from archgrad.seeds import seeded
@@ -58,7 +58,8 @@ def fabric(device: torch.device | str, precision: str) -> Any:
     Raises:
         ValueError: This machine lacks the device, or the device lacks the precision.
     """
-    from lightning_fabric import Fabric  # takes a second
+    with extras.named():
+        from lightning_fabric import Fabric  # takes a second
 
     # Fabric prints the precision at a lower level.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

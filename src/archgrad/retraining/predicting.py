@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archgrad import terminal
+from archgrad.arguments import named_if_wrong
 from archgrad.data import Preprocess, formats, places
 from archgrad.retraining.card import load
 from archgrad.retraining.measure import fabric, logits, torch_settings
@@ -61,6 +62,7 @@ class Predictions(NamedTuple):
         return {"images": images, "refused": self.refused}
 
 
+@named_if_wrong
 def predict(
     folder: str | Path,
     paths: Sequence[str | Path] | str | Path,
@@ -88,7 +90,7 @@ def predict(
     if top < 1:
         raise ValueError(f"top must be at least 1, not {top}")
     derived, card = load(folder)
-    device = card.place(device)
+    device = card.choose_device(device)
     several = [Path(paths)] if isinstance(paths, str | Path) else [*paths]
     files, refused = find_images(several)
     if not files and not refused:

@@ -28,8 +28,8 @@ class TrainingProgress:
         tests: Epochs that end with a test.
         test_steps: Number of images of a test, divided by the batch size.
         past: Seconds of the epochs before this process.
-        long: Function that returns advice, printed where more than an hour is left.
-        keep: Function that records the seconds left and the seconds in all.
+        advise: Function that returns advice, printed where more than an hour is left.
+        record: Function that records the seconds left and the seconds in all.
         clock: Function that returns the time in seconds.
     """
 
@@ -42,19 +42,19 @@ class TrainingProgress:
         tests: Sequence[int] = (),
         test_steps: float = 0.0,
         past: float = 0.0,
-        long: Callable[[Remaining], Sequence[str]] = lambda left: (),
-        keep: Callable[[float, float], Any] = lambda left, total: None,
+        advise: Callable[[Remaining], Sequence[str]] = lambda left: (),
+        record: Callable[[float, float], Any] = lambda left, total: None,
         clock: Clock = monotonic,
     ) -> None:
         console = terminal.console()
         self.epochs, self.steps, self.say, self.tests = epochs, steps, say, tests
         self.test_steps = test_steps / STEP
-        self.long, self.keep, self.clock = long, keep, clock
+        self.advise, self.record, self.clock = advise, record, clock
         self.progress = progress_bar(console, own=True)
         self.life = SignsOfLife(None if console.is_terminal else say)
         self.task = self.progress.add_task("", total=epochs * steps, left="")
-        self.costs, self.timed, self.announced = Costs(), 0, False
-        self.began, self.past, self.last = clock(), past, clock()
+        self.costs, self.timed_steps, self.announced = Costs(), 0, False
+        self.began, self.past, self.last_time = clock(), past, clock()
 
     def __enter__(self) -> TrainingProgress:
         self.progress.start()
@@ -74,9 +74,9 @@ class TrainingProgress:
             averages: Function that returns ``train_accuracy``.
         """
         now = self.clock()
-        self.costs.add("steps", now - self.last)
-        self.last, self.timed = now, self.timed + 1
-        left = self.left(epoch, step)
+        self.costs.add("steps", now - self.last_time)
+        self.last_time, self.timed_steps = now, self.timed_steps + 1
+        left = self.remaining(epoch, step)
         self.progress.update(self.task, completed=epoch * self.steps + step)
         # Not at every step: reading a number from a GPU waits until the GPU has computed it.
         if not self.progress.disable and (step % 10 == 0 or step == self.steps):
@@ -84,18 +84,20 @@ class TrainingProgress:
                 f"epoch {epoch + 1}/{self.epochs}  train {100 * averages()['train_accuracy']:.2f} %"
             )
             self.progress.update(self.task, description=line, left=time_left_text(left.seconds))
-        self.life.at(f"epoch {epoch + 1}/{self.epochs}, step {step}/{self.steps}", left.seconds)
-        if not self.announced and (self.timed >= 3 or now - self.began >= 10):
+        self.life.set_place(
+            f"epoch {epoch + 1}/{self.epochs}, step {step}/{self.steps}", left.seconds
+        )
+        if not self.announced and (self.timed_steps >= 3 or now - self.began >= 10):
             self.announced = True
-            for text in (estimate_text(left), *(self.long(left) if left.seconds > LONG else ())):
+            for text in (estimate_text(left), *(self.advise(left) if left.seconds > LONG else ())):
                 self.say(text)
-            self._keep(left)
+            self._record(left)
 
     @contextmanager
-    def testing(self, epoch: int) -> Iterator[None]:
+    def time_test(self, epoch: int) -> Iterator[None]:
         """Measure the time of the test after an epoch, which the caller runs inside the block."""
         began = self.clock()
-        self.life.at(f"epoch {epoch + 1}/{self.epochs}, its test")
+        self.life.set_place(f"epoch {epoch + 1}/{self.epochs}, its test")
         yield
         self.costs.add("tests", self.clock() - began)
 
@@ -114,25 +116,25 @@ class TrainingProgress:
             for split in ("val", "test")
             if (name := f"{split}_accuracy") in row
         ]
-        left = self.left(row["epoch"] + 1, 0)
+        left = self.remaining(row["epoch"] + 1, 0)
         parts += [
             f"lr {row['lr']:.4g}",
             f"{row['seconds']:.0f} s{', ' + time_left_text(left.seconds) if left.terms else ''}",
         ]
         self.say("  ".join(parts))
-        self.life.spoke()
-        self.last = self.clock()
-        self._keep(left)
+        self.life.note_line()
+        self.last_time = self.clock()
+        self._record(left)
 
-    def left(self, epoch: int, step: int) -> Remaining:
+    def remaining(self, epoch: int, step: int) -> Remaining:
         """Return the expected work after a step."""
         tests = sum(one >= epoch for one in self.tests)
-        return self.costs.left(
+        return self.costs.remaining(
             [
                 Part("steps", (self.epochs - epoch) * self.steps - step),
                 Part("tests", tests, "steps", self.test_steps),
             ]
         )
 
-    def _keep(self, left: Remaining) -> None:
-        self.keep(left.seconds, self.past + self.clock() - self.began + left.seconds)
+    def _record(self, left: Remaining) -> None:
+        self.record(left.seconds, self.past + self.clock() - self.began + left.seconds)

@@ -181,6 +181,11 @@ PRESETS = {
     "quick": QUICK,
 }
 
+BENCHMARKS = ("nasbench201", "nasbenchmacro")
+"""The presets that are the recipe of one library space."""
+OWN = ("channels", "cells", "drop_path")
+"""Settings that a module of the user's decides by itself."""
+
 SMALLER: dict[str, dict[str, int]] = {
     "nasbench201": {"cells": 1},
     "nasbenchmacro": {"channels": 8},
@@ -207,15 +212,35 @@ def retrain_settings(space: Space, given: Mapping[str, Any] | None = None) -> Re
     name = given.get("preset") or default_preset(space)
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
+    _check_own(space, given, name)
     smaller = SMALLER.get(space.name, {}) if name == "quick" else {}
     return settings_from(
         asdict(PRESETS[name]) | _chain_settings(space) | smaller | given | {"preset": name}
     )
 
 
+def _check_own(space: Space, given: Mapping[str, Any], preset: str) -> None:
+    """Raise ValueError for settings that a module of the user's does not take."""
+    if "channels" in space.spec():
+        return
+    if preset in BENCHMARKS:
+        raise ValueError(
+            f"retrain.preset: {preset} is the recipe of a library space, with its width and depth: "
+            f"for {space.name} choose cifar, imagenet or quick"
+        )
+    for name in OWN:
+        if given.get(name):
+            raise ValueError(
+                f"retrain.{name}: {space.name} is a module of your own, which decides this by "
+                "itself: leave it out"
+            )
+
+
 def _chain_settings(space: Space) -> dict[str, Any]:
     """Return settings without meaning in a chain: its size is fixed, and it has no such head."""
     spec = space.spec()
+    if "channels" not in spec:
+        return {"channels": None, "cells": None, "drop_path": 0.0, "auxiliary": 0.0}
     return ({} if "cells" in spec else {"channels": None, "cells": None}) | (
         {} if "auxiliary" in spec else {"auxiliary": 0.0}
     )

@@ -16,7 +16,7 @@ from archgrad.searching.finite import all_finite
 from archgrad.searching.start import initialise
 from archgrad.seeds import seeded
 from archgrad.spaces import noise
-from archgrad.storage import saved
+from archgrad.storage import checkpoint_schema
 
 SUMS = ("images", "train_loss", "train_accuracy")
 
@@ -91,7 +91,7 @@ class Training:
         self.fabric.backward(loss)
         if settings.clip:
             # Gradients may be infinite. Under 16-mixed the scaler then skips the step; with other
-            # precisions `check` finds the diverged loss at the end of the epoch.
+            # precisions `check_finite` finds the diverged loss at the end of the epoch.
             self.fabric.clip_gradients(
                 self.net, self.stepper, max_norm=settings.clip, error_if_nonfinite=False
             )
@@ -130,7 +130,7 @@ class Training:
     def pack(self) -> dict[str, Any]:
         """Return the content of a checkpoint: tensors and Python scalars."""
         return {
-            "version": saved.VERSION,
+            "version": checkpoint_schema.VERSION,
             "kind": "retrain",
             "epoch": self.epoch,
             "step": self.step,
@@ -153,24 +153,26 @@ class Training:
         """
         if content.get("kind") != "retrain":
             raise ValueError("the checkpoint is that of a search, not of a retraining")
-        plain = saved.check_plain_part(saved.SavedTraining, content)
-        saved.check_bound("epoch", plain.epoch, self.card.settings.epochs)
-        saved.check_bound(
+        plain = checkpoint_schema.check_plain_part(checkpoint_schema.SavedTraining, content)
+        checkpoint_schema.check_bound("epoch", plain.epoch, self.card.settings.epochs)
+        checkpoint_schema.check_bound(
             "step", plain.step, steps if plain.epoch < self.card.settings.epochs else 0
         )
         # A network without noise, or a training that began before noise draws were fixed.
         if not noise.are_fixed(content["net"]):
             noise.release_noise(self.derived)
         precision = self.fabric.strategy.precision
-        saved.check_tensors("net", plain.net, self.derived.state_dict())
-        saved.check_optimizer("optimizer", plain.optimizer, self.optimizer)
-        saved.check_keys("scaler", plain.scaler, precision.state_dict())
+        checkpoint_schema.check_tensors("net", plain.net, self.derived.state_dict())
+        checkpoint_schema.check_optimizer("optimizer", plain.optimizer, self.optimizer)
+        checkpoint_schema.check_keys("scaler", plain.scaler, precision.state_dict())
         number = torch.zeros((), dtype=torch.float64)
-        saved.check_tensors("sums", plain.sums, dict.fromkeys(SUMS if plain.step else (), number))
+        checkpoint_schema.check_tensors(
+            "sums", plain.sums, dict.fromkeys(SUMS if plain.step else (), number)
+        )
         self.derived.load_state_dict(content["net"])
-        with saved.naming_field("optimizer"):
+        with checkpoint_schema.naming_field("optimizer"):
             self.optimizer.load_state_dict(content["optimizer"])
-        with saved.naming_field("scaler"):
+        with checkpoint_schema.naming_field("scaler"):
             precision.load_state_dict(content["scaler"])
         self.epoch, self.step, self.sums = plain.epoch, plain.step, dict(content["sums"])
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archgrad.arguments import named_if_wrong
 from archgrad.data import places
 from archgrad.errors import command
 from archgrad.retraining.card import DIGEST, digest, read_weights
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from archgrad.terminal import Say
 
 
+@named_if_wrong
 def alphas(run: str | Path) -> dict[int, Alphas]:
     """Read the alphas of a run, epoch by epoch.
 
@@ -121,8 +123,6 @@ def _by_epoch(path: Path, plain: Mapping[str, Tensor]) -> dict[int, Alphas]:
     for key, logits in plain.items():
         number, _, name = key.partition("/")
         if not number.isdecimal() or not name:
-            raise ValueError(
-                f"{path} is damaged ({key!r} is not EPOCH/GROUP): restore it from a copy"
-            )
+            raise files.damaged(path, f"{key!r} is not EPOCH/GROUP")
         found.setdefault(int(number), {})[name] = logits
     return dict(sorted(found.items()))

@@ -39,16 +39,16 @@ class Costs:
         size: The side of the images, in pixels.
         recipe: The settings of the retraining, fields of `RetrainSettings`.
         settings: The budgets, and the source of the latencies.
-        recorded: The file in which a run folder keeps its latency table, if it has one.
+        latency_file: The file in which a run folder keeps its latency table, if it has one.
     """
 
     space: Space
     size: int
     recipe: Mapping[str, Any]
     settings: BudgetSettings
-    recorded: Path | None = None
+    latency_file: Path | None = None
 
-    def known(self) -> dict[str, Callable[[], Cost]]:
+    def available_costs(self) -> dict[str, Callable[[], Cost]]:
         """Return the name of each available cost, with the function that computes it.
 
         The latencies of a table's devices are those of the table's own networks, whatever the
@@ -59,13 +59,14 @@ class Costs:
         return {
             "macs": partial(self._counted_cost, "macs"),
             "params": partial(self._counted_cost, "params"),
+            "ram": self._peak_cost,
             "latency": self._measured_cost,
             **devices,
         }
 
     def cost(self, name: str) -> Cost:
         """Return the cost of this name. A ValueError refuses a name that is not available here."""
-        known = self.known()
+        known = self.available_costs()
         if name not in known:
             raise unknown_name("cost in a budget:", name, known)
         return known[name]()
@@ -86,46 +87,60 @@ class Costs:
         """One pass of the whole supernet takes seconds, so it counts for all budgets at once."""
         from archgrad.cost.counting import costs
 
-        return costs(self.space, self.size, **self.built())
+        return costs(self.space, self.size, **self.network_options())
 
     def _counted_cost(self, name: str) -> Cost:
         return self._counted[name]
 
+    def _peak_cost(self) -> Cost:
+        from archgrad.modules.ram import peak
+
+        return peak(self.space, self.size, **self.network_options())
+
     def _measured_cost(self) -> Cost:
-        return self._profile().cost()
+        found = self._profile().cost()
+        for group in self.space.groups.values():
+            for source, target, primitives in group.edges:
+                for primitive in primitives:
+                    if (source, target, primitive) not in found.ops.get(group.name, {}):
+                        raise ValueError(
+                            f"the latencies of {self.space.name} have no {primitive!r} of "
+                            f"{group.name!r}, so the module has changed: measure them again"
+                        )
+        return found
 
     def _profile(self) -> latency.Profile:
         from archgrad import latency
 
         settings = self.settings
-        if self.recorded and self.recorded.exists():
-            return latency.read_unchecked(self.recorded)
+        if self.latency_file and self.latency_file.exists():
+            return latency.read_unchecked(self.latency_file)
         wanted = latency.setting(
             self.space,
             self.size,
             batch=settings.latency_batch,
             device=settings.latency_device,
             threads=settings.latency_threads,
-            **self.built(),
+            **self.network_options(),
         )
         return latency.read(settings.latency, wanted) if settings.latency else latency.find(wanted)
 
-    def record(self, path: Path) -> None:
+    def write_latencies(self, path: Path) -> None:
         """Write the latency table to a path, if a budget limits the latency."""
         from archgrad import latency
 
         if any(target.name == "latency" for target in self.settings.targets):
             latency.write(self._profile(), path)
 
-    def networks(self) -> Space:
+    def retrainable_space(self) -> Space:
         """Return the space with the width and depth of the recipe.
 
         Raises:
             ValueError: The recipe has a width or a depth that the space cannot have.
         """
-        return self.space.evaluation(**self.built())
+        return self.space.evaluation(**self.network_options())
 
-    def built(self) -> dict[str, Any]:
+    def network_options(self) -> dict[str, Any]:
         """Return the width and depth of the recipe, as options of `Space.evaluation`."""
         recipe = retrain_settings(self.space, self.recipe)
         shape = {"channels": recipe.channels, "cells": recipe.cells}
@@ -158,7 +173,7 @@ def range_lines(limits: Limits, groups: Groups) -> list[str]:
     for one in limits:
         least, most = cheapest(one.cost, groups), most_expensive(one.cost, groups)
         assert least is not None and most is not None  # no limit excludes them
-        low, high = one.of(least), one.of(most)
+        low, high = one.cost_of(least), one.cost_of(most)
         loose = "; it excludes none" if one.cost.r2 is None and one.bound >= high else ""
         unit = one.cost.unit
         lines.append(
@@ -208,18 +223,20 @@ class BudgetResult:
         lines = [
             f"{self.cost}: {cost_text(self.found, self.unit)} of a budget of "
             f"{cost_text(self.budget, self.unit)}, {spare} ({percent:.1f} %) to "
-            f"spare{self._network()}"
+            f"spare{self._network_note()}"
         ]
         if self.found < IDLE * self.budget:
-            lines.append(f"less than half of the budget of {self.cost} is used{self._free()}")
+            lines.append(
+                f"less than half of the budget of {self.cost} is used{self._unlimited_note()}"
+            )
         return lines
 
-    def _network(self) -> str:
+    def _network_note(self) -> str:
         """Return the network of a device's latency: the table measured its own, not this one."""
         of_a_table = self.unit and self.cost != "latency"
         return " (16 channels and 32x32 images, as in the table)" if of_a_table else ""
 
-    def _free(self) -> str:
+    def _unlimited_note(self) -> str:
         if self.wanted is None:
             return ""
         return f": without a budget the alphas select {cost_text(self.wanted, self.unit)}"
@@ -240,8 +257,8 @@ def budget_results(
             one.cost.name,
             one.cost.unit,
             one.bound,
-            one.cost.of(genotype),
-            None if free is None else one.cost.of(free),
+            one.cost.value_of(genotype),
+            None if free is None else one.cost.value_of(free),
         )
         for one in limits
     )

@@ -107,15 +107,15 @@ class Count(NamedTuple):
     Attributes:
         params: The number of parameters.
         macs: The number of multiply-adds for one image.
-        channels: Its width.
-        cells: Its depth, None for a chain.
+        channels: Its width, None for a module of the user's own.
+        cells: Its depth, None for a chain or such a module.
         classes: The number of classes.
         size: The side of the image, in pixels.
     """
 
     params: int
     macs: int
-    channels: int
+    channels: int | None
     cells: int | None
     classes: int = 10
     size: int = 32
@@ -157,6 +157,7 @@ def check_space(name: str, options: Mapping[str, Any]) -> None:
     Raises:
         ValueError: There is no such space or option, or a value is out of range.
     """
+    plugins.load_space(name)
     if name not in spaces():
         raise plugins.unknown("space", name, spaces())
     try:
@@ -175,9 +176,9 @@ def counted(genotype: Genotype) -> Count | None:
     known = _content()["counts"]
     return next(
         (
-            Count(**known[one.qualified])
+            Count(**known[one.qualified_name])
             for one in published()
-            if one.qualified in known and one.cells == genotype.cells
+            if one.qualified_name in known and one.cells == genotype.cells
         ),
         None,
     )

@@ -57,23 +57,23 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
     seed: Annotated[
         NotNegativeInt,
         Field(
-            description="seed of the split, the order, the augmentation, the initial weights and "
-            "every other random draw"
+            description="seed of the split, batch order, augmentation, initial weights and all "
+            "other random draws"
         ),
     ] = 0
     device: Annotated[
         str,
         AfterValidator(check_device),
-        Field(description="device to compute on: auto (a GPU if there is one), cpu, cuda, cuda:1"),
+        Field(description="device (auto, cpu, cuda or cuda:1); auto is a GPU if there is one"),
     ] = AUTO
     deterministic: Annotated[
-        bool, Field(description="bit-identical results on a GPU too, at a lower speed")
+        bool, Field(description="bit-identical results on a GPU too, at lower speed")
     ] = False
     threads: Annotated[
         Threads | None,
         Field(
-            description="number of torch's threads, which a resumed run keeps; by default it "
-            "follows from the size of the feature maps and the processors"
+            description="number of torch threads, which a resumed run keeps; the default follows "
+            "from the feature map size and the processors"
         ),
     ] = None
     out: Annotated[
@@ -83,8 +83,8 @@ class SearchConfig(BaseModel, frozen=True, extra="forbid"):
         tuple[str, ...],
         BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
         Field(
-            description="names of modules with your own methods, spaces or primitives; --plugin X "
-            "is the short form"
+            description="names of Python modules that add methods, spaces or primitives; --plugin "
+            "X is the short form"
         ),
     ] = ()
     search: SearchSettings = SearchSettings()
@@ -233,6 +233,7 @@ def checked(given: Mapping[str, Any], *, recorded: bool = False) -> Given:
     if spelled.get("plugins") is not None:
         spelled |= _converted("", top, {"plugins": spelled["plugins"]})
         plugins.load(spelled["plugins"], recorded=recorded)
+    plugins.load_space(_named_space(spelled.get("space")))
     parts, lenient = sections(), recorded and plugins.are_missing()
     found: Given = {}
     for key, value in spelled.items():
@@ -255,6 +256,12 @@ def checked(given: Mapping[str, Any], *, recorded: bool = False) -> Given:
         else:
             raise unknown_name("setting", key, [*top.model_fields, *parts])
     return found
+
+
+def _named_space(given: Any) -> str:
+    """Return the name of the space in a section of settings, empty if it has none."""
+    name = given.get("name") if isinstance(given, Mapping) else given
+    return name if isinstance(name, str) else ""
 
 
 def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> Given:

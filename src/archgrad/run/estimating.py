@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
+from archgrad import plugins
 from archgrad.arch.passes import Batch
-from archgrad.cost import room
+from archgrad.cost import process_memory
 from archgrad.diagnostics.accuracy import accuracy
 from archgrad.observers.timing import PASS
 from archgrad.retraining import execute as retraining
@@ -47,7 +48,8 @@ class StepMemory:
         device: The name of the device.
         batch: The full batch size.
         peak: The highest memory during the steps.
-        whole: Whether full batches were run. If not, the peak is extrapolated from smaller ones.
+        ran_whole_batches: Whether full batches were run. If not, the peak is extrapolated from
+            smaller ones.
     """
 
     base: int
@@ -55,15 +57,15 @@ class StepMemory:
     device: str
     batch: int
     peak: int = 0
-    whole: bool = True
+    ran_whole_batches: bool = True
 
-    def share(self) -> float:
+    def available_share(self) -> float:
         """Return the available share of the steps' memory above ``base``. From 1 on, all fits."""
         if self.room is None or self.peak <= self.base:
             return 2.0
         return (SPARE * self.room - self.base) / (self.peak - self.base)
 
-    def step(
+    def time_steps(
         self,
         costs: Costs,
         kind: str,
@@ -85,7 +87,7 @@ class StepMemory:
             train, val = (_part(batch, parts) for batch in batches())
             for _ in range(STEPS if parts == 1 else 1):
                 began = monotonic()
-                with room.peak_memory(device) as peak:
+                with process_memory.peak_memory(device) as peak:
                     step(train, val)
                     if device.type == "cuda":
                         torch.cuda.synchronize(device)
@@ -99,7 +101,7 @@ class StepMemory:
             doubled = self.base + 2 * max(here - self.base, 0)
             large = self.room is not None and doubled > SPARE * self.room
             if parts > 1 and (large or took > SLOW):
-                self.whole = False
+                self.ran_whole_batches = False
                 self.peak = max(self.peak, self.base + parts * max(here - self.base, 0))
                 costs.add(kind, parts * took)
                 return
@@ -112,8 +114,8 @@ class StepMemory:
             "peak_bytes": self.peak,
             "room_bytes": self.room,
             "base_bytes": self.base,
-            "fits": self.share() >= 1,
-            "ran_whole_batches": self.whole,
+            "fits": self.available_share() >= 1,
+            "ran_whole_batches": self.ran_whole_batches,
         }
 
 
@@ -140,7 +142,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
     tried = _tried(state.device, config.search.batch or 1)
     kinds: set[str] = set()
     begins = {stage.begin(state.plan.epochs) for stage in method.stages}
-    parts = timing.parts(state)
+    parts = timing.remaining_parts(state)
     for epoch, runs in enumerate(epochs):
         new = [kind for _, kind, _ in runs if kind not in kinds]
         if not new and epoch not in begins:
@@ -163,9 +165,9 @@ def search(config: SearchConfig) -> dict[str, Any]:
                     )
                     return train, val
 
-                tried.step(costs, kind, step, batches)
+                tried.time_steps(costs, kind, step, batches)
             state.step = place + count
-    if tried.whole:
+    if tried.ran_whole_batches:
         began = monotonic()
         images = min(JUDGED, data.count("val"))
         judged = data.evaluation("val", limit=images)
@@ -179,7 +181,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
         )
         costs.add(PASS, monotonic() - began, images)
     shapes = {"--search.batch": (config.search.batch or 1, 2, 1), **_widths(config.space)}
-    return answer("search", costs.left(parts), state.plan.epochs, " steps", tried, shapes)
+    return answer("search", costs.remaining(parts), state.plan.epochs, " steps", tried, shapes)
 
 
 def _widths(space: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
@@ -200,13 +202,15 @@ def retrain(card: Card, images: Any) -> dict[str, Any]:
     data = retraining.images_of(card, images, training.device, lambda line: None)
     steps, costs, tried = data.steps("train"), Costs(), _tried(training.device, settings.batch)
     first = next(iter(data.batches("train", 0)))
-    tried.step(costs, "steps", lambda batch, _: training.advance(batch), lambda: (first, first))
+    tried.time_steps(
+        costs, "steps", lambda batch, _: training.advance(batch), lambda: (first, first)
+    )
     tests = sum(
         (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs
         for epoch in range(settings.epochs)
     )
     count = sum(map(data.count, retraining.tested_splits(data)))
-    if tried.whole:
+    if tried.ran_whole_batches:
         began = monotonic()
         some = data.splits["test"].images.subset(torch.arange(min(JUDGED, data.count("test"))))
         measure(
@@ -225,7 +229,7 @@ def retrain(card: Card, images: Any) -> dict[str, Any]:
     shapes = {"--retrain.batch": (settings.batch, 2, 1)}
     if settings.channels:
         shapes["--retrain.channels"] = (settings.channels, 1, 1)
-    return answer("retrain", costs.left(parts), settings.epochs, "steps", tried, shapes)
+    return answer("retrain", costs.remaining(parts), settings.epochs, "steps", tried, shapes)
 
 
 def _tried(device: torch.device, batch: int) -> StepMemory:
@@ -233,7 +237,9 @@ def _tried(device: torch.device, batch: int) -> StepMemory:
         free, _ = torch.cuda.mem_get_info(device)
         own = torch.cuda.memory_reserved(device)
         return StepMemory(own, free + own, str(device), batch)
-    return StepMemory(room.used_bytes(), room.available_bytes(), str(device), batch)
+    return StepMemory(
+        process_memory.used_bytes(), process_memory.available_bytes(), str(device), batch
+    )
 
 
 def answer(
@@ -267,7 +273,7 @@ def answer(
     fitting = {
         flag: value
         for flag, shape in shapes.items()
-        if (value := smaller(tried.share(), *shape)) is not None
+        if (value := smaller(tried.available_share(), *shape)) is not None
     }
     return {
         "what": what,
@@ -315,6 +321,7 @@ def estimate_in_process(
     Raises:
         ValueError: The search or the retraining refuses its settings, or the operating system
             killed the process.
+        Broken: The code of a plugin raised an error.
         RuntimeError: The process failed.
     """
     asked = json.dumps({"what": what, "sources": sources}, default=str)
@@ -331,6 +338,8 @@ def estimate_in_process(
     found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
     if "error" in found:
         raise ValueError(found["error"])
+    if "broken" in found:
+        raise plugins.Broken(found["broken"])
     return found
 
 
@@ -345,7 +354,12 @@ def _main() -> None:
             else retrain(*preparing_training.card_and_images(what, sources))
         )
     except ValueError as error:
-        found = {"error": " ".join(str(error).split())}
+        found = {"error": plugins.blame(error) or " ".join(str(error).split())}
+    except Exception as error:
+        broken = plugins.blame(error)
+        if broken is None or sys.flags.dev_mode:
+            raise
+        found = {"broken": broken}
     print(json.dumps(found))
 
 

@@ -28,7 +28,8 @@ from archgrad.run.folder import RunFolder, default_out, environment
 from archgrad.run.preparing import Prepared, begin, check_depths, prepare, prepare_recorded
 from archgrad.run.watchers import curvature, diagnostics, ranking
 from archgrad.searching import checkpoint, loop, progress, rate
-from archgrad.searching.loop import Found, Observer
+from archgrad.searching.loop import Found
+from archgrad.searching.observer import Observer
 from archgrad.searching.progress import Bar
 from archgrad.searching.types import State
 from archgrad.terminal import say_on
@@ -61,7 +62,7 @@ def search(config: SearchConfig | Mapping[str, Any], *, console: Console | None 
         folder.begin(
             environment(prepared.config.device),
             prepared.data.summary(),
-            prepared.costs.record,
+            prepared.costs.write_latencies,
             prepared.config.to_yaml(),
         )
         return _run(prepared, folder, state, console)
@@ -129,13 +130,15 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
             folder.checkpoint,
             seconds=config.search.checkpoint_seconds,
             stopping=stopping,
-            how=command("resume", folder.path),
+            resume_command=command("resume", folder.path),
         )
         measured = [
-            Timed(replace(probe, between=checkpoints.measuring), timing, alive)
+            Timed(replace(probe, before_product=checkpoints.before_measuring), timing, alive)
             for probe in curvature(config)
         ]
-        images = InterruptibleData(prepared.data, checkpoints.measuring, checkpoints.tuning)
+        images = InterruptibleData(
+            prepared.data, checkpoints.before_measuring, checkpoints.before_tuning
+        )
         # The order matters: each observer acts after those before it.
         observers: Sequence[Observer] = (
             *measured,  # a rule for stopping reads their value
@@ -163,9 +166,11 @@ def _run(prepared: Prepared, folder: RunFolder, state: State, console: Console) 
         )
         try:
             found = loop.search(method, images, prepared.epochs, state=state, observers=observers)
-            alive.at("cost and accuracy of what was seen", timing.left(found.state).seconds)
+            alive.set_place(
+                "cost and accuracy of what was seen", timing.remaining(found.state).seconds
+            )
             points = results.front_json(prepared, folder, found, images)
-            checkpoints.measuring()  # a request to stop may have come meanwhile
+            checkpoints.before_measuring()  # a request to stop may have come meanwhile
         finally:
             bar.close()
     results.write(prepared, folder, found, points)
@@ -191,7 +196,7 @@ def headline(prepared: Prepared, folder: RunFolder, state: State) -> str:
     if not (state.epoch or state.step):
         lines += rate.rate_lines(method, state.plan)
     lines += budgets.range_lines(method.limits, state.space.groups)
-    lines += [probe.cost(state) for probe in ranking(config)]
+    lines += [probe.cost_line(state) for probe in ranking(config)]
     return "\n".join(lines)
 
 

@@ -114,7 +114,7 @@ def finish(path: Path, *, previous: bool = False, console: Console | None = None
         method, epochs = prepared.method, state.plan.epochs
         trains_alphas = method.alpha_from(epochs) < epochs
         if not trains_alphas and not state.decisions:
-            alive.at("deciding")
+            alive.set_place("deciding")
             _decide(prepared, state, say)
             if not state.decisions:
                 raise ValueError(
@@ -129,7 +129,7 @@ def finish(path: Path, *, previous: bool = False, console: Console | None = None
             )
             say(f"{method.name} decides after its last epoch, so the result here is {taken}")
         mark_as_ended(state)
-        alive.at("cost and accuracy of what was seen")
+        alive.set_place("cost and accuracy of what was seen")
         found = Found(method.genotype(state), state)
         results.write(
             prepared,

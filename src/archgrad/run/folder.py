@@ -17,7 +17,7 @@ import archgrad
 from archgrad.arch.genotype import Genotype
 from archgrad.data.schemas import ImagesFile
 from archgrad.errors import command, counted
-from archgrad.run import config, earlier
+from archgrad.run import config, legacy_defaults
 from archgrad.run.budgets import BudgetResult
 from archgrad.run.config import SearchConfig
 from archgrad.run.schemas import GenotypeFile
@@ -179,7 +179,7 @@ class RunFolder:
         if not self.config.is_file():
             raise ValueError(f"there is no run in {self.path} ({self.config.name} is missing)")
         where, given = config.read_yaml(self.config)
-        settings = config.read((where, earlier.as_recorded(given)), recorded=True)
+        settings = config.read((where, legacy_defaults.as_recorded(given)), recorded=True)
         # A record that names no validation images had none: half of its training images trained
         # the alphas, even if there is a validation split in the folder of images now.
         return settings.model_copy(
@@ -234,7 +234,11 @@ class RunFolder:
         return stops or self.read_settings().search.epochs or 0
 
     def early_stop_line(self) -> str | None:
-        """Return when and why a rule ended the search early, or None. ValueError as `history`."""
+        """Return when and why a rule ended the search early, or None.
+
+        Raises:
+            ValueError: As `read_history`.
+        """
         last = self.read_history()[-1:]
         return next(
             (

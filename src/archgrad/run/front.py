@@ -46,7 +46,7 @@ def of_epochs(rows: Iterable[Row], cost: Cost) -> list[Point]:
             found.append(
                 Point(
                     row["genotype"],
-                    cost.of(Genotype.parse(row["genotype"])),
+                    cost.value_of(Genotype.parse(row["genotype"])),
                     reached,
                     f"epoch {row['epoch'] + 1}",
                 )
@@ -103,7 +103,7 @@ def of_end(
         )[0]
 
     return [
-        Point(str(one), cost.of(one), measured(one), "end")
+        Point(str(one), cost.value_of(one), measured(one), "end")
         for one in genotypes
         if fits(one, groups)
     ]
@@ -116,7 +116,7 @@ def spread(least: Genotype | None, most: Genotype | None, cost: Cost, count: int
     """
     if least is None or most is None:
         return []
-    low, high = cost.of(least), cost.of(most)
+    low, high = cost.value_of(least), cost.value_of(most)
     return [(low + (high - low) * k / max(count - 1, 1)) * (1 + 1e-9) for k in range(count)]
 
 

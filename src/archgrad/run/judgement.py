@@ -1,7 +1,8 @@
 """The judgement of a search: whether its result is more than the random draw of its seed.
 
 `archgrad.run.judging` makes a judgement at the end of a search, and ``genotype.json`` keeps it.
-This module has its values and its text, and needs no torch.
+This module has its values and its text, and needs no torch. `archgrad.run.judgement_text` has the
+sentences of failed checks.
 """
 
 from __future__ import annotations
@@ -95,10 +96,10 @@ class Judgement:
         """Return a sentence for each failed check, or a single one if all checks passed."""
         if self.fails:
             return list(self.fails.values())
-        return [f"The search passes its checks: {', '.join(self._passed())}."]
+        return [f"The search passes its checks: {', '.join(self._passed_checks())}."]
 
-    def _passed(self) -> list[str]:
-        passed = [self._selected()]
+    def _passed_checks(self) -> list[str]:
+        passed = [self._selection_text()]
         if self.accuracy is not None and self.chance is not None:
             name, _, images = self.what.partition(" % of ")
             passed.append(
@@ -109,7 +110,7 @@ class Judgement:
             passed.append("the selection is stable")
         return passed
 
-    def _selected(self) -> str:
+    def _selection_text(self) -> str:
         if self.by != "alphas":
             return "it decided after its epochs"
         if any(part.edges for part in self.parts.values()):

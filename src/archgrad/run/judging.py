@@ -4,6 +4,7 @@ There are three checks. Did the alphas move, compared with the search's own init
 entropy alone deceives: a cold softmax is nearly one-hot before it has learned anything.) Is the
 accuracy above chance? Does the selection stay the same over the last epochs? If decisions after the
 epochs select the genotype, only the second check applies, to the accuracy of the decided network.
+The recorded values and two of the thresholds are in `archgrad.run.judgement`.
 """
 
 from __future__ import annotations

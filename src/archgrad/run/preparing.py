@@ -13,6 +13,7 @@ from archgrad import data, methods, plugins, seeds, spaces, terminal
 from archgrad.arch.space import Space, check_cells
 from archgrad.data import Data, Dataset, places, stem_for
 from archgrad.data.parts import NONE
+from archgrad.data.reading import SKIP
 from archgrad.devices import device_named
 from archgrad.methods.budget import budget
 from archgrad.observers import interrupts
@@ -84,7 +85,7 @@ def prepare_recorded(
                 f"({how}): start a new search"
             )
 
-    prepared = prepare(settings, say, folder.latencies, expect)
+    prepared = prepare(settings, say, folder.latencies, expect, flag="")
     device = prepared.config.device
     if (saved := checkpoint.checkpoint_to_resume(folder.checkpoint, previous)).exists():
         state = checkpoint.load(saved, prepared.method, device)
@@ -102,6 +103,7 @@ def prepare(
     say: Say = terminal.say,
     latencies: Path | None = None,
     expect: Callable[[Dataset], None] = lambda images: None,
+    flag: str = SKIP,
 ) -> Prepared:
     """Read the images, build the method over a space that fits them, and resolve every setting.
 
@@ -112,6 +114,8 @@ def prepare(
         say: Takes each line about the images.
         latencies: The file in which the run folder keeps its latency table, if it has one.
         expect: Raises a ValueError if the images are not those of the run.
+        flag: Flag that leaves out unreadable images, for messages; an empty text where the images
+            must be those of the run.
 
     Returns:
         The parts of the search.
@@ -122,12 +126,12 @@ def prepare(
     check_named(config.data)
     device = set_up(config)
     check_settings(config)
-    images = data.load(**loading_arguments(config.data), report=say)
+    images = data.load(**loading_arguments(config.data), report=say, flag=flag)
     expect(images)
     interrupts.check_requests()
-    space = space_from(config.model_copy(update={"space": fit_space_settings(config, images)}))
+    space = fitted_space(config, images)
     costs = budgets.retrainable_costs(config, space, images.size, latencies)
-    costs.networks()  # a network that cannot be retrained is refused before the search, not after
+    costs.retrainable_space()  # refuses a network that cannot be retrained before the search begins
     method = build(config, space, costs)
     halves = _halves(config, space, images, device)
     for note in halves.notes:
@@ -151,7 +155,7 @@ def _halves(config: SearchConfig, space: Space, images: Dataset, device: str) ->
     """Split the images for the weights and the alphas, and set torch's number of threads."""
     batch = config.search.batch or space.defaults.batch
     if config.threads is None:
-        torch.set_num_threads(processors.threads(batch, space.spec()["channels"], images.size))
+        torch.set_num_threads(processors.threads(batch, width_of(space), images.size))
     return data.search_data(
         images,
         batch=batch,
@@ -277,9 +281,7 @@ def space_from(config: SearchConfig) -> Space:
         ValueError: There is no such space, or it does not have an option or its value.
     """
     name = config.space["name"]
-    plugins.load_entry_points()
-    if name not in spaces.SPACES:
-        raise plugins.unknown("space", name, spaces.SPACES)
+    spaces.entry(name)
     try:
         return spaces.space_of(config.space)
     except ValueError as error:
@@ -315,19 +317,46 @@ def begin(prepared: Prepared) -> State:
 
 
 def fit_space_settings(config: SearchConfig, images: Dataset) -> dict[str, Any]:
-    """Return the settings of the space, with the classes, channels and stem that fit the images.
+    """Return the settings of the space, with the classes, channels, size and stem of the images.
 
     Raises:
-        ValueError: The settings name another number of classes or channels than the images have.
+        ValueError: The settings name other classes, channels or another size than the images have.
     """
-    given = dict(config.space)
-    for name, has in (("classes", len(images.classes)), ("in_channels", images.in_channels)):
-        if given.setdefault(name, has) != has:
+    has = {"classes": len(images.classes), "in_channels": images.in_channels}
+    if "size" in space_from(config).spec():
+        has["size"] = images.size
+    for name, value in has.items():
+        if config.space.get(name, value) != value:
             raise ValueError(
-                f"space.{name} is {given[name]}, but {images.name} has {has}: leave it out"
+                f"space.{name} is {config.space[name]}, but {images.name} has {value}: leave it out"
             )
-    stems = spaces.SPACES[space_from(config).name].stems
-    return ({"stem": stem_for(images.size, stems)} if stems else {}) | given
+    stems = spaces.entry(config.space["name"]).stems
+    return ({"stem": stem_for(images.size, stems)} if stems else {}) | config.space | has
+
+
+def fitted_space(config: SearchConfig, images: Dataset) -> Space:
+    """Return the space of the settings of `fit_space_settings`.
+
+    Raises:
+        ValueError: A setting does not fit, or the network does not return a number for each class.
+    """
+    fitted = fit_space_settings(config, images)
+    space = space_from(config.model_copy(update={"space": fitted}))
+    wanted = (1, fitted["classes"])
+    returned = getattr(space, "output", wanted)  # only a module of the user's may return others
+    if returned not in (None, wanted):
+        raise ValueError(
+            f"space {space.name}: the network returns {returned} for one image, and "
+            f"{images.name} has {fitted['classes']} classes: let it take the argument classes, and "
+            f"return {wanted}"
+        )
+    return space
+
+
+def width_of(space: Space) -> int:
+    """Return the channels of the first feature map; a module of the user's does not tell them."""
+    found: int = space.spec().get("channels", processors.USUAL)
+    return found
 
 
 def loading_arguments(given: DataSettings) -> dict[str, Any]:

@@ -91,14 +91,12 @@ def prepare(found: Subject, settings: SearchConfig, console: Console) -> Prepare
             if not places.is_missing(origin["path"]):
                 raise
             raise ValueError(
-                f"{error}; if the images were moved, name their new place by --data"
+                f"{error}. If the images have moved, give their new path with --data."
             ) from None
-    space = preparing.space_from(
-        settings.model_copy(update={"space": preparing.fit_space_settings(settings, dataset)})
-    )
+    space = preparing.fitted_space(settings, dataset)
     recipe = retrain_settings(space, settings.retrain)
     if settings.threads is None:
-        channels = recipe.channels or space.spec()["channels"]
+        channels = recipe.channels or preparing.width_of(space)
         torch.set_num_threads(processors.threads(recipe.batch, channels, dataset.size))
     if note := other_shape_remark(found, recipe.channels, recipe.cells, dataset.size):
         say(note)
@@ -153,6 +151,6 @@ def _origin(found: Subject, other_images: bool) -> Source:
         settings["space"] = {
             name: value
             for name, value in settings["space"].items()
-            if name not in ("classes", "in_channels", "stem")
+            if name not in ("classes", "in_channels", "size", "stem")
         }
     return str(found.run.config), settings

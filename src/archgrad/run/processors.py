@@ -19,6 +19,9 @@ Measured (docs/performance.md): with half as many values, two threads that sleep
 slower than one thread. With this many they are as fast or faster.
 """
 
+USUAL = 16
+"""The channels that are assumed for the first feature map of a module of the user's."""
+
 
 def threads(images: int, channels: int, side: int) -> int:
     """Return the number of threads for a network.

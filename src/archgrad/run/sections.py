@@ -31,7 +31,7 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid"):
 
     epochs: Annotated[
         Epochs | None,
-        Field(description="number of epochs; by default that of the papers on the space (50)"),
+        Field(description="number of epochs; by default the published number for the space (50)"),
     ] = None
     batch: Annotated[
         int | None,
@@ -55,8 +55,8 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid"):
     limit: Annotated[
         PositiveInt | None,
         Field(
-            description="number of images for the weights, and as many for the alphas: a "
-            "stratified sample for short runs"
+            description="number of images in each of the splits train and val, as a stratified "
+            "sample for short runs"
         ),
     ] = None
     checkpoint_seconds: Annotated[
@@ -70,8 +70,8 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     path: Annotated[
         str | None,
         Field(
-            description="images: a folder (train/CLASS/* or CLASS/*), a parquet or CSV file, a hub "
-            "name (cifar10), or digits"
+            description="path of a folder (train/CLASS/* or CLASS/*), a parquet file or a CSV "
+            "file, or a data set name on the hub (cifar10), or digits"
         ),
     ] = None
     size: Annotated[
@@ -79,8 +79,8 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             ge=1,
             le=SIDE,
-            description="side of the images in pixels; by default 32 if their median side is at "
-            "most 48, else 64",
+            description="side of the images in pixels; by default 32 if the median side is at most "
+            "48, else 64",
         ),
     ] = None
     test: Annotated[
@@ -93,8 +93,8 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     val: Annotated[
         str | None,
         Field(
-            description="split or data set that trains the alphas and validates a retraining (none "
-            "for no such set); by default val if a test split exists too"
+            description="split or data set that trains the alphas and validates a retraining, or "
+            "none; by default val, if there is a test split too"
         ),
     ] = None
     image_column: Annotated[
@@ -106,14 +106,14 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     skip_unreadable: Annotated[
         bool | None,
         Field(
-            description="removal of images that cannot be read, with a record of them; by default "
-            "off"
+            description="exclusion of unreadable images, which the run lists in data.json; by "
+            "default off"
         ),
     ] = None
     drop_duplicates: Annotated[
         bool | None,
         Field(
-            description="removal of training images that are test or validation images too; by "
+            description="exclusion of training images that are also test or validation images; by "
             "default off"
         ),
     ] = None
@@ -190,8 +190,9 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
         AfterValidator(check_one_of_each),
         BeforeValidator(_at_commas),
         Field(
-            description="largest costs of the found network, which keeps to all of them: "
-            "macs=300M, params=60% (of the largest network), latency=15ms, DEVICE=15ms"
+            description="upper limits of the costs, such as macs=300M, params=60% (of the largest "
+            "network), latency=15ms, DEVICE=15ms or ram=256k (peak memory in bytes); the network "
+            "keeps all of them"
         ),
     ] = ()
     rate: Annotated[
@@ -199,8 +200,8 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             ge=0,
             allow_inf_nan=False,
-            description="growth per epoch of a penalty's multiplier while the cost is twice its "
-            "budget",
+            description="growth of a cost multiplier per epoch at twice the budget; it is "
+            "proportional to cost / budget - 1",
         ),
     ] = 0.1
     size: Annotated[
@@ -208,13 +209,15 @@ class BudgetSettings(BaseModel, frozen=True, extra="forbid"):
         Field(
             ge=8,
             le=SIDE,
-            description="side in pixels of the images for which costs are counted; by default that "
-            "of the search",
+            description="side in pixels of the images for which costs are counted; by default the "
+            "side in the search",
         ),
     ] = None
     latency: Annotated[
         Path | None,
-        Field(description="file from `archgrad latency`; by default that of this device and space"),
+        Field(
+            description="file of `archgrad latency`; by default the file for this device and space"
+        ),
     ] = None
     latency_batch: Annotated[
         PositiveInt, Field(description="batch size at which the latency was measured")
@@ -240,8 +243,8 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     gap_every: Annotated[
         PositiveInt | None,
         Field(
-            description="number of epochs between two gaps, one of which always follows the last "
-            "epoch; by default five gaps per search"
+            description="number of epochs between two measurements of the gap; by default a search "
+            "has five, the last one after its last epoch"
         ),
     ] = None
     gap_images: Annotated[
@@ -250,8 +253,8 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     front: Annotated[
         bool,
         Field(
-            description="record of the Pareto front of cost and validation accuracy over the "
-            "networks that the search saw"
+            description="Pareto front of cost and validation accuracy over the networks that the "
+            "search selected"
         ),
     ] = True
     front_points: Annotated[
@@ -275,8 +278,8 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     sharpness_every: Annotated[
         PositiveInt | None,
         Field(
-            description="number of epochs between two sharpness values; by default only the last "
-            "epoch has one"
+            description="number of epochs between two measurements of the sharpness; by default "
+            "the last epoch alone has one"
         ),
     ] = None
     sharpness_over: Annotated[
@@ -288,11 +291,14 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     ] = "all"
     sharpness_rho: Annotated[
         PositiveFloat,
-        Field(description="radius of the ball within which the sharpness perturbs the parameters"),
+        Field(description="radius of the ball in which the sharpness perturbs the parameters"),
     ] = 0.05
     sharpness_steps: Annotated[
         PositiveInt,
-        Field(description="number of ascent steps of the sharpness; 1 is SAM's approximation"),
+        Field(
+            description="number of gradient ascent steps in the sharpness ball; 1 is the "
+            "approximation of SAM"
+        ),
     ] = 1
     sharpness_batches: Annotated[
         PositiveInt,
@@ -310,8 +316,8 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     curvature_every: Annotated[
         PositiveInt,
         Field(
-            description="number of epochs between two curvatures, one of which "
-            "always follows the last epoch"
+            description="number of epochs between two measurements of the curvature; the last "
+            "epoch always has one"
         ),
     ] = 1
     curvature_batches: Annotated[
@@ -327,8 +333,8 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     ranking_every: Annotated[
         PositiveInt | None,
         Field(
-            description="number of epochs between two rankings, one of which always follows the "
-            "last epoch; by default five rankings per search"
+            description="number of epochs between two measurements of the ranking; by default a "
+            "search has five, the last one after its last epoch"
         ),
     ] = None
     ranking_architectures: Annotated[
@@ -349,7 +355,7 @@ class DiagnosticSettings(BaseModel, frozen=True, extra="forbid"):
     ranking_table: Annotated[
         bool,
         Field(
-            description="comparison with the true accuracies of the ranked architectures, "
-            "if a benchmark has them"
+            description="comparison of the ranking with the accuracies in the benchmark table of "
+            "the space"
         ),
     ] = True

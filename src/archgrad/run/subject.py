@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from archgrad import tabular
-from archgrad.arch import chain
+from archgrad.arch import chain, decisions
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.nasbench201 import CELL
 from archgrad.arch.space import Space
@@ -94,8 +94,10 @@ class Subject:
         check_size(size or self.size)
         from archgrad.data import stem_for
 
-        stems = catalogue.spaces()[self.space_name].stems
-        space = self.space.resized(stem=stem_for(size or self.size, stems)) if stems else self.space
+        side, stems = size or self.size, catalogue.spaces()[self.space_name].stems
+        fitting: dict[str, Any] = {"stem": stem_for(side, stems)} if stems else {}
+        fitting |= {"size": side} if "size" in self.space.spec() else {}
+        space = self.space.resized(**fitting)
         usual = retrain_settings(space, self.recipe)
         return cast(
             "Derived",
@@ -117,7 +119,7 @@ class Subject:
         return Count(
             found["params"],
             found["macs"],
-            spec["channels"],
+            spec.get("channels"),
             spec.get("cells"),
             spec["classes"],
             side,
@@ -219,17 +221,18 @@ def other_shape_remark(
 
     Args:
         found: The genotype.
-        channels: The width of the network that is built.
-        cells: Its depth, None for a chain.
+        channels: The width of the network that is built, None for a module of the user's own.
+        cells: Its depth, None for a chain or such a module.
         size: The side of its images, in pixels.
     """
     if not found.budget_results or found.run is None:
         return None
 
     def shape(costs: budgets.Costs) -> str:
-        spec = costs.networks().spec()
+        spec = costs.retrainable_space().spec()
         deep = f"{spec['cells']} cells, " if "cells" in spec else ""
-        return f"{spec['channels']} channels, {deep}{costs.size}x{costs.size} images"
+        wide = f"{spec['channels']} channels, " if "channels" in spec else ""
+        return f"{wide}{deep}{costs.size}x{costs.size} images"
 
     costs = budgets.retrainable_costs(found.run.read_settings(), found.space, found.size)
     recipe = {**costs.recipe, "channels": channels, "cells": cells}
@@ -305,7 +308,8 @@ def usual_space(genotype: Genotype) -> str:
     """Return the name of the space to which cells or layers of this shape belong.
 
     Raises:
-        ValueError: The space lacks one of the primitives, and another space has them all.
+        ValueError: The space lacks one of the primitives, and another space has them all. Or the
+            genotype is one of a module of the user's own.
     """
     name = _space_of_shape(genotype)
     used = {link.primitive for cell in genotype.cells for link in cell.links}
@@ -326,6 +330,13 @@ def usual_space(genotype: Genotype) -> str:
 
 
 def _space_of_shape(genotype: Genotype) -> str:
+    if [cell.group for cell in genotype.cells] == [CELL]:
+        return "nasbench201"
     if chain.stages(genotype.cells):
         return "nasbenchmacro" if chain.is_macro(genotype.cells) else "mbconv"
-    return "nasbench201" if [cell.group for cell in genotype.cells] == [CELL] else "darts"
+    if decisions.are_decisions(genotype.cells):
+        raise ValueError(
+            f"the genotype {genotype} is one of a module of your own: name the module by "
+            "--space package.module:Name"
+        )
+    return "darts"

@@ -16,8 +16,8 @@ Change = Callable[[Tensor], Tensor]
 def carried(old: Groups, new: Groups, table: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a memory's table for the space of a new stage.
 
-    The columns of the primitives that stay move to their new places. `Memory.bind` is the place to
-    call this.
+    The columns of the primitives that stay move to their new places. A memory calls this function
+    in its method `bind`.
 
     Args:
         old: Groups of the space that ended.

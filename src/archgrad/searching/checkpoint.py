@@ -2,7 +2,8 @@
 
 A checkpoint is sealed, written in one step, and read with ``weights_only=True``. It holds dicts,
 lists, tensors and Python scalars only. The checkpoint before the last one stays beside it, in case
-the last one is damaged.
+the last one is damaged. No random state is saved, because draws follow from places (see
+`archgrad.seeds`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from archgrad.errors import command, is_out_of_memory, short_repr
 from archgrad.searching import checks
 from archgrad.searching.finite import check_all_finite
 from archgrad.searching.types import Decision, Method, Plan, State
-from archgrad.storage import files, saved, seals
-from archgrad.storage.saved import VERSION
+from archgrad.storage import checkpoint_schema, files, seals
+from archgrad.storage.checkpoint_schema import VERSION
 
 
 def pack(method: Method, state: State) -> dict[str, Any]:
@@ -195,7 +196,7 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
             f"the checkpoint belongs to method {short_repr(content.get('method'))}, "
             f"not {method.name!r}"
         )
-    plain = saved.check_plain_part(saved.SavedSearch, content)
+    plain = checkpoint_schema.check_plain_part(checkpoint_schema.SavedSearch, content)
     plan = Plan(**plain.plan.model_dump())
     _check_place(method, plain, plan)
     if plain.identity is not None:
@@ -204,7 +205,7 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
         plain.seed, plan, torch.device(device_named(device)), plain.precision, method.space
     )
     state.epoch, state.step = plain.epoch, plain.step
-    with saved.naming_field("spec"):
+    with checkpoint_schema.naming_field("spec"):
         method.build(state, method.space.resized(**plain.spec))
     state.born, state.dies = plain.born, plain.dies
     _check_tensors(state, plain)
@@ -213,56 +214,58 @@ def restore(method: Method, content: dict[str, Any], device: torch.device | str 
     for name, rows in state.alphas.items():
         rows.data.copy_(content["alphas"][name])
     for name, optimizer in state.optimizers.items():
-        with saved.naming_field(f"optimizers.{name}"):
+        with checkpoint_schema.naming_field(f"optimizers.{name}"):
             optimizer.load_state_dict(content["optimizers"][name])
     for name, memory in state.memory.items():
-        with saved.naming_field(f"memory.{name}"):
+        with checkpoint_schema.naming_field(f"memory.{name}"):
             memory.load_state_dict(content["memory"][name])
     state.sums, state.counts = dict(content["sums"]), dict(content["counts"])
     state.stopped, state.ended = plain.stopped, plain.ended
-    with saved.naming_field("genotype"):
+    with checkpoint_schema.naming_field("genotype"):
         state.genotype = None if plain.genotype is None else Genotype.from_json(plain.genotype)
     for place, one in enumerate(plain.decisions):
-        with saved.naming_field(f"decisions.{place}"):
+        with checkpoint_schema.naming_field(f"decisions.{place}"):
             state.decisions.append(Decision(Genotype.from_json(one.genotype), one.note))
     torch.set_num_threads(plain.threads)
     return state
 
 
-def _check_place(method: Method, plain: saved.SavedSearch, plan: Plan) -> None:
+def _check_place(method: Method, plain: checkpoint_schema.SavedSearch, plan: Plan) -> None:
     """Check that the place of a checkpoint lies inside the plan, or raise a ValueError.
 
     A method with a finalisation may train in further epochs after the last one.
     """
     last = plan.epochs - 1
     goes_on = method.patch.finalise is not None
-    saved.check_bound("epoch", plain.epoch, saved.MOST if goes_on else plan.epochs)
+    checkpoint_schema.check_bound(
+        "epoch", plain.epoch, checkpoint_schema.MOST if goes_on else plan.epochs
+    )
     steps = 0
     if goes_on or plain.epoch <= last:
         steps = method.stepper.steps(method, plan, min(plain.epoch, last))
-    saved.check_bound("step", plain.step, steps)
+    checkpoint_schema.check_bound("step", plain.step, steps)
     for name in ("dies", "ended"):
-        saved.check_bound(name, getattr(plain, name) or 0, plan.epochs)
-    saved.check_bound("born", plain.born, min(plain.epoch, plain.dies - 1))
+        checkpoint_schema.check_bound(name, getattr(plain, name) or 0, plan.epochs)
+    checkpoint_schema.check_bound("born", plain.born, min(plain.epoch, plain.dies - 1))
 
 
-def _check_tensors(state: State, plain: saved.SavedSearch) -> None:
+def _check_tensors(state: State, plain: checkpoint_schema.SavedSearch) -> None:
     """Check that each tensor has the shape and type of a new one, or raise a ValueError."""
-    saved.check_keys("nets", plain.nets, state.nets)
+    checkpoint_schema.check_keys("nets", plain.nets, state.nets)
     for name, net in state.nets.items():
-        saved.check_tensors(f"nets.{name}", plain.nets[name], net.state_dict())
-    saved.check_tensors("alphas", plain.alphas, state.alphas)
-    saved.check_keys("optimizers", plain.optimizers, state.optimizers)
+        checkpoint_schema.check_tensors(f"nets.{name}", plain.nets[name], net.state_dict())
+    checkpoint_schema.check_tensors("alphas", plain.alphas, state.alphas)
+    checkpoint_schema.check_keys("optimizers", plain.optimizers, state.optimizers)
     for name, optimizer in state.optimizers.items():
-        saved.check_optimizer(f"optimizers.{name}", plain.optimizers[name], optimizer)
-    saved.check_keys("memory", plain.memory, state.memory)
+        checkpoint_schema.check_optimizer(f"optimizers.{name}", plain.optimizers[name], optimizer)
+    checkpoint_schema.check_keys("memory", plain.memory, state.memory)
     for name, memory in state.memory.items():
-        with saved.naming_field(f"memory.{name}"):
+        with checkpoint_schema.naming_field(f"memory.{name}"):
             fresh = memory.state_dict()
-            saved.check_keys(f"memory.{name}", plain.memory[name], fresh)
-            saved.check_like(f"memory.{name}", plain.memory[name], fresh)
+            checkpoint_schema.check_keys(f"memory.{name}", plain.memory[name], fresh)
+            checkpoint_schema.check_like(f"memory.{name}", plain.memory[name], fresh)
     sums = dict.fromkeys(plain.counts, torch.zeros((), dtype=torch.float64))
-    saved.check_tensors("sums", plain.sums, sums)
+    checkpoint_schema.check_tensors("sums", plain.sums, sums)
 
 
 def _advice(path: Path, otherwise: str = "restore it from a copy") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from archgrad.arguments import named_if_wrong
 from archgrad.bounds import EPOCHS
 from archgrad.searching.patch import RULES, SETTLED, Merge, Patch
 
@@ -85,6 +86,7 @@ def _acts_in_alpha_steps_alone(patch: Patch) -> bool:
     return patch.needs_alphas or (bool(acting) and all(rule.in_alpha_steps for rule in acting))
 
 
+@named_if_wrong
 def compose(*patches: Patch, settle: Patch | None = None) -> Patch:
     """Return one patch that has the effects of several, merged field by field (`Merge`).
 

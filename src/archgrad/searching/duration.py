@@ -69,7 +69,7 @@ class Remaining:
         """The estimated seconds of all kinds."""
         return sum(term.seconds for term in self.terms)
 
-    def of(self, *beginnings: str) -> float:
+    def seconds_of(self, *beginnings: str) -> float:
         """Return the seconds of the kinds whose names begin with one of these texts."""
         return sum(term.seconds for term in self.terms if term.kind.startswith(beginnings))
 
@@ -109,7 +109,7 @@ class Costs:
             times *= factor
         return None
 
-    def left(self, parts: Iterable[Part]) -> Remaining:
+    def remaining(self, parts: Iterable[Part]) -> Remaining:
         """Return the estimate of the work to come.
 
         A part of 0 units still tells by its ``like`` how kinds compare.

@@ -34,31 +34,31 @@ class Trace:
     """Record when each part of a search first exceeded its bound.
 
     A part is a term of a loss, or a name. The first part is the cause, because all others follow
-    within a step. `note` stays on the device; only `earliest` waits for it.
+    within a step. `note` stays on the device; only `first_diverged` waits for it.
     """
 
     def __init__(self) -> None:
         self.clock = 0
         # Parts that are recorded together -> the clock of each one's first fault; inf before it.
-        self.first: dict[tuple[object, ...], Tensor] = {}
+        self.first_faults: dict[tuple[object, ...], Tensor] = {}
 
     def note(self, parts: Sequence[object], values: Tensor) -> None:
-        """Record the current sizes of parts.
+        """Record when the value of each part first exceeds its bound.
 
         Args:
             parts: Parts, in the order in which they follow from each other.
-            values: Their sizes (parts,).
+            values: Their values (parts,).
         """
         self.clock += 1
         fine = values.detach().abs() < LARGEST  # false for nan
         when = torch.where(fine, math.inf, float(self.clock))
-        known = self.first.get(key := tuple(parts))
-        self.first[key] = when if known is None else torch.minimum(known, when)
+        known = self.first_faults.get(key := tuple(parts))
+        self.first_faults[key] = when if known is None else torch.minimum(known, when)
 
-    def earliest(self) -> object | None:
+    def first_diverged(self) -> object | None:
         """Return the part that first exceeded its bound, or None if no part did."""
-        moments = torch.cat(list(self.first.values())).tolist() if self.first else []
-        parts = [part for key in self.first for part in key]
+        moments = torch.cat(list(self.first_faults.values())).tolist() if self.first_faults else []
+        parts = [part for key in self.first_faults for part in key]
         moment, place = min(
             ((moment, place) for place, moment in enumerate(moments)), default=(math.inf, 0)
         )
@@ -84,7 +84,7 @@ def check_finite(method: Method, state: State) -> None:
         ValueError: They have. The message names the part that diverged first, and the setting that
             drives it.
     """
-    first = state.trace.earliest()
+    first = state.trace.first_diverged()
     if first is not None:
         raise _diverged(method, state, first)
     # The averages show it for a stepper that records nothing in the trace.

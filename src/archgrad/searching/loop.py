@@ -10,6 +10,7 @@ import torch
 
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.space import check_cells
+from archgrad.arguments import named_if_wrong
 from archgrad.diagnostics.entropy import mean_entropy
 from archgrad.searching import checks
 from archgrad.searching.observer import Observer
@@ -24,6 +25,7 @@ class Found(NamedTuple):
     state: State
 
 
+@named_if_wrong
 def search(
     method: Method,
     data: SearchData,

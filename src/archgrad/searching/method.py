@@ -1,6 +1,8 @@
 """A method: a patch over a space, with DARTS in every place that the patch leaves open.
 
-It starts a search, takes its steps, selects a genotype and finalises; it does not import the loop.
+It starts a search, takes its steps, begins its stages, selects a genotype and finalises. It does
+not import the loop. A `Stage` (`archgrad.searching.types`) changes the space, and `Method.build`
+then makes the networks of the new space.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Batch, Loss, Metric
 from archgrad.arch.space import AlphaSettings, Space, WeightSettings
+from archgrad.arguments import named_if_wrong
 from archgrad.components.context import Context, Progress
 from archgrad.components.hypergradient import Hypergradient, first_order
 from archgrad.components.losses import Term, accuracy, label_loss, task
 from archgrad.components.relax import softmax
 from archgrad.components.schedules import epoch_at_share
 from archgrad.components.select import strongest_genotype
-from archgrad.cost import room
+from archgrad.cost import process_memory
 from archgrad.cost.limits import Limits
 from archgrad.devices import device_named
 from archgrad.errors import counted, short_repr, unknown_name
@@ -192,7 +195,7 @@ class Method:
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """The metrics of a pass: the accuracy, unless the patch has others."""
-        return {"accuracy": accuracy} if self.patch.metrics is None else self.patch.metrics
+        return self.patch.metrics or {"accuracy": accuracy}
 
     @property
     def weight_terms(self) -> tuple[Term, ...]:
@@ -248,7 +251,7 @@ class Method:
         given = options.values(
             f"{self.name}: {name}", options.model(type(usual)), getattr(self.patch, name)
         )
-        return replace(usual, **given)  # type: ignore[type-var]
+        return replace(usual, **given)
 
     @cached_property
     def alpha_settings(self) -> Callable[[Plan], AlphaSettings]:
@@ -374,7 +377,7 @@ class Method:
         Nothing else builds them. It happens at the start, at a stage, and before a checkpoint is
         loaded.
         """
-        room.check_memory(space)
+        process_memory.check_memory(space)
         state.space, state.identity = space, self.identity(state.plan)
         state.nets = self.stepper.nets(space)
         # Every network is initialised before any moves, because modules that two networks share
@@ -590,3 +593,6 @@ class Method:
         exact = {name: rows.double() for name, rows in state.alphas.items()}
         mixture = self.mixture(exact, self.context(state, "readout"))
         return self.select(mixture, state.space.groups, self.limits if limits is None else limits)
+
+
+Method.__init__ = named_if_wrong(Method.__init__)  # type: ignore[method-assign]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archgrad.arch.edges import EdgeGroup
 from archgrad.arch.passes import Loss, Metric
+from archgrad.arguments import named_if_wrong
 from archgrad.components.hypergradient import Hypergradient
 from archgrad.components.losses import Term
 from archgrad.components.schedules import Scalar, When
@@ -50,7 +51,7 @@ class Merge(Enum):
 
 
 class Rule(NamedTuple):
-    """How a field of `Patch` is merged and checked."""
+    """Rule by which a field of `Patch` is merged and checked."""
 
     merge: Merge
     functions: bool = False  # every value must be callable
@@ -81,8 +82,8 @@ class Patch:
             compose with it.
         reshape: Changes of the mixture, in order, in the readout too.
         loss: Loss in the place of the cross-entropy, in both halves of a step.
-        metrics: Name -> function (output, batch) -> scalar or None, in the place of the accuracy
-            that the records have for each half of a step.
+        metrics: Name -> function (output, batch) -> scalar or None, recorded for each half of a
+            step; without any the records have the accuracy.
         weight_terms: Terms added to the loss of the weights.
         alpha_terms: Terms added to the loss of the alphas.
         train_alpha_terms: Terms of the alphas that are computed on training images.
@@ -112,6 +113,9 @@ class Patch:
         stepper: Stepper in the place of `archgrad.searching.steps.Bilevel`.
         needs_alphas: Whether the method does nothing without alpha steps, even if one of its
             fields acts in weight steps.
+        reads_logits: Names of the methods that read the logits (B, K) of a classifier, which a
+            module of the user's need not have.
+        reads_accuracy: Names of the methods that judge networks by their accuracy.
         origins: Methods that made this patch, with their options.
 
     Raises:
@@ -125,8 +129,8 @@ class Patch:
     any_mixture: bool = field(default=False, metadata=_rule(Merge.OF_UNIT, descriptive=True))
     reshape: tuple[Reshape, ...] = field(default=(), metadata=_rule(Merge.ADDED, functions=True))
     loss: Loss | None = field(default=None, metadata=_rule(Merge.ONE, functions=True))
-    metrics: Mapping[str, Metric] | None = field(
-        default=None, metadata=_rule(Merge.ONE, descriptive=True)
+    metrics: Mapping[str, Metric] = field(
+        default_factory=dict, metadata=_rule(Merge.KEYS, functions=True, descriptive=True)
     )
     weight_terms: tuple[Term, ...] = field(default=(), metadata=_rule(Merge.ADDED, functions=True))
     alpha_terms: tuple[Term, ...] = field(
@@ -179,6 +183,10 @@ class Patch:
     )
     stepper: Stepper | None = field(default=None, metadata=_rule(Merge.ONE))
     needs_alphas: bool = field(default=False, metadata=_rule(Merge.ALL, descriptive=True))
+    reads_logits: tuple[str, ...] = field(default=(), metadata=_rule(Merge.ADDED, descriptive=True))
+    reads_accuracy: tuple[str, ...] = field(
+        default=(), metadata=_rule(Merge.ADDED, descriptive=True)
+    )
     origins: tuple[Origin, ...] = field(default=(), metadata=_rule(Merge.ADDED, descriptive=True))
 
     def __post_init__(self) -> None:
@@ -221,6 +229,9 @@ class Patch:
         """Return the names of the fields that this patch sets and that change a search."""
         unset = Patch("")
         return frozenset(name for name in CHANGES if getattr(self, name) != getattr(unset, name))
+
+
+Patch.__init__ = named_if_wrong(Patch.__init__)  # type: ignore[method-assign]
 
 
 def _several(value: Any) -> tuple[Any, ...]:

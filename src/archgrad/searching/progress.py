@@ -27,7 +27,7 @@ Clock = Callable[[], float]
 class TimeLeft(Protocol):
     """Estimate the remaining time, as `archgrad.observers.timing.Timing` does."""
 
-    def left(self, state: State) -> Remaining:
+    def remaining(self, state: State) -> Remaining:
         """Return the estimate of the work to come."""
 
 
@@ -48,38 +48,38 @@ class SignsOfLife:
     ) -> None:
         self.say, self.seconds, self.clock = say, seconds, clock
         self.place, self.end = "", None  # type: str, float | None
-        self.spoken, self.over = clock(), threading.Event()
+        self.last_line, self.finished = clock(), threading.Event()
 
-    def at(self, place: str, left: float | None = None) -> None:
+    def set_place(self, place: str, left: float | None = None) -> None:
         """Set the place of the work, and the seconds that are left; None keeps the expected end."""
         self.place = place
         if left is not None:
             self.end = self.clock() + left
 
-    def spoke(self) -> None:
+    def note_line(self) -> None:
         """Record that a line was printed, so that the next one is due ``seconds`` later."""
-        self.spoken = self.clock()
+        self.last_line = self.clock()
 
-    def sign(self) -> str | None:
+    def line_due(self) -> str | None:
         """Return the line that is due now, or None."""
-        if not self.place or self.clock() - self.spoken < self.seconds:
+        if not self.place or self.clock() - self.last_line < self.seconds:
             return None
-        self.spoke()
+        self.note_line()
         if self.end is None:
             return self.place
         return f"{self.place}, {time_left_text(self.end - self.clock())}"
 
     def __enter__(self) -> SignsOfLife:
         if self.say is not None:
-            threading.Thread(target=self._speak, args=(self.say,), daemon=True).start()
+            threading.Thread(target=self._print_lines, args=(self.say,), daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.over.set()
+        self.finished.set()
 
-    def _speak(self, say: Callable[[str], Any]) -> None:
-        while not self.over.wait(min(1.0, self.seconds)):
-            if (line := self.sign()) is not None:
+    def _print_lines(self, say: Callable[[str], Any]) -> None:
+        while not self.finished.wait(min(1.0, self.seconds)):
+            if (line := self.line_due()) is not None:
                 # Where standard output is full or closed, the next line of the main thread fails.
                 with suppress(OSError):
                     say(line)
@@ -111,21 +111,21 @@ class Bar(Observer):
                 self.task,
                 description=line,
                 completed=method.steps_done(state),
-                left=self._left(state).removeprefix(", "),
+                left=self._time_left_text(state).removeprefix(", "),
             )
         over = state.step == method.steps(state)
         place = "its end" if over else f"step {state.step}/{method.steps(state)}"
         left = None
         if self.timing and (over or state.step % 10 == 1):
-            left = self.timing.left(state).seconds
-        self.life.at(f"epoch {state.epoch + 1}/{state.plan.epochs}, {place}", left)
+            left = self.timing.remaining(state).seconds
+        self.life.set_place(f"epoch {state.epoch + 1}/{state.plan.epochs}, {place}", left)
 
     def on_epoch(self, method: Method, state: State, data: SearchData, row: Row) -> None:
         self._print(
             state, self._line(method, state, row, row["epoch"]) + f"  {row['seconds']:.0f} s"
         )
         over = state.stopped or state.epoch == state.plan.epochs
-        self.life.at(
+        self.life.set_place(
             "after the last epoch" if over else f"epoch {state.epoch + 1}/{state.plan.epochs}"
         )
 
@@ -137,20 +137,22 @@ class Bar(Observer):
             if isinstance(value, str | int | float)
         )
         self._print(state, f"decided {len(state.decisions)}: {note}")
-        self.life.at(f"after decision {len(state.decisions)}")
+        self.life.set_place(f"after decision {len(state.decisions)}")
 
     def close(self) -> None:
         """Remove the bar."""
         self.progress.stop()
 
     def _print(self, state: State, line: str) -> None:
-        self.progress.console.print(line + self._left(state), highlight=False, markup=False)
-        self.life.spoke()
+        self.progress.console.print(
+            line + self._time_left_text(state), highlight=False, markup=False
+        )
+        self.life.note_line()
         if self.timing:
-            self.life.at(self.life.place, self.timing.left(state).seconds)
+            self.life.set_place(self.life.place, self.timing.remaining(state).seconds)
 
-    def _left(self, state: State) -> str:
-        left = self.timing.left(state) if self.timing else None
+    def _time_left_text(self, state: State) -> str:
+        left = self.timing.remaining(state) if self.timing else None
         return f", {time_left_text(left.seconds)}" if left and left.terms else ""
 
     def _line(self, method: Method, state: State, row: Row, epoch: int | None = None) -> str:
@@ -217,5 +219,5 @@ def signs_of_life(console: Console, place: str = "reading the images") -> SignsO
         if console.is_terminal
         else lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
     )
-    alive.at(place)
+    alive.set_place(place)
     return alive

@@ -76,9 +76,12 @@ def forward(
         mixture = replace(mixture, recompute=state.recompute == "cells")
         with seeded(*place, device=state.device), autocast(state):
             arguments, drop = (batch.images, mixture), {"drop_path": mixture.drop_path}
-            if weights is None:
-                return module(*arguments, **drop)
-            return functional_call(module, dict(weights), arguments, drop)
+            output: Output = (
+                module(*arguments, **drop)
+                if weights is None
+                else functional_call(module, dict(weights), arguments, drop)
+            )
+            return output
 
     @torch.no_grad()
     def again(alphas: Alphas, weights: NamedTensors | None) -> Output:
@@ -96,7 +99,10 @@ def autocast(state: State) -> torch.autocast:
 
 
 def total_loss(terms: tuple[Term, ...], passed: Forward, trace: Trace) -> Tensor:
-    """Return the sum of the terms. The trace records their sizes."""
+    """Return the sum of the terms.
+
+    The trace records when the value of a term first exceeds its bound.
+    """
     each = torch.stack([term_value(term, passed) for term in terms])
     trace.note(terms, each)
     return each.sum() if len(terms) > 1 else each[0]
@@ -115,8 +121,8 @@ def term_value(term: Term, passed: Forward) -> Tensor:
         f"a tensor of shape {tuple(value.shape)}" if torch.is_tensor(value) else short_repr(value)
     )
     raise ValueError(
-        f"term {getattr(term, '__name__', type(term).__name__)!r} of the loss gives {given}: a "
-        "scalar tensor is expected"
+        f"loss term {getattr(term, '__name__', type(term).__name__)!r} returned {given}; "
+        "a scalar tensor is expected"
     )
 
 
@@ -138,6 +144,7 @@ def pass_metrics(method: Method, prefix: str, passes: Sequence[tuple[float, Forw
             if (value := metric(passed.output, passed.batch)) is not None:
                 values[name] = value
         for name, value in values.items():
+            value = value.detach()  # the loss of a user's function has a graph
             part = value if len(passes) == 1 else share * value
             key = f"{prefix}_{name}"
             found[key] = found[key] + part if key in found else part
@@ -243,8 +250,7 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
         found = {name: found[name] + g if name in found else g for name, g in part.items()}
         passes.append((share, passed))
     move_alphas(state, found)
-    for _, passed in passes:
-        show_to_memories(state, passed)
+    show_to_memories(state, passed)
     return pass_metrics(method, method.alpha_split, passes)
 
 
@@ -268,9 +274,7 @@ def part_hypergradient(
     def lower(alphas: Alphas, weights: NamedTensors | None) -> tuple[Tensor, Forward]:
         return weight_loss(method, state, train, alphas, weights)
 
-    problem = Problem(
-        net, state.alphas, dict(net.named_parameters()), state.optimizers["weights"], upper, lower
-    )
+    problem = Problem(net, state.alphas, trained(net), state.optimizers["weights"], upper, lower)
     found, passed = method.hypergradient(problem)
     if method.patch.train_alpha_terms:
         further = train_gradients(method, state, train)
@@ -300,7 +304,7 @@ def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Value
     The alphas are detached, because this half of the step does not train them.
     """
     net = state.nets["search"]
-    named = dict(net.named_parameters())
+    named = trained(net)
     alphas = {name: rows.detach() for name, rows in state.alphas.items()}
     found: Gradients = {}
     passes = []
@@ -312,9 +316,13 @@ def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Value
     for transform in method.patch.transforms:
         found = transform(found, passed)
     move_weights(method, state, "weights", named, found)
-    for _, passed in passes:
-        show_to_memories(state, passed)
+    show_to_memories(state, passed)
     return pass_metrics(method, "train", passes)
+
+
+def trained(net: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters by name, without those that the user has frozen."""
+    return {name: weight for name, weight in net.named_parameters() if weight.requires_grad}
 
 
 def added(one: Gradients, other: Gradients) -> Gradients:
@@ -368,10 +376,10 @@ def weight_loss(
         return loss_at(mixture)
 
     def probe(moved: Mixture) -> Tensor:
-        with probing(net), frozen(net.parameters()):
-            return loss_at(moved)[0]
+        return loss_at(moved)[0]
 
-    parts = [
-        (share, *loss_at(moved)) for share, moved in method.patch.perturb(mixture, probe, context)
-    ]
+    # The gradients of a probe are taken inside too, where a module of the user's may recompute it.
+    with probing(net), frozen(net.parameters()):
+        perturbed = method.patch.perturb(mixture, probe, context)
+    parts = [(share, *loss_at(moved)) for share, moved in perturbed]
     return torch.stack([share * loss for share, loss, _ in parts]).sum(), parts[0][2]

@@ -85,7 +85,7 @@ class SearchData(Protocol):
 
         Args:
             split: Name of the split.
-            epoch: Number of the epoch, from 0 on.
+            epoch: Index of the epoch, counted from 0.
             start: First step.
             steps: Number of batches; None: those of one epoch.
         """

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from archgrad import plugins
 from archgrad.arch.space import Space
+from archgrad.arguments import named_if_wrong
 from archgrad.errors import short_repr
 from archgrad.spaces import options
 from archgrad.spaces.cells import Cell
@@ -36,6 +37,7 @@ __all__ = [
     "NasBenchMacro",
     "Primitive",
     "Style",
+    "entry",
     "options",
     "space",
     "space_of",
@@ -79,11 +81,13 @@ SPACES: dict[str, Entry] = {
 }
 
 
+@named_if_wrong
 def space(name: str, /, **options: Any) -> Space:
     """Return the search space of a name.
 
     Args:
-        name: Name of the space, as `archgrad spaces` lists it.
+        name: Name of the space, as `archgrad spaces` lists it, or ``mypackage.nets:Net`` for a
+            module of your own.
         options: Options of the space, such as ``channels`` and ``cells``.
 
     Returns:
@@ -95,10 +99,26 @@ def space(name: str, /, **options: Any) -> Space:
     >>> space("nasbench201", channels=8).groups["cell"].width
     5
     """
+    return entry(name).build().resized(**options)
+
+
+def entry(name: str) -> Entry:
+    """Return the line of a space in the table.
+
+    Args:
+        name: Name of the space, or ``mypackage.nets:Net`` for a module of your own.
+
+    Returns:
+        The line.
+
+    Raises:
+        ValueError: There is no such space, or the module cannot be imported.
+    """
     plugins.load_entry_points()
+    plugins.load_space(name)
     if name not in SPACES:
         raise plugins.unknown("space", name, SPACES)
-    return SPACES[name].build().resized(**options)
+    return SPACES[name]
 
 
 def space_of(given: Any) -> Space:

@@ -40,7 +40,7 @@ class Layer(NamedTuple):
     first: bool  # the first layer of its stage
 
     @property
-    def keeps(self) -> bool:
+    def keeps_shape(self) -> bool:
         """Return whether the output has the shape of the input."""
         return self.stride == 1 and self.inputs == self.outputs
 
@@ -92,7 +92,8 @@ class InvertedResidual(nn.Module):
         """Return (B, outputs, H', W') for x (B, inputs, H, W)."""
         hidden = x if self.expand is None else self.activation(self.expand(x))
         hidden = self.squeeze(self.activation(self.bn(self.depthwise(hidden))))
-        return self.project(hidden) + x if self.residual else self.project(hidden)
+        out: Tensor = self.project(hidden)
+        return out + x if self.residual else out
 
 
 class Downsample(nn.Module):
@@ -110,7 +111,8 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the convolution of x (B, C, H, W) times ``weight``, a scalar."""
-        return self.conv(x[:, :, :: self.stride, :: self.stride], weight)
+        out: Tensor = self.conv(x[:, :, :: self.stride, :: self.stride], weight)
+        return out
 
 
 def rounded(channels: float, divisor: int = 8) -> int:
@@ -175,7 +177,7 @@ def primitives(layer: Layer, kind: Kind) -> Callable[[str, int], Primitive]:
     """
 
     def lookup(name: str, stride: int) -> Primitive:
-        if name == SKIP and layer.keeps:
+        if name == SKIP and layer.keeps_shape:
             return PRIMITIVES[SKIP]
         if name == SKIP:
             return Primitive(
@@ -189,7 +191,7 @@ def primitives(layer: Layer, kind: Kind) -> Callable[[str, int], Primitive]:
         def build(channels: int, step: int, style: Style) -> nn.Module:
             # With partial channels (PC-DARTS) the block is a narrower one of the same kind.
             return InvertedResidual(
-                channels if layer.keeps else layer.inputs,
+                channels if layer.keeps_shape else layer.inputs,
                 channels,
                 kernel,
                 expansion,
@@ -198,6 +200,6 @@ def primitives(layer: Layer, kind: Kind) -> Callable[[str, int], Primitive]:
                 kind,
             )
 
-        return Primitive(build, rectified=False, path="residual" if layer.keeps else "never")
+        return Primitive(build, rectified=False, path="residual" if layer.keeps_shape else "never")
 
     return lookup

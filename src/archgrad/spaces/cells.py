@@ -71,7 +71,7 @@ class Node:
         """Return the channels that bypass the ops, pooled if the edges have stride 2."""
         return partial_channels.rest(self.value, self.k, self.stride)
 
-    def once(self, name: str, function: Callable[[Tensor], Tensor]) -> Tensor:
+    def compute_once(self, name: str, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Return ``function(self.part)``, which is computed only once for each name."""
         if name not in self._known:
             self._known[name] = function(self.part)
@@ -166,11 +166,11 @@ class Cell(nn.Module):
             self.width + self.extras,
         ), mixture.weights.shape
         rows = None if mixture is None else _scalars(mixture.weights.to(states[0].value))
-        sums = self._sums(mixture, states[0].value)
+        sums = self._weight_sums(mixture, states[0].value)
         for target, ops in self.plan.items():
-            made = self._node(ops, states, mixture, rows, drop_path)
+            made = self._sum_of_ops(ops, states, mixture, rows, drop_path)
             states[target] = Node(
-                made if self.k == 1 else self._whole(made, ops, states, sums), self.k, 1
+                made if self.k == 1 else self._joined_node(made, ops, states, sums), self.k, 1
             )
         outputs = [states[node].value for node in self.concat]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
@@ -196,12 +196,14 @@ class Cell(nn.Module):
         ]
         if not found:
             raise ValueError(f"edge {edge} has no primitive {name!r}")
-        return self._module(found[0])
+        return self._module_of(found[0])
 
-    def _module(self, op: Op) -> nn.Module:
-        return (self.shared if op.shared else self.edges)[op.place][op.key]  # type: ignore[index]
+    def _module_of(self, op: Op) -> nn.Module:
+        modules = (self.shared if op.shared else self.edges)[op.place]
+        found: nn.Module = modules[op.key]  # type: ignore[index]
+        return found
 
-    def _node(
+    def _sum_of_ops(
         self,
         ops: list[Op],
         states: Mapping[int, Node],
@@ -226,9 +228,9 @@ class Cell(nn.Module):
                     continue
             if op.primitive == "none":
                 continue
-            out = self._run(op, states[op.source], weight)
+            out = self._run_op(op, states[op.source], weight)
             if self.training:
-                out = self._dropped(
+                out = self._drop_output(
                     op,
                     states[op.source],
                     out,
@@ -248,7 +250,7 @@ class Cell(nn.Module):
             total = total + (scalar - scalar.detach())
         return total
 
-    def _whole(
+    def _joined_node(
         self, made: Tensor, ops: list[Op], states: Mapping[int, Node], sums: Sequence[Tensor]
     ) -> Tensor:
         """Return a node with partial channels, from the output of its ops and the bypassed rest."""
@@ -260,7 +262,7 @@ class Cell(nn.Module):
         )
         return partial_channels.joined(made, passed, self.k)
 
-    def _sums(self, mixture: CellMixture | None, like: Tensor) -> Sequence[Tensor]:
+    def _weight_sums(self, mixture: CellMixture | None, like: Tensor) -> Sequence[Tensor]:
         """Return for each edge the sum of its searched weights, the factor of the bypassed rest."""
         if self.k == 1:
             return ()
@@ -271,14 +273,15 @@ class Cell(nn.Module):
         )
         return weights.sum(1).to(like).unbind()
 
-    def _run(self, op: Op, state: Node, weight: Tensor | None) -> Tensor:
-        module = self._module(op)
+    def _run_op(self, op: Op, state: Node, weight: Tensor | None) -> Tensor:
+        module = self._module_of(op)
         if op.shared:
-            return state.once(op.primitive, module)
-        value = state.once("relu", F.relu) if op.rectified else state.part
-        return module(value, weight) if op.scaled else module(value)
+            return state.compute_once(op.primitive, module)
+        value = state.compute_once("relu", F.relu) if op.rectified else state.part
+        out: Tensor = module(value, weight) if op.scaled else module(value)
+        return out
 
-    def _dropped(
+    def _drop_output(
         self, op: Op, state: Node, out: Tensor, dropout: Mapping[str, float], drop_path: float
     ) -> Tensor:
         if dropout.get(op.primitive, 0.0) > 0:

@@ -6,9 +6,12 @@ as in cells. The depth is searched, because a layer that is an identity computes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, channels_last, nn
 
 from archgrad.arch.chain import layer_name
@@ -23,6 +26,10 @@ from archgrad.spaces.cells import Cell
 from archgrad.spaces.derived import Derived
 from archgrad.spaces.primitives import Style
 
+Select = Callable[[Sequence[str]], nn.Module]
+"""(selected primitives) -> the module of a layer."""
+Fill = Callable[[EdgeGroup, Select], nn.Module]
+"""(edge group, `Select`) -> a module in the place of a layer."""
 Stages = tuple[tuple[Layer, ...], ...]
 
 
@@ -79,7 +86,7 @@ def check(space: Any, stages: Stages) -> None:
                 raise ValueError(
                     f"primitives of {name!r} must name at least one, or the chain would end there"
                 )
-    for layer in (layer for stage in stages for layer in stage if layer.keeps):
+    for layer in (layer for stage in stages for layer in stage if layer.keeps_shape):
         if layer.outputs % space.partial_channels:
             raise ValueError(
                 f"{layer.name} has {layer.outputs} channels, "
@@ -155,6 +162,46 @@ def derive(space: Any, genotype: Genotype | str, given: Mapping[str, Any]) -> De
     return Derived(genotype, built)
 
 
+def filled(space: Any, fill: Fill, size: int) -> tuple[nn.Module, tuple[Tensor]]:
+    """Return a network with other modules for its layers, as `archgrad.modules.ram` needs it.
+
+    Args:
+        space: The space.
+        fill: (edge group, function) -> the module for a layer. The function returns the layer with
+            selected primitives.
+        size: Side of an image in pixels.
+
+    Returns:
+        A network that returns logits, and an example of its inputs. All weights are 0.
+    """
+    narrow = {name: (group.edges[0].primitives[:1],) for name, group in space.groups.items()}
+    with torch.device("meta"):
+        net: ChainNet = space.resized(primitives=narrow).supernet()  # its layers are replaced
+        for name, group in space.groups.items():
+            net.layers[name] = fill(group, partial(net.layer, group))
+    net.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in (*net.parameters(), *net.buffers()):
+            tensor.zero_()
+    return Logits(net), (torch.zeros(1, space.in_channels, size, size),)
+
+
+class Logits(nn.Module):
+    """Return the logits of a network alone, so that its features are not kept.
+
+    Args:
+        network: The network.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (B, K) of images (B, C, H, W)."""
+        return self.network(images).logits  # type: ignore[no-any-return]
+
+
 class ChainNet(nn.Module):
     """The supernet of a chain space.
 
@@ -179,15 +226,14 @@ class ChainNet(nn.Module):
         kind: Kind = PLAIN,
     ) -> None:
         super().__init__()
-        groups, style, k = space.groups, Style(space.affine, space.track), space.partial_channels
         layers = [layer for stage in stages for layer in stage]
-        self.names = tuple(layer.name for layer in layers)
+        self.space, self.kind = space, kind
+        self.plan = {layer.name: layer for layer in layers}
+        self.names = tuple(self.plan)
         self.ends = tuple(stage[-1].name for stage in stages)
         self.feature_channels = tuple(stage[-1].outputs for stage in stages)
         self.stem = stem
-        self.layers = nn.ModuleDict(
-            {layer.name: _cell(groups[layer.name], layer, style, kind, k) for layer in layers}
-        )
+        self.layers = nn.ModuleDict({name: self._cell(space.groups[name]) for name in self.names})
         self.head = head
         self.classifier = nn.Linear(features, space.classes)
         self.to(memory_format=channels_last)  # type: ignore[call-overload]
@@ -211,13 +257,24 @@ class ChainNet(nn.Module):
         cell: Any = self.layers[group]
         return [cell.ops(edge, primitive)]
 
+    def layer(self, group: EdgeGroup, primitives: Sequence[str]) -> Cell:
+        """Return a new layer that has only some primitives of its group."""
+        edge = group.edges[0]._replace(primitives=tuple(primitives))
+        made = self._cell(replace(group, edges=(edge,)))
+        return made.to(memory_format=channels_last)  # type: ignore[call-overload,no-any-return]
 
-def _cell(group: EdgeGroup, layer: Layer, style: Style, kind: Kind, k: int) -> Cell:
-    """Return the cell of a layer.
+    def _cell(self, group: EdgeGroup) -> Cell:
+        """Return the cell of a layer.
 
-    If the shape changes, no channel can bypass the ops, so all go through them [reconstructed].
-    """
-    lookup = blocks.primitives(layer, kind)
-    return Cell(
-        group, [nn.Identity()], layer.outputs, layer.stride, style, k if layer.keeps else 1, lookup
-    )
+        If the shape changes, no channel can bypass the ops, so all go through them [reconstructed].
+        """
+        layer, space = self.plan[group.name], self.space
+        return Cell(
+            group,
+            [nn.Identity()],
+            layer.outputs,
+            layer.stride,
+            Style(space.affine, space.track),
+            space.partial_channels if layer.keeps_shape else 1,
+            blocks.primitives(layer, self.kind),
+        )

@@ -107,7 +107,7 @@ class Darts:
         options.check_flags(self, "affine", "pool_bn", "track", "auxiliary")
         if self.stem not in STEMS:
             raise unknown_name("stem", self.stem, STEMS)
-        edges = dict.fromkeys(GROUPS, len(self._ends))
+        edges = dict.fromkeys(GROUPS, len(self._edge_ends))
         object.__setattr__(self, "primitives", options.primitive_sets(self.primitives, edges))
         object.__setattr__(
             self, "concat", options.concats(self.concat, edges, range(2, self.nodes + 2))
@@ -134,7 +134,7 @@ class Darts:
                 group,
                 tuple(
                     Edge(source, target, names)
-                    for (source, target), names in zip(self._ends, self._sets(group))
+                    for (source, target), names in zip(self._edge_ends, self._primitive_sets(group))
                 ),
                 concat=inner if self.concat is None else self.concat[group],
                 keep=2,
@@ -153,14 +153,14 @@ class Darts:
         return {self.cells // 3, 2 * self.cells // 3}
 
     @property
-    def _ends(self) -> list[tuple[int, int]]:
+    def _edge_ends(self) -> list[tuple[int, int]]:
         return [(source, target) for target in range(2, self.nodes + 2) for source in range(target)]
 
-    def _sets(self, group: str) -> tuple[tuple[str, ...], ...]:
+    def _primitive_sets(self, group: str) -> tuple[tuple[str, ...], ...]:
         sets = self.primitives
         if sets is None:
             sets = EIGHT if self.name == "darts" else robust_tables()[self.name]
-        return sets[group] if isinstance(sets, Mapping) else (sets,) * len(self._ends)
+        return sets[group] if isinstance(sets, Mapping) else (sets,) * len(self._edge_ends)
 
     def resized(self, **changes: Any) -> Darts:
         """Return the same space with other options, as `Space.resized`.

@@ -60,9 +60,9 @@ def depthwise_conv2d(
     elsewhere = torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
     if not (same and fits and recorded) or elsewhere:
         return F.conv2d(x, weight, None, stride, padding, dilation, channels)
-    return _Trilinear.apply(
-        x, weight, None, Geometry(kernel, stride, padding, dilation, (x.shape[2], x.shape[3]))
-    )
+    geometry = Geometry(kernel, stride, padding, dilation, (x.shape[2], x.shape[3]))
+    out: Tensor = _Trilinear.apply(x, weight, None, geometry)  # type: ignore[no-untyped-call]
+    return out
 
 
 class _Trilinear(torch.autograd.Function):
@@ -100,7 +100,7 @@ class _Trilinear(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         moved = [_put(ctx.saved_tensors, i, t) for i, t in enumerate(tangents[:3]) if t is not None]
-        return sum(_Trilinear.apply(*operands, ctx.geometry) for operands in moved)
+        return sum(_Trilinear.apply(*operands, ctx.geometry) for operands in moved)  # type: ignore[no-untyped-call]
 
 
 def _put(operands: tuple[Any, ...], place: int, value: Tensor | None) -> tuple[Any, ...]:
@@ -203,6 +203,7 @@ def _aten(
 ) -> Tensor:
     """Return torch's own gradient by x (``by`` 0) or by w (1), of which only the shape is read."""
     steps, dilations, mask = (stride, stride), (dilation, dilation), (by == 0, by == 1, False)
-    return torch.ops.aten.convolution_backward(
+    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
         g, x, w, None, steps, padding, dilations, False, (0, 0), x.shape[1], mask
-    )[by]
+    )
+    return gradients[by]

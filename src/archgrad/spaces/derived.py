@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype
+from archgrad.arch.passes import Output
 from archgrad.arch.space import Space
-from archgrad.cost import room
+from archgrad.cost import process_memory
 
 
 class Derived(nn.Module):
@@ -22,16 +23,18 @@ class Derived(nn.Module):
         super().__init__()
         self.genotype = genotype
         self.space = space
-        room.check_memory(space)
+        process_memory.check_memory(space)
         self.network = space.supernet()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, K) of images (B, C, H, W)."""
-        return self.network(images).logits
+        output: Output = self.network(images)
+        return output.logits
 
     def forward_features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the last feature map (B, C', H', W') of each stage, for images (B, C, H, W)."""
-        return self.network(images).features
+        output: Output = self.network(images)
+        return output.features
 
 
 def without_dead_nodes(genotype: Genotype, inputs: int) -> Genotype:

@@ -88,7 +88,7 @@ class MBConv:
         for option in ("kernels", "expansions"):
             object.__setattr__(self, option, _numbers(option, getattr(self, option)))
         object.__setattr__(self, "stages", _table(self.stages))
-        blocks.check(self._usual)
+        blocks.check(self._default_primitives)
         chain.check(self, self.layout)
         for layer in (stage[0] for stage in self.layout):
             if blocks.SKIP in (names := self.groups[layer.name].edges[0].primitives) or not names:
@@ -110,10 +110,12 @@ class MBConv:
     @cached_property
     def groups(self) -> Groups:
         """Return an edge group for each layer."""
-        return chain.groups(self.layout, self.primitives, self._usual, self.extras, skips=False)
+        return chain.groups(
+            self.layout, self.primitives, self._default_primitives, self.extras, skips=False
+        )
 
     @property
-    def _usual(self) -> tuple[str, ...]:
+    def _default_primitives(self) -> tuple[str, ...]:
         return (
             *(
                 f"mb{expansion}_k{kernel}"
@@ -154,6 +156,10 @@ class MBConv:
         """Return the derived network of a genotype, as `Space.derive`."""
         return chain.derive(self, genotype, given)
 
+    def filled(self, fill: chain.Fill, size: int) -> tuple[nn.Module, tuple[Tensor]]:
+        """Return a network with other modules for its layers, as `chain.filled`."""
+        return chain.filled(self, fill, size)
+
 
 class MobileStem(nn.Module):
     """The stem: a 3x3 convolution, BN, Swish, and a depthwise separable block."""
@@ -165,7 +171,8 @@ class MobileStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (B, channels, H', W') for images (B, C, H, W)."""
-        return self.block(F.silu(self.conv(images)))
+        out: Tensor = self.block(F.silu(self.conv(images)))
+        return out
 
 
 class MobileHead(nn.Module):

@@ -146,7 +146,9 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outputs, H / 2, W / 2) for x (B, inputs, H, W)."""
         y = self.conv_b(F.relu(self.conv_a(F.relu(x))))
-        return y + self.shortcut(F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False))
+        z = self.shortcut(F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False))
+        out: Tensor = y + z
+        return out
 
 
 class NasBench201Net(nn.Module):

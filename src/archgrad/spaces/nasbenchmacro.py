@@ -92,6 +92,10 @@ class NasBenchMacro:
         """Return the derived network of a genotype, as `Space.derive`."""
         return chain.derive(self, genotype, given)
 
+    def filled(self, fill: chain.Fill, size: int) -> tuple[nn.Module, tuple[Tensor]]:
+        """Return a network with other modules for its layers, as `chain.filled`."""
+        return chain.filled(self, fill, size)
+
 
 class MacroStem(nn.Module):
     """The stem: a 3x3 convolution, BN, ReLU."""

@@ -16,7 +16,10 @@ PrimitiveSets = tuple[str, ...] | Primitives | None
 """The option ``primitives``: None for those of the space, names for all edges, or names by edge."""
 
 HELP = {
-    "name": "name of the space, as `archgrad spaces` lists it",
+    "name": (
+        "name of the space, as `archgrad spaces` lists it, or package.module:Name of a module of "
+        "your own"
+    ),
     "channels": "number of channels of the first cell of the supernet, or of a chain's stem",
     "cells": "number of cells of the supernet (in NAS-Bench-201, of each of its three stages)",
     "primitives": "names of the primitives on every edge; the default is the space's own",

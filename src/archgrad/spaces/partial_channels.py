@@ -37,7 +37,10 @@ def shuffle(x: Tensor, groups: int) -> Tensor:
     The part that the next ops read then has channels of every group.
     """
     pixels = x.permute(0, 2, 3, 1)  # a view that keeps the channels_last format
-    return pixels.unflatten(3, (groups, -1)).transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
+    shuffled: Tensor = (
+        pixels.unflatten(3, (groups, -1)).transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
+    )
+    return shuffled
 
 
 def joined(ops: Tensor, others: Tensor, k: int) -> Tensor:

@@ -92,9 +92,10 @@ class Conv(nn.Module):
     def forward(self, rectified: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the convolution of rectified (B, C, H, W) times ``weight``, a scalar."""
         x = self.conv(rectified)
-        if weight is None or self.bn.affine:
-            return self.bn(x) if weight is None else weight * self.bn(x)
-        return scaled_batch_norm(x, self.bn, weight)
+        if weight is not None and not self.bn.affine:
+            return scaled_batch_norm(x, self.bn, weight)
+        out: Tensor = self.bn(x)
+        return out if weight is None else weight * out
 
 
 def scaled_batch_norm(x: Tensor, bn: nn.BatchNorm2d, weight: Tensor) -> Tensor:
@@ -143,9 +144,9 @@ class FactorizedReduce(nn.Module):
             if odd_height or odd_width
             else rectified
         )
-        return self.bn(
-            torch.cat([self.conv1(x[:, :, ::2, ::2]), self.conv2(x[:, :, 1::2, 1::2])], 1)
-        )
+        halves = torch.cat([self.conv1(x[:, :, ::2, ::2]), self.conv2(x[:, :, 1::2, 1::2])], 1)
+        out: Tensor = self.bn(halves)
+        return out
 
 
 class DilConv(nn.Module):
@@ -161,7 +162,8 @@ class DilConv(nn.Module):
 
     def forward(self, rectified: Tensor) -> Tensor:
         """Return (B, C, H / stride, W / stride) for rectified (B, C, H, W)."""
-        return self.bn(self.pointwise(self.depthwise(rectified)))
+        out: Tensor = self.bn(self.pointwise(self.depthwise(rectified)))
+        return out
 
 
 class SepConv(nn.Module):
@@ -177,7 +179,8 @@ class SepConv(nn.Module):
 
     def forward(self, rectified: Tensor) -> Tensor:
         """Return (B, C, H / stride, W / stride) for rectified (B, C, H, W)."""
-        return self.second(F.relu(self.first(rectified)))
+        out: Tensor = self.second(F.relu(self.first(rectified)))
+        return out
 
 
 class FactoredConv(nn.Module):
@@ -191,7 +194,8 @@ class FactoredConv(nn.Module):
 
     def forward(self, rectified: Tensor) -> Tensor:
         """Return (B, C, H / stride, W / stride) for rectified (B, C, H, W)."""
-        return self.bn(self.vertical(self.horizontal(rectified)))
+        out: Tensor = self.bn(self.vertical(self.horizontal(rectified)))
+        return out
 
 
 class Pool(nn.Module):
@@ -210,8 +214,11 @@ class Pool(nn.Module):
     def forward(self, state: Tensor) -> Tensor:
         """Return (B, C, H / stride, W / stride) for state (B, C, H, W)."""
         if self.kind == "max":
-            return self.bn(F.max_pool2d(state, 3, self.stride, 1))
-        return self.bn(F.avg_pool2d(state, 3, self.stride, 1, count_include_pad=False))
+            pooled = F.max_pool2d(state, 3, self.stride, 1)
+        else:
+            pooled = F.avg_pool2d(state, 3, self.stride, 1, count_include_pad=False)
+        out: Tensor = self.bn(pooled)
+        return out
 
 
 class Zero(nn.Module):

@@ -70,4 +70,5 @@ class Auxiliary(nn.Module):
         x = F.adaptive_avg_pool2d(F.avg_pool2d(F.relu(x), window, self.stride), 2)
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.relu(self.bn2(self.conv2(x)))
-        return self.classifier(x.flatten(1))
+        logits: Tensor = self.classifier(x.flatten(1))
+        return logits

@@ -25,7 +25,8 @@ def weighted_sum(weights: Sequence[Tensor | None], tensors: Sequence[Tensor]) ->
     Returns:
         (B, C, H, W).
     """
-    return _WeightedSum.apply(*weights, *tensors)
+    total: Tensor = _WeightedSum.apply(*weights, *tensors)  # type: ignore[no-untyped-call]
+    return total
 
 
 class _WeightedSum(torch.autograd.Function):

@@ -21,11 +21,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO
 
+from archgrad.errors import shortened
+
 DRAFT = ".part"
 """Ending of the name of a draft."""
 RANDOM = re.compile(rf"(.+)\.[0-9a-f]{{8}}{re.escape(DRAFT)}")
 LIMIT = 2**27
 """Largest size in bytes of a text file. A study of thousands of epochs has some megabytes."""
+DETAIL = 200
+"""Largest number of characters of the fault in the message on a damaged file."""
 UNLINKABLE = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """Error numbers of file systems without hard links, or without a further one for a file."""
 ALONE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -149,6 +153,21 @@ def open_unlinked(path: Path, mode: Literal["a+", "r+"] = "a+") -> TextIO:
     return os.fdopen(descriptor, mode, encoding="utf-8")
 
 
+def damaged(path: Path, why: str) -> ValueError:
+    """Return the error of a damaged file, with a way to go on.
+
+    Args:
+        path: The file.
+        why: The fault in it.
+
+    >>> damaged(Path("a.json"), "it lacks run")
+    ValueError('a.json is damaged (it lacks run): restore it from a copy, or begin again')
+    """
+    return ValueError(
+        f"{path} is damaged ({shortened(why, DETAIL)}): restore it from a copy, or begin again"
+    )
+
+
 def read_text(path: Path, limit: int = LIMIT) -> str:
     """Read the text of a regular file.
 
@@ -162,7 +181,7 @@ def read_text(path: Path, limit: int = LIMIT) -> str:
     try:
         return read_bytes(path, limit).decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is damaged: it is no UTF-8 text (byte {error.start})") from None
+        raise damaged(path, f"it is no UTF-8 text, byte {error.start}") from None
 
 
 def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
@@ -187,7 +206,7 @@ def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading.
 
     Raises:
-        ValueError: The file is missing, a folder, or a pipe.
+        ValueError: The path does not exist, or it is a folder or a pipe.
     """
     check_plain(path)
     return path.open("rb")
@@ -197,7 +216,7 @@ def check_plain(path: Path) -> None:
     """Check that a path is a regular file. Reading a pipe would never end.
 
     Raises:
-        ValueError: The file is missing, a folder, or a pipe.
+        ValueError: The path does not exist, or it is a folder or a pipe.
     """
     try:
         mode = path.stat().st_mode
@@ -221,7 +240,7 @@ def read_json(path: Path, *keys: str, limit: int = LIMIT) -> dict[str, Any]:
     """
     found = parse_json(path, read_text(path, limit))
     if not isinstance(found, dict) or not set(keys) <= found.keys():
-        raise ValueError(f"{path} is damaged: it lacks {' or '.join(keys) or 'an object'}")
+        raise damaged(path, f"it lacks {' or '.join(keys) or 'an object'}")
     return found
 
 
@@ -238,9 +257,9 @@ def parse_json(path: Path, written: str) -> Any:
     try:
         return json.loads(written)
     except RecursionError:
-        raise ValueError(f"{path} is damaged: it is nested too deeply") from None
+        raise damaged(path, "it is nested too deeply") from None
     except ValueError as error:  # also for integers of thousands of digits
-        raise ValueError(f"{path} is damaged: {error}") from None
+        raise damaged(path, str(error)) from None
 
 
 def sweep(folder: Path, names: Collection[str] = ()) -> None:

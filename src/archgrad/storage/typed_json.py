@@ -50,7 +50,7 @@ def read(path: Path, kind: type[T]) -> T:
     try:
         return check(content, kind)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+        raise files.damaged(path, str(error)) from None
 
 
 def check(content: Any, kind: type[T]) -> T:

@@ -51,11 +51,11 @@ class NASBench201:
     def __len__(self) -> int:
         return len(self.ops)
 
-    def best(self, column: str = JUDGED_BY) -> float:
+    def best_accuracy(self, column: str = JUDGED_BY) -> float:
         """Return the highest value of an accuracy column, the optimum of the space."""
         return float(self.accuracy[column].max())
 
-    def average(self, column: str = JUDGED_BY) -> float:
+    def mean_accuracy(self, column: str = JUDGED_BY) -> float:
         """Return the mean of an accuracy column, the exact expectation of a random cell."""
         return float(self.accuracy[column].mean())
 
@@ -109,7 +109,7 @@ def query(genotype: Genotype | str) -> dict[str, Any]:
         "rank": 1 + int((test > test[index]).sum()),
         "tied": int((test == test[index]).sum()) - 1,
         "of": len(rows),
-        "distance": round(rows.best() - float(test[index]), 3),
+        "distance": round(rows.best_accuracy() - float(test[index]), 3),
     }
 
 
@@ -173,8 +173,8 @@ def standing(known: Mapping[str, float]) -> dict[str, float]:
     found = {}
     for column in (column for column in ACCURACIES if column.endswith("_test") and column in known):
         best, average, name = (
-            table().best(column),
-            table().average(column),
+            table().best_accuracy(column),
+            table().mean_accuracy(column),
             column.removesuffix("_test"),
         )
         found[f"{name}_regret"] = (best - known[column]) / (best - average)

@@ -62,7 +62,7 @@ def cost(device: str) -> Cost:
 
     def exact(genotype: Genotype) -> float:
         found = latency(device, genotype)
-        return max(fit.added(genotype), least) if found is None else found
+        return max(fit.sum_over_ops(genotype), least) if found is None else found
 
     return Cost(device, "ms", fit.base, fit.ops, exact, fit.r2)
 

@@ -49,7 +49,8 @@ class NASBenchMacro:
     @property
     def accuracy(self) -> NDArray[np.float64]:
         """Return the accuracies (networks,) in percent, means over the seeds."""
-        return self.test.mean(1)
+        means: NDArray[np.float64] = self.test.mean(1)
+        return means
 
     def genotype(self, index: int) -> Genotype:
         """Return the network of row ``index``; raise ValueError if the table has no such row."""

@@ -53,8 +53,6 @@ def batch_of(given: Any, split: str, device: torch.device, parts: int = 1) -> Ba
             raise ValueError(
                 f"{split}: a batch of {min(sizes)} samples cannot be computed in {parts} parts"
             )
-        if not index:
-            batch = batch._replace(index=torch.full((min(sizes),), -1))
     return batch
 
 

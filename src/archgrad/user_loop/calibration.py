@@ -24,7 +24,7 @@ def recalibrate(net: nn.Module, inputs: Iterable[Any]) -> nn.Module:
 
     Args:
         net: Network, which is changed. Its weights stay.
-        inputs: Inputs of a forward pass, batch by batch.
+        inputs: Inputs of a forward pass, batch by batch; a tuple has several arguments.
 
     Returns:
         The network.
@@ -43,7 +43,7 @@ def recalibrate(net: nn.Module, inputs: Iterable[Any]) -> nn.Module:
     try:
         with torch.no_grad():
             for one in inputs:
-                net(one)
+                net(*one) if isinstance(one, tuple) else net(one)
                 count += 1
     finally:
         for module, training in modes.items():

@@ -4,33 +4,46 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from archgrad.arch.edges import Alphas
 from archgrad.arch.genotype import Genotype
-from archgrad.arch.passes import Batch, Output
+from archgrad.arch.passes import Batch, Metric, Output
 from archgrad.components.hypergradient import first_order
-from archgrad.components.losses import accuracy
+from archgrad.cost.cost import Cost
 from archgrad.cost.counting import costs
 from archgrad.cost.limits import Limits, check_feasible
 from archgrad.cost.target import limit, parse_target
-from archgrad.errors import counted, short_repr, unknown_name
+from archgrad.diagnostics.accuracy import are_classes
+from archgrad.errors import counted, unknown_name
 from archgrad.methods import method as make_method
 from archgrad.methods.budget import budget as make_budget
+from archgrad.modules import ram
 from archgrad.modules.blueprint import replaced
-from archgrad.modules.space import ModuleSpace
+from archgrad.modules.space import ModuleSpace, arguments_of
+from archgrad.modules.stub import write_stub
 from archgrad.searching import checkpoint
 from archgrad.searching.loop import epoch_row, record_stop
-from archgrad.searching.patch import Patch
+from archgrad.searching.method import Method
 from archgrad.searching.steps import Bilevel, MakeOptimizer
-from archgrad.searching.types import State, Values
+from archgrad.searching.types import State, Stepper, Values
 from archgrad.storage.records import Row
 from archgrad.user_loop.batches import Loaders, batch_of
 from archgrad.user_loop.calibration import has_statistics, recalibrate
+from archgrad.user_loop.checks import (
+    check_batches,
+    check_logits,
+    check_optimizer,
+    check_space,
+    default_loss,
+    scalar,
+)
 
 LossOf = Callable[[Any, Any], Tensor]
 """(output of the module, targets) -> scalar, a mean over the samples."""
@@ -44,11 +57,12 @@ class Search:
         method: Name of a method, or several as "a+b".
         epochs: Number of epochs.
         steps: Number of calls of `step` in one epoch.
-        budget: Largest costs, such as "macs=60%" or ["params=1M", "macs=60%"].
+        budget: Largest costs, such as "macs=60%" or ["params=1M", "ram=256k"]. ``ram`` is the peak
+            memory of one run in bytes (`archgrad.modules.ram`).
         optimizer: Function (parameters) -> optimizer of the weights. You set its learning rate.
             Without it the weights have SGD by the settings of the method.
         loss: Function (output of the module, targets) -> scalar; the cross-entropy by default.
-        metrics: Name -> function (output of the module, targets) -> scalar. The default is the
+        metrics: Name -> function (output of the module, targets) -> scalar. By default it is the
             accuracy, where the output is logits and the targets are classes.
         val: Loader of validation batches, for methods that measure networks at the end of an epoch.
         samples: Number of samples of the training and the validation split, for methods that
@@ -88,20 +102,16 @@ class Search:
         recompute: str = "none",
         **options: Any,
     ) -> None:
-        if not callable(getattr(space, "supernet", None)):
-            raise ValueError(
-                f"space: a space of archgrad.module_space is expected, not {short_repr(space)}"
-            )
+        check_space(space)
         self._loss = self._usual_loss = loss
         self._limits = limits_of(space, budget)
-        patches = [self._patch(optimizer, metrics), *options.pop("patches", ())]
-        self.method = make_method(
-            method,
-            space,
-            patches=patches,
-            budget=make_budget(self._limits) if self._limits else None,
-            **options,
+        limiting = make_budget(self._limits) if self._limits else None
+        made = make_method(method, space, budget=limiting, **options)
+        self._loss_of_patch = made.patch.loss or default_loss
+        self.method = made.with_patch_fields(
+            loss=self._loss_of, metrics=_metrics(metrics), stepper=_stepper(made, optimizer)
         )
+        check_logits(self.method, space)
         self.space, self.seed = space, seed
         self.state: State = self.method.start(
             seed=seed,
@@ -114,44 +124,29 @@ class Search:
         )
         self.rows: list[Row] = []
         self._val = val
-        self._steps = steps
-
-    def _patch(
-        self, optimizer: MakeOptimizer | None, metrics: Mapping[str, LossOf] | None
-    ) -> Patch:
-        def loss(output: Output, batch: Batch) -> Tensor:
-            return self._loss_of(output, batch)
-
-        measured = (
-            {"accuracy": known_accuracy}
-            if metrics is None
-            else {name: _metric(function) for name, function in metrics.items()}
-        )
-        return Patch(
-            "own loop",
-            loss=loss,
-            metrics=measured,
-            stepper=Bilevel(optimizer) if optimizer else None,
-        )
+        self._finished = False
+        if optimizer is not None:
+            check_optimizer(self.method, self.optimizer)
+        # The first stage begins here, so that an error comes before the first step, and `module`
+        # and `optimizer` stay the same objects in it.
+        self.method.begin_epoch(self.state)
+        self._begun = 0
 
     def _loss_of(self, output: Output, batch: Batch) -> Tensor:
         """Return the loss of a pass: the closure's own, the user's function, or cross-entropy."""
         if callable(batch.images):
-            value = output.raw
-        elif self._loss is None:
-            value = F.cross_entropy(output.exact, batch.labels)
-        else:
-            value = self._loss(output.raw, batch.labels)
-        if not torch.is_tensor(value) or value.dim():
-            given = (
-                f"a tensor {tuple(value.shape)}" if torch.is_tensor(value) else short_repr(value)
-            )
-            raise ValueError(f"the loss must be a scalar tensor, not {given}: take its mean")
-        return value
+            return scalar(output.raw, "the loss that the function returns")
+        if self._loss is None:
+            return self._loss_of_patch(output, batch)
+        return scalar(self._loss(output.raw, batch.labels), "the loss")
 
     @property
     def module(self) -> nn.Module:
-        """Return the module that is searched; a closure calls it."""
+        """Return the module that is searched; a closure calls it.
+
+        A method in stages (`random`, `pdarts`) makes a new one, with new optimizers, for each
+        stage.
+        """
         net: Any = self.state.nets["search"]
         return net.net  # type: ignore[no-any-return]
 
@@ -208,8 +203,10 @@ class Search:
             batch_of(given, split, device, accumulate)
             for split, given in (("train", train), ("val", val))
         ]
-        if self.state.step == 0:
+        if self.state.step == 0 and self.state.epoch != self._begun:
             self.method.begin_epoch(self.state)
+            self._begun = self.state.epoch
+        check_batches(self.method, self.state, *batches)
         self._loss = loss or self._usual_loss
         values = self.method.step(self.state, *batches)
         if self.state.step == self.method.steps(self.state):
@@ -219,10 +216,13 @@ class Search:
     def _check_parts(self, parts: int) -> None:
         if parts == 1:
             return
-        if self.method.hypergradient is not first_order or self.method.patch.transforms:
+        indexed = any(getattr(memory, "indexed", ()) for memory in self.state.memory.values())
+        if indexed or (
+            self.method.hypergradient is not first_order or self.method.patch.transforms
+        ):
             raise ValueError(
-                f"{self.method.name} reads a whole batch (second order, or gradients of a pass): "
-                "leave out accumulate"
+                f"{self.method.name} reads a whole batch (second order, gradients of a pass, or "
+                "remembered logits): leave out accumulate"
             )
 
     def _end_epoch(self) -> None:
@@ -266,6 +266,7 @@ class Search:
         data = self._loaders(loaders, "search.finish(val=loader)")
         for _ in self.method.finalise(self.state, data):
             pass
+        self._finished = True
         return self.method.genotype(self.state)
 
     @property
@@ -275,7 +276,7 @@ class Search:
         Raises:
             ValueError: The method decides after the last epoch, and `finish` was not called.
         """
-        if self.is_over and self.method.patch.finalise and not self.state.decisions:
+        if self.is_over and self.method.patch.finalise and not self._finished:
             raise ValueError(
                 f"{self.method.name} decides after the last epoch: call search.finish(val=loader)"
             )
@@ -323,14 +324,31 @@ class Search:
     def _inputs(self, batches: Iterable[Any]) -> Iterable[Any]:
         for given in batches:
             inputs = given[0] if isinstance(given, tuple | list) else given
-            yield inputs.to(self.state.device) if torch.is_tensor(inputs) else inputs
+            inputs = tree_map_only(Tensor, lambda x: x.to(self.state.device), inputs)
+            yield arguments_of(inputs, self.space.example())
+
+    def write_stub(self, path: str | Path) -> None:
+        """Write a file, such as ``choices.py``, by which the selected module runs with torch alone.
+
+        Save the weights of `derive` beside it (`archgrad.modules.write_stub` says how both are
+        used).
+
+        Raises:
+            ValueError: The file cannot be imported by its name, or no genotype is selected yet.
+        """
+        write_stub(path, self.space, self.genotype)
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Return the largest allowed cost of each budget, by the name of the cost."""
+        return {one.cost.name: one.bound for one in self._limits}
 
     def costs(self) -> dict[str, float]:
         """Return the costs of the selected network, by name."""
         genotype = self.genotype
         counted_costs = costs(self.space, 0)
-        return {name: cost.of(genotype) for name, cost in counted_costs.items()} | {
-            one.cost.name: one.cost.of(genotype) for one in self._limits
+        return {name: cost.value_of(genotype) for name, cost in counted_costs.items()} | {
+            one.cost.name: one.cost.value_of(genotype) for one in self._limits
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -339,27 +357,32 @@ class Search:
         Raises:
             ValueError: The search has diverged.
         """
-        return copy.deepcopy(checkpoint.pack(self.method, self.state)) | {"rows": list(self.rows)}
+        own = {"rows": copy.deepcopy(self.rows), "finished": self._finished}
+        return copy.deepcopy(checkpoint.pack(self.method, self.state)) | own
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Go on from a state that `state_dict` returned, in a search with the same arguments.
 
         The module and the optimizers stay the same objects, so a scheduler of yours stays valid;
-        restore the scheduler by its own ``load_state_dict``.
+        restore the scheduler by its own ``load_state_dict``. In a later stage of a method they are
+        new objects.
 
         Raises:
             ValueError: It is the state of another search.
         """
         content = copy.deepcopy(dict(saved))
-        rows = content.pop("rows", [])
+        rows, finished = content.pop("rows", []), content.pop("finished", False)
         found = checkpoint.restore(self.method, content, self.state.device)
-        if found.plan != self.state.plan or found.seed != self.seed:
-            raise ValueError(
-                f"the state is of a search of {found.plan.epochs} epochs of {found.plan.steps} "
-                f"steps and seed {found.seed}: make Search with these"
-            )
+        for name in ("plan", "seed", "precision"):
+            if (was := getattr(found, name)) != (now := getattr(self.state, name)):
+                raise ValueError(
+                    f"the state is of a search with {name} {was}, not {now}: make Search with the "
+                    "same arguments"
+                )
         _take_over(self.state, found)
-        self.rows = rows
+        self.rows, self._finished = rows, finished
+        # At the start of a later epoch its stage must begin; within an epoch it has begun.
+        self._begun = self.state.epoch if self.state.step or not self.state.epoch else -1
 
 
 def limits_of(space: ModuleSpace, budget: str | Sequence[str]) -> Limits:
@@ -372,43 +395,64 @@ def limits_of(space: ModuleSpace, budget: str | Sequence[str]) -> Limits:
     targets = [parse_target(text) for text in texts]
     if not targets:
         return ()
-    known = costs(space, 0)
+    counted_costs = cache(partial(costs, space, 0))
+    known: dict[str, Callable[[], Cost]] = {
+        "params": lambda: counted_costs()["params"],
+        "macs": lambda: counted_costs()["macs"],
+        ram.NAME: partial(ram.peak, space),
+    }
     for target in targets:
         if target.name not in known:
             raise unknown_name("cost in a budget:", target.name, known)
-    found = tuple(limit(target, known[target.name], space.groups) for target in targets)
+    found = tuple(limit(target, known[target.name](), space.groups) for target in targets)
     check_feasible(space.groups, found)
     return found
 
 
 def known_accuracy(output: Output, batch: Batch) -> Tensor | None:
     """Return the accuracy where the output is logits (B, K) and the targets are classes (B,)."""
-    logits, labels = output.logits, batch.labels
-    if not (torch.is_tensor(logits) and torch.is_tensor(labels)):
+    if not are_classes(output.logits, batch.labels):
         return None
-    if logits.dim() != 2 or labels.dim() != 1 or labels.is_floating_point():
-        return None
-    return accuracy(output, batch)
+    return (output.logits.argmax(1).flatten() == batch.labels.flatten()).float().mean()
 
 
-def _metric(function: LossOf) -> Callable[[Output, Batch], Tensor | None]:
-    def metric(output: Output, batch: Batch) -> Tensor | None:
+def _metrics(metrics: Mapping[str, LossOf] | None) -> dict[str, Metric]:
+    """Return the metrics of a step; a function that returns the loss hides output and targets."""
+    if not metrics:
+        return {"accuracy": known_accuracy}
+
+    def metric(name: str, output: Output, batch: Batch) -> Tensor | None:
         if callable(batch.images):
-            return None  # a function that returns the loss hides output and targets
-        return torch.as_tensor(function(output.raw, batch.labels))
+            return None
+        value = torch.as_tensor(metrics[name](output.raw, batch.labels))
+        return scalar(value, f"metric {name!r}")
 
-    return metric
+    return {name: partial(metric, name) for name in metrics}
+
+
+def _stepper(made: Method, optimizer: MakeOptimizer | None) -> Stepper | None:
+    """Return the stepper of the method, with an optimizer of the user's."""
+    if optimizer is None:
+        return made.patch.stepper
+    if made.patch.stepper is not None:
+        raise ValueError(f"{made.name} has a step and optimizers of its own: leave out optimizer")
+    return Bilevel(optimizer)
 
 
 def _take_over(state: State, found: State) -> None:
-    """Copy a restored state into one whose networks and optimizers stay the same objects."""
-    for name, net in state.nets.items():
-        net.load_state_dict(found.nets[name].state_dict())
-    for name, rows in state.alphas.items():
-        rows.data.copy_(found.alphas[name])
-    for name, optimizer in state.optimizers.items():
-        optimizer.load_state_dict(found.optimizers[name].state_dict())
-    kept = {"nets": state.nets, "alphas": state.alphas, "optimizers": state.optimizers}
+    """Copy a restored state into one whose networks and optimizers stay the same objects.
+
+    Only a state of another stage replaces them.
+    """
+    kept: dict[str, Any] = {"recompute": state.recompute}
+    if found.space.spec() == state.space.spec():
+        for name, net in state.nets.items():
+            net.load_state_dict(found.nets[name].state_dict())
+        for name, rows in state.alphas.items():
+            rows.data.copy_(found.alphas[name])
+        for name, optimizer in state.optimizers.items():
+            optimizer.load_state_dict(found.optimizers[name].state_dict())
+        kept |= {"nets": state.nets, "alphas": state.alphas, "optimizers": state.optimizers}
     vars(state).update({**vars(found), **kept})
     for memory in state.memory.values():
         held = memory.state_dict()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from archgrad.compare import study
-from archgrad.run.earlier import EARLIER, as_recorded
+from archgrad.run.legacy_defaults import EARLIER, as_recorded
 
 SMALL = {"space": {"name": "nasbench201", "channels": 4, "cells": 1}, "search": {"epochs": 2}}
 OLD = {
@@ -19,19 +19,19 @@ OLD = {
 def options(found, arm):
     return {
         key: value
-        for key, value in found.resolved(arm).items()
+        for key, value in found.resolved_settings(arm).items()
         if key in ("drnas.readout", "dartspt.last")
     }
 
 
-def test_a_new_study_names_them():
+def test_a_new_study_records_the_options_whose_defaults_changed():
     found = study.read(("", OLD))
     assert found.arms["drnas"]["drnas"] == {"readout": "softmax"} and found.arms["pt"][
         "dartspt"
     ] == {"tune": 1, "last": 0.8}
     again = study.read(("", found.to_mapping()), recorded=True)
     assert again.arms == found.arms and not study.differences(
-        again.resolved("pt"), found.resolved("pt")
+        again.resolved_settings("pt"), found.resolved_settings("pt")
     )
 
 
@@ -67,7 +67,7 @@ def test_the_word_of_the_user_wins_and_a_recorded_arm_stays():
         )
 
 
-def test_only_what_is_used_and_not_said_is_filled():
+def test_earlier_defaults_are_filled_in_for_used_options_without_a_value():
     assert as_recorded({"method": "darts"}) == {"method": "darts"} and as_recorded({}) == {}
     assert as_recorded({"method": "drnas", "drnas": {"readout": "softmax"}})["drnas"] == {
         "readout": "softmax"

@@ -5,9 +5,11 @@ Each error names the part that is wrong.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
@@ -163,9 +165,14 @@ def check_optimizer(field: str, found: object, optimizer: torch.optim.Optimizer)
         where = f"{field}.param_groups.{place}"
         if not isinstance(group, Mapping):
             raise ValueError(f"{where}: it should be a dictionary, not {short_repr(group)}")
-        # An older torch had fewer options.
+        # An older torch had fewer options, and a scheduler adds numbers.
+        further = {
+            name: value for name, value in group.items() if type(value) in (int, float, NoneType)
+        }
         check_keys(
-            where, group, {"params": [], **{name: own[name] for name in own if name in group}}
+            where,
+            group,
+            {"params": [], **{name: own[name] for name in own if name in group}, **further},
         )
         if group["params"] != own["params"]:
             raise ValueError(
@@ -173,7 +180,7 @@ def check_optimizer(field: str, found: object, optimizer: torch.optim.Optimizer)
                 f"not {short_repr(group['params'])}"
             )
         for name, value in group.items():
-            if isinstance(own[name], float) and not (
+            if isinstance(own.get(name), float) and not (
                 isinstance(value, int | float) and math.isfinite(value)
             ):
                 raise ValueError(
@@ -184,11 +191,9 @@ def check_optimizer(field: str, found: object, optimizer: torch.optim.Optimizer)
     for index, own in slots.items():
         if not isinstance(index, int) or not 0 <= index < len(tensors):
             raise ValueError(f"{field}.state: there is no tensor {short_repr(index)}")
-        expected = {
-            name: like if like.dim() == 0 else tensors[index]
-            for name, like in _state_of_one_tensor(optimizer).items()
-        }
-        check_tensors(f"{field}.state.{index}", own, expected)
+        expected = _state_of(optimizer, tensors[index])
+        if expected is not None:
+            check_tensors(f"{field}.state.{index}", own, expected)
 
 
 def check_like(field: str, found: object, fresh: object) -> None:
@@ -267,11 +272,21 @@ def _tensors_in(found: object) -> Iterator[Tensor]:
             yield from _tensors_in(value)
 
 
-def _state_of_one_tensor(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the state that such an optimizer has of a tensor, after a step on one number."""
-    options = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
-    number = torch.zeros(1, requires_grad=True)
-    trial = type(optimizer)([number], **options)  # type: ignore[call-arg]
-    number.grad = torch.zeros(1)
-    trial.step()
-    return {name: value for name, value in trial.state[number].items() if torch.is_tensor(value)}
+def _state_of(optimizer: torch.optim.Optimizer, tensor: Tensor) -> dict[str, Tensor] | None:
+    """Return the tensors that such an optimizer keeps for a tensor after a step.
+
+    An optimizer of the user's that cannot be made of its options gives None.
+    """
+    known = inspect.signature(type(optimizer)).parameters
+    options = {name: value for name, value in optimizer.param_groups[0].items() if name in known}
+    options.pop("params", None)
+    trial_tensor = torch.zeros_like(tensor, requires_grad=True)
+    trial_tensor.grad = torch.zeros_like(tensor)
+    try:
+        trial = type(optimizer)([trial_tensor], **options)
+        trial.step()
+    except (TypeError, ValueError):
+        return None
+    return {
+        name: value for name, value in trial.state[trial_tensor].items() if torch.is_tensor(value)
+    }

@@ -52,7 +52,7 @@ class Placement:
         """Return whether the output is a concatenation, not just the last node."""
         return self.cell.concat != (self.nodes - 1,)
 
-    def lanes(self, side: int) -> int:
+    def count_lanes(self, side: int) -> int:
         """Return the number of lanes on one side of the row of nodes (1 above, -1 below)."""
         return max((route.lane for route in self.routes if route.side == side), default=0)
 

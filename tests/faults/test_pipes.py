@@ -124,7 +124,7 @@ def test_images(home, capsys):
         and "pipe is no plain file" in capsys.readouterr().out
     )
     assert (
-        main(["predict", "runs/network", "pipe", str(home / "set" / "b" / "1.png")]) == 1
+        main(["predict", "runs/network", "pipe", "set/b/1.png"]) == 1
         and "1.png" in capsys.readouterr().out
     )
 

@@ -413,7 +413,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch_to_1e_12():
         name: rows.detach().double().requires_grad_() for name, rows in run.alphas.items()
     }
     batch = Batch(*plain(9), torch.arange(9))
-    parts = batch._replace(parts=4).split()
+    parts = batch.split(4)
     assert [len(part.labels) for _, part in parts] == [3, 2, 2, 2]
     whole, _ = part_hypergradient(run.method, run.state, batch, batch)
     named = dict(run.state.nets["search"].named_parameters())

@@ -208,6 +208,7 @@ class Search:
             self._begun = self.state.epoch
         check_batches(self.method, self.state, *batches)
         self._loss = loss or self._usual_loss
+        self.state.parts = accumulate
         values = self.method.step(self.state, *batches)
         if self.state.step == self.method.steps(self.state):
             self._end_epoch()

@@ -434,15 +434,15 @@ def test_by_hand(name):
     } == ops
     for one in genotypes(space.groups):
         true = naive_peak(space.derive(one).network.net, example)
-        assert found.of(one) == true <= found.added(one)
-        assert true == found.added(one) or not exact
+        assert found.value_of(one) == true <= found.sum_over_ops(one)
+        assert true == found.sum_over_ops(one) or not exact
 
 
 def test_the_derived_network_is_counted_without_copies_of_identities():
     make, example, *_ = CASES["identity"]
     space = archgrad.module_space(make, example=example)
     found = peak(space)
-    assert [found.of(one) for one in genotypes(space.groups)] == [8 * C, 7 * C]
+    assert [found.value_of(one) for one in genotypes(space.groups)] == [8 * C, 7 * C]
 
 
 def test_a_tensor_that_leaves_its_alternative_by_another_way_stays_counted():
@@ -472,7 +472,7 @@ def test_a_network_that_reads_values_is_traced():
     found = peak(space)
     assert found.ops["block"][0, 1, "wide"] == 12 * C
     for one in genotypes(space.groups):
-        assert found.of(one) == naive_peak(space.derive(one).network.net, IMAGE)
+        assert found.value_of(one) == naive_peak(space.derive(one).network.net, IMAGE)
 
 
 def test_attention_and_recurrent_layers():
@@ -509,7 +509,7 @@ def test_attention_and_recurrent_layers():
     )
     found = peak(space)
     for one in genotypes(space.groups):
-        assert found.of(one) <= found.added(one)
+        assert found.value_of(one) <= found.sum_over_ops(one)
 
 
 def test_the_trace_leaves_an_instance_and_the_generator_alone():
@@ -519,7 +519,7 @@ def test_the_trace_leaves_an_instance_and_the_generator_alone():
     space = archgrad.module_space(net, example=example)
     state = torch.get_rng_state()
     found = peak(space)
-    found.of(genotypes(space.groups)[0])
+    found.value_of(genotypes(space.groups)[0])
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert net.training
@@ -542,7 +542,7 @@ def test_a_chain_space_is_predicted_exactly(name, options):
         one = uniform_genotype(space.groups, seed)
         net = space.derive(one, channels=space.channels)
         true = naive_peak(net, torch.zeros(1, 3, 16, 16))
-        assert found.of(one) == true == found.added(one)
+        assert found.value_of(one) == true == found.sum_over_ops(one)
 
 
 @pytest.mark.parametrize("name", ["darts", "nasbench201"])
@@ -725,10 +725,10 @@ def check_random(lines, seed, exact):
     for draw in range(3):
         one = uniform_genotype(space.groups, seed, draw)
         true = naive_peak(space.derive(one).network.net, IMAGE)
-        assert found.of(one) == true
-        assert true <= found.added(one)
+        assert found.value_of(one) == true
+        assert true <= found.sum_over_ops(one)
         if exact:
-            assert true == found.added(one)
+            assert true == found.sum_over_ops(one)
 
 
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}

@@ -70,7 +70,7 @@ class Traced(NamedTuple):
 def peak(space: Any, size: int = 0, **options: Any) -> Cost:
     """Return the peak memory of the derived networks of a space, in bytes.
 
-    `Cost.added` is the prediction, and `Cost.of` traces the derived network itself.
+    `Cost.sum_over_ops` is the prediction, and `Cost.value_of` traces the derived network itself.
 
     Args:
         space: Space of a user's module, or a chain space.

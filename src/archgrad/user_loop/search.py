@@ -400,7 +400,7 @@ def limits_of(space: ModuleSpace, budget: str | Sequence[str]) -> Limits:
     known: dict[str, Callable[[], Cost]] = {
         "params": lambda: counted_costs()["params"],
         "macs": lambda: counted_costs()["macs"],
-        ram.NAME: partial(ram.peak, space),
+        ram.NAME: partial(ram.peak_ram, space),
     }
     for target in targets:
         if target.name not in known:

@@ -517,7 +517,10 @@ def test_a_preset_of_a_space_is_never_too_long(epochs):
         method("cdarts", space(name)).check(epochs)
 
 
-@pytest.mark.parametrize("name", [name for name in SPACES if name != "nasbench201"])
+@pytest.mark.parametrize(
+    "name",
+    ["darts", *(pytest.param(name, marks=pytest.mark.slow) for name in ("s1", "s2", "s3")), "s4"],
+)
 def test_images_of_eight_pixels(name):
     """Stages of 4 and 2 pixels; the evaluation network deeper than the search network, the whole preset of the space."""
     m = method("cdarts", space(name, **SPACES[name], in_channels=1))

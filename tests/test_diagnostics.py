@@ -331,7 +331,8 @@ def test_a_resumed_search_measures_the_same(tmp_path):
     m, whole, after = searcher("s4"), Rows(), Rows()
     search(m, Several(), 2, observers=[*ALL, whole])
     path, steps = tmp_path / "checkpoint.pt", iter(range(100))
-    watchers = [*ALL, Checkpoints(path, stopping=lambda: next(steps) >= 5)]  # four times an epoch
+    stopping = lambda: next(steps) >= 5  # noqa: E731 (it is asked four times an epoch)
+    watchers = [*ALL, Checkpoints(path, seconds=math.inf, stopping=stopping)]
     with pytest.raises(Interrupted):
         search(m, Several(), 2, observers=watchers)
     state = checkpoint.restore(m, checkpoint.read(path))

@@ -113,8 +113,8 @@ def test_alpha_steps_are_those_that_a_search_takes(name, given, monkeypatch):
     monkeypatch.setattr(
         torch.optim.Adam, "step", lambda self, *arguments: taken.append(1) or real(self, *arguments)
     )
-    run(made, epochs=6)
-    assert len(taken) == alpha_steps(made, Plan(6, 3))
+    run(made, epochs=6, data=Noise(per_epoch=2))
+    assert len(taken) == alpha_steps(made, Plan(6, 2))
     assert bool(taken) == (name not in ("random", "rsws", "dartspt"))
 
 

@@ -243,7 +243,9 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
     images = {"train": train, "val": val}[method.alpha_split]
     found: dict[str, Tensor] = {}
     passes = []
-    for (share, of_images), (_, of_train) in zip(images.split(state.parts), train.split(state.parts)):
+    for (share, of_images), (_, of_train) in zip(
+        images.split(state.parts), train.split(state.parts)
+    ):
         part, passed = part_hypergradient(method, state, of_train, of_images)
         if state.parts > 1:
             part = {name: share * gradient for name, gradient in part.items()}

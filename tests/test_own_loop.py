@@ -496,7 +496,9 @@ def test_optimizers_that_cannot_be_used_are_refused_at_construction():
         made("signal", "darts", optimizer=torch.optim.LBFGS)
     with pytest.raises(ValueError, match=r"function .parameters. -> torch optimizer"):
         made("signal", "darts", optimizer=lambda p: None)
-    with pytest.raises(ValueError, match=r"second order.*not for RMSprop"):
+    with pytest.raises(
+        ValueError, match=r"second-order hypergradient needs SGD, Adam or AdamW .*, not RMSprop"
+    ):
         made("signal", "darts", optimizer=torch.optim.RMSprop, hypergradient="second_order")
 
 

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map_only
 from archgrad.arch.edges import Alphas
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.passes import Batch, Metric, Output
+from archgrad.arguments import named_if_wrong
 from archgrad.components.hypergradient import first_order
 from archgrad.cost.cost import Cost
 from archgrad.cost.counting import costs
@@ -83,6 +84,7 @@ class Search:
             the budget.
     """
 
+    @named_if_wrong
     def __init__(
         self,
         space: ModuleSpace,

@@ -72,8 +72,8 @@ for _ in range(EPOCHS):
 macs = space.costs()["macs"].value_of
 print(f"budget: {search.bounds['macs']:,.0f} multiply-adds")
 for name, genotype in {"found": search.genotype, "by hand": archgrad.Genotype.of(BY_HAND)}.items():
-    torch.manual_seed(SEED)
-    network = space.derive(genotype).network.net  # a Net without a choice inside
-    trained(network, loader(x, y, 64), F.cross_entropy, EPOCHS)
-    right = accuracy(network, test_x, test_y)
+    derived = space.derive(genotype).network  # its net is a Net without a choice inside
+    derived.initialise(SEED)  # as search.derive() does
+    trained(derived.net, loader(x, y, 64), F.cross_entropy, EPOCHS)
+    right = accuracy(derived.net, test_x, test_y)
     print(f"{name}: {genotype}\n  {macs(genotype):,.0f} multiply-adds, test accuracy {right:.1%}")

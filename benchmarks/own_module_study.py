@@ -34,24 +34,23 @@ RANDOM, NEAR = 4, 0.1
 
 def measure(folder: str, seed: int) -> dict[str, object]:
     """Search and train with one seed, and return the costs and the test accuracies."""
-    example = (EXAMPLES / "residual_cnn.py").read_text().partition("\nif not sys.argv")[0]
-    names: dict[str, object] = {"__name__": "residual_cnn"}
-    exec(compile(example, "residual_cnn.py", "exec"), names)
     from plain import accuracy, loader, trained
+    from residual_cnn import BY_HAND, EPOCHS, IMAGES, METHOD, Net
 
-    epochs, count, net = names["EPOCHS"], names["IMAGES"], names["Net"]
     images = archgrad.load(folder)
-    order = torch.randperm(len(images.train), generator=torch.Generator().manual_seed(seed))[:count]
+    order = torch.randperm(len(images.train), generator=torch.Generator().manual_seed(seed))[
+        :IMAGES
+    ]
     x, y = images.train.pixels(order) / 255 - 0.5, images.train.labels[order]
     test_x = images.test.pixels(torch.arange(len(images.test))) / 255 - 0.5
     half = len(x) // 2
     train, val = loader(x[:half], y[:half], 64), loader(x[half:], y[half:], 64)
-    space = archgrad.module_space(net, x[:1], classes=len(images.classes), in_channels=x.shape[1])
+    space = archgrad.module_space(Net, x[:1], classes=len(images.classes), in_channels=x.shape[1])
     began = time.process_time()
     search = archgrad.Search(
-        space, names["METHOD"], budget="macs=50%", epochs=epochs, steps=len(train), seed=seed
+        space, METHOD, budget="macs=50%", epochs=EPOCHS, steps=len(train), seed=seed
     )
-    for _ in range(epochs):
+    for _ in range(EPOCHS):
         for batch, val_batch in zip(train, val):
             search.step(batch, val_batch)
     seconds = time.process_time() - began
@@ -65,11 +64,11 @@ def measure(folder: str, seed: int) -> dict[str, object]:
     def test(genotype: archgrad.Genotype) -> dict[str, object]:
         torch.manual_seed(seed)
         network = space.derive(genotype).network.net
-        trained(network, loader(x, y, 64), F.cross_entropy, epochs)
+        trained(network, loader(x, y, 64), F.cross_entropy, EPOCHS)
         right = accuracy(network, test_x, images.test.labels)
         return {"genotype": str(genotype), "macs": macs(genotype), "accuracy": float(right)}
 
-    by_hand = archgrad.Genotype.of(names["BY_HAND"])
+    by_hand = archgrad.Genotype.of(BY_HAND)
     return {
         "seed": seed,
         "budget": search.bounds["macs"],

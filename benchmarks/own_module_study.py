@@ -62,10 +62,10 @@ def measure(folder: str, seed: int) -> dict[str, object]:
             near.append(drawn)
 
     def test(genotype: archgrad.Genotype) -> dict[str, object]:
-        torch.manual_seed(seed)
-        network = space.derive(genotype).network.net
-        trained(network, loader(x, y, 64), F.cross_entropy, EPOCHS)
-        right = accuracy(network, test_x, images.test.labels)
+        derived = space.derive(genotype).network
+        derived.initialise(seed)
+        trained(derived.net, loader(x, y, 64), F.cross_entropy, EPOCHS)
+        right = accuracy(derived.net, test_x, images.test.labels)
         return {"genotype": str(genotype), "macs": macs(genotype), "accuracy": float(right)}
 
     by_hand = archgrad.Genotype.of(BY_HAND)

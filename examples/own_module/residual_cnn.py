@@ -62,10 +62,8 @@ if __name__ == "__main__":
     order = torch.randperm(len(images.train))[:IMAGES]
     x, y = images.train.pixels(order) / 255 - 0.5, images.train.labels[order]
     test_x = images.test.pixels(torch.arange(len(images.test))) / 255 - 0.5
-    half, shape = len(x) // 2, {"classes": len(images.classes), "in_channels": x.shape[1]}
-    train, val = loader(x[:half], y[:half], 64), loader(x[half:], y[half:], 64)
-
-    space = archgrad.module_space(Net, x[:1], **shape)
+    train, val = (loader(x[k::2], y[k::2], 64) for k in range(2))
+    space = archgrad.module_space(Net, x[:1], classes=len(images.classes), in_channels=x.shape[1])
     search = archgrad.Search(space, METHOD, budget="macs=50%", epochs=EPOCHS, steps=len(train))
     for _ in range(EPOCHS):
         for batch, val_batch in zip(train, val):

@@ -44,6 +44,7 @@ CASES = [
     )
     for turn, name in enumerate(ENTRIES)
     for place, kind in enumerate(KINDS)
+    if (name, kind) != ("memory", "segmenter")  # that patch reads classes of whole images
 ]
 """By turns each method runs on one kind in `make test`; `make slow` runs the rest."""
 
@@ -496,7 +497,7 @@ def test_optimizers_that_cannot_be_used_are_refused_at_construction():
         made("signal", "darts", optimizer=torch.optim.LBFGS)
     with pytest.raises(ValueError, match=r"function .parameters. -> torch optimizer"):
         made("signal", "darts", optimizer=lambda p: None)
-    with pytest.raises(ValueError, match=r"second order.*not for RMSprop"):
+    with pytest.raises(ValueError, match=r"second-order hypergradient.*not RMSprop"):
         made("signal", "darts", optimizer=torch.optim.RMSprop, hypergradient="second_order")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from archgrad.arch.edges import Alphas, EdgeGroup
@@ -14,7 +13,7 @@ from archgrad.arch.mixture import Mixture
 from archgrad.arch.space import Space
 from archgrad.components.context import Context, Forward
 from archgrad.components.hypergradient import second_order
-from archgrad.components.losses import weighted
+from archgrad.components.losses import task, weighted
 from archgrad.components.relax import softmax
 from archgrad.components.schedules import epoch_at_share, linear
 from archgrad.searching.method import Method
@@ -39,10 +38,7 @@ class Average:
             return
         logits = forward.output.logits.detach().mean(0)
         self.logits = logits if self.logits is None else 0.9 * self.logits + 0.1 * logits
-        self.loss = (
-            0.9 * self.loss
-            + 0.1 * F.cross_entropy(forward.output.logits, forward.batch.labels).item()
-        )
+        self.loss = 0.9 * self.loss + 0.1 * task(forward).item()
 
     def after_epoch(
         self, method: Method, state: State, data: SearchData, context: Context

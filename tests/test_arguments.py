@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch.nn import Identity
 
 import archgrad
 from archgrad.arguments import named_if_wrong
@@ -85,6 +86,29 @@ WRONG = {
     "Patch": [
         (lambda **_: archgrad.Patch("x", nosuch=3), "unknown argument of Patch 'nosuch'"),
         (lambda **_: archgrad.Patch(), "Patch: missing a required argument: 'name'"),
+    ],
+    "Choice": [
+        (lambda **_: archgrad.Choice(3), "a Choice needs a mapping"),
+        (
+            lambda **_: archgrad.Choice({"a": Identity(), "b": Identity()}, lable="x"),
+            "unknown argument of Choice 'lable': did you mean 'label'?",
+        ),
+    ],
+    "Repeat": [(lambda **_: archgrad.Repeat(3, 1, 2), "Repeat needs a function")],
+    "InputChoice": [(lambda **_: archgrad.InputChoice(), "missing a required argument: 'inputs'")],
+    "module_space": [
+        (lambda **_: archgrad.module_space(), "module_space: missing a required argument"),
+        (
+            lambda **_: archgrad.module_space(Identity, clases=3),
+            "unknown argument of module_space 'clases': did you mean 'classes'?",
+        ),
+    ],
+    "Search": [
+        (
+            lambda **_: archgrad.Search("net", epochs=1, steps=1),
+            "archgrad.module_space is expected",
+        ),
+        (lambda **_: archgrad.Search("net"), "Search: missing a required argument: 'epochs'"),
     ],
     "space": [(lambda **_: archgrad.space(["a"]), "space: name must be a text, not ['a']")],
 }

@@ -81,7 +81,7 @@ def test_the_projection_selects_a_better_op_than_the_alphas():
 def planted(monkeypatch, worth):
     """The accuracy of a mixture is what its weights are worth: ``worth(group, edge, primitive)``."""
 
-    def accuracy(net, mixture, batches, *place, batch_statistics, loss=None):
+    def accuracy(net, mixture, batches, *place, batch_statistics, loss=None, classes=None):
         assert batch_statistics
         rows = {name: mixture.weights[name].tolist() for name in mixture.weights}
         reached = sum(

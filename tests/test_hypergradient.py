@@ -172,7 +172,7 @@ def test_the_virtual_step_is_where_adam_goes(name):
             lambda w: torch.optim.RMSprop(w, 0.1),
             "needs SGD, Adam or AdamW as the optimizer of the weights, not RMSprop",
         ),
-        (lambda w: torch.optim.Adam(w, 0.1, amsgrad=True), "not possible for Adam with amsgrad"),
+        (lambda w: torch.optim.Adam(w, 0.1, amsgrad=True), "needs Adam without the option amsgrad"),
         (
             lambda w: torch.optim.SGD(w, 0.1, momentum=0.9, dampening=0.5),
             "needs SGD without the option dampening",

@@ -426,7 +426,7 @@ def test_random_search_judges_a_draw_as_it_was_trained(other, monkeypatch):
     monkeypatch.setattr(
         importlib.import_module("archgrad.methods.random"),
         "accuracy",
-        lambda net, mixture, *_: (judged.append(mixture), (0.5, 0))[1],
+        lambda net, mixture, *_, **__: (judged.append(mixture), (0.5, 0))[1],
     )
     m = made(f"random+{other}", "nasbench201")
     state = run(m).state

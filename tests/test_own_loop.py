@@ -44,6 +44,7 @@ CASES = [
     )
     for turn, name in enumerate(ENTRIES)
     for place, kind in enumerate(KINDS)
+    if (name, kind) != ("memory", "segmenter")  # that patch reads classes of whole images
 ]
 """By turns each method runs on one kind in `make test`; `make slow` runs the rest."""
 
@@ -413,7 +414,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch_to_1e_12():
         name: rows.detach().double().requires_grad_() for name, rows in run.alphas.items()
     }
     batch = Batch(*plain(9), torch.arange(9))
-    parts = batch._replace(parts=4).split()
+    parts = batch.split(4)
     assert [len(part.labels) for _, part in parts] == [3, 2, 2, 2]
     whole, _ = part_hypergradient(run.method, run.state, batch, batch)
     named = dict(run.state.nets["search"].named_parameters())
@@ -496,7 +497,9 @@ def test_optimizers_that_cannot_be_used_are_refused_at_construction():
         made("signal", "darts", optimizer=torch.optim.LBFGS)
     with pytest.raises(ValueError, match=r"function .parameters. -> torch optimizer"):
         made("signal", "darts", optimizer=lambda p: None)
-    with pytest.raises(ValueError, match=r"second order.*not for RMSprop"):
+    with pytest.raises(
+        ValueError, match=r"second-order hypergradient needs SGD, Adam or AdamW .*, not RMSprop"
+    ):
         made("signal", "darts", optimizer=torch.optim.RMSprop, hypergradient="second_order")
 
 

@@ -17,7 +17,7 @@ import archgrad
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.links import CellGenotype, Link
 from archgrad.components.select import uniform_genotype
-from archgrad.modules.ram import peak
+from archgrad.modules.ram import peak_ram
 from archgrad.modules.tape import Event, peaks
 from archgrad.user_loop import Search
 
@@ -426,7 +426,7 @@ def naive_peak(net, *example):
 def test_by_hand(name):
     make, example, base, ops, exact = CASES[name]
     space = archgrad.module_space(make, example=example)
-    found = peak(space)
+    found = peak_ram(space)
     assert found.base == base
     assert {
         group: {primitive: number for (_, _, primitive), number in table.items()}
@@ -434,15 +434,15 @@ def test_by_hand(name):
     } == ops
     for one in genotypes(space.groups):
         true = naive_peak(space.derive(one).network.net, example)
-        assert found.of(one) == true <= found.added(one)
-        assert true == found.added(one) or not exact
+        assert found.value_of(one) == true <= found.sum_over_ops(one)
+        assert true == found.sum_over_ops(one) or not exact
 
 
 def test_the_derived_network_is_counted_without_copies_of_identities():
     make, example, *_ = CASES["identity"]
     space = archgrad.module_space(make, example=example)
-    found = peak(space)
-    assert [found.of(one) for one in genotypes(space.groups)] == [8 * C, 7 * C]
+    found = peak_ram(space)
+    assert [found.value_of(one) for one in genotypes(space.groups)] == [8 * C, 7 * C]
 
 
 def test_a_tensor_that_leaves_its_alternative_by_another_way_stays_counted():
@@ -469,10 +469,10 @@ def test_a_network_that_reads_values_is_traced():
         return self.block(x * float(x.mean()))
 
     space = archgrad.module_space(stemmed(wide_or_narrow, run), example=IMAGE)
-    found = peak(space)
+    found = peak_ram(space)
     assert found.ops["block"][0, 1, "wide"] == 12 * C
     for one in genotypes(space.groups):
-        assert found.of(one) == naive_peak(space.derive(one).network.net, IMAGE)
+        assert found.value_of(one) == naive_peak(space.derive(one).network.net, IMAGE)
 
 
 def test_attention_and_recurrent_layers():
@@ -507,9 +507,9 @@ def test_attention_and_recurrent_layers():
         ),
         example=example,
     )
-    found = peak(space)
+    found = peak_ram(space)
     for one in genotypes(space.groups):
-        assert found.of(one) <= found.added(one)
+        assert found.value_of(one) <= found.sum_over_ops(one)
 
 
 def test_the_trace_leaves_an_instance_and_the_generator_alone():
@@ -518,8 +518,8 @@ def test_the_trace_leaves_an_instance_and_the_generator_alone():
     before = {name: value.clone() for name, value in net.state_dict().items()}
     space = archgrad.module_space(net, example=example)
     state = torch.get_rng_state()
-    found = peak(space)
-    found.of(genotypes(space.groups)[0])
+    found = peak_ram(space)
+    found.value_of(genotypes(space.groups)[0])
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert net.training
@@ -537,18 +537,18 @@ def test_the_trace_leaves_an_instance_and_the_generator_alone():
 )
 def test_a_chain_space_is_predicted_exactly(name, options):
     space = archgrad.space(name).resized(**options)
-    found = peak(space, 16, channels=space.channels)
+    found = peak_ram(space, 16, channels=space.channels)
     for seed in range(8):
         one = uniform_genotype(space.groups, seed)
         net = space.derive(one, channels=space.channels)
         true = naive_peak(net, torch.zeros(1, 3, 16, 16))
-        assert found.of(one) == true == found.added(one)
+        assert found.value_of(one) == true == found.sum_over_ops(one)
 
 
 @pytest.mark.parametrize("name", ["darts", "nasbench201"])
 def test_a_cell_space_is_refused_by_name(name):
     with pytest.raises(ValueError, match=f"budget ram: space {name} has cells, whose peak"):
-        peak(archgrad.space(name), 32)
+        peak_ram(archgrad.space(name), 32)
 
 
 def test_the_budgets_of_a_search_know_it():
@@ -721,14 +721,14 @@ class Written(nn.Module):
 def check_random(lines, seed, exact):
     torch.manual_seed(0)
     space = archgrad.module_space(lambda: Written(lines, exact), example=IMAGE)
-    found = peak(space)
+    found = peak_ram(space)
     for draw in range(3):
         one = uniform_genotype(space.groups, seed, draw)
         true = naive_peak(space.derive(one).network.net, IMAGE)
-        assert found.of(one) == true
-        assert true <= found.added(one)
+        assert found.value_of(one) == true
+        assert true <= found.sum_over_ops(one)
         if exact:
-            assert true == found.added(one)
+            assert true == found.sum_over_ops(one)
 
 
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}

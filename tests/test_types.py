@@ -96,7 +96,7 @@ REFUSED = {
     ),
     "a term for each image": (
         lambda: searched(Patch("mine", weight_terms=half)),
-        r"term 'half' .* a tensor of shape \(8,\): a scalar tensor",
+        r"loss term 'half' returned a tensor of shape \(8,\); a scalar tensor",
     ),
     "a term that is a number": (
         lambda: searched(Patch("mine", alpha_terms=number)),
@@ -130,7 +130,7 @@ REFUSED = {
     ),
     "a name to train on": (
         lambda: archgrad.retrain(NB, CELL, "digits", {}, "x"),
-        "images are expected .* not 'digits'",
+        "a data set from archgrad.load is expected, not 'digits'",
     ),
     "a seed below 0": (
         lambda: search(method("darts", NB), Noise(), 1, seed=-1),

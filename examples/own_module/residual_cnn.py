@@ -54,26 +54,26 @@ class Net(nn.Module):
         return self.head(self.deep(x).mean((2, 3)))
 
 
-if not sys.argv[1:]:
-    print("no folder of CIFAR-10 is given, so the digits of scikit-learn take its place")
-images = archgrad.load(sys.argv[1] if sys.argv[1:] else "digits")
-order = torch.randperm(len(images.train), generator=torch.Generator().manual_seed(SEED))[:IMAGES]
-x, y = images.train.pixels(order) / 255 - 0.5, images.train.labels[order]
-test_x, test_y = images.test.pixels(torch.arange(len(images.test))) / 255 - 0.5, images.test.labels
-half = len(x) // 2
-train, val = loader(x[:half], y[:half], 64), loader(x[half:], y[half:], 64)
-
-space = archgrad.module_space(Net, x[:1], classes=len(images.classes), in_channels=x.shape[1])
-search = archgrad.Search(space, METHOD, budget="macs=50%", epochs=EPOCHS, steps=len(train))
-for _ in range(EPOCHS):
-    for batch, val_batch in zip(train, val):
-        search.step(batch, val_batch)
-
-macs = space.costs()["macs"].value_of
-print(f"budget: {search.bounds['macs']:,.0f} multiply-adds")
-for name, genotype in {"found": search.genotype, "by hand": archgrad.Genotype.of(BY_HAND)}.items():
+if __name__ == "__main__":
+    if not sys.argv[1:]:
+        print("no folder of CIFAR-10 is given, so the digits of scikit-learn take its place")
+    images = archgrad.load(sys.argv[1] if sys.argv[1:] else "digits")
     torch.manual_seed(SEED)
-    network = space.derive(genotype).network.net  # a Net without a choice inside
-    trained(network, loader(x, y, 64), F.cross_entropy, EPOCHS)
-    right = accuracy(network, test_x, test_y)
-    print(f"{name}: {genotype}\n  {macs(genotype):,.0f} multiply-adds, test accuracy {right:.1%}")
+    order = torch.randperm(len(images.train))[:IMAGES]
+    x, y = images.train.pixels(order) / 255 - 0.5, images.train.labels[order]
+    test_x = images.test.pixels(torch.arange(len(images.test))) / 255 - 0.5
+    train, val = (loader(x[k::2], y[k::2], 64) for k in range(2))
+    space = archgrad.module_space(Net, x[:1], classes=len(images.classes), in_channels=x.shape[1])
+    search = archgrad.Search(space, METHOD, budget="macs=50%", epochs=EPOCHS, steps=len(train))
+    for _ in range(EPOCHS):
+        for batch, val_batch in zip(train, val):
+            search.step(batch, val_batch)
+
+    print(f"budget: {search.bounds['macs']:,.0f} multiply-adds")
+    for name, genotype in (("found", search.genotype), ("by hand", archgrad.Genotype.of(BY_HAND))):
+        derived = space.derive(genotype).network  # its net is a Net without a choice inside
+        derived.initialise(SEED)  # as search.derive() does
+        trained(derived.net, loader(x, y, 64), F.cross_entropy, EPOCHS)
+        macs = space.costs()["macs"].value_of(genotype)
+        right = accuracy(derived.net, test_x, images.test.labels)
+        print(f"{name}: {genotype}\n  {macs:,.0f} multiply-adds, test accuracy {right:.1%}")

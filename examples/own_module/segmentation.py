@@ -15,7 +15,7 @@ from torch import nn
 import archgrad
 
 EPOCHS, SEED, SIDE = 20, 0, 32
-BY_HAND = "first=conv3, second=conv3, bottom=depth2, skips=input0+input1"
+BY_HAND = "first=conv3, second=skip, bottom=depth1, skips=input0+input1"
 
 
 def conv(inputs, outputs, kernel=3, dilation=1):
@@ -73,7 +73,7 @@ for _ in range(EPOCHS):
 macs = space.costs()["macs"].value_of
 print(f"budget: {search.bounds['macs']:,.0f} multiply-adds")
 for name, genotype in {"found": search.genotype, "by hand": archgrad.Genotype.of(BY_HAND)}.items():
-    torch.manual_seed(SEED)
-    network = space.derive(genotype).network.net  # a Net without a choice inside
-    shared = overlap(trained(network, loader(x, y, 16), dice, EPOCHS)(test_x), test_y)
+    derived = space.derive(genotype).network  # its net is a Net without a choice inside
+    derived.initialise(SEED)  # as search.derive() does
+    shared = overlap(trained(derived.net, loader(x, y, 16), dice, EPOCHS)(test_x), test_y)
     print(f"{name}: {genotype}\n  {macs(genotype):,.0f} multiply-adds, overlap {shared:.1%}")

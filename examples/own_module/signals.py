@@ -17,7 +17,7 @@ from torch import nn
 import archgrad
 
 EPOCHS, SEED = 60, 0
-BY_HAND = "first=conv7, second=conv7, third=conv7, deep=depth1, pool=input0"
+BY_HAND = "first=conv3, second=conv3, third=conv3, deep=depth1, pool=input0"
 
 
 def conv(width, kernel, dilation=1, groups=1):
@@ -63,9 +63,9 @@ for _ in range(EPOCHS):
 costs = space.costs()
 print("budget:", *(f"{name} {bound:,.0f}" for name, bound in search.bounds.items()))
 for name, genotype in {"found": search.genotype, "by hand": archgrad.Genotype.of(BY_HAND)}.items():
-    torch.manual_seed(SEED)
-    network = space.derive(genotype).network.net  # a Net without a choice inside
-    trained(network, loader(x, y, 12), F.cross_entropy, EPOCHS)
-    right = accuracy(network, test_x, test_y)
+    derived = space.derive(genotype).network  # its net is a Net without a choice inside
+    derived.initialise(SEED)  # as search.derive() does
+    trained(derived.net, loader(x, y, 12), F.cross_entropy, EPOCHS)
+    right = accuracy(derived.net, test_x, test_y)
     print(f"{name}: {genotype}\n  test accuracy {right:.1%}", end="")
     print(*(f", {name} {cost.value_of(genotype):,.0f}" for name, cost in costs.items()), sep="")

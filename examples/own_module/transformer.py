@@ -1,4 +1,4 @@
-"""Search the blocks of a small transformer on the digits of scikit-learn, at 60 % of the work.
+"""Search the blocks of a small transformer on the digits of scikit-learn, at 70 % of the work.
 
     python examples/own_module/transformer.py
 
@@ -14,7 +14,8 @@ from torch import nn
 import archgrad
 
 EPOCHS, WIDTH, SEED = 15, 32, 0
-BY_HAND = ", ".join(f"blocks.{n}={'mlp' if n % 2 else 'attention'}" for n in range(6))
+BY_HAND = "blocks.0=attention, blocks.1=mlp, blocks.2=attention, blocks.3=mlp, "
+BY_HAND += "blocks.4=nothing, blocks.5=nothing"
 
 
 class Attention(nn.Module):
@@ -59,7 +60,7 @@ x, test_x, y, test_y = x[:1400], x[1400:], y[:1400], y[1400:]  # the test has ot
 train, val = loader(x[::2], y[::2], 32), loader(x[1::2], y[1::2], 32)
 
 space = archgrad.module_space(Net, example=x[:1])
-settings = {"budget": "macs=60%", "optimizer": lambda weights: torch.optim.AdamW(weights, 3e-3)}
+settings = {"budget": "macs=70%", "optimizer": lambda weights: torch.optim.AdamW(weights, 3e-3)}
 search = archgrad.Search(space, "stdarts+sddarts", epochs=EPOCHS, steps=len(train), **settings)
 for _ in range(EPOCHS):
     for batch, val_batch in zip(train, val):
@@ -68,8 +69,8 @@ for _ in range(EPOCHS):
 macs = space.costs()["macs"].value_of
 print(f"budget: {search.bounds['macs']:,.0f} multiply-adds")
 for name, genotype in {"found": search.genotype, "by hand": archgrad.Genotype.of(BY_HAND)}.items():
-    torch.manual_seed(SEED)
-    network = space.derive(genotype).network.net  # a Net without a choice inside
-    trained(network, loader(x, y, 32), F.cross_entropy, EPOCHS)
-    right = accuracy(network, test_x, test_y)
+    derived = space.derive(genotype).network  # its net is a Net without a choice inside
+    derived.initialise(SEED)  # as search.derive() does
+    trained(derived.net, loader(x, y, 32), F.cross_entropy, EPOCHS)
+    right = accuracy(derived.net, test_x, test_y)
     print(f"{name}: {genotype}\n  {macs(genotype):,.0f} multiply-adds, test accuracy {right:.1%}")

@@ -16,15 +16,14 @@ if TYPE_CHECKING:
 class Batch(NamedTuple):
     """Images (B, C, H, W) float, labels (B,) int64, and the index in their split (B,) int64.
 
-    A step computes a batch in ``parts``, which takes less memory. A module of the user's may take
-    any tree of tensors in the place of the images, and its loss any in the place of the labels.
+    A module of the user's may take any tree of tensors in the place of the images, and its loss any
+    in the place of the labels.
     """
 
     images: Tensor
     labels: Tensor
     # A tuple has a method of this name, which a batch does not need.
     index: Tensor  # type: ignore[assignment]
-    parts: int = 1
 
     @property
     def device(self) -> torch.device:
@@ -35,15 +34,15 @@ class Batch(NamedTuple):
         tensors = (leaf for leaf in tree_leaves(self.images) if torch.is_tensor(leaf))
         return next((leaf.device for leaf in tensors), torch.device("cpu"))
 
-    def split(self) -> list[tuple[float, Batch]]:
-        """Return the parts of the batch, each behind its share of the samples."""
-        if self.parts == 1:
+    def split(self, parts: int) -> list[tuple[float, Batch]]:
+        """Return the batch in parts, each behind its share of the samples."""
+        if parts == 1:
             return [(1.0, self)]
         from torch.utils._pytree import tree_flatten, tree_unflatten
 
-        leaves, form = tree_flatten(self[:3])
+        leaves, form = tree_flatten(tuple(self))
         size = len(leaves[0])
-        columns = [leaf.tensor_split(self.parts) for leaf in leaves]
+        columns = [leaf.tensor_split(parts) for leaf in leaves]
         found = [Batch(*tree_unflatten(list(row), form)) for row in zip(*columns)]
         return [
             (len(row[0]) / size, batch) for row, batch in zip(zip(*columns), found) if len(row[0])

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from archgrad.arguments import named_if_wrong
 from archgrad.errors import short_repr, unknown_name
 from archgrad.modules.mixing import mixed, total_weight
 
@@ -36,6 +37,7 @@ class Choice(nn.Module):
 
     pick = 1
 
+    @named_if_wrong
     def __init__(self, alternatives: Mapping[str, nn.Module], *, label: str = "") -> None:
         super().__init__()
         if not isinstance(alternatives, Mapping) or len(alternatives) < 2:
@@ -100,6 +102,7 @@ class Repeat(nn.Module):
 
     pick = 1
 
+    @named_if_wrong
     def __init__(
         self, block: Callable[[], nn.Module], least: int, most: int, *, label: str = ""
     ) -> None:
@@ -175,6 +178,7 @@ class InputChoice(nn.Module):
         ValueError: A number or ``how`` is wrong.
     """
 
+    @named_if_wrong
     def __init__(
         self, inputs: int, keep: int = 1, *, how: Literal["sum", "mean"] = "sum", label: str = ""
     ) -> None:

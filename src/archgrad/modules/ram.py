@@ -67,10 +67,10 @@ class Traced(NamedTuple):
     ops: dict[str, dict[str, int]]
 
 
-def peak(space: Any, size: int = 0, **options: Any) -> Cost:
+def peak_ram(space: Any, size: int = 0, **options: Any) -> Cost:
     """Return the peak memory of the derived networks of a space, in bytes.
 
-    `Cost.added` is the prediction, and `Cost.of` traces the derived network itself.
+    `Cost.sum_over_ops` is the prediction, and `Cost.value_of` traces the derived network itself.
 
     Args:
         space: Space of a user's module, or a chain space.

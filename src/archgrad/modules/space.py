@@ -17,6 +17,7 @@ from archgrad.arch.genotype import Genotype
 from archgrad.arch.mixture import Mixture
 from archgrad.arch.passes import Output
 from archgrad.arch.space import Defaults
+from archgrad.arguments import named_if_wrong
 from archgrad.cost.cost import Cost
 from archgrad.errors import listed, one_line, short_repr
 from archgrad.modules import counting
@@ -339,6 +340,7 @@ def outputs_of(net: nn.Module) -> Iterator[list[Any]]:
         hook.remove()
 
 
+@named_if_wrong
 def module_space(
     module: Any,
     example: Any = None,

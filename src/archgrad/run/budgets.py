@@ -93,9 +93,9 @@ class Costs:
         return self._counted[name]
 
     def _peak_cost(self) -> Cost:
-        from archgrad.modules.ram import peak
+        from archgrad.modules.ram import peak_ram
 
-        return peak(self.space, self.size, **self.network_options())
+        return peak_ram(self.space, self.size, **self.network_options())
 
     def _measured_cost(self) -> Cost:
         found = self._profile().cost()

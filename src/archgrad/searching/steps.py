@@ -243,9 +243,11 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
     images = {"train": train, "val": val}[method.alpha_split]
     found: dict[str, Tensor] = {}
     passes = []
-    for (share, of_images), (_, of_train) in zip(images.split(), train.split()):
+    for (share, of_images), (_, of_train) in zip(
+        images.split(state.parts), train.split(state.parts)
+    ):
         part, passed = part_hypergradient(method, state, of_train, of_images)
-        if images.parts > 1:
+        if state.parts > 1:
             part = {name: share * gradient for name, gradient in part.items()}
         found = {name: found[name] + g if name in found else g for name, g in part.items()}
         passes.append((share, passed))
@@ -308,9 +310,9 @@ def weight_step(method: Method, state: State, train: Batch, val: Batch) -> Value
     alphas = {name: rows.detach() for name, rows in state.alphas.items()}
     found: Gradients = {}
     passes = []
-    for share, part in train.split():
+    for share, part in train.split(state.parts):
         loss, passed = weight_loss(method, state, part, alphas, None)
-        loss = loss if train.parts == 1 else share * loss
+        loss = loss if state.parts == 1 else share * loss
         found = added(found, gradients(loss, named))
         passes.append((share, passed))
     for transform in method.patch.transforms:

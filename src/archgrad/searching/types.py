@@ -379,6 +379,8 @@ class State:
         identity: Identity of the method that built the state (`Method.identity`).
         recompute: Activations that the backward pass computes again: "none" or "cells". No result
             depends on it.
+        parts: Number of parts in which a step computes each batch, which takes less memory. It is
+            not saved.
         trace: Record of the first diverged part. It is not saved, because a state that has
             diverged is not saved.
     """
@@ -404,6 +406,7 @@ class State:
     ended: int | None = None
     identity: dict[str, Any] = field(default_factory=dict)
     recompute: str = "none"
+    parts: int = 1
     trace: Trace = field(default_factory=Trace)
 
     def __repr__(self) -> str:

@@ -46,7 +46,7 @@ def batch_of(given: Any, split: str, device: torch.device, parts: int = 1) -> Ba
             f"not {short_repr(given)}"
         )
     inputs, targets, *index = tree_map_only(Tensor, lambda x: x.to(device), tuple(given))
-    batch = Batch(inputs, targets, index[0] if index else UNKNOWN, parts)
+    batch = Batch(inputs, targets, index[0] if index else UNKNOWN)
     if parts > 1:
         sizes = {len(x) if torch.is_tensor(x) and x.dim() else 0 for x in tree_leaves(batch[:2])}
         if len(sizes) > 1 or min(sizes) < parts:

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map_only
 from archgrad.arch.edges import Alphas
 from archgrad.arch.genotype import Genotype
 from archgrad.arch.passes import Batch, Metric, Output
+from archgrad.arguments import named_if_wrong
 from archgrad.components.hypergradient import first_order
 from archgrad.cost.cost import Cost
 from archgrad.cost.counting import costs
@@ -83,6 +84,7 @@ class Search:
             the budget.
     """
 
+    @named_if_wrong
     def __init__(
         self,
         space: ModuleSpace,
@@ -208,6 +210,7 @@ class Search:
             self._begun = self.state.epoch
         check_batches(self.method, self.state, *batches)
         self._loss = loss or self._usual_loss
+        self.state.parts = accumulate
         values = self.method.step(self.state, *batches)
         if self.state.step == self.method.steps(self.state):
             self._end_epoch()
@@ -399,7 +402,7 @@ def limits_of(space: ModuleSpace, budget: str | Sequence[str]) -> Limits:
     known: dict[str, Callable[[], Cost]] = {
         "params": lambda: counted_costs()["params"],
         "macs": lambda: counted_costs()["macs"],
-        ram.NAME: partial(ram.peak, space),
+        ram.NAME: partial(ram.peak_ram, space),
     }
     for target in targets:
         if target.name not in known:

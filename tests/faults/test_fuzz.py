@@ -204,13 +204,14 @@ def fuzzed(examples: int) -> Any:
     )
 
 
-@fuzzed(200)
+@fuzzed(500)
 @given(drawn=st.data())
 def test_no_input_ends_in_a_traceback(home, drawn):
     check(home, drawn.draw(fuzzing.cases(home.known)))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # twenty minutes on an idle core
 @fuzzed(20_000)
 @given(drawn=st.data())
 def test_no_input_of_many_ends_in_a_traceback(home, drawn):

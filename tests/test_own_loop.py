@@ -654,3 +654,11 @@ def test_a_fresh_network_of_an_instance_is_refused():
     with pytest.raises(ValueError, match=r"instance.*derive\(weights=\"inherit\"\)"):
         run.derive()
     run.derive("inherit", batches=[KINDS["signal"].batch(0)[0]])
+
+
+@pytest.mark.parametrize(
+    ("metrics", "says"), [({"loss": F.cross_entropy}, "take another name"), ([1], "by name")]
+)
+def test_metrics_that_cannot_be_recorded_are_refused(metrics, says):
+    with pytest.raises(ValueError, match=says):
+        made("residual", "darts", metrics=metrics)

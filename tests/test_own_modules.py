@@ -866,3 +866,52 @@ def test_dropped_paths_keep_the_mean_and_spare_identities():
     kept = (dropped - w[1] * inputs).abs().sum(1) > 1e-6
     assert 0.45 < kept.float().mean() < 0.55
     torch.testing.assert_close(dropped.mean(0), whole.mean(0), rtol=0.2, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        lambda: archgrad.Choice({"relu": nn.ReLU(inplace=True), "skip": nn.Identity()}),
+        lambda: archgrad.Repeat(lambda: nn.Sequential(nn.ReLU(inplace=True)), 1, 2),
+    ],
+    ids=["Choice", "Repeat"],
+)
+def test_an_op_that_changes_its_input_in_place_is_refused(choice):
+    """The other ops would read the changed tensor, and another network would be derived."""
+    with pytest.raises(ValueError, match=r"an op of choice '1' changes its input in place"):
+        archgrad.module_space(
+            lambda: nn.Sequential(nn.Linear(4, 4), choice(), nn.Linear(4, 2)), torch.zeros(1, 4)
+        )
+
+
+def test_an_op_in_place_behind_another_one_is_allowed():
+    block = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True))
+    made = nn.Sequential(archgrad.Choice({"block": block, "skip": nn.Identity()}), nn.Linear(4, 2))
+    assert list(archgrad.module_space(made, torch.zeros(1, 4)).groups) == ["0"]
+
+
+class Whole(nn.Module):
+    """An op that returns whole numbers, or a plain number."""
+
+    def __init__(self, plain: bool) -> None:
+        super().__init__()
+        self.plain = plain
+
+    def forward(self, x: Tensor) -> object:
+        return float(x.sum()) + 1 if self.plain else x.long()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_alternatives_of_other_types_are_refused(plain):
+    with pytest.raises(ValueError, match=r"Choice '0'.*all alternatives must return equal shapes"):
+        archgrad.module_space(
+            lambda: nn.Sequential(
+                archgrad.Choice({"whole": Whole(plain), "skip": nn.Identity()}), nn.Linear(4, 2)
+            ),
+            torch.zeros(1, 4),
+        )
+
+
+def test_a_module_may_be_nothing_but_a_choice():
+    made = archgrad.Choice({"one": nn.Linear(4, 2), "other": nn.Linear(4, 2)})
+    assert len(archgrad.module_space(made, torch.zeros(1, 4)).groups) == 1

@@ -151,13 +151,6 @@ CASES = {
         {"block": {"conv": 8 * C, "skip": 8 * C}},
         False,
     ),
-    "in place": (
-        stemmed(lambda: archgrad.Choice({"relu": nn.ReLU(inplace=True), "gelu": nn.GELU()})),
-        IMAGE,
-        7 * C,
-        {"block": {"relu": 8 * C, "gelu": 8 * C}},
-        False,
-    ),
     "in place behind an op": (
         stemmed(lambda: conv_or("relu", nn.Sequential(conv(), nn.ReLU(inplace=True)))),
         IMAGE,
@@ -631,7 +624,6 @@ PLAIN = {
 }
 ALIASES = {
     "skip": lambda: nn.Identity(),
-    "in place": lambda: nn.ReLU(inplace=True),
     "half": lambda: Net(lambda self, x: self.inner(x)[:, 2:6], inner=conv(4, 8)),
     "turn": lambda: Net(lambda self, x: x.transpose(2, 3)),
     "turned": lambda: Net(lambda self, x: self.inner(x).transpose(2, 3), inner=conv()),

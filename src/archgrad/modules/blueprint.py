@@ -100,8 +100,8 @@ def blueprint(
         )
     check_sharing(net, found)
     for path, choice in found.items():
-        choice.group = choice.label or path
-        if choice.label in found and not found[choice.label].label:
+        choice.group = choice.label or path or "module"  # the module itself may be a choice
+        if choice.label and choice.label in found and not found[choice.label].label:
             raise ValueError(
                 f"choice {path!r} has the label {choice.label!r}, which is the place of another "
                 "choice without a label: take another label"
@@ -224,6 +224,9 @@ def dry_run(
         choice.register_forward_pre_hook(see(path), with_kwargs=True)
         for path, choice in found.items()
     ]
+    for path, choice in found.items():
+        for op in (op for ops in choice.children() for op in ops.children()):
+            hooks += refuse_changed_inputs(path, op)
     was = net.training
     try:
         with torch.no_grad(), running(Pass()), seeded("module", "dry run"):
@@ -250,6 +253,41 @@ def dry_run(
                 "choice serves one shape, so make a second choice with the same label"
             )
     return calls, output
+
+
+def refuse_changed_inputs(path: str, op: nn.Module) -> list[Any]:
+    """Add hooks that raise a ValueError if an op changes its inputs in place.
+
+    The other ops of the choice would then read the changed tensor, which they do not in the derived
+    network.
+
+    Args:
+        path: Path of the choice, for the message.
+        op: An alternative, or a block of a `Repeat`.
+
+    Returns:
+        The hooks.
+    """
+    versions: list[int] = []
+
+    def now(arguments: Any, named: Any) -> list[int]:
+        leaves = tree_leaves((arguments, named))
+        return [leaf._version for leaf in leaves if isinstance(leaf, Tensor)]
+
+    def before(module: nn.Module, arguments: Any, named: Any) -> None:
+        versions[:] = now(arguments, named)
+
+    def after(module: nn.Module, arguments: Any, named: Any, output: Any) -> None:
+        if now(arguments, named) != versions:
+            raise ValueError(
+                f"an op of choice {path!r} changes its input in place ({type(op).__name__}), so "
+                "other ops would read the changed one: leave out inplace=True"
+            )
+
+    return [
+        op.register_forward_pre_hook(before, with_kwargs=True),
+        op.register_forward_hook(after, with_kwargs=True),
+    ]
 
 
 def _groups(found: Mapping[str, AnyChoice]) -> Groups:

@@ -188,7 +188,7 @@ def _aligned(
 ) -> tuple[list[list[Any]], TreeSpec]:
     """Return the leaves of each output and their common form."""
     flat = [tree_flatten(out) for out in outs]
-    shapes = [[tuple(getattr(leaf, "shape", ())) for leaf in leaves] for leaves, _ in flat]
+    shapes = [[_form_of(leaf) for leaf in leaves] for leaves, _ in flat]
     for name, shape, (_, form) in zip(names, shapes, flat):
         if form != flat[0][1] or shape != shapes[0]:
             raise ValueError(
@@ -198,8 +198,16 @@ def _aligned(
     return [leaves for leaves, _ in flat], flat[0][1]
 
 
-def _shown(shapes: Sequence[tuple[int, ...]]) -> str:
-    return " and ".join(map(str, shapes)) or "nothing"
+def _form_of(leaf: Any) -> Any:
+    """Return the shape of a tensor of floats, shape and type of another one, or a plain value."""
+    if not isinstance(leaf, Tensor):
+        return leaf
+    shape = tuple(leaf.shape)
+    return shape if leaf.is_floating_point() else (*shape, str(leaf.dtype))
+
+
+def _shown(forms: Sequence[Any]) -> str:
+    return " and ".join(map(str, forms)) or "nothing"
 
 
 def _dropped(out: Tensor, drop_path: float) -> Tensor:

@@ -22,7 +22,7 @@ from archgrad.cost.counting import costs
 from archgrad.cost.limits import Limits, check_feasible
 from archgrad.cost.target import limit, parse_target
 from archgrad.diagnostics.accuracy import are_classes
-from archgrad.errors import counted, unknown_name
+from archgrad.errors import counted, short_repr, unknown_name
 from archgrad.methods import method as make_method
 from archgrad.methods.budget import budget as make_budget
 from archgrad.modules import ram
@@ -423,6 +423,10 @@ def _metrics(metrics: Mapping[str, LossOf] | None) -> dict[str, Metric]:
     """Return the metrics of a step; a function that returns the loss hides output and targets."""
     if not metrics:
         return {"accuracy": known_accuracy}
+    if not isinstance(metrics, Mapping) or not all(map(callable, metrics.values())):
+        raise ValueError(f"metrics must be functions by name, not {short_repr(metrics)}")
+    if "loss" in metrics:
+        raise ValueError("metrics: the rows have a column of the name 'loss': take another name")
 
     def metric(name: str, output: Output, batch: Batch) -> Tensor | None:
         if callable(batch.images):

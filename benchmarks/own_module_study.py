@@ -20,6 +20,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +80,11 @@ def measure(folder: str, seed: int) -> dict[str, object]:
     }
 
 
+def random_mean(row: dict[str, Any]) -> float:
+    """Return the mean test accuracy of the random networks of a seed."""
+    return sum(one["accuracy"] for one in row["random"]) / len(row["random"])
+
+
 def difference_line(name: str, pairs: list[tuple[float, float]]) -> str:
     """Return the mean of paired differences in points, with its interval."""
     differences = torch.tensor([100 * (one - other) for one, other in pairs], dtype=torch.float64)
@@ -103,7 +109,7 @@ def main() -> None:
             file.write_text(json.dumps(measure(given.folder, seed), indent=1) + "\n")
         rows.append(json.loads(file.read_text()))
         row = rows[-1]
-        mean = sum(one["accuracy"] for one in row["random"]) / len(row["random"])
+        mean = random_mean(row)
         print(
             f"seed {seed}: found {row['found']['accuracy']:.2%} at {row['found']['macs']:,.0f} "
             f"multiply-adds of {row['budget']:,.0f}, by hand {row['by_hand']['accuracy']:.2%} at "
@@ -112,13 +118,7 @@ def main() -> None:
         )
     if len(rows) > 1:
         hand = [(row["found"]["accuracy"], row["by_hand"]["accuracy"]) for row in rows]
-        near = [
-            (
-                row["found"]["accuracy"],
-                sum(one["accuracy"] for one in row["random"]) / len(row["random"]),
-            )
-            for row in rows
-        ]
+        near = [(row["found"]["accuracy"], random_mean(row)) for row in rows]
         print(difference_line("by hand", hand))
         print(difference_line("mean of random at equal cost", near))
 

@@ -180,7 +180,11 @@ class _Flops(TorchDispatchMode):
             out = args[0].new_empty(_convolved(*args[:2], *args[3:6]))
         else:
             out = func(*tree_map_only(torch.Tensor, _on_cpu, args), **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is not None:
-            self.flops += formula(*args, **(kwargs or {}), out_val=out)
+        self.flops += flops_of(func, args, kwargs, out)
         return out
+
+
+def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None, out: Any) -> int:
+    """Return the FLOPs of an operation by torch's formula, two for each MAC; 0 without one."""
+    formula = flop_registry.get(func._overloadpacket)
+    return 0 if formula is None else formula(*args, **(kwargs or {}), out_val=out)

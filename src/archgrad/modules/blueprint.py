@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,8 @@ from archgrad.modules.choices import CHOICES, AnyChoice, are_nested, linked
 from archgrad.modules.mixing import Pass, running
 from archgrad.seeds import seeded
 
+Select = Callable[[Sequence[str]], nn.Module]
+"""(selected primitives) -> the module that stands for a choice in a derived network."""
 ARGUMENTS = ("classes", "in_channels", "size")
 """The arguments of a factory that a search sets, if the factory takes them."""
 
@@ -122,10 +125,11 @@ def check_sharing(net: nn.Module, found: Mapping[str, AnyChoice]) -> None:
         ValueError: Two ops share weights, or an op and the rest of the module. The message names
             both places.
     """
+    inside = tuple(f"{path}." if path else "" for path in every_path(net, found))
     owners = {
         id(parameter): REST
         for name, parameter in net.named_parameters(remove_duplicate=False)
-        if not any(name.startswith(f"{path}." if path else "") for path in every_path(net, found))
+        if not name.startswith(inside)
     }
     for path, choice in found.items():
         for name, op in choice.parts():
@@ -225,7 +229,7 @@ def dry_run(
         for path, choice in found.items()
     ]
     for path, choice in found.items():
-        for op in (op for ops in choice.children() for op in ops.children()):
+        for _, op in choice.parts():
             hooks += refuse_changed_inputs(path, op)
     was = net.training
     try:
@@ -333,9 +337,24 @@ def replaced(
         places: Its choices.
         kept: Group -> the selected primitives.
     """
+    return filled(net, places, lambda group, select: select(kept[group]))
+
+
+def filled(
+    net: nn.Module, places: Sequence[Place], fill: Callable[[str, Select], nn.Module]
+) -> nn.Module:
+    """Return a module in which other modules stand for its choices, at every name of a choice.
+
+    Args:
+        net: The module, which is changed.
+        places: Its choices.
+        fill: (name of the edge group, function) -> the module for a choice. The function returns
+            the module of selected primitives.
+    """
     for place in places:
         choice = choice_at(net, place.path)
-        module: nn.Module = choice.selected(kept[place.group], place.inputs, place.names)
+        select = partial(choice.selected, inputs=place.inputs, names=place.names)
+        module = fill(place.group, select)
         if not place.path:
             return module
         for path in every_path(net, {place.path: choice}):

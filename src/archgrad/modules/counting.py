@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
-from torch.utils.flop_counter import flop_registry
 
 from archgrad.arch.genotype import Genotype
 from archgrad.cost.cost import Cost
+from archgrad.cost.counting import flops_of
 from archgrad.errors import one_line
 from archgrad.modules.mixing import Pass, running
 
@@ -45,8 +45,7 @@ class Counted(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        if formula := flop_registry.get(func._overloadpacket):
-            self.macs += formula(*args, **(kwargs or {}), out_val=out) // 2
+        self.macs += flops_of(func, args, kwargs, out) // 2
         return out
 
 

@@ -59,7 +59,7 @@ def running(now: Pass) -> Iterator[None]:
         _PASS.reset(token)
 
 
-def again_in_backward(output: Any, now: Pass) -> None:
+def restore_in_backward(output: Any, now: Pass) -> None:
     """Give the choices the mixture of a pass again in its backward pass.
 
     A module of the user's may recompute activations there (`torch.utils.checkpoint`). The backward
@@ -85,23 +85,22 @@ def again_in_backward(output: Any, now: Pass) -> None:
     tree_map_only(Tensor, watch, output)
 
 
-def present(decision: Decision) -> tuple[Pass, CellMixture | None]:
+def present_mixture(decision: Decision) -> tuple[Pass, CellMixture | None]:
     """Return the present pass, and the mixture of one choice in it.
 
     Raises:
         ValueError: No pass is running, or the choice runs inside another one.
     """
     now = _PASS.get()
-    name = describe(decision)
     if now is None or not decision.group:
         raise ValueError(
-            f"{name} ran outside a search: call the network of archgrad.module_space(...) or of "
-            "Search.module, or take the network of Search.derive()"
+            f"{describe(decision)} ran outside a search: call the network of "
+            "archgrad.module_space(...) or of Search.module, or take the network of Search.derive()"
         )
     if outer := _INSIDE.get():
         raise ValueError(
-            f"{name} runs inside {outer!r}: a choice inside another is not supported, because "
-            "costs would no longer add up; move it out"
+            f"{describe(decision)} runs inside {outer!r}: a choice inside another is not "
+            "supported, because costs would no longer add up; move it out"
         )
     return now, None if now.mixture is None else now.mixture.cell(decision.group, 0)
 
@@ -128,7 +127,7 @@ def mixed(decision: Decision, ops: Callable[[], Sequence[Callable[[], Any]]]) ->
     Raises:
         ValueError: No pass is running, or two outputs differ in form.
     """
-    now, cell = present(decision)
+    now, cell = present_mixture(decision)
 
     def run() -> Any:
         token = _INSIDE.set(decision.group)
@@ -157,10 +156,10 @@ def _sum(
                 idle.append(rows[column])
             continue
         out = op()
-        if cell is not None and (rate := cell.dropout.get(name, 0.0)):
-            out = tree_map_only(Tensor, partial(F.dropout, p=rate), out)
-        if decision.training and drop_path > 0 and name not in decision.weightless:
-            out = tree_map_only(Tensor, lambda leaf: _dropped(leaf, drop_path), out)
+        if decision.training:
+            rate = 0.0 if cell is None else cell.dropout.get(name, 0.0)
+            path = 0.0 if name in decision.weightless else drop_path
+            out = tree_map_only(Tensor, partial(_dropped, dropout=rate, drop_path=path), out)
         names.append(name)
         outs.append(out)
         weights.append(None if rows is None else rows[column])
@@ -210,9 +209,13 @@ def _shown(forms: Sequence[Any]) -> str:
     return " and ".join(map(str, forms)) or "nothing"
 
 
-def _dropped(out: Tensor, drop_path: float) -> Tensor:
-    """Return an output in which each sample is 0 with this probability, scaled to the same mean."""
-    if not out.dim() or not out.is_floating_point():
+def _dropped(out: Tensor, dropout: float, drop_path: float) -> Tensor:
+    """Return an output after dropout, and after drop-path, which sets whole samples to 0."""
+    if not out.is_floating_point():
+        return out
+    if dropout:
+        out = F.dropout(out, dropout)
+    if not drop_path or not out.dim():
         return out
     keep = 1 - drop_path
     shape = (len(out), *(1,) * (out.dim() - 1))
@@ -221,5 +224,5 @@ def _dropped(out: Tensor, drop_path: float) -> Tensor:
 
 def total_weight(decision: Decision) -> Tensor | int:
     """Return the sum of the weights of a choice in the present pass."""
-    _, cell = present(decision)
+    _, cell = present_mixture(decision)
     return len(decision.primitives) if cell is None else cell.weights[0].sum()

@@ -65,7 +65,7 @@ def _found(name: str, module: ModuleType) -> Callable[..., Any]:
     if isinstance(found, nn.Module) or not callable(found):
         raise ValueError(
             "a class or function that makes a module is expected, so that its weights can be "
-            f" drawn anew, not {short_repr(found)}"
+            f"drawn anew, not {short_repr(found)}"
         )
     return found  # type: ignore[no-any-return]
 

@@ -27,6 +27,7 @@ from archgrad.arch.edges import EdgeGroup, Groups
 from archgrad.arch.genotype import Genotype
 from archgrad.cost.cost import Cost
 from archgrad.errors import one_line
+from archgrad.modules.blueprint import Select
 from archgrad.modules.counting import without_fast_paths
 from archgrad.modules.probe import Layout, Pick, Probe, Run
 from archgrad.modules.tape import Event, peaks, returned
@@ -34,8 +35,6 @@ from archgrad.seeds import seeded
 
 NAME = "ram"
 """Name of the cost."""
-Select = Callable[[Sequence[str]], nn.Module]
-"""(selected primitives) -> the module that stands for a choice in a derived network."""
 Fill = Callable[[EdgeGroup, Select], nn.Module]
 """(edge group, `Select`) -> a module in the place of a choice."""
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +12,6 @@ from torch import Tensor, nn
 
 from archgrad.arch.edges import EdgeGroup, Groups, Primitives
 from archgrad.arch.genotype import Genotype
-from archgrad.arch.mixture import Mixture
-from archgrad.arch.passes import Output
 from archgrad.arch.space import Defaults
 from archgrad.arguments import named_if_wrong
 from archgrad.cost.cost import Cost
@@ -24,19 +20,16 @@ from archgrad.modules import counting
 from archgrad.modules.blueprint import (
     ARGUMENTS,
     Blueprint,
+    Select,
     blueprint,
-    choice_at,
-    replaced,
+    filled,
     with_numbers,
 )
 from archgrad.modules.blueprint import name_of as name_of
-from archgrad.modules.mixing import Pass, again_in_backward, running
-from archgrad.seeds import seeded
+from archgrad.modules.net import ModuleNet
 from archgrad.spaces.derived import Derived
 from archgrad.spaces.options import check_whole
 
-Select = Callable[[Sequence[str]], nn.Module]
-"""(selected primitives) -> the module that stands for a choice in a derived network."""
 ReadLogits = Callable[[Any], Tensor]
 """(output of the user's module) -> logits (B, K)."""
 HELP = {
@@ -216,128 +209,11 @@ class ModuleSpace:
         Returns:
             The module, and the example of its inputs.
         """
-        net, groups = self.plan.build(), self.groups
-        for place in self.plan.places:
-            choice = choice_at(net, place.path)
-            select = partial(choice.selected, inputs=place.inputs, names=place.names)
-            module = fill(groups[place.group], select)
-            if not place.path:
-                return module, self.example()
-            net.set_submodule(place.path, module)
+        groups = self.groups
+        net = filled(
+            self.plan.build(), self.plan.places, lambda name, select: fill(groups[name], select)
+        )
         return net, self.example()
-
-
-class ModuleNet(nn.Module):
-    """The user's module as a supernet, or as a derived network if the space is discrete.
-
-    Attributes:
-        net: The user's module.
-        example: Arguments of a forward pass of ``net``.
-    """
-
-    def __init__(self, space: ModuleSpace) -> None:
-        super().__init__()
-        self.space = space
-        with seeded("module", "supernet"):
-            self.net = self._made()
-
-    def _made(self) -> nn.Module:
-        space = self.space
-        net = space.plan.build()
-        if not space.discrete:
-            return net
-        kept = {name: edges[0] for name, edges in (space.primitives or {}).items()}
-        return replaced(net, space.plan.places, kept)
-
-    @property
-    def example(self) -> tuple[Any, ...]:
-        """Return the arguments of a forward pass of ``net``."""
-        return self.space.example()
-
-    def initialise(self, seed: int) -> None:
-        """Initialise the module by the user's own factory, under a seeded generator.
-
-        An instance keeps its weights.
-        """
-        if self.space.plan.instance:
-            return
-        with seeded(seed, "init"):
-            fresh = self._made()
-        self.net.load_state_dict(fresh.state_dict())
-
-    def forward(
-        self, inputs: Any, mixture: Mixture | None = None, *, drop_path: float = 0.0
-    ) -> Output:
-        """Compute the output of inputs.
-
-        Args:
-            inputs: The input of the module, or a function without arguments that calls it and
-                returns a scalar loss.
-            mixture: Weights of the alternatives; None gives each the weight 1.
-            drop_path: Probability of dropping the output of an alternative while it trains.
-
-        Returns:
-            The logits, if they are known, and the output of the module as ``raw``. The ``raw`` of a
-            function is its loss, and its logits are those of all its calls of the module.
-        """
-        if self.space.size and isinstance(inputs, Tensor):
-            inputs = inputs.contiguous()  # channels_last images would end at a view of the user's
-        now = Pass(self._full(mixture), drop_path)
-        if callable(inputs):
-            with running(now), outputs_of(self.net) as outputs:
-                raw = inputs()
-        else:
-            with running(now):
-                raw = self.net(*arguments_of(inputs, self.example))
-            outputs = [raw]
-        again_in_backward(raw, now)
-        return Output(self.space.read_logits(outputs), raw=raw)
-
-    def _full(self, mixture: Mixture | None) -> Mixture | None:
-        """Return a mixture over all alternatives of the module, with 0 for those that left."""
-        if mixture is None and (self.space.primitives is None or self.space.discrete):
-            return None
-        return mixture if self.space.primitives is None else _widened(mixture, self.space)
-
-    def counts(self) -> dict[str, int]:
-        """Return "params" and "macs" of the module for its example, as `archgrad.cost.counting`."""
-        return counting.count(self.net, self.example)
-
-    def _logits(self, raw: Any) -> Any:
-        return raw if self.space.logits is None else self.space.logits(raw)
-
-    def ops(self, group: str, edge: int, primitive: str) -> list[nn.Module]:
-        """Return the modules of an alternative in all choices of a group, as `Supernet.ops`."""
-        return [
-            module
-            for place in self.space.plan.places
-            if place.group == group
-            for module in choice_at(self.net, place.path).ops(primitive)
-        ]
-
-
-def arguments_of(inputs: Any, example: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the inputs of a batch as the arguments of a module.
-
-    A tuple or list has one input for each argument, if the example has several arguments.
-    """
-    several = isinstance(inputs, tuple | list) and len(example) > 1
-    return tuple(inputs) if several else (inputs,)
-
-
-@contextmanager
-def outputs_of(net: nn.Module) -> Iterator[list[Any]]:
-    """Return a list in which the outputs of all calls of a module inside the block gather."""
-    found: list[Any] = []
-
-    def gather(module: nn.Module, arguments: Any, output: Any) -> None:
-        found.append(output)
-
-    hook = net.register_forward_hook(gather)
-    try:
-        yield found
-    finally:
-        hook.remove()
 
 
 @named_if_wrong
@@ -414,22 +290,3 @@ def _checked(given: Any, groups: Groups) -> Primitives:
             )
         found[name] = kept
     return found
-
-
-def _widened(mixture: Mixture | None, space: ModuleSpace) -> Mixture:
-    weights, active = {}, {}
-    for name, whole in space.plan.groups.items():
-        names, kept = whole.edges[0].primitives, space.groups[name].edges[0].primitives
-        columns = [names.index(one) for one in kept]
-        rows = (
-            torch.ones(1, len(kept)) if mixture is None else mixture.weights[name][:, : len(kept)]
-        )
-        full = rows.new_zeros(1, len(names))
-        weights[name] = full.index_copy(1, torch.tensor(columns, device=rows.device), rows)
-        runs = torch.zeros(1, len(names), dtype=torch.bool)
-        given = None if mixture is None or mixture.active is None else mixture.active[name]
-        runs[0, columns] = True if given is None else given[0, : len(kept)]
-        active[name] = runs
-    if mixture is None:
-        return Mixture(weights, active, idle=False)
-    return replace(mixture, weights=weights, active=active)

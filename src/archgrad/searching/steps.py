@@ -241,7 +241,7 @@ class Bilevel:
 def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values:
     """Take one step of Adam on the alphas, by the method's hypergradient, and return metrics."""
     images = {"train": train, "val": val}[method.alpha_split]
-    found: dict[str, Tensor] = {}
+    found: Gradients = {}
     passes = []
     for (share, of_images), (_, of_train) in zip(
         images.split(state.parts), train.split(state.parts)
@@ -249,9 +249,9 @@ def alpha_step(method: Method, state: State, train: Batch, val: Batch) -> Values
         part, passed = part_hypergradient(method, state, of_train, of_images)
         if state.parts > 1:
             part = {name: share * gradient for name, gradient in part.items()}
-        found = {name: found[name] + g if name in found else g for name, g in part.items()}
+        found = added(found, dict(part))
         passes.append((share, passed))
-    move_alphas(state, found)
+    move_alphas(state, with_zeros(found, state.alphas))
     show_to_memories(state, passed)
     return pass_metrics(method, method.alpha_split, passes)
 

@@ -107,8 +107,7 @@ class Loaders:
             size = len(tree_leaves(found.labels)[0])
             if limit is not None and seen + size > limit:
                 found = _first(found, limit - seen)
-            if limit is None or seen < limit:
-                yield found
+            yield found
             seen += size
             if limit is not None and seen >= limit:
                 return

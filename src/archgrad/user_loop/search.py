@@ -27,7 +27,8 @@ from archgrad.methods import method as make_method
 from archgrad.methods.budget import budget as make_budget
 from archgrad.modules import ram
 from archgrad.modules.blueprint import replaced
-from archgrad.modules.space import ModuleSpace, arguments_of
+from archgrad.modules.net import arguments_of
+from archgrad.modules.space import ModuleSpace
 from archgrad.modules.stub import write_stub
 from archgrad.searching import checkpoint
 from archgrad.searching.loop import epoch_row, record_stop
